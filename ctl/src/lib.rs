@@ -1,0 +1,1 @@
+//! vsmtpctl, the operator's tool.

@@ -1,0 +1,1 @@
+//! The deliver daemon: outbound SMTP and LMTP, Maildir and mbox.

@@ -1,0 +1,1 @@
+//! The filter: policy written in vSL, run on Rhai.

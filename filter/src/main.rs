@@ -1,0 +1,2 @@
+//! filter
+fn main() {}

@@ -1,0 +1,1 @@
+//! The contract between processes: framing, descriptor passing, one file per edge.

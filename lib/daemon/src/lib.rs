@@ -1,0 +1,1 @@
+//! The one skeleton of all daemons: boot, sandbox, event loop, log.

@@ -1,0 +1,25 @@
+//! The vocabulary of mail: what an address, a domain, an envelope, a queue id, a reply and a header are.
+//!
+//! Every type here can only be made from input that passed its check (parse, don't validate): a newline, a NUL or an
+//! over-long name dies in the constructor. Nothing here does input or output, and nothing here panics on outside data.
+#![forbid(unsafe_code)]
+
+mod address;
+mod date;
+mod domain;
+mod envelope;
+mod header;
+mod next_hop;
+mod queue_id;
+mod reply;
+
+pub use address::{Address, AddressError, MAX_LOCAL_PART, MAX_PATH, ReversePath};
+pub use date::{Rfc5322Date, parse_duration};
+pub use domain::{Domain, DomainError, MAX_DOMAIN};
+pub use envelope::{
+    BodyType, Envelope, MAX_ENVID, MAX_RECIPIENTS, Notify, OriginalRecipient, Recipient, RecipientClass, Ret,
+};
+pub use header::{Field, HeaderBlock, MAX_HEADER_FIELDS, header_end};
+pub use next_hop::{LmtpTarget, MailboxFormat, NextHop, NextHopError};
+pub use queue_id::{QueueId, QueueIdError, QueueIdMint};
+pub use reply::{EnhancedCode, Reply, ReplyError, escape_text};

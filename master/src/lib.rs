@@ -1,0 +1,1 @@
+//! The root master: binds ports, starts and supervises the daemons.

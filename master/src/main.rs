@@ -1,0 +1,2 @@
+//! master
+fn main() {}

@@ -1,0 +1,1 @@
+//! The queue-manager: the spool, the schedule, bounces.

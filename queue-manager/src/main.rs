@@ -1,0 +1,2 @@
+//! queue-manager
+fn main() {}

@@ -1,0 +1,1 @@
+//! The receiver: client sockets and the SMTP dialogue.

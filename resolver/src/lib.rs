@@ -1,0 +1,1 @@
+//! The resolver: DNS for all other processes.

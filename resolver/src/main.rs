@@ -1,0 +1,2 @@
+//! resolver
+fn main() {}

@@ -1,0 +1,1 @@
+//! End to end, from outside, against the built binaries.
