@@ -10,7 +10,8 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bincode::{Decode, Encode};
-use vsmtp_sys::{Sealed, seqpacket};
+use vsmtp_sys::memfd::Sealed;
+use vsmtp_sys::seqpacket;
 
 use crate::codec::{self, CodecError, MAX_MESSAGE};
 use crate::frame::{MAX_DESCRIPTORS, MAX_FRAME, MAX_INLINE, PREFIX, Prefix};
@@ -94,8 +95,10 @@ pub struct Channel<Tx, Rx> {
     greeted: bool,
     outbox: VecDeque<OutFrame>,
     outbox_bytes: usize,
+    /// One frame; allocated at the first read, and never zeroed again.
     inbox: Vec<u8>,
     inbox_at: usize,
+    inbox_len: usize,
     inbox_descriptors: VecDeque<OwnedFd>,
     direction: PhantomData<fn(Tx) -> Rx>,
 }
@@ -112,6 +115,7 @@ impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
             outbox: VecDeque::from([hello]),
             inbox: Vec::new(),
             inbox_at: 0,
+            inbox_len: 0,
             inbox_descriptors: VecDeque::new(),
             direction: PhantomData,
         }
@@ -155,16 +159,16 @@ impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
     /// The next message, or `None` when the socket has no more for now.
     pub fn receive(&mut self) -> Result<Option<Received<Rx>>, ChannelError> {
         loop {
-            if self.inbox_at < self.inbox.len() {
+            if self.inbox_at < self.inbox_len {
                 return self.take_message().map(Some);
             }
             if !self.fill()? {
                 return Ok(None);
             }
             if !self.greeted {
-                hello::check(self.edge, &self.inbox).map_err(ChannelError::Misbehaved)?;
+                hello::check(self.edge, &self.inbox[..self.inbox_len]).map_err(ChannelError::Misbehaved)?;
                 self.greeted = true;
-                self.inbox.clear();
+                self.inbox_len = 0;
             }
         }
     }
@@ -212,7 +216,7 @@ impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
         if descriptors.len() >= MAX_DESCRIPTORS {
             return Err(ChannelError::Overflow);
         }
-        let sealed = Sealed::create("vsmtp-message", &[IoSlice::new(payload)]).map_err(ChannelError::Io)?;
+        let sealed = Sealed::create(c"vsmtp-message", &[IoSlice::new(payload)]).map_err(ChannelError::Io)?;
         descriptors.insert(0, sealed.into_fd());
         self.push(&(payload.len() as u64).to_le_bytes(), descriptors, true)
     }
@@ -222,22 +226,19 @@ impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
         if !self.inbox_descriptors.is_empty() {
             return Err(ChannelError::Misbehaved("descriptors are left over behind a frame".to_owned()));
         }
-        self.inbox_at = 0;
+        (self.inbox_at, self.inbox_len) = (0, 0);
         self.inbox.resize(MAX_FRAME, 0);
         let mut descriptors = Vec::new();
         loop {
             match seqpacket::recv(self.socket.as_fd(), &mut self.inbox, &mut descriptors) {
                 Ok(0) => return Err(ChannelError::Closed),
                 Ok(len) => {
-                    self.inbox.truncate(len);
+                    self.inbox_len = len;
                     self.inbox_descriptors.extend(descriptors);
                     return Ok(true);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.inbox.clear();
-                    return Ok(false);
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(closed_or(error)),
             }
         }
@@ -245,9 +246,9 @@ impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
 
     fn take_message(&mut self) -> Result<Received<Rx>, ChannelError> {
         let malformed = || ChannelError::Misbehaved("frame is malformed".to_owned());
-        let left = self.inbox.get(self.inbox_at..).ok_or_else(malformed)?;
+        let left = self.inbox.get(self.inbox_at..self.inbox_len).ok_or_else(malformed)?;
         let (prefix, payload, rest) = Prefix::split(left).ok_or_else(malformed)?;
-        let next_at = self.inbox.len() - rest.len();
+        let next_at = self.inbox_len - rest.len();
         if prefix.descriptors > self.inbox_descriptors.len() {
             return Err(ChannelError::Misbehaved("a message lacks its descriptors".to_owned()));
         }
@@ -258,7 +259,9 @@ impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
             codec::decode(payload)?
         };
         if message.descriptors() != descriptors.len() {
-            return Err(ChannelError::Misbehaved("a message came with the wrong number of descriptors".to_owned()));
+            return Err(ChannelError::Misbehaved(
+                "a message came with the wrong number of descriptors".to_owned(),
+            ));
         }
         self.inbox_at = next_at;
         Ok(Received { message, descriptors })
@@ -272,7 +275,7 @@ fn unspill(payload: &[u8], descriptors: &mut Vec<OwnedFd>) -> Result<Vec<u8>, Ch
         return Err(bad("no descriptor, or too large"));
     }
     let sealed = Sealed::verify(descriptors.remove(0), len).map_err(|error| bad(&error.to_string()))?;
-    sealed.read_all(MAX_MESSAGE).map_err(|error| bad(&error.to_string()))
+    sealed.read_all(MAX_MESSAGE as u64).map_err(|error| bad(&error.to_string()))
 }
 
 fn closed_or(error: io::Error) -> ChannelError {

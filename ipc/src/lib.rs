@@ -14,7 +14,7 @@ pub mod edge;
 pub mod role;
 pub mod wire;
 
-pub use channel::{Channel, ChannelError, Flushed, Received};
+pub use channel::{Channel, ChannelError, Flushed, Message, Received};
 pub use codec::{CodecError, MAX_MESSAGE, decode, encode};
 pub use credits::Credits;
 pub use frame::{MAX_DESCRIPTORS, MAX_FRAME};

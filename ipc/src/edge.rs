@@ -1,0 +1,10 @@
+//! The edges, one file each: who speaks first, what each side may say, how many may be in flight.
+
+pub mod client_resolver;
+pub mod ctl_master;
+pub mod ctl_queue;
+pub mod filter_queue;
+pub mod master_child;
+pub mod queue_deliver;
+pub mod queue_filter;
+pub mod receiver_filter;

@@ -1,0 +1,90 @@
+//! receiver, filter, deliver → resolver. The client asks, the resolver answers each question once, in any order, not
+//! later than its deadline. At most [`CREDITS`] in flight. Names and texts in answers come from strangers.
+
+use std::net::IpAddr;
+
+use bincode::{Decode, Encode};
+
+use crate::channel::{Channel, Message};
+
+/// Questions in flight.
+pub const CREDITS: u32 = 256;
+/// Most records in one answer; the rest is left out.
+pub const MAX_RECORDS: usize = 100;
+/// Longest deadline, in milliseconds.
+pub const MAX_DEADLINE_MS: u32 = 120_000;
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Query {
+    /// Mail exchangers of a domain, by preference.
+    Mx(String),
+    /// A and AAAA of a host.
+    Addresses(String),
+    /// Names of an address.
+    Names(IpAddr),
+    /// TXT, the strings of each record joined.
+    Text(String),
+    /// TLSA of a name such as `_25._tcp.mx.example.com`.
+    Tlsa(String),
+}
+
+/// A question.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Question {
+    /// Comes back in the answer.
+    pub ticket: u64,
+    /// The query.
+    pub query: Query,
+    /// Milliseconds from now, at most [`MAX_DEADLINE_MS`].
+    pub deadline_ms: u32,
+}
+
+/// Records of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Records {
+    /// Preference and host name, lower preference first; a null MX (RFC 7505) is one record with an empty name.
+    Mx(Vec<(u16, String)>),
+    /// Addresses.
+    Addresses(Vec<IpAddr>),
+    /// Names, without the root dot.
+    Names(Vec<String>),
+    /// Texts.
+    Text(Vec<Vec<u8>>),
+    /// Usage, selector, matching type, data.
+    Tlsa(Vec<(u8, u8, u8, Vec<u8>)>),
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum DnsError {
+    /// The name does not exist (NXDOMAIN).
+    NoSuchName,
+    /// The name exists without such records.
+    NoRecords,
+    /// Time-out, SERVFAIL, refused, broken answer: may work later.
+    Temporary,
+    /// DNSSEC says that the answer is forged; treated as temporary, and never as insecure.
+    Bogus,
+    /// The name cannot be asked at all.
+    BadName,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Answer {
+    /// Of the question.
+    pub ticket: u64,
+    /// The records, or why there are none.
+    pub result: Result<Records, DnsError>,
+    /// The AD bit of a resolver that is trusted to validate.
+    pub secure: bool,
+}
+
+impl Message for Question {}
+impl Message for Answer {}
+
+/// The asking end.
+pub type ClientEnd = Channel<Question, Answer>;
+/// The resolver's end.
+pub type ResolverEnd = Channel<Answer, Question>;

@@ -1,0 +1,117 @@
+//! master → child. The master speaks first: `Configure`, then peers and listeners. The child answers `Ready` when it is
+//! jailed and can work. End of file means that the master is gone: stop accepting, finish or refuse, exit within 2 s.
+
+use bincode::{Decode, Encode};
+
+use crate::channel::{Channel, Message};
+use crate::role::ProcessName;
+
+/// How long a child may go on after its master has gone, in milliseconds.
+pub const ORPHAN_GRACE_MS: u64 = 2_000;
+/// How often a child reports its figures, in milliseconds.
+pub const BEAT_MS: u64 = 1_000;
+/// Most figures in one report.
+pub const MAX_FIGURES: usize = 64;
+
+/// From the master.
+#[derive(Debug, Encode, Decode)]
+pub enum ToChild {
+    /// First of all, once: who you are and your slice of the configuration.
+    Configure(Configure),
+    /// Your end of a new edge to that process. Replaces an edge that died. One descriptor.
+    Peer(ProcessName),
+    /// A listening socket. One descriptor.
+    Listener(Listener),
+    /// A fresh log sink instead of the old one. One descriptor.
+    LogSink,
+    /// Accept no more; go on with what is open.
+    StopAccepting,
+    /// Finish within that many milliseconds, then exit.
+    Drain {
+        /// Milliseconds from now.
+        deadline_ms: u64,
+    },
+}
+
+/// Who the child is and what it may know.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Configure {
+    /// The child's own name.
+    pub name: ProcessName,
+    /// Counts reloads; a child of an old generation drains.
+    pub generation: u32,
+    /// This machine among all (24 bits).
+    pub node: u32,
+    /// Different for every process that this machine ever starts (as far as 32 bits go).
+    pub process: u32,
+    /// What kind of sink the inherited log descriptor is.
+    pub log: LogTarget,
+    /// The child's slice of the configuration, encoded by `vsmtp_config`.
+    pub slice: Vec<u8>,
+}
+
+/// What stands behind the log descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum LogTarget {
+    /// A file or a terminal: lines with a time.
+    Stream,
+    /// A connected datagram socket to the system's syslog.
+    Syslog,
+    /// A connected datagram socket to journald.
+    Journald,
+}
+
+/// A listening socket's use.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Listener {
+    /// SMTP on this address.
+    Smtp(String),
+    /// SMTP over a local socket; the peer's credentials are its identity.
+    Submit,
+    /// For vsmtpctl.
+    Control,
+}
+
+/// From a child.
+#[derive(Debug, Encode, Decode)]
+pub enum ToMaster {
+    /// Jailed and ready to work.
+    Ready,
+    /// The first request was served: a later death is no start-up failure.
+    Serving,
+    /// Alive; with the figures of this process.
+    Beat(Vec<Figure>),
+    /// The log sink is broken; send another.
+    NeedLogSink,
+    /// That peer said what nobody may say: restart it.
+    Misbehaved(ProcessName),
+    /// The child cannot go on, and starting it again will not help: says why, for the operator.
+    Fatal(String),
+    /// The oneshot role's answer: the whole configuration, encoded by `vsmtp_config`, or the errors, one per line.
+    Evaluated(Result<Vec<u8>, String>),
+}
+
+/// One figure of a process.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Figure {
+    /// Name in lower case with underscores.
+    pub name: String,
+    /// Count, or present value.
+    pub value: u64,
+}
+
+impl Message for ToChild {
+    fn descriptors(&self) -> usize {
+        match self {
+            ToChild::Peer(_) | ToChild::Listener(_) | ToChild::LogSink => 1,
+            ToChild::Configure(_) | ToChild::StopAccepting | ToChild::Drain { .. } => 0,
+        }
+    }
+}
+
+impl Message for ToMaster {}
+
+/// The master's end.
+pub type MasterEnd = Channel<ToChild, ToMaster>;
+/// The child's end.
+pub type ChildEnd = Channel<ToMaster, ToChild>;

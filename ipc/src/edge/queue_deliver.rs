@@ -1,0 +1,112 @@
+//! queue-manager → deliver (smtp and mailbox roles). The queue-manager leases recipients of one message and one next hop;
+//! deliver answers once per lease. At most [`CREDITS`] leases in flight; a lease without outcome when the edge closes is
+//! deferred.
+
+use bincode::{Decode, Encode};
+
+use crate::channel::{Channel, Message};
+use crate::wire::{Body, Body7, Id, Notify};
+
+/// Leases in flight.
+pub const CREDITS: u32 = 256;
+/// Most recipients in one lease; a message with more goes in several.
+pub const MAX_LEASE_RECIPIENTS: usize = 100;
+
+/// Deliver this.
+#[derive(Debug, Encode, Decode)]
+pub struct Attempt {
+    /// Comes back in the outcome.
+    pub lease: u64,
+    /// The message.
+    pub id: Id,
+    /// Text form of the next hop; the same for all recipients of the lease.
+    pub next_hop: String,
+    /// Empty for the null sender.
+    pub reverse_path: String,
+    /// BODY=.
+    pub body_type: Body7,
+    /// SMTPUTF8 was asked for.
+    pub smtputf8: bool,
+    /// RET=.
+    pub ret_full: Option<bool>,
+    /// ENVID=.
+    pub envid: Option<String>,
+    /// At least one, at most [`MAX_LEASE_RECIPIENTS`].
+    pub recipients: Vec<AttemptRecipient>,
+    /// The whole message. `Memfd` and `File` bring one read-only descriptor.
+    pub body: Body,
+}
+
+/// One recipient of a lease.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct AttemptRecipient {
+    /// Its place in the message's envelope.
+    pub index: u32,
+    /// The mailbox.
+    pub address: String,
+    /// ORCPT=, type and address.
+    pub original: Option<(String, String)>,
+    /// NOTIFY=.
+    pub notify: Notify,
+}
+
+/// What became of one recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Settled {
+    /// As in the lease.
+    pub index: u32,
+    /// The three-way result; what is unclear is deferred.
+    pub result: Result3,
+    /// Enhanced code, from the peer or our own.
+    pub enhanced: (u8, u16, u16),
+    /// The peer's reply, or our reason; escaped before it is shown.
+    pub text: String,
+}
+
+/// Every delivery ends in one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Result3 {
+    /// The next hop took responsibility.
+    Delivered,
+    /// Try again later.
+    Deferred,
+    /// Never.
+    Failed,
+}
+
+/// How far an attempt got with its host: feeds the scheduler's concurrency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Reach {
+    /// The host answered as a mail server should.
+    Reached,
+    /// No host of this next hop could be reached or greeted us.
+    Unreachable,
+}
+
+/// An answer.
+#[derive(Debug, Encode, Decode)]
+pub struct Outcome {
+    /// Of the attempt.
+    pub lease: u64,
+    /// One for each recipient of the lease.
+    pub settled: Vec<Settled>,
+    /// Whether the host could be reached.
+    pub reach: Reach,
+    /// Name and address of the host that answered, as `mx.example.com[192.0.2.1]:25`; empty if none.
+    pub remote: String,
+    /// Delay parts for the log: waiting in deliver, connecting, sending; in milliseconds.
+    pub delays_ms: (u32, u32, u32),
+}
+
+impl Message for Attempt {
+    fn descriptors(&self) -> usize {
+        usize::from(matches!(self.body, Body::Memfd(_) | Body::File(_)))
+    }
+}
+
+impl Message for Outcome {}
+
+/// The queue-manager's end.
+pub type QueueEnd = Channel<Attempt, Outcome>;
+/// The deliver end.
+pub type DeliverEnd = Channel<Outcome, Attempt>;

@@ -1,0 +1,92 @@
+//! queue-manager → filter (post). The queue-manager asks, the filter answers; only `Wanted` comes unasked, first of all.
+//! At most [`CREDITS`] in flight. A verdict's edits are committed as the message's next revision before any attempt.
+
+use bincode::{Decode, Encode};
+
+use crate::channel::{Channel, Message};
+use crate::edge::filter_queue::Disposition;
+use crate::wire::{Body, Envelope, Id, Origin, Piece};
+
+/// Questions in flight.
+pub const CREDITS: u32 = 64;
+
+/// Which rules to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum PostStage {
+    /// After the message was accepted, once.
+    Postq,
+    /// Before the first attempt, once.
+    Delivery,
+}
+
+/// A question.
+#[derive(Debug, Encode, Decode)]
+pub struct PostAsk {
+    /// Comes back in the verdict.
+    pub ticket: u64,
+    /// The message.
+    pub id: Id,
+    /// Which rules.
+    pub stage: PostStage,
+    /// The envelope of the present revision.
+    pub envelope: Envelope,
+    /// Where it came from.
+    pub origin: Origin,
+    /// When it was received, in milliseconds since 1970.
+    pub arrived_ms: u64,
+    /// The bytes of the present revision. `Memfd` and `File` bring one descriptor.
+    pub body: Body,
+}
+
+/// An answer.
+#[derive(Debug, Encode, Decode)]
+pub enum PostVerdict {
+    /// First of all: which stages have rules.
+    Wanted {
+        /// Ask at postq.
+        postq: bool,
+        /// Ask at delivery.
+        delivery: bool,
+    },
+    /// Go on as it is.
+    Keep {
+        /// Of the question.
+        ticket: u64,
+    },
+    /// Go on changed.
+    Edit {
+        /// Of the question.
+        ticket: u64,
+        /// The new envelope.
+        envelope: Envelope,
+        /// What becomes of the message.
+        disposition: Disposition,
+        /// How its bytes are put together now; empty: unchanged.
+        pieces: Vec<Piece>,
+    },
+    /// Refused after acceptance: all recipients fail with this text and a bounce is due.
+    Refuse {
+        /// Of the question.
+        ticket: u64,
+        /// Text of the report.
+        reply: crate::wire::Reply,
+    },
+    /// No verdict (script error, overload): ask again later.
+    Unavailable {
+        /// Of the question.
+        ticket: u64,
+    },
+}
+
+impl Message for PostAsk {
+    fn descriptors(&self) -> usize {
+        usize::from(matches!(self.body, Body::Memfd(_) | Body::File(_)))
+    }
+}
+
+impl Message for PostVerdict {}
+
+/// The queue-manager's end.
+pub type QueueEnd = Channel<PostAsk, PostVerdict>;
+/// The filter's end.
+pub type FilterEnd = Channel<PostVerdict, PostAsk>;

@@ -1,0 +1,449 @@
+//! The wire's own copies of mail's vocabulary. Nothing here is trusted: the `TryFrom` at the door re-parses every field,
+//! whoever sent it, and its error closes the edge.
+
+use std::fmt;
+
+use bincode::{Decode, Encode};
+use vsmtp_mail as mail;
+
+/// Bodies up to this many octets travel inside a message; larger ones in a sealed memfd.
+pub const MAX_INLINE_BODY: usize = 16 * 1024;
+/// Bodies up to this many octets travel in one memfd; larger ones go to a staging file, chunk by chunk.
+pub const MAX_MEMFD_BODY: u64 = 1024 * 1024;
+/// Octets in one chunk of a larger body.
+pub const CHUNK: usize = 256 * 1024;
+/// Most pieces of one message.
+pub const MAX_PIECES: usize = 64;
+/// Most octets of all text pieces of one message together.
+pub const MAX_PIECE_TEXT: usize = 4 * 1024 * 1024;
+/// Longest free text (diagnostics, names) that crosses an edge.
+pub const MAX_TEXT: usize = 4096;
+
+/// A field that does not hold what it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WireError(
+    /// Which field.
+    pub &'static str,
+);
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "field {} is not valid", self.0)
+    }
+}
+
+impl std::error::Error for WireError {}
+
+impl From<WireError> for crate::ChannelError {
+    fn from(error: WireError) -> Self {
+        crate::ChannelError::Misbehaved(error.to_string())
+    }
+}
+
+/// A queue id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Id(
+    /// The binary form.
+    pub [u8; mail::QueueId::LEN],
+);
+
+impl From<mail::QueueId> for Id {
+    fn from(id: mail::QueueId) -> Self {
+        Id(id.to_bytes())
+    }
+}
+
+impl From<Id> for mail::QueueId {
+    fn from(id: Id) -> Self {
+        mail::QueueId::from_bytes(id.0)
+    }
+}
+
+/// An SMTP reply in its text form, several lines joined by line feeds.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Reply {
+    /// 200 to 599.
+    pub code: u16,
+    /// Class, subject, detail.
+    pub enhanced: Option<(u8, u16, u16)>,
+    /// Text without codes.
+    pub text: String,
+}
+
+impl From<&mail::Reply> for Reply {
+    fn from(reply: &mail::Reply) -> Self {
+        let lines: Vec<&str> = reply.lines().collect();
+        Reply {
+            code: reply.code(),
+            enhanced: reply.enhanced().map(|e| (e.0, e.1, e.2)),
+            text: lines.join("\n"),
+        }
+    }
+}
+
+impl TryFrom<&Reply> for mail::Reply {
+    type Error = WireError;
+    fn try_from(wire: &Reply) -> Result<Self, WireError> {
+        let enhanced = wire.enhanced.map(|(a, b, c)| mail::EnhancedCode(a, b, c));
+        mail::Reply::new(wire.code, enhanced, &wire.text).map_err(|_| WireError("reply"))
+    }
+}
+
+/// Parameters of MAIL FROM.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct MailFrom {
+    /// Empty for the null sender.
+    pub reverse_path: String,
+    /// BODY=.
+    pub body: Body7,
+    /// SMTPUTF8.
+    pub smtputf8: bool,
+    /// RET=: true for FULL, false for HDRS.
+    pub ret_full: Option<bool>,
+    /// ENVID=, decoded.
+    pub envid: Option<String>,
+    /// SIZE=.
+    pub size: Option<u64>,
+}
+
+/// BODY=.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Body7 {
+    /// 7BIT or absent.
+    SevenBit,
+    /// 8BITMIME.
+    EightBitMime,
+    /// BINARYMIME.
+    BinaryMime,
+}
+
+impl From<mail::BodyType> for Body7 {
+    fn from(body: mail::BodyType) -> Self {
+        match body {
+            mail::BodyType::SevenBit => Body7::SevenBit,
+            mail::BodyType::EightBitMime => Body7::EightBitMime,
+            mail::BodyType::BinaryMime => Body7::BinaryMime,
+        }
+    }
+}
+
+impl From<Body7> for mail::BodyType {
+    fn from(body: Body7) -> Self {
+        match body {
+            Body7::SevenBit => mail::BodyType::SevenBit,
+            Body7::EightBitMime => mail::BodyType::EightBitMime,
+            Body7::BinaryMime => mail::BodyType::BinaryMime,
+        }
+    }
+}
+
+/// NOTIFY=.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Notify {
+    /// Report success.
+    pub success: bool,
+    /// Report failure.
+    pub failure: bool,
+    /// Report delay.
+    pub delay: bool,
+}
+
+impl From<mail::Notify> for Notify {
+    fn from(n: mail::Notify) -> Self {
+        Notify { success: n.success, failure: n.failure, delay: n.delay }
+    }
+}
+
+impl From<Notify> for mail::Notify {
+    fn from(n: Notify) -> Self {
+        mail::Notify { success: n.success, failure: n.failure, delay: n.delay }
+    }
+}
+
+/// One RCPT TO, as the client said it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct RcptTo {
+    /// The mailbox; `postmaster` alone stands for `<postmaster>` without a domain.
+    pub address: String,
+    /// ORCPT=, type and address.
+    pub original: Option<(String, String)>,
+    /// NOTIFY=.
+    pub notify: Option<Notify>,
+}
+
+/// One recipient with all that policy decided.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Recipient {
+    /// The mailbox.
+    pub address: String,
+    /// ORCPT=, type and address.
+    pub original: Option<(String, String)>,
+    /// NOTIFY=.
+    pub notify: Notify,
+    /// How policy sees it.
+    pub class: Class,
+    /// Text form of [`mail::NextHop`].
+    pub next_hop: String,
+}
+
+/// How policy sees a recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Class {
+    /// A mailbox here.
+    Local,
+    /// Rewritten to other addresses.
+    Virtual,
+    /// A domain that we relay for.
+    Relay,
+    /// Anything else.
+    Other,
+}
+
+/// The envelope.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Envelope {
+    /// Empty for the null sender.
+    pub reverse_path: String,
+    /// BODY=.
+    pub body: Body7,
+    /// SMTPUTF8.
+    pub smtputf8: bool,
+    /// RET=: true for FULL.
+    pub ret_full: Option<bool>,
+    /// ENVID=, decoded.
+    pub envid: Option<String>,
+    /// At least one.
+    pub recipients: Vec<Recipient>,
+}
+
+impl From<&mail::Recipient> for Recipient {
+    fn from(r: &mail::Recipient) -> Self {
+        Recipient {
+            address: r.address.to_string(),
+            original: r.original.as_ref().map(|o| (o.kind.to_string(), o.address.to_string())),
+            notify: r.notify.into(),
+            class: match r.class {
+                mail::RecipientClass::Local => Class::Local,
+                mail::RecipientClass::Virtual => Class::Virtual,
+                mail::RecipientClass::Relay => Class::Relay,
+                mail::RecipientClass::Other => Class::Other,
+            },
+            next_hop: r.next_hop.to_string(),
+        }
+    }
+}
+
+impl TryFrom<&Recipient> for mail::Recipient {
+    type Error = WireError;
+    fn try_from(wire: &Recipient) -> Result<Self, WireError> {
+        Ok(mail::Recipient {
+            address: mail::Address::parse(&wire.address).map_err(|_| WireError("recipient address"))?,
+            original: wire.original.as_ref().map(original_recipient).transpose()?,
+            notify: wire.notify.into(),
+            class: match wire.class {
+                Class::Local => mail::RecipientClass::Local,
+                Class::Virtual => mail::RecipientClass::Virtual,
+                Class::Relay => mail::RecipientClass::Relay,
+                Class::Other => mail::RecipientClass::Other,
+            },
+            next_hop: mail::NextHop::parse(&wire.next_hop).map_err(|_| WireError("next hop"))?,
+        })
+    }
+}
+
+/// Checks an ORCPT that crossed an edge.
+pub fn original_recipient(wire: &(String, String)) -> Result<mail::OriginalRecipient, WireError> {
+    let (kind, address) = wire;
+    if !clean(kind, 64) || !clean(address, 500) {
+        return Err(WireError("original recipient"));
+    }
+    Ok(mail::OriginalRecipient { kind: kind.as_str().into(), address: address.as_str().into() })
+}
+
+impl From<&mail::Envelope> for Envelope {
+    fn from(e: &mail::Envelope) -> Self {
+        Envelope {
+            reverse_path: e.reverse_path.to_string(),
+            body: e.body.into(),
+            smtputf8: e.smtputf8,
+            ret_full: e.ret.map(|ret| ret == mail::Ret::Full),
+            envid: e.envid.as_deref().map(str::to_owned),
+            recipients: e.recipients.iter().map(Recipient::from).collect(),
+        }
+    }
+}
+
+impl TryFrom<&Envelope> for mail::Envelope {
+    type Error = WireError;
+    fn try_from(wire: &Envelope) -> Result<Self, WireError> {
+        if wire.recipients.is_empty() || wire.recipients.len() > mail::MAX_RECIPIENTS {
+            return Err(WireError("number of recipients"));
+        }
+        let recipients = wire.recipients.iter().map(mail::Recipient::try_from).collect::<Result<_, _>>()?;
+        Ok(mail::Envelope {
+            reverse_path: mail::ReversePath::parse(&wire.reverse_path)
+                .map_err(|_| WireError("reverse path"))?,
+            body: wire.body.into(),
+            smtputf8: wire.smtputf8,
+            ret: wire.ret_full.map(|full| if full { mail::Ret::Full } else { mail::Ret::Headers }),
+            envid: envid(wire.envid.as_deref())?,
+            recipients,
+        })
+    }
+}
+
+/// Checks an ENVID that crossed an edge.
+pub fn envid(wire: Option<&str>) -> Result<Option<Box<str>>, WireError> {
+    match wire {
+        Some(text) if !clean(text, mail::MAX_ENVID) => Err(WireError("envid")),
+        other => Ok(other.map(Into::into)),
+    }
+}
+
+/// True if the text has no control characters and at most `max` octets.
+pub fn clean(text: &str, max: usize) -> bool {
+    text.len() <= max && !text.chars().any(char::is_control)
+}
+
+/// Where a message's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Body {
+    /// Here; at most [`MAX_INLINE_BODY`] octets.
+    Inline(Vec<u8>),
+    /// In the message's first descriptor, a sealed memfd of this many octets.
+    Memfd(u64),
+    /// In the staging or large-message file of that id, of this many octets. With a descriptor where the edge says so.
+    File(u64),
+}
+
+impl Body {
+    /// Octets of the message.
+    pub fn len(&self) -> u64 {
+        match self {
+            Body::Inline(bytes) => bytes.len() as u64,
+            Body::Memfd(len) | Body::File(len) => *len,
+        }
+    }
+
+    /// True if there is nothing at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A message is an ordered list of pieces: rewritten text and untouched ranges of the original.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Piece {
+    /// These octets.
+    Text(Vec<u8>),
+    /// A range of the body.
+    Original {
+        /// From this octet of the body.
+        offset: u64,
+        /// That many octets.
+        len: u64,
+    },
+}
+
+/// Checks a list of pieces against the body they refer to and answers the length of the message they make.
+/// An empty list stands for the whole body.
+pub fn check_pieces(pieces: &[Piece], body_len: u64) -> Result<u64, WireError> {
+    if pieces.len() > MAX_PIECES {
+        return Err(WireError("number of pieces"));
+    }
+    if pieces.is_empty() {
+        return Ok(body_len);
+    }
+    let (mut total, mut text_total) = (0u64, 0usize);
+    for piece in pieces {
+        let len = match piece {
+            Piece::Text(text) => {
+                text_total = text_total.saturating_add(text.len());
+                text.len() as u64
+            }
+            Piece::Original { offset, len } => {
+                let end = offset.checked_add(*len).ok_or(WireError("piece"))?;
+                if end > body_len {
+                    return Err(WireError("piece"));
+                }
+                *len
+            }
+        };
+        total = total.checked_add(len).ok_or(WireError("piece"))?;
+    }
+    if text_total > MAX_PIECE_TEXT { Err(WireError("size of pieces")) } else { Ok(total) }
+}
+
+/// Where a message came from: for logs, policy and reports. All texts are escaped before they are shown.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Origin {
+    /// Session id, as in the receiver's log lines.
+    pub session: u64,
+    /// Client address, empty for a local submission.
+    pub client: String,
+    /// HELO name.
+    pub helo: String,
+    /// ESMTP, SMTP, LMTP, or `local`.
+    pub protocol: String,
+    /// Numeric user id of a local submitter.
+    pub uid: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipient() -> Recipient {
+        Recipient {
+            address: "b@dst.test".into(),
+            original: Some(("rfc822".into(), "x@y".into())),
+            notify: mail::Notify::default().into(),
+            class: Class::Other,
+            next_hop: "smtp:dst.test".into(),
+        }
+    }
+
+    fn envelope() -> Envelope {
+        Envelope {
+            reverse_path: "a@src.test".into(),
+            body: Body7::EightBitMime,
+            smtputf8: false,
+            ret_full: Some(true),
+            envid: Some("e1".into()),
+            recipients: vec![recipient()],
+        }
+    }
+
+    #[test]
+    fn envelopes_round_trip_through_their_checked_form() {
+        let checked = mail::Envelope::try_from(&envelope()).unwrap();
+        assert_eq!(Envelope::from(&checked), envelope());
+    }
+
+    #[test]
+    fn every_field_is_checked_at_the_door() {
+        let bad: [fn(&mut Envelope); 6] = [
+            |e| e.reverse_path = "a\r\nRCPT TO:<x@y>".into(),
+            |e| e.envid = Some("a\nb".into()),
+            |e| e.recipients.clear(),
+            |e| e.recipients[0].address = "b".into(),
+            |e| e.recipients[0].next_hop = "pipe:/bin/sh".into(),
+            |e| e.recipients[0].original = Some(("rfc822".into(), "x\ny".into())),
+        ];
+        for (at, spoil) in bad.iter().enumerate() {
+            let mut wire = envelope();
+            spoil(&mut wire);
+            assert!(mail::Envelope::try_from(&wire).is_err(), "{at}");
+        }
+    }
+
+    #[test]
+    fn pieces_stay_inside_the_body() {
+        let text = Piece::Text(b"X: 1\r\n".to_vec());
+        assert_eq!(check_pieces(&[], 10), Ok(10));
+        assert_eq!(check_pieces(&[text.clone(), Piece::Original { offset: 2, len: 8 }], 10), Ok(14));
+        assert!(check_pieces(&[Piece::Original { offset: 3, len: 8 }], 10).is_err());
+        assert!(check_pieces(&[Piece::Original { offset: u64::MAX, len: 2 }], 10).is_err());
+        assert!(check_pieces(&vec![text; MAX_PIECES + 1], 10).is_err());
+    }
+}
