@@ -1,1 +1,25 @@
 //! SMTP and LMTP as pure state machines, for both sides of the wire.
+//!
+//! Bytes come in, bytes and questions go out: no socket, no clock, no file, no thread is known here. Everything a peer
+//! sends is hostile input; each buffer, list and count has a named bound.
+#![forbid(unsafe_code)]
+
+mod command;
+mod data;
+mod extension;
+mod line;
+mod received;
+mod reply;
+mod server;
+mod settings;
+mod xtext;
+
+pub use command::{HeloName, MailRequest, RcptRequest, SyntaxFault, Verb};
+pub use data::{BodyFault, BodyLimits, DataDecoder, MessageFacts, Progress};
+pub use extension::{Extension, Extensions};
+pub use line::{BareNewline, LINE_LIMIT, PATH_LINE_LIMIT};
+pub use received::{Origin, Trace, WithProtocol};
+pub use reply::{Own, Replies};
+pub use server::{Dropped, Hello, NoQuestion, Question, Session, Step, Verdict, Waiting};
+pub use settings::{EarlyTalk, Limits, Protocol, Settings};
+pub use xtext::{decode as decode_xtext, encode as encode_xtext};

@@ -1,0 +1,138 @@
+//! Parameters of MAIL and RCPT (RFC 1870, 3461, 6152, 6531). A parameter of an extension that the listener does not
+//! offer is as unknown as any other word.
+
+use vsmtp_mail::{BodyType, MAX_ENVID, Notify, OriginalRecipient, Ret};
+
+use super::{MailRequest, RcptRequest, SyntaxFault};
+use crate::extension::{Extension, Extensions};
+use crate::reply::Own;
+use crate::xtext;
+
+/// Most digits of SIZE= (RFC 1870 4).
+const MAX_SIZE_DIGITS: usize = 20;
+/// Longest ORCPT= as sent, in octets (RFC 3461 4.2).
+const MAX_ORCPT: usize = 500;
+
+/// Reads the parameters of MAIL into the request.
+pub(super) fn mail(text: &str, offered: Extensions, request: &mut MailRequest) -> Result<(), SyntaxFault> {
+    let mut body = None;
+    for (keyword, value) in words(text) {
+        match known(keyword, MAIL, offered)? {
+            "SIZE" => put(&mut request.size, value.and_then(size))?,
+            "BODY" => put(&mut body, value.and_then(body_type))?,
+            "RET" => put(&mut request.ret, value.and_then(ret))?,
+            "ENVID" => put(&mut request.envid, value.and_then(envid))?,
+            _ => {
+                if value.is_some() || request.smtputf8 {
+                    return Err(Own::BadParameter);
+                }
+                request.smtputf8 = true;
+            }
+        }
+    }
+    request.body = body.unwrap_or_default();
+    Ok(())
+}
+
+/// Reads the parameters of RCPT into the request.
+pub(super) fn rcpt(text: &str, offered: Extensions, request: &mut RcptRequest) -> Result<(), SyntaxFault> {
+    for (keyword, value) in words(text) {
+        match known(keyword, RCPT, offered)? {
+            "NOTIFY" => put(&mut request.notify, value.and_then(notify))?,
+            _ => put(&mut request.original, value.and_then(original))?,
+        }
+    }
+    Ok(())
+}
+
+const MAIL: &[(&str, Extension)] = &[
+    ("SIZE", Extension::Size),
+    ("BODY", Extension::EightBitMime),
+    ("SMTPUTF8", Extension::SmtpUtf8),
+    ("RET", Extension::Dsn),
+    ("ENVID", Extension::Dsn),
+];
+const RCPT: &[(&str, Extension)] = &[("NOTIFY", Extension::Dsn), ("ORCPT", Extension::Dsn)];
+
+fn words(text: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+    text.split(' ').filter(|word| !word.is_empty()).map(|word| match word.split_once('=') {
+        Some((keyword, value)) => (keyword, Some(value)),
+        None => (word, None),
+    })
+}
+
+fn known(
+    keyword: &str,
+    table: &'static [(&'static str, Extension)],
+    offered: Extensions,
+) -> Result<&'static str, SyntaxFault> {
+    let mut hits = table
+        .iter()
+        .filter(|(name, extension)| name.eq_ignore_ascii_case(keyword) && offered.has(*extension));
+    hits.next().map(|(name, _)| *name).ok_or(Own::UnknownParameter)
+}
+
+/// Fills a slot once; a second time, or with a value that did not parse, is a fault.
+fn put<T>(slot: &mut Option<T>, value: Option<T>) -> Result<(), SyntaxFault> {
+    if slot.is_some() || value.is_none() {
+        return Err(Own::BadParameter);
+    }
+    *slot = value;
+    Ok(())
+}
+
+/// Twenty digits may exceed 64 bits: such a size is larger than any limit, which is all that matters.
+fn size(value: &str) -> Option<u64> {
+    let digits = (1..=MAX_SIZE_DIGITS).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| value.parse().unwrap_or(u64::MAX))
+}
+
+/// BINARYMIME needs BDAT, which comes with CHUNKING.
+fn body_type(value: &str) -> Option<BodyType> {
+    if value.eq_ignore_ascii_case("7BIT") {
+        Some(BodyType::SevenBit)
+    } else {
+        value.eq_ignore_ascii_case("8BITMIME").then_some(BodyType::EightBitMime)
+    }
+}
+
+fn ret(value: &str) -> Option<Ret> {
+    if value.eq_ignore_ascii_case("FULL") {
+        Some(Ret::Full)
+    } else {
+        value.eq_ignore_ascii_case("HDRS").then_some(Ret::Headers)
+    }
+}
+
+fn envid(value: &str) -> Option<Box<str>> {
+    let text = xtext::decode(value)?;
+    ((1..=MAX_ENVID).contains(&text.len()) && text.is_ascii()).then(|| text.into())
+}
+
+fn notify(value: &str) -> Option<Notify> {
+    if value.eq_ignore_ascii_case("NEVER") {
+        return Some(Notify::NEVER);
+    }
+    let mut notify = Notify::NEVER;
+    for word in value.split(',') {
+        match () {
+            () if word.eq_ignore_ascii_case("SUCCESS") => notify.success = true,
+            () if word.eq_ignore_ascii_case("FAILURE") => notify.failure = true,
+            () if word.eq_ignore_ascii_case("DELAY") => notify.delay = true,
+            () => return None,
+        }
+    }
+    Some(notify)
+}
+
+fn original(value: &str) -> Option<OriginalRecipient> {
+    let (kind, address) = value.split_once(';').filter(|_| value.len() <= MAX_ORCPT)?;
+    let atom = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    if kind.is_empty() || address.is_empty() || !kind.bytes().all(atom) {
+        return None;
+    }
+    let decoded = xtext::decode(address)?;
+    let utf8 = kind.eq_ignore_ascii_case("utf-8");
+    let decoded = if utf8 { xtext::decode_utf8_address(&decoded)? } else { decoded };
+    (utf8 || decoded.is_ascii()).then(|| OriginalRecipient { kind: kind.into(), address: decoded.into() })
+}

@@ -1,0 +1,203 @@
+//! All that the server says of its own accord, in one table. Texts that policy chose come as `vsmtp_mail::Reply`.
+
+use vsmtp_mail::Reply;
+
+use crate::extension::Extension;
+use crate::settings::{Protocol, Settings};
+
+macro_rules! own_replies {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        /// One of the server's own replies.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Own { $($(#[$doc])* $name,)* }
+
+        impl Own {
+            /// All of them.
+            pub const ALL: &'static [Own] = &[$(Own::$name,)*];
+
+            /// The name by which configuration may replace the text.
+            pub fn name(self) -> &'static str {
+                match self { $(Own::$name => stringify!($name),)* }
+            }
+
+            /// The default text as it goes over the wire.
+            pub fn wire(self) -> &'static str {
+                match self { $(Own::$name => concat!($text, "\r\n"),)* }
+            }
+        }
+    };
+}
+
+own_replies! {
+    /// HELP.
+    Help = "214 2.0.0 Commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT";
+    /// QUIT.
+    Closing = "221 2.0.0 Bye";
+    /// RSET, NOOP.
+    Ok = "250 2.0.0 Ok";
+    /// MAIL accepted.
+    SenderOk = "250 2.1.0 Ok";
+    /// RCPT accepted.
+    RecipientOk = "250 2.1.5 Ok";
+    /// Message accepted, and policy gave no text.
+    MessageOk = "250 2.0.0 Ok: message accepted";
+    /// VRFY: an answer that tells nothing.
+    CannotVerify = "252 2.0.0 Cannot verify the user, but will try to deliver";
+    /// DATA.
+    DataStart = "354 End data with <CR><LF>.<CR><LF>";
+    /// The server stops or reloads.
+    Shutdown = "421 4.3.2 Service is shutting down, try again later";
+    /// Too many connections.
+    TooBusy = "421 4.3.2 Too many connections, try again later";
+    /// The client was silent too long.
+    Timeout = "421 4.4.2 Timeout, closing connection";
+    /// Too many errors.
+    TooManyErrors = "421 4.7.0 Too many errors, closing connection";
+    /// More input than a well-behaved client can have sent.
+    Flooded = "421 4.7.0 Too much input, closing connection";
+    /// The client speaks HTTP or TLS.
+    NotSmtp = "421 4.7.0 This is a mail server, closing connection";
+    /// Nobody to ask at the greeting.
+    NoService = "421 4.3.0 Service is not available, try again later";
+    /// Nobody to ask: filter, queue or resolver is away.
+    Unavailable = "451 4.3.0 Temporary failure, try again later";
+    /// One recipient too many.
+    TooManyRecipients = "452 4.5.3 Too many recipients";
+    /// Not a command.
+    UnknownCommand = "500 5.5.1 Command not recognized";
+    /// A command line with a lone CR or LF.
+    BareNewline = "500 5.5.2 Lines must end with <CR><LF>";
+    /// A command line over the limit.
+    LineTooLong = "500 5.5.2 Line too long";
+    /// Control characters, or not UTF-8.
+    BadCharacters = "501 5.5.2 Command holds invalid characters";
+    /// Arguments where there are none, or none where there must be.
+    BadArguments = "501 5.5.4 Syntax error in arguments";
+    /// HELO, EHLO, LHLO without a usable name.
+    BadHelo = "501 5.5.4 Syntax error: a host name is required";
+    /// No `FROM:<...>`.
+    BadMailSyntax = "501 5.5.4 Syntax: MAIL FROM:<address> [parameters]";
+    /// No `TO:<...>`.
+    BadRcptSyntax = "501 5.5.4 Syntax: RCPT TO:<address> [parameters]";
+    /// A parameter with a wrong value, or twice.
+    BadParameter = "501 5.5.4 Invalid parameter value";
+    /// Known and not offered.
+    NotImplemented = "502 5.5.1 Command not implemented";
+    /// MAIL before EHLO.
+    HeloFirst = "503 5.5.1 Send EHLO or HELO first";
+    /// Second MAIL.
+    NestedMail = "503 5.5.1 Sender already given";
+    /// RCPT before MAIL.
+    MailFirst = "503 5.5.1 Send MAIL first";
+    /// DATA before RCPT.
+    RcptFirst = "503 5.5.1 Send RCPT first";
+    /// The greeting of a client that did not wait for it.
+    EarlyTalker = "554 5.5.1 Protocol error: client spoke before the greeting";
+    /// Lone CR or LF in a message.
+    BareNewlineInMessage = "550 5.5.2 Message holds a bare <CR> or <LF>";
+    /// SIZE=, or the message itself.
+    MessageTooBig = "552 5.3.4 Message is too big";
+    /// Header over the limit.
+    HeaderTooBig = "552 5.3.4 Message header is too big";
+    /// Bad address in MAIL.
+    BadSender = "553 5.1.7 Sender address is not valid";
+    /// Bad address in RCPT.
+    BadRecipient = "553 5.1.3 Recipient address is not valid";
+    /// A non-ASCII address without SMTPUTF8.
+    NeedsSmtpUtf8 = "553 5.6.7 Address needs SMTPUTF8";
+    /// DATA when every RCPT was refused.
+    NoValidRecipients = "554 5.5.1 No valid recipients";
+    /// Received fields over the limit.
+    TooManyHops = "554 5.4.6 Too many hops, this looks like a mail loop";
+    /// A text line over the limit.
+    TextLineTooLong = "554 5.6.0 Message holds a line that is too long";
+    /// A parameter that EHLO did not offer.
+    UnknownParameter = "555 5.5.4 Unsupported parameter";
+}
+
+/// The server's own replies, with what the operator changed.
+#[derive(Debug, Clone, Default)]
+pub struct Replies {
+    changed: Vec<(Own, Reply)>,
+}
+
+impl Replies {
+    /// Replaces one reply.
+    pub fn set(&mut self, own: Own, reply: Reply) {
+        self.changed.retain(|(known, _)| *known != own);
+        self.changed.push((own, reply));
+    }
+
+    /// Appends the wire form of a reply.
+    pub fn write(&self, own: Own, out: &mut Vec<u8>) {
+        match self.changed.iter().find(|(known, _)| *known == own) {
+            Some((_, reply)) => reply.write_to(out),
+            None => out.extend_from_slice(own.wire().as_bytes()),
+        }
+    }
+}
+
+/// The greeting. RFC 2034 wants no enhanced code here.
+pub(crate) fn write_greeting(settings: &Settings, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"220 ");
+    out.extend_from_slice(settings.name.as_str().as_bytes());
+    out.extend_from_slice(match settings.protocol {
+        Protocol::Smtp => b" ESMTP\r\n",
+        Protocol::Lmtp => b" LMTP\r\n",
+    });
+}
+
+/// The reply to HELO.
+pub(crate) fn write_helo(settings: &Settings, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"250 ");
+    out.extend_from_slice(settings.name.as_str().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The reply to EHLO and LHLO: what it lists is what the listener does.
+pub(crate) fn write_ehlo(settings: &Settings, out: &mut Vec<u8>) {
+    let mut last = out.len();
+    out.extend_from_slice(b"250-");
+    out.extend_from_slice(settings.name.as_str().as_bytes());
+    for extension in settings.extensions.iter() {
+        out.extend_from_slice(b"\r\n");
+        last = out.len();
+        out.extend_from_slice(b"250-");
+        out.extend_from_slice(extension.keyword().as_bytes());
+        if extension == Extension::Size && settings.limits.body.size > 0 {
+            out.extend_from_slice(format!(" {}", settings.limits.body.size).as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    if let Some(mark) = out.get_mut(last + 3) {
+        *mark = b' ';
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reply_is_well_formed_and_carries_its_class() {
+        for own in Own::ALL {
+            let reply = Reply::parse(own.wire()).unwrap_or_else(|e| panic!("{}: {e}", own.name()));
+            assert_eq!(reply.enhanced().is_none(), reply.code() == 354, "{}", own.name());
+            let mut out = Vec::new();
+            if reply.enhanced().is_some() {
+                reply.write_to(&mut out);
+                assert_eq!(out, own.wire().as_bytes());
+            }
+            assert!(own.wire().len() <= 512);
+        }
+    }
+
+    #[test]
+    fn the_operator_may_replace_a_text() {
+        let mut replies = Replies::default();
+        replies.set(Own::Closing, Reply::parse("221 2.0.0 a\n221 b").unwrap());
+        let mut out = Vec::new();
+        replies.write(Own::Closing, &mut out);
+        assert_eq!(out, b"221-2.0.0 a\r\n221 2.0.0 b\r\n");
+    }
+}

@@ -1,0 +1,184 @@
+//! What the caller's answers do, and how replies and errors are counted. A verdict that contradicts its own reply code
+//! is never a yes.
+
+use vsmtp_mail::Reply;
+
+use super::state::{Body, Input, Open, Phase, Transaction};
+use super::{Dropped, Session, Verdict};
+use crate::data::DataDecoder;
+use crate::reply::{self, Own};
+use crate::settings::{EarlyTalk, Protocol};
+
+/// 421 says that the connection will be closed (RFC 5321 3.8).
+const CLOSING: u16 = 421;
+
+impl Session {
+    /// Applies the answers to the question that was open.
+    pub(super) fn settle(&mut self, open: Open, verdicts: Vec<Verdict>) {
+        let mut verdicts = verdicts.into_iter();
+        let mut next = || verdicts.next().unwrap_or(Verdict::Unavailable);
+        match open {
+            Open::Connect => self.connected(next()),
+            Open::Hello { extended } => self.named(next(), extended),
+            Open::Mail { smtputf8 } => {
+                if self.verdict(next(), Own::SenderOk) {
+                    self.phase = Phase::Mail(Transaction { smtputf8, ..Transaction::default() });
+                }
+            }
+            Open::Recipients { count } => (0..count).for_each(|_| self.recipient(next())),
+            Open::Data => self.data_allowed(next()),
+            Open::Message { recipients } => {
+                for _ in 0..self.replies_to_message(recipients) {
+                    self.message(next());
+                }
+            }
+        }
+    }
+
+    fn connected(&mut self, verdict: Verdict) {
+        self.talked_early = !self.input.pending.is_empty();
+        match verdict {
+            Verdict::Accept if self.talked_early && self.settings.early_talk == EarlyTalk::Refuse => {
+                self.close(Own::EarlyTalker);
+            }
+            Verdict::Accept => {
+                reply::write_greeting(&self.settings, &mut self.output);
+                self.phase = Phase::Greeted;
+            }
+            Verdict::Unavailable => self.close(Own::NoService),
+            other => {
+                if self.verdict(other, Own::NoService) {
+                    self.phase = Phase::Greeted;
+                } else {
+                    self.end();
+                }
+            }
+        }
+    }
+
+    /// The reply to EHLO must list the extensions, so a text of policy replaces only that of HELO.
+    fn named(&mut self, verdict: Verdict, extended: bool) {
+        self.phase = Phase::Ready;
+        match verdict {
+            Verdict::Accept | Verdict::AcceptWith(_) if extended => {
+                reply::write_ehlo(&self.settings, &mut self.output);
+            }
+            Verdict::Accept => reply::write_helo(&self.settings, &mut self.output),
+            other => {
+                if !self.verdict(other, Own::Ok) && !matches!(self.phase, Phase::Closing(_)) {
+                    self.phase = Phase::Greeted;
+                }
+            }
+        }
+    }
+
+    fn recipient(&mut self, verdict: Verdict) {
+        if matches!(self.phase, Phase::Closing(_)) {
+            return;
+        }
+        let accepted = self.verdict(verdict, Own::RecipientOk);
+        if let Phase::Mail(transaction) = &mut self.phase {
+            let count = if accepted { &mut transaction.accepted } else { &mut transaction.refused };
+            *count += 1;
+        }
+    }
+
+    fn data_allowed(&mut self, verdict: Verdict) {
+        let Phase::Mail(transaction) = self.phase else { return };
+        self.phase = Phase::Ready;
+        if matches!(verdict, Verdict::Accept | Verdict::AcceptWith(_)) {
+            let decoder = DataDecoder::new(self.settings.limits.body.clone(), self.settings.bare_newline);
+            self.phase = Phase::Body(Box::new(Body { transaction, decoder, reported: false }));
+            self.say(Own::DataStart);
+        } else {
+            self.verdict(verdict, Own::Unavailable);
+        }
+    }
+
+    fn message(&mut self, verdict: Verdict) {
+        if !matches!(self.phase, Phase::Closing(_)) && self.verdict(verdict, Own::MessageOk) {
+            self.errors = 0;
+            self.junk = 0;
+        }
+    }
+
+    /// SMTP answers a message once, LMTP once for each accepted recipient.
+    pub(super) fn replies_to_message(&self, recipients: u32) -> u32 {
+        match self.settings.protocol {
+            Protocol::Smtp => 1,
+            Protocol::Lmtp => recipients,
+        }
+    }
+
+    /// Writes the reply of a verdict and tells whether it is a yes.
+    fn verdict(&mut self, verdict: Verdict, yes: Own) -> bool {
+        match verdict {
+            Verdict::Accept => self.say(yes),
+            Verdict::AcceptWith(reply) if reply.is_positive() => reply.write_to(&mut self.output),
+            Verdict::AcceptWith(reply) | Verdict::Refuse(reply) => {
+                self.refuse(&reply);
+                return false;
+            }
+            Verdict::Close(reply) => {
+                self.refuse(&reply);
+                self.end();
+                return false;
+            }
+            Verdict::Unavailable => {
+                self.say(Own::Unavailable);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn refuse(&mut self, reply: &Reply) {
+        if !reply.is_transient() && !reply.is_permanent() {
+            self.say(Own::Unavailable);
+            return;
+        }
+        reply.write_to(&mut self.output);
+        if reply.code() == CLOSING {
+            self.end();
+        }
+        self.count_error();
+    }
+
+    /// Writes one of our own replies.
+    pub(super) fn say(&mut self, own: Own) {
+        self.settings.replies.write(own, &mut self.output);
+    }
+
+    /// Writes one of our own replies and counts it as an error of the client.
+    pub(super) fn fail(&mut self, own: Own) {
+        self.say(own);
+        self.count_error();
+    }
+
+    pub(super) fn count_junk(&mut self) {
+        self.junk += 1;
+        if self.junk > self.settings.limits.junk {
+            self.count_error();
+        }
+    }
+
+    fn count_error(&mut self) {
+        self.errors += 1;
+        if self.errors >= self.settings.limits.hard_errors {
+            self.close(Own::TooManyErrors);
+        }
+    }
+
+    /// Goes to the last phase. What is open is reported as dropped, unless it was reported already.
+    pub(super) fn end(&mut self) {
+        let dropped = match &self.phase {
+            Phase::Mail(_) => Some(Dropped::Closed),
+            Phase::Body(body) if !body.reported => Some(Dropped::Closed),
+            Phase::Reported(why) | Phase::Closing(Some(why)) => Some(*why),
+            _ => None,
+        };
+        self.phase = Phase::Closing(dropped);
+        self.open = None;
+        self.input = Input::default();
+    }
+}

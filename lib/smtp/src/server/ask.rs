@@ -1,0 +1,182 @@
+//! The commands: which is allowed when, and what each asks for.
+
+use super::dialogue::Handled;
+use super::state::{Open, Phase, Transaction};
+use super::{Dropped, Hello, MAX_BATCH, Question, Session};
+use crate::command::{HeloName, MailRequest, RcptRequest, Verb};
+use crate::line::{self, Line, PATH_LINE_LIMIT};
+use crate::reply::Own;
+use crate::settings::Protocol;
+
+impl Session {
+    /// Handles one command line; `behind` is the input that follows it.
+    pub(super) fn command(&mut self, text: &[u8], behind: &[u8]) -> Handled {
+        let (verb, arguments) = match Verb::split(text) {
+            Ok(split) => split,
+            Err(fault) => return self.failed(fault),
+        };
+        match verb {
+            Verb::Rcpt => self.rcpt(arguments, behind),
+            Verb::Mail => self.mail(arguments),
+            Verb::Data => self.data(arguments),
+            Verb::Helo | Verb::Ehlo | Verb::Lhlo => self.hello(verb, arguments),
+            Verb::Rset => self.rset(arguments),
+            Verb::Noop => self.junk(Own::Ok),
+            Verb::Help => self.junk(Own::Help),
+            Verb::Vrfy if arguments.is_empty() => self.failed(Own::BadArguments),
+            Verb::Vrfy if !arguments.is_ascii() => self.failed(Own::NeedsSmtpUtf8),
+            Verb::Vrfy => self.junk(Own::CannotVerify),
+            Verb::Quit if !arguments.is_empty() => self.failed(Own::BadArguments),
+            Verb::Quit => {
+                self.close(Own::Closing);
+                Handled::Done
+            }
+            Verb::Http => {
+                self.close(Own::NotSmtp);
+                Handled::Done
+            }
+            Verb::Unoffered => self.failed(Own::NotImplemented),
+            Verb::Unknown => self.failed(Own::UnknownCommand),
+        }
+    }
+
+    fn hello(&mut self, verb: Verb, arguments: &str) -> Handled {
+        let lmtp = self.settings.protocol == Protocol::Lmtp;
+        if lmtp != (verb == Verb::Lhlo) {
+            return self.failed(Own::UnknownCommand);
+        }
+        let name = match HeloName::parse(arguments) {
+            Ok(name) => name,
+            Err(fault) => return self.failed(fault),
+        };
+        match self.phase {
+            Phase::Mail(_) => {
+                self.phase = Phase::Reported(Dropped::Hello);
+                return Handled::Again;
+            }
+            Phase::Ready => self.count_junk(),
+            _ => {}
+        }
+        let extended = verb != Verb::Helo;
+        self.asked(Open::Hello { extended }, Question::Hello(Hello { name, extended }))
+    }
+
+    fn mail(&mut self, arguments: &str) -> Handled {
+        match self.phase {
+            Phase::Ready => {}
+            Phase::Mail(_) => return self.failed(Own::NestedMail),
+            _ => return self.failed(Own::HeloFirst),
+        }
+        let request = match MailRequest::parse(arguments, self.settings.extensions) {
+            Ok(request) => request,
+            Err(fault) => return self.failed(fault),
+        };
+        let limit = self.settings.limits.body.size;
+        if limit != 0 && request.size.is_some_and(|size| size > limit) {
+            return self.failed(Own::MessageTooBig);
+        }
+        self.asked(Open::Mail { smtputf8: request.smtputf8 }, Question::Mail(request))
+    }
+
+    /// Asks about this recipient and those that were sent right behind it: one question instead of many.
+    fn rcpt(&mut self, arguments: &str, behind: &[u8]) -> Handled {
+        let Phase::Mail(transaction) = self.phase else { return self.failed(Own::MailFirst) };
+        let limit = self.settings.limits.recipients;
+        let Some(room) = limit.checked_sub(transaction.accepted).filter(|room| *room > 0) else {
+            return self.excess();
+        };
+        let first = match self.rcpt_request(arguments, transaction) {
+            Ok(request) => request,
+            Err(fault) => return self.recipient_failed(fault),
+        };
+        let room = usize::try_from(room).unwrap_or(MAX_BATCH).min(MAX_BATCH);
+        let mut batch = vec![first];
+        let mut used = 0;
+        while batch.len() < room {
+            let Some((request, length)) = self.next_rcpt(behind.get(used..).unwrap_or_default(), transaction)
+            else {
+                break;
+            };
+            batch.push(request);
+            used += length;
+        }
+        self.open = Some(Open::Recipients { count: batch.len() });
+        Handled::Ask { question: Question::Recipients(batch), used }
+    }
+
+    /// The next line, if it is a RCPT without fault.
+    fn next_rcpt(&self, input: &[u8], transaction: Transaction) -> Option<(RcptRequest, usize)> {
+        let Line::Complete { text, used } = line::split(input, PATH_LINE_LIMIT, self.settings.bare_newline)
+        else {
+            return None;
+        };
+        match Verb::split(text) {
+            Ok((Verb::Rcpt, arguments)) => Some((self.rcpt_request(arguments, transaction).ok()?, used)),
+            _ => None,
+        }
+    }
+
+    fn rcpt_request(&self, arguments: &str, transaction: Transaction) -> Result<RcptRequest, Own> {
+        RcptRequest::parse(arguments, self.settings.extensions, transaction.smtputf8, &self.settings.name)
+    }
+
+    fn recipient_failed(&mut self, fault: Own) -> Handled {
+        if let Phase::Mail(transaction) = &mut self.phase {
+            transaction.refused += 1;
+        }
+        self.failed(fault)
+    }
+
+    /// One recipient too many. An honest client may send its whole list before it reads the first 452, so only a second
+    /// such list counts against it.
+    fn excess(&mut self) -> Handled {
+        let Phase::Mail(transaction) = &mut self.phase else { return Handled::Done };
+        transaction.excess += 1;
+        if transaction.excess > self.settings.limits.recipients {
+            return self.failed(Own::TooManyRecipients);
+        }
+        self.say(Own::TooManyRecipients);
+        Handled::Done
+    }
+
+    fn data(&mut self, arguments: &str) -> Handled {
+        let Phase::Mail(transaction) = self.phase else {
+            let greeted = matches!(self.phase, Phase::Ready);
+            return self.failed(if greeted { Own::MailFirst } else { Own::HeloFirst });
+        };
+        if !arguments.is_empty() {
+            return self.failed(Own::BadArguments);
+        }
+        match (transaction.accepted, transaction.refused) {
+            (0, 0) => self.failed(Own::RcptFirst),
+            (0, _) => self.failed(Own::NoValidRecipients),
+            _ => self.asked(Open::Data, Question::Data),
+        }
+    }
+
+    fn rset(&mut self, arguments: &str) -> Handled {
+        if !arguments.is_empty() {
+            return self.failed(Own::BadArguments);
+        }
+        if matches!(self.phase, Phase::Mail(_)) {
+            self.phase = Phase::Reported(Dropped::Reset);
+        }
+        self.junk(Own::Ok)
+    }
+
+    fn junk(&mut self, own: Own) -> Handled {
+        self.say(own);
+        self.count_junk();
+        Handled::Done
+    }
+
+    fn failed(&mut self, fault: Own) -> Handled {
+        self.fail(fault);
+        Handled::Done
+    }
+
+    fn asked(&mut self, open: Open, question: Question) -> Handled {
+        self.open = Some(open);
+        Handled::Ask { question, used: 0 }
+    }
+}

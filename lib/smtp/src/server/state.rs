@@ -1,0 +1,76 @@
+//! What a session remembers between two calls.
+
+use super::Dropped;
+use crate::data::DataDecoder;
+
+/// Where the dialogue is.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Nobody was asked about the client yet.
+    Start,
+    /// Greeted; no name yet.
+    Greeted,
+    /// The client has a name; no transaction.
+    Ready,
+    /// A transaction is open.
+    Mail(Transaction),
+    /// A message comes in.
+    Body(Box<Body>),
+    /// The session ends; an open transaction is still to be reported.
+    Closing(Option<Dropped>),
+    /// The transaction was dropped, which is to be reported; the name stays.
+    Reported(Dropped),
+}
+
+/// What the session itself must know of an open transaction.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Transaction {
+    pub accepted: u32,
+    pub refused: u32,
+    /// Recipients beyond the limit.
+    pub excess: u32,
+    pub smtputf8: bool,
+}
+
+/// A message that comes in.
+#[derive(Debug)]
+pub(super) struct Body {
+    pub transaction: Transaction,
+    pub decoder: DataDecoder,
+    /// The fault was reported to the caller.
+    pub reported: bool,
+}
+
+/// The question that is open.
+#[derive(Debug)]
+pub(super) enum Open {
+    Connect,
+    Hello { extended: bool },
+    Mail { smtputf8: bool },
+    Recipients { count: usize },
+    Data,
+    Message { recipients: u32 },
+}
+
+/// Input that could not be handled yet, and the skipping of a broken line.
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    pub pending: Vec<u8>,
+    /// Octets skipped so far of a line that was answered already.
+    pub skipping: Option<usize>,
+}
+
+impl Phase {
+    /// Takes the report of a dropped transaction, once.
+    pub fn take_dropped(&mut self) -> Option<Dropped> {
+        match self {
+            Phase::Closing(why) => why.take(),
+            Phase::Reported(why) => {
+                let why = *why;
+                *self = Phase::Ready;
+                Some(why)
+            }
+            _ => None,
+        }
+    }
+}
