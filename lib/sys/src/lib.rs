@@ -15,3 +15,9 @@ pub mod unix;
 
 pub mod disk;
 pub mod region;
+
+pub mod sandbox;
+
+pub mod report;
+pub mod signals;
+pub mod users;
