@@ -1,1 +1,46 @@
-//! Every configuration key, once: name, type, default, range, readers.
+//! Every configuration key, once: name, type, default, range, doc sentence, and which processes may see it.
+//!
+//! A script hands over a tree of values ([`Value`]); [`Config::build`] checks it against the table ([`keys`]); each
+//! process then receives its slice only ([`ReceiverSlice`] and its kin). Nothing here does input or output, and
+//! nothing here knows who evaluates the script.
+#![forbid(unsafe_code)]
+
+#[macro_use]
+mod table;
+mod keys;
+mod kind;
+mod value;
+
+mod config;
+mod cross_check;
+mod error;
+mod legacy;
+mod nearest;
+
+mod by_text;
+mod network;
+mod pattern;
+mod slices;
+mod wire;
+
+mod document;
+mod show;
+
+pub use by_text::{ByText, Textual};
+pub use config::{Config, Context, default_tree};
+pub use document::markdown;
+pub use error::{ConfigError, MAX_ERRORS, Problem, Warning};
+pub use keys::keys;
+pub use legacy::{Fate, LEGACY, Legacy};
+pub use nearest::nearest_key;
+pub use network::Network;
+pub use pattern::AddressPattern;
+pub use show::Row;
+pub use slices::{
+    Alias, BareNewline, ClientTimeouts, DeliverSlice, Facility, Family, FilterSlice, LogLevel, LogSlice,
+    LogTarget, MailboxSlice, MasterSlice, NextHopTimeouts, OnError, QueueSlice, ReceiverSlice, ResolverSlice,
+    SyslogTransport,
+};
+pub use table::{Key, Preset, Role};
+pub use value::{MAX_DEPTH, MAX_ENTRIES, Value};
+pub use wire::{MAX_WIRE, WireError, decode, encode};

@@ -1,0 +1,370 @@
+//! The table and its readers, from outside: each key is proved by what it changes.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::slices::*;
+use crate::table::Role;
+use crate::wire::{decode, encode};
+
+fn context() -> Context {
+    Context {
+        hostname: Domain::parse("host.example.com").unwrap(),
+        cores: 4,
+        config_dir: "/etc/vsmtp".to_owned(),
+        root: String::new(),
+    }
+}
+
+fn with(settings: &[(&str, Value)]) -> Result<Config, Vec<ConfigError>> {
+    let mut tree = Value::map();
+    for (path, value) in settings {
+        tree.set(path, value.clone());
+    }
+    Config::build(&context(), &tree)
+}
+
+fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
+
+/// The errors of one setting, as people read them.
+fn complaint(path: &str, value: Value) -> String {
+    let errors = with(&[(path, value)]).unwrap_err();
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn slice(config: &Config, role: Role) -> Vec<u8> {
+    match role {
+        Role::Master => encode(&config.master()),
+        Role::Receiver => encode(&config.receiver()),
+        Role::Filter => encode(&config.filter()),
+        Role::Queue => encode(&config.queue()),
+        Role::Deliver => encode(&config.deliver()),
+        Role::Mailbox => encode(&config.mailbox()),
+        Role::Resolver => encode(&config.resolver()),
+    }
+    .unwrap()
+}
+
+/// Some keys count only beside others.
+fn companions(key: &str) -> Vec<(&'static str, Value)> {
+    match key {
+        "server.dns.config.name_servers" => {
+            vec![("server.dns.type", text("custom")), (key_name(key), Value::List(vec![text("192.0.2.1")]))]
+        }
+        "server.logs.syslog.server" => {
+            vec![("server.logs.target", text("syslog")), ("server.logs.syslog.type", text("tcp"))]
+        }
+        key if key.starts_with("server.logs.syslog.") => vec![("server.logs.target", text("syslog"))],
+        _ => vec![],
+    }
+}
+
+fn key_name(name: &str) -> &'static str {
+    key(name).unwrap().name
+}
+
+#[test]
+fn each_key_changes_the_slices_of_its_readers_and_no_other() {
+    for key in keys() {
+        let mut settings = companions(key.name);
+        let before = with(&settings).unwrap();
+        settings.push((key.name, key.example.value(&context())));
+        let after = with(&settings).unwrap_or_else(|errors| panic!("{}: {errors:?}", key.name));
+        let changed: BTreeSet<Role> =
+            Role::ALL.into_iter().filter(|role| slice(&before, *role) != slice(&after, *role)).collect();
+        assert_eq!(changed, key.readers.iter().copied().collect(), "readers of {}", key.name);
+    }
+}
+
+#[test]
+fn each_key_is_documented_once_and_its_default_and_example_fit() {
+    let mut names = BTreeSet::new();
+    for key in keys() {
+        assert!(names.insert(key.name), "{} stands twice", key.name);
+        assert!(
+            Legacy::of(key.name).is_none_or(|l| l.section().is_some()),
+            "{} is also a legacy key",
+            key.name
+        );
+        assert!(key.doc().ends_with('.') && key.doc().len() > 10, "{}: {:?}", key.name, key.doc());
+        let [default, example] = [key.default, key.example].map(|p| key.canonical(&p.value(&context())));
+        let (default, example) = (default.unwrap(), example.unwrap());
+        assert_ne!(default, example, "{}: the example is the default", key.name);
+        for canonical in [default, example] {
+            assert_eq!(key.canonical(&canonical).as_ref(), Ok(&canonical), "{}: not canonical", key.name);
+        }
+    }
+    assert!(names.len() > 60);
+}
+
+#[test]
+fn no_key_is_a_section_of_another() {
+    for key in keys() {
+        assert!(!is_section(key.name), "{}", key.name);
+    }
+}
+
+#[test]
+fn renamed_keys_lead_to_keys() {
+    for legacy in LEGACY {
+        if let Fate::Renamed(name) = legacy.fate {
+            assert!(key(name).is_some(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_default_tree_is_the_default_configuration() {
+    let tree = default_tree(&context());
+    let config = Config::build(&context(), &tree).unwrap();
+    assert_eq!(config.warnings(), []);
+    let empty = with(&[]).unwrap();
+    for role in Role::ALL {
+        assert_eq!(slice(&config, role), slice(&empty, role));
+    }
+    assert!(config.show().iter().all(|row| row.is_default));
+    assert_eq!(config.show().len(), keys().count());
+    for section in ["server.tls", "server.queues.working", "server.virtual", "app.vsl", "server.esmtp"] {
+        assert!(matches!(tree.at(section), Some(Value::Map(_))), "{section}");
+    }
+}
+
+#[test]
+fn the_default_tree_survives_the_wire() {
+    let tree = default_tree(&context());
+    assert_eq!(Value::from_bytes(&tree.to_bytes().unwrap()).unwrap(), tree);
+}
+
+#[test]
+fn slices_survive_the_wire_and_nothing_else_does() {
+    let settings: Vec<_> = keys()
+        .filter(|key| !key.name.starts_with("server.logs"))
+        .map(|key| (key.name, key.example.value(&context())))
+        .collect();
+    let config = with(&settings).unwrap();
+    assert_eq!(decode::<MasterSlice>(&slice(&config, Role::Master)), Ok(config.master()));
+    assert_eq!(decode::<ReceiverSlice>(&slice(&config, Role::Receiver)), Ok(config.receiver()));
+    assert_eq!(decode::<FilterSlice>(&slice(&config, Role::Filter)), Ok(config.filter()));
+    assert_eq!(decode::<QueueSlice>(&slice(&config, Role::Queue)), Ok(config.queue()));
+    assert_eq!(decode::<DeliverSlice>(&slice(&config, Role::Deliver)), Ok(config.deliver()));
+    assert_eq!(decode::<MailboxSlice>(&slice(&config, Role::Mailbox)), Ok(config.mailbox()));
+    assert_eq!(decode::<ResolverSlice>(&slice(&config, Role::Resolver)), Ok(config.resolver()));
+
+    let bytes = slice(&config, Role::Filter);
+    for cut in 0..bytes.len() {
+        assert!(decode::<FilterSlice>(&bytes[..cut]).is_err(), "cut at {cut}");
+    }
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0xff;
+        let _ = decode::<FilterSlice>(&flipped);
+    }
+}
+
+#[test]
+fn messages_name_the_key_what_is_expected_and_what_was_meant() {
+    assert_eq!(complaint("server.naem", text("x")), "server.naem: unknown key; did you mean server.name?");
+    assert_eq!(
+        complaint("server.smtp.rcpt_count_max", text("many")),
+        "server.smtp.rcpt_count_max: expected an integer from 1 to 10000, found \"many\""
+    );
+    assert_eq!(
+        complaint("server.smtp.rcpt_count_max", Value::Int(0)),
+        "server.smtp.rcpt_count_max: expected an integer from 1 to 10000, found 0"
+    );
+    assert_eq!(complaint("server.smtp", Value::Int(5)), "server.smtp: expected a map, found 5");
+    assert_eq!(complaint("colour", Value::Int(5)), "colour: unknown key");
+    assert_eq!(
+        complaint("server.tls.protocol_version", text("TLSv1.2")),
+        "server.tls: not supported yet: TLS"
+    );
+    assert_eq!(
+        complaint("server.smtp.bare_newline", Value::Other("f64".to_owned())),
+        "server.smtp.bare_newline: expected one of \"refuse\", \"normalise\", found a value of type \"f64\""
+    );
+    assert_eq!(
+        Config::build(&context(), &Value::Int(1)).unwrap_err()[0].to_string(),
+        "configuration: expected a map, found 1"
+    );
+}
+
+#[test]
+fn every_error_is_reported_at_once_and_their_number_is_bounded() {
+    let errors = with(&[("server.naem", text("x")), ("queue.lifetime", text("soon")), ("a", Value::Null)])
+        .unwrap_err();
+    assert_eq!(errors.len(), 3, "{errors:?}");
+    let mut tree = Value::map();
+    for n in 0..10_000 {
+        tree.set(&format!("server.unknown{n}"), Value::Null);
+    }
+    assert_eq!(Config::build(&context(), &tree).unwrap_err().len(), MAX_ERRORS);
+    let mut tree = Value::map();
+    tree.set(&"x".repeat(1 << 20), Value::Null);
+    assert!(Config::build(&context(), &tree).unwrap_err()[0].path.len() < 200);
+}
+
+#[test]
+fn values_that_do_not_go_together() {
+    let list = |item: &str| Value::List(vec![text(item)]);
+    for (path, value) in [
+        ("server.relay_domains", list("host.example.com")),
+        ("server.domains", list("[192.0.2.1]")),
+        ("server.interfaces.addr", Value::List(vec![])),
+        ("server.smtp.error.soft_count", Value::Int(21)),
+        ("server.smtp.session_timeout", text("4m")),
+        ("delivery.concurrency.initial", Value::Int(21)),
+        ("queue.backoff.min", text("2h")),
+        ("queue.delay_warning", text("6d")),
+    ] {
+        let errors = with(&[(path, value)]).unwrap_err();
+        assert!(
+            matches!(errors.as_slice(), [ConfigError { path: at, problem: Problem::Conflict(_) }] if at == path),
+            "{errors:?}"
+        );
+    }
+    assert!(with(&[("server.dns.type", text("custom"))]).is_err());
+    assert!(with(&[("server.logs.target", text("file"))]).is_err());
+}
+
+#[test]
+fn a_replaced_section_keeps_the_defaults_of_what_it_does_not_say() {
+    let config = with(&[("server.smtp", {
+        let mut map = Value::map();
+        map.set("rcpt_count_max", Value::Int(25));
+        map
+    })])
+    .unwrap();
+    assert_eq!(config.receiver().rcpt_count_max, 25);
+    assert_eq!(config.receiver().error_hard_count, Some(20));
+}
+
+#[test]
+fn domains_and_postmaster_follow_the_name() {
+    let mut tree = default_tree(&context());
+    tree.set("server.name", text("mx.example.net"));
+    let config = Config::build(&context(), &tree).unwrap();
+    let domains: Vec<_> = config.filter().domains.iter().map(|d| d.to_string()).collect();
+    assert_eq!(domains, ["mx.example.net", "localhost"]);
+    assert_eq!(config.queue().postmaster.to_string(), "postmaster@mx.example.net");
+    let config = with(&[("server.domains", Value::List(vec![]))]).unwrap();
+    assert!(config.filter().domains.is_empty());
+}
+
+#[test]
+fn old_names_still_speak() {
+    let mut tree = default_tree(&context());
+    tree.set("server.esmtp.size", Value::Int(20_000_000));
+    tree.set("server.system.thread_pool.receiver", Value::Int(6));
+    let config = Config::build(&context(), &tree).unwrap();
+    assert_eq!(config.receiver().message_size_limit, 20_000_000);
+    assert_eq!(config.warnings().len(), 2);
+    tree.set("server.message_size_limit", Value::Int(10_000_000));
+    assert!(Config::build(&context(), &tree).is_err());
+}
+
+#[test]
+fn what_does_not_work_yet_may_be_declined() {
+    let config = with(&[
+        ("server.esmtp.chunking", Value::Bool(false)),
+        ("server.tls", Value::Null),
+        ("server.interfaces.addr_submission", Value::List(vec![])),
+    ]);
+    assert_eq!(config.unwrap().warnings(), []);
+    assert!(with(&[("server.esmtp.chunking", Value::Bool(true))]).is_err());
+}
+
+#[test]
+fn paths_have_a_place() {
+    let mut context = context();
+    context.root = "/tmp/x/".to_owned();
+    context.config_dir = "/home/jane".to_owned();
+    let mut tree = Value::map();
+    tree.set("app.vsl.domain_dir", text("domains"));
+    let config = Config::build(&context, &tree).unwrap();
+    assert_eq!(config.queue().spool, "/tmp/x/var/spool/vsmtp/queue");
+    assert_eq!(config.filter().filter_path, "/home/jane/filter.vsl");
+    assert!(!config.filter().filter_path_required);
+    assert_eq!(config.filter().domain_dir.as_deref(), Some("/home/jane/domains"));
+}
+
+#[test]
+fn processes_share_the_clients() {
+    let config =
+        with(&[("server.client_count_max", Value::Int(10)), ("server.receivers", Value::Int(4))]).unwrap();
+    assert_eq!(config.receiver().client_count_max, Some(3));
+    assert_eq!(config.master().receivers, 4);
+    assert_eq!(with(&[]).unwrap().master().receivers, 4);
+    assert_eq!(
+        with(&[("server.client_count_max", Value::Int(-1))]).unwrap().receiver().client_count_max,
+        None
+    );
+}
+
+#[test]
+fn mailboxes_and_aliases() {
+    let aliases = Value::Map(
+        [
+            ("postmaster", "jane"),
+            ("sales@example.com", "joe@example.org"),
+            ("*@example.org", "all@example.net"),
+        ]
+        .map(|(from, to)| (from.to_owned(), text(to)))
+        .into(),
+    );
+    let filter = with(&[
+        ("server.domains", Value::List(vec![text("example.com"), text("example.org")])),
+        ("delivery.mailboxes", Value::List(vec![text("jane"), text("joe@example.org")])),
+        ("delivery.aliases", aliases),
+    ])
+    .unwrap()
+    .filter();
+    let address = |text: &str| Address::parse(text).unwrap();
+    for (has, who) in [
+        (true, "Jane@example.com"),
+        (true, "jane+lists@example.org"),
+        (true, "joe@example.org"),
+        (false, "joe@example.com"),
+        (true, "abuse@example.com"),
+        (false, "jane@example.net"),
+        (false, "postmaster@example.net"),
+        (false, "+jane@example.com"),
+    ] {
+        assert_eq!(filter.has_mailbox(&address(who)), has, "{who}");
+    }
+    for (who, to) in [
+        ("postmaster@example.com", Some("jane@host.example.com")),
+        ("sales+x@example.com", Some("joe@example.org")),
+        ("other@example.org", Some("all@example.net")),
+        ("other@example.com", None),
+        ("postmaster@example.net", None),
+    ] {
+        let found = filter.alias_of(&address(who)).map(|to| to[0].to_string());
+        assert_eq!(found.as_deref(), to, "{who}");
+    }
+}
+
+#[test]
+fn each_role_has_its_log_level() {
+    let levels = Value::List(vec![text("default=warn"), text("receiver=debug"), text("error")]);
+    let config = with(&[("server.logs.level", levels)]).unwrap();
+    assert_eq!(config.log(Role::Receiver).level, LogLevel::Debug);
+    assert_eq!(config.log(Role::Queue).level, LogLevel::Error);
+    let config = with(&[("server.logs.filename", text("/var/log/x"))]).unwrap();
+    assert_eq!(config.master().log.target, LogTarget::File("/var/log/x".to_owned()));
+    assert_eq!(with(&[]).unwrap().master().log.target, LogTarget::Stderr);
+}
+
+#[test]
+fn the_reference_is_what_the_table_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    if std::env::var_os("VSMTP_REWRITE_DOCS").is_some() {
+        std::fs::write(path, crate::markdown()).unwrap();
+    }
+    let file = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        file == crate::markdown(),
+        "docs/configuration.md is stale: run this test with VSMTP_REWRITE_DOCS=1"
+    );
+}

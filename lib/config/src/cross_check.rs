@@ -1,0 +1,68 @@
+//! Values that are right by themselves and do not go together.
+
+use crate::config::Config;
+use crate::error::{ConfigError, Problem};
+use crate::keys::{DnsType, TargetChoice};
+
+/// The conflicts of a configuration; none if it may be used.
+pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
+    let (server, smtp, queue) = (&config.server, &config.smtp, &config.queue);
+    let both = server.relay_domains.iter().find(|domain| server.domains.contains(domain));
+    let literal = server.domains.iter().chain(&server.relay_domains).find(|d| d.as_literal().is_some());
+    let longest_wait =
+        [smtp.timeout_connect, smtp.timeout_helo, smtp.timeout_mail, smtp.timeout_rcpt, smtp.timeout_data]
+            .into_iter()
+            .max()
+            .unwrap_or_default();
+    let soft_after_hard = smtp.error_soft.zip(smtp.error_hard).is_some_and(|(soft, hard)| soft > hard);
+
+    let rules = [
+        (both.is_some(), "server.relay_domains", format!("{} is also in server.domains", shown(both))),
+        (literal.is_some(), "server.domains", format!("{} is an address, not a domain", shown(literal))),
+        (server.addr.is_empty(), "server.interfaces.addr", "at least one address is needed".to_owned()),
+        (
+            soft_after_hard,
+            "server.smtp.error.soft_count",
+            "must not exceed server.smtp.error.hard_count".to_owned(),
+        ),
+        (
+            longest_wait > smtp.session_timeout,
+            "server.smtp.session_timeout",
+            "must not be shorter than any of server.smtp.timeout_client".to_owned(),
+        ),
+        (
+            config.delivery.concurrency_initial > config.delivery.concurrency_max,
+            "delivery.concurrency.initial",
+            "must not exceed delivery.concurrency.max".to_owned(),
+        ),
+        (
+            queue.backoff_min > queue.backoff_max,
+            "queue.backoff.min",
+            "must not exceed queue.backoff.max".to_owned(),
+        ),
+        (
+            queue.delay_warning > queue.lifetime,
+            "queue.delay_warning",
+            "must not exceed queue.lifetime".to_owned(),
+        ),
+        (
+            config.dns.dns_type == DnsType::Custom && config.dns.name_servers.is_empty(),
+            "server.dns.config.name_servers",
+            "must name a server when server.dns.type is \"custom\"".to_owned(),
+        ),
+        (
+            config.logs.target == TargetChoice::File && config.logs.filename.is_none(),
+            "server.logs.filename",
+            "must be set when server.logs.target is \"file\"".to_owned(),
+        ),
+    ];
+    rules
+        .into_iter()
+        .filter(|(broken, ..)| *broken)
+        .map(|(_, path, text)| ConfigError { path: path.to_owned(), problem: Problem::Conflict(text) })
+        .collect()
+}
+
+fn shown(domain: Option<&vsmtp_mail::Domain>) -> String {
+    domain.map(ToString::to_string).unwrap_or_default()
+}

@@ -1,0 +1,40 @@
+//! The table of keys, in groups; nothing else in the code may name a key, give a default or state a range.
+
+mod delivery;
+mod dns;
+mod filter;
+mod logs;
+mod queue;
+mod server;
+mod smtp;
+
+pub(crate) use delivery::DeliveryKeys;
+pub(crate) use dns::{DnsKeys, DnsType};
+pub(crate) use filter::FilterKeys;
+pub(crate) use logs::{LogKeys, SyslogType, TargetChoice};
+pub(crate) use queue::QueueKeys;
+pub(crate) use server::ServerKeys;
+pub(crate) use smtp::SmtpKeys;
+
+use crate::table::Key;
+
+/// The groups, in the order of the documentation.
+pub(crate) const GROUPS: [(&str, &[Key]); 7] = [
+    ("Server", ServerKeys::KEYS),
+    ("SMTP sessions", SmtpKeys::KEYS),
+    ("Rules", FilterKeys::KEYS),
+    ("Delivery", DeliveryKeys::KEYS),
+    ("Queue", QueueKeys::KEYS),
+    ("DNS", DnsKeys::KEYS),
+    ("Logs", LogKeys::KEYS),
+];
+
+/// Every key there is.
+pub fn keys() -> impl Iterator<Item = &'static Key> {
+    GROUPS.into_iter().flat_map(|(_, keys)| keys)
+}
+
+/// The key of this name.
+pub(crate) fn key(name: &str) -> Option<&'static Key> {
+    keys().find(|key| key.name == name)
+}

@@ -1,0 +1,36 @@
+//! The rules: where they are, and how much a script may use.
+
+use crate::kind::{Bytes, Count, MINUTE, MaybePath, OneOf, Period, SECOND};
+use crate::slices::OnError;
+use crate::table::Preset::{Int, Text, Unset};
+
+keys! {
+    /// Keys of the rules.
+    FilterKeys;
+
+    /// The rules that each message passes, in vSL. Without them local mail is accepted and only the clients of
+    /// `server.relay_from` may relay. By default `filter.vsl` beside the configuration file, if it is there.
+    filter_path: MaybePath = "app.vsl.filter_path", default Unset, example Text("policy/main.vsl"), for Filter;
+
+    /// A folder with one folder of rules per domain.
+    domain_dir: MaybePath = "app.vsl.domain_dir", default Unset, example Text("domain-enabled"), for Filter;
+
+    /// Rules that may run at once; a rule that waits for a service holds one.
+    workers: Count { min: 1, max: 512 } = "filter.workers", default Int(64), example Int(8), for Filter;
+
+    /// Steps of one stage's rules for one message, after which they are stopped.
+    max_operations: Count { min: 1000, max: 1_000_000_000 } = "filter.max_operations", default Int(5_000_000),
+        example Int(100_000), for Filter;
+
+    /// Time of one stage's rules for one message, after which they are stopped.
+    timeout: Period { min: SECOND, max: 5 * MINUTE } = "filter.timeout", default Text("30s"), example Text("5s"),
+        for Filter;
+
+    /// Largest text, list or map that a script may build.
+    max_value_size: Bytes { min: 4096, max: 256 << 20 } = "filter.max_value_size", default Text("16MiB"),
+        example Text("1MiB"), for Filter;
+
+    /// A message whose rules fail or are stopped: `defer` it (451, the client tries again) or `deny` it (554).
+    on_error: OneOf<OnError> { of: OnError::WORDS } = "filter.on_error", default Text("defer"), example Text("deny"),
+        for Filter;
+}

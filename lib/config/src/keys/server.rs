@@ -1,0 +1,52 @@
+//! The server as a whole: its name, its domains, whom it serves, where it listens and what it keeps where.
+
+use crate::kind::{Bytes, Count, DomainName, Domains, FilePath, Limit, Listeners, Networks};
+use crate::table::Preset::{HostName, Int, List, OwnDomains, Text};
+
+keys! {
+    /// Keys of the server as a whole.
+    ServerKeys;
+
+    /// Name of this server: in its greeting and EHLO, in Received headers and in bounces. By default the host name.
+    name: DomainName = "server.name", default HostName, example Text("mx.example.net"),
+        for Receiver Filter Queue Deliver;
+
+    /// Domains whose mail ends here. Recipients at these domains are accepted only if they have a mailbox or an alias.
+    /// By default the server's name and localhost; empty on a host that only relays.
+    domains: Domains = "server.domains", default OwnDomains, example List(&["example.com", "example.org"]),
+        for Filter;
+
+    /// Clients that may send to any destination, as networks; also free of `server.smtp.connections_per_client`.
+    relay_from: Networks = "server.relay_from", default List(&["127.0.0.0/8", "::1/128"]),
+        example List(&["192.0.2.0/24"]), for Receiver Filter;
+
+    /// Domains whose mail is accepted from anyone and passed on, as by a backup MX.
+    relay_domains: Domains = "server.relay_domains", default List(&[]), example List(&["example.net"]), for Filter;
+
+    /// Addresses and ports on which SMTP clients are served.
+    addr: Listeners = "server.interfaces.addr", default List(&["127.0.0.1:25"]),
+        example List(&["0.0.0.0:25", "[::]:25"]), for Master Deliver;
+
+    /// Most clients served at once, in all receivers together; -1 for no limit. One more gets 421.
+    client_count_max: Limit { min: 1, max: 1_000_000 } = "server.client_count_max", default Int(20_000),
+        example Int(500), for Receiver;
+
+    /// Largest message accepted, announced as SIZE (RFC 1870).
+    message_size_limit: Bytes { min: 65_536, max: 1 << 30 } = "server.message_size_limit", default Text("50MiB"),
+        example Text("10MB"), for Receiver Filter Queue;
+
+    /// Receiver processes; 0 for one per core.
+    receivers: Count { min: 0, max: 256 } = "server.receivers", default Int(0), example Int(3), for Master Receiver;
+
+    /// Processes that deliver by SMTP and LMTP; 0 for one per core.
+    delivers: Count { min: 0, max: 256 } = "server.delivers", default Int(0), example Int(3), for Master Deliver;
+
+    /// Folder of the queue; the queue itself is `queue` below it.
+    spool: FilePath = "server.queues.dirpath", default Text("/var/spool/vsmtp"), example Text("/srv/spool"),
+        for Master Queue;
+
+    /// Where the users of the package do not exist (development): first of a range of unused uids to run the processes
+    /// as. 0: refuse to start as root without the package's users.
+    uid_range: Count { min: 0, max: 4_000_000_000 } = "server.system.uid_range", default Int(0), example Int(64_000),
+        for Master;
+}

@@ -1,0 +1,81 @@
+//! Limits and manners of the SMTP sessions that clients open with us.
+
+use crate::kind::{Bytes, Count, Flag, HOUR, Limit, MINUTE, OneOf, Period, SECOND};
+use crate::slices::BareNewline;
+use crate::table::Preset::{Bool, Int, Text};
+
+keys! {
+    /// Keys of SMTP sessions.
+    SmtpKeys;
+
+    /// Most recipients of one message (RFC 5321 4.5.3.1.8). One more gets 452.
+    rcpt_count_max: Count { min: 1, max: 10_000 } = "server.smtp.rcpt_count_max", default Int(1000),
+        example Int(25), for Receiver Filter;
+
+    /// Errors of a client after which each further reply is delayed; -1 for never.
+    error_soft: Limit { min: 0, max: 10_000 } = "server.smtp.error.soft_count", default Int(10), example Int(5),
+        for Receiver;
+
+    /// Errors of a client after which it gets 421 and the session ends; -1 for never.
+    error_hard: Limit { min: 1, max: 10_000 } = "server.smtp.error.hard_count", default Int(20), example Int(50),
+        for Receiver;
+
+    /// The delay of `server.smtp.error.soft_count`.
+    error_delay: Period { min: 0, max: 5 * MINUTE } = "server.smtp.error.delay", default Text("5s"),
+        example Text("1s"), for Receiver;
+
+    /// Longest wait for the first command after the greeting.
+    timeout_connect: Period { min: SECOND, max: HOUR } = "server.smtp.timeout_client.connect", default Text("5m"),
+        example Text("30s"), for Receiver;
+
+    /// Longest wait for a command after HELO or EHLO.
+    timeout_helo: Period { min: SECOND, max: HOUR } = "server.smtp.timeout_client.helo", default Text("5m"),
+        example Text("30s"), for Receiver;
+
+    /// Longest wait for a command after MAIL.
+    timeout_mail: Period { min: SECOND, max: HOUR } = "server.smtp.timeout_client.mail_from", default Text("5m"),
+        example Text("30s"), for Receiver;
+
+    /// Longest wait for a command after RCPT.
+    timeout_rcpt: Period { min: SECOND, max: HOUR } = "server.smtp.timeout_client.rcpt_to", default Text("5m"),
+        example Text("30s"), for Receiver;
+
+    /// Longest wait for the next piece of message data.
+    timeout_data: Period { min: SECOND, max: HOUR } = "server.smtp.timeout_client.data", default Text("5m"),
+        example Text("30s"), for Receiver;
+
+    /// Longest session, whatever happens in it. It ends with 421 between messages.
+    session_timeout: Period { min: MINUTE, max: 24 * HOUR } = "server.smtp.session_timeout", default Text("1h"),
+        example Text("30m"), for Receiver;
+
+    /// A CR or LF that stands alone in message data: `refuse` the message, or `normalise` it to CRLF. Neither ever ends
+    /// the data.
+    bare_newline: OneOf<BareNewline> { of: BareNewline::WORDS } = "server.smtp.bare_newline", default Text("refuse"),
+        example Text("normalise"), for Receiver;
+
+    /// Longest command line, in octets with its CRLF. RFC 5321 asks for 512 and more with extensions.
+    command_length_max: Count { min: 1024, max: 65_536 } = "server.smtp.command_length_max", default Int(4096),
+        example Int(2048), for Receiver;
+
+    /// Longest line of message data, in octets with its CRLF. RFC 5321 allows 1000; much real mail is longer.
+    line_length_max: Count { min: 1000, max: 1_048_576 } = "server.smtp.line_length_max", default Int(65_536),
+        example Int(1000), for Receiver;
+
+    /// Largest header of a message, all fields together.
+    header_size_limit: Bytes { min: 16_384, max: 1 << 20 } = "server.smtp.header_size_limit", default Text("256KiB"),
+        example Text("100KiB"), for Receiver Filter;
+
+    /// Most Received headers; a message with more is going round in circles and gets 554 (RFC 5321 6.3).
+    hop_count_max: Count { min: 10, max: 1000 } = "server.smtp.hop_count_max", default Int(50), example Int(100),
+        for Receiver;
+
+    /// Most sessions of one client address at once, in one receiver process; -1 for no limit. `server.relay_from` is free of it.
+    connections_per_client: Limit { min: 1, max: 1_000_000 } = "server.smtp.connections_per_client",
+        default Int(50), example Int(10), for Receiver;
+
+    /// Announce PIPELINING (RFC 2920).
+    pipelining: Flag = "server.esmtp.pipelining", default Bool(true), example Bool(false), for Receiver;
+
+    /// Announce 8BITMIME (RFC 6152).
+    eightbitmime: Flag = "server.esmtp.eightbitmime", default Bool(true), example Bool(false), for Receiver;
+}

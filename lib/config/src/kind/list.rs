@@ -1,0 +1,274 @@
+//! Lists and the one map with free keys.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use vsmtp_mail::Domain;
+
+use super::{Kind, ServerAddress};
+use crate::network::Network;
+use crate::pattern::AddressPattern;
+use crate::slices::LogLevel;
+use crate::table::Role;
+use crate::value::Value;
+
+/// Most items of a list, and most rows of the map of aliases.
+const MAX_ITEMS: usize = 20_000;
+/// Most sockets to listen on, and most name servers.
+const MAX_SOCKETS: usize = 64;
+
+/// Reads a list of texts, or one text in place of a list of one.
+fn items<T>(value: &Value, most: usize, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, String> {
+    let list = match value {
+        Value::Null => return Ok(Vec::new()),
+        Value::Text(_) => std::slice::from_ref(value),
+        Value::List(list) => list.as_slice(),
+        other => return Err(other.describe()),
+    };
+    if list.len() > most {
+        return Err(format!("a list of {} items (at most {most})", list.len()));
+    }
+    let item = |item: &Value| match item {
+        Value::Text(text) => read(text).ok_or_else(|| item.describe()),
+        other => Err(other.describe()),
+    };
+    list.iter().map(item).collect()
+}
+
+fn texts<T: ToString>(out: &[T]) -> Value {
+    Value::List(out.iter().map(|item| Value::Text(item.to_string())).collect())
+}
+
+/// Domain names.
+#[derive(Debug)]
+pub(crate) struct Domains;
+
+impl Kind for Domains {
+    type Out = Vec<Domain>;
+
+    fn read(&self, value: &Value) -> Result<Vec<Domain>, String> {
+        items(value, MAX_ITEMS, |text| Domain::parse(text).ok())
+    }
+
+    fn write(&self, out: &Vec<Domain>) -> Value {
+        texts(out)
+    }
+
+    fn expected(&self) -> String {
+        "a list of domain names".to_owned()
+    }
+}
+
+/// Addresses to listen on.
+#[derive(Debug)]
+pub(crate) struct Listeners;
+
+impl Kind for Listeners {
+    type Out = Vec<SocketAddr>;
+
+    fn read(&self, value: &Value) -> Result<Vec<SocketAddr>, String> {
+        items(value, MAX_SOCKETS, |text| text.parse().ok())
+    }
+
+    fn write(&self, out: &Vec<SocketAddr>) -> Value {
+        texts(out)
+    }
+
+    fn expected(&self) -> String {
+        format!(
+            "a list of at most {MAX_SOCKETS} addresses with a port, such as \"127.0.0.1:25\" or \"[::]:25\""
+        )
+    }
+}
+
+/// Name servers.
+#[derive(Debug)]
+pub(crate) struct NameServers;
+
+impl Kind for NameServers {
+    type Out = Vec<SocketAddr>;
+
+    fn read(&self, value: &Value) -> Result<Vec<SocketAddr>, String> {
+        items(value, MAX_SOCKETS, |text| ServerAddress { default_port: 53 }.parse(text))
+    }
+
+    fn write(&self, out: &Vec<SocketAddr>) -> Value {
+        texts(out)
+    }
+
+    fn expected(&self) -> String {
+        format!(
+            "a list of at most {MAX_SOCKETS} addresses, such as \"192.0.2.53\" or \"[2001:db8::53]:5353\""
+        )
+    }
+}
+
+/// Networks of clients.
+#[derive(Debug)]
+pub(crate) struct Networks;
+
+impl Kind for Networks {
+    type Out = Vec<Network>;
+
+    fn read(&self, value: &Value) -> Result<Vec<Network>, String> {
+        items(value, MAX_ITEMS, Network::parse)
+    }
+
+    fn write(&self, out: &Vec<Network>) -> Value {
+        texts(out)
+    }
+
+    fn expected(&self) -> String {
+        "a list of networks such as \"192.0.2.0/24\" (no host bits set) or \"2001:db8::1\"".to_owned()
+    }
+}
+
+/// Patterns over addresses.
+#[derive(Debug)]
+pub(crate) struct Patterns;
+
+impl Kind for Patterns {
+    type Out = Vec<AddressPattern>;
+
+    fn read(&self, value: &Value) -> Result<Vec<AddressPattern>, String> {
+        items(value, MAX_ITEMS, AddressPattern::parse)
+    }
+
+    fn write(&self, out: &Vec<AddressPattern>) -> Value {
+        texts(out)
+    }
+
+    fn expected(&self) -> String {
+        "a list of \"user\", \"user@domain\", \"*@domain\" or \"*\"".to_owned()
+    }
+}
+
+/// A level for each role: one for all, and exceptions.
+#[derive(Debug)]
+pub(crate) struct Levels;
+
+impl Levels {
+    /// Reads `info`, `default=info` and `receiver=debug`.
+    fn parse(text: &str) -> Option<(Option<Role>, LogLevel)> {
+        match text.split_once('=') {
+            None | Some(("default", _)) => {
+                Some((None, LogLevel::parse(text.trim_start_matches("default="))?))
+            }
+            Some((name, level)) => {
+                let role = Role::ALL.into_iter().find(|role| role.name() == name)?;
+                Some((Some(role), LogLevel::parse(level)?))
+            }
+        }
+    }
+}
+
+impl Kind for Levels {
+    type Out = Vec<(Option<Role>, LogLevel)>;
+
+    fn read(&self, value: &Value) -> Result<Self::Out, String> {
+        items(value, MAX_SOCKETS, Self::parse)
+    }
+
+    fn write(&self, out: &Self::Out) -> Value {
+        let shown = |(role, level): &(Option<Role>, LogLevel)| match role {
+            None => level.name().to_owned(),
+            Some(role) => format!("{}={}", role.name(), level.name()),
+        };
+        texts(&out.iter().map(shown).collect::<Vec<_>>())
+    }
+
+    fn expected(&self) -> String {
+        let roles = Role::ALL.map(Role::name).join(", ");
+        format!(
+            "\"error\", \"warn\", \"info\", \"debug\", \"trace\", or a list of them and of \"NAME=LEVEL\" with a name of {roles}"
+        )
+    }
+}
+
+/// Addresses and where their mail goes instead.
+#[derive(Debug)]
+pub(crate) struct Aliases;
+
+impl Aliases {
+    fn target(text: &str) -> Option<AddressPattern> {
+        let pattern = AddressPattern::parse(text)?;
+        matches!(pattern, AddressPattern::Exact(_) | AddressPattern::Local(_)).then_some(pattern)
+    }
+}
+
+impl Kind for Aliases {
+    type Out = Vec<(AddressPattern, Vec<AddressPattern>)>;
+
+    fn read(&self, value: &Value) -> Result<Self::Out, String> {
+        let map = match value {
+            Value::Null => return Ok(Vec::new()),
+            Value::Map(map) => map,
+            other => return Err(other.describe()),
+        };
+        if map.len() > MAX_ITEMS {
+            return Err(format!("a map of {} rows (at most {MAX_ITEMS})", map.len()));
+        }
+        let row = |(from, to): (&String, &Value)| {
+            let name = Value::Text(from.clone()).describe();
+            let pattern = AddressPattern::parse(from).ok_or_else(|| name.clone())?;
+            match items(to, MAX_ITEMS, Self::target) {
+                Ok(targets) if !targets.is_empty() => Ok((pattern, targets)),
+                Ok(_) => Err(format!("no address for {name}")),
+                Err(found) => Err(format!("{found} for {name}")),
+            }
+        };
+        map.iter().map(row).collect()
+    }
+
+    fn write(&self, out: &Self::Out) -> Value {
+        let row = |(from, to): &(AddressPattern, Vec<AddressPattern>)| (from.to_string(), texts(to));
+        Value::Map(out.iter().map(row).collect::<BTreeMap<_, _>>())
+    }
+
+    fn expected(&self) -> String {
+        "a map of \"user\", \"user@domain\" or \"*@domain\" to an address or a list of addresses".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::Text(text.to_owned())
+    }
+
+    fn list(items: &[&str]) -> Value {
+        Value::List(items.iter().map(|item| text(item)).collect())
+    }
+
+    #[test]
+    fn the_offending_item_is_named() {
+        assert_eq!(Domains.read(&list(&["example.com", "-x"])), Err("\"-x\"".to_owned()));
+        assert_eq!(Networks.read(&Value::List(vec![Value::Int(5)])), Err("5".to_owned()));
+        assert_eq!(Listeners.read(&list(&["127.0.0.1"])), Err("\"127.0.0.1\"".to_owned()));
+    }
+
+    #[test]
+    fn one_text_stands_for_a_list_of_one() {
+        assert_eq!(Domains.read(&text("example.com")), Domains.read(&list(&["example.com"])));
+    }
+
+    #[test]
+    fn levels_by_role() {
+        let levels = Levels.read(&list(&["default=warn", "receiver=debug"])).unwrap();
+        assert_eq!(levels, [(None, LogLevel::Warn), (Some(Role::Receiver), LogLevel::Debug)]);
+        assert_eq!(Levels.write(&levels), list(&["warn", "receiver=debug"]));
+        assert!(Levels.read(&text("receiver=loud")).is_err());
+        assert!(Levels.read(&text("reciever=warn")).is_err());
+    }
+
+    #[test]
+    fn aliases_name_their_bad_row() {
+        let map = |to: Value| Value::Map(BTreeMap::from([("root".to_owned(), to)]));
+        assert_eq!(Aliases.read(&map(list(&["jane@example.com", "joe"]))).unwrap().len(), 1);
+        assert_eq!(Aliases.read(&map(text("a b"))), Err("\"a b\" for \"root\"".to_owned()));
+        assert_eq!(Aliases.read(&map(list(&[]))), Err("no address for \"root\"".to_owned()));
+        assert!(Aliases.read(&map(text("*@example.com"))).is_err());
+    }
+}

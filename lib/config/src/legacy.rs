@@ -1,0 +1,97 @@
+//! Keys of earlier and later versions: what becomes of each. A script that sets none of them never meets this file.
+
+use crate::error::Problem;
+use crate::value::Value;
+
+/// A key that is not in the table.
+#[derive(Debug)]
+pub struct Legacy {
+    /// Dotted name. With `.*` at its end, everything below it.
+    pub name: &'static str,
+    /// What becomes of it.
+    pub fate: Fate,
+}
+
+/// What becomes of a key that is not in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It has another name now; the value counts for that.
+    Renamed(&'static str),
+    /// Accepted with a warning, without effect; says why that is well.
+    Retired(&'static str),
+    /// An error until it works, since silence would leave out what the operator asked for; says what is missing.
+    Later(&'static str),
+}
+
+use Fate::{Later, Renamed, Retired};
+
+/// The keys of other versions.
+pub const LEGACY: &[Legacy] = &[
+    Legacy { name: "server.esmtp.size", fate: Renamed("server.message_size_limit") },
+    Legacy { name: "server.domain", fate: Renamed("server.name") },
+    Legacy {
+        name: "version_requirement",
+        fate: Retired("the version is not compared; vsmtp check tells what fits"),
+    },
+    Legacy {
+        name: "server.system.thread_pool.*",
+        fate: Retired("use server.receivers, filter.workers, server.delivers"),
+    },
+    Legacy { name: "server.system.user", fate: Retired("each process has a user of its own") },
+    Legacy { name: "server.system.group", fate: Retired("each process has a user of its own") },
+    Legacy { name: "server.queues.working.*", fate: Retired("the queue bounds itself") },
+    Legacy { name: "server.queues.delivery.*", fate: Retired("use queue.lifetime and queue.backoff") },
+    Legacy { name: "server.logs.sys_level", fate: Retired("use server.logs.level") },
+    Legacy { name: "app.dirpath", fate: Retired("quarantined messages stay in the queue") },
+    Legacy { name: "app.logs.*", fate: Retired("rules log to server.logs") },
+    Legacy { name: "server.dns.config.domain", fate: Retired("names in mail are complete") },
+    Legacy { name: "server.dns.config.search", fate: Retired("names in mail are complete") },
+    Legacy { name: "server.dns.options.rotate", fate: Retired("the resolver decides this itself") },
+    Legacy { name: "server.dns.options.dnssec", fate: Retired("the resolver decides this itself") },
+    Legacy { name: "server.dns.options.ip_strategy", fate: Retired("the resolver decides this itself") },
+    Legacy { name: "server.dns.options.use_hosts_file", fate: Retired("the resolver decides this itself") },
+    Legacy {
+        name: "server.dns.options.num_concurrent_reqs",
+        fate: Retired("the resolver decides this itself"),
+    },
+    Legacy { name: "server.system.group_local", fate: Later("delivery to system users") },
+    Legacy { name: "server.interfaces.addr_submission", fate: Later("the submission service") },
+    Legacy { name: "server.interfaces.addr_submissions", fate: Later("the submission service over TLS") },
+    Legacy { name: "server.tls.*", fate: Later("TLS") },
+    Legacy { name: "server.smtp.auth.*", fate: Later("AUTH") },
+    Legacy { name: "server.smtp.codes.*", fate: Later("replies of your own") },
+    Legacy { name: "server.esmtp.auth.*", fate: Later("AUTH") },
+    Legacy { name: "server.esmtp.smtputf8", fate: Later("SMTPUTF8") },
+    Legacy { name: "server.esmtp.chunking", fate: Later("CHUNKING") },
+    Legacy { name: "server.virtual.*", fate: Later("settings by domain") },
+    Legacy {
+        name: "server.logs.system.*",
+        fate: Later("this form; use server.logs.target and server.logs.syslog"),
+    },
+    Legacy { name: "app.services.*", fate: Later("services in the configuration") },
+];
+
+impl Legacy {
+    /// The row that covers a name.
+    pub(crate) fn of(name: &str) -> Option<&'static Legacy> {
+        LEGACY.iter().find(|legacy| match legacy.section() {
+            None => legacy.name == name,
+            Some(section) => {
+                name.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            }
+        })
+    }
+
+    /// The section, for a row that covers everything below one.
+    pub(crate) fn section(&self) -> Option<&'static str> {
+        self.name.strip_suffix(".*")
+    }
+
+    /// The error of a key that does not work yet, unless the script said only that it does not want it.
+    pub(crate) fn problem(&self, value: &Value) -> Option<Problem> {
+        match self.fate {
+            Later(what) if !value.says_nothing() => Some(Problem::Later(what)),
+            _ => None,
+        }
+    }
+}

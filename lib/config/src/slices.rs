@@ -1,0 +1,20 @@
+//! What each process is told: one plain struct per process, with what it needs and nothing more.
+//!
+//! Slices cross the `master_child` edge as bytes ([`crate::encode`], [`crate::decode`]). Names and addresses in them are
+//! parsed again on arrival. Relations between keys are resolved here, so that no daemon repeats them.
+
+mod deliver;
+mod filter;
+mod log;
+mod master;
+mod queue;
+mod receiver;
+mod resolver;
+
+pub use deliver::{DeliverSlice, Family, MailboxSlice, NextHopTimeouts};
+pub use filter::{Alias, FilterSlice, OnError};
+pub use log::{Facility, LogLevel, LogSlice, LogTarget, SyslogTransport};
+pub use master::MasterSlice;
+pub use queue::QueueSlice;
+pub use receiver::{BareNewline, ClientTimeouts, ReceiverSlice};
+pub use resolver::ResolverSlice;

@@ -1,0 +1,113 @@
+//! What deliver is told, in its roles `smtp` and `mailbox`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+use vsmtp_mail::Domain;
+
+use super::LogSlice;
+use crate::by_text::ByText;
+use crate::config::Config;
+use crate::table::Role;
+
+/// What `deliver --role smtp` is told.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct DeliverSlice {
+    /// Its log.
+    pub log: LogSlice,
+    /// Name in EHLO, and the name by which an MX record means ourselves.
+    pub server_name: ByText<Domain>,
+    /// Where this server listens; mail for one of these has looped.
+    pub own_addresses: Vec<SocketAddr>,
+    /// Connections at once in this process (its share of the whole), at least one.
+    pub connections: u32,
+    /// Which addresses of remote servers are used.
+    pub family: Family,
+    /// Longest waits for the server.
+    pub timeouts: NextHopTimeouts,
+    /// How long an idle connection is kept; `None` for not at all.
+    pub reuse_idle: Option<Duration>,
+    /// Messages over one connection; `None` for no limit.
+    pub reuse_max_messages: Option<u32>,
+}
+
+/// Longest waits for a remote server (RFC 5321 4.5.3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct NextHopTimeouts {
+    /// For the TCP connection.
+    pub connect: Duration,
+    /// For the greeting and the answer to EHLO.
+    pub greeting: Duration,
+    /// For the answer to MAIL.
+    pub mail: Duration,
+    /// For the answer to RCPT.
+    pub rcpt: Duration,
+    /// For the answer to DATA.
+    pub data: Duration,
+    /// For the server to take a piece of the message.
+    pub block: Duration,
+    /// For the answer to the end of the data.
+    pub dot: Duration,
+}
+
+/// Which addresses of remote servers are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Family {
+    /// Both families.
+    Any,
+    /// IPv4 only.
+    Ipv4,
+    /// IPv6 only.
+    Ipv6,
+}
+
+impl Family {
+    pub(crate) const WORDS: &'static [(&'static str, Self)] =
+        &[("any", Family::Any), ("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)];
+}
+
+/// What `deliver --role mailbox` is told.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct MailboxSlice {
+    /// Its log.
+    pub log: LogSlice,
+    /// Folder of the mailboxes, absolute.
+    pub mail_root: String,
+    /// What divides a user from an extension in a local part; each character does, none if empty.
+    pub recipient_delimiter: String,
+}
+
+impl Config {
+    /// What each `deliver --role smtp` is told.
+    pub fn deliver(&self) -> DeliverSlice {
+        let delivery = &self.delivery;
+        DeliverSlice {
+            log: self.log(Role::Deliver),
+            server_name: self.server.name.clone().into(),
+            own_addresses: self.server.addr.clone(),
+            connections: delivery.connections.div_ceil(self.delivers()),
+            family: delivery.family,
+            timeouts: NextHopTimeouts {
+                connect: delivery.connect,
+                greeting: delivery.greeting,
+                mail: delivery.mail,
+                rcpt: delivery.rcpt,
+                data: delivery.data,
+                block: delivery.block,
+                dot: delivery.dot,
+            },
+            reuse_idle: Some(delivery.reuse_idle).filter(|idle| !idle.is_zero()),
+            reuse_max_messages: delivery.reuse_max_messages,
+        }
+    }
+
+    /// What `deliver --role mailbox` is told.
+    pub fn mailbox(&self) -> MailboxSlice {
+        MailboxSlice {
+            log: self.log(Role::Mailbox),
+            mail_root: self.placed(&self.delivery.mail_root),
+            recipient_delimiter: self.delivery.recipient_delimiter.clone(),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What a filter is told, in each of its roles.
+
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+use vsmtp_mail::{Address, Domain, NextHop};
+
+use super::LogSlice;
+use crate::by_text::ByText;
+use crate::config::Config;
+use crate::network::Network;
+use crate::pattern::AddressPattern;
+use crate::table::Role;
+
+/// What a filter is told.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct FilterSlice {
+    /// Its log.
+    pub log: LogSlice,
+    /// The server's name.
+    pub server_name: ByText<Domain>,
+    /// The server's own domains.
+    pub domains: Vec<ByText<Domain>>,
+    /// Domains that are relayed for everyone.
+    pub relay_domains: Vec<ByText<Domain>>,
+    /// Clients that may relay.
+    pub relay_from: Vec<ByText<Network>>,
+    /// Recipients at `domains` that have a mailbox; ask [`FilterSlice::has_mailbox`].
+    pub mailboxes: Vec<ByText<AddressPattern>>,
+    /// Whose mail goes elsewhere; ask [`FilterSlice::alias_of`].
+    pub aliases: Vec<Alias>,
+    /// What divides a user from an extension in a local part; each character does, none if empty.
+    pub recipient_delimiter: String,
+    /// How mail for `domains` is delivered.
+    pub local: ByText<NextHop>,
+    /// Where mail for other domains goes; `None` for their own MX.
+    pub relayhost: Option<ByText<NextHop>>,
+    /// The root file of the rules, absolute.
+    pub filter_path: String,
+    /// True if the operator named the file, so that it must be there.
+    pub filter_path_required: bool,
+    /// Folder of the domains' rules, absolute.
+    pub domain_dir: Option<String>,
+    /// Rules that may run at once.
+    pub workers: u32,
+    /// Steps of one stage's rules.
+    pub max_operations: u64,
+    /// Time of one stage's rules.
+    pub timeout: Duration,
+    /// Largest text, list or map of a script, in octets or items.
+    pub max_value_size: u64,
+    /// What happens to a message whose rules fail.
+    pub on_error: OnError,
+    /// Most recipients of one message, with those that rules add.
+    pub rcpt_count_max: u32,
+    /// Largest message, in octets.
+    pub message_size_limit: u64,
+    /// Largest header, in octets, with what rules add.
+    pub header_size_limit: u64,
+}
+
+/// One row of the aliases.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Alias {
+    /// Whose mail goes elsewhere.
+    pub from: ByText<AddressPattern>,
+    /// Where it goes. A bare name in the configuration stands for that name at the server's name.
+    pub to: Vec<ByText<Address>>,
+}
+
+/// What happens to a message whose rules fail or are stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum OnError {
+    /// 451: the client tries again.
+    Defer,
+    /// 554.
+    Deny,
+}
+
+impl OnError {
+    pub(crate) const WORDS: &'static [(&'static str, Self)] =
+        &[("defer", OnError::Defer), ("deny", OnError::Deny)];
+}
+
+/// Local parts that each own domain must accept (RFC 5321 4.5.1, RFC 2142).
+const ALWAYS: [&str; 2] = ["postmaster", "abuse"];
+
+impl FilterSlice {
+    /// True if `domain` is one of the server's own.
+    pub fn is_own(&self, domain: &Domain) -> bool {
+        self.domains.iter().any(|own| **own == *domain)
+    }
+
+    /// True if `address` has a mailbox here, with or without its extension.
+    pub fn has_mailbox(&self, address: &Address) -> bool {
+        let exists = |address: &Address| {
+            ALWAYS.iter().any(|name| name.eq_ignore_ascii_case(address.local_part()))
+                || self.mailboxes.iter().any(|pattern| pattern.matches(address))
+        };
+        self.is_own(address.domain()) && self.with_and_without_extension(address).iter().any(exists)
+    }
+
+    /// Where the mail of `address` goes instead: by the row for this address, else for its name at any own domain, else
+    /// for its domain; each first with the extension and then without it. One step: targets may be aliases again.
+    pub fn alias_of(&self, address: &Address) -> Option<&[ByText<Address>]> {
+        let exact = |p: &AddressPattern| matches!(p, AddressPattern::Exact(_));
+        let local = |p: &AddressPattern| matches!(p, AddressPattern::Local(_));
+        let wide = |p: &AddressPattern| matches!(p, AddressPattern::Domain(_) | AddressPattern::Any);
+        let own = self.is_own(address.domain());
+        let forms = self.with_and_without_extension(address);
+        let row = |kind: &dyn Fn(&AddressPattern) -> bool| {
+            forms
+                .iter()
+                .find_map(|form| self.aliases.iter().find(|row| kind(&row.from) && row.from.matches(form)))
+        };
+        row(&exact)
+            .or_else(|| if own { row(&local).or_else(|| row(&wide)) } else { None })
+            .map(|row| row.to.as_slice())
+    }
+
+    fn with_and_without_extension(&self, address: &Address) -> Vec<Address> {
+        let mut forms = vec![address.clone()];
+        let cut = address.local_part().find(|c| self.recipient_delimiter.contains(c)).filter(|at| *at > 0);
+        let bare = cut.and_then(|at| address.local_part().get(..at));
+        forms.extend(bare.and_then(|local| Address::new(local, address.domain().clone()).ok()));
+        forms
+    }
+}
+
+/// The root file of the rules where none is named.
+const DEFAULT_FILTER: &str = "filter.vsl";
+
+impl Config {
+    /// What each filter is told.
+    pub fn filter(&self) -> FilterSlice {
+        let (server, rules, delivery) = (&self.server, &self.filter, &self.delivery);
+        let by_text = |domains: &[Domain]| domains.iter().cloned().map(ByText::from).collect();
+        FilterSlice {
+            log: self.log(Role::Filter),
+            server_name: server.name.clone().into(),
+            domains: by_text(&server.domains),
+            relay_domains: by_text(&server.relay_domains),
+            relay_from: server.relay_from.iter().copied().map(ByText::from).collect(),
+            mailboxes: delivery.mailboxes.iter().cloned().map(ByText::from).collect(),
+            aliases: self.aliases(),
+            recipient_delimiter: delivery.recipient_delimiter.clone(),
+            local: delivery.local.clone().into(),
+            relayhost: delivery.relayhost.clone().map(ByText::from),
+            filter_path: self.placed(rules.filter_path.as_deref().unwrap_or(DEFAULT_FILTER)),
+            filter_path_required: rules.filter_path.is_some(),
+            domain_dir: rules.domain_dir.as_ref().map(|path| self.placed(path)),
+            workers: rules.workers,
+            max_operations: u64::from(rules.max_operations),
+            timeout: rules.timeout,
+            max_value_size: rules.max_value_size,
+            on_error: rules.on_error,
+            rcpt_count_max: self.smtp.rcpt_count_max,
+            message_size_limit: server.message_size_limit,
+            header_size_limit: self.smtp.header_size_limit,
+        }
+    }
+
+    fn aliases(&self) -> Vec<Alias> {
+        let resolve = |target: &AddressPattern| match target {
+            AddressPattern::Exact(address) => Some(address.clone()),
+            AddressPattern::Local(local) => Address::new(local, self.server.name.clone()).ok(),
+            AddressPattern::Domain(_) | AddressPattern::Any => None,
+        };
+        let row = |(from, to): &(AddressPattern, Vec<AddressPattern>)| Alias {
+            from: from.clone().into(),
+            to: to.iter().filter_map(resolve).map(ByText::from).collect(),
+        };
+        self.delivery.aliases.iter().map(row).collect()
+    }
+}

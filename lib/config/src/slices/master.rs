@@ -1,0 +1,57 @@
+//! What the master uses itself.
+
+use std::net::SocketAddr;
+
+use bincode::{Decode, Encode};
+
+use super::LogSlice;
+use crate::config::Config;
+use crate::table::Role;
+
+/// What the master uses itself.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct MasterSlice {
+    /// Its own log.
+    pub log: LogSlice,
+    /// Sockets to bind for SMTP.
+    pub listeners: Vec<SocketAddr>,
+    /// Receiver processes to start, at least one.
+    pub receivers: u32,
+    /// `deliver --role smtp` processes to start, at least one.
+    pub delivers: u32,
+    /// Folder of the queue's own folder, absolute; the queue-manager's is `queue` below it.
+    pub spool: String,
+    /// Folder of virtual users' mailboxes, absolute.
+    pub mail_root: String,
+    /// First uid of the range to use where the package's users do not exist; `None`: refuse.
+    pub uid_range: Option<u32>,
+}
+
+impl Config {
+    /// What the master uses itself.
+    pub fn master(&self) -> MasterSlice {
+        MasterSlice {
+            log: self.log(Role::Master),
+            listeners: self.server.addr.clone(),
+            receivers: self.receivers(),
+            delivers: self.delivers(),
+            spool: self.placed(&self.server.spool),
+            mail_root: self.placed(&self.delivery.mail_root),
+            uid_range: Some(self.server.uid_range).filter(|uid| *uid > 0),
+        }
+    }
+
+    /// Receiver processes, where 0 stands for one per core.
+    pub(crate) fn receivers(&self) -> u32 {
+        self.per_core(self.server.receivers)
+    }
+
+    /// Deliver processes, where 0 stands for one per core.
+    pub(crate) fn delivers(&self) -> u32 {
+        self.per_core(self.server.delivers)
+    }
+
+    fn per_core(&self, count: u32) -> u32 {
+        if count == 0 { self.context.cores.max(1) } else { count }
+    }
+}

@@ -1,0 +1,73 @@
+//! What the queue-manager is told.
+
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+use vsmtp_mail::{Address, Domain};
+
+use super::LogSlice;
+use crate::by_text::ByText;
+use crate::config::Config;
+use crate::table::Role;
+
+/// What the queue-manager is told.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct QueueSlice {
+    /// Its log.
+    pub log: LogSlice,
+    /// Its own folder, absolute: `queue` below `server.queues.dirpath`.
+    pub spool: String,
+    /// The reporting MTA of bounces.
+    pub server_name: ByText<Domain>,
+    /// Who gets double bounces.
+    pub postmaster: ByText<Address>,
+    /// How long delivery is tried.
+    pub lifetime: Duration,
+    /// How long delivery of a bounce is tried.
+    pub bounce_lifetime: Duration,
+    /// When the sender is told of a delay; `None` for never.
+    pub delay_warning: Option<Duration>,
+    /// First wait between attempts.
+    pub backoff_min: Duration,
+    /// Longest wait between attempts, at least `backoff_min`.
+    pub backoff_max: Duration,
+    /// Connections to one destination, to begin with.
+    pub concurrency_initial: u32,
+    /// Connections to one destination, at most; at least `concurrency_initial`.
+    pub concurrency_max: u32,
+    /// Octets of one file of the log.
+    pub segment_size: u64,
+    /// Octets of free space below which nothing is accepted.
+    pub min_free: u64,
+    /// Octets of warm messages in memory.
+    pub cache_size: u64,
+    /// Octets of a message that a bounce returns.
+    pub bounce_size_limit: u64,
+    /// Largest message, in octets.
+    pub message_size_limit: u64,
+}
+
+impl Config {
+    /// What the queue-manager is told.
+    pub fn queue(&self) -> QueueSlice {
+        let (server, queue) = (&self.server, &self.queue);
+        QueueSlice {
+            log: self.log(Role::Queue),
+            spool: format!("{}/queue", self.placed(&server.spool).trim_end_matches('/')),
+            server_name: server.name.clone().into(),
+            postmaster: self.postmaster.clone().into(),
+            lifetime: queue.lifetime,
+            bounce_lifetime: queue.bounce_lifetime,
+            delay_warning: Some(queue.delay_warning).filter(|delay| !delay.is_zero()),
+            backoff_min: queue.backoff_min,
+            backoff_max: queue.backoff_max,
+            concurrency_initial: self.delivery.concurrency_initial,
+            concurrency_max: self.delivery.concurrency_max,
+            segment_size: queue.segment_size,
+            min_free: queue.min_free,
+            cache_size: queue.cache_size,
+            bounce_size_limit: queue.bounce_size_limit,
+            message_size_limit: server.message_size_limit,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What a receiver is told.
+
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+use vsmtp_mail::Domain;
+
+use super::LogSlice;
+use crate::by_text::ByText;
+use crate::config::Config;
+use crate::network::Network;
+use crate::table::Role;
+
+/// What a receiver is told.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ReceiverSlice {
+    /// Its log.
+    pub log: LogSlice,
+    /// Name in the greeting and in Received headers.
+    pub server_name: ByText<Domain>,
+    /// Largest message, in octets; announced as SIZE.
+    pub message_size_limit: u64,
+    /// Most clients at once in this process (its share of the whole); `None` for no limit.
+    pub client_count_max: Option<u32>,
+    /// Most sessions of one client address at once; `None` for no limit.
+    pub connections_per_client: Option<u32>,
+    /// Clients to which `connections_per_client` does not apply.
+    pub trusted: Vec<ByText<Network>>,
+    /// Most recipients of one message.
+    pub rcpt_count_max: u32,
+    /// Errors after which replies are delayed; `None` for never.
+    pub error_soft_count: Option<u32>,
+    /// Errors after which the session ends; `None` for never.
+    pub error_hard_count: Option<u32>,
+    /// Delay of each reply after `error_soft_count` errors.
+    pub error_delay: Duration,
+    /// Longest waits for the client.
+    pub timeouts: ClientTimeouts,
+    /// Longest session.
+    pub session_timeout: Duration,
+    /// What happens to a CR or LF that stands alone.
+    pub bare_newline: BareNewline,
+    /// Longest command line, in octets with its CRLF.
+    pub command_length_max: u32,
+    /// Longest line of message data, in octets with its CRLF.
+    pub line_length_max: u32,
+    /// Largest header, in octets.
+    pub header_size_limit: u64,
+    /// Most Received headers.
+    pub hop_count_max: u32,
+    /// Announce PIPELINING.
+    pub pipelining: bool,
+    /// Announce 8BITMIME.
+    pub eightbitmime: bool,
+}
+
+/// Longest waits for a client, by what it sent last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct ClientTimeouts {
+    /// For the first command.
+    pub connect: Duration,
+    /// For the next command after HELO or EHLO, and whenever no transaction is open.
+    pub helo: Duration,
+    /// For the next command after MAIL.
+    pub mail_from: Duration,
+    /// For the next command after RCPT.
+    pub rcpt_to: Duration,
+    /// For the next piece of message data.
+    pub data: Duration,
+}
+
+/// What happens to a CR or LF that stands alone in message data. Neither ever ends the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum BareNewline {
+    /// The message is refused.
+    Refuse,
+    /// It becomes CRLF.
+    Normalise,
+}
+
+impl BareNewline {
+    pub(crate) const WORDS: &'static [(&'static str, Self)] =
+        &[("refuse", BareNewline::Refuse), ("normalise", BareNewline::Normalise)];
+}
+
+impl Config {
+    /// What each receiver is told.
+    pub fn receiver(&self) -> ReceiverSlice {
+        let (server, smtp) = (&self.server, &self.smtp);
+        ReceiverSlice {
+            log: self.log(Role::Receiver),
+            server_name: server.name.clone().into(),
+            message_size_limit: server.message_size_limit,
+            client_count_max: server.client_count_max.map(|all| all.div_ceil(self.receivers())),
+            connections_per_client: smtp.connections_per_client,
+            trusted: server.relay_from.iter().copied().map(ByText::from).collect(),
+            rcpt_count_max: smtp.rcpt_count_max,
+            error_soft_count: smtp.error_soft,
+            error_hard_count: smtp.error_hard,
+            error_delay: smtp.error_delay,
+            timeouts: ClientTimeouts {
+                connect: smtp.timeout_connect,
+                helo: smtp.timeout_helo,
+                mail_from: smtp.timeout_mail,
+                rcpt_to: smtp.timeout_rcpt,
+                data: smtp.timeout_data,
+            },
+            session_timeout: smtp.session_timeout,
+            bare_newline: smtp.bare_newline,
+            command_length_max: smtp.command_length_max,
+            line_length_max: smtp.line_length_max,
+            header_size_limit: smtp.header_size_limit,
+            hop_count_max: smtp.hop_count_max,
+            pipelining: smtp.pipelining,
+            eightbitmime: smtp.eightbitmime,
+        }
+    }
+}
