@@ -24,6 +24,8 @@ pub enum ToChild {
     Listener(Listener),
     /// A fresh log sink instead of the old one. One descriptor.
     LogSink,
+    /// A new slice after a reload, for the one process that is never doubled.
+    Reconfigure(Vec<u8>),
     /// Accept no more; go on with what is open.
     StopAccepting,
     /// Finish within that many milliseconds, then exit.
@@ -46,8 +48,25 @@ pub struct Configure {
     pub process: u32,
     /// What kind of sink the inherited log descriptor is.
     pub log: LogTarget,
+    /// The least important level that is written: 1 error, 2 warn, 3 info, 4 debug, 5 trace.
+    pub log_level: u8,
+    /// The syslog facility's number.
+    pub log_facility: u8,
     /// The child's slice of the configuration, encoded by `vsmtp_config`.
     pub slice: Vec<u8>,
+}
+
+/// The slice of the oneshot role, encoded as all messages are.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Evaluate {
+    /// Absolute path of `vsmtp.vsl`.
+    pub config_path: String,
+    /// The machine's name, the default of `server.name`.
+    pub hostname: String,
+    /// Processor cores that may be used.
+    pub cores: u32,
+    /// Folder below which all absolute paths lie; empty for `/`.
+    pub root: String,
 }
 
 /// What stands behind the log descriptor.
@@ -55,8 +74,10 @@ pub struct Configure {
 pub enum LogTarget {
     /// A file or a terminal: lines with a time.
     Stream,
-    /// A connected datagram socket to the system's syslog.
+    /// A connected datagram socket to a syslog daemon.
     Syslog,
+    /// A connected stream to a syslog daemon: lines framed by their length (RFC 6587 3.4.1).
+    SyslogStream,
     /// A connected datagram socket to journald.
     Journald,
 }
@@ -87,7 +108,8 @@ pub enum ToMaster {
     Misbehaved(ProcessName),
     /// The child cannot go on, and starting it again will not help: says why, for the operator.
     Fatal(String),
-    /// The oneshot role's answer: the whole configuration, encoded by `vsmtp_config`, or the errors, one per line.
+    /// The oneshot role's answer: the tree that the configuration script made, checked once and encoded by
+    /// `vsmtp_config`; or the errors, one per line, each with its place.
     Evaluated(Result<Vec<u8>, String>),
 }
 
@@ -104,7 +126,10 @@ impl Message for ToChild {
     fn descriptors(&self) -> usize {
         match self {
             ToChild::Peer(_) | ToChild::Listener(_) | ToChild::LogSink => 1,
-            ToChild::Configure(_) | ToChild::StopAccepting | ToChild::Drain { .. } => 0,
+            ToChild::Configure(_)
+            | ToChild::Reconfigure(_)
+            | ToChild::StopAccepting
+            | ToChild::Drain { .. } => 0,
         }
     }
 }

@@ -1,0 +1,132 @@
+//! What the loop offers to a daemon: registration of descriptors, timers, the clock, the way to the master, figures.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Token, Waker};
+use vsmtp_ipc::edge::master_child::{ChildEnd, Figure, ToMaster};
+
+use crate::timers::Timers;
+
+/// Tokens below this one belong to the skeleton.
+pub const FIRST_TOKEN: usize = 8;
+pub(crate) const MASTER_TOKEN: Token = Token(0);
+pub(crate) const WAKER_TOKEN: Token = Token(1);
+
+/// The loop's services.
+pub struct Reactor {
+    pub(crate) poll: Poll,
+    pub(crate) timers: Timers,
+    pub(crate) master: ChildEnd,
+    pub(crate) figures: BTreeMap<&'static str, u64>,
+    pub(crate) served: bool,
+    waker: Arc<Waker>,
+    now_ms: u64,
+    again: bool,
+}
+
+impl Reactor {
+    pub(crate) fn new(master: ChildEnd) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER_TOKEN)?);
+        let reactor = Reactor {
+            poll,
+            timers: Timers::default(),
+            master,
+            figures: BTreeMap::new(),
+            served: false,
+            waker,
+            now_ms: vsmtp_sys::clock::monotonic_ms(),
+            again: false,
+        };
+        let master_fd = reactor.master.socket().as_raw_fd();
+        reactor.poll.registry().register(&mut SourceFd(&master_fd), MASTER_TOKEN, Interest::READABLE)?;
+        Ok(reactor)
+    }
+
+    /// Watches a descriptor, edge-triggered: after an event, read or write until it would block.
+    pub fn register(&self, fd: BorrowedFd<'_>, token: usize, interest: Interest) -> io::Result<()> {
+        self.poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(token), interest)
+    }
+
+    /// Changes what is watched.
+    pub fn reregister(&self, fd: BorrowedFd<'_>, token: usize, interest: Interest) -> io::Result<()> {
+        self.poll.registry().reregister(&mut SourceFd(&fd.as_raw_fd()), Token(token), interest)
+    }
+
+    /// Watches no more. Closing the last descriptor of a file does the same.
+    pub fn deregister(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()))
+    }
+
+    /// Fires `Event::Timer(key)` at that time of the monotonic clock. There is no cancel, see [`Timers`].
+    pub fn set_timer(&mut self, at_ms: u64, key: u64) {
+        self.timers.set(at_ms, key);
+    }
+
+    /// Monotonic milliseconds, read once per turn.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    pub(crate) fn read_clock(&mut self) {
+        self.now_ms = vsmtp_sys::clock::monotonic_ms();
+    }
+
+    /// Wall clock in milliseconds since 1970.
+    pub fn wall_ms(&self) -> u64 {
+        vsmtp_sys::clock::wall_ms()
+    }
+
+    /// Has the next turn begin at once, with a `TurnEnd` at its end: work is left that no event will announce.
+    pub fn turn_again(&mut self) {
+        self.again = true;
+    }
+
+    pub(crate) fn take_again(&mut self) -> bool {
+        std::mem::take(&mut self.again)
+    }
+
+    /// Wakes the loop from another thread; the turn then ends with `TurnEnd`.
+    pub fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
+    }
+
+    /// Tells the master something. Sent at the end of the turn.
+    pub fn tell_master(&mut self, message: &ToMaster) {
+        if self.master.send(message, Vec::new()).is_err() {
+            log::error!("event=master-unreachable");
+        }
+    }
+
+    /// Tells the master, once, that real work was done: a later death is no start-up failure.
+    pub fn served(&mut self) {
+        if !self.served {
+            self.served = true;
+            self.tell_master(&ToMaster::Serving);
+        }
+    }
+
+    /// Sets a figure that is reported to the master every second.
+    pub fn figure(&mut self, name: &'static str, value: u64) {
+        self.figures.insert(name, value);
+    }
+
+    /// Adds to a figure.
+    pub fn count(&mut self, name: &'static str, more: u64) {
+        let slot = self.figures.entry(name).or_default();
+        *slot = slot.saturating_add(more);
+    }
+
+    pub(crate) fn report(&mut self) {
+        let figures = self
+            .figures
+            .iter()
+            .map(|(name, value)| Figure { name: (*name).to_owned(), value: *value })
+            .collect();
+        self.tell_master(&ToMaster::Beat(figures));
+    }
+}

@@ -1,0 +1,254 @@
+//! Where log lines go: a file or terminal, syslog, or journald, through one inherited descriptor. Lines of a turn are
+//! written together; nothing here blocks, and what the sink does not take is dropped and counted.
+//!
+//! A broken datagram sink (syslogd restarted) is reported to the master, which sends a fresh descriptor: a jailed process
+//! cannot open one.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use log::{Level, LevelFilter, Log, Metadata};
+use syslog::{LogFormat, Severity};
+use vsmtp_ipc::edge::master_child::LogTarget;
+use vsmtp_mail::Rfc5322Date;
+
+/// Lines are written at the end of a turn, or as soon as so many octets wait.
+const MAX_WAITING: usize = 64 * 1024;
+
+/// The syslog facility of mail (RFC 5424 6.2.1).
+const MAIL: u8 = 2;
+
+static SINK: LineSink = LineSink {
+    state: Mutex::new(State {
+        out: None,
+        target: LogTarget::Stream,
+        name: "",
+        facility: MAIL,
+        waiting: Vec::new(),
+    }),
+    broken: AtomicBool::new(false),
+    dropped: AtomicU64::new(0),
+};
+
+/// The process's one log sink.
+pub struct LineSink {
+    state: Mutex<State>,
+    broken: AtomicBool,
+    dropped: AtomicU64,
+}
+
+struct State {
+    out: Option<File>,
+    target: LogTarget,
+    name: &'static str,
+    facility: u8,
+    waiting: Vec<u8>,
+}
+
+/// Points the log at a descriptor, first or again.
+pub fn init_log(out: OwnedFd, target: LogTarget, name: &'static str, level: LevelFilter, facility: u8) {
+    let mut state = SINK.lock();
+    state.facility = facility;
+    state.out = Some(File::from(out));
+    state.target = target;
+    state.name = name;
+    drop(state);
+    SINK.broken.store(false, Ordering::Relaxed);
+    // A second call finds the logger set already; only its descriptor changes then.
+    let _ = log::set_logger(&SINK);
+    log::set_max_level(level);
+}
+
+/// Replaces a broken descriptor.
+pub(crate) fn replace_sink(out: OwnedFd) {
+    SINK.lock().out = Some(File::from(out));
+    SINK.broken.store(false, Ordering::Relaxed);
+}
+
+/// Writes what waits. Call before waiting for anything.
+pub fn flush_log() {
+    SINK.flush();
+}
+
+/// True once after the sink broke.
+pub(crate) fn take_broken() -> bool {
+    SINK.broken.swap(false, Ordering::Relaxed)
+}
+
+/// Lines that no sink took.
+pub(crate) fn dropped() -> u64 {
+    SINK.dropped.load(Ordering::Relaxed)
+}
+
+impl LineSink {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // A panic between two lines leaves the buffer whole; the log must outlive it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, result: io::Result<()>) {
+        if let Err(error) = result {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            if error.kind() != io::ErrorKind::WouldBlock {
+                self.broken.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Log for LineSink {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let mut state = self.lock();
+        let result = match state.target {
+            LogTarget::Stream => {
+                write_stream_line(&mut state, record);
+                let urgent = record.level() == Level::Error || state.waiting.len() > MAX_WAITING;
+                if urgent { state.write_waiting() } else { Ok(()) }
+            }
+            LogTarget::Syslog => {
+                let datagram = syslog_datagram(state.name, state.facility, record);
+                state.send(&datagram)
+            }
+            LogTarget::SyslogStream => {
+                let line = syslog_datagram(state.name, state.facility, record);
+                state.send(&[format!("{} ", line.len()).as_bytes(), &line].concat())
+            }
+            LogTarget::Journald => {
+                let datagram = journald_datagram(state.name, state.facility, record);
+                state.send(&datagram)
+            }
+        };
+        self.note(result);
+    }
+
+    fn flush(&self) {
+        let result = self.lock().write_waiting();
+        self.note(result);
+    }
+}
+
+impl State {
+    fn write_waiting(&mut self) -> io::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let result = match &mut self.out {
+            Some(out) => out.write_all(&self.waiting),
+            None => Ok(()),
+        };
+        self.waiting.clear();
+        result
+    }
+
+    fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
+        match &mut self.out {
+            Some(out) => out.write(datagram).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn write_stream_line(state: &mut State, record: &log::Record<'_>) {
+    let now = vsmtp_sys::clock::wall_ms();
+    let stamp = Rfc5322Date(now / 1000).rfc3339();
+    let level = record.level().as_str().to_ascii_lowercase();
+    let _ = writeln!(
+        state.waiting,
+        "{}.{:03}Z {}[{}] {} {}",
+        stamp.trim_end_matches('Z'),
+        now % 1000,
+        state.name,
+        std::process::id(),
+        level,
+        OneLine(record.args())
+    );
+}
+
+/// RFC 3164 through the syslog crate's formatter types, without its time stamp (the daemon that reads stamps), its UTC
+/// bug and its stale pid.
+fn syslog_datagram(name: &str, facility: u8, record: &log::Record<'_>) -> Vec<u8> {
+    let formatter = Tagged { name, pid: std::process::id(), facility };
+    let mut out = Vec::with_capacity(256);
+    let _ = formatter.format(&mut out, severity(record.level()), OneLine(record.args()).to_string());
+    out
+}
+
+struct Tagged<'a> {
+    name: &'a str,
+    pid: u32,
+    facility: u8,
+}
+
+impl<T: std::fmt::Display> LogFormat<T> for Tagged<'_> {
+    fn format<W: Write>(&self, out: &mut W, severity: Severity, message: T) -> syslog::Result<()> {
+        let priority = (self.facility << 3) | severity as u8;
+        write!(out, "<{priority}>{}[{}]: {message}", self.name, self.pid)?;
+        Ok(())
+    }
+}
+
+fn severity(level: Level) -> Severity {
+    match level {
+        Level::Error => Severity::LOG_ERR,
+        Level::Warn => Severity::LOG_WARNING,
+        Level::Info => Severity::LOG_INFO,
+        Level::Debug | Level::Trace => Severity::LOG_DEBUG,
+    }
+}
+
+/// journald's native protocol: one field per line.
+fn journald_datagram(name: &str, facility: u8, record: &log::Record<'_>) -> Vec<u8> {
+    format!(
+        "PRIORITY={}\nSYSLOG_FACILITY={facility}\nSYSLOG_IDENTIFIER={name}\nMESSAGE={}\n",
+        severity(record.level()) as u8,
+        OneLine(record.args())
+    )
+    .into_bytes()
+}
+
+/// Text from libraries may hold line breaks; a log line may not.
+struct OneLine<T>(T);
+
+impl<T: std::fmt::Display> std::fmt::Display for OneLine<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        struct Clean<'a, 'b>(&'a mut std::fmt::Formatter<'b>);
+        impl std::fmt::Write for Clean<'_, '_> {
+            fn write_str(&mut self, text: &str) -> std::fmt::Result {
+                if !text.contains(char::is_control) {
+                    return self.0.write_str(text);
+                }
+                text.chars().try_for_each(|c| {
+                    std::fmt::Write::write_char(self.0, if c.is_control() { '?' } else { c })
+                })
+            }
+        }
+        use std::fmt::Write as _;
+        write!(Clean(f), "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datagrams_are_one_line_whatever_the_text() {
+        let record =
+            log::Record::builder().level(Level::Info).args(format_args!("a\nPRIORITY=0\r{}", '\x1b')).build();
+        let syslog = String::from_utf8(syslog_datagram("vsmtp-x", MAIL, &record)).unwrap();
+        assert!(syslog.starts_with("<22>vsmtp-x["), "{syslog}");
+        assert!(syslog.ends_with("]: a?PRIORITY=0??"), "{syslog}");
+        let journald = String::from_utf8(journald_datagram("vsmtp-x", MAIL, &record)).unwrap();
+        assert_eq!(journald.lines().count(), 4, "{journald}");
+    }
+}
