@@ -20,4 +20,5 @@ pub mod sandbox;
 
 pub mod report;
 pub mod signals;
+pub mod spawn;
 pub mod users;

@@ -6,7 +6,7 @@ mod filter;
 mod groups;
 mod landlock;
 mod number;
-mod power;
+pub(crate) mod power;
 pub mod probe;
 mod rule;
 

@@ -10,7 +10,7 @@ use super::Limits;
 use crate::retry::{check, invalid};
 
 /// Capability numbers are below this; the kernel has 41 of them today.
-pub(crate) const MAX_CAPABILITIES: libc::c_ulong = 64;
+const MAX_CAPABILITIES: libc::c_ulong = 64;
 
 /// Sets the limits, never above a hard limit that is there; core files are off.
 pub(super) fn limit(limits: &Limits) -> io::Result<()> {
@@ -42,31 +42,30 @@ pub(super) fn not_dumpable() -> io::Result<()> {
     Ok(prctl::set_dumpable(false)?)
 }
 
-/// Empties all capability sets of this thread: bounding (where permitted), ambient, and the other three.
-///
-/// Makes system calls only, so a forked child may use it before exec.
-pub(crate) fn drop_capabilities() -> io::Result<()> {
-    prctl::set_keepcaps(false)?;
-    for capability in 0..MAX_CAPABILITIES {
-        // SAFETY: takes two integers and touches no memory; a number the kernel does not have gives EINVAL.
-        if let Err(error) = check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
-            match error.raw_os_error() {
-                // The end of the kernel's list.
-                Some(libc::EINVAL) => break,
-                // Without CAP_SETPCAP the bounding set stays, which no_new_privs makes worthless.
-                Some(libc::EPERM) => break,
-                _ => return Err(error),
-            }
-        }
-    }
-    clear_ambient()?;
+/// Empties all capability sets of this thread.
+pub(super) fn drop_capabilities() -> io::Result<()> {
+    drop_bounding_set()?;
     clear_own()
 }
 
-fn clear_ambient() -> io::Result<()> {
+/// Empties the bounding set, where permitted, and the ambient set, and sees to it that a change of user keeps nothing.
+///
+/// Like everything here that is visible outside, it makes system calls only, so a forked child may use it before exec.
+pub(crate) fn drop_bounding_set() -> io::Result<()> {
+    prctl::set_keepcaps(false)?;
+    for capability in 0..MAX_CAPABILITIES {
+        // SAFETY: takes integers and touches no memory; a number the kernel does not have gives EINVAL.
+        match check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
+            Ok(_) => {}
+            // The end of the kernel's list; or no CAP_SETPCAP, and the set stays, which no_new_privs makes worthless.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EPERM)) => break,
+            Err(error) => return Err(error),
+        }
+    }
     let clear = libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong;
     // SAFETY: takes integers and touches no memory.
-    check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, clear, 0, 0, 0) }).map(|_| ())
+    check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, clear, 0, 0, 0) })?;
+    Ok(())
 }
 
 /// Version 3 of the kernel's interface: two 32-bit words per set.
@@ -86,7 +85,8 @@ struct CapabilityWords {
     inheritable: u32,
 }
 
-fn clear_own() -> io::Result<()> {
+/// Empties this thread's effective, permitted and inheritable sets.
+pub(crate) fn clear_own() -> io::Result<()> {
     let header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
     let nothing = [CapabilityWords { effective: 0, permitted: 0, inheritable: 0 }; 2];
     // SAFETY: both pointers are to live values of the layout that version 3 of the interface prescribes; the kernel

@@ -1,0 +1,241 @@
+//! What the child does between fork and exec: system calls, on memory that the parent has prepared, in a fixed order.
+//!
+//! Must never allocate, lock, panic, return, or touch what another thread of the parent might have held.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::ptr;
+
+use super::{FIRST_INHERITED, MAX_FDS, Spawn, Stage};
+use crate::retry::{check, uninterrupted};
+use crate::sandbox::power;
+
+/// The bytes of a failure report: the stage, then the error number.
+pub(super) const REPORT: usize = 5;
+
+/// The exit code of a child that reported a failure; nobody acts on it.
+const FAILED: libc::c_int = 127;
+/// The highest signal number.
+const LAST_SIGNAL: libc::c_int = 64;
+/// The files the child creates are its own.
+const UMASK: libc::mode_t = 0o077;
+/// Standard input, output and error.
+const STANDARD: usize = FIRST_INHERITED as usize;
+/// The most descriptors to place: the standard ones, those handed over, the program, the reporter.
+const MAX_PLACED: usize = STANDARD + MAX_FDS + 2;
+
+type Failure = (Stage, io::Error);
+
+/// Everything the child needs, made before the fork. Borrows the strings and descriptors it points to.
+pub(super) struct Plan<'a> {
+    argv: Vec<*const libc::c_char>,
+    env: Vec<*const libc::c_char>,
+    /// Source of each descriptor, in the order of their new numbers: 0, 1, 2, then those handed over.
+    sources: Vec<RawFd>,
+    program: RawFd,
+    reporter: RawFd,
+    uid_gid: Option<(u32, u32)>,
+    namespaces: libc::c_int,
+    session: bool,
+    parent: Option<libc::pid_t>,
+    root: bool,
+    _borrowed: PhantomData<&'a ()>,
+}
+
+/// Where the program's and the reporter's descriptors are once all are placed.
+struct Placed {
+    program: RawFd,
+    reporter: RawFd,
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn new(spawn: &'a Spawn<'_>, null: BorrowedFd<'a>, reporter: BorrowedFd<'a>) -> Plan<'a> {
+        let error = spawn.stderr.as_raw_fd();
+        let mut sources = vec![null.as_raw_fd(), error, error];
+        sources.extend(spawn.fds.iter().map(AsRawFd::as_raw_fd));
+        let network = if spawn.new_netns { libc::CLONE_NEWNET } else { 0 };
+        let queues = if spawn.new_ipcns { libc::CLONE_NEWIPC } else { 0 };
+        // SAFETY: takes nothing, cannot fail.
+        let parent = unsafe { libc::getpid() };
+        Plan {
+            argv: pointers(&spawn.argv),
+            env: pointers(&spawn.env),
+            sources,
+            program: spawn.program.as_raw_fd(),
+            reporter: reporter.as_raw_fd(),
+            uid_gid: spawn.uid_gid,
+            namespaces: network | queues,
+            session: spawn.session,
+            parent: spawn.pdeathsig.then_some(parent),
+            root: nix::unistd::geteuid().is_root(),
+            _borrowed: PhantomData,
+        }
+    }
+
+    /// The child's whole life before its program.
+    pub(super) fn run(&self) -> ! {
+        let mut reporter = self.reporter;
+        let Err((stage, error)) = self.prepare_and_execute(&mut reporter);
+        let report = encode(stage, error.raw_os_error().unwrap_or(libc::EIO));
+        // If the parent is gone there is nobody to tell.
+        // SAFETY: pointer and length are those of a live array; the kernel only reads it.
+        let _ = uninterrupted(|| unsafe { libc::write(reporter, report.as_ptr().cast(), report.len()) });
+        // SAFETY: takes an integer and does not return; unlike exit it runs nothing of the parent's.
+        unsafe { libc::_exit(FAILED) }
+    }
+
+    fn prepare_and_execute(&self, reporter: &mut RawFd) -> Result<Infallible, Failure> {
+        self.leave_parents_surroundings()?;
+        let placed = self.place(reporter).map_err(|error| (Stage::Descriptors, error))?;
+        close_above(placed.reporter).map_err(|error| (Stage::Closing, error))?;
+        reset_signals().map_err(|error| (Stage::Signals, error))?;
+        self.become_user()?;
+        power::no_new_privileges().map_err(|error| (Stage::NoNewPrivileges, error))?;
+        self.die_with_parent()?;
+        Err((Stage::Execute, self.execute(placed.program)))
+    }
+
+    fn leave_parents_surroundings(&self) -> Result<(), Failure> {
+        if self.session {
+            // SAFETY: takes nothing; changes this process only.
+            check(unsafe { libc::setsid() }).map_err(|error| (Stage::Session, error))?;
+        }
+        // SAFETY: the path is a C string that lives for ever.
+        check(unsafe { libc::chdir(c"/".as_ptr()) }).map_err(|error| (Stage::Directory, error))?;
+        // SAFETY: takes an integer, cannot fail.
+        unsafe { libc::umask(UMASK) };
+        if self.namespaces != 0 {
+            // SAFETY: takes an integer; changes this process only.
+            check(unsafe { libc::unshare(self.namespaces) }).map_err(|error| (Stage::Namespaces, error))?;
+        }
+        Ok(())
+    }
+
+    /// Moves everything out of the way first, so that no descriptor is overwritten before it has been placed.
+    fn place(&self, reporter: &mut RawFd) -> io::Result<Placed> {
+        let program_at = number(self.sources.len())?;
+        let reporter_at = program_at + 1;
+        let clear = reporter_at + 1;
+        *reporter = duplicate_above(*reporter, clear)?;
+        let program = duplicate_above(self.program, clear)?;
+        let mut moved = [0; MAX_PLACED];
+        for (slot, source) in moved.iter_mut().zip(&self.sources) {
+            *slot = duplicate_above(*source, clear)?;
+        }
+        for (target, source) in moved.iter().take(self.sources.len()).enumerate() {
+            duplicate_to(*source, number(target)?, 0)?;
+        }
+        duplicate_to(program, program_at, libc::O_CLOEXEC)?;
+        duplicate_to(*reporter, reporter_at, libc::O_CLOEXEC)?;
+        *reporter = reporter_at;
+        Ok(Placed { program: program_at, reporter: reporter_at })
+    }
+
+    fn become_user(&self) -> Result<(), Failure> {
+        if self.root {
+            power::drop_bounding_set().map_err(|error| (Stage::BoundingSet, error))?;
+        }
+        if let Some((uid, gid)) = self.uid_gid {
+            // SAFETY: no groups, so the pointer is not read.
+            check(unsafe { libc::setgroups(0, ptr::null()) }).map_err(|error| (Stage::Groups, error))?;
+            // SAFETY: takes integers; this process has one thread.
+            check(unsafe { libc::setresgid(gid, gid, gid) }).map_err(|error| (Stage::Group, error))?;
+            // SAFETY: takes integers; this process has one thread.
+            check(unsafe { libc::setresuid(uid, uid, uid) }).map_err(|error| (Stage::User, error))?;
+        }
+        if self.root {
+            power::clear_own().map_err(|error| (Stage::OwnCapabilities, error))?;
+        }
+        Ok(())
+    }
+
+    /// After the change of user, since that clears the signal.
+    fn die_with_parent(&self) -> Result<(), Failure> {
+        let Some(parent) = self.parent else { return Ok(()) };
+        let signal = libc::SIGKILL as libc::c_ulong;
+        // SAFETY: takes integers; changes this process only.
+        check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) })
+            .map_err(|error| (Stage::DeathSignal, error))?;
+        // SAFETY: takes nothing, cannot fail.
+        if unsafe { libc::getppid() } == parent {
+            Ok(())
+        } else {
+            // It ended before the signal was set, so the signal will never come.
+            Err((Stage::Orphaned, io::Error::from_raw_os_error(libc::ESRCH)))
+        }
+    }
+
+    /// Returns only if it failed.
+    fn execute(&self, program: RawFd) -> io::Error {
+        let (path, argv, env) = (c"".as_ptr(), self.argv.as_ptr(), self.env.as_ptr());
+        // SAFETY: the path is a C string; both lists end with a null pointer, and the strings they point to are
+        // borrowed by `self` (see `pointers`) and were copied with the rest of the memory by fork.
+        unsafe { libc::syscall(libc::SYS_execveat, program, path, argv, env, libc::AT_EMPTY_PATH) };
+        io::Error::last_os_error()
+    }
+}
+
+/// The list as exec takes it: pointers to C strings, then null.
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+}
+
+fn number(index: usize) -> io::Result<RawFd> {
+    RawFd::try_from(index).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))
+}
+
+fn duplicate_above(source: RawFd, lowest: RawFd) -> io::Result<RawFd> {
+    // SAFETY: touches no memory; makes a new descriptor that this process, which owns nothing in Rust's sense any
+    // more, keeps until exec.
+    check(unsafe { libc::fcntl(source, libc::F_DUPFD_CLOEXEC, lowest) })
+}
+
+fn duplicate_to(source: RawFd, target: RawFd, flags: libc::c_int) -> io::Result<()> {
+    // SAFETY: touches no memory. It may close what is at `target`, whose owner is in the parent and unaffected.
+    uninterrupted(|| unsafe { libc::dup3(source, target, flags) }).map(|_| ())
+}
+
+fn close_above(last: RawFd) -> io::Result<()> {
+    let first = (last + 1) as libc::c_uint;
+    // SAFETY: touches no memory. The owners of these descriptors are in the parent and unaffected.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) }).map(|_| ())
+}
+
+/// Handlers are gone after exec anyway, but ignored signals and the mask would stay.
+fn reset_signals() -> io::Result<()> {
+    // SAFETY: an integer, a mask and pointers; all zero bytes mean the default action.
+    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    for signal in 1..=LAST_SIGNAL {
+        // Refused for SIGKILL, SIGSTOP and the two that the C library keeps, which cannot be ignored either.
+        // SAFETY: the pointer is to a live value with the default action; the old one is not asked for.
+        unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) };
+    }
+    Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?)
+}
+
+fn encode(stage: Stage, errno: i32) -> [u8; REPORT] {
+    let [a, b, c, d] = errno.to_le_bytes();
+    [stage as u8, a, b, c, d]
+}
+
+/// Reads a report back. A stage that cannot be is taken for the last one.
+pub(super) fn decode([stage, a, b, c, d]: [u8; REPORT]) -> (Stage, i32) {
+    let stage = Stage::ALL.iter().find(|known| **known as u8 == stage);
+    (stage.copied().unwrap_or(Stage::Execute), i32::from_le_bytes([a, b, c, d]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_survive_the_pipe() {
+        for stage in Stage::ALL {
+            assert_eq!(decode(encode(*stage, 1234)), (*stage, 1234));
+        }
+        assert_eq!(decode([255, 1, 0, 0, 0]), (Stage::Execute, 1));
+    }
+}
