@@ -28,7 +28,6 @@ use Fate::{Later, Renamed, Retired};
 /// The keys of other versions.
 pub const LEGACY: &[Legacy] = &[
     Legacy { name: "server.esmtp.size", fate: Renamed("server.message_size_limit") },
-    Legacy { name: "server.domain", fate: Renamed("server.name") },
     Legacy {
         name: "version_requirement",
         fate: Retired("the version is not compared; vsmtp check tells what fits"),

@@ -14,12 +14,14 @@ mod value;
 mod config;
 mod cross_check;
 mod error;
+mod input;
 mod legacy;
 mod nearest;
 
 mod by_text;
 mod network;
 mod pattern;
+mod recipients;
 mod slices;
 mod wire;
 
@@ -35,6 +37,7 @@ pub use legacy::{Fate, LEGACY, Legacy};
 pub use nearest::nearest_key;
 pub use network::Network;
 pub use pattern::AddressPattern;
+pub use recipients::Recipients;
 pub use show::Row;
 pub use slices::{
     Alias, BareNewline, ClientTimeouts, DeliverSlice, Facility, Family, FilterSlice, LogLevel, LogSlice,

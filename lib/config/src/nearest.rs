@@ -36,22 +36,22 @@ fn in_another_section(name: &str) -> Option<&'static str> {
 
 /// Edit distance that counts a swap of neighbours as one (optimal string alignment).
 fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut above: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.iter().enumerate() {
+    let b: Vec<char> = b.chars().collect();
+    let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX / 2);
+    let (mut before, mut above): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=b.len()).collect());
+    let mut last = None;
+    for (i, from) in a.chars().enumerate() {
         let mut row = vec![i + 1];
         for (j, to) in b.iter().enumerate() {
-            let cost = usize::from(from != to);
-            let mut best = (above[j] + cost).min(above[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *from == b[j - 1] && a[i - 1] == *to {
-                best = best.min(before[j - 1] + 1);
-            }
-            row.push(best);
+            let changed = at(&above, j) + usize::from(from != *to);
+            let best = changed.min(at(&above, j + 1) + 1).min(at(&row, j) + 1);
+            let swapped = j > 0 && b.get(j - 1) == Some(&from) && last == Some(*to);
+            row.push(if swapped { best.min(at(&before, j - 1) + 1) } else { best });
         }
         before = std::mem::replace(&mut above, row);
+        last = Some(from);
     }
-    above.last().copied().unwrap_or(a.len())
+    at(&above, b.len())
 }
 
 #[cfg(test)]

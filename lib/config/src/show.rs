@@ -1,13 +1,15 @@
-//! What `vsmtpctl config show` prints.
+//! What `vsmtpctl config show` prints; the master sends it as bytes.
+
+use bincode::{Decode, Encode};
 
 use crate::config::Config;
 use crate::keys::keys;
 
 /// One key with its value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Row {
     /// Dotted name.
-    pub key: &'static str,
+    pub key: String,
     /// The value as a script would write it.
     pub value: String,
     /// True if it is the default.
@@ -22,7 +24,12 @@ impl Config {
         keys()
             .filter_map(|key| {
                 let (value, is_default) = self.values.get(key.name)?;
-                Some(Row { key: key.name, value: key.shown(value), is_default: *is_default, doc: key.doc() })
+                Some(Row {
+                    key: key.name.to_owned(),
+                    value: key.shown(value),
+                    is_default: *is_default,
+                    doc: key.doc(),
+                })
             })
             .collect()
     }

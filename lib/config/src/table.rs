@@ -35,15 +35,15 @@ impl Role {
         Role::Resolver,
     ];
 
-    /// The name that operators see, also in `server.logs.level`.
+    /// The name that operators see, also in `server.logs.level`. `filter` stands for all roles of the filter.
     pub fn name(self) -> &'static str {
         match self {
             Role::Master => "master",
             Role::Receiver => "receiver",
             Role::Filter => "filter",
             Role::Queue => "queue-manager",
-            Role::Deliver => "deliver",
-            Role::Mailbox => "mailbox",
+            Role::Deliver => "deliver-smtp",
+            Role::Mailbox => "deliver-mailbox",
             Role::Resolver => "resolver",
         }
     }
@@ -150,7 +150,7 @@ macro_rules! keys {
             } ),+ ];
 
             /// Reads each key of the group; `None` after at least one error was noted.
-            pub(crate) fn read(input: &mut $crate::config::Input<'_>) -> Option<Self> {
+            pub(crate) fn read(input: &mut $crate::input::Input<'_>) -> Option<Self> {
                 $( let $field = input.take($name, &$kind $(::<$of>)? $({ $($args)* })?); )+
                 Some(Self { $( $field: $field? ),+ })
             }

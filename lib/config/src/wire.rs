@@ -6,8 +6,8 @@ use std::fmt;
 
 use bincode::{Decode, Encode};
 
-/// Most octets of an encoded tree or slice.
-pub const MAX_WIRE: usize = 16 << 20;
+/// Most octets of an encoded tree or slice. Half of what an edge carries, so that it always fits into a message.
+pub const MAX_WIRE: usize = 8 << 20;
 
 /// Why a value did not cross.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::error::MAX_ERRORS;
+use crate::input::is_section;
+use crate::keys::key;
+use crate::legacy::Fate;
 use crate::slices::*;
 use crate::table::Role;
 use crate::wire::{decode, encode};
@@ -103,6 +107,35 @@ fn each_key_is_documented_once_and_its_default_and_example_fit() {
 fn no_key_is_a_section_of_another() {
     for key in keys() {
         assert!(!is_section(key.name), "{}", key.name);
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_a_script_makes_is_a_configuration_or_an_error(
+        at in proptest::sample::select(keys().map(|key| key.name).collect::<Vec<_>>()),
+        number in proptest::num::i64::ANY,
+        word in ".{0,20}",
+        kind in 0..5,
+    ) {
+        let value = match kind {
+            0 => Value::Int(number),
+            1 => Value::Text(word),
+            2 => Value::List(vec![Value::Text(word), Value::Int(number)]),
+            3 => Value::Map([(word.clone(), Value::Text(word))].into()),
+            _ => Value::Other(word),
+        };
+        match with(&[(at, value)]) {
+            Ok(config) => {
+                // What a configuration shows is what it would be built from again.
+                let again: Vec<_> = config.values.iter().map(|(name, (value, _))| (*name, value.clone())).collect();
+                let again = with(&again).unwrap();
+                for role in Role::ALL {
+                    proptest::prop_assert_eq!(slice(&config, role), slice(&again, role));
+                }
+            }
+            Err(errors) => proptest::prop_assert!(!errors.is_empty()),
+        }
     }
 }
 
@@ -300,49 +333,6 @@ fn processes_share_the_clients() {
         with(&[("server.client_count_max", Value::Int(-1))]).unwrap().receiver().client_count_max,
         None
     );
-}
-
-#[test]
-fn mailboxes_and_aliases() {
-    let aliases = Value::Map(
-        [
-            ("postmaster", "jane"),
-            ("sales@example.com", "joe@example.org"),
-            ("*@example.org", "all@example.net"),
-        ]
-        .map(|(from, to)| (from.to_owned(), text(to)))
-        .into(),
-    );
-    let filter = with(&[
-        ("server.domains", Value::List(vec![text("example.com"), text("example.org")])),
-        ("delivery.mailboxes", Value::List(vec![text("jane"), text("joe@example.org")])),
-        ("delivery.aliases", aliases),
-    ])
-    .unwrap()
-    .filter();
-    let address = |text: &str| Address::parse(text).unwrap();
-    for (has, who) in [
-        (true, "Jane@example.com"),
-        (true, "jane+lists@example.org"),
-        (true, "joe@example.org"),
-        (false, "joe@example.com"),
-        (true, "abuse@example.com"),
-        (false, "jane@example.net"),
-        (false, "postmaster@example.net"),
-        (false, "+jane@example.com"),
-    ] {
-        assert_eq!(filter.has_mailbox(&address(who)), has, "{who}");
-    }
-    for (who, to) in [
-        ("postmaster@example.com", Some("jane@host.example.com")),
-        ("sales+x@example.com", Some("joe@example.org")),
-        ("other@example.org", Some("all@example.net")),
-        ("other@example.com", None),
-        ("postmaster@example.net", None),
-    ] {
-        let found = filter.alias_of(&address(who)).map(|to| to[0].to_string());
-        assert_eq!(found.as_deref(), to, "{who}");
-    }
 }
 
 #[test]

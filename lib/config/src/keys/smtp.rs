@@ -53,13 +53,9 @@ keys! {
     bare_newline: OneOf<BareNewline> { of: BareNewline::WORDS } = "server.smtp.bare_newline", default Text("refuse"),
         example Text("normalise"), for Receiver;
 
-    /// Longest command line, in octets with its CRLF. RFC 5321 asks for 512 and more with extensions.
-    command_length_max: Count { min: 1024, max: 65_536 } = "server.smtp.command_length_max", default Int(4096),
-        example Int(2048), for Receiver;
-
-    /// Longest line of message data, in octets with its CRLF. RFC 5321 allows 1000; much real mail is longer.
-    line_length_max: Count { min: 1000, max: 1_048_576 } = "server.smtp.line_length_max", default Int(65_536),
-        example Int(1000), for Receiver;
+    /// Longest line of message data, without its CRLF. RFC 5321 allows 998 octets; much real mail is longer.
+    line_length_max: Bytes { min: 998, max: 1 << 30 } = "server.smtp.line_length_max", default Text("1MiB"),
+        example Int(998), for Receiver;
 
     /// Largest header of a message, all fields together.
     header_size_limit: Bytes { min: 16_384, max: 1 << 20 } = "server.smtp.header_size_limit", default Text("256KiB"),

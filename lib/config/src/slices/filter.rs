@@ -25,9 +25,9 @@ pub struct FilterSlice {
     pub relay_domains: Vec<ByText<Domain>>,
     /// Clients that may relay.
     pub relay_from: Vec<ByText<Network>>,
-    /// Recipients at `domains` that have a mailbox; ask [`FilterSlice::has_mailbox`].
+    /// Recipients at `domains` that have a mailbox; ask [`crate::Recipients`].
     pub mailboxes: Vec<ByText<AddressPattern>>,
-    /// Whose mail goes elsewhere; ask [`FilterSlice::alias_of`].
+    /// Whose mail goes elsewhere; ask [`crate::Recipients`].
     pub aliases: Vec<Alias>,
     /// What divides a user from an extension in a local part; each character does, none if empty.
     pub recipient_delimiter: String,
@@ -80,51 +80,6 @@ pub enum OnError {
 impl OnError {
     pub(crate) const WORDS: &'static [(&'static str, Self)] =
         &[("defer", OnError::Defer), ("deny", OnError::Deny)];
-}
-
-/// Local parts that each own domain must accept (RFC 5321 4.5.1, RFC 2142).
-const ALWAYS: [&str; 2] = ["postmaster", "abuse"];
-
-impl FilterSlice {
-    /// True if `domain` is one of the server's own.
-    pub fn is_own(&self, domain: &Domain) -> bool {
-        self.domains.iter().any(|own| **own == *domain)
-    }
-
-    /// True if `address` has a mailbox here, with or without its extension.
-    pub fn has_mailbox(&self, address: &Address) -> bool {
-        let exists = |address: &Address| {
-            ALWAYS.iter().any(|name| name.eq_ignore_ascii_case(address.local_part()))
-                || self.mailboxes.iter().any(|pattern| pattern.matches(address))
-        };
-        self.is_own(address.domain()) && self.with_and_without_extension(address).iter().any(exists)
-    }
-
-    /// Where the mail of `address` goes instead: by the row for this address, else for its name at any own domain, else
-    /// for its domain; each first with the extension and then without it. One step: targets may be aliases again.
-    pub fn alias_of(&self, address: &Address) -> Option<&[ByText<Address>]> {
-        let exact = |p: &AddressPattern| matches!(p, AddressPattern::Exact(_));
-        let local = |p: &AddressPattern| matches!(p, AddressPattern::Local(_));
-        let wide = |p: &AddressPattern| matches!(p, AddressPattern::Domain(_) | AddressPattern::Any);
-        let own = self.is_own(address.domain());
-        let forms = self.with_and_without_extension(address);
-        let row = |kind: &dyn Fn(&AddressPattern) -> bool| {
-            forms
-                .iter()
-                .find_map(|form| self.aliases.iter().find(|row| kind(&row.from) && row.from.matches(form)))
-        };
-        row(&exact)
-            .or_else(|| if own { row(&local).or_else(|| row(&wide)) } else { None })
-            .map(|row| row.to.as_slice())
-    }
-
-    fn with_and_without_extension(&self, address: &Address) -> Vec<Address> {
-        let mut forms = vec![address.clone()];
-        let cut = address.local_part().find(|c| self.recipient_delimiter.contains(c)).filter(|at| *at > 0);
-        let bare = cut.and_then(|at| address.local_part().get(..at));
-        forms.extend(bare.and_then(|local| Address::new(local, address.domain().clone()).ok()));
-        forms
-    }
 }
 
 /// The root file of the rules where none is named.

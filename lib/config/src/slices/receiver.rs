@@ -40,10 +40,8 @@ pub struct ReceiverSlice {
     pub session_timeout: Duration,
     /// What happens to a CR or LF that stands alone.
     pub bare_newline: BareNewline,
-    /// Longest command line, in octets with its CRLF.
-    pub command_length_max: u32,
-    /// Longest line of message data, in octets with its CRLF.
-    pub line_length_max: u32,
+    /// Longest line of message data, in octets without its CRLF.
+    pub line_length_max: u64,
     /// Largest header, in octets.
     pub header_size_limit: u64,
     /// Most Received headers.
@@ -107,7 +105,6 @@ impl Config {
             },
             session_timeout: smtp.session_timeout,
             bare_newline: smtp.bare_newline,
-            command_length_max: smtp.command_length_max,
             line_length_max: smtp.line_length_max,
             header_size_limit: smtp.header_size_limit,
             hop_count_max: smtp.hop_count_max,
