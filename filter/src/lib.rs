@@ -1,1 +1,8 @@
-//! The filter: policy written in vSL, run on Rhai.
+//! The filter: policy written in vSL, run on Rhai. It judges messages and recipients; it never stores mail, never opens
+//! a socket, and nothing a script does may stop it.
+#![forbid(unsafe_code)]
+
+pub mod engine;
+pub mod oneshot;
+pub mod stage;
+pub mod status;

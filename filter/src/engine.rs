@@ -1,0 +1,66 @@
+//! The Rhai engine as vSL wants it: limits, own module resolver, directives. It knows nothing of mail; what scripts may
+//! call is registered by `api`. A script can waste its own time slice and nothing else.
+
+mod directive;
+mod error;
+mod limits;
+mod resolver;
+mod script;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rhai::packages::{Package, StandardPackage};
+use rhai::{Engine, OptimizationLevel, Token};
+
+pub use directive::{Directive, DirectiveKind};
+pub use error::{Location, ScriptError};
+pub use limits::{Limits, Watch, deadline_passed};
+pub use resolver::{MAX_SCRIPT_BYTES, Root};
+
+pub use script::{Failure, LoadedScript, StageTable};
+
+/// Makes an engine without any vSL function.
+///
+/// `root` is the directory that imports are resolved in.
+pub fn bare(root: &Arc<Root>, limits: &Limits) -> Engine {
+    let mut engine = Engine::new_raw();
+    StandardPackage::new().register_into_engine(&mut engine);
+    limits.apply(&mut engine);
+    engine.set_module_resolver(resolver::Resolver::new(Arc::clone(root)));
+    engine.set_optimization_level(OptimizationLevel::Simple);
+    engine.set_strict_variables(true);
+    engine.disable_symbol("eval");
+    engine.on_print(|text| log::info!(target: "vsl", "{}", vsmtp_mail::escape_text(text)));
+    engine.on_debug(|text, source, position| {
+        let text = vsmtp_mail::escape_text(text);
+        log::debug!(target: "vsl", "{}:{position:?}: {text}", source.unwrap_or("script"));
+    });
+    remap_tokens(&mut engine);
+    directive::register(&mut engine);
+    engine
+}
+
+/// vSL reads `a is b` as `a == b` and `a not b` as `a != b`.
+#[allow(
+    deprecated,
+    reason = "Rhai marks on_parse_token as volatile, not as deprecated; the version is pinned"
+)]
+fn remap_tokens(engine: &mut Engine) {
+    engine.on_parse_token(|token, _, _| match token {
+        Token::Reserved(word) if *word == "is" => Token::EqualsTo,
+        Token::Identifier(word) if *word == "not" => Token::NotEqualsTo,
+        other => other,
+    });
+}
+
+/// Compiles and evaluates the script at `path` (relative to the root) once, and sorts its directives by stage.
+pub fn load(engine: &Engine, root: &Root, path: &Path) -> Result<LoadedScript, ScriptError> {
+    let text = root.read(path)?;
+    script::load(engine, &root.display_name(path), &text)
+}
+
+/// The same for a text that comes from elsewhere; `name` stands for the file in messages.
+pub fn load_text(engine: &Engine, name: &str, text: &str) -> Result<LoadedScript, ScriptError> {
+    script::load(engine, name, text)
+}

@@ -1,0 +1,152 @@
+//! `rule`, `action`: the custom syntax, and what it evaluates to. A directive keeps the environment it was written in
+//! (imports, functions, constants, captured variables), so that calling it evaluates its body and nothing else.
+
+use std::sync::Arc;
+
+use rhai::{
+    Dynamic, Engine, EvalAltResult, EvalContext, Expression, FnPtr, GlobalRuntimeState, ImmutableString,
+    LexError, Map, ParseError, Position,
+};
+
+use super::error::Location;
+
+/// What a directive may do to the transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirectiveKind {
+    /// Returns a status.
+    Rule,
+    /// Returns nothing that counts.
+    Action,
+}
+
+impl DirectiveKind {
+    const ALL: [DirectiveKind; 2] = [DirectiveKind::Rule, DirectiveKind::Action];
+
+    /// The keyword.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DirectiveKind::Rule => "rule",
+            DirectiveKind::Action => "action",
+        }
+    }
+}
+
+/// One directive, ready to be called.
+#[derive(Debug)]
+pub struct Directive {
+    /// Rule or action.
+    pub kind: DirectiveKind,
+    /// Its name; unique within a script.
+    pub name: ImmutableString,
+    /// Where it stands.
+    pub location: Location,
+    /// The body, with copies of the outer variables that it uses.
+    pub(super) body: FnPtr,
+    /// Imports, functions and constants of the surrounding script.
+    pub(super) environment: GlobalRuntimeState,
+}
+
+/// The value of a directive inside a script.
+pub(super) type DirectiveValue = Arc<Directive>;
+
+pub(super) fn register(engine: &mut Engine) {
+    engine.register_type_with_name::<DirectiveValue>("directive");
+    for kind in DirectiveKind::ALL {
+        engine.register_custom_syntax_with_state_raw(
+            kind.name(),
+            move |symbols, ahead, _| parse(kind, symbols, ahead),
+            false,
+            move |context, inputs, _| evaluate(kind, context, inputs),
+        );
+    }
+}
+
+/// `keyword "name" BODY`, where BODY is a closure, a block, a map, or an expression that yields one of them.
+fn parse(
+    kind: DirectiveKind,
+    symbols: &[ImmutableString],
+    ahead: &str,
+) -> Result<Option<ImmutableString>, ParseError> {
+    match symbols.len() {
+        1 => Ok(Some("$string$".into())),
+        2 => match ahead {
+            "||" | "|" | "{" => Ok(Some("$func$".into())),
+            ";" | "," | "]" | "}" | ")" | "{EOF}" => Err(LexError::ImproperSymbol(
+                ahead.to_owned(),
+                format!("{} needs a body: || {{ ... }} or #{{ evaluate: || ... }}", kind.name()),
+            )
+            .into_err(Position::NONE)),
+            _ => Ok(Some("$expr$".into())),
+        },
+        _ => Ok(None),
+    }
+}
+
+fn evaluate(
+    kind: DirectiveKind,
+    context: &mut EvalContext,
+    inputs: &[Expression],
+) -> Result<Dynamic, Box<EvalAltResult>> {
+    let [name, body] = inputs else { return Err(refuse(Position::NONE, "malformed directive".to_owned())) };
+    let position = name.position();
+    let name: ImmutableString = name.get_string_value().unwrap_or_default().into();
+    let value = context.eval_expression_tree(body)?;
+    let pointer = function_of(kind, &name, value).map_err(|message| refuse(body.position(), message))?;
+    let environment = environment_of(context);
+    if !has_function(&environment, &pointer) {
+        let message = format!("the body of {} '{name}' must be a closure without parameters", kind.name());
+        return Err(refuse(body.position(), message));
+    }
+    let directive = Directive {
+        kind,
+        location: Location::new(
+            &environment.source.as_deref().map(super::resolver::file_name).unwrap_or_default(),
+            position,
+        ),
+        name,
+        body: capture(pointer),
+        environment,
+    };
+    Ok(Dynamic::from(Arc::new(directive)))
+}
+
+fn refuse(position: Position, message: String) -> Box<EvalAltResult> {
+    Box::new(EvalAltResult::ErrorRuntime(message.into(), position))
+}
+
+fn function_of(kind: DirectiveKind, name: &str, value: Dynamic) -> Result<FnPtr, String> {
+    let keyword = kind.name();
+    let value = match value.try_cast_result::<Map>() {
+        Ok(mut map) => map.remove("evaluate").ok_or_else(|| {
+            format!("the map of {keyword} '{name}' has no 'evaluate' entry: evaluate: || ...")
+        })?,
+        Err(value) => value,
+    };
+    let found = value.type_name();
+    let wrong =
+        format!("the body of {keyword} '{name}' must be || ... or #{{ evaluate: || ... }}, found {found}");
+    value.try_cast::<FnPtr>().ok_or(wrong)
+}
+
+/// The environment of the script that is being evaluated, with its counters at zero.
+fn environment_of(context: &EvalContext) -> GlobalRuntimeState {
+    let mut environment = context.global_runtime_state().clone();
+    environment.num_operations = 0;
+    environment.level = 0;
+    environment.scope_level = 0;
+    environment.always_search_scope = false;
+    environment
+}
+
+fn has_function(environment: &GlobalRuntimeState, pointer: &FnPtr) -> bool {
+    let arguments = pointer.curry().len();
+    environment.lib.first().is_some_and(|lib| lib.get_script_fn(pointer.fn_name(), arguments).is_some())
+}
+
+/// Captured variables are copied, and each call gets a copy of its own: what one message did to a variable must never be
+/// seen by another.
+fn capture(mut pointer: FnPtr) -> FnPtr {
+    let values: Vec<Dynamic> = pointer.iter_curry().map(Dynamic::flatten_clone).collect();
+    pointer.set_curry(values);
+    pointer
+}

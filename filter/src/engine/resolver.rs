@@ -1,0 +1,237 @@
+//! Imports. A path is relative to the configuration root and stays below it, whatever links say; a module is read and
+//! evaluated once per generation; a cycle is an error. Nothing is read after loading.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rhai::{
+    AST, ASTFlags, ASTNode, Engine, EvalAltResult, Expr, GlobalRuntimeState, Module, ModuleResolver,
+    Position, Scope, Shared, Stmt,
+};
+
+use super::error::{Location, ScriptError};
+
+type SharedModule = Shared<Module>;
+
+/// Largest script file, in bytes.
+pub const MAX_SCRIPT_BYTES: u64 = 4 << 20;
+const EXTENSION: &str = "vsl";
+
+/// The directory that scripts are read from.
+#[derive(Debug)]
+pub struct Root {
+    /// Without links.
+    path: PathBuf,
+    read: Mutex<Vec<PathBuf>>,
+}
+
+impl Root {
+    /// Opens the root; fails if it is not a directory.
+    pub fn open(path: &Path) -> Result<Arc<Self>, ScriptError> {
+        let error = |why: &str| {
+            let location = Location { file: path.display().to_string(), ..Location::default() };
+            ScriptError::at(location, format!("configuration directory {why}"))
+        };
+        let path = path.canonicalize().map_err(|io| error(&format!("cannot be opened: {io}")))?;
+        if !path.is_dir() {
+            return Err(error("is not a directory"));
+        }
+        Ok(Arc::new(Root { path, read: Mutex::new(Vec::new()) }))
+    }
+
+    /// No directory: every import is refused.
+    pub fn none() -> Arc<Self> {
+        Arc::new(Root { path: PathBuf::new(), read: Mutex::new(Vec::new()) })
+    }
+
+    /// The directory, without links.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The files that were read so far, in order: configuration errors look for keys in them.
+    pub fn files_read(&self) -> Vec<PathBuf> {
+        lock(&self.read).clone()
+    }
+
+    /// How messages call a file: relative to the root.
+    pub fn display_name(&self, path: &Path) -> String {
+        path.strip_prefix(&self.path).unwrap_or(path).display().to_string()
+    }
+
+    /// Reads a script; `path` is below the root, or relative to it.
+    pub fn read(&self, path: &Path) -> Result<String, ScriptError> {
+        let name = self.display_name(path);
+        let fail =
+            |message: String| ScriptError::at(Location { file: name.clone(), line: 0, column: 0 }, message);
+        let full = self.path.join(path).canonicalize().map_err(|io| fail(format!("cannot be read: {io}")))?;
+        if !full.starts_with(&self.path) {
+            return Err(fail("lies outside the configuration directory".to_owned()));
+        }
+        let mut text = String::new();
+        let read =
+            File::open(&full).and_then(|file| file.take(MAX_SCRIPT_BYTES + 1).read_to_string(&mut text));
+        read.map_err(|io| fail(format!("cannot be read: {io}")))?;
+        if text.len() as u64 > MAX_SCRIPT_BYTES {
+            return Err(fail(format!("is larger than {MAX_SCRIPT_BYTES} bytes")));
+        }
+        lock(&self.read).push(full);
+        Ok(text)
+    }
+
+    /// Turns an import path into a file below the root.
+    fn locate(&self, import: &str) -> Result<PathBuf, String> {
+        if import.is_empty() || import.contains(['\0', '\\']) {
+            return Err("import path is empty or has a character that paths may not have".to_owned());
+        }
+        if self.path.as_os_str().is_empty() {
+            return Err(format!("'{import}' cannot be imported: there is no configuration directory"));
+        }
+        let path = Path::new(import);
+        if !path.components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(format!(
+                "import path '{import}' must be relative to the configuration directory, without '..'"
+            ));
+        }
+        let full = self.path.join(file_name(import));
+        let real = full.canonicalize().map_err(|io| format!("module '{import}' cannot be read: {io}"))?;
+        if !real.starts_with(&self.path) {
+            return Err(format!("module '{import}' lies outside the configuration directory"));
+        }
+        Ok(real)
+    }
+}
+
+/// The file that an import names: `conf.d/config` is `conf.d/config.vsl`.
+pub(super) fn file_name(import: &str) -> String {
+    let extended = Path::new(import).extension().is_some_and(|extension| extension == EXTENSION);
+    if extended { import.to_owned() } else { format!("{import}.{EXTENSION}") }
+}
+
+#[derive(Default)]
+struct State {
+    loaded: HashMap<PathBuf, SharedModule>,
+    /// The files being evaluated, outermost first.
+    open: Vec<PathBuf>,
+}
+
+/// Rhai's door to the root.
+pub(super) struct Resolver {
+    root: Arc<Root>,
+    state: Mutex<State>,
+}
+
+impl Resolver {
+    pub(super) fn new(root: Arc<Root>) -> Self {
+        Resolver { root, state: Mutex::new(State::default()) }
+    }
+
+    fn load(
+        &self,
+        engine: &Engine,
+        global: &mut GlobalRuntimeState,
+        import: &str,
+        position: Position,
+    ) -> Result<SharedModule, Box<EvalAltResult>> {
+        let refuse = |message: String| Box::new(EvalAltResult::ErrorRuntime(message.into(), position));
+        let file = self.root.locate(import).map_err(refuse)?;
+        {
+            let mut state = lock(&self.state);
+            if let Some(module) = state.loaded.get(&file) {
+                return Ok(Arc::clone(module));
+            }
+            if state.open.contains(&file) {
+                let chain: Vec<String> =
+                    state.open.iter().chain([&file]).map(|path| self.root.display_name(path)).collect();
+                return Err(refuse(format!("import cycle: {}", chain.join(" -> "))));
+            }
+            state.open.push(file.clone());
+        }
+        let module = self.evaluate(engine, global, import, &file, position);
+        let mut state = lock(&self.state);
+        state.open.pop();
+        let module: SharedModule = module?.into();
+        state.loaded.insert(file, Arc::clone(&module));
+        Ok(module)
+    }
+
+    fn evaluate(
+        &self,
+        engine: &Engine,
+        global: &mut GlobalRuntimeState,
+        import: &str,
+        file: &Path,
+        position: Position,
+    ) -> Result<Module, Box<EvalAltResult>> {
+        let within = |inner: Box<EvalAltResult>| {
+            Box::new(EvalAltResult::ErrorInModule(import.into(), inner, position))
+        };
+        let text = self
+            .root
+            .read(file)
+            .map_err(|error| Box::new(EvalAltResult::ErrorRuntime(format!("{}", error).into(), position)))?;
+        let ast = engine.compile(&text).map_err(|error| within(error.into()))?;
+        let ast = export_constants(ast, import);
+        preload(engine, &ast).map_err(within)?;
+        // A module must not see the importer's variables.
+        Module::eval_ast_as_new_raw(engine, &mut Scope::new(), global, &ast).map_err(within)
+    }
+}
+
+impl ModuleResolver for Resolver {
+    fn resolve(
+        &self,
+        engine: &Engine,
+        _source: Option<&str>,
+        path: &str,
+        position: Position,
+    ) -> Result<SharedModule, Box<EvalAltResult>> {
+        self.load(engine, &mut engine.new_global_runtime_state(), path, position)
+    }
+
+    fn resolve_raw(
+        &self,
+        engine: &Engine,
+        global: &mut GlobalRuntimeState,
+        _scope: &mut Scope,
+        path: &str,
+        position: Position,
+    ) -> Result<SharedModule, Box<EvalAltResult>> {
+        self.load(engine, global, path, position)
+    }
+}
+
+/// Top-level constants of a module are visible to importers even without `export`: the documentation of vSL says so.
+fn export_constants(ast: AST, source: &str) -> AST {
+    let statements = ast.statements().iter().cloned().map(|statement| match statement {
+        Stmt::Var(definition, flags, position) if flags.contains(ASTFlags::CONSTANT) => {
+            Stmt::Var(definition, flags | ASTFlags::EXPORTED, position)
+        }
+        other => other,
+    });
+    AST::new_with_source(statements.collect::<Vec<_>>(), Arc::clone(ast.shared_lib()), source)
+}
+
+/// Loads every import with a literal path, those inside function bodies too, so that a rule never reads a file.
+pub(super) fn preload(engine: &Engine, ast: &AST) -> Result<(), Box<EvalAltResult>> {
+    let mut imports = Vec::new();
+    ast.walk(&mut |path: &[ASTNode]| {
+        if let Some(ASTNode::Stmt(Stmt::Import(import, position))) = path.last()
+            && let Expr::StringConstant(text, _) = &import.0
+        {
+            imports.push((text.clone(), *position));
+        }
+        true
+    });
+    for (import, position) in imports {
+        engine.module_resolver().resolve(engine, None, &import, position)?;
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

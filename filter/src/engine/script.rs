@@ -1,0 +1,390 @@
+//! A loaded script: its directives by stage, checked once, called many times. A script that does not have the shape of a
+//! stage map is refused with file, line, column and advice; nothing is guessed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rhai::{AST, Array, Dynamic, Engine, EvalAltResult, Map, NativeCallContext, Position, Scope, Stmt};
+
+use super::directive::{Directive, DirectiveKind, DirectiveValue};
+use super::error::{Location, ScriptError};
+use super::resolver::preload;
+use crate::stage::Stage;
+use crate::status::Status;
+
+/// Most directives of one script.
+const MAX_DIRECTIVES: usize = 10_000;
+
+/// The directives of each stage, in order.
+pub type StageTable = [Vec<Arc<Directive>>; Stage::ALL.len()];
+
+/// A script that is ready to judge.
+#[derive(Debug)]
+pub struct LoadedScript {
+    name: String,
+    stages: StageTable,
+}
+
+/// What a directive that failed said: never a verdict, the caller decides.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// What was running.
+    pub directive: Arc<Directive>,
+    /// What went wrong, and where.
+    pub error: ScriptError,
+}
+
+impl LoadedScript {
+    /// A script without directives: every stage says `next`.
+    pub fn empty(name: &str) -> Self {
+        LoadedScript { name: name.to_owned(), stages: StageTable::default() }
+    }
+
+    /// Its file, relative to the root.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The directives of a stage.
+    pub fn stage(&self, stage: Stage) -> &[Arc<Directive>] {
+        &self.stages[stage.index()]
+    }
+
+    /// Stages that have directives; the others cost nothing.
+    pub fn stages_in_use(&self) -> impl Iterator<Item = Stage> {
+        Stage::ALL.into_iter().filter(|stage| !self.stage(*stage).is_empty())
+    }
+}
+
+impl Directive {
+    /// Runs the body. `tag` is what native functions find as their transaction. An action always says `next`.
+    pub fn call(self: &Arc<Self>, engine: &Engine, tag: Dynamic) -> Result<Status, Failure> {
+        let mut global = self.environment.clone();
+        global.tag = tag;
+        let context =
+            NativeCallContext::new_with_all_fields(engine, &self.name, None, &global, Position::NONE);
+        let value = self.body.call_raw(&context, None, []).map_err(|error| self.failure(&error))?;
+        match self.kind {
+            DirectiveKind::Action => Ok(Status::Next),
+            DirectiveKind::Rule => {
+                let found = value.type_name();
+                value.try_cast::<Status>().ok_or_else(|| {
+                    let message = format!("a rule must end in a status such as state::next(), found {found}");
+                    Failure {
+                        directive: Arc::clone(self),
+                        error: ScriptError::at(self.location.clone(), message)
+                            .with_hint("the value of the last statement is the value of the rule"),
+                    }
+                })
+            }
+        }
+    }
+
+    fn failure(self: &Arc<Self>, error: &EvalAltResult) -> Failure {
+        let mut error = ScriptError::from_eval(&self.location.file, error);
+        if error.location.line == 0 {
+            error.location = self.location.clone();
+        }
+        Failure { directive: Arc::clone(self), error }
+    }
+}
+
+/// Compiles, evaluates once, and checks the shape.
+pub(super) fn load(engine: &Engine, name: &str, text: &str) -> Result<LoadedScript, ScriptError> {
+    let mut ast = engine.compile(text).map_err(|error| ScriptError::from_parse(name, &error))?;
+    ast.set_source(name);
+    let eval_error = |error: Box<EvalAltResult>| ScriptError::from_eval(name, &error);
+    preload(engine, &ast).map_err(eval_error)?;
+    let value: Dynamic = engine.eval_ast_with_scope(&mut Scope::new(), &ast).map_err(eval_error)?;
+    let place = Location::new(name, last_statement(&ast));
+    let found = value.type_name();
+    let Some(map) = value.try_cast::<Map>() else {
+        return Err(ScriptError::at(place, format!("a script must end in a map of stages, found {found}"))
+            .with_hint("for example #{ rcpt: [ rule \"name\" || state::next() ] }"));
+    };
+    let mut script = LoadedScript::empty(name);
+    let mut names = HashMap::new();
+    for (key, value) in map {
+        let stage = Stage::parse(&key).ok_or_else(|| unknown_stage(&place, &key))?;
+        script.stages[stage.index()] = directives(&place, stage, value, &mut names)?;
+    }
+    Ok(script)
+}
+
+fn last_statement(ast: &AST) -> Position {
+    ast.statements().last().map_or(Position::NONE, Stmt::position)
+}
+
+fn unknown_stage(place: &Location, key: &str) -> ScriptError {
+    let nearest = Stage::ALL.into_iter().min_by_key(|stage| distance(stage.name(), key));
+    let all: Vec<&str> = Stage::ALL.into_iter().map(Stage::name).collect();
+    let error = ScriptError::at(place.clone(), format!("the stage '{key}' does not exist"));
+    match nearest.filter(|stage| distance(stage.name(), key) <= 2) {
+        Some(stage) => error.with_hint(format!("did you mean '{stage}'?")),
+        None => error.with_hint(format!("the stages are {}", all.join(", "))),
+    }
+}
+
+fn directives(
+    place: &Location,
+    stage: Stage,
+    value: Dynamic,
+    names: &mut HashMap<String, Location>,
+) -> Result<Vec<Arc<Directive>>, ScriptError> {
+    let found = value.type_name();
+    let Some(list) = value.try_cast::<Array>() else {
+        return Err(ScriptError::at(
+            place.clone(),
+            format!("the stage '{stage}' must be a list, found {found}"),
+        )
+        .with_hint(format!("{stage}: [ rule \"name\" || state::next() ]")));
+    };
+    let mut out = Vec::with_capacity(list.len());
+    for (at, item) in list.into_iter().enumerate() {
+        let found = item.type_name();
+        let Some(directive) = item.try_cast::<DirectiveValue>() else {
+            let message =
+                format!("entry {} of the stage '{stage}' is not a rule or an action but {found}", at + 1);
+            return Err(ScriptError::at(place.clone(), message).with_hint("rule \"name\" || state::next()"));
+        };
+        if let Some(first) = names.insert(directive.name.to_string(), directive.location.clone()) {
+            let message = format!("the name '{}' is used twice, first at {first}", directive.name);
+            return Err(ScriptError::at(directive.location.clone(), message)
+                .with_hint("names of directives must be unique within a script"));
+        }
+        if names.len() > MAX_DIRECTIVES {
+            return Err(ScriptError::at(place.clone(), format!("more than {MAX_DIRECTIVES} directives")));
+        }
+        out.push(directive);
+    }
+    Ok(out)
+}
+
+/// Edits between two names (Levenshtein), for "did you mean".
+pub(crate) fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(64).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().take(64).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::engine::{self, Limits, Root, Watch};
+
+    fn engine_in(root: &Arc<Root>, limits: &Limits) -> Engine {
+        let mut engine = engine::bare(root, limits);
+        engine.register_fn("next", || Status::Next);
+        engine.register_fn("accept", || Status::Accept(None));
+        engine.register_fn("deny", Status::deny_default);
+        engine.register_fn("seen", |context: NativeCallContext| context.tag().cloned().unwrap_or_default());
+        engine
+    }
+
+    fn loaded(text: &str) -> (Engine, Result<LoadedScript, ScriptError>) {
+        let engine = engine_in(&Root::none(), &Limits::default());
+        let script = engine::load_text(&engine, "filter.vsl", text);
+        (engine, script)
+    }
+
+    fn call(text: &str) -> Vec<Result<Status, String>> {
+        let (engine, script) = loaded(text);
+        let script = script.unwrap();
+        let directives = script.stage(Stage::Connect).iter();
+        directives.map(|d| d.call(&engine, Dynamic::from(7_i64)).map_err(|f| f.error.to_string())).collect()
+    }
+
+    #[test]
+    fn every_form_of_a_directive_works() {
+        let all = call(
+            r#"#{ connect: [
+                rule "block" || { let a = 1; next() },
+                rule "expression" || accept(),
+                rule "trailing semicolon" || { deny(); },
+                rule "return" || { if true { return accept(); } deny() },
+                rule "statement" || if 1 is 2 { deny() } else { next() },
+                rule "not" || if 1 not 2 { accept() } else { deny() },
+                rule "map" #{ evaluate: || next(), color: "red" },
+                rule "plain block" { accept() },
+                rule "" || next(),
+                action "action" || 42,
+                action "for" || for x in [1, 2] { x += 1; },
+                rule "tag" || if seen() == 7 { accept() } else { deny() },
+                rule "catch" || { try { throw "x"; } catch (e) { } next() },
+            ] }"#,
+        );
+        let names: Vec<&str> = all.iter().map(|r| r.as_ref().unwrap().name()).collect();
+        let expected = "next accept deny accept next accept next accept next next next accept next";
+        assert_eq!(names.join(" "), expected);
+    }
+
+    #[test]
+    fn bodies_see_constants_variables_functions_and_imports() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("services")).unwrap();
+        let module =
+            "const echo = 5; export const list = [1, 2]; let hidden = 1; fn twice(x) { x * 2 + base::ten() }";
+        std::fs::write(dir.path().join("services/x.vsl"), format!("import \"base\" as base;\n{module}"))
+            .unwrap();
+        std::fs::write(dir.path().join("base.vsl"), "fn ten() { 10 }").unwrap();
+        std::fs::write(
+            dir.path().join("filter.vsl"),
+            r#"import "services/x" as x;
+            const LIMIT = 3;
+            let counter = [0];
+            fn helper(n) { n + global::LIMIT }
+            export const outside = rule "made outside" || if LIMIT == 3 { accept() } else { deny() };
+            #{ connect: [
+                rule "import" || if x::echo == 5 && 2 in x::list { accept() } else { deny() },
+                rule "function" || if helper(1) == 4 { accept() } else { deny() },
+                rule "module function" || if x::twice(2) == 14 { accept() } else { deny() },
+                rule "constant" || if LIMIT == 3 { accept() } else { deny() },
+                rule "nested closure" || if [1, 5].filter(|v| v > LIMIT) == [5] { accept() } else { deny() },
+                rule "late import" || { import "base" as b; if b::ten() == 10 { accept() } else { deny() } },
+                rule "variable" || { counter.push(1); if counter == [0, 1] { accept() } else { deny() } },
+                rule "unchanged" || if counter == [0] { accept() } else { deny() },
+                outside,
+            ] }"#,
+        )
+        .unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let engine = engine_in(&root, &Limits::default());
+        let script = engine::load(&engine, &root, Path::new("filter.vsl")).unwrap();
+        for directive in script.stage(Stage::Connect) {
+            // Twice: what one call does to a variable, no other call sees.
+            for _ in 0..2 {
+                let result = directive.call(&engine, Dynamic::UNIT);
+                assert_eq!(result.unwrap(), Status::Accept(None), "{}", directive.name);
+            }
+        }
+    }
+
+    #[test]
+    fn an_import_alias_wins_over_a_built_in_module() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("n.vsl"), "fn ten() { 10 }").unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let mut engine = engine_in(&root, &Limits::default());
+        let mut module = rhai::Module::new();
+        module.set_native_fn("ten", || Ok(1_i64));
+        engine.register_static_module("net", module.into());
+        let text = r#"import "n" as net; #{ connect: [ rule "a" || if net::ten() == 10 { accept() } else { deny() } ] }"#;
+        let script = engine::load_text(&engine, "filter.vsl", text).unwrap();
+        assert_eq!(
+            script.stage(Stage::Connect)[0].call(&engine, Dynamic::UNIT).unwrap(),
+            Status::Accept(None)
+        );
+    }
+
+    #[test]
+    fn wrong_shapes_are_refused_with_place_and_advice() {
+        for (text, place, message, hint) in [
+            ("#{ rcpts: [] }", ":1:1", "'rcpts' does not exist", "did you mean 'rcpt'"),
+            ("#{ other: [] }", ":1:1", "'other' does not exist", "connect, helo"),
+            ("#{ rcpt: 1 }", ":1:1", "must be a list", "rcpt: ["),
+            ("#{ rcpt: [1] }", ":1:1", "entry 1", "rule"),
+            ("let x = 1;\n5", ":2:1", "map of stages", "rcpt"),
+            (
+                "#{ rcpt: [\n rule \"a\" || next(),\n rule \"a\" || next() ] }",
+                ":3:7",
+                "used twice, first at filter.vsl:2:7",
+                "unique",
+            ),
+            (
+                "#{ rcpt: [\n rule \"a\" || next() ],\n mail: [ action \"a\" || 1 ] }",
+                ":",
+                "used twice",
+                "unique",
+            ),
+            ("#{ rcpt: [\n rule \"a\" 5 ] }", ":2:11", "must be ||", ""),
+            ("#{ rcpt: [ rule \"a\" #{ } ] }", ":1:", "no 'evaluate'", ""),
+            ("#{ rcpt: [ rule \"a\" |x| next() ] }", ":1:", "without parameters", ""),
+            ("#{ rcpt: [ rule \"a\" ] }", ":1:", "needs a body", ""),
+            ("#{ rcpt: [ rule a || next() ] }", ":1:", "string", ""),
+            ("#{ rcpt: [ rule \"a\" || undefined_variable ] }", ":1:", "undefined_variable", ""),
+            ("#{ rcpt: [", ":1:", "", ""),
+            ("eval(\"1\")", ":1:1", "eval", ""),
+        ] {
+            let error = loaded(text).1.unwrap_err();
+            let shown = error.to_string();
+            assert!(shown.starts_with(&format!("filter.vsl{place}")), "{text}: {shown}");
+            assert!(error.message.contains(message), "{text}: {shown}");
+            assert!(error.hint.unwrap_or_default().contains(hint), "{text}: {shown}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_fails_names_its_line() {
+        for (body, place, words) in [
+            ("\n  nothing()", ":3:3", "nothing"),
+            ("\n  throw \"custom\"", ":3:3", "custom"),
+            ("\n  5", ":2:8", "status"),
+            ("\n  switch 1 { 2 => next() }", ":2:8", "status"),
+            ("\n  let a = [1]; a[5]", ":3:", "out of bounds"),
+            ("\n  1 / 0", ":3:", "zero"),
+            ("\n  loop { }", ":2:8", "operations"),
+            ("\n  recurse(1)", ":", "stack overflow"),
+            ("\n  let s = \"x\"; loop { s += s; }", ":", "string"),
+            ("\n  let s = []; loop { s.push(s); }", ":", "size"),
+        ] {
+            let text = format!(
+                "fn recurse(x) {{ recurse(x + 1) }} #{{ connect: [\n  rule \"r\" || {{{body} }} ] }}"
+            );
+            let (engine, script) = loaded(&text);
+            let script = script.unwrap();
+            let error = script.stage(Stage::Connect)[0].call(&engine, Dynamic::UNIT).unwrap_err().error;
+            let shown = error.to_string();
+            assert!(shown.starts_with(&format!("filter.vsl{place}")), "{body}: {shown}");
+            assert!(error.message.to_ascii_lowercase().contains(words), "{body}: {shown}");
+        }
+    }
+
+    #[test]
+    fn imports_cannot_leave_the_root_or_go_in_circles() {
+        let dir = tempfile::tempdir().unwrap();
+        let root_dir = dir.path().join("etc");
+        std::fs::create_dir(&root_dir).unwrap();
+        std::fs::write(dir.path().join("secret.vsl"), "fn f() { 1 }").unwrap();
+        std::os::unix::fs::symlink(dir.path().join("secret.vsl"), root_dir.join("link.vsl")).unwrap();
+        std::fs::write(root_dir.join("a.vsl"), "import \"b\" as b;").unwrap();
+        std::fs::write(root_dir.join("b.vsl"), "import \"a\" as a;").unwrap();
+        let absolute = dir.path().join("secret").display().to_string();
+        let root = Root::open(&root_dir).unwrap();
+        for (path, words) in [
+            ("../secret", "without '..'"),
+            ("x/../../secret", "without '..'"),
+            (absolute.as_str(), "relative"),
+            ("link", "outside"),
+            ("missing", "cannot be read"),
+            ("", "empty"),
+            ("a", "import cycle: a.vsl -> b.vsl -> a.vsl"),
+        ] {
+            let engine = engine_in(&root, &Limits::default());
+            let error =
+                engine::load_text(&engine, "f.vsl", &format!("import \"{path}\" as m; #{{}}")).unwrap_err();
+            assert!(error.message.contains(words), "{path}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_clock_stops_a_script_that_the_operation_count_would_not() {
+        let limits = Limits { operations: 0, ..Limits::default() };
+        let engine = engine_in(&Root::none(), &limits);
+        let script = engine::load_text(&engine, "f.vsl", "#{ connect: [ rule \"r\" || loop { } ] }").unwrap();
+        let _watch = Watch::until(Instant::now() - Duration::from_secs(1));
+        let error = script.stage(Stage::Connect)[0].call(&engine, Dynamic::UNIT).unwrap_err().error;
+        assert!(error.message.contains("time limit"), "{error}");
+    }
+}

@@ -1,0 +1,157 @@
+//! Where configuration keys are written, found by reading the tokens of the scripts: `x.a.b = ...` and `a: ...` inside a
+//! map literal. It guesses nothing about what a script computes: a key that is not written anywhere has no place.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rhai::{Engine, Position, Token};
+
+use crate::engine::{Location, Root};
+
+/// Most tokens looked at in one file.
+const MAX_TOKENS: usize = 1_000_000;
+
+/// The place of each key, the last one written.
+#[derive(Debug, Clone, Default)]
+pub struct KeyPlaces {
+    places: HashMap<String, Location>,
+}
+
+struct Open {
+    /// `None` for anything but a map literal.
+    prefix: Option<Vec<String>>,
+}
+
+impl KeyPlaces {
+    pub(super) fn of_files(root: &Arc<Root>) -> Self {
+        let mut places = Self::default();
+        for file in root.files_read() {
+            if let Ok(text) = std::fs::read_to_string(&file) {
+                places.scan(&root.display_name(&file), &text);
+            }
+        }
+        places
+    }
+
+    /// Where `key` (dotted) is written, or the nearest section above it.
+    pub fn locate(&self, key: &str) -> Option<&Location> {
+        let mut key = key;
+        loop {
+            if let Some(place) = self.places.get(key) {
+                return Some(place);
+            }
+            key = key.rsplit_once('.')?.0;
+        }
+    }
+
+    /// Adds the keys of one file.
+    pub(super) fn scan(&mut self, file: &str, text: &str) {
+        let engine = Engine::new_raw();
+        let script = [text];
+        let (stream, _control) = engine.lex(&script);
+        let tokens: Vec<(Token, Position)> =
+            stream.take(MAX_TOKENS).take_while(|(token, _)| *token != Token::EOF).collect();
+        let mut open: Vec<Open> = Vec::new();
+        let mut pending: Vec<String> = Vec::new();
+        let mut at = 0;
+        while let Some((token, _)) = tokens.get(at) {
+            match token {
+                Token::MapStart => open.push(Open { prefix: Some(std::mem::take(&mut pending)) }),
+                Token::LeftBrace | Token::LeftBracket | Token::LeftParen => open.push(Open { prefix: None }),
+                Token::RightBrace | Token::RightBracket | Token::RightParen => {
+                    open.pop();
+                }
+                Token::SemiColon => pending.clear(),
+                _ => {
+                    let prefix = open.last().and_then(|open| open.prefix.as_deref());
+                    if let Some(name) = prefix.and_then(|_| key_of_map(&tokens, at)) {
+                        pending = prefix.unwrap_or_default().iter().cloned().chain([name]).collect();
+                        self.record(file, &pending, tokens[at].1);
+                        at += 1;
+                    } else if let Some((path, length)) = assignment(&tokens, at) {
+                        self.record(file, &path, tokens[at].1);
+                        pending = path;
+                        at += length;
+                    }
+                }
+            }
+            at += 1;
+        }
+    }
+
+    fn record(&mut self, file: &str, path: &[String], position: Position) {
+        self.places.insert(path.join("."), Location::new(file, position));
+    }
+}
+
+/// `name :` or `"name" :`.
+fn key_of_map(tokens: &[(Token, Position)], at: usize) -> Option<String> {
+    matches!(tokens.get(at + 1), Some((Token::Colon, _))).then_some(())?;
+    match &tokens.get(at)?.0 {
+        Token::Identifier(name) => Some(name.to_string()),
+        Token::StringConstant(name) => Some(name.to_string()),
+        _ => None,
+    }
+}
+
+/// `variable.a.b["c"] =`: the names after the variable, and how many tokens lie before the equals sign.
+fn assignment(tokens: &[(Token, Position)], start: usize) -> Option<(Vec<String>, usize)> {
+    let mut path = Vec::new();
+    let mut at = start;
+    if !matches!(tokens.get(at)?.0, Token::Identifier(_)) {
+        return None;
+    }
+    at += 1;
+    loop {
+        match (&tokens.get(at)?.0, tokens.get(at + 1).map(|(token, _)| token)) {
+            (Token::Period, Some(Token::Identifier(name))) => {
+                path.push(name.to_string());
+                at += 2;
+            }
+            (Token::LeftBracket, Some(Token::StringConstant(name))) => {
+                path.push(name.to_string());
+                at += 3;
+            }
+            (Token::Equals | Token::PlusAssign, _) if !path.is_empty() => return Some((path, at - start)),
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn assignments_and_map_keys_are_found() {
+        let mut places = KeyPlaces::default();
+        places.scan(
+            "c.vsl",
+            "fn on_config(config) {
+               config.a.b = 1;
+               config.m = #{ x: 1, \"y\": #{ z: [1, 2] }, w: f(#{ q: 1 }) };
+               config.virtual[\"example.com\"] = #{ k: 1 };
+               if config.a.b == 2 { other.deep = #{ n: 1 } }
+               config
+             }",
+        );
+        for (key, line) in [
+            ("a.b", 2),
+            ("m", 3),
+            ("m.y.z", 3),
+            ("virtual.example.com.k", 4),
+            ("deep.n", 5),
+            ("a.b.unknown", 2),
+        ] {
+            assert_eq!(places.locate(key).map(|place| place.line), Some(line), "{key}");
+        }
+        assert_eq!(places.locate("nothing"), None);
+    }
+
+    #[test]
+    fn garbage_is_harmless() {
+        for text in ["}}}}", "#{#{#{", "a.b.", "a[\"x\"", "`${", "a = = = :"] {
+            KeyPlaces::default().scan("c.vsl", text);
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What a rule decided. A status says only what is wanted; `session` decides what the client is told.
+
+use std::fmt;
+
+use vsmtp_mail::{EnhancedCode, Reply};
+
+/// The value that a rule returns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// Go on with the next directive.
+    Next,
+    /// Leave this stage, content.
+    Accept(Option<Reply>),
+    /// Leave this and all later stages of the transaction, content.
+    FinalAccept(Option<Reply>),
+    /// Refuse this command; the session goes on.
+    Reject(Reply),
+    /// Refuse and close the connection.
+    Deny(Reply),
+    /// Take the message, but keep it aside under this name.
+    Quarantine(Box<str>),
+}
+
+impl Status {
+    /// What `deny()` without a code says.
+    pub fn deny_default() -> Self {
+        Status::Deny(Reply::fixed(554, EnhancedCode(5, 7, 1), "Transaction refused by local policy"))
+    }
+
+    /// What `reject()` without a code says.
+    pub fn reject_default() -> Self {
+        Status::Reject(Reply::fixed(451, EnhancedCode(4, 7, 1), "Refused by local policy, try again later"))
+    }
+
+    /// The name that scripts and logs see.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Status::Next => "next",
+            Status::Accept(_) => "accept",
+            Status::FinalAccept(_) => "faccept",
+            Status::Reject(_) => "reject",
+            Status::Deny(_) => "deny",
+            Status::Quarantine(_) => "quarantine",
+        }
+    }
+
+    /// True if later stages of the transaction must not run (faccept, deny, quarantine).
+    pub const fn is_sticky(&self) -> bool {
+        matches!(self, Status::FinalAccept(_) | Status::Deny(_) | Status::Quarantine(_))
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
