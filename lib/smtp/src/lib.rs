@@ -4,6 +4,7 @@
 //! sends is hostile input; each buffer, list and count has a named bound.
 #![forbid(unsafe_code)]
 
+mod client;
 mod command;
 mod data;
 mod extension;
@@ -14,6 +15,10 @@ mod server;
 mod settings;
 mod xtext;
 
+pub use client::{
+    Awaiting, Capabilities, ClientSettings, ClientStep, Dialogue, DotStuffer, HostError, HostFault, NotIdle,
+    Outcome, ParsedReply, RemoteRecipient, ReplyFault, ReplyParser, Transaction, Why,
+};
 pub use command::{HeloName, MailRequest, RcptRequest, SyntaxFault, Verb};
 pub use data::{BodyFault, BodyLimits, DataDecoder, MessageFacts, Progress};
 pub use extension::{Extension, Extensions};

@@ -1,0 +1,186 @@
+//! One transaction as the client sees it: the commands to send, and what the replies mean for each recipient.
+
+use std::io::Write;
+
+use vsmtp_mail::{BodyType, EnhancedCode, Notify, Reply, Ret};
+
+use super::{Capabilities, DotStuffer, Outcome, RemoteRecipient, Transaction, Why};
+use crate::extension::Extension;
+use crate::xtext;
+
+/// The longest address text that fits ORCPT's 500 octets even if every octet is encoded (RFC 3461 4.2).
+const MAX_ORIGINAL: usize = 160;
+
+/// A transaction under way.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub transaction: Transaction,
+    pub slots: Vec<Slot>,
+    pub next: Next,
+    pub stage: Stage,
+}
+
+/// One recipient on its way.
+#[derive(Debug)]
+pub(super) enum Slot {
+    Waiting,
+    Accepted,
+    Settled(Outcome),
+}
+
+/// The command to send next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    Mail,
+    Rcpt(usize),
+    Data,
+    Nothing,
+}
+
+/// Where the message itself is.
+#[derive(Debug)]
+pub(super) enum Stage {
+    Commands,
+    Body(DotStuffer),
+    Sent,
+}
+
+impl Active {
+    pub fn new(transaction: Transaction) -> Self {
+        let slots = transaction.recipients.iter().map(|_| Slot::Waiting).collect();
+        Active { transaction, slots, next: Next::Mail, stage: Stage::Commands }
+    }
+
+    /// Writes the next command and moves on.
+    pub fn write_next(&mut self, offered: &Capabilities, out: &mut Vec<u8>) {
+        match self.next {
+            Next::Mail => {
+                write_mail(&self.transaction, offered, out);
+                self.next = Next::Rcpt(0);
+            }
+            Next::Rcpt(at) => {
+                if let Some(recipient) = self.transaction.recipients.get(at) {
+                    write_rcpt(recipient, offered, out);
+                }
+                let more = at + 1 < self.transaction.recipients.len();
+                self.next = if more { Next::Rcpt(at + 1) } else { Next::Data };
+            }
+            Next::Data => {
+                out.extend_from_slice(b"DATA\r\n");
+                self.next = Next::Nothing;
+            }
+            Next::Nothing => {}
+        }
+    }
+
+    /// The recipients that the server accepted and has not settled.
+    pub fn accepted(&self) -> impl Iterator<Item = usize> {
+        self.slots.iter().enumerate().filter(|(_, slot)| matches!(slot, Slot::Accepted)).map(|(at, _)| at)
+    }
+
+    pub fn all_settled(&self) -> bool {
+        self.slots.iter().all(|slot| matches!(slot, Slot::Settled(_)))
+    }
+
+    pub fn rcpt_answered(&mut self, at: usize, reply: Reply) {
+        let slot = self.slots.get_mut(at).filter(|slot| matches!(slot, Slot::Waiting));
+        if let Some(slot) = slot {
+            *slot = match reply.code() / 100 {
+                2 => Slot::Accepted,
+                5 if !is_too_many(&reply) => Slot::Settled(Outcome::Fail(Why::Remote(reply))),
+                _ => Slot::Settled(Outcome::Defer(Why::Remote(reply))),
+            };
+        }
+    }
+
+    /// One recipient's fate after the message.
+    pub fn settle(&mut self, at: usize, outcome: Outcome) {
+        if let Some(slot) = self.slots.get_mut(at) {
+            *slot = Slot::Settled(outcome);
+        }
+    }
+
+    /// The fate of all that have none.
+    pub fn settle_rest(&mut self, outcome: &Outcome) {
+        for slot in &mut self.slots {
+            if !matches!(slot, Slot::Settled(_)) {
+                *slot = Slot::Settled(outcome.clone());
+            }
+        }
+    }
+
+    /// The outcomes, in the order of the recipients.
+    pub fn into_outcomes(self) -> Vec<Outcome> {
+        let unclear = || Outcome::Defer(local(451, EnhancedCode(4, 5, 0), "the server gave no answer"));
+        let outcome = |slot| if let Slot::Settled(outcome) = slot { outcome } else { unclear() };
+        self.slots.into_iter().map(outcome).collect()
+    }
+}
+
+/// Why the message cannot go to such a server at all.
+pub(super) fn unsendable(transaction: &Transaction, offered: &Capabilities) -> Option<Why> {
+    if offered.size.is_some_and(|limit| transaction.size > limit) {
+        return Some(local(552, EnhancedCode(5, 3, 4), "message is larger than the server takes"));
+    }
+    if transaction.needs_smtputf8 && !offered.has(Extension::SmtpUtf8) {
+        return Some(local(553, EnhancedCode(5, 6, 7), "server does not take SMTPUTF8 messages"));
+    }
+    if transaction.body != BodyType::SevenBit && !offered.has(Extension::EightBitMime) {
+        return Some(local(554, EnhancedCode(5, 6, 3), "server does not take 8-bit messages"));
+    }
+    None
+}
+
+pub(super) fn local(code: u16, enhanced: EnhancedCode, text: &str) -> Why {
+    Why::Local(Reply::fixed(code, enhanced, text))
+}
+
+/// Old servers say 552 where 452 is meant (RFC 5321 4.5.3.1.10); a full mailbox is another matter.
+fn is_too_many(reply: &Reply) -> bool {
+    reply.code() == 552 && reply.enhanced().is_none_or(|enhanced| (enhanced.1, enhanced.2) == (5, 3))
+}
+
+/// Writing to a Vec does not fail.
+fn write_mail(transaction: &Transaction, offered: &Capabilities, out: &mut Vec<u8>) {
+    let _ = write!(out, "MAIL FROM:<{}>", transaction.reverse_path);
+    if offered.has(Extension::Size) && transaction.size > 0 {
+        let _ = write!(out, " SIZE={}", transaction.size);
+    }
+    if offered.has(Extension::EightBitMime) && transaction.body != BodyType::SevenBit {
+        out.extend_from_slice(b" BODY=8BITMIME");
+    }
+    if transaction.needs_smtputf8 {
+        out.extend_from_slice(b" SMTPUTF8");
+    }
+    if offered.has(Extension::Dsn) {
+        match transaction.ret {
+            Some(Ret::Full) => out.extend_from_slice(b" RET=FULL"),
+            Some(Ret::Headers) => out.extend_from_slice(b" RET=HDRS"),
+            None => {}
+        }
+        if let Some(envid) = &transaction.envid {
+            let _ = write!(out, " ENVID={}", xtext::encode(envid));
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_rcpt(recipient: &RemoteRecipient, offered: &Capabilities, out: &mut Vec<u8>) {
+    let _ = write!(out, "RCPT TO:<{}>", recipient.address);
+    if offered.has(Extension::Dsn) {
+        if let Some(notify) = recipient.notify {
+            let _ = write!(out, " NOTIFY={}", notify_words(notify));
+        }
+        let short = |text: &str| text.len() <= MAX_ORIGINAL;
+        if let Some(original) = recipient.original.as_ref().filter(|original| short(&original.address)) {
+            let _ = write!(out, " ORCPT={};{}", original.kind, xtext::encode(&original.address));
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn notify_words(notify: Notify) -> String {
+    let words = [("SUCCESS", notify.success), ("FAILURE", notify.failure), ("DELAY", notify.delay)];
+    let words: Vec<_> = words.iter().filter(|(_, wanted)| *wanted).map(|(word, _)| *word).collect();
+    if words.is_empty() { "NEVER".to_owned() } else { words.join(",") }
+}
