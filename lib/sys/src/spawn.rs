@@ -20,6 +20,9 @@ use child::Plan;
 /// The most descriptors handed to one child.
 pub const MAX_FDS: usize = 64;
 
+/// What setresuid and setresgid take for "leave as it is".
+const UNCHANGED: u32 = u32::MAX;
+
 /// A program about to be started.
 #[derive(Debug)]
 pub struct Spawn<'a> {
@@ -134,6 +137,9 @@ impl Spawn<'_> {
         }
         if self.argv.is_empty() {
             return Err(SpawnError::Refused("no program name"));
+        }
+        if self.uid_gid.is_some_and(|(uid, gid)| uid == UNCHANGED || gid == UNCHANGED) {
+            return Err(SpawnError::Refused("no such user or group"));
         }
         let parent = |step| move |error: io::Error| SpawnError::Parent(step, error);
         let null = File::open("/dev/null").map_err(parent("open /dev/null"))?;

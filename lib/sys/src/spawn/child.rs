@@ -204,14 +204,20 @@ fn close_above(last: RawFd) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) }).map(|_| ())
 }
 
+/// The kernel's `struct sigaction` (handler, flags, restorer, mask), all zeros: the default action.
+const DEFAULT_ACTION: [u64; 4] = [0; 4];
+/// The bytes of the kernel's signal mask.
+const MASK_SIZE: usize = 8;
+
 /// Handlers are gone after exec anyway, but ignored signals and the mask would stay.
 fn reset_signals() -> io::Result<()> {
-    // SAFETY: an integer, a mask and pointers; all zero bytes mean the default action.
-    let default: libc::sigaction = unsafe { std::mem::zeroed() };
     for signal in 1..=LAST_SIGNAL {
-        // Refused for SIGKILL, SIGSTOP and the two that the C library keeps, which cannot be ignored either.
-        // SAFETY: the pointer is to a live value with the default action; the old one is not asked for.
-        unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) };
+        let (new, old) = (DEFAULT_ACTION.as_ptr(), ptr::null_mut::<u64>());
+        // Not through the C library, which keeps two signals to itself. SIGKILL and SIGSTOP are refused, and could not
+        // have been ignored.
+        // SAFETY: the kernel reads its own structure, which is no longer than the constant; a null pointer means that
+        // the old action is not asked for.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new, old, MASK_SIZE) };
     }
     Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?)
 }

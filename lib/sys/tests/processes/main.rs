@@ -1,0 +1,5 @@
+//! Whole processes: what a launch gives a child, and what a sandbox takes from it.
+
+mod launch;
+mod must_fail;
+mod support;
