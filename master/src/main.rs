@@ -1,2 +1,6 @@
-//! master
-fn main() {}
+//! The `vsmtp` binary.
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    vsmtp_master::main()
+}

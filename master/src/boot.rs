@@ -1,0 +1,178 @@
+//! From the command line to a running family.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::path::Path;
+use std::process::ExitCode;
+
+use log::LevelFilter;
+use vsmtp_config::Config;
+use vsmtp_ipc::role::Role;
+use vsmtp_sys::disk::{self, Lock, Locked};
+use vsmtp_sys::signals::{self, Signals};
+use vsmtp_sys::{fds, random};
+
+use crate::accounts::Accounts;
+use crate::arguments::{Action, Arguments, HELP};
+use crate::demo;
+use crate::error::Error;
+use crate::evaluate::{self, Evaluation};
+use crate::launch::Launcher;
+use crate::layout::Layout;
+use crate::listeners::{self, Listeners};
+use crate::log_sink::LogSink;
+use crate::master::Master;
+
+/// Descriptors that the master and its children may have open.
+const NOFILE: u64 = 1 << 20;
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    match Arguments::parse(std::env::args().skip(1)).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            vsmtp_daemon::flush_log();
+            let _ = writeln!(std::io::stderr(), "vsmtp: {error}");
+            if matches!(error, Error::Usage(_)) { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Error> {
+    let mut out = std::io::stdout();
+    match arguments.action {
+        Action::Help => write_out(&mut out, HELP),
+        Action::Version => write_out(&mut out, concat!("vsmtp ", env!("CARGO_PKG_VERSION"), "\n")),
+        Action::Check => {
+            let (_, _, config) = prepare(&arguments)?;
+            report_warnings(&config);
+            vsmtp_daemon::flush_log();
+            write_out(&mut out, "configuration is valid\n")
+        }
+        Action::Run => start(&arguments)?.run(),
+    }
+}
+
+/// What `check` and `run` share: where things are, who runs what, and the evaluated configuration.
+fn prepare(arguments: &Arguments) -> Result<(Layout, Launcher, Config), Error> {
+    let root = arguments.root.as_deref().map(absolute).transpose()?;
+    let config = arguments.config.as_deref().map(absolute).transpose()?;
+    let layout = Layout::new(root.as_deref(), config.as_deref());
+    log_to(&LogSink::stderr())?;
+    if arguments.demo {
+        demo::install(&layout)?;
+    }
+    if !layout.config().is_file() {
+        return Err(Error::Config(format!(
+            "{} does not exist: write it, name another with -c, or try --demo with --root",
+            layout.config().display()
+        )));
+    }
+    let accounts = Accounts::resolve(root.is_some(), None)?;
+    let mut launcher = Launcher::new(accounts, LogSink::stderr(), node()?);
+    let context = evaluate::context(&layout, root.as_deref());
+    let config = Evaluation::start(&mut launcher, &layout, context)?.wait()?;
+    Ok((layout, launcher, config))
+}
+
+fn start(arguments: &Arguments) -> Result<Master, Error> {
+    // Ignored rather than fatal: fewer descriptors only mean fewer sessions.
+    let _ = fds::raise_nofile(NOFILE);
+    signals::ignore_sigpipe_and_xfsz().map_err(Error::io("ignore SIGPIPE"))?;
+    let signals = Signals::block().map_err(Error::io("block signals"))?;
+    let (layout, mut launcher, config) = prepare(arguments)?;
+    let slice = config.master();
+    launcher.accounts = Accounts::resolve(arguments.root.is_some(), slice.uid_range)?;
+    launcher.log = LogSink::new(slice.log.clone());
+    log_to(&launcher.log)?;
+    report_warnings(&config);
+    let lock = make_folders(&layout, &launcher.accounts, &slice.spool, &slice.mail_root)?;
+    listeners::refuse_if_taken(&slice.listeners)?;
+    let listeners = Listeners::bind(&layout, &launcher.accounts, &slice.listeners, slice.receivers)?;
+    if !launcher.accounts.are_separate() {
+        log::warn!("event=not-root effect=\"all processes run as one user, without network namespaces\"");
+    }
+    Master::new(layout, arguments.clone(), launcher, config, listeners, signals, lock)
+}
+
+/// Points the master's own log at a sink.
+pub fn log_to(sink: &LogSink) -> Result<(), Error> {
+    let level = match sink.level() {
+        1 => LevelFilter::Error,
+        2 => LevelFilter::Warn,
+        3 => LevelFilter::Info,
+        4 => LevelFilter::Debug,
+        _ => LevelFilter::Trace,
+    };
+    let out = sink.open().map_err(Error::io("open the log"))?;
+    vsmtp_daemon::init_log(out, sink.kind(), "vsmtp", level, sink.facility());
+    Ok(())
+}
+
+/// Keys that are accepted and have no effect are said once, at the start.
+pub fn report_warnings(config: &Config) {
+    for warning in config.warnings() {
+        vsmtp_daemon::Record::at(log::Level::Warn, "configuration-warning")
+            .field("key", &warning.path)
+            .field("text", &warning.text)
+            .emit();
+    }
+}
+
+/// Makes the folders that the children will find, and takes the lock that keeps a second master away.
+fn make_folders(layout: &Layout, accounts: &Accounts, spool: &str, mail_root: &str) -> Result<Locked, Error> {
+    folder(&layout.run_dir(), 0o755, None)?;
+    let lock = lock(layout)?;
+    folder(&layout.state_dir(), 0o755, None)?;
+    folder(Path::new(spool), 0o755, None)?;
+    folder(&Path::new(spool).join("queue"), 0o700, accounts.of(Role::QueueManager))?;
+    folder(Path::new(mail_root), 0o700, accounts.of(Role::DeliverMailbox))?;
+    Ok(lock)
+}
+
+fn lock(layout: &Layout) -> Result<Locked, Error> {
+    let path = layout.lock();
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map_err(Error::path("open", &path))?;
+    match disk::lock_exclusive(file).map_err(Error::path("lock", &path))? {
+        Lock::Held(locked) => Ok(locked),
+        Lock::Busy => Err(Error::System(format!("another vsmtp holds {}: stop it first", path.display()))),
+    }
+}
+
+fn folder(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<(), Error> {
+    if !path.is_dir() {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(Error::path("make", path))?;
+    }
+    if let Some((uid, gid)) = owner {
+        chown(path, Some(uid), Some(gid)).map_err(Error::path("give away", path))?;
+    }
+    if mode != 0o755 {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::path("protect", path))?;
+    }
+    Ok(())
+}
+
+fn absolute(path: &Path) -> Result<std::path::PathBuf, Error> {
+    std::path::absolute(path).map_err(Error::path("find", path))
+}
+
+/// This machine among all, for queue ids: from the machine id where there is one, otherwise by chance.
+fn node() -> Result<u32, Error> {
+    let machine_id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let from_id = machine_id.get(..6).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    match from_id {
+        Some(node) => Ok(node),
+        None => Ok(random::random_u64().map_err(Error::io("read random bytes"))? as u32 & 0xff_ffff),
+    }
+}
+
+fn write_out(out: &mut impl Write, text: &str) -> Result<(), Error> {
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::io("write to standard output"))
+}

@@ -1,0 +1,65 @@
+//! One running process, as its master sees it.
+
+use vsmtp_ipc::edge::master_child::{Figure, MasterEnd, ToChild};
+use vsmtp_ipc::role::ProcessName;
+use vsmtp_ipc::{ChannelError, Flushed};
+use vsmtp_sys::spawn;
+
+/// How far a process is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Started, and not yet in its jail.
+    Starting,
+    /// At work.
+    Ready,
+    /// Told to finish.
+    Draining,
+}
+
+impl State {
+    /// The word in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Ready => "ready",
+            State::Draining => "draining",
+        }
+    }
+}
+
+/// A running process.
+pub struct Child {
+    /// Who it is.
+    pub name: ProcessName,
+    /// Generation of its configuration.
+    pub generation: u32,
+    /// The process itself.
+    pub process: spawn::Child,
+    /// Our end of its edge.
+    pub channel: MasterEnd,
+    /// How far it is.
+    pub state: State,
+    /// It has done real work.
+    pub served: bool,
+    /// Monotonic milliseconds.
+    pub started_ms: u64,
+    /// Its latest report.
+    pub figures: Vec<Figure>,
+    /// How often it accused a peer.
+    pub accusations: u32,
+}
+
+impl Child {
+    /// Queues a message and tries to send it. False if the edge is dead: the process is about to be reaped.
+    pub fn say(&mut self, message: &ToChild, descriptor: Option<std::os::fd::OwnedFd>) -> bool {
+        let sent =
+            self.channel.send(message, descriptor.into_iter().collect()).and_then(|()| self.channel.flush());
+        // A child that does not read for long is caught by its missing beats; what is blocked goes with the next flush.
+        matches!(sent, Ok(Flushed::All | Flushed::Blocked))
+    }
+
+    /// Sends what an earlier `say` could not.
+    pub fn flush(&mut self) -> Result<(), ChannelError> {
+        if self.channel.wants_write() { self.channel.flush().map(|_| ()) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,81 @@
+//! vsmtpctl's side of the master: who may speak is decided by the peer's credentials before a byte is read.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
+use vsmtp_ipc::edge::ctl_master::{Answer, MasterEnd, Request};
+use vsmtp_ipc::{ChannelError, EdgeId};
+use vsmtp_sys::unix::{self, Peer};
+use vsmtp_sys::users;
+
+use crate::accounts::Accounts;
+use crate::event::Event;
+
+/// Connections of vsmtpctl at the same time.
+pub const MAX_CONNECTIONS: usize = 16;
+
+/// The open connections.
+#[derive(Default)]
+pub struct Connections {
+    open: [Option<MasterEnd>; MAX_CONNECTIONS],
+}
+
+impl Connections {
+    /// Takes the connections that wait.
+    pub fn accept(&mut self, listener: &OwnedFd, accounts: &Accounts, registry: &Registry) {
+        while let Ok(Some(socket)) = unix::accept_unix(listener.as_fd()) {
+            let allowed = unix::peer_credentials(&socket).is_ok_and(|peer| is_allowed(&peer, accounts));
+            let free = self.open.iter().position(Option::is_none);
+            let (true, Some(at)) = (allowed, free) else { continue };
+            let channel = MasterEnd::new(socket, EdgeId::CtlMaster);
+            let raw = channel.socket().as_raw_fd();
+            if registry.register(&mut SourceFd(&raw), Event::Ctl(at).token(), Interest::READABLE).is_ok() {
+                self.open[at] = Some(channel);
+            }
+        }
+    }
+
+    /// The next request of one connection. A bad one closes it.
+    pub fn request(&mut self, at: usize) -> Option<Request> {
+        let slot = self.open.get_mut(at)?;
+        match slot.as_mut()?.receive() {
+            Ok(received) => received.map(|received| received.message),
+            Err(error) => {
+                if !matches!(error, ChannelError::Closed) {
+                    vsmtp_daemon::Record::at(log::Level::Warn, "bad-control-request")
+                        .field("error", error)
+                        .emit();
+                }
+                *slot = None;
+                None
+            }
+        }
+    }
+
+    /// Answers one connection.
+    pub fn answer(&mut self, at: usize, answer: &Answer) {
+        let Some(slot) = self.open.get_mut(at) else { return };
+        let sent =
+            slot.as_mut().map(|channel| channel.send(answer, Vec::new()).and_then(|()| channel.flush()));
+        if matches!(sent, Some(Err(_))) {
+            *slot = None;
+        }
+    }
+}
+
+/// Root, our own user, and members of the admin group.
+fn is_allowed(peer: &Peer, accounts: &Accounts) -> bool {
+    if peer.uid == 0 || peer.uid == users::current().0 {
+        return true;
+    }
+    let admin = accounts.admin_gid();
+    if admin == 0 || !accounts.are_separate() {
+        return false;
+    }
+    peer.gid == admin
+        || match (users::user_by_id(peer.uid), users::group_members(admin)) {
+            (Ok(Some(user)), Ok(members)) => members.contains(&user.name),
+            _ => false,
+        }
+}

@@ -1,0 +1,42 @@
+//! The built-in development configuration of `make run`, and the words that tell a newcomer what to do with it.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::error::Error;
+use crate::layout::Layout;
+
+/// Listens on 127.0.0.1:2525; every recipient in its domains has a Maildir.
+const CONFIG: &str = include_str!("../../etc/dev/vsmtp.vsl");
+const FILTER: &str = include_str!("../../etc/vsmtp/filter.vsl");
+
+/// Writes the development configuration below the root, where there is none yet.
+pub fn install(layout: &Layout) -> Result<(), Error> {
+    let folder = layout.config_dir();
+    std::fs::create_dir_all(folder).map_err(Error::path("make", folder))?;
+    for (name, text) in [("vsmtp.vsl", CONFIG), ("filter.vsl", FILTER)] {
+        let path = folder.join(name);
+        if !path.exists() {
+            std::fs::write(&path, text).map_err(Error::path("write", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Says how to send a first message and where it lands.
+pub fn greet(out: &mut impl Write, address: &str, mail_root: &str, root: &Path) -> io::Result<()> {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, "25"));
+    writeln!(
+        out,
+        "\n\
+         vSMTP is up on {address}. Send it a first message:\n\n\
+         \x20 swaks --server {address} --from you@example.org --to friend@example.test\n\
+         \x20 curl smtp://{address} --mail-from you@example.org --mail-rcpt friend@example.test -T README.md\n\
+         \x20 python3 -c 'import smtplib; smtplib.SMTP(\"{host}\", {port}).sendmail(\
+         \"you@example.org\", \"friend@example.test\", \"Subject: hi\\r\\n\\r\\nhello\\r\\n\")'\n\n\
+         It lands in    {mail_root}/example.test/friend/new/\n\
+         The queue:     vsmtpctl --root {root} queue list\n\
+         Ctrl-C stops everything.\n",
+        root = root.display(),
+    )
+}

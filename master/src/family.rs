@@ -1,0 +1,257 @@
+//! All children: which there are, which must come back and when, and who is introduced to whom.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+
+use vsmtp_daemon::Record;
+use vsmtp_ipc::edge::master_child::ToChild;
+use vsmtp_ipc::role::{ProcessName, Role};
+use vsmtp_sys::{seqpacket, spawn};
+
+use crate::child::{Child, State};
+use crate::pace::Pace;
+use crate::wiring;
+
+/// SIGKILL, the one signal that the master sends: everything else is said over the edge.
+const SIGKILL: i32 = 9;
+/// A child that accuses its peers more often is at fault itself.
+const MAX_ACCUSATIONS: u32 = 3;
+
+/// A place for one process, alive or waiting to be started again.
+pub struct Slot {
+    /// Its place among those of its role and generation, from 0.
+    pub place: u32,
+    /// Generation of its configuration.
+    pub generation: u32,
+    /// Not to be started again.
+    pub retiring: bool,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// How it is now.
+    pub life: Life,
+    pace: Pace,
+}
+
+/// A process or the wait for one.
+pub enum Life {
+    /// Start it at this monotonic time.
+    Waiting {
+        /// Milliseconds.
+        at_ms: u64,
+    },
+    /// It runs.
+    Running(Box<Child>),
+}
+
+/// The children.
+#[derive(Default)]
+pub struct Family {
+    slots: BTreeMap<ProcessName, Slot>,
+    next_instance: BTreeMap<Role, u32>,
+}
+
+impl Family {
+    /// Makes a place for a new process, to be started at once.
+    pub fn add(&mut self, role: Role, place: u32, generation: u32) -> ProcessName {
+        let instance = self.next_instance.entry(role).or_default();
+        let name = ProcessName { role, instance: *instance };
+        *instance = instance.wrapping_add(1);
+        let slot = Slot {
+            place,
+            generation,
+            retiring: false,
+            restarts: 0,
+            pace: Pace::default(),
+            life: Life::Waiting { at_ms: 0 },
+        };
+        self.slots.insert(name, slot);
+        name
+    }
+
+    /// All places, by name.
+    pub fn slots(&self) -> impl Iterator<Item = (ProcessName, &Slot)> {
+        self.slots.iter().map(|(name, slot)| (*name, slot))
+    }
+
+    /// One place.
+    pub fn slot(&self, name: ProcessName) -> Option<&Slot> {
+        self.slots.get(&name)
+    }
+
+    /// All running children.
+    pub fn children(&mut self) -> impl Iterator<Item = &mut Child> {
+        self.slots.values_mut().filter_map(|slot| match &mut slot.life {
+            Life::Running(child) => Some(&mut **child),
+            Life::Waiting { .. } => None,
+        })
+    }
+
+    /// One running child.
+    pub fn child(&mut self, name: ProcessName) -> Option<&mut Child> {
+        match &mut self.slots.get_mut(&name)?.life {
+            Life::Running(child) => Some(child),
+            Life::Waiting { .. } => None,
+        }
+    }
+
+    /// Names of the places that are due to be started.
+    pub fn due(&self, now_ms: u64) -> Vec<ProcessName> {
+        let is_due = |slot: &Slot| matches!(slot.life, Life::Waiting { at_ms } if at_ms <= now_ms);
+        self.slots.iter().filter(|(_, slot)| is_due(slot)).map(|(name, _)| *name).collect()
+    }
+
+    /// When the next place is due, in monotonic milliseconds.
+    pub fn next_due(&self) -> Option<u64> {
+        self.slots
+            .values()
+            .filter_map(|slot| match slot.life {
+                Life::Waiting { at_ms } => Some(at_ms),
+                Life::Running(_) => None,
+            })
+            .min()
+    }
+
+    /// Puts a started child into its place and introduces it to its living peers.
+    pub fn born(&mut self, child: Child) {
+        let name = child.name;
+        if let Some(slot) = self.slots.get_mut(&name) {
+            slot.life = Life::Running(Box::new(child));
+            self.introduce(name);
+        }
+    }
+
+    /// A start that failed counts as an early death.
+    pub fn stillborn(&mut self, name: ProcessName, now_ms: u64) -> u64 {
+        match self.slots.get_mut(&name) {
+            Some(slot) => {
+                let wait_ms = slot.pace.after_death(false, now_ms);
+                slot.life = Life::Waiting { at_ms: now_ms + wait_ms };
+                wait_ms
+            }
+            None => 0,
+        }
+    }
+
+    /// Notes a death. `None` if the process was none of ours; otherwise its name and how long it will be missing
+    /// (`None`: for ever).
+    pub fn died(&mut self, pid: i32, stopping: bool, now_ms: u64) -> Option<(ProcessName, Option<u64>)> {
+        let of_pid = |slot: &Slot| matches!(&slot.life, Life::Running(child) if child.process.pid == pid);
+        let name = *self.slots.iter().find(|(_, slot)| of_pid(slot))?.0;
+        let slot = self.slots.get_mut(&name)?;
+        if stopping || slot.retiring {
+            self.slots.remove(&name);
+            return Some((name, None));
+        }
+        let served = matches!(&slot.life, Life::Running(child) if child.served);
+        let wait_ms = slot.pace.after_death(served, now_ms);
+        slot.restarts = slot.restarts.saturating_add(1);
+        slot.life = Life::Waiting { at_ms: now_ms + wait_ms };
+        Some((name, Some(wait_ms)))
+    }
+
+    /// Removes places that wait and are not wanted any more.
+    pub fn forget_waiting(&mut self, mut unwanted: impl FnMut(&Slot) -> bool) {
+        self.slots.retain(|_, slot| !(matches!(slot.life, Life::Waiting { .. }) && unwanted(slot)));
+    }
+
+    /// Marks the places of a role up to a generation as not to be started again.
+    pub fn retire(&mut self, role: Role, before_generation: u32) -> Vec<ProcessName> {
+        let mut retired = Vec::new();
+        for (name, slot) in &mut self.slots {
+            if name.role == role && slot.generation < before_generation && !slot.retiring {
+                slot.retiring = true;
+                retired.push(*name);
+            }
+        }
+        self.forget_waiting(|slot| slot.retiring);
+        retired
+    }
+
+    /// True if any process of that role still has a place, of any generation before this one.
+    pub fn any_before(&self, role: Role, generation: u32) -> bool {
+        self.slots.iter().any(|(name, slot)| name.role == role && slot.generation < generation)
+    }
+
+    /// True if any place of one of these roles is left.
+    pub fn any_of(&self, roles: &[Role]) -> bool {
+        self.slots.keys().any(|name| roles.contains(&name.role))
+    }
+
+    /// Ends a process that said what nobody may say; it is then started again like any other dead child. One that accuses
+    /// too often is ended itself.
+    pub fn accuse(&mut self, accuser: ProcessName, accused: ProcessName) {
+        let Some(child) = self.child(accuser) else { return };
+        child.accusations += 1;
+        let too_often = child.accusations > MAX_ACCUSATIONS;
+        if !wiring::are_peers(accuser.role, accused.role) {
+            return;
+        }
+        Record::at(log::Level::Error, "peer-misbehaved")
+            .field("accused", accused)
+            .field("by", accuser)
+            .emit();
+        self.kill(accused);
+        if too_often {
+            self.kill(accuser);
+        }
+    }
+
+    /// Ends a process now.
+    pub fn kill(&mut self, name: ProcessName) {
+        if let Some(child) = self.child(name)
+            && let Err(error) = spawn::kill(child.process.pid, SIGKILL)
+        {
+            Record::at(log::Level::Warn, "kill-failed").field("process", name).field("error", error).emit();
+        }
+    }
+
+    /// Says something to all children of some roles.
+    pub fn say_to(
+        &mut self,
+        mut wanted: impl FnMut(&Child) -> bool,
+        message: impl Fn() -> ToChild,
+        drains: bool,
+    ) {
+        for child in self.children().filter(|child| wanted(child)) {
+            if drains {
+                child.state = State::Draining;
+            }
+            child.say(&message(), None);
+        }
+    }
+
+    /// Makes the edges between a new child and its living peers.
+    fn introduce(&mut self, name: ProcessName) {
+        let Some(generation) = self.slot(name).map(|slot| slot.generation) else { return };
+        let peers: Vec<ProcessName> = self
+            .slots
+            .iter()
+            .filter(|(peer, slot)| {
+                wiring::are_peers(name.role, peer.role)
+                    && matches!(slot.life, Life::Running(_))
+                    && (!wiring::same_generation_only(name.role, peer.role) || slot.generation == generation)
+            })
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in peers {
+            match seqpacket::pair() {
+                Ok((one, other)) => {
+                    self.hand_over(name, peer, one);
+                    self.hand_over(peer, name, other);
+                }
+                Err(error) => {
+                    Record::at(log::Level::Error, "no-edge")
+                        .field("process", name)
+                        .field("error", error)
+                        .emit();
+                }
+            }
+        }
+    }
+
+    fn hand_over(&mut self, to: ProcessName, peer: ProcessName, end: OwnedFd) {
+        if let Some(child) = self.child(to) {
+            child.say(&ToChild::Peer(peer), Some(end));
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Who talks to whom. One table, from which a new child and its living peers get the ends of fresh socket pairs.
+
+use vsmtp_ipc::role::Role;
+
+/// The edges of the architecture's section 3, as unordered pairs of roles.
+const EDGES: [(Role, Role); 8] = [
+    (Role::Receiver, Role::FilterSession),
+    (Role::FilterSession, Role::QueueManager),
+    (Role::QueueManager, Role::FilterPost),
+    (Role::QueueManager, Role::DeliverSmtp),
+    (Role::QueueManager, Role::DeliverMailbox),
+    (Role::DeliverSmtp, Role::Resolver),
+    (Role::FilterSession, Role::Resolver),
+    (Role::FilterPost, Role::Resolver),
+];
+
+/// True if an edge joins the two roles.
+pub fn are_peers(a: Role, b: Role) -> bool {
+    EDGES.iter().any(|edge| *edge == (a, b) || *edge == (b, a))
+}
+
+/// True if the edge joins only processes of one generation: a receiver asks the filter that was started with it.
+pub fn same_generation_only(a: Role, b: Role) -> bool {
+    matches!((a, b), (Role::Receiver, Role::FilterSession) | (Role::FilterSession, Role::Receiver))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_edge_joins_what_must_stay_apart() {
+        for (a, b) in [
+            (Role::Receiver, Role::QueueManager),
+            (Role::Receiver, Role::DeliverSmtp),
+            (Role::Receiver, Role::Receiver),
+            (Role::FilterSession, Role::DeliverSmtp),
+            (Role::DeliverMailbox, Role::Resolver),
+            (Role::QueueManager, Role::Resolver),
+        ] {
+            assert!(!are_peers(a, b) && !are_peers(b, a), "{a} {b}");
+        }
+        assert!(are_peers(Role::QueueManager, Role::FilterSession));
+    }
+}
