@@ -243,12 +243,15 @@ mod tests {
 
     #[test]
     fn datagrams_are_one_line_whatever_the_text() {
-        let record =
-            log::Record::builder().level(Level::Info).args(format_args!("a\nPRIORITY=0\r{}", '\x1b')).build();
-        let syslog = String::from_utf8(syslog_datagram("vsmtp-x", MAIL, &record)).unwrap();
+        let text = "a\nPRIORITY=0\r\x1b";
+        let made = |make: fn(&str, u8, &log::Record<'_>) -> Vec<u8>| {
+            let bytes = make("vsmtp-x", MAIL, &log::Record::builder().args(format_args!("{text}")).build());
+            String::from_utf8(bytes).unwrap()
+        };
+        let syslog = made(syslog_datagram);
         assert!(syslog.starts_with("<22>vsmtp-x["), "{syslog}");
         assert!(syslog.ends_with("]: a?PRIORITY=0??"), "{syslog}");
-        let journald = String::from_utf8(journald_datagram("vsmtp-x", MAIL, &record)).unwrap();
+        let journald = made(journald_datagram);
         assert_eq!(journald.lines().count(), 4, "{journald}");
     }
 }
