@@ -1,1 +1,4 @@
 //! The queue-manager: the spool, the schedule, bounces.
+#![forbid(unsafe_code)]
+
+pub mod schedule;

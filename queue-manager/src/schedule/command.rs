@@ -1,0 +1,48 @@
+//! What operators and policy do to a message that is scheduled.
+
+use vsmtp_mail::QueueId;
+
+use super::Schedule;
+use super::entry::Standing;
+use super::slab::NONE;
+
+impl Schedule {
+    /// Gives a message another standing. Leases that are out go on. False if the message is not here.
+    pub fn set_standing(&mut self, id: QueueId, standing: Standing) -> bool {
+        let Some(message) = self.find(id) else { return false };
+        let before = std::mem::replace(&mut self.messages[message].standing, standing);
+        self.totals.discount(before, 1);
+        self.totals.count(standing, 1);
+        self.each_job(message, |schedule, job| schedule.enqueue(job));
+        true
+    }
+
+    /// Tries a message now, whatever was found out about its next hops. False if it is not here.
+    pub fn flush(&mut self, id: QueueId) -> bool {
+        let Some(message) = self.find(id) else { return false };
+        self.each_job(message, |schedule, job| {
+            let destination = schedule.flows[schedule.jobs[job].flow].destination;
+            schedule.destinations[destination].revive();
+            schedule.make_ready(job);
+            schedule.enqueue(job);
+        });
+        true
+    }
+
+    /// Forgets a message. What is out on leases is ignored when it comes back. False if it is not here.
+    pub fn remove(&mut self, id: QueueId) -> bool {
+        let Some(message) = self.find(id) else { return false };
+        self.forget_id(message);
+        self.orphan_leases(message);
+        self.drop_message(message);
+        true
+    }
+
+    fn each_job(&mut self, message: u32, mut act: impl FnMut(&mut Self, u32)) {
+        let mut job = self.messages[message].jobs;
+        while job != NONE {
+            act(self, job);
+            job = self.jobs[job].sibling;
+        }
+    }
+}

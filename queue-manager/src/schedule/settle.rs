@@ -1,0 +1,300 @@
+//! Leases and what comes of them. A lease ends with one outcome, or with its deliver process; then what it held waits.
+
+use std::collections::HashMap;
+
+use vsmtp_mail::QueueId;
+
+use super::Schedule;
+use super::entry::Marks;
+use super::lane::Lane;
+use super::slab::NONE;
+
+/// First wait after a deliver process died with a lease: nothing speaks against the next hop.
+const LOST_WAIT_MS: u64 = 5_000;
+/// A message that seemed past its lifetime when it was loaded is tried for at least so long before it expires: the clock
+/// may have been wrong then, or may be wrong now.
+const OLD_AT_LOAD_GRACE_MS: u64 = 3_600_000;
+
+/// What an outcome says of one recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Delivered or failed for good.
+    Settled,
+    /// Try again later.
+    Deferred,
+}
+
+/// What an outcome says of the next hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reached<'a> {
+    /// A host answered as a mail server should.
+    Yes,
+    /// Nobody could be reached, for this reason.
+    No(&'a str),
+}
+
+/// What became of a lease.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// The message; `None` if it was deleted meanwhile.
+    pub id: Option<QueueId>,
+    /// Deferred recipients whose lifetime is over: they failed, and are settled here.
+    pub expired: Vec<u32>,
+    /// Tell the sender of the delay, now and never again.
+    pub warn: bool,
+    /// Nothing is left of the message; it is forgotten here.
+    pub finished: bool,
+    /// Milliseconds until the deferred ones are tried again.
+    pub retry_in_ms: u64,
+    /// Attempts so far, this one included.
+    pub attempts: u32,
+}
+
+/// An outcome that no honest deliver process sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseError {
+    /// No such lease on this lane.
+    Unknown,
+    /// The recipients are not those of the lease.
+    Recipients,
+}
+
+impl std::fmt::Display for LeaseError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            LeaseError::Unknown => "outcome of a lease that was not given",
+            LeaseError::Recipients => "outcome does not name the recipients of its lease",
+        })
+    }
+}
+
+impl std::error::Error for LeaseError {}
+
+/// The leases that are out.
+#[derive(Debug, Default)]
+pub(super) struct Leases {
+    out: HashMap<u64, Lease>,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Lease {
+    lane: Lane,
+    /// `NONE` once the message was deleted.
+    message: u32,
+    job: u32,
+    items: Vec<u32>,
+    granted_ms: u64,
+}
+
+impl Leases {
+    pub fn grant(&mut self, lane: Lane, message: u32, job: u32, items: Vec<u32>, granted_ms: u64) -> u64 {
+        self.last += 1;
+        self.out.insert(self.last, Lease { lane, message, job, items, granted_ms });
+        self.last
+    }
+
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+}
+
+impl Schedule {
+    /// A deliver process is up and takes so many leases at a time.
+    pub fn lane_up(&mut self, lane: Lane, credits: u32, mono_ms: u64) {
+        self.lane_down(lane, mono_ms);
+        self.lanes.open(lane, credits);
+        while let Some(flow) = self.lanes.stranded.pop(&mut self.flows) {
+            self.ring.push(&mut self.flows, flow);
+        }
+    }
+
+    /// A deliver process is gone: its leases come back. Answers how many.
+    pub fn lane_down(&mut self, lane: Lane, mono_ms: u64) -> usize {
+        if let Some(mut open) = self.lanes.close(lane) {
+            while let Some(flow) = open.parked.pop(&mut self.flows) {
+                self.ring.push(&mut self.flows, flow);
+            }
+        }
+        let lost: Vec<u64> =
+            self.leases.out.iter().filter(|(_, l)| l.lane == lane).map(|(id, _)| *id).collect();
+        for id in &lost {
+            if let Some(lease) = self.leases.out.remove(id) {
+                self.lost(&lease, mono_ms);
+            }
+        }
+        lost.len()
+    }
+
+    /// A lane with a lease that is older than that, if any: its process hangs.
+    pub fn overdue(&self, granted_before_ms: u64) -> Option<Lane> {
+        self.leases.out.values().find(|lease| lease.granted_ms < granted_before_ms).map(|lease| lease.lane)
+    }
+
+    /// An attempt could not even be sent (the body cannot be read, the edge is broken): the lease comes back.
+    pub fn give_back(&mut self, lease: u64, mono_ms: u64) {
+        if let Some(lease) = self.leases.out.remove(&lease) {
+            self.return_credit(lease.lane);
+            self.lost(&lease, mono_ms);
+        }
+    }
+
+    /// Takes an outcome. `results` names each recipient of the lease once, in any order.
+    pub fn settle(
+        &mut self,
+        lane: Lane,
+        lease: u64,
+        results: &[(u32, Verdict)],
+        reached: Reached<'_>,
+        mono_ms: u64,
+    ) -> Result<Settled, LeaseError> {
+        let granted =
+            self.leases.out.get(&lease).filter(|granted| granted.lane == lane).ok_or(LeaseError::Unknown)?;
+        let verdicts = self.match_up(granted, results)?;
+        let Some(granted) = self.leases.out.remove(&lease) else { return Err(LeaseError::Unknown) };
+        self.return_credit(lane);
+        self.judge_destination(granted.job, reached, mono_ms);
+        Ok(self.apply(&granted, &verdicts, mono_ms))
+    }
+
+    /// The verdicts in the order of the lease's items.
+    fn match_up(&self, lease: &Lease, results: &[(u32, Verdict)]) -> Result<Vec<Verdict>, LeaseError> {
+        if results.len() != lease.items.len() {
+            return Err(LeaseError::Recipients);
+        }
+        let mut sorted: Vec<(u32, Verdict)> = results.to_vec();
+        sorted.sort_unstable_by_key(|(index, _)| *index);
+        let verdict_of = |item: &u32| {
+            let index = u32::from(self.items[*item].index);
+            let at = sorted.binary_search_by_key(&index, |(index, _)| *index).ok()?;
+            sorted.get(at).map(|(_, verdict)| *verdict)
+        };
+        lease.items.iter().map(verdict_of).collect::<Option<_>>().ok_or(LeaseError::Recipients)
+    }
+
+    fn return_credit(&mut self, lane: Lane) {
+        let Some(open) = self.lanes.find(lane) else { return };
+        if open.credits.give_back()
+            && let Some(flow) = open.parked.pop(&mut self.flows)
+        {
+            self.ring.push(&mut self.flows, flow);
+        }
+    }
+
+    fn judge_destination(&mut self, job: u32, reached: Reached<'_>, mono_ms: u64) {
+        let destination = self.flows[self.jobs[job].flow].destination;
+        let record = &mut self.destinations[destination];
+        let died = match reached {
+            Reached::Yes => {
+                record.reached(&self.settings);
+                false
+            }
+            Reached::No(reason) => record.unreachable(mono_ms, reason, &self.settings, &mut self.jitter),
+        };
+        if died {
+            self.wake_all(destination);
+        }
+    }
+
+    fn apply(&mut self, lease: &Lease, verdicts: &[Verdict], mono_ms: u64) -> Settled {
+        let message = self.leave(lease);
+        if message == NONE {
+            self.drop_leased_items(lease);
+            return Settled::default();
+        }
+        let pick = |wanted: Verdict| {
+            let pairs = lease.items.iter().zip(verdicts);
+            pairs.filter(|(_, verdict)| **verdict == wanted).map(|(item, _)| *item).collect::<Vec<u32>>()
+        };
+        let (mut settled, mut deferred) = (pick(Verdict::Settled), pick(Verdict::Deferred));
+        let mut answer = Settled { id: Some(self.messages[message].id()), ..Settled::default() };
+        if !deferred.is_empty() && self.is_expired(message, mono_ms) {
+            answer.expired = deferred.iter().map(|item| u32::from(self.items[*item].index)).collect();
+            settled.append(&mut deferred);
+        }
+        if !deferred.is_empty() {
+            self.put_off(lease.job, &deferred, mono_ms, self.alive_in_ms(lease.job, mono_ms));
+            answer.retry_in_ms = self.due_ms(lease.job).saturating_sub(mono_ms);
+            answer.warn = self.take_warning(message, mono_ms);
+        }
+        answer.attempts = u32::from(self.jobs[lease.job].attempts) + u32::from(deferred.is_empty());
+        answer.finished = self.settle_items(message, &settled);
+        answer
+    }
+
+    fn lost(&mut self, lease: &Lease, mono_ms: u64) {
+        let message = self.leave(lease);
+        if message == NONE {
+            return self.drop_leased_items(lease);
+        }
+        let first = self.jobs[lease.job].attempts == 0 && self.jobs[lease.job].waiting == NONE;
+        if first {
+            self.jobs[lease.job].attempts = 1;
+            let wait = LOST_WAIT_MS + self.jitter.below(LOST_WAIT_MS);
+            self.set_due(lease.job, mono_ms.saturating_add(wait));
+            self.push_waiting(lease.job, &lease.items);
+        } else {
+            self.put_off(lease.job, &lease.items, mono_ms, 0);
+        }
+    }
+
+    /// The lease no more counts at its job and its next hop. Answers the message, or `NONE` if it was deleted.
+    fn leave(&mut self, lease: &Lease) -> u32 {
+        let job = &mut self.jobs[lease.job];
+        job.leased = job.leased.saturating_sub(lease.items.len() as u16);
+        let destination = self.flows[job.flow].destination;
+        let record = &mut self.destinations[destination];
+        record.in_flight = record.in_flight.saturating_sub(1);
+        self.wake_destination(destination);
+        lease.message
+    }
+
+    fn drop_leased_items(&mut self, lease: &Lease) {
+        for item in &lease.items {
+            self.items.remove(*item);
+        }
+        let job = &self.jobs[lease.job];
+        if job.message == NONE && !job.queued && job.leased == 0 {
+            self.free_job(lease.job);
+        }
+    }
+
+    /// Cuts the leases of a message that is being deleted off it.
+    pub(super) fn orphan_leases(&mut self, message: u32) {
+        for lease in self.leases.out.values_mut().filter(|lease| lease.message == message) {
+            lease.message = NONE;
+            self.totals.recipients = self.totals.recipients.saturating_sub(lease.items.len() as u64);
+        }
+    }
+
+    pub(super) fn is_expired(&self, message: u32, mono_ms: u64) -> bool {
+        let record = &self.messages[message];
+        let lifetime = self.settings.lifetime_of(record.marks.has(Marks::NULL_SENDER));
+        let in_grace = record.marks.has(Marks::OLD_AT_LOAD)
+            && mono_ms.saturating_sub(self.started_ms) < OLD_AT_LOAD_GRACE_MS;
+        record.age_ms(mono_ms) >= lifetime && !in_grace
+    }
+
+    /// True once, when the time has come to tell the sender of the delay.
+    pub(super) fn take_warning(&mut self, message: u32, mono_ms: u64) -> bool {
+        let after = self.settings.delay_warning_ms;
+        let record = &mut self.messages[message];
+        let due = after > 0
+            && !record.marks.has(Marks::WARNED)
+            && !record.marks.has(Marks::NULL_SENDER)
+            && record.age_ms(mono_ms) >= after;
+        if due {
+            record.marks.set(Marks::WARNED, true);
+        }
+        due
+    }
+
+    /// Recipients of a message that are out on leases.
+    pub(super) fn leased_items(&self, message: u32) -> impl Iterator<Item = u32> {
+        self.leases
+            .out
+            .values()
+            .filter(move |lease| lease.message == message)
+            .flat_map(|lease| lease.items.iter().copied())
+    }
+}

@@ -1,0 +1,164 @@
+//! Looking at the schedule without changing it: for lists, figures and reports.
+
+use std::collections::BTreeSet;
+
+use vsmtp_mail::QueueId;
+
+use super::Schedule;
+use super::entry::Standing;
+use super::slab::NONE;
+
+/// Counts, kept up to date.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Messages that may be delivered.
+    pub active: u64,
+    /// Messages that wait for the post-queue filter.
+    pub judging: u64,
+    /// Messages on hold.
+    pub held: u64,
+    /// Messages in quarantine.
+    pub quarantined: u64,
+    /// Messages given up.
+    pub dead: u64,
+    /// Unsettled recipients of all of them.
+    pub recipients: u64,
+}
+
+impl Totals {
+    /// All messages.
+    pub fn messages(&self) -> u64 {
+        self.active + self.judging + self.held + self.quarantined + self.dead
+    }
+
+    pub(super) fn count(&mut self, standing: Standing, more: u64) {
+        *self.slot(standing) += more;
+    }
+
+    pub(super) fn discount(&mut self, standing: Standing, less: u64) {
+        let slot = self.slot(standing);
+        *slot = slot.saturating_sub(less);
+    }
+
+    fn slot(&mut self, standing: Standing) -> &mut u64 {
+        match standing {
+            Standing::Active => &mut self.active,
+            Standing::Judging => &mut self.judging,
+            Standing::Held => &mut self.held,
+            Standing::Quarantined => &mut self.quarantined,
+            Standing::Dead => &mut self.dead,
+        }
+    }
+}
+
+/// How one message stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Survey {
+    /// Whether it may be delivered.
+    pub standing: Standing,
+    /// All that is unsettled waits for a later time.
+    pub deferred: bool,
+    /// Monotonic time of the next attempt; `None` while one may start at any time, or may not start at all.
+    pub next_ms: Option<u64>,
+    /// Unsettled recipients.
+    pub unsettled: u32,
+    /// Most attempts that any of them has seen.
+    pub attempts: u32,
+    /// Milliseconds since it arrived.
+    pub age_ms: u64,
+}
+
+impl Schedule {
+    /// Counts.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Leases that are out.
+    pub fn leases(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// Next hops that something is known about.
+    pub fn destinations(&self) -> usize {
+        self.destinations.len()
+    }
+
+    /// How a message stands.
+    pub fn survey(&self, id: QueueId, mono_ms: u64) -> Option<Survey> {
+        let message = self.find(id)?;
+        let record = &self.messages[message];
+        let (mut next_ms, mut attempts, mut busy) = (None, 0, false);
+        let mut job = record.jobs;
+        while job != NONE {
+            let this = &self.jobs[job];
+            busy |= this.ready != NONE || this.leased > 0;
+            if this.waiting != NONE {
+                let due = self.due_ms(job);
+                next_ms = Some(next_ms.map_or(due, |before: u64| before.min(due)));
+            }
+            attempts = attempts.max(u32::from(this.attempts));
+            job = this.sibling;
+        }
+        let is_active = record.standing == Standing::Active;
+        Some(Survey {
+            standing: record.standing,
+            deferred: is_active && !busy,
+            next_ms: next_ms.filter(|_| is_active && !busy),
+            unsettled: u32::from(record.unsettled),
+            attempts,
+            age_ms: record.age_ms(mono_ms),
+        })
+    }
+
+    /// Places in the envelope of the unsettled recipients, in rising order.
+    pub fn unsettled(&self, id: QueueId) -> Vec<u32> {
+        let Some(message) = self.find(id) else { return Vec::new() };
+        let mut found: Vec<u32> =
+            self.leased_items(message).map(|item| u32::from(self.items[item].index)).collect();
+        let mut job = self.messages[message].jobs;
+        while job != NONE {
+            for mut at in [self.jobs[job].ready, self.jobs[job].waiting] {
+                while at != NONE {
+                    found.push(u32::from(self.items[at].index));
+                    at = self.items[at].next;
+                }
+            }
+            job = self.jobs[job].sibling;
+        }
+        found.sort_unstable();
+        found
+    }
+
+    /// The next `limit` ids behind `after`, in rising order, of messages that `wanted` says yes to. Looks at every
+    /// message once and remembers no more than `limit`.
+    pub fn ids_after(
+        &self,
+        after: Option<QueueId>,
+        limit: usize,
+        wanted: impl Fn(Standing) -> bool,
+    ) -> Vec<QueueId> {
+        let mut page: BTreeSet<QueueId> = BTreeSet::new();
+        for (_, message) in self.messages.iter() {
+            if message.is_vacant() || !wanted(message.standing) {
+                continue;
+            }
+            let id = message.id();
+            let is_full = page.len() >= limit;
+            if after.is_some_and(|after| id <= after)
+                || (is_full && page.last().is_none_or(|last| id >= *last))
+            {
+                continue;
+            }
+            page.insert(id);
+            if page.len() > limit {
+                page.pop_last();
+            }
+        }
+        page.into_iter().collect()
+    }
+
+    pub(super) fn due_ms(&self, job: u32) -> u64 {
+        self.tick_ms(u64::from(self.jobs[job].due) << 32)
+    }
+}
