@@ -6,15 +6,17 @@ use std::error::Error;
 use std::io::{self, IoSlice, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex, mpsc};
 use std::{env, fs, thread};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use vsmtp_sys::report::Report;
 use vsmtp_sys::sandbox::{
     self, Allow, BASE, BODIES, Denied, Limits, PathGrant, Profile, Rights, Rule, THREADS, probe,
 };
-use vsmtp_sys::{clock, fds, memfd, random, seqpacket};
+use vsmtp_sys::signals::Signals;
+use vsmtp_sys::{clock, fds, memfd, random, seqpacket, spawn};
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
@@ -49,6 +51,8 @@ fn main() -> ExitCode {
         ["limits"] => limits(),
         ["landlock", directory] => landlock(directory.into()),
         ["sleep"] => sleep(),
+        ["children"] => children(),
+        ["close-from", keep] => close_strays(keep.parse()),
         ["old-calls"] => confine(base()).map(|()| old_call()),
         _ => Err("unknown mode".into()),
     };
@@ -129,7 +133,7 @@ fn report() -> Outcome {
     for number in [3, 4] {
         say(&format!("inherited {number}"), &answer(fds::inherited(number)));
     }
-    vsmtp_sys::spawn::set_comm("vsmtp-probe")?;
+    spawn::set_comm("vsmtp-probe")?;
     say("comm", fs::read_to_string("/proc/self/comm")?.trim());
     Ok(())
 }
@@ -137,6 +141,40 @@ fn report() -> Outcome {
 /// Waits until the descriptor handed over ends.
 fn sleep() -> Outcome {
     io::copy(&mut fs::File::from(fds::inherited(3)?), &mut io::sink())?;
+    Ok(())
+}
+
+/// The master's way of noticing its children's ends.
+fn children() -> Outcome {
+    let signals = Signals::block()?;
+    for code in ["exit 3", "kill -9 $$"] {
+        // Dropped unwaited on purpose: that is left to `wait_any`.
+        drop(Command::new("/bin/sh").args(["-c", code]).spawn()?);
+    }
+    let mut ended = Vec::new();
+    while ended.len() < 2 {
+        poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)?;
+        while let Some(signal) = signals.next()? {
+            say("signal", &format!("{signal:?}"));
+        }
+        while let Some((_, status)) = spawn::wait_any()? {
+            ended.push(status.to_string());
+        }
+    }
+    ended.sort_unstable();
+    say("ended", &ended.join(", "));
+    say("then", &format!("{:?}", spawn::wait_any()?));
+    Ok(())
+}
+
+/// Takes one inherited descriptor, closes all others, and shows what is left.
+fn close_strays(keep: Result<i32, std::num::ParseIntError>) -> Outcome {
+    let _kept = fds::inherited(keep?)?;
+    fds::close_from(fds::FIRST_INHERITED)?;
+    let report = Report::of(std::process::id().try_into()?)?;
+    for (number, target) in report.descriptors.unwrap_or_default() {
+        say(&format!("fd {number}"), &target);
+    }
     Ok(())
 }
 

@@ -153,3 +153,175 @@ fn statement(code: u16, k: u32) -> sock_filter {
 fn jump(code: u16, k: u32, if_true: u8, if_false: u8) -> sock_filter {
     sock_filter { code, jt: if_true, jf: if_false, k }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        BASE, BODIES, Limits, NO_SIGNALS, NOT_EXECUTABLE, OWN_LIMITS_READ, SELF_ONLY, TCP_ONLY, TCP_UDP_ONLY,
+        THREAD_ONLY, THREADS, UNIX_ONLY,
+    };
+    use super::*;
+
+    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+    const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
+    const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+
+    fn profile(table: &'static [Rule], on_denied: Denied) -> Profile {
+        Profile {
+            daemon: "tester",
+            syscalls: vec![table],
+            on_denied,
+            landlock: Vec::new(),
+            landlock_deny_net: false,
+            limits: Limits::default(),
+        }
+    }
+
+    /// What the kernel's interpreter would answer for this call.
+    fn run(program: &[sock_filter], architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
+        let mut data = vec![number, architecture, 0, 0];
+        data.extend(arguments.iter().flat_map(|&argument| [argument as u32, (argument >> 32) as u32]));
+        let (mut at, mut register) = (0, 0);
+        loop {
+            let step = &program[at];
+            at += 1;
+            let branch = |taken: bool| usize::from(if taken { step.jt } else { step.jf });
+            match u32::from(step.code) {
+                0x20 => register = data[step.k as usize / 4],
+                0x06 => return step.k,
+                0x05 => at += step.k as usize,
+                0x15 => at += branch(register == step.k),
+                0x25 => at += branch(register > step.k),
+                0x35 => at += branch(register >= step.k),
+                0x54 => register &= step.k,
+                code => panic!("unexpected instruction {code:#x}"),
+            }
+        }
+    }
+
+    fn answer(table: &'static [Rule], name: &str, arguments: [u64; 6]) -> u32 {
+        let program = compile(&profile(table, Denied::Errno)).unwrap();
+        run(&program, MACHINE.1, here(name).unwrap() as u32, arguments)
+    }
+
+    fn allows(rule: &'static [Rule], arguments: &[u64]) -> bool {
+        let mut all = [0; 6];
+        all[..arguments.len()].copy_from_slice(arguments);
+        match answer(rule, rule[0].name(), all) {
+            ALLOW => true,
+            EPERM => false,
+            other => panic!("{other:#x}"),
+        }
+    }
+
+    #[test]
+    fn shared_tables_compile_and_are_far_from_the_kernels_limit() {
+        let all = Profile { syscalls: vec![BASE, THREADS, BODIES], ..profile(&[], Denied::Kill) };
+        let program = compile(&all).unwrap();
+        assert!(program.len() < 4096 / 4, "{}", program.len());
+    }
+
+    #[test]
+    fn senseless_rules_are_named() {
+        let refused = |table| compile(&profile(table, Denied::Errno)).unwrap_err().to_string();
+        assert_eq!(refused(&[Allow("reed", "typing")]), "rule \"reed\" is no system call");
+        assert_eq!(refused(&[Allow("read", "")]), "rule \"read\" has no reason");
+        assert_eq!(refused(&[AllowIf("read", &[], "why")]), "rule \"read\" has no condition");
+        assert!(refused(&[AllowIf("read", &[&[]], "why")]).contains("\"read\""));
+        assert!(refused(&[AllowIf("read", &[&[Test::Is(6, 0)]], "why")]).contains("\"read\""));
+    }
+
+    #[test]
+    fn every_number_gets_the_answer_of_its_class() {
+        for (denied, expected) in [(Denied::Errno, EPERM), (Denied::Kill, KILL)] {
+            let program = compile(&profile(&[Allow("read", "r"), Allow("openat", "o")], denied)).unwrap();
+            let of = |name: &str| run(&program, MACHINE.1, here(name).unwrap() as u32, [0; 6]);
+            assert_eq!((of("read"), of("openat")), (ALLOW, ALLOW));
+            assert_eq!((of("write"), of("execve"), of("mseal")), (expected, expected, expected));
+            assert_eq!((of("statx"), of("clone3")), (EPERM, ENOSYS));
+            for unknown in [*GAP.start(), *GAP.end(), LAST_KNOWN + 1, 0x4000_0000, 0x4000_0001, u32::MAX] {
+                assert_eq!(run(&program, MACHINE.1, unknown, [0; 6]), ENOSYS, "{unknown:#x}");
+            }
+            for foreign in [0x4000_0003, 0x4000_0028, 0, u32::MAX] {
+                assert_eq!(run(&program, foreign, here("read").unwrap() as u32, [0; 6]), KILL);
+            }
+        }
+        assert_eq!(answer(&[], "read", [0; 6]), EPERM);
+    }
+
+    #[test]
+    fn lines_for_one_call_add_up_and_an_unconditional_one_wins() {
+        const THREE: Rule = AllowIf("kill", &[&[Test::Is(0, 3)]], "three");
+        const FOUR: Rule = AllowIf("kill", &[&[Test::Is(0, 4)]], "four");
+        const ANY: Rule = Allow("kill", "any");
+        for (table, three, four, five) in [
+            (&[THREE] as &'static [Rule], true, false, false),
+            (&[THREE, FOUR], true, true, false),
+            (&[THREE, ANY, FOUR], true, true, true),
+            (&[ANY, THREE], true, true, true),
+        ] {
+            let answers = [3, 4, 5].map(|pid| answer(table, "kill", [pid, 0, 0, 0, 0, 0]) == ALLOW);
+            assert_eq!(answers, [three, four, five]);
+        }
+    }
+
+    #[test]
+    fn sockets_are_of_the_kinds_named() {
+        let (unix, ipv4, ipv6, netlink) = (1, 2, 10, 16);
+        let (stream, datagram, raw, flags) = (1, 2, 3, 0o2004000);
+        const UNIX: &[Rule] = &[AllowIf("socket", UNIX_ONLY, "x")];
+        const TCP: &[Rule] = &[AllowIf("socket", TCP_ONLY, "x")];
+        const BOTH: &[Rule] = &[AllowIf("socket", TCP_UDP_ONLY, "x")];
+        for (table, family, kind, protocol, expected) in [
+            (UNIX, unix, stream, 0, true),
+            (UNIX, ipv4, stream, 0, false),
+            (TCP, ipv4, stream | flags, 0, true),
+            (TCP, ipv6, stream, 6, true),
+            (TCP, ipv4, stream, 132, false),
+            (TCP, ipv4, stream, 262, false),
+            (TCP, ipv4, datagram, 0, false),
+            (TCP, unix, stream, 0, false),
+            (BOTH, ipv6, datagram | flags, 17, true),
+            (BOTH, ipv4, datagram, 136, false),
+            (BOTH, ipv4, raw, 1, false),
+            (BOTH, ipv4, raw, 0, false),
+            (BOTH, netlink, raw, 0, false),
+        ] {
+            assert_eq!(allows(table, &[family, kind, protocol]), expected, "{family} {kind} {protocol}");
+        }
+    }
+
+    #[test]
+    fn threads_are_allowed_and_processes_and_namespaces_are_not() {
+        const CLONE: &[Rule] = &[AllowIf("clone", THREAD_ONLY, "x")];
+        let (glibc, musl) = (0x003d_0f00, 0x007d_0f00);
+        assert!(allows(CLONE, &[glibc]) && allows(CLONE, &[musl]));
+        let fork = libc::SIGCHLD as u64;
+        let vfork = (libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD) as u64;
+        assert!(!allows(CLONE, &[fork]) && !allows(CLONE, &[vfork]) && !allows(CLONE, &[0]));
+        let namespaces = [libc::CLONE_NEWUSER, libc::CLONE_NEWNET, libc::CLONE_NEWNS, libc::CLONE_NEWPID];
+        for namespace in namespaces {
+            assert!(!allows(CLONE, &[glibc | namespace as u64]));
+        }
+    }
+
+    #[test]
+    fn conditions_look_at_the_argument_they_name() {
+        const MMAP: &[Rule] = &[AllowIf("mmap", NOT_EXECUTABLE, "x")];
+        assert!(allows(MMAP, &[4, 4, 3]) && !allows(MMAP, &[0, 0, 4]) && !allows(MMAP, &[0, 0, 7]));
+        const KILLING: &[Rule] = &[AllowIf("tgkill", SELF_ONLY, "x")];
+        let own = u64::from(std::process::id());
+        assert!(allows(KILLING, &[own, 1, 9]) && !allows(KILLING, &[own + 1, own, own]));
+        assert!(!allows(KILLING, &[u64::from(u32::MAX)]) && !allows(KILLING, &[0]));
+        const LIMIT: &[Rule] = &[AllowIf("prlimit64", OWN_LIMITS_READ, "x")];
+        assert!(allows(LIMIT, &[0, 7, 0, 99]) && allows(LIMIT, &[own, 7, 0, 99]));
+        // A pointer with nothing in its low half is a pointer all the same.
+        assert!(!allows(LIMIT, &[0, 7, 1 << 32, 99]) && !allows(LIMIT, &[1, 7, 0, 99]));
+        const FCNTL: &[Rule] = &[AllowIf("fcntl", NO_SIGNALS, "x")];
+        assert!([1030, 1033, 1034, 1, 2, 3, 4].iter().all(|&command| allows(FCNTL, &[9, command])));
+        assert!([8, 10, 15, 1024, 1026].iter().all(|&command| !allows(FCNTL, &[9, command])));
+        // The kernel takes 32 bits of an int; what is above must not make a difference.
+        assert!(!allows(FCNTL, &[9, (1 << 32) | 8]));
+    }
+}

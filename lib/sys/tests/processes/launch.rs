@@ -138,3 +138,26 @@ fn a_child_ends_with_the_thread_that_started_it() {
     let status = support::wait(&child);
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL));
 }
+
+#[test]
+fn ended_children_are_noticed_once_each() {
+    let said = Launch { env: "PATH=/bin:/usr/bin", ..Launch::new(&["children"]) }.run();
+    assert_eq!(said.get("signal"), "Child");
+    assert_eq!(said.get("ended"), "exit status: 3, signal: 9 (SIGKILL)");
+    assert_eq!(said.get("then"), "None");
+}
+
+#[test]
+fn strays_are_closed_and_what_was_taken_is_not() {
+    let strays: Vec<OwnedFd> = (0..5).map(|_| support::leaky(File::open("/dev/zero").unwrap())).collect();
+    let keep = support::leaky(File::open("/dev/full").unwrap());
+    let number = std::os::fd::AsRawFd::as_raw_fd(&keep).to_string();
+    // Not through our launcher, which leaves no strays.
+    let probe = std::process::Command::new(env!("CARGO_BIN_EXE_vsmtp-sys-probe"))
+        .args(["close-from", &number])
+        .output()
+        .unwrap();
+    drop(strays);
+    let said = String::from_utf8(probe.stdout).unwrap();
+    assert!(said.contains(&format!("fd {number}\t/dev/full\n")) && !said.contains("/dev/zero"), "{said}");
+}
