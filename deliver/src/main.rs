@@ -1,2 +1,13 @@
-//! deliver
-fn main() {}
+//! Picks the role of this process.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use vsmtp_deliver::mailbox::Mailbox;
+
+fn main() -> ExitCode {
+    match vsmtp_daemon::role_argument().as_deref() {
+        Some("mailbox") => vsmtp_daemon::run::<Mailbox>(),
+        _ => ExitCode::FAILURE,
+    }
+}

@@ -1,0 +1,253 @@
+//! One lease of the queue-manager, re-parsed into checked types, and the answer it gets. Nothing is trusted because the
+//! queue-manager sent it; a bad lease closes that edge.
+
+use std::os::fd::OwnedFd;
+
+use vsmtp_ipc::ChannelError;
+use vsmtp_ipc::edge::queue_deliver::{
+    Attempt, AttemptRecipient, MAX_LEASE_RECIPIENTS, Outcome, Reach, Result3, Settled,
+};
+use vsmtp_ipc::wire::{self, MAX_TEXT, WireError};
+use vsmtp_mail::{
+    Address, BodyType, EnhancedCode, NextHop, Notify, OriginalRecipient, QueueId, Ret, ReversePath,
+    escape_text,
+};
+
+use crate::content::Content;
+
+/// A lease on an edge: when the queue-manager restarts, numbers of the new edge may repeat those of the old one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LeaseKey {
+    /// Counts the edges that this process has had.
+    pub epoch: u64,
+    /// The queue-manager's number.
+    pub number: u64,
+}
+
+/// What must be delivered: one message, one next hop, some recipients.
+pub struct Lease {
+    /// Where the outcome belongs.
+    pub key: LeaseKey,
+    /// The message.
+    pub id: QueueId,
+    /// The same for all recipients.
+    pub next_hop: NextHop,
+    /// Who gets the bounces.
+    pub reverse_path: ReversePath,
+    /// BODY=.
+    pub body_type: BodyType,
+    /// SMTPUTF8 was asked for.
+    pub smtputf8: bool,
+    /// RET=.
+    pub ret: Option<Ret>,
+    /// ENVID=.
+    pub envid: Option<Box<str>>,
+    /// At least one, at most [`MAX_LEASE_RECIPIENTS`].
+    pub recipients: Vec<LeaseRecipient>,
+    /// The message's bytes.
+    pub content: Content,
+    /// When it came, in monotonic milliseconds.
+    pub arrived_ms: u64,
+}
+
+/// One recipient of a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseRecipient {
+    /// Its place in the message's envelope.
+    pub index: u32,
+    /// The mailbox.
+    pub address: Address,
+    /// ORCPT=.
+    pub original: Option<OriginalRecipient>,
+    /// NOTIFY=.
+    pub notify: Notify,
+}
+
+impl Lease {
+    /// Checks everything that an attempt says.
+    pub fn parse(
+        attempt: Attempt,
+        descriptor: Option<OwnedFd>,
+        epoch: u64,
+        now_ms: u64,
+    ) -> Result<Self, ChannelError> {
+        let count = attempt.recipients.len();
+        if count == 0 || count > MAX_LEASE_RECIPIENTS {
+            return Err(WireError("number of recipients").into());
+        }
+        let recipients = attempt.recipients.iter().map(recipient).collect::<Result<Vec<_>, _>>()?;
+        let content = Content::from_wire(attempt.body, descriptor)
+            .map_err(|error| ChannelError::Misbehaved(error.to_string()))?;
+        Ok(Lease {
+            key: LeaseKey { epoch, number: attempt.lease },
+            id: attempt.id.into(),
+            next_hop: NextHop::parse(&attempt.next_hop).map_err(|_| WireError("next hop"))?,
+            reverse_path: ReversePath::parse(&attempt.reverse_path).map_err(|_| WireError("reverse path"))?,
+            body_type: attempt.body_type.into(),
+            smtputf8: attempt.smtputf8,
+            ret: attempt.ret_full.map(|full| if full { Ret::Full } else { Ret::Headers }),
+            envid: wire::envid(attempt.envid.as_deref())?,
+            recipients,
+            content,
+            arrived_ms: now_ms,
+        })
+    }
+
+    /// The same verdict for every recipient.
+    pub fn all(&self, verdict: &Verdict) -> Vec<Settled> {
+        self.recipients.iter().map(|recipient| verdict.settle(recipient.index)).collect()
+    }
+}
+
+fn recipient(wire: &AttemptRecipient) -> Result<LeaseRecipient, WireError> {
+    Ok(LeaseRecipient {
+        index: wire.index,
+        address: Address::parse(&wire.address).map_err(|_| WireError("recipient address"))?,
+        original: wire.original.as_ref().map(wire::original_recipient).transpose()?,
+        notify: wire.notify.into(),
+    })
+}
+
+/// What became of one recipient, and why. What is unclear is deferred.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The three-way result.
+    pub result: Result3,
+    /// Its class always fits the result.
+    pub enhanced: EnhancedCode,
+    /// The peer's reply, or our reason.
+    pub text: String,
+}
+
+impl Verdict {
+    /// The next hop took responsibility.
+    pub fn delivered(enhanced: EnhancedCode, text: impl Into<String>) -> Self {
+        Self::new(Result3::Delivered, enhanced, text.into())
+    }
+
+    /// Try again later.
+    pub fn deferred(enhanced: EnhancedCode, text: impl Into<String>) -> Self {
+        Self::new(Result3::Deferred, enhanced, text.into())
+    }
+
+    /// Never.
+    pub fn failed(enhanced: EnhancedCode, text: impl Into<String>) -> Self {
+        Self::new(Result3::Failed, enhanced, text.into())
+    }
+
+    fn new(result: Result3, enhanced: EnhancedCode, text: String) -> Self {
+        let class = match result {
+            Result3::Delivered => 2,
+            Result3::Deferred => 4,
+            Result3::Failed => 5,
+        };
+        Verdict { result, enhanced: EnhancedCode(class, enhanced.1, enhanced.2), text }
+    }
+
+    /// The form that crosses the edge.
+    pub fn settle(&self, index: u32) -> Settled {
+        let EnhancedCode(class, subject, detail) = self.enhanced;
+        Settled {
+            index,
+            result: self.result,
+            enhanced: (class, subject, detail),
+            text: cut(escape_text(&self.text), MAX_TEXT),
+        }
+    }
+}
+
+fn cut(mut text: String, max: usize) -> String {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}
+
+/// How one lease ended, before it becomes an [`Outcome`].
+#[derive(Debug)]
+pub struct Ended {
+    /// Whose.
+    pub key: LeaseKey,
+    /// One for each recipient.
+    pub settled: Vec<Settled>,
+    /// Whether the host answered as a mail server should.
+    pub reach: Reach,
+    /// Name and address of the host that answered; empty if none.
+    pub remote: String,
+    /// Waiting, connecting, sending, in milliseconds.
+    pub delays_ms: (u32, u32, u32),
+}
+
+impl From<Ended> for Outcome {
+    fn from(ended: Ended) -> Self {
+        Outcome {
+            lease: ended.key.number,
+            settled: ended.settled,
+            reach: ended.reach,
+            remote: ended.remote,
+            delays_ms: ended.delays_ms,
+        }
+    }
+}
+
+/// Milliseconds from one point in time to a later one, as the outcome states them.
+pub fn span_ms(from_ms: u64, to_ms: u64) -> u32 {
+    u32::try_from(to_ms.saturating_sub(from_ms)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use vsmtp_ipc::wire::{Body, Body7, Id};
+
+    use super::*;
+
+    pub(crate) fn attempt(next_hop: &str, recipients: &[&str], body: &[u8]) -> Attempt {
+        let recipient = |(index, address): (usize, &&str)| AttemptRecipient {
+            index: index as u32,
+            address: (*address).to_owned(),
+            original: None,
+            notify: Notify::default().into(),
+        };
+        Attempt {
+            lease: 7,
+            id: Id([1; 16]),
+            next_hop: next_hop.to_owned(),
+            reverse_path: "sender@src.test".to_owned(),
+            body_type: Body7::SevenBit,
+            smtputf8: false,
+            ret_full: None,
+            envid: None,
+            recipients: recipients.iter().enumerate().map(recipient).collect(),
+            body: Body::Inline(body.to_vec()),
+        }
+    }
+
+    #[test]
+    fn every_field_is_checked() {
+        let bad: [fn(&mut Attempt); 7] = [
+            |a| a.recipients.clear(),
+            |a| a.recipients = vec![a.recipients[0].clone(); MAX_LEASE_RECIPIENTS + 1],
+            |a| a.recipients[0].address = "x\r\n@dst.test".into(),
+            |a| a.recipients[0].original = Some(("rfc822".into(), "\0".into())),
+            |a| a.next_hop = "pipe:/bin/sh".into(),
+            |a| a.reverse_path = "a b".into(),
+            |a| a.envid = Some("a\nb".into()),
+        ];
+        let good = || attempt("maildir", &["a@dst.test"], b"x");
+        assert!(Lease::parse(good(), None, 1, 0).is_ok());
+        for (at, spoil) in bad.iter().enumerate() {
+            let mut attempt = good();
+            spoil(&mut attempt);
+            assert!(matches!(Lease::parse(attempt, None, 1, 0), Err(ChannelError::Misbehaved(_))), "{at}");
+        }
+    }
+
+    #[test]
+    fn the_class_follows_the_result_and_the_text_is_clean() {
+        let settled = Verdict::deferred(EnhancedCode(5, 1, 1), "a\r\nb\x1b").settle(3);
+        assert_eq!((settled.index, settled.enhanced, settled.text.as_str()), (3, (4, 1, 1), "a??b?"));
+        assert!(Verdict::failed(EnhancedCode(5, 0, 0), "é".repeat(5000)).settle(0).text.len() <= MAX_TEXT);
+    }
+}

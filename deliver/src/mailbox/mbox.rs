@@ -1,0 +1,152 @@
+//! mbox delivery: dot lock and record lock, append, sync, unlock. On any error the file is cut back to its old length, so
+//! that no reader ever sees half a message. Waiting for a lock is the worker's business: here a lock is had or not.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use vsmtp_mail::{EnhancedCode, ReversePath, Rfc5322Date};
+
+use crate::lease::Verdict;
+use crate::mailbox::disk::{Disk, file_len, make_folders};
+use crate::mailbox::text::MailboxText;
+use crate::mailbox::verdict;
+use crate::mailbox::work::Job;
+
+/// A dot lock older than this belongs to a program that died.
+const STALE_LOCK_S: u64 = 300;
+
+/// Whether a job is done.
+pub enum Progress {
+    /// The verdict.
+    Done(Verdict),
+    /// Another program has the mailbox: try again soon.
+    Locked,
+}
+
+/// Delivers one message; `now_s` is the wall clock.
+pub fn deliver(disk: &impl Disk, job: &Job, now_s: u64) -> Progress {
+    match try_deliver(disk, job, now_s) {
+        Ok(progress) => progress,
+        Err((doing, error)) => Progress::Done(verdict::of_error(doing, &error)),
+    }
+}
+
+type Failure = (&'static str, io::Error);
+
+fn try_deliver(disk: &impl Disk, job: &Job, now_s: u64) -> Result<Progress, Failure> {
+    let (lease, recipient) = (job.lease(), job.recipient());
+    let text = match MailboxText::new(&lease.content, &lease.reverse_path, &recipient.address) {
+        Ok(Ok(text)) => text,
+        Ok(Err(_)) => return Ok(Progress::Done(verdict::looped(&recipient.address))),
+        Err(error) => return Err(("read the message", error)),
+    };
+    let folder = open_domain(disk, &job.mailbox().domain).map_err(|error| ("open the folder", error))?;
+    let name = job.mailbox().mbox();
+    let Some(lock) =
+        DotLock::take(disk, &folder, &name, now_s).map_err(|error| ("lock the mailbox", error))?
+    else {
+        return Ok(Progress::Locked);
+    };
+    let result = append(disk, &folder, &name, &text, &from_line(&lease.reverse_path, now_s));
+    drop(lock);
+    result
+}
+
+fn open_domain(disk: &impl Disk, domain: &str) -> io::Result<OwnedFd> {
+    match disk.open_folder(Path::new(domain)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_folders(disk, &[domain]),
+        result => result,
+    }
+}
+
+fn append(
+    disk: &impl Disk,
+    folder: &OwnedFd,
+    name: &str,
+    text: &MailboxText<'_>,
+    from: &str,
+) -> Result<Progress, Failure> {
+    let file = disk.open_file(folder.as_fd(), name).map_err(|error| ("open the mailbox", error))?;
+    if !disk.lock(file.as_fd()).map_err(|error| ("lock the mailbox", error))? {
+        return Ok(Progress::Locked);
+    }
+    let old_len = file_len(&file).map_err(|error| ("measure the mailbox", error))?;
+    let result = write(disk, &file, old_len, text, from)
+        .and_then(|()| disk.sync_file(file.as_fd()))
+        // An empty file may be new, and its name not yet durable.
+        .and_then(|()| if old_len == 0 { disk.sync_folder(folder.as_fd()) } else { Ok(()) });
+    match result {
+        Ok(()) => Ok(Progress::Done(Verdict::delivered(EnhancedCode(2, 0, 0), "delivered to mbox"))),
+        Err(error) => {
+            if let Err(worse) = disk.truncate(file.as_fd(), old_len) {
+                log::error!("event=mbox-not-cut-back name=\"{name}\" len={old_len} error=\"{worse}\"");
+            }
+            Err(("write the mailbox", error))
+        }
+    }
+}
+
+fn write(
+    disk: &impl Disk,
+    file: &OwnedFd,
+    mut at: u64,
+    text: &MailboxText<'_>,
+    from: &str,
+) -> io::Result<()> {
+    let mut put = |bytes: &[u8]| {
+        disk.write(file.as_fd(), bytes, at)?;
+        at += bytes.len() as u64;
+        Ok(())
+    };
+    put(from.as_bytes())?;
+    text.write_quoted_to(&mut put)?;
+    put(b"\n")
+}
+
+/// `From sender Sun Nov 22 05:10:49 2026`. White space in a quoted local part would break readers.
+fn from_line(sender: &ReversePath, now_s: u64) -> String {
+    let sender = match sender {
+        ReversePath::Null => "MAILER-DAEMON".to_owned(),
+        ReversePath::Address(address) => address.to_string().replace(char::is_whitespace, "-"),
+    };
+    let date = Rfc5322Date(now_s).to_string();
+    let mut parts = date.split([' ', ',']).filter(|part| !part.is_empty());
+    let mut part = || parts.next().unwrap_or("");
+    let (weekday, day, month, year, time) = (part(), part(), part(), part(), part());
+    format!("From {sender} {weekday} {month} {day:>2} {time} {year}\n")
+}
+
+/// A file `NAME.lock` beside the mailbox, as other mail programs make it.
+struct DotLock<'a, D: Disk> {
+    disk: &'a D,
+    folder: &'a OwnedFd,
+    name: String,
+}
+
+impl<'a, D: Disk> DotLock<'a, D> {
+    fn take(disk: &'a D, folder: &'a OwnedFd, mailbox: &str, now_s: u64) -> io::Result<Option<Self>> {
+        let name = format!("{mailbox}.lock");
+        match disk.create(folder.as_fd(), &name) {
+            Ok(_) => Ok(Some(DotLock { disk, folder, name })),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if let Ok(changed) = disk.changed_at(folder.as_fd(), &name)
+                    && changed.saturating_add(STALE_LOCK_S) < now_s
+                {
+                    // Gone before the next try; if somebody else was faster that is as good.
+                    let _ = disk.remove(folder.as_fd(), &name);
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl<D: Disk> Drop for DotLock<'_, D> {
+    fn drop(&mut self) {
+        if let Err(error) = self.disk.remove(self.folder.as_fd(), &self.name) {
+            log::warn!("event=mbox-lock-stays name=\"{}\" error=\"{error}\"", self.name);
+        }
+    }
+}

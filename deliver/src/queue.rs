@@ -1,0 +1,112 @@
+//! The edge to the queue-manager, as both roles hold it: leases in, outcomes out. When the edge dies its leases are
+//! deferred by the queue-manager; their outcomes, should they still come, are dropped here.
+
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+
+use vsmtp_daemon::{Link, Reactor, Record};
+use vsmtp_ipc::edge::master_child::ToMaster;
+use vsmtp_ipc::edge::queue_deliver::{Attempt, CREDITS, Outcome};
+use vsmtp_ipc::role::ProcessName;
+use vsmtp_ipc::{ChannelError, EdgeId};
+
+use crate::lease::{Ended, Lease};
+
+/// The edge, or none while the queue-manager is away.
+pub struct QueueEdge {
+    token: usize,
+    epoch: u64,
+    edge: Option<Live>,
+}
+
+struct Live {
+    link: Link<Outcome, Attempt>,
+    peer: ProcessName,
+    open: HashSet<u64>,
+}
+
+impl QueueEdge {
+    /// No edge yet; its events will come with `token`.
+    pub fn new(token: usize) -> Self {
+        QueueEdge { token, epoch: 0, edge: None }
+    }
+
+    /// Takes a new edge instead of an old one.
+    pub fn connect(&mut self, reactor: &Reactor, peer: ProcessName, socket: OwnedFd) {
+        self.edge = None;
+        self.epoch += 1;
+        match Link::new(reactor, socket, EdgeId::QueueDeliver, self.token) {
+            Ok(link) => self.edge = Some(Live { link, peer, open: HashSet::new() }),
+            Err(error) => {
+                Record::at(log::Level::Error, "edge-failed").field("peer", peer).field("error", error).emit()
+            }
+        }
+    }
+
+    /// The next lease that is there. A bad one closes the edge.
+    pub fn receive(&mut self, reactor: &mut Reactor) -> Option<Lease> {
+        match self.try_receive(reactor.now_ms()) {
+            Ok(lease) => lease,
+            Err(error) => {
+                self.close(reactor, &error);
+                None
+            }
+        }
+    }
+
+    fn try_receive(&mut self, now_ms: u64) -> Result<Option<Lease>, ChannelError> {
+        let Some(live) = &mut self.edge else { return Ok(None) };
+        let Some(received) = live.link.receive()? else { return Ok(None) };
+        let mut descriptors = received.descriptors.into_iter();
+        let lease = Lease::parse(received.message, descriptors.next(), self.epoch, now_ms)?;
+        if live.open.len() >= CREDITS as usize {
+            return Err(ChannelError::Misbehaved("more leases than credits".to_owned()));
+        }
+        if !live.open.insert(lease.key.number) {
+            return Err(ChannelError::Misbehaved("a lease number is in use".to_owned()));
+        }
+        Ok(Some(lease))
+    }
+
+    /// Answers a lease; dropped if its edge is gone.
+    pub fn settle(&mut self, reactor: &mut Reactor, ended: Ended) {
+        let Some(live) = &mut self.edge else { return };
+        if ended.key.epoch != self.epoch || !live.open.remove(&ended.key.number) {
+            return;
+        }
+        reactor.served();
+        if let Err(error) = live.link.send(&ended.into(), Vec::new()) {
+            self.close(reactor, &error);
+        }
+    }
+
+    /// Sends the outcomes of this turn.
+    pub fn flush(&mut self, reactor: &mut Reactor) {
+        let result = self.edge.as_mut().map_or(Ok(()), |live| live.link.flush(reactor));
+        if let Err(error) = result {
+            self.close(reactor, &error);
+        }
+    }
+
+    /// True if a lease of that edge would still be heard.
+    pub fn is_current(&self, epoch: u64) -> bool {
+        self.edge.is_some() && epoch == self.epoch
+    }
+
+    /// Leases without outcome.
+    pub fn open(&self) -> usize {
+        self.edge.as_ref().map_or(0, |live| live.open.len())
+    }
+
+    fn close(&mut self, reactor: &mut Reactor, error: &ChannelError) {
+        let Some(live) = self.edge.take() else { return };
+        Record::at(log::Level::Warn, "edge-closed")
+            .field("peer", live.peer)
+            .field("leases", live.open.len())
+            .field("error", error)
+            .emit();
+        if matches!(error, ChannelError::Misbehaved(_)) {
+            reactor.tell_master(&ToMaster::Misbehaved(live.peer));
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The built binary from outside: this process plays the master, the queue-manager, the resolver and the remote hosts.
+//! The jail of each role is in force, as it is in production.
+
+mod harness;
+mod mailbox;
