@@ -68,7 +68,7 @@ pub enum Rights {
 /// Resource limits, soft and hard alike. `None` leaves what was inherited; core files are always off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Open descriptors.
+    /// Open descriptors; also how many this user may have in flight on sockets when this process sends one.
     pub nofile: Option<u64>,
     /// Bytes of the largest file, memory files included.
     pub fsize: Option<u64>,

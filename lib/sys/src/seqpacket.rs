@@ -71,8 +71,10 @@ fn enlarge_send_buffer(fd: &OwnedFd) {
 
 /// Sends one packet: the concatenation of `parts`, with `fds` (at most `MAX_FDS`) beside it. Returns its length.
 ///
-/// All or nothing. `WouldBlock` when the peer's queue is full, `BrokenPipe` or `ConnectionReset` when it is gone, EMSGSIZE when the packet
-/// can never fit. The descriptors stay open here. An empty packet is refused: the peer could not tell it from the end.
+/// All or nothing. `WouldBlock` when the peer's queue is full, `BrokenPipe` or `ConnectionReset` when it is gone,
+/// EMSGSIZE when the packet can never fit, ETOOMANYREFS when this user has more descriptors in flight than
+/// RLIMIT_NOFILE of this process allows. The descriptors stay open here. An empty packet is refused: the peer could
+/// not tell it from the end.
 pub fn send(fd: impl AsFd, parts: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     if fds.len() > MAX_FDS || parts.iter().all(|part| part.is_empty()) {
         return Err(io::ErrorKind::InvalidInput.into());
