@@ -1,1 +1,20 @@
-//! vsmtpctl, the operator's tool.
+//! vsmtpctl, the operator's tool. It asks the master and the queue-manager over their control sockets, or the kernel, and
+//! prints; it holds no state, decides nothing about mail, and never reads the spool itself.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod run;
+
+mod line;
+mod output;
+mod place;
+
+mod config;
+mod queue;
+mod sandbox;
+mod status;
+
+mod failure;
+
+pub use arguments::Arguments;
+pub use run::main;

@@ -1,2 +1,6 @@
-//! ctl
-fn main() {}
+//! The `vsmtpctl` binary.
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    vsmtp_ctl::main()
+}

@@ -1,0 +1,209 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use vsmtp_ipc::edge::ctl_queue::State;
+use vsmtp_mail::QueueId;
+
+/// Operate a running vSMTP.
+#[derive(Debug, Parser)]
+#[command(name = "vsmtpctl", version, max_term_width = 100)]
+pub struct Arguments {
+    /// The instance that was started with `vsmtp --root DIR`.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Print JSON, one object per line.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show all processes with their figures.
+    Status,
+    /// Read the configuration again; sessions go on.
+    Reload,
+    /// Finish what is open and stop.
+    Stop,
+    /// Look at and change the queue.
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// Show what confines each process, as the kernel reports it.
+    Sandbox,
+    /// Show or check the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// Commands on the queue.
+#[derive(Debug, Subcommand)]
+pub enum QueueCommand {
+    /// List messages, oldest first.
+    List {
+        /// Only those in this state.
+        #[arg(long)]
+        state: Option<StateWord>,
+        /// At most so many.
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        /// Read this spool directly, while nothing runs.
+        #[arg(long, value_name = "DIR")]
+        spool: Option<PathBuf>,
+    },
+    /// Show all about one message.
+    Show {
+        /// The message.
+        #[arg(value_parser = id)]
+        id: QueueId,
+    },
+    /// Print one message as it was received.
+    Cat {
+        /// The message.
+        #[arg(value_parser = id)]
+        id: QueueId,
+        /// Read this spool directly, while nothing runs.
+        #[arg(long, value_name = "DIR")]
+        spool: Option<PathBuf>,
+    },
+    /// Keep messages from being delivered.
+    Hold(Which),
+    /// Undo a hold or a quarantine.
+    Release(Which),
+    /// Try to deliver now.
+    Flush(Which),
+    /// Remove messages; their senders are not told.
+    Delete(Which),
+    /// Judge messages by the rules again and forget past attempts.
+    Requeue(Which),
+    /// Show counts.
+    Stats,
+    /// Write every message of a spool as files, while nothing runs.
+    Export {
+        /// The spool.
+        #[arg(long, value_name = "DIR")]
+        spool: PathBuf,
+        /// Where to write.
+        to: PathBuf,
+    },
+    /// Check a spool, while nothing runs.
+    Verify {
+        /// The spool.
+        #[arg(long, value_name = "DIR")]
+        spool: PathBuf,
+    },
+}
+
+/// Which messages a command changes.
+#[derive(Debug, Args)]
+#[group(required = true)]
+pub struct Which {
+    /// Queue ids; `-` reads them from standard input.
+    #[arg(value_name = "ID", conflicts_with = "all")]
+    pub ids: Vec<String>,
+    /// All messages.
+    #[arg(long)]
+    pub all: bool,
+    /// Of all messages, those in this state.
+    #[arg(long, requires = "all", conflicts_with = "ids")]
+    pub state: Option<StateWord>,
+}
+
+/// Where a message is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StateWord {
+    /// Waiting for its first attempt, or being attempted.
+    Active,
+    /// Waiting for its next attempt.
+    Deferred,
+    /// Held by policy or an operator.
+    Held,
+    /// Kept by policy under a name.
+    Quarantined,
+    /// Given up.
+    Dead,
+}
+
+impl From<StateWord> for State {
+    fn from(word: StateWord) -> Self {
+        match word {
+            StateWord::Active => State::Active,
+            StateWord::Deferred => State::Deferred,
+            StateWord::Held => State::Held,
+            StateWord::Quarantined => State::Quarantined,
+            StateWord::Dead => State::Dead,
+        }
+    }
+}
+
+/// Commands on the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Show the configuration in force.
+    Show {
+        /// Only what differs from the defaults.
+        #[arg(long)]
+        changed: bool,
+        /// Only keys that begin with this.
+        prefix: Option<String>,
+    },
+    /// Check the configuration file without using it.
+    Check {
+        /// The file.
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+fn id(text: &str) -> Result<QueueId, String> {
+    QueueId::parse(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_usual_lines() {
+        let id = "0".repeat(26);
+        for line in [
+            "vsmtpctl status --json",
+            "vsmtpctl --root /tmp/x queue list --state held --limit 5",
+            &format!("vsmtpctl queue show {id}"),
+            &format!("vsmtpctl queue delete {id} {id}"),
+            "vsmtpctl queue flush --all --state deferred",
+            "vsmtpctl queue hold -",
+            "vsmtpctl config show --changed server.",
+            "vsmtpctl config check -c /etc/vsmtp/vsmtp.vsl",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn nothing_is_deleted_by_accident() {
+        for line in [
+            "vsmtpctl queue delete",
+            "vsmtpctl queue delete --state held",
+            "vsmtpctl queue delete x --all",
+            "vsmtpctl queue show x",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! From the command line to the exit status.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use vsmtp_ipc::EdgeId;
+
+use crate::arguments::{Arguments, Command, ConfigCommand};
+use crate::failure::Failure;
+use crate::line::Line;
+use crate::output::Output;
+use crate::place::Place;
+use crate::{config, queue, sandbox, status};
+
+/// The whole main of vsmtpctl.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // Locked and buffered: a list of many thousands is written in large pieces, and one page at a time.
+    let mut stdout = io::BufWriter::new(io::stdout().lock());
+    let done = run(&arguments, &mut Output::new(&mut stdout, arguments.json));
+    let done = done.and_then(|()| Ok(stdout.flush()?));
+    match done {
+        Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = stdout.flush();
+            let _ = writeln!(io::stderr(), "vsmtpctl: {failure}");
+            ExitCode::from(failure.status())
+        }
+    }
+}
+
+fn run(arguments: &Arguments, out: &mut Output<'_>) -> Result<(), Failure> {
+    let place = Place::below(arguments.root.as_deref());
+    let master = || Line::connect(&place.master(), EdgeId::CtlMaster);
+    match &arguments.command {
+        Command::Status => status::status(&mut master()?, out),
+        Command::Reload => status::reload(&mut master()?, out),
+        Command::Stop => status::stop(&mut master()?, out),
+        Command::Sandbox => sandbox::sandbox(&mut master()?, out),
+        Command::Config(ConfigCommand::Show { changed, prefix }) => {
+            config::show(&mut master()?, *changed, prefix.as_deref().unwrap_or(""), out)
+        }
+        Command::Config(ConfigCommand::Check { config }) => {
+            config::check(config.as_deref(), arguments.root.as_deref(), out)
+        }
+        Command::Queue(command) => match queue::offline::of(command) {
+            Some(offline) => queue::offline::run(offline, out),
+            None => queue::run(command, &mut Line::connect(&place.queue(), EdgeId::CtlQueue)?, out),
+        },
+    }
+}
