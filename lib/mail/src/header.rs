@@ -88,13 +88,22 @@ fn value_is_safe(value: &str) -> bool {
 pub struct HeaderBlock<'a> {
     lines: Vec<Line<'a>>,
     /// The empty line that ends the block, if the message has one.
-    end: &'a [u8],
+    end: Cow<'a, [u8]>,
 }
 
 #[derive(Debug, Clone)]
 enum Line<'a> {
     Field(Field<'a>),
-    Other(&'a [u8]),
+    Other(Cow<'a, [u8]>),
+}
+
+impl Line<'_> {
+    fn into_owned(self) -> Line<'static> {
+        match self {
+            Line::Field(Field { raw, colon }) => Line::Field(Field { raw: raw.into_owned().into(), colon }),
+            Line::Other(bytes) => Line::Other(bytes.into_owned().into()),
+        }
+    }
 }
 
 impl<'a> HeaderBlock<'a> {
@@ -108,7 +117,13 @@ impl<'a> HeaderBlock<'a> {
             lines.push(parse_line(this));
             rest = after;
         }
-        HeaderBlock { lines, end: rest }
+        HeaderBlock { lines, end: rest.into() }
+    }
+
+    /// The same block without a borrow.
+    pub fn into_owned(self) -> HeaderBlock<'static> {
+        let lines = self.lines.into_iter().map(Line::into_owned).collect();
+        HeaderBlock { lines, end: self.end.into_owned().into() }
     }
 
     /// The fields in order.
@@ -168,7 +183,7 @@ impl<'a> HeaderBlock<'a> {
                 Line::Other(bytes) => out.extend_from_slice(bytes),
             }
         }
-        out.extend_from_slice(self.end);
+        out.extend_from_slice(&self.end);
         out
     }
 
@@ -191,10 +206,10 @@ fn field_len(rest: &[u8]) -> usize {
 }
 
 fn parse_line(raw: &[u8]) -> Line<'_> {
-    let Some(colon) = memchr::memchr(b':', raw) else { return Line::Other(raw) };
+    let Some(colon) = memchr::memchr(b':', raw) else { return Line::Other(raw.into()) };
     let name = raw[..colon].trim_ascii_end();
     if name.is_empty() || !name.iter().all(|b| (33..=126).contains(b)) {
-        return Line::Other(raw);
+        return Line::Other(raw.into());
     }
     Line::Field(Field { raw: raw.into(), colon })
 }
@@ -212,6 +227,7 @@ mod tests {
     #[test]
     fn nothing_changes_unasked() {
         assert_eq!(block().to_bytes(), &MESSAGE[..header_end(MESSAGE)]);
+        assert_eq!(block().into_owned().to_bytes(), block().to_bytes());
         assert_eq!(block().fields().count(), 4);
         assert_eq!(block().named("received").next().unwrap().unfolded(), b"a\tb");
         assert_eq!(block().named("SUBJECT").next().unwrap().name(), b"Subject");
