@@ -223,6 +223,7 @@ impl DataDecoder {
     fn line_end(&mut self) {
         if self.watch.in_header() {
             self.watch.line_end(self.column);
+            self.check(self.limits.header, self.watch.header_size(), BodyFault::HeaderTooBig);
             self.check(self.limits.hops.into(), self.watch.hops().into(), BodyFault::TooManyHops);
         }
         self.column = 0;

@@ -239,3 +239,6 @@ impl Session {
         self.errors >= self.settings.limits.soft_errors
     }
 }
+
+#[cfg(test)]
+mod tests;

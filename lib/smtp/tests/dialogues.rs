@@ -11,6 +11,9 @@ use vsmtp_smtp::{
     BareNewline, EarlyTalk, Extension, Extensions, Protocol, Question, Session, Settings, Step, Verdict,
 };
 
+/// What a caller reads at a time at most.
+const READ_SIZE: usize = 64 * 1024;
+
 struct Rule {
     stage: String,
     pattern: String,
@@ -52,7 +55,9 @@ fn dialogues_hold_however_the_bytes_are_cut() {
 
 fn in_turns(dialogue: &Dialogue, name: &str) {
     let mut player = Player::new(dialogue);
-    player.send(b"");
+    if !matches!(dialogue.turns.first(), Some(Turn::Client(_))) {
+        player.send(b"");
+    }
     for (at, turn) in dialogue.turns.iter().enumerate() {
         match turn {
             Turn::Client(bytes) => player.send(bytes),
@@ -119,7 +124,14 @@ impl<'a> Player<'a> {
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        let mut bytes = bytes;
+        let (now, later) = bytes.split_at(bytes.len().min(READ_SIZE));
+        self.send_piece(now);
+        if !later.is_empty() {
+            self.send(later);
+        }
+    }
+
+    fn send_piece(&mut self, mut bytes: &[u8]) {
         for _ in 0..1_000_000 {
             let step = self.session.advance(std::mem::take(&mut bytes), &mut self.body);
             self.output.extend_from_slice(self.session.output());

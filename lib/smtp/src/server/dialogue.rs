@@ -25,7 +25,9 @@ impl Session {
         if self.input.pending.is_empty() {
             let (used, step) = self.run(input, body);
             self.keep(input.get(used..).unwrap_or_default());
-            return step;
+            // Keeping may be what ends the session, and then nobody waits for an answer any more.
+            let flooded = matches!((&self.phase, &step), (Phase::Closing(_), Step::Ask(_)));
+            return if flooded { self.advance(&[], body) } else { step };
         }
         let mut pending = std::mem::take(&mut self.input.pending);
         pending.extend_from_slice(input);

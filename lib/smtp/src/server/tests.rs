@@ -1,0 +1,225 @@
+//! What the dialogue files cannot show: memory, back-pressure, closing, and arbitrary bytes.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use vsmtp_mail::{Domain, Reply};
+
+use super::*;
+
+const GREETED: &[u8] = b"HELO a\r\nMAIL FROM:<a@a>\r\n";
+
+fn session() -> Session {
+    Session::new(Arc::new(Settings::new(Domain::parse("mx.test").unwrap())))
+}
+
+/// Feeds everything and accepts everything; collects the output and the questions.
+fn feed(session: &mut Session, mut input: &[u8], output: &mut Vec<u8>) -> (Vec<Question>, Step) {
+    let (mut questions, mut body) = (Vec::new(), Vec::new());
+    loop {
+        let step = session.advance(std::mem::take(&mut input), &mut body);
+        output.extend_from_slice(session.output());
+        session.sent(usize::MAX);
+        match step {
+            Step::Ask(question) => {
+                questions.push(question);
+                session.answer(Verdict::Accept).unwrap();
+            }
+            Step::NeedInput | Step::Close => return (questions, step),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn an_idle_session_holds_no_buffer() {
+    assert!(size_of::<Session>() <= 192, "{}", size_of::<Session>());
+    let mut session = session();
+    let mut output = Vec::new();
+    let burst = b"MAIL FROM:<a@a>\r\nRCPT TO:<b@b>\r\nDATA\r\nx\r\n.\r\n".repeat(500);
+    feed(&mut session, b"HELO a\r\n", &mut output);
+    feed(&mut session, &burst, &mut output);
+    assert_eq!((session.input.pending.capacity(), session.output.capacity()), (0, 0));
+    feed(&mut session, b"NOO", &mut output);
+    assert!(session.input.pending.capacity() <= 16, "{}", session.input.pending.capacity());
+}
+
+#[test]
+fn pipelined_recipients_share_a_question() {
+    let mut session = session();
+    let mut output = Vec::new();
+    let rcpts = b"RCPT TO:<b@b>\r\n".repeat(150);
+    let (questions, _) = feed(&mut session, &[GREETED, &rcpts, b"DATA\r\n"].concat(), &mut output);
+    let counts: Vec<_> = questions
+        .iter()
+        .filter_map(
+            |question| if let Question::Recipients(list) = question { Some(list.len()) } else { None },
+        )
+        .collect();
+    assert_eq!(counts, [64, 64, 22]);
+    assert_eq!(output.windows(9).filter(|window| window == b"250 2.1.5").count(), 150);
+}
+
+#[test]
+fn missing_answers_are_unavailable_and_extra_ones_are_nothing() {
+    let mut session = session();
+    let mut output = Vec::new();
+    feed(&mut session, GREETED, &mut output);
+    let step = session.advance(b"RCPT TO:<b@b>\r\nRCPT TO:<c@c>\r\n", &mut Vec::new());
+    assert!(matches!(step, Step::Ask(Question::Recipients(list)) if list.len() == 2));
+    assert_eq!(session.advance(b"NOOP\r\n", &mut Vec::new()), Step::AwaitAnswer);
+    session.answer_each(vec![Verdict::Accept]).unwrap();
+    assert!(session.output().starts_with(b"250 2.1.5 Ok\r\n451 4.3.0"));
+    assert_eq!(session.answer(Verdict::Accept), Err(NoQuestion));
+    assert_eq!(session.advance(b"", &mut Vec::new()), Step::NeedInput);
+    assert!(session.output().ends_with(b"250 2.0.0 Ok\r\n"));
+}
+
+#[test]
+fn a_client_that_does_not_read_is_not_read_either() {
+    let mut session = session();
+    feed(&mut session, b"", &mut Vec::new());
+    let noops = b"NOOP\r\n".repeat(5_000);
+    session.settings = Arc::new(Settings {
+        limits: crate::Limits { junk: u32::MAX, ..crate::Limits::default() },
+        ..(*session.settings).clone()
+    });
+    assert_eq!(session.advance(&noops, &mut Vec::new()), Step::Flush);
+    assert!(session.output().len() < MAX_OUTPUT + 512);
+    let mut total = session.output().len();
+    session.sent(usize::MAX);
+    while session.advance(b"", &mut Vec::new()) == Step::Flush {
+        total += session.output().len();
+        session.sent(usize::MAX);
+    }
+    assert_eq!(total + session.output().len(), 5_000 * "250 2.0.0 Ok\r\n".len());
+}
+
+#[test]
+fn input_beyond_the_bound_ends_the_session() {
+    let mut session = session();
+    assert_eq!(session.advance(b"", &mut Vec::new()), Step::Ask(Question::Connect));
+    let flood = [b'x'; 64 * 1024];
+    let steps: Vec<_> = (0..6).map(|_| session.advance(&flood, &mut Vec::new())).collect();
+    assert_eq!(steps.last(), Some(&Step::Close));
+    assert!(session.input.pending.is_empty());
+    assert_eq!(session.answer(Verdict::Accept), Err(NoQuestion));
+}
+
+#[test]
+fn closing_reports_the_open_transaction_once() {
+    for (input, reported) in [
+        (&b"HELO a\r\n"[..], false),
+        (GREETED, true),
+        (b"HELO a\r\nMAIL FROM:<a@a>\r\nRCPT TO:<b@b>\r\nDATA\r\nhalf", true),
+    ] {
+        let mut session = session();
+        let mut output = Vec::new();
+        feed(&mut session, input, &mut output);
+        assert_eq!(session.in_transaction(), reported);
+        session.close(Own::Timeout);
+        session.close(Own::Shutdown);
+        assert_eq!(session.output(), Own::Timeout.wire().as_bytes());
+        if reported {
+            assert_eq!(session.advance(b"more", &mut Vec::new()), Step::Dropped(Dropped::Closed));
+        }
+        assert_eq!(session.advance(b"", &mut Vec::new()), Step::Close);
+        assert_eq!(session.waiting(), Waiting::Nothing);
+    }
+}
+
+#[test]
+fn closing_while_a_question_is_open_forgets_the_question() {
+    let mut session = session();
+    feed(&mut session, b"HELO a\r\n", &mut Vec::new());
+    session.advance(b"MAIL FROM:<a@a>\r\n", &mut Vec::new());
+    assert_eq!(session.waiting(), Waiting::Answer);
+    session.close(Own::Shutdown);
+    assert_eq!(session.answer(Verdict::Accept), Err(NoQuestion));
+    assert_eq!(session.advance(b"", &mut Vec::new()), Step::Close);
+}
+
+#[test]
+fn a_broken_message_is_reported_while_it_still_comes() {
+    let mut session = session();
+    let mut output = Vec::new();
+    feed(&mut session, b"HELO a\r\nMAIL FROM:<a@a>\r\nRCPT TO:<b@b>\r\nDATA\r\n", &mut output);
+    let wanted = Step::Dropped(Dropped::Body(BodyFault::BareNewline));
+    assert_eq!(session.advance(b"a\nb", &mut Vec::new()), wanted);
+    let mut body = Vec::new();
+    assert_eq!(session.advance(b"more\r\n", &mut body), Step::NeedInput);
+    assert!(body.is_empty());
+    assert_eq!(session.waiting(), Waiting::Body);
+    assert_eq!(session.advance(b".\r\n", &mut body), Step::NeedInput);
+    assert_eq!(session.output(), Own::BareNewlineInMessage.wire().as_bytes());
+    assert_eq!(session.waiting(), Waiting::Command);
+}
+
+#[test]
+fn a_verdict_that_contradicts_itself_is_not_a_yes() {
+    let yes_as_no = Verdict::Refuse(Reply::parse("250 2.0.0 fine").unwrap());
+    let no_as_yes = Verdict::AcceptWith(Reply::parse("354 3 what").unwrap());
+    for verdict in [yes_as_no, no_as_yes] {
+        let mut session = session();
+        feed(&mut session, GREETED, &mut Vec::new());
+        session.advance(b"RCPT TO:<b@b>\r\nDATA\r\n", &mut Vec::new());
+        session.answer(verdict).unwrap();
+        assert_eq!(session.output(), Own::Unavailable.wire().as_bytes());
+        session.sent(usize::MAX);
+        session.advance(b"", &mut Vec::new());
+        assert_eq!(session.output(), Own::NoValidRecipients.wire().as_bytes());
+    }
+}
+
+#[test]
+fn errors_are_seen_by_the_caller() {
+    let mut session = session();
+    let mut output = Vec::new();
+    feed(&mut session, &b"FOO\r\n".repeat(10), &mut output);
+    assert_eq!((session.errors(), session.deserves_delay()), (10, true));
+    let (_, step) = feed(&mut session, &b"FOO\r\n".repeat(10), &mut output);
+    assert_eq!(step, Step::Close);
+    assert!(output.ends_with(Own::TooManyErrors.wire().as_bytes()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn bytes_may_be_cut_anywhere_and_never_panic(
+        input in "((EHLO a|MAIL FROM:<a@a>|RCPT TO:<b@b>|RCPT TO:<|DATA|RSET|NOOP|QUIT|x|\\.|\\.\\.|\\PC{0,9})(\r\n|\r\n|\r\n|\n|\r)){0,24}",
+        cuts in proptest::collection::vec(1usize..30, 1..5),
+    ) {
+        let input = [b"EHLO a\r\n", input.as_bytes()].concat();
+        let (mut whole, mut pieces) = (Vec::new(), Vec::new());
+        let mut one = session();
+        let (asked, _) = feed(&mut one, &input, &mut whole);
+        let (mut other, mut asked_too) = (session(), Vec::new());
+        let (mut rest, mut sizes) = (&input[..], cuts.iter().cycle());
+        while !rest.is_empty() {
+            let size = sizes.next().map_or(1, |size| (*size).min(rest.len()));
+            asked_too.extend(feed(&mut other, &rest[..size], &mut pieces).0);
+            rest = &rest[size..];
+        }
+        prop_assert_eq!(whole.escape_ascii().to_string(), pieces.escape_ascii().to_string());
+        prop_assert_eq!(flatten(asked), flatten(asked_too));
+        prop_assert_eq!(one.errors(), other.errors());
+    }
+
+    #[test]
+    fn noise_never_panics_and_stays_bounded(input in proptest::collection::vec(any::<u8>(), 0..4000)) {
+        let mut session = session();
+        for piece in input.chunks(97) {
+            feed(&mut session, piece, &mut Vec::new());
+            prop_assert!(session.input.pending.len() <= crate::PATH_LINE_LIMIT);
+        }
+    }
+}
+
+/// Batches of recipients depend on the cut; the recipients do not.
+fn flatten(questions: Vec<Question>) -> Vec<String> {
+    let one = |question| match question {
+        Question::Recipients(list) => list.into_iter().map(|rcpt| format!("{rcpt:?}")).collect(),
+        other => vec![format!("{other:?}")],
+    };
+    questions.into_iter().flat_map(one).collect()
+}
