@@ -122,7 +122,8 @@ impl Config {
 
 /// The name of the server, and the name by which programs on every host mean their own.
 fn own_domains(name: &Domain) -> Vec<Domain> {
-    std::iter::once(name.clone()).chain(Domain::parse("localhost")).collect()
+    let local = Domain::parse("localhost").ok().filter(|local| local != name);
+    std::iter::once(name.clone()).chain(local).collect()
 }
 
 /// The tree that a script receives: every key with its default, and every section there ever was, so that a line such as

@@ -286,6 +286,12 @@ fn domains_and_postmaster_follow_the_name() {
 }
 
 #[test]
+fn a_host_called_localhost_has_one_domain() {
+    let context = Context { hostname: Domain::parse("localhost").unwrap(), ..context() };
+    assert_eq!(Config::build(&context, &Value::map()).unwrap().filter().domains.len(), 1);
+}
+
+#[test]
 fn old_names_still_speak() {
     let mut tree = default_tree(&context());
     tree.set("server.esmtp.size", Value::Int(20_000_000));
