@@ -1,0 +1,95 @@
+//! A blocking SMTP client that sends exactly the bytes it is given.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// Nothing in a test waits longer for one reply.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One connection.
+pub struct Client {
+    reader: BufReader<TcpStream>,
+}
+
+/// A whole reply, lines joined by LF, without CR.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplyText(
+    /// The text.
+    pub String,
+);
+
+impl ReplyText {
+    /// The three digits; 0 if the server hung up.
+    pub fn code(&self) -> u16 {
+        self.0.get(..3).and_then(|code| code.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl Client {
+    /// Connects and reads nothing.
+    pub fn connect(port: u16) -> Client {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("connect to the MTA");
+        stream.set_read_timeout(Some(PATIENCE)).expect("set a time-out");
+        stream.set_nodelay(true).expect("set nodelay");
+        Client { reader: BufReader::new(stream) }
+    }
+
+    /// Connects, reads the greeting and says EHLO.
+    pub fn hello(port: u16) -> Client {
+        let mut client = Client::connect(port);
+        assert_eq!(client.reply().code(), 220);
+        assert_eq!(client.say("EHLO client.test").code(), 250);
+        client
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.reader.get_mut().write_all(bytes).expect("send to the MTA");
+    }
+
+    /// Sends bytes; false if the connection is gone.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.reader.get_mut().write_all(bytes).is_ok()
+    }
+
+    /// Reads one reply; empty if the server hung up.
+    pub fn reply(&mut self) -> ReplyText {
+        let mut text = String::new();
+        loop {
+            let mut line = Vec::new();
+            match self.reader.read_until(b'\n', &mut line) {
+                Ok(0) | Err(_) => return ReplyText(text),
+                Ok(_) => {}
+            }
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end();
+            text.push_str(line);
+            if line.as_bytes().get(3) != Some(&b'-') {
+                return ReplyText(text);
+            }
+            text.push('\n');
+        }
+    }
+
+    /// Sends a line and reads its reply.
+    pub fn say(&mut self, line: &str) -> ReplyText {
+        self.send(format!("{line}\r\n").as_bytes());
+        self.reply()
+    }
+
+    /// A whole transaction; the reply to the final dot, or the first refusal.
+    pub fn mail(&mut self, from: &str, recipients: &[&str], message: &str) -> ReplyText {
+        let mut replies = vec![self.say(&format!("MAIL FROM:<{from}>"))];
+        replies.extend(recipients.iter().map(|to| self.say(&format!("RCPT TO:<{to}>"))));
+        if let Some(refusal) = replies.into_iter().find(|reply| reply.code() != 250) {
+            return refusal;
+        }
+        let go = self.say("DATA");
+        if go.code() != 354 {
+            return go;
+        }
+        self.send(message.as_bytes());
+        self.say("\r\n.")
+    }
+}

@@ -1,0 +1,285 @@
+//! A private MTA: its own directory, its own ports, the built binaries. It ends when it is dropped.
+
+use std::fs;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a start may take on a loaded machine.
+const START: Duration = Duration::from_secs(60);
+/// How long a stop may take by the contract, with room for a loaded machine.
+const STOP: Duration = Duration::from_secs(15);
+
+/// What a test wants of its MTA.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Lines of `on_config`, behind the defaults of tests.
+    pub config: String,
+    /// The whole of filter.vsl; empty for no policy.
+    pub filter: String,
+}
+
+/// A running MTA.
+pub struct Mta {
+    folder: tempfile::TempDir,
+    port: u16,
+    master: Option<Child>,
+}
+
+impl Mta {
+    /// Starts with the defaults of tests: domain local.test with Maildirs for everybody, relay for loopback.
+    pub fn start(settings: &Settings) -> Mta {
+        let folder = tempfile::Builder::new().prefix("vsmtp-test.").tempdir().expect("make a folder");
+        let mut mta = Mta { folder, port: free_port(), master: None };
+        mta.write_configuration(settings);
+        mta.launch();
+        mta
+    }
+
+    /// Writes the configuration; a reload or a restart takes it up.
+    pub fn write_configuration(&self, settings: &Settings) {
+        let etc = self.root().join("etc/vsmtp");
+        fs::create_dir_all(&etc).expect("make etc");
+        open_up(self.root());
+        let config = format!(
+            "fn on_config(config) {{\n\
+             config.server.name = \"mx.local.test\";\n\
+             config.server.domains = [\"local.test\", \"mx.local.test\"];\n\
+             config.server.interfaces.addr = [\"127.0.0.1:{}\"];\n\
+             config.delivery.mailboxes = [\"*\"];\n\
+             config.delivery.local = \"maildir\";\n\
+             config.delivery.mail_root = \"/mail\";\n\
+             config.server.logs.filename = \"/var/log/vsmtp.log\";\n\
+             {}\nconfig\n}}\n",
+            self.port, settings.config
+        );
+        fs::write(etc.join("vsmtp.vsl"), config).expect("write vsmtp.vsl");
+        let filter = if settings.filter.is_empty() { "#{}" } else { &settings.filter };
+        fs::write(etc.join("filter.vsl"), filter).expect("write filter.vsl");
+    }
+
+    /// Starts the master on the spool that is there and waits until all processes are up.
+    pub fn launch(&mut self) {
+        let before = self.log().matches("event=up").count();
+        let mut command = Command::new(binary("vsmtp"));
+        command.arg("--root").arg(self.root()).arg("run");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        self.master = Some(command.spawn().expect("start vsmtp"));
+        let deadline = Instant::now() + START;
+        while self.log().matches("event=up").count() == before {
+            let gone = self.master.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)));
+            if gone || Instant::now() > deadline {
+                let mut said = String::new();
+                if let Some(child) = self.master.as_mut() {
+                    let _ = child.kill();
+                    let _ = child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut said));
+                }
+                panic!("vsmtp did not come up: {said}\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Stops by SIGTERM and waits; how long it took.
+    pub fn stop(&mut self) -> Duration {
+        let began = Instant::now();
+        if let Some(mut child) = self.master.take() {
+            signal(child.id(), "TERM");
+            while matches!(child.try_wait(), Ok(None)) {
+                assert!(began.elapsed() < STOP, "vsmtp did not stop: {}", self.log());
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        began.elapsed()
+    }
+
+    /// Kills every process of this MTA at once, as a crash of the machine would, and waits until they are gone.
+    pub fn crash(&mut self) {
+        let pids: Vec<u32> =
+            self.processes().into_iter().map(|(_, pid)| pid).filter(|pid| *pid != 0).collect();
+        if let Some(mut child) = self.master.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        for pid in &pids {
+            signal(*pid, "KILL");
+        }
+        wait_until("all processes are gone", || pids.iter().all(|pid| !is_alive(*pid)));
+    }
+
+    /// Name and pid of every process but the master.
+    pub fn processes(&self) -> Vec<(String, u32)> {
+        let status = self.ctl_json(&["status"]);
+        let rows = status["processes"].as_array().cloned().unwrap_or_default();
+        rows.iter()
+            .map(|row| {
+                (row["name"].as_str().unwrap_or("").to_owned(), row["pid"].as_u64().unwrap_or(0) as u32)
+            })
+            .collect()
+    }
+
+    /// Pid of the first process whose name begins so.
+    pub fn pid_of(&self, name: &str) -> u32 {
+        let found =
+            self.processes().into_iter().find(|(process, pid)| process.starts_with(name) && *pid != 0);
+        found.unwrap_or_else(|| panic!("no process {name}")).1
+    }
+
+    /// Pid of the master.
+    pub fn master_pid(&self) -> u32 {
+        self.master.as_ref().expect("a running master").id()
+    }
+
+    /// Runs vsmtpctl.
+    pub fn ctl(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(binary("vsmtpctl"));
+        command.arg("--root").arg(self.root()).args(words).stdin(Stdio::null());
+        command.output().expect("run vsmtpctl")
+    }
+
+    /// Runs vsmtpctl with --json and parses what it prints.
+    pub fn ctl_json(&self, words: &[&str]) -> serde_json::Value {
+        let output = self.ctl(&[words, &["--json"]].concat());
+        assert!(output.status.success(), "vsmtpctl {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            panic!("vsmtpctl {words:?}: {error}: {}", String::from_utf8_lossy(&output.stdout));
+        })
+    }
+
+    /// How many messages are in the queue.
+    pub fn queued(&self) -> u64 {
+        self.ctl_json(&["queue", "stats"])["messages"].as_u64().expect("messages in queue stats")
+    }
+
+    /// The SMTP port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The private directory.
+    pub fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// All log lines so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.root().join("var/log/vsmtp.log")).unwrap_or_default()
+    }
+
+    /// The messages in a Maildir's new/, oldest name first.
+    pub fn maildir(&self, domain: &str, local: &str) -> Vec<String> {
+        let new = self.root().join("mail").join(domain).join(local).join("new");
+        let mut files: Vec<PathBuf> = fs::read_dir(new)
+            .map_or_else(|_| Vec::new(), |found| found.flatten().map(|e| e.path()).collect());
+        files.sort();
+        files
+            .iter()
+            .filter_map(|file| fs::read(file).ok())
+            .map(|b| String::from_utf8_lossy(&b).into_owned())
+            .collect()
+    }
+
+    /// Waits until a Maildir holds so many messages and answers them.
+    pub fn wait_for_mail(&self, domain: &str, local: &str, count: usize) -> Vec<String> {
+        let deadline = Instant::now() + START;
+        loop {
+            let found = self.maildir(domain, local);
+            if found.len() >= count {
+                return found;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{} of {count} messages for {local}\n{}",
+                found.len(),
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Mta {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let lines: Vec<String> = self.log().lines().rev().take(40).map(str::to_owned).collect();
+            for line in lines.iter().rev() {
+                let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{line}\n").as_bytes());
+            }
+        }
+        if let Some(mut child) = self.master.take() {
+            signal(child.id(), "TERM");
+            let deadline = Instant::now() + STOP;
+            while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Polls until something holds, for a bounded time.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + START;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited too long until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A TCP port that nothing listens on now.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind a port");
+    let port = listener.local_addr().expect("its address").port();
+    drop(listener);
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    port
+}
+
+/// True if the tests run as root.
+pub fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output().expect("run id");
+    id.stdout.starts_with(b"0")
+}
+
+/// For tests that need root: says by name that the test is skipped. In CI, which runs as root, that is a failure.
+pub fn needs_root(test: &str) -> bool {
+    if is_root() {
+        return true;
+    }
+    assert!(std::env::var_os("CI").is_none(), "{test} needs root, and CI must not skip it");
+    let _ = std::io::Write::write_all(
+        &mut std::io::stderr(),
+        format!("skipped, needs root: {test}\n").as_bytes(),
+    );
+    false
+}
+
+/// A built binary: in VSMTP_BIN, or beside the running test.
+fn binary(name: &str) -> PathBuf {
+    let folder = std::env::var_os("VSMTP_BIN").map(PathBuf::from).unwrap_or_else(|| {
+        let test = std::env::current_exe().expect("the test's own path");
+        test.parent().and_then(Path::parent).expect("target folder").to_owned()
+    });
+    let path = folder.join(name);
+    assert!(path.is_file(), "{} is not built; run make test", path.display());
+    path
+}
+
+fn signal(pid: u32, name: &str) {
+    let _ = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).stderr(Stdio::null()).status();
+}
+
+fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // A zombie is dead: its parent, or init, has not looked yet.
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
+/// Other users must be able to reach what they must below the private directory.
+fn open_up(root: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(root, fs::Permissions::from_mode(0o755)).expect("open the folder up");
+}

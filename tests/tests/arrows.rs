@@ -1,0 +1,113 @@
+//! The arrows between crates, held against `cargo metadata`: who may depend on whom, and who may use what.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+/// Our own crates and what of ours each may name. Development dependencies count.
+const OURS: [(&str, &[&str]); 14] = [
+    ("vsmtp-mail", &[]),
+    ("vsmtp-sys", &[]),
+    ("vsmtp-config", &["vsmtp-mail"]),
+    ("vsmtp-smtp", &["vsmtp-mail"]),
+    ("vsmtp-ipc", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys"]),
+    ("vsmtp-daemon", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc"]),
+    ("vsmtp-master", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
+    (
+        "vsmtp-receiver",
+        &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon", "vsmtp-smtp"],
+    ),
+    ("vsmtp-filter", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon", "vsmtp-smtp"]),
+    ("vsmtp-queue-manager", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
+    (
+        "vsmtp-deliver",
+        &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon", "vsmtp-smtp"],
+    ),
+    ("vsmtp-resolver", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
+    // vsmtpctl reads a spool offline, so it may use the library half of the queue-manager.
+    ("vsmtp-ctl", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-queue-manager"]),
+    ("vsmtp-tests", &[]),
+];
+
+/// Third-party crates that only some may reach, directly or through others.
+const RESERVED: [(&str, &[&str]); 6] = [
+    ("rhai", &["vsmtp-filter"]),
+    ("libloading", &["vsmtp-filter"]),
+    ("tokio", &["vsmtp-resolver"]),
+    ("hickory-resolver", &["vsmtp-resolver"]),
+    ("hickory-proto", &["vsmtp-resolver"]),
+    ("rustls", &["vsmtp-receiver", "vsmtp-deliver", "vsmtp-resolver"]),
+];
+
+type Graph = BTreeMap<String, BTreeSet<String>>;
+
+#[test]
+fn every_crate_names_only_what_it_may() {
+    let graph = graph();
+    for (name, allowed) in OURS {
+        let named = graph.get(name).unwrap_or_else(|| panic!("{name} is gone"));
+        let ours = named.iter().filter(|dependency| dependency.starts_with("vsmtp-"));
+        for dependency in ours {
+            assert!(allowed.contains(&dependency.as_str()), "{name} must not depend on {dependency}");
+        }
+    }
+    let known: BTreeSet<&str> = OURS.iter().map(|(name, _)| *name).collect();
+    let all = graph.keys().filter(|name| name.starts_with("vsmtp-"));
+    for name in all {
+        assert!(known.contains(name.as_str()), "{name} is not in the table of arrows");
+    }
+}
+
+#[test]
+fn scripts_plugins_dns_and_tls_stay_where_they_belong() {
+    let graph = graph();
+    for (name, _) in OURS {
+        let reached = reach(&graph, name);
+        for (reserved, wrappers) in RESERVED {
+            assert!(
+                !reached.contains(reserved) || wrappers.contains(&name),
+                "{name} must not reach {reserved}"
+            );
+        }
+    }
+    assert!(reach(&graph, "vsmtp-filter").contains("rhai"), "the graph shows what is there");
+}
+
+/// Names and their dependencies, build and development ones too for our own crates.
+fn graph() -> Graph {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()
+        .expect("run cargo metadata");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("metadata is JSON");
+    let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+    let names: BTreeMap<String, String> = list(&metadata["packages"])
+        .iter()
+        .map(|package| (text(&package["id"]), text(&package["name"])))
+        .collect();
+    list(&metadata["resolve"]["nodes"])
+        .iter()
+        .map(|node| {
+            let dependencies =
+                list(&node["dependencies"]).iter().filter_map(|id| names.get(&text(id)).cloned()).collect();
+            (names.get(&text(&node["id"])).cloned().unwrap_or_default(), dependencies)
+        })
+        .collect()
+}
+
+fn text(value: &serde_json::Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn reach(graph: &Graph, from: &str) -> BTreeSet<String> {
+    let (mut seen, mut pending) = (BTreeSet::new(), vec![from.to_owned()]);
+    while let Some(name) = pending.pop() {
+        for next in graph.get(&name).into_iter().flatten() {
+            if seen.insert(next.clone()) {
+                pending.push(next.clone());
+            }
+        }
+    }
+    seen
+}
