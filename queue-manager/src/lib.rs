@@ -1,4 +1,5 @@
 //! The queue-manager: the spool, the schedule, bounces.
 #![forbid(unsafe_code)]
 
+pub mod bounce;
 pub mod schedule;

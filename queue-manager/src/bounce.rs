@@ -1,0 +1,235 @@
+//! Delivery reports (RFC 3461, 3464, 6522, 6533): what the sender is told, in text and for machines. Pure code: the clock
+//! and the boundary's randomness are handed in; the result goes through the queue's own intake.
+//!
+//! A report never reports on a report: the null sender gets none. All that comes from outside is folded, cut, and
+//! stripped of what could end a field, a part or the report.
+
+mod field;
+mod original;
+mod status;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use vsmtp_mail::{
+    Address, BodyType, Domain, EnhancedCode, Envelope, NextHop, Notify, QueueId, Recipient, RecipientClass,
+    Ret, ReversePath, Rfc5322Date,
+};
+
+use original::Returned;
+
+/// Most octets of an original message that a report returns; of a longer one it returns the header.
+pub const DEFAULT_MAX_RETURN: usize = 50_000;
+/// Most octets of an original's header that a report returns.
+pub const MAX_HEADER_RETURN: usize = 64 * 1024;
+/// Most recipients that one report lists.
+pub const MAX_LISTED: usize = 10_000;
+
+/// What happened to the recipients of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Given up.
+    Failure,
+    /// Still trying, until that time in milliseconds since 1970.
+    Delay {
+        /// End of the message's lifetime.
+        until_ms: u64,
+    },
+    /// The next hop took it, and the sender wanted to know.
+    Success,
+    /// A report of ours, or another's, could not be delivered; the postmaster is told.
+    DoubleBounce,
+}
+
+/// One recipient in a report.
+#[derive(Debug, Clone, Copy)]
+pub struct Reported<'a> {
+    /// Whom it was for.
+    pub recipient: &'a Recipient,
+    /// Enhanced status.
+    pub status: EnhancedCode,
+    /// The next hop's last words, or ours.
+    pub text: &'a str,
+    /// The host that said them, as `mx.example.com[192.0.2.1]:25`; empty if it was us.
+    pub remote: &'a str,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+}
+
+/// The message that a report is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Original<'a> {
+    /// Its id.
+    pub id: QueueId,
+    /// Its envelope.
+    pub envelope: &'a Envelope,
+    /// When it arrived, in milliseconds since 1970.
+    pub arrived_ms: u64,
+    /// Octets of the whole message.
+    pub size: u64,
+    /// Its first octets: all of them, if there are at most [`Reporter::max_return`]; otherwise the header is looked for.
+    pub start: &'a [u8],
+}
+
+/// Who reports, and how.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    /// This host.
+    pub name: Domain,
+    /// Most octets of an original that are returned.
+    pub max_return: usize,
+}
+
+/// What one report is made with.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp {
+    /// The report's own id.
+    pub id: QueueId,
+    /// Now, in milliseconds since 1970.
+    pub now_ms: u64,
+    /// For the boundary; must not be known outside.
+    pub random: u128,
+}
+
+/// A report, ready for the intake.
+#[derive(Debug)]
+pub struct Report {
+    /// From the null sender to the sender of the original, or to the postmaster.
+    pub envelope: Envelope,
+    /// The whole message.
+    pub bytes: Vec<u8>,
+}
+
+impl Reporter {
+    /// True if a report of that kind is due for a recipient who asked for `notify`.
+    pub fn is_wanted(kind: Kind, notify: Notify) -> bool {
+        match kind {
+            Kind::Failure => notify.failure,
+            Kind::Delay { .. } => notify.delay,
+            Kind::Success => notify.success,
+            Kind::DoubleBounce => true,
+        }
+    }
+
+    /// Writes one report on all of `reported` for which one is wanted; `None` if that is nobody, or if nobody can be
+    /// told. `to` and `next_hop`: the sender of the original, or the postmaster for a double bounce.
+    pub fn report(
+        &self,
+        kind: Kind,
+        original: &Original<'_>,
+        reported: &[Reported<'_>],
+        to: (&Address, NextHop),
+        stamp: Stamp,
+    ) -> Option<Report> {
+        if kind != Kind::DoubleBounce && original.envelope.reverse_path == ReversePath::Null {
+            return None;
+        }
+        let wanted = |one: &&Reported<'_>| Self::is_wanted(kind, one.recipient.notify);
+        let listed: Vec<Reported<'_>> = reported.iter().filter(wanted).take(MAX_LISTED).copied().collect();
+        if listed.is_empty() {
+            return None;
+        }
+        let (address, next_hop) = to;
+        let returned = Returned::choose(kind, original, self.max_return);
+        let is_global =
+            address.needs_smtputf8() || original.envelope.smtputf8 || listed.iter().any(needs_utf8);
+        let draft = Draft { reporter: self, kind, original, listed: &listed, is_global, stamp };
+        let bytes = draft.write(address, &returned);
+        let envelope = self.envelope(address, next_hop, &bytes, is_global);
+        Some(Report { envelope, bytes })
+    }
+
+    fn envelope(&self, to: &Address, next_hop: NextHop, bytes: &[u8], is_global: bool) -> Envelope {
+        let recipient = Recipient {
+            address: to.clone(),
+            original: None,
+            // RFC 3461 6: a report asks for no report.
+            notify: Notify::NEVER,
+            class: RecipientClass::Other,
+            next_hop,
+        };
+        Envelope {
+            reverse_path: ReversePath::Null,
+            body: if bytes.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
+            smtputf8: is_global && !bytes.is_ascii(),
+            ret: None,
+            envid: None,
+            recipients: vec![recipient],
+        }
+    }
+}
+
+fn needs_utf8(one: &Reported<'_>) -> bool {
+    one.recipient.address.needs_smtputf8()
+        || one.recipient.original.as_ref().is_some_and(|original| !original.address.is_ascii())
+}
+
+/// A report being written.
+struct Draft<'a> {
+    reporter: &'a Reporter,
+    kind: Kind,
+    original: &'a Original<'a>,
+    listed: &'a [Reported<'a>],
+    /// Needs the types and the octets of RFC 6533.
+    is_global: bool,
+    stamp: Stamp,
+}
+
+impl Draft<'_> {
+    fn write(&self, to: &Address, returned: &Returned<'_>) -> Vec<u8> {
+        let boundary = self.boundary(returned);
+        let mut out = Vec::with_capacity(4096 + 512 * self.listed.len() + returned.len());
+        self.write_header(&mut out, to, &boundary);
+        let mut part = |content_type: &str, content: &dyn Fn(&mut Vec<u8>)| {
+            out.extend_from_slice(format!("--{boundary}\r\n{content_type}\r\n\r\n").as_bytes());
+            content(&mut out);
+            out.extend_from_slice(b"\r\n");
+        };
+        let charset = if self.is_global { "utf-8" } else { "us-ascii" };
+        let encoding = if self.is_global { "\r\nContent-Transfer-Encoding: 8bit" } else { "" };
+        part(&format!("Content-Type: text/plain; charset={charset}{encoding}"), &|out| self.write_words(out));
+        let status_type =
+            if self.is_global { "message/global-delivery-status" } else { "message/delivery-status" };
+        part(&format!("Content-Type: {status_type}{encoding}"), &|out| self.write_status(out));
+        part(&returned.content_type(), &|out| returned.write(out));
+        out.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+        out
+    }
+
+    fn write_header(&self, out: &mut Vec<u8>, to: &Address, boundary: &str) {
+        let (name, id, date) = (&self.reporter.name, self.stamp.id, Rfc5322Date(self.stamp.now_ms / 1000));
+        let header = format!(
+            "Received: by {name} (vSMTP) id {id};\r\n\t{date}\r\n\
+             Date: {date}\r\n\
+             From: Mail Delivery System <MAILER-DAEMON@{name}>\r\n\
+             To: <{to}>\r\n\
+             Subject: {}\r\n\
+             Message-ID: <{id}@{name}>\r\n\
+             Auto-Submitted: auto-replied\r\n\
+             MIME-Version: 1.0\r\n\
+             Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"{boundary}\"\r\n\r\n\
+             This is a delivery report in MIME format.\r\n\r\n",
+            self.subject()
+        );
+        out.extend_from_slice(header.as_bytes());
+    }
+
+    /// Random, so that nobody can have written it into a message; and looked for, so that nobody did by chance.
+    fn boundary(&self, returned: &Returned<'_>) -> String {
+        let mut random = self.stamp.random;
+        loop {
+            let boundary = format!("=_{random:032x}");
+            let is_said =
+                self.listed.iter().any(|one| one.text.contains(&boundary) || one.remote.contains(&boundary));
+            if !is_said && !returned.contains(boundary.as_bytes()) {
+                return boundary;
+            }
+            random = random.wrapping_add(1);
+        }
+    }
+}
+
+/// True if the sender asked for the header only.
+fn asks_for_header(envelope: &Envelope) -> bool {
+    envelope.ret == Some(Ret::Headers)
+}

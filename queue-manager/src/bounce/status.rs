@@ -1,0 +1,66 @@
+//! The part of a report for machines (RFC 3464, RFC 6533).
+
+use vsmtp_mail::{EnhancedCode, NextHop, Rfc5322Date};
+
+use super::field::write_field;
+use super::{Draft, Kind, Reported};
+
+impl Draft<'_> {
+    pub(super) fn write_status(&self, out: &mut Vec<u8>) {
+        let utf8 = self.is_global;
+        write_field(out, "Reporting-MTA", &format!("dns; {}", self.reporter.name), utf8);
+        if let Some(envid) = &self.original.envelope.envid {
+            write_field(out, "Original-Envelope-Id", envid, utf8);
+        }
+        write_field(out, "X-vSMTP-Queue-ID", &self.original.id.to_string(), utf8);
+        write_field(out, "Arrival-Date", &Rfc5322Date(self.original.arrived_ms / 1000).to_string(), utf8);
+        for one in self.listed {
+            out.extend_from_slice(b"\r\n");
+            self.write_recipient(out, one);
+        }
+    }
+
+    fn write_recipient(&self, out: &mut Vec<u8>, one: &Reported<'_>) {
+        let utf8 = self.is_global;
+        if let Some(original) = &one.recipient.original {
+            write_field(out, "Original-Recipient", &format!("{}; {}", original.kind, original.address), utf8);
+        }
+        let kind = if one.recipient.address.needs_smtputf8() { "utf-8" } else { "rfc822" };
+        write_field(out, "Final-Recipient", &format!("{kind}; {}", one.recipient.address), utf8);
+        write_field(out, "Action", self.action(one), utf8);
+        write_field(out, "Status", &self.status_of(one).to_string(), utf8);
+        let host = one.remote.split('[').next().unwrap_or("");
+        if !host.is_empty() {
+            write_field(out, "Remote-MTA", &format!("dns; {host}"), utf8);
+        }
+        let said_by = if one.remote.is_empty() { "X-vSMTP" } else { "smtp" };
+        if !one.text.is_empty() {
+            write_field(out, "Diagnostic-Code", &format!("{said_by}; {}", one.text), utf8);
+        }
+        write_field(out, "Last-Attempt-Date", &Rfc5322Date(one.at_ms / 1000).to_string(), utf8);
+        if let Kind::Delay { until_ms } = self.kind {
+            write_field(out, "Will-Retry-Until", &Rfc5322Date(until_ms / 1000).to_string(), utf8);
+        }
+    }
+
+    /// `delivered` is said of a mailbox only; whoever took it elsewhere may know nothing of reports (RFC 3461 5.2.3).
+    fn action(&self, one: &Reported<'_>) -> &'static str {
+        match (self.kind, &one.recipient.next_hop) {
+            (Kind::Failure | Kind::DoubleBounce, _) => "failed",
+            (Kind::Delay { .. }, _) => "delayed",
+            (Kind::Success, NextHop::Mailbox(_) | NextHop::Lmtp(_)) => "delivered",
+            (Kind::Success, NextHop::Smtp { .. }) => "relayed",
+        }
+    }
+
+    /// The class must agree with the action: a failure may be 4.x only as "expired", success is 2.x, delay 4.x.
+    fn status_of(&self, one: &Reported<'_>) -> EnhancedCode {
+        let EnhancedCode(class, subject, detail) = one.status;
+        match self.kind {
+            Kind::Success if class != 2 => EnhancedCode(2, 0, 0),
+            Kind::Delay { .. } if class != 4 => EnhancedCode(4, 0, 0),
+            Kind::Failure | Kind::DoubleBounce if class == 2 => EnhancedCode(5, 0, 0),
+            _ => EnhancedCode(class, subject.min(999), detail.min(999)),
+        }
+    }
+}
