@@ -1,0 +1,255 @@
+//! One property per message type of every edge: whatever bytes come, decoding ends with a message or an error; what
+//! decodes encodes to the same bytes again, so that there is one way to say each thing; and every flipped, cut or
+//! lengthened valid message is a message or an error too.
+
+use std::net::IpAddr;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use vsmtp_ipc::edge::master_child::{Configure, Figure, Listener, LogTarget, ToChild, ToMaster};
+use vsmtp_ipc::edge::{client_resolver, ctl_master, ctl_queue, filter_queue, queue_deliver, queue_filter, receiver_filter};
+use vsmtp_ipc::role::{ProcessName, Role};
+use vsmtp_ipc::wire::{Body, Body7, Class, Envelope, Id, MailFrom, Notify, Origin, Piece, RcptTo, Recipient, Reply};
+use vsmtp_ipc::{Message, decode, encode};
+
+/// Decodes hostile bytes; what decodes must be canonical.
+fn survives<M: Message>(bytes: &[u8]) {
+    if let Ok(message) = decode::<M>(bytes) {
+        let _ = message.descriptors();
+        assert_eq!(encode(&message).expect("what decoded encodes"), bytes);
+    }
+}
+
+/// A valid message, and what is left of it after damage.
+fn survives_damage<M: Message>(message: &M, at: prop::sample::Index, bit: u8, cut: prop::sample::Index) {
+    let good = encode(message).expect("a sample encodes");
+    assert_eq!(encode(&decode::<M>(&good).expect("a sample decodes")).expect("and encodes"), good);
+    let mut flipped = good.clone();
+    *flipped.get_mut(at.index(good.len())).expect("an octet") ^= 1 << (bit % 8);
+    survives::<M>(&flipped);
+    assert!(decode::<M>(&good[..cut.index(good.len())]).is_err(), "a cut message is none");
+    assert!(decode::<M>(&[&good[..], &[0]].concat()).is_err(), "nor is a longer one");
+}
+
+macro_rules! edge {
+    ($module:ident, $($sample:expr),+ $(,)?) => {
+        mod $module {
+            use super::*;
+            proptest! {
+                #[test]
+                fn random_bytes(bytes in vec(any::<u8>(), 0..400), small in vec(0u8..4, 0..120)) {
+                    $( check_type(&$sample, &bytes); check_type(&$sample, &small); )+
+                }
+
+                #[test]
+                fn damaged_messages(at: prop::sample::Index, bit: u8, cut: prop::sample::Index) {
+                    $( survives_damage(&$sample, at, bit, cut); )+
+                }
+            }
+        }
+    };
+}
+
+fn check_type<M: Message>(_sample: &M, bytes: &[u8]) {
+    survives::<M>(bytes);
+}
+
+fn id() -> Id {
+    Id([7; 16])
+}
+
+fn mail_from() -> MailFrom {
+    MailFrom {
+        reverse_path: "a@src.test".into(),
+        body: Body7::EightBitMime,
+        smtputf8: true,
+        ret_full: Some(false),
+        envid: Some("e".into()),
+        size: Some(9),
+    }
+}
+
+fn facts() -> receiver_filter::Facts {
+    let local: IpAddr = [127, 0, 0, 1].into();
+    receiver_filter::Facts {
+        session: 1,
+        client: Some((local, 1)),
+        server: Some((std::net::Ipv6Addr::LOCALHOST.into(), 25)),
+        uid: Some(3),
+        connected_ms: 4,
+        helo: Some("h".into()),
+        esmtp: true,
+    }
+}
+
+fn recipient() -> Recipient {
+    Recipient {
+        address: "b@dst.test".into(),
+        original: Some(("rfc822".into(), "b".into())),
+        notify: Notify { success: true, failure: false, delay: true },
+        class: Class::Relay,
+        next_hop: "smtp:dst.test".into(),
+    }
+}
+
+fn envelope() -> Envelope {
+    Envelope {
+        reverse_path: String::new(),
+        body: Body7::BinaryMime,
+        smtputf8: false,
+        ret_full: None,
+        envid: None,
+        recipients: vec![recipient()],
+    }
+}
+
+fn origin() -> Origin {
+    Origin { session: 1, client: "c".into(), helo: "h".into(), protocol: "ESMTP".into(), uid: None }
+}
+
+fn reply() -> Reply {
+    Reply { code: 550, enhanced: Some((5, 7, 1)), text: "no".into() }
+}
+
+fn pieces() -> Vec<Piece> {
+    vec![Piece::Text(b"X: 1\r\n".to_vec()), Piece::Original { offset: 1, len: 2 }]
+}
+
+fn name() -> ProcessName {
+    ProcessName { role: Role::Receiver, instance: 1 }
+}
+
+fn configure() -> ToChild {
+    ToChild::Configure(Configure {
+        name: name(),
+        generation: 1,
+        node: 2,
+        process: 3,
+        log: LogTarget::Syslog,
+        log_level: 3,
+        log_facility: 2,
+        slice: vec![1, 2, 3],
+    })
+}
+
+edge!(
+    master_child,
+    configure(),
+    ToChild::Listener(Listener::Smtp("127.0.0.1:25".into())),
+    ToMaster::Beat(vec![Figure { name: "sessions".into(), value: 1 }]),
+    ToMaster::Evaluated(Err("no".into())),
+);
+edge!(
+    receiver_filter_edge,
+    receiver_filter::Ask::Recipients {
+        facts: facts(),
+        mail: mail_from(),
+        recipients: vec![RcptTo { address: "b@c".into(), original: None, notify: None }],
+    },
+    receiver_filter::Ask::Message { facts: facts(), id: id(), body: Body::Inline(vec![1; 20]), trace_len: 3 },
+    receiver_filter::Verdict::Recipients {
+        session: 1,
+        decisions: vec![receiver_filter::Decision::Accept(None), receiver_filter::Decision::Close(reply())],
+    },
+);
+edge!(
+    filter_queue_edge,
+    filter_queue::Submit::Message(filter_queue::NewMessage {
+        ticket: 1,
+        id: id(),
+        arrived_ms: 2,
+        envelope: envelope(),
+        origin: origin(),
+        disposition: filter_queue::Disposition::Quarantine("q".into()),
+        pieces: pieces(),
+        body: Body::Memfd(3),
+    }),
+    filter_queue::Receipt::Refused { ticket: 1, why: filter_queue::Refusal::Full },
+);
+edge!(
+    queue_filter_edge,
+    queue_filter::PostAsk {
+        ticket: 1,
+        id: id(),
+        stage: queue_filter::PostStage::Delivery,
+        envelope: envelope(),
+        origin: origin(),
+        arrived_ms: 1,
+        body: Body::File(9),
+    },
+    queue_filter::PostVerdict::Edit {
+        ticket: 1,
+        envelope: envelope(),
+        disposition: filter_queue::Disposition::Hold,
+        pieces: pieces(),
+    },
+);
+edge!(
+    queue_deliver_edge,
+    queue_deliver::Attempt {
+        lease: 1,
+        id: id(),
+        next_hop: "maildir".into(),
+        reverse_path: "a@b".into(),
+        body_type: Body7::SevenBit,
+        smtputf8: false,
+        ret_full: Some(true),
+        envid: None,
+        recipients: vec![queue_deliver::AttemptRecipient {
+            index: 0,
+            address: "b@c".into(),
+            original: None,
+            notify: Notify { success: false, failure: true, delay: true },
+        }],
+        body: Body::Inline(vec![2; 9]),
+    },
+    queue_deliver::Outcome {
+        lease: 1,
+        settled: vec![queue_deliver::Settled {
+            index: 0,
+            result: queue_deliver::Result3::Deferred,
+            enhanced: (4, 4, 1),
+            text: "t".into(),
+        }],
+        reach: queue_deliver::Reach::Unreachable,
+        remote: "mx".into(),
+        delays_ms: (1, 2, 3),
+    },
+);
+edge!(
+    client_resolver_edge,
+    client_resolver::Question { ticket: 1, query: client_resolver::Query::Mx("a.test".into()), deadline_ms: 5 },
+    client_resolver::Answer {
+        ticket: 1,
+        result: Ok(client_resolver::Records::Tlsa(vec![(3, 1, 1, vec![1; 32])])),
+        secure: true,
+    },
+);
+edge!(
+    ctl_master_edge,
+    ctl_master::Request::Status,
+    ctl_master::Answer::Processes(vec![ctl_master::ProcessStatus {
+        name: name(),
+        pid: 1,
+        generation: 2,
+        state: "ready".into(),
+        restarts: 0,
+        age_s: 9,
+        figures: vec![],
+    }]),
+);
+edge!(
+    ctl_queue_edge,
+    ctl_queue::Request::List { state: Some(ctl_queue::State::Held), after: Some(id()), limit: 10 },
+    ctl_queue::Answer::Shown(ctl_queue::Entry {
+        id: id(),
+        state: ctl_queue::State::Deferred,
+        quarantine: String::new(),
+        size: 1,
+        arrived_ms: 2,
+        next_attempt_ms: 3,
+        reverse_path: String::new(),
+        recipients: vec![],
+        recipients_total: 1,
+    }),
+);
