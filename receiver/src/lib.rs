@@ -1,1 +1,21 @@
 //! The receiver: client sockets and the SMTP dialogue.
+//!
+//! It holds sockets that others opened and bodies that are not ours yet; it never opens a file, never connects, and
+//! never says 250 to a message before the filter said that the message is on stable storage.
+#![forbid(unsafe_code)]
+
+mod event;
+mod intake;
+mod sessions;
+
+mod body;
+mod filter_edge;
+
+mod limits;
+mod metrics;
+mod sandbox;
+mod services;
+mod settings;
+mod socket;
+
+pub use event::Receiver;

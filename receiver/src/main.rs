@@ -1,2 +1,8 @@
-//! receiver
-fn main() {}
+//! `vsmtp-receiver`: started by the master only.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vsmtp_daemon::run::<vsmtp_receiver::Receiver>()
+}

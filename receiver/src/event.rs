@@ -1,0 +1,319 @@
+//! The daemon: what wakes it, and whom it wakes for that. Decides nothing about mail.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use mio::Interest;
+use vsmtp_config::ReceiverSlice;
+use vsmtp_daemon::{Boot, BootError, Daemon, Event, FIRST_TOKEN, Flow, Reactor, Record};
+use vsmtp_ipc::ChannelError;
+use vsmtp_ipc::edge::master_child::{Listener, ToMaster};
+use vsmtp_ipc::role::ProcessName;
+use vsmtp_mail::QueueIdMint;
+use vsmtp_smtp::Own;
+use vsmtp_sys::fds;
+use vsmtp_sys::sandbox::Profile;
+
+use crate::filter_edge::{Answer, CREDIT_TIMER, EdgeKey, Heard, Waiter};
+use crate::intake::{Intake, MAX_LISTENERS, REOPEN_TIMER};
+use crate::limits::{Budget, Clients, MAX_BODIES};
+use crate::metrics::Gauges;
+use crate::sandbox;
+use crate::services::{Context, Services};
+use crate::sessions::{Client, Fate, Sessions, Who, Why};
+use crate::settings::Settings;
+use crate::socket::Socket;
+
+/// Descriptors that one process asks for.
+const DESCRIPTORS: u64 = 65_536;
+/// Tokens of filters begin here: behind the listeners, and below the sessions, which begin at 2^32.
+const FIRST_EDGE_TOKEN: usize = 1 << 20;
+/// The loop's timer for the hurried part of a drain.
+const HURRY_TIMER: u64 = 3;
+/// How long that is, in milliseconds: idle clients hear 421, and busy ones as soon as their command is done. Before it
+/// they may go on, so that a reload disturbs nobody.
+const HURRY_MS: u64 = 10_000;
+/// The loop's timer that ends what a drain has left.
+const LAST_CALL_TIMER: u64 = 4;
+/// How long before the end of a drain that is, in milliseconds.
+const LAST_CALL_MS: u64 = 100;
+
+const _: () = assert!(FIRST_TOKEN + MAX_LISTENERS < FIRST_EDGE_TOKEN);
+const _: () = assert!(usize::BITS == 64, "tokens hold 64-bit session numbers");
+
+/// The receiver.
+pub struct Receiver {
+    services: Services,
+    sessions: Sessions,
+    clients: Clients,
+    intake: Intake,
+    descriptors: u64,
+    stopping: bool,
+    /// Memory was short when the last turn ended.
+    short: bool,
+}
+
+impl Daemon for Receiver {
+    const NAME: &'static str = "vsmtp-receiver";
+    type Slice = ReceiverSlice;
+
+    fn before_jail(boot: Boot<ReceiverSlice>) -> Result<Self, BootError> {
+        let descriptors =
+            fds::raise_nofile(DESCRIPTORS).map_err(|error| BootError::Io("raise limits", error))?;
+        Ok(Receiver::new(&boot, descriptors))
+    }
+
+    fn profile(&self) -> Profile {
+        sandbox::profile(self.descriptors)
+    }
+
+    fn after_jail(&mut self, _: &mut Reactor) -> Result<(), BootError> {
+        Ok(())
+    }
+
+    fn on_event(&mut self, reactor: &mut Reactor, event: Event) -> Flow {
+        match event {
+            Event::Peer(name, socket) => self.meet(reactor, name, socket),
+            Event::Listener(listener, socket) => self.listen(reactor, &listener, socket),
+            Event::Ready { token, readable, writable, closed } => {
+                self.ready(reactor, token, readable, writable, closed);
+            }
+            Event::Timer(CREDIT_TIMER) => self.expire_line(reactor),
+            Event::Timer(REOPEN_TIMER) => self.intake.reopen(),
+            Event::Timer(HURRY_TIMER) => self.hurry(reactor),
+            Event::Timer(LAST_CALL_TIMER) => self.last_call(reactor),
+            Event::Timer(session) => self.wake(reactor, session, |client, context| client.on_timer(context)),
+            Event::TurnEnd => return self.turn_end(reactor),
+            Event::Reconfigure(_) => log::warn!("event=ignored what=reconfigure"),
+            Event::StopAccepting => {
+                self.intake.close();
+                self.stopping = true;
+            }
+            Event::Drain { deadline_ms } => self.drain(reactor, deadline_ms),
+        }
+        Flow::Continue
+    }
+}
+
+impl Receiver {
+    fn new(boot: &Boot<ReceiverSlice>, descriptors: u64) -> Self {
+        let settings = Settings::new(&boot.slice, descriptors);
+        let mint = QueueIdMint::new(boot.node, boot.process);
+        Receiver {
+            services: Services::new(settings, mint, Budget::new(MAX_BODIES)),
+            sessions: Sessions::default(),
+            clients: Clients::default(),
+            intake: Intake::default(),
+            descriptors,
+            stopping: false,
+            short: false,
+        }
+    }
+
+    fn meet(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd) {
+        let token = |key: EdgeKey| FIRST_EDGE_TOKEN + key.0 as usize;
+        match self.services.filters.introduce(reactor, name, socket, token) {
+            Ok(Some(replaced)) => self.lose(reactor, replaced, &ChannelError::Closed),
+            Ok(None) => {}
+            Err(error) => log::error!("event=peer-failed peer={name} error=\"{error}\""),
+        }
+    }
+
+    fn listen(&mut self, reactor: &Reactor, listener: &Listener, socket: OwnedFd) {
+        if !self.stopping
+            && let Err(error) = self.intake.open(reactor, listener, socket, FIRST_TOKEN)
+        {
+            log::error!("event=listener-failed error=\"{error}\"");
+        }
+    }
+
+    fn ready(&mut self, reactor: &mut Reactor, token: usize, readable: bool, writable: bool, closed: bool) {
+        match token {
+            0..FIRST_EDGE_TOKEN => self.intake.knock(token.saturating_sub(FIRST_TOKEN)),
+            FIRST_EDGE_TOKEN..0x1_0000_0000 => {
+                self.hear(reactor, EdgeKey(u32::try_from(token - FIRST_EDGE_TOKEN).unwrap_or(0)));
+            }
+            session => self.wake(reactor, session as u64, |client, context| {
+                client.on_ready(context, readable, writable, closed)
+            }),
+        }
+    }
+
+    /// Lets a session act, and buries it if that was its end.
+    fn wake(
+        &mut self,
+        reactor: &mut Reactor,
+        session: u64,
+        act: impl FnOnce(&mut Client, &mut Context<'_>) -> Fate,
+    ) {
+        let Some(client) = self.sessions.get(session) else { return };
+        let fate = act(client, &mut Context { reactor, services: &mut self.services });
+        if let Fate::Gone(why) = fate {
+            self.bury(reactor, session, why);
+        }
+    }
+
+    fn bury(&mut self, reactor: &mut Reactor, session: u64, why: Why) {
+        let Some(client) = self.sessions.remove(session) else { return };
+        if let Some(address) = client.address() {
+            self.clients.leave(address);
+        }
+        client.end(&mut Context { reactor, services: &mut self.services }, why);
+    }
+
+    /// Hears all that a filter has to say.
+    fn hear(&mut self, reactor: &mut Reactor, edge: EdgeKey) {
+        loop {
+            match self.services.filters.hear(edge) {
+                Ok(Some(Heard::Noted)) => {}
+                Ok(Some(Heard::Answer(session, answer))) => {
+                    if let Err(error) = self.deliver(reactor, edge, session, answer) {
+                        return self.lose(reactor, edge, &error);
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => return self.lose(reactor, edge, &error),
+            }
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        reactor: &mut Reactor,
+        edge: EdgeKey,
+        session: u64,
+        answer: Answer,
+    ) -> Result<(), ChannelError> {
+        let client = self.sessions.get(session);
+        let client = client
+            .ok_or_else(|| ChannelError::Misbehaved("answered a session that is not there".to_owned()))?;
+        let fate = client.on_answer(&mut Context { reactor, services: &mut self.services }, edge, answer)?;
+        if let Fate::Gone(why) = fate {
+            self.bury(reactor, session, why);
+        }
+        Ok(())
+    }
+
+    /// A filter is gone, or must go: what it was asked is answered with "not now".
+    fn lose(&mut self, reactor: &mut Reactor, edge: EdgeKey, error: &ChannelError) {
+        let Some(name) = self.services.filters.remove(edge) else { return };
+        let waiting = self.sessions.select(|client| client.awaits(edge));
+        Record::at(log::Level::Warn, "filter-lost")
+            .field("peer", name)
+            .field("questions", waiting.len())
+            .field("error", error)
+            .emit();
+        if let ChannelError::Misbehaved(_) | ChannelError::Overflow = error {
+            reactor.tell_master(&ToMaster::Misbehaved(name));
+        }
+        for session in waiting {
+            self.wake(reactor, session, |client, context| client.on_edge_lost(context));
+        }
+    }
+
+    fn expire_line(&mut self, reactor: &mut Reactor) {
+        while let Some(waiter) = self.services.filters.next_expired(reactor) {
+            self.wake(reactor, waiter.session, |client, context| client.on_no_credit(context, waiter));
+        }
+    }
+
+    fn turn_end(&mut self, reactor: &mut Reactor) -> Flow {
+        for session in std::mem::take(&mut self.services.again) {
+            self.wake(reactor, session, |client, context| client.go_on(context));
+        }
+        for (socket, who) in self.intake.accept(reactor) {
+            self.admit(reactor, socket, who);
+        }
+        self.relieve_memory(reactor);
+        while let Some(waiter) = self.services.filters.next_in_line() {
+            let Waiter { session, .. } = waiter;
+            self.wake(reactor, session, |client, context| client.on_credit(context, waiter));
+        }
+        self.services.filters.flush(reactor);
+        while let Some((edge, error)) = self.services.filters.take_failed() {
+            self.lose(reactor, edge, &error);
+        }
+        self.publish(reactor);
+        if !self.services.again.is_empty() || self.intake.has_work() {
+            reactor.turn_again();
+        }
+        if self.stopping && self.sessions.is_empty() { Flow::Exit } else { Flow::Continue }
+    }
+
+    /// Begins a session, or tells the client why not.
+    fn admit(&mut self, reactor: &mut Reactor, mut socket: Socket, who: Who) {
+        let address = match who {
+            Who::Network { client: (address, _), .. } => Some(address),
+            Who::Local(_) => None,
+        };
+        let settings = &self.services.settings;
+        let full = self.sessions.len() >= settings.sessions as usize;
+        let limit = settings.per_client.filter(|_| address.is_some_and(|address| !settings.trusts(address)));
+        if full || !address.is_none_or(|address| self.clients.enter(address, limit)) {
+            self.services.figures.turned_away += 1;
+            // The client may be gone already, and then needs no answer.
+            let _ = socket.write(Own::TooBusy.wire().as_bytes());
+            let reason = if full { "all" } else { "client" };
+            Record::at(log::Level::Debug, "turned-away").field("client", who).field("limit", reason).emit();
+            return;
+        }
+        self.services.figures.sessions += 1;
+        let services = &self.services;
+        let session = self.sessions.insert(|number| Client::new(number, socket, who, reactor, services));
+        let registered = self
+            .sessions
+            .get(session)
+            .map(|client| reactor.register(client.socket().as_fd(), session as usize, Interest::READABLE));
+        match registered {
+            Some(Ok(())) => self.wake(reactor, session, |client, context| client.begin(context)),
+            _ => self.bury(reactor, session, Why::Hangup),
+        }
+    }
+
+    /// When too much is held in memory, all who hold some pass it on; those who send nothing more too.
+    fn relieve_memory(&mut self, reactor: &mut Reactor) {
+        let short = self.services.budget.is_exceeded();
+        if short && !std::mem::replace(&mut self.short, short) {
+            log::warn!("event=memory-short held={}", self.services.budget.used());
+            for session in self.sessions.select(Client::holds_body) {
+                self.wake(reactor, session, |client, context| client.on_memory_short(context));
+            }
+        }
+        self.short = short;
+    }
+
+    fn drain(&mut self, reactor: &mut Reactor, deadline_ms: u64) {
+        self.intake.close();
+        self.stopping = true;
+        let hurry_ms = deadline_ms.saturating_sub(HURRY_MS);
+        if reactor.now_ms() < hurry_ms {
+            reactor.set_timer(hurry_ms, HURRY_TIMER);
+        } else {
+            self.hurry(reactor);
+        }
+        reactor.set_timer(deadline_ms.saturating_sub(LAST_CALL_MS), LAST_CALL_TIMER);
+    }
+
+    fn hurry(&mut self, reactor: &mut Reactor) {
+        self.services.draining = true;
+        for session in self.sessions.select(Client::is_idle) {
+            self.wake(reactor, session, |client, context| client.go_on(context));
+        }
+    }
+
+    /// The drain is nearly over: who is left is told so.
+    fn last_call(&mut self, reactor: &mut Reactor) {
+        for session in self.sessions.select(|_| true) {
+            self.wake(reactor, session, |client, context| client.cut(context, Own::Shutdown));
+        }
+    }
+
+    fn publish(&mut self, reactor: &mut Reactor) {
+        let gauges = Gauges {
+            open: self.sessions.len() as u64,
+            in_flight: self.services.filters.in_flight(),
+            waiting: self.services.filters.waiting(),
+            held: self.services.budget.used(),
+        };
+        self.services.figures.publish(reactor, gauges);
+    }
+}

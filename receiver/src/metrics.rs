@@ -1,0 +1,65 @@
+//! What this process counts for `vsmtpctl`. Plain numbers on the way; handed to the skeleton twice a second at most.
+
+use vsmtp_daemon::Reactor;
+
+/// How often the numbers are handed on, in milliseconds.
+const PUBLISH_MS: u64 = 500;
+
+/// The figures of one receiver.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// Sessions begun.
+    pub sessions: u64,
+    /// Clients turned away because there were too many.
+    pub turned_away: u64,
+    /// Messages accepted.
+    pub accepted: u64,
+    /// Octets of accepted messages.
+    pub octets: u64,
+    /// Commands and messages that policy refused.
+    pub refused: u64,
+    /// Questions answered with "not now" because filter, queue or memory were not available.
+    pub unavailable: u64,
+    /// Sessions cut off for silence, or for not reading.
+    pub timed_out: u64,
+    published_ms: u64,
+}
+
+/// Present values beside the counters.
+#[derive(Debug, Clone, Copy)]
+pub struct Gauges {
+    /// Sessions open now.
+    pub open: u64,
+    /// Questions without an answer.
+    pub in_flight: u64,
+    /// Sessions that wait for a credit or for a filter.
+    pub waiting: u64,
+    /// Octets of messages in memory.
+    pub held: u64,
+}
+
+impl Figures {
+    /// Hands the numbers to the loop if it is time.
+    pub fn publish(&mut self, reactor: &mut Reactor, gauges: Gauges) {
+        let now = reactor.now_ms();
+        if now < self.published_ms.saturating_add(PUBLISH_MS) {
+            return;
+        }
+        self.published_ms = now;
+        for (name, value) in [
+            ("sessions", self.sessions),
+            ("sessions_open", gauges.open),
+            ("turned_away", self.turned_away),
+            ("accepted", self.accepted),
+            ("accepted_octets", self.octets),
+            ("refused", self.refused),
+            ("unavailable", self.unavailable),
+            ("timed_out", self.timed_out),
+            ("asks_in_flight", gauges.in_flight),
+            ("asks_waiting", gauges.waiting),
+            ("body_octets_held", gauges.held),
+        ] {
+            reactor.figure(name, value);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What a session needs of its process: the settings, the way to the filter, and what all sessions share. Owns no
+//! session, so that a session can use it while it is being driven.
+
+use vsmtp_daemon::Reactor;
+use vsmtp_mail::QueueIdMint;
+
+use crate::filter_edge::Filters;
+use crate::limits::Budget;
+use crate::metrics::Figures;
+use crate::settings::Settings;
+
+/// Octets of the one read buffer that all sessions share.
+pub const READ_BUFFER: usize = 64 * 1024;
+
+/// One per process.
+pub struct Services {
+    /// From the configuration.
+    pub settings: Settings,
+    /// The filters.
+    pub filters: Filters,
+    /// Octets of messages in memory.
+    pub budget: Budget,
+    /// Makes queue ids.
+    pub mint: QueueIdMint,
+    /// Counters.
+    pub figures: Figures,
+    /// The read buffer; taken out while it is in use.
+    pub buffer: Vec<u8>,
+    /// Decoded message data; taken out while it is in use.
+    pub scratch: Vec<u8>,
+    /// Sessions that have more to read and let others go first.
+    pub again: Vec<u64>,
+    /// Sessions are to end as soon as their command is done.
+    pub draining: bool,
+}
+
+impl Services {
+    /// At the start of a process.
+    pub fn new(settings: Settings, mint: QueueIdMint, budget: Budget) -> Self {
+        Services {
+            settings,
+            filters: Filters::default(),
+            budget,
+            mint,
+            figures: Figures::default(),
+            buffer: vec![0; READ_BUFFER],
+            scratch: Vec::new(),
+            again: Vec::new(),
+            draining: false,
+        }
+    }
+}
+
+/// What is at hand while one event is handled.
+pub struct Context<'a> {
+    /// The loop.
+    pub reactor: &'a mut Reactor,
+    /// The process.
+    pub services: &'a mut Services,
+}

@@ -1,0 +1,194 @@
+//! What the filter must be asked before the dialogue can go on, in which order, and of which filter. A filter that has
+//! not met the session hears about its connect and its HELO first; a transaction that another filter began is lost.
+
+use vsmtp_smtp::{Question, Verdict};
+
+use super::client::Client;
+use super::message::Transaction;
+use crate::body::Failure;
+use crate::filter_edge::{Asked, EdgeKey, Waiter, Wanted};
+use crate::services::Context;
+
+/// What the dialogue wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Topic {
+    Connect,
+    Hello,
+    Mail,
+    Recipients,
+    Data,
+    Message,
+}
+
+/// What the filter can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    Connect,
+    Hello,
+    Mail,
+    Recipients,
+    Chunk,
+    Message,
+}
+
+/// Where the present question is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asking {
+    /// There is none.
+    Nothing,
+    /// Not sent yet: no credit, or no filter.
+    InLine(Waiter),
+    /// With that filter.
+    InFlight { want: Want, edge: EdgeKey },
+}
+
+/// What a filter knows of the session.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Introduced {
+    /// Which filter; `None` before the first question.
+    pub edge: Option<EdgeKey>,
+    pub connect: bool,
+    pub hello: bool,
+}
+
+enum Plan {
+    Answer(Verdict),
+    Ask(Want, EdgeKey),
+    Wait,
+}
+
+impl Client {
+    /// Takes a question of the dialogue.
+    pub(super) fn take_question(&mut self, context: &mut Context<'_>, question: Question) {
+        self.topic = Some(match question {
+            Question::Connect => Topic::Connect,
+            Question::Hello(hello) => {
+                self.hello = Some(hello);
+                self.introduced.hello = false;
+                Topic::Hello
+            }
+            Question::Mail(mail) => {
+                self.transaction = Some(Box::new(Transaction::new(mail, context.reactor.now_ms())));
+                Topic::Mail
+            }
+            Question::Recipients(batch) => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.batch = batch;
+                }
+                Topic::Recipients
+            }
+            Question::Data => Topic::Data,
+            Question::Message(facts) => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.size = facts.size;
+                }
+                Topic::Message
+            }
+        });
+        self.proceed(context);
+    }
+
+    /// Asks the filter the next thing that must be known, or answers the dialogue if all is.
+    pub(super) fn proceed(&mut self, context: &mut Context<'_>) {
+        match self.plan(context) {
+            Plan::Answer(verdict) => self.answer(context, verdict),
+            Plan::Ask(want, edge) => self.ask(context, want, edge),
+            Plan::Wait => self.wait_in_line(context),
+        }
+    }
+
+    fn plan(&mut self, context: &mut Context<'_>) -> Plan {
+        let topic = match self.topic {
+            Some(Topic::Connect | Topic::Hello) => self.topic,
+            other => match self.plan_transaction(other, context) {
+                Some(plan) => return plan,
+                None => other,
+            },
+        };
+        let Some((edge, wanted)) = context.services.filters.choose(self.introduced.edge, self.number) else {
+            return Plan::Wait;
+        };
+        if self.introduced.edge != Some(edge) {
+            self.introduced = Introduced { edge: None, ..Introduced::default() };
+        }
+        match topic.and_then(|topic| self.missing(topic, wanted)) {
+            Some(want) => Plan::Ask(want, edge),
+            None => Plan::Answer(Verdict::Accept),
+        }
+    }
+
+    /// The plan where it depends on the filter that began the transaction; `None` if any filter will do.
+    fn plan_transaction(&mut self, topic: Option<Topic>, context: &mut Context<'_>) -> Option<Plan> {
+        let Some(transaction) = &mut self.transaction else {
+            return Some(Plan::Answer(Verdict::Unavailable));
+        };
+        let begun_by = transaction.edge;
+        if let Some(edge) = begun_by
+            && !context.services.filters.is_alive(edge)
+        {
+            transaction.fail_body(Failure::FilterGone);
+            return Some(Plan::Answer(Verdict::Unavailable));
+        }
+        match (topic, begun_by) {
+            (Some(Topic::Data), _) => Some(Plan::Answer(self.begin_body(context))),
+            (Some(Topic::Recipients), Some(edge)) => Some(Plan::Ask(Want::Recipients, edge)),
+            (Some(Topic::Message) | None, Some(edge)) => Some(self.plan_body(edge)),
+            (Some(Topic::Message) | None, None) => Some(Plan::Answer(Verdict::Unavailable)),
+            _ => None,
+        }
+    }
+
+    fn plan_body(&mut self, edge: EdgeKey) -> Plan {
+        let incoming = self.transaction.as_mut().and_then(|transaction| transaction.incoming.as_mut());
+        let Some(incoming) = incoming else { return Plan::Answer(Verdict::Unavailable) };
+        match incoming.store.failure() {
+            Some(why) => Plan::Answer(why.verdict()),
+            None if incoming.store.has_chunk(self.topic.is_some()) => Plan::Ask(Want::Chunk, edge),
+            // The message is still coming in, and while this waited in line the chunk became needless.
+            None if self.topic.is_none() => Plan::Answer(Verdict::Accept),
+            None => Plan::Ask(Want::Message, edge),
+        }
+    }
+
+    /// The first thing that this filter must be asked before the answer is known.
+    fn missing(&self, topic: Topic, wanted: Wanted) -> Option<Want> {
+        let begun = self.transaction.as_ref().is_some_and(|transaction| transaction.edge.is_some());
+        let stages = [
+            (Topic::Connect, Want::Connect, wanted.connect && !self.introduced.connect),
+            (Topic::Hello, Want::Hello, wanted.helo && !self.introduced.hello),
+            (Topic::Mail, Want::Mail, wanted.mail && !begun),
+            (Topic::Recipients, Want::Recipients, true),
+        ];
+        let upto = stages.iter().position(|(of, ..)| *of == topic)?;
+        stages.iter().take(upto + 1).find(|(.., missing)| *missing).map(|(_, want, _)| *want)
+    }
+
+    fn ask(&mut self, context: &mut Context<'_>, want: Want, edge: EdgeKey) {
+        match context.services.filters.take_credit(edge) {
+            Asked::Sent => {}
+            Asked::NoCredit => return self.wait_in_line(context),
+            Asked::Gone => return self.answer(context, Verdict::Unavailable),
+        }
+        let Some((ask, descriptor)) = self.words(want) else {
+            // The body failed just now, and the next plan says so.
+            context.services.filters.return_credit(edge);
+            return self.proceed(context);
+        };
+        self.introduced.edge = Some(edge);
+        self.asking = Asking::InFlight { want, edge };
+        if want != Want::Connect
+            && want != Want::Hello
+            && let Some(transaction) = &mut self.transaction
+        {
+            transaction.edge = Some(edge);
+        }
+        context.services.filters.say(edge, &ask, descriptor);
+        self.restart_wait(context);
+    }
+
+    fn wait_in_line(&mut self, context: &mut Context<'_>) {
+        let waiter = context.services.filters.wait_in_line(context.reactor, self.number);
+        self.asking = Asking::InLine(waiter);
+        self.restart_wait(context);
+    }
+}

@@ -1,0 +1,220 @@
+//! One client: its connection, its dialogue, and what of it is open right now. An idle one is small.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use vsmtp_daemon::{Reactor, Record};
+use vsmtp_ipc::edge::receiver_filter::Facts;
+use vsmtp_smtp::{Hello, Session, Waiting};
+
+use super::asking::{Asking, Introduced, Topic};
+use super::clock::Clock;
+use super::message::Transaction;
+use crate::filter_edge::EdgeKey;
+use crate::services::{Context, Services};
+use crate::socket::Socket;
+
+/// Whether a session goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Fate {
+    /// It waits for something.
+    Stay,
+    /// Take it out, call [`Client::end`], and drop it.
+    Gone(Why),
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The dialogue came to its end.
+    Closed,
+    /// The client went away.
+    Hangup,
+    /// The client did not read what it was sent.
+    Stalled,
+}
+
+/// Who a client is.
+#[derive(Debug, Clone, Copy)]
+pub enum Who {
+    /// Someone on the network: address and port, and ours as it sees them.
+    Network {
+        /// The client.
+        client: (IpAddr, u16),
+        /// Us.
+        server: Option<(IpAddr, u16)>,
+    },
+    /// A process of this host, by its user id.
+    Local(u32),
+}
+
+/// What is known of a connection's readiness.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Line {
+    /// There may be something to read.
+    pub readable: bool,
+    /// The client will send no more; what it sent is still to be read.
+    pub ending: bool,
+    /// The kernel takes no more output now.
+    pub blocked: bool,
+}
+
+/// What a session achieved.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tally {
+    pub accepted: u32,
+    pub refused: u32,
+    pub unavailable: u32,
+    /// Errors that were there when the last reply was held back.
+    pub errors: u32,
+    pub timed_out: bool,
+}
+
+/// One session.
+pub struct Client {
+    pub(super) number: u64,
+    pub(super) socket: Socket,
+    pub(super) dialogue: Session,
+    pub(super) who: Who,
+    /// Wall clock, milliseconds since 1970.
+    pub(super) connected_ms: u64,
+    pub(super) hello: Option<Hello>,
+    pub(super) transaction: Option<Box<Transaction>>,
+    /// What the dialogue wants to know.
+    pub(super) topic: Option<Topic>,
+    /// What the filter is being asked.
+    pub(super) asking: Asking,
+    pub(super) introduced: Introduced,
+    pub(super) line: Line,
+    pub(super) clock: Clock,
+    pub(super) tally: Tally,
+}
+
+impl Client {
+    /// A session at its very start.
+    pub fn new(number: u64, socket: Socket, who: Who, reactor: &Reactor, services: &Services) -> Self {
+        let settings = &services.settings;
+        Client {
+            number,
+            socket,
+            dialogue: Session::new(settings.smtp.clone()),
+            who,
+            connected_ms: reactor.wall_ms(),
+            hello: None,
+            transaction: None,
+            topic: None,
+            asking: Asking::Nothing,
+            introduced: Introduced::default(),
+            line: Line::default(),
+            clock: Clock::new(reactor.now_ms(), settings.timeouts.session),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Its token in the loop.
+    pub(super) fn token(&self) -> usize {
+        self.number as usize
+    }
+
+    /// Its connection.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Its address, if it is on the network.
+    pub fn address(&self) -> Option<IpAddr> {
+        match self.who {
+            Who::Network { client: (address, _), .. } => Some(address),
+            Who::Local(_) => None,
+        }
+    }
+
+    /// True if nothing is going on but the wait for a command.
+    pub fn is_idle(&self) -> bool {
+        self.topic.is_none() && self.asking == Asking::Nothing && self.dialogue.waiting() == Waiting::Command
+    }
+
+    /// True if a question of this session is with that filter.
+    pub fn awaits(&self, edge: EdgeKey) -> bool {
+        matches!(self.asking, Asking::InFlight { edge: with, .. } if with == edge)
+    }
+
+    /// True if the message that comes in holds memory.
+    pub fn holds_body(&self) -> bool {
+        self.asking == Asking::Nothing && self.dialogue.waiting() == Waiting::Body
+    }
+
+    /// What the filter is told of the session with each question.
+    pub(super) fn facts(&self) -> Facts {
+        let (client, server, uid) = match self.who {
+            Who::Network { client, server } => (Some(client), server, None),
+            Who::Local(uid) => (None, None, Some(uid)),
+        };
+        Facts {
+            session: self.number,
+            client,
+            server,
+            uid,
+            connected_ms: self.connected_ms,
+            helo: self.hello.as_ref().map(|hello| hello.name.as_str().to_owned()),
+            esmtp: self.hello.as_ref().is_some_and(|hello| hello.extended),
+        }
+    }
+
+    /// The last act of a session, after it was taken out: the filter forgets it, and the log remembers it.
+    pub fn end(mut self, context: &mut Context<'_>, why: Why) {
+        self.drop_transaction(context.services);
+        if let Asking::InFlight { edge, .. } = self.asking {
+            context.services.filters.abandon(edge, self.number);
+        }
+        self.forget(context.services);
+        let notable = self.tally.timed_out || self.dialogue.errors() > 0 || why == Why::Stalled;
+        let level = if notable { log::Level::Info } else { log::Level::Debug };
+        if log::log_enabled!(level) {
+            Record::at(level, "disconnect")
+                .field("session", Number(self.number))
+                .field("client", self.who)
+                .maybe("helo", self.hello.as_ref().map(|hello| hello.name.as_str()))
+                .field("why", if self.tally.timed_out { "timeout" } else { why.name() })
+                .field("accepted", self.tally.accepted)
+                .field("refused", self.tally.refused)
+                .field("unavailable", self.tally.unavailable)
+                .field("errors", self.dialogue.errors())
+                .emit();
+        }
+    }
+}
+
+impl Why {
+    fn name(self) -> &'static str {
+        match self {
+            Why::Closed => "closed",
+            Why::Hangup => "hangup",
+            Why::Stalled => "stalled",
+        }
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Who::Network { client: (address, port), .. } => std::net::SocketAddr::new(*address, *port).fmt(f),
+            Who::Local(uid) => write!(f, "uid:{uid}"),
+        }
+    }
+}
+
+/// A session's number as logs show it.
+pub(super) struct Number(pub u64);
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}

@@ -1,0 +1,131 @@
+//! When a session has waited long enough. One entry in the loop's timers per session: it fires, sees that the deadline has
+//! moved, and is set again.
+
+use vsmtp_daemon::Reactor;
+use vsmtp_smtp::{Own, Waiting};
+
+use super::asking::Asking;
+use super::client::{Client, Fate, Why};
+use crate::services::Context;
+
+/// How long the filter may take for an answer, in milliseconds; its own limits are shorter.
+const ANSWER_MS: u64 = 5 * 60_000;
+/// How long a client may leave its replies unread, in milliseconds.
+const STALL_MS: u64 = 60_000;
+
+/// The times of one session, all in monotonic milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
+    /// When the present wait has been too long.
+    deadline: u64,
+    /// When the session has been too long.
+    end: u64,
+    /// The same if a message is coming in then.
+    last_end: u64,
+    /// Until when a reply is held back; 0 for not at all.
+    hold: u64,
+    /// When the loop's timer fires; 0 for never.
+    timer: u64,
+}
+
+impl Clock {
+    pub fn new(now: u64, longest: u64) -> Self {
+        let end = now.saturating_add(longest);
+        Clock { deadline: end, end, last_end: end.saturating_add(longest), hold: 0, timer: 0 }
+    }
+
+    /// True while a reply is held back.
+    pub fn holds(&self) -> bool {
+        self.hold != 0
+    }
+}
+
+impl Client {
+    /// The present wait begins now.
+    pub(super) fn restart_wait(&mut self, context: &mut Context<'_>) {
+        let timeouts = &context.services.settings.timeouts;
+        let longest = match (&self.asking, self.dialogue.waiting()) {
+            _ if self.line.blocked => STALL_MS,
+            (Asking::InFlight { .. } | Asking::InLine(_), _) | (_, Waiting::Answer) => ANSWER_MS,
+            (_, Waiting::Body) => timeouts.body,
+            (_, Waiting::Nothing) => STALL_MS,
+            (_, Waiting::Command) => match (&self.hello, &self.transaction) {
+                (None, _) => timeouts.greeted,
+                (_, None) => timeouts.ready,
+                (_, Some(transaction)) if transaction.accepted == 0 => timeouts.mail,
+                (_, Some(_)) => timeouts.recipients,
+            },
+        };
+        self.clock.deadline = context.reactor.now_ms().saturating_add(longest);
+        self.arm(context.reactor);
+    }
+
+    /// Holds the next reply back for a while.
+    pub(super) fn hold_back(&mut self, context: &mut Context<'_>) {
+        let delay = context.services.settings.timeouts.error_delay;
+        self.clock.hold = context.reactor.now_ms().saturating_add(delay).max(1);
+        self.arm(context.reactor);
+    }
+
+    /// The loop's timer has fired for this session.
+    pub fn on_timer(&mut self, context: &mut Context<'_>) -> Fate {
+        let now = context.reactor.now_ms();
+        if now < self.clock.timer {
+            // A timer of an earlier, later deadline; the one that counts is still set.
+            return Fate::Stay;
+        }
+        self.clock.timer = 0;
+        if self.clock.hold != 0 && now >= self.clock.hold {
+            self.clock.hold = 0;
+            return self.go_on(context);
+        }
+        if now < self.due() {
+            self.arm(context.reactor);
+            return Fate::Stay;
+        }
+        self.expire(context)
+    }
+
+    fn expire(&mut self, context: &mut Context<'_>) -> Fate {
+        if matches!(self.asking, Asking::InLine(_)) && context.reactor.now_ms() < self.clock.last_end {
+            // The line has its own timer.
+            self.restart_wait(context);
+            return Fate::Stay;
+        }
+        self.tally.timed_out = true;
+        context.services.figures.timed_out += 1;
+        if self.line.blocked {
+            return Fate::Gone(Why::Stalled);
+        }
+        let silent_filter = matches!(self.asking, Asking::InFlight { .. });
+        self.cut(context, if silent_filter { Own::NoService } else { Own::Timeout })
+    }
+
+    /// Ends the session now with one of our own replies.
+    pub fn cut(&mut self, context: &mut Context<'_>, own: Own) -> Fate {
+        if let Asking::InFlight { edge, .. } = self.asking {
+            context.services.filters.abandon(edge, self.number);
+        }
+        self.asking = Asking::Nothing;
+        self.topic = None;
+        self.clock.hold = 0;
+        self.dialogue.close(own);
+        self.go_on(context)
+    }
+
+    fn due(&self) -> u64 {
+        let end = match self.dialogue.waiting() {
+            Waiting::Body | Waiting::Answer => self.clock.last_end,
+            Waiting::Command | Waiting::Nothing => self.clock.end,
+        };
+        self.clock.deadline.min(end)
+    }
+
+    fn arm(&mut self, reactor: &mut Reactor) {
+        let due = if self.clock.hold == 0 { self.due() } else { self.due().min(self.clock.hold) };
+        if self.clock.timer == 0 || due < self.clock.timer {
+            self.clock.timer = due.max(1);
+            reactor.set_timer(due, self.number);
+        }
+    }
+}

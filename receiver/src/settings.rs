@@ -1,0 +1,119 @@
+//! The receiver's slice of the configuration in the form in which sessions use it. Pure; built once, before the jail.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vsmtp_config::{self as config, Network, ReceiverSlice};
+use vsmtp_smtp::{self as smtp, BodyLimits, EarlyTalk, Extension, Extensions, Limits, Protocol, Replies};
+
+/// Octets that are read after a message broke a rule, in search of its end, beyond the size limit.
+const DRAIN_BEYOND_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// What sessions go by.
+#[derive(Debug)]
+pub struct Settings {
+    /// The dialogue; shared by all sessions.
+    pub smtp: Arc<smtp::Settings>,
+    /// Longest waits for the client.
+    pub timeouts: Timeouts,
+    /// Most sessions at once in this process.
+    pub sessions: u32,
+    /// Most sessions of one client at once; `None` for no limit.
+    pub per_client: Option<u32>,
+    /// Clients without that limit.
+    trusted: Vec<Network>,
+}
+
+/// Longest waits for the client, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// For the first command.
+    pub greeted: u64,
+    /// For a command while no transaction is open.
+    pub ready: u64,
+    /// For a command after MAIL.
+    pub mail: u64,
+    /// For a command after RCPT.
+    pub recipients: u64,
+    /// For the next piece of a message.
+    pub body: u64,
+    /// For the whole session.
+    pub session: u64,
+    /// How long a reply is held back from a client with many errors.
+    pub error_delay: u64,
+}
+
+impl Settings {
+    /// Reads the slice. `descriptors` is how many this process may have open.
+    pub fn new(slice: &ReceiverSlice, descriptors: u64) -> Self {
+        let room = u32::try_from(descriptors / 2).unwrap_or(u32::MAX);
+        Settings {
+            smtp: Arc::new(dialogue(slice)),
+            timeouts: Timeouts::new(slice),
+            // Half of the descriptors is for bodies, edges and listeners.
+            sessions: slice.client_count_max.unwrap_or(u32::MAX).min(room),
+            per_client: slice.connections_per_client,
+            trusted: slice.trusted.iter().map(|network| **network).collect(),
+        }
+    }
+
+    /// True if the limit per client does not hold for this one.
+    pub fn trusts(&self, client: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(client))
+    }
+}
+
+impl Timeouts {
+    fn new(slice: &ReceiverSlice) -> Self {
+        let waits = &slice.timeouts;
+        Timeouts {
+            greeted: milliseconds(waits.connect),
+            ready: milliseconds(waits.helo),
+            mail: milliseconds(waits.mail_from),
+            recipients: milliseconds(waits.rcpt_to),
+            body: milliseconds(waits.data),
+            session: milliseconds(slice.session_timeout),
+            error_delay: milliseconds(slice.error_delay),
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn dialogue(slice: &ReceiverSlice) -> smtp::Settings {
+    let mut extensions = Extensions::of(&[Extension::Size, Extension::EnhancedStatusCodes]);
+    if slice.pipelining {
+        extensions = extensions.with(Extension::Pipelining);
+    }
+    if slice.eightbitmime {
+        extensions = extensions.with(Extension::EightBitMime);
+    }
+    smtp::Settings {
+        name: (*slice.server_name).clone(),
+        protocol: Protocol::Smtp,
+        extensions,
+        limits: Limits {
+            recipients: slice.rcpt_count_max,
+            soft_errors: slice.error_soft_count.unwrap_or(u32::MAX),
+            hard_errors: slice.error_hard_count.unwrap_or(u32::MAX),
+            body: BodyLimits {
+                size: slice.message_size_limit,
+                header: slice.header_size_limit,
+                // The key counts the CRLF, the decoder does not.
+                line: slice.line_length_max.saturating_sub(2),
+                hops: slice.hop_count_max,
+                drain: slice.message_size_limit.saturating_add(DRAIN_BEYOND_LIMIT),
+            },
+            ..Limits::default()
+        },
+        bare_newline: match slice.bare_newline {
+            config::BareNewline::Refuse => smtp::BareNewline::Refuse,
+            config::BareNewline::Normalise => smtp::BareNewline::Normalise,
+        },
+        early_talk: EarlyTalk::default(),
+        replies: Replies::default(),
+    }
+}

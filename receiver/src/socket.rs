@@ -1,0 +1,65 @@
+//! A client's connection: TCP or the local socket. Non-blocking reads and writes, nothing else.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use mio::net::{TcpStream, UnixStream};
+
+/// An accepted connection.
+#[derive(Debug)]
+pub enum Socket {
+    /// From the network.
+    Tcp(TcpStream),
+    /// From this host.
+    Unix(UnixStream),
+}
+
+/// What a read or a write achieved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// So many octets, at least one.
+    Some(usize),
+    /// None now; an event will tell when.
+    Blocked,
+    /// The client has closed its side, or the connection failed.
+    Ended,
+}
+
+impl Socket {
+    /// Reads what is there, as much as the buffer takes.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Moved {
+        moved(|| match self {
+            Socket::Tcp(stream) => stream.read(buffer),
+            Socket::Unix(stream) => stream.read(buffer),
+        })
+    }
+
+    /// Writes as much as the kernel takes.
+    pub fn write(&mut self, bytes: &[u8]) -> Moved {
+        moved(|| match self {
+            Socket::Tcp(stream) => stream.write(bytes),
+            Socket::Unix(stream) => stream.write(bytes),
+        })
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Socket::Tcp(stream) => stream.as_fd(),
+            Socket::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+fn moved(mut call: impl FnMut() -> io::Result<usize>) -> Moved {
+    loop {
+        return match call() {
+            Ok(0) => Moved::Ended,
+            Ok(count) => Moved::Some(count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Moved::Blocked,
+            Err(_) => Moved::Ended,
+        };
+    }
+}

@@ -1,0 +1,10 @@
+//! The receiver's binary, jailed as ever, between a scripted master, a scripted filter and scripted clients.
+#![forbid(unsafe_code)]
+
+mod bodies;
+mod first_message;
+mod life;
+mod limits;
+mod loss;
+mod stage;
+mod verdicts;

@@ -1,0 +1,339 @@
+//! The other ends of a receiver: the master's, the filter's, and a client's. Every wait ends after ten seconds.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use vsmtp_config::{
+    BareNewline, ByText, ClientTimeouts, LogLevel, LogSlice, LogTarget as SliceTarget, Network, ReceiverSlice,
+};
+use vsmtp_ipc::edge::master_child::{Configure, Listener, LogTarget, MasterEnd, ToChild, ToMaster};
+use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Facts, FilterEnd, Verdict};
+use vsmtp_ipc::role::{ProcessName, Role};
+use vsmtp_ipc::{Channel, ChannelError, EdgeId, Message, Received};
+use vsmtp_mail::Domain;
+use vsmtp_sys::memfd::Sealed;
+use vsmtp_sys::seqpacket;
+use vsmtp_sys::spawn::{Child, Spawn};
+
+pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const FILTER: ProcessName = ProcessName { role: Role::FilterSession, instance: 0 };
+
+/// A running receiver.
+pub struct Stage {
+    pub master: MasterEnd,
+    pub address: SocketAddr,
+    pub child: Child,
+    log: File,
+}
+
+/// The filter's end of one edge.
+pub struct Filter(pub FilterEnd);
+
+/// An SMTP client.
+pub struct Client {
+    pub stream: TcpStream,
+    reader: BufReader<TcpStream>,
+}
+
+/// A slice with short waits and no other surprise.
+pub fn slice() -> ReceiverSlice {
+    let long = Duration::from_secs(60);
+    ReceiverSlice {
+        log: LogSlice { level: LogLevel::Debug, target: SliceTarget::Stderr },
+        server_name: ByText::from(Domain::parse("mx.test").unwrap()),
+        message_size_limit: 100 << 20,
+        client_count_max: Some(1000),
+        connections_per_client: Some(2),
+        trusted: vec![ByText::from(Network::parse("127.0.0.0/8").unwrap())],
+        rcpt_count_max: 1000,
+        error_soft_count: None,
+        error_hard_count: Some(20),
+        error_delay: Duration::ZERO,
+        timeouts: ClientTimeouts { connect: long, helo: long, mail_from: long, rcpt_to: long, data: long },
+        session_timeout: Duration::from_secs(3600),
+        bare_newline: BareNewline::Refuse,
+        line_length_max: 65_536,
+        header_size_limit: 1 << 20,
+        hop_count_max: 50,
+        pipelining: true,
+        eightbitmime: true,
+    }
+}
+
+impl Stage {
+    /// Starts a receiver, with a listener and without a filter.
+    pub fn start(slice: &ReceiverSlice) -> Stage {
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        let log = tempfile::tempfile().unwrap();
+        let program = File::open(env!("CARGO_BIN_EXE_vsmtp-receiver")).unwrap();
+        let child = Spawn {
+            program: program.into(),
+            argv: vec![c"vsmtp-receiver".into()],
+            env: Vec::new(),
+            uid_gid: None,
+            fds: vec![theirs, log.try_clone().unwrap().into()],
+            stderr: log.as_fd(),
+            new_netns: false,
+            new_ipcns: false,
+            pdeathsig: true,
+            session: false,
+        }
+        .spawn()
+        .unwrap();
+        let mut master = MasterEnd::new(ours, EdgeId::MasterChild);
+        let configure = ToChild::Configure(Configure {
+            name: ProcessName { role: Role::Receiver, instance: 0 },
+            generation: 1,
+            node: 7,
+            process: 9,
+            log: LogTarget::Stream,
+            log_level: 4,
+            log_facility: 2,
+            slice: vsmtp_ipc::encode(slice).unwrap(),
+        });
+        master.send(&configure, Vec::new()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        master.send(&ToChild::Listener(Listener::Smtp(address.to_string())), vec![listener.into()]).unwrap();
+        assert_eq!(master.flush().unwrap(), vsmtp_ipc::Flushed::All);
+        let mut stage = Stage { master, address, child, log };
+        stage.hear_master(|said| matches!(said, ToMaster::Ready));
+        stage
+    }
+
+    /// Starts a receiver with a filter that wants no stage but what it must be asked.
+    pub fn with_filter() -> (Stage, Filter) {
+        let mut stage = Stage::start(&slice());
+        let filter = stage.introduce((false, false, false));
+        (stage, filter)
+    }
+
+    /// Introduces a filter that wants these stages: connect, helo, mail.
+    pub fn introduce(&mut self, wanted: (bool, bool, bool)) -> Filter {
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        self.tell(&ToChild::Peer(FILTER), vec![theirs]);
+        let mut filter = Filter(FilterEnd::new(ours, EdgeId::ReceiverFilter));
+        let (connect, helo, mail) = wanted;
+        filter.say(&Verdict::Wanted { connect, helo, mail });
+        filter
+    }
+
+    pub fn tell(&mut self, message: &ToChild, descriptors: Vec<OwnedFd>) {
+        self.master.send(message, descriptors).unwrap();
+        assert_eq!(self.master.flush().unwrap(), vsmtp_ipc::Flushed::All);
+    }
+
+    /// Waits until the receiver tells the master this.
+    pub fn hear_master(&mut self, wanted: impl Fn(&ToMaster) -> bool) {
+        let log = self.log.try_clone().unwrap();
+        loop {
+            match next(&mut self.master) {
+                Ok(received) if wanted(&received.message) => return,
+                Ok(_) => {}
+                Err(error) => panic!("the receiver is gone: {error}\n{}", read_log(log)),
+            }
+        }
+    }
+
+    /// Waits for a report in which this figure has that value.
+    pub fn figure(&mut self, name: &str, value: u64) {
+        self.hear_master(|said| {
+            matches!(said, ToMaster::Beat(figures) if figures.iter().any(|f| f.name == name && f.value == value))
+        });
+    }
+
+    pub fn connect(&self) -> Client {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        let reader = BufReader::new(stream.try_clone().unwrap());
+        Client { stream, reader }
+    }
+
+    /// A client that has heard the greeting and said EHLO.
+    pub fn greeted(&self) -> Client {
+        let mut client = self.connect();
+        assert_eq!(client.reply(), "220 mx.test ESMTP");
+        assert!(client.ask("EHLO client.test").contains("250-mx.test"));
+        client
+    }
+
+    pub fn log(&self) -> String {
+        read_log(self.log.try_clone().unwrap())
+    }
+
+    /// Waits for the end of the process.
+    pub fn wait(self) -> bool {
+        let mut poll = Poll::new().unwrap();
+        poll.registry()
+            .register(&mut SourceFd(&self.child.pidfd.as_raw_fd()), Token(0), Interest::READABLE)
+            .unwrap();
+        let mut events = Events::with_capacity(1);
+        poll.poll(&mut events, Some(PATIENCE)).unwrap();
+        assert!(!events.is_empty(), "it lives on\n{}", self.log());
+        self.child.try_wait().unwrap().is_some_and(|status| status.success())
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+        let _ = self.child.signal(9);
+        let _ = self.child.try_wait();
+    }
+}
+
+impl Filter {
+    pub fn say(&mut self, verdict: &Verdict) {
+        self.0.send(verdict, Vec::new()).unwrap();
+        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+    }
+
+    /// The next question, with its descriptors.
+    pub fn hear(&mut self) -> (Ask, Vec<OwnedFd>) {
+        let received = next(&mut self.0).expect("the receiver keeps the edge");
+        (received.message, received.descriptors)
+    }
+
+    pub fn decide(&mut self, session: u64, decision: Decision) {
+        self.say(&Verdict::Decided { session, decision });
+    }
+
+    /// Expects RCPT and accepts all; answers the facts and how many there were.
+    pub fn accept_recipients(&mut self) -> (Facts, usize) {
+        match self.hear().0 {
+            Ask::Recipients { facts, recipients, .. } => {
+                let decisions = vec![Decision::Accept(None); recipients.len()];
+                self.say(&Verdict::Recipients { session: facts.session, decisions });
+                (facts, recipients.len())
+            }
+            other => panic!("expected recipients, not {other:?}"),
+        }
+    }
+
+    /// Expects a message in one piece and accepts it; answers its bytes.
+    pub fn accept_message(&mut self) -> Vec<u8> {
+        let (session, bytes) = self.take_message();
+        self.decide(session, Decision::Accept(None));
+        bytes
+    }
+
+    /// Expects a message in one piece.
+    pub fn take_message(&mut self) -> (u64, Vec<u8>) {
+        match self.hear() {
+            (Ask::Message { facts, body: vsmtp_ipc::wire::Body::Inline(bytes), .. }, _) => {
+                (facts.session, bytes)
+            }
+            (Ask::Message { facts, body: vsmtp_ipc::wire::Body::Memfd(len), .. }, fds) => {
+                (facts.session, Sealed::verify(only(fds), len).unwrap().read_all(1 << 20).unwrap())
+            }
+            (other, _) => panic!("expected a message, not {other:?}"),
+        }
+    }
+
+    pub fn expect_reset(&mut self) {
+        assert!(matches!(self.hear().0, Ask::Reset { .. }));
+    }
+
+    pub fn expect_forget(&mut self) {
+        assert!(matches!(self.hear().0, Ask::Forget { .. }));
+    }
+
+    /// True when the receiver has closed this edge.
+    pub fn is_dropped(&mut self) -> bool {
+        loop {
+            match next(&mut self.0) {
+                Ok(_) => {}
+                Err(ChannelError::Closed) => return true,
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+}
+
+impl Client {
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// One whole reply, its lines joined by line feeds.
+    pub fn reply(&mut self) -> String {
+        let mut reply = String::new();
+        loop {
+            let mut line = String::new();
+            self.reader.read_line(&mut line).unwrap();
+            assert!(line.ends_with("\r\n"), "{reply}{line:?}");
+            reply.push_str(line.trim_end());
+            if line.as_bytes().get(3) != Some(&b'-') {
+                return reply;
+            }
+            reply.push('\n');
+        }
+    }
+
+    pub fn ask(&mut self, command: &str) -> String {
+        self.send(format!("{command}\r\n"));
+        self.reply()
+    }
+
+    /// Sends a command whose reply is not awaited.
+    pub fn say(&mut self, command: &str) {
+        self.send(format!("{command}\r\n"));
+    }
+
+    /// True when the server has closed the connection and everything was read.
+    pub fn is_closed(&mut self) -> bool {
+        let mut rest = Vec::new();
+        self.reader.read_to_end(&mut rest).is_err() || rest.is_empty()
+    }
+
+    /// MAIL and one RCPT, accepted by this filter.
+    pub fn begin(&mut self, filter: &mut Filter) -> Facts {
+        assert!(self.ask("MAIL FROM:<a@client.test>").starts_with("250"));
+        self.say("RCPT TO:<b@mx.test>");
+        let facts = filter.accept_recipients().0;
+        assert!(self.reply().starts_with("250"));
+        facts
+    }
+}
+
+pub fn only(mut descriptors: Vec<OwnedFd>) -> OwnedFd {
+    assert_eq!(descriptors.len(), 1);
+    descriptors.remove(0)
+}
+
+pub fn reply(text: &str) -> vsmtp_ipc::wire::Reply {
+    (&vsmtp_mail::Reply::parse(text).unwrap()).into()
+}
+
+fn next<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> Result<Received<Rx>, ChannelError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let _ = channel.flush()?;
+        if let Some(received) = channel.receive()? {
+            return Ok(received);
+        }
+        assert!(Instant::now() < until, "nothing was said");
+        wait_readable(channel.socket());
+    }
+}
+
+fn wait_readable(fd: BorrowedFd<'_>) {
+    let mut poll = Poll::new().unwrap();
+    poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(0), Interest::READABLE).unwrap();
+    poll.poll(&mut Events::with_capacity(1), Some(PATIENCE)).unwrap();
+}
+
+fn read_log(mut log: File) -> String {
+    let mut text = String::new();
+    log.seek(std::io::SeekFrom::Start(0)).unwrap();
+    log.read_to_string(&mut text).unwrap();
+    text
+}
