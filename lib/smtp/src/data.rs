@@ -4,10 +4,11 @@
 
 mod watch;
 
-use memchr::memchr2;
+use memchr::{memchr2, memrchr};
 
 use crate::line::BareNewline;
 use crate::reply::Own;
+use crate::scan;
 use watch::HeaderWatch;
 
 /// Bounds of one message; 0 means no bound.
@@ -133,6 +134,8 @@ impl DataDecoder {
         let mut at = 0;
         // input[kept..at] is text that was looked at and not yet copied: whole runs of lines go out in one copy.
         let mut kept = 0;
+        // Up to here a block was looked at in vain.
+        let mut careful = 0;
         while let Some(&byte) = input.get(at) {
             match (self.state, byte) {
                 (State::LineStart, b'.') => {
@@ -158,7 +161,11 @@ impl DataDecoder {
                     self.bare_newline(out);
                     self.state = State::Text;
                 }
+                (State::LineStart | State::Text, _) if at >= careful && self.skip_block(input, &mut at) => {}
                 (State::LineStart | State::Dot | State::Text, _) => {
+                    if at >= careful {
+                        careful = at + scan::BLOCK;
+                    }
                     at = self.text(input, at);
                     match (input.get(at), input.get(at + 1)) {
                         (Some(b'\r'), Some(b'\n')) => {
@@ -204,6 +211,26 @@ impl DataDecoder {
             hops: self.watch.hops(),
             eight_bit: self.eight_bit,
         }
+    }
+
+    /// Moves `at` behind a block that needs no care, if there is one. Headers always get care.
+    fn skip_block(&mut self, input: &[u8], at: &mut usize) -> bool {
+        if self.watch.in_header() {
+            return false;
+        }
+        let rest = &input[*at..];
+        let length = scan::plain_block(rest);
+        let block = &rest[..length];
+        if block.is_empty() || self.limits.line != 0 && self.column + length as u64 > self.limits.line {
+            return false;
+        }
+        *at += length;
+        self.column = match memrchr(b'\n', block) {
+            Some(end) => (length - end - 1) as u64,
+            None => self.column + length as u64,
+        };
+        self.state = if self.column == 0 { State::LineStart } else { State::Text };
+        true
     }
 
     /// Looks at the text from `at` up to the next CR or LF, and tells where that is.

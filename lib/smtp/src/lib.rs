@@ -11,6 +11,7 @@ mod extension;
 mod line;
 mod received;
 mod reply;
+mod scan;
 mod server;
 mod settings;
 mod xtext;

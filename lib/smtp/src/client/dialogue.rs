@@ -252,7 +252,7 @@ impl Dialogue {
             Expect::Greeting | Expect::Helo => self.refused(reply.to_reply(), phase),
             Expect::Ehlo => self.on_ehlo(reply),
             Expect::Quit => self.close(None),
-            expect => self.on_transaction_reply(expect, reply.to_reply()),
+            expect => self.on_transaction_reply(expect, &reply),
         }
     }
 
@@ -278,10 +278,10 @@ impl Dialogue {
         self.expected.push_back(expect);
     }
 
-    fn on_transaction_reply(&mut self, expect: Expect, reply: Reply) {
+    fn on_transaction_reply(&mut self, expect: Expect, reply: &ParsedReply) {
         let Phase::Busy(active) = &mut self.phase else { return };
         match expect {
-            Expect::Mail if reply.code() / 100 != 2 => active.settle_rest(&verdict(reply)),
+            Expect::Mail if reply.code / 100 != 2 => active.settle_rest(&verdict(reply)),
             Expect::Rcpt(at) => active.rcpt_answered(at, reply),
             Expect::Data => return self.on_data(reply),
             Expect::Dot => {
@@ -300,10 +300,10 @@ impl Dialogue {
     }
 
     /// Commands were sent ahead, so the server may want a message although it refused every recipient.
-    fn on_data(&mut self, reply: Reply) {
+    fn on_data(&mut self, reply: &ParsedReply) {
         let Phase::Busy(active) = &mut self.phase else { return };
         let nobody = active.accepted().next().is_none();
-        match reply.code() / 100 {
+        match reply.code / 100 {
             3 if !nobody => active.stage = Stage::Body(DotStuffer::default()),
             3 if self.settings.protocol == Protocol::Smtp => {
                 self.output.extend_from_slice(b".\r\n");
@@ -399,7 +399,8 @@ impl Dialogue {
 }
 
 /// What a reply to MAIL, DATA or the message means for those that it is about. A reply of a wrong kind is unclear.
-fn verdict(reply: Reply) -> Outcome {
+fn verdict(reply: &ParsedReply) -> Outcome {
+    let reply = reply.to_reply();
     match reply.code() / 100 {
         2 => Outcome::Delivered(reply),
         5 => Outcome::Fail(Why::Remote(reply)),

@@ -98,7 +98,10 @@ impl ReplyParser {
         if self.code.is_some() {
             self.text.push('\n');
         }
-        self.text.push_str(&escape_text(&String::from_utf8_lossy(text)));
+        match std::str::from_utf8(text) {
+            Ok(clean) if !clean.chars().any(char::is_control) => self.text.push_str(clean),
+            _ => self.text.push_str(&escape_text(&String::from_utf8_lossy(text))),
+        }
         self.code = Some(code);
         if !last {
             return Ok(None);

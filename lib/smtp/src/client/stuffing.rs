@@ -3,6 +3,8 @@
 
 use memchr::memchr2;
 
+use crate::scan;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     LineStart,
@@ -29,6 +31,8 @@ impl DotStuffer {
         let mut at = 0;
         // input[kept..at] was looked at and not yet copied.
         let mut kept = 0;
+        // Up to here a block was looked at in vain.
+        let mut careful = 0;
         while let Some(&byte) = input.get(at) {
             match (self.state, byte) {
                 (State::LineStart, b'.') => {
@@ -44,7 +48,11 @@ impl DotStuffer {
                     kept = at;
                     self.state = State::LineStart;
                 }
+                _ if at >= careful && self.skip_block(input, &mut at) => {}
                 _ => {
+                    if at >= careful {
+                        careful = at + scan::BLOCK;
+                    }
                     let rest = &input[at..];
                     at += memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
                     self.state = State::Text;
@@ -70,6 +78,18 @@ impl DotStuffer {
             }
         }
         out.extend_from_slice(&input[kept..at]);
+    }
+
+    /// Moves `at` behind a block that needs no care, if there is one.
+    fn skip_block(&mut self, input: &[u8], at: &mut usize) -> bool {
+        let block = &input[*at..];
+        let block = &block[..scan::plain_block(block)];
+        if block.is_empty() {
+            return false;
+        }
+        *at += block.len();
+        self.state = if block.ends_with(b"\n") { State::LineStart } else { State::Text };
+        true
     }
 
     /// Ends the message: a last line without end gets one, then comes the dot.
@@ -117,7 +137,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_body_can_end_the_message_early(input in "[.\r\na]{0,40}", size in 1usize..9) {
+        fn no_body_can_end_the_message_early(input in "([.\r\na]|(a{70}\r\n){4,9}){0,40}", size in 1usize..9) {
             let wire = stuff(input.as_bytes(), size);
             prop_assert_eq!(&wire, &stuff(input.as_bytes(), 1000));
             let limits = BodyLimits::default();

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use vsmtp_mail::{BodyType, EnhancedCode, Notify, Reply, Ret};
 
+use super::replies::ParsedReply;
 use super::{Capabilities, DotStuffer, Outcome, RemoteRecipient, Transaction, Why};
 use crate::extension::Extension;
 use crate::xtext;
@@ -82,15 +83,16 @@ impl Active {
         self.slots.iter().all(|slot| matches!(slot, Slot::Settled(_)))
     }
 
-    pub fn rcpt_answered(&mut self, at: usize, reply: Reply) {
-        let slot = self.slots.get_mut(at).filter(|slot| matches!(slot, Slot::Waiting));
-        if let Some(slot) = slot {
-            *slot = match reply.code() / 100 {
-                2 => Slot::Accepted,
-                5 if !is_too_many(&reply) => Slot::Settled(Outcome::Fail(Why::Remote(reply))),
-                _ => Slot::Settled(Outcome::Defer(Why::Remote(reply))),
-            };
+    pub fn rcpt_answered(&mut self, at: usize, reply: &ParsedReply) {
+        let Some(slot) = self.slots.get_mut(at).filter(|slot| matches!(slot, Slot::Waiting)) else { return };
+        if reply.code / 100 == 2 {
+            *slot = Slot::Accepted;
+            return;
         }
+        let reply = reply.to_reply();
+        let fails = reply.is_permanent() && !is_too_many(&reply);
+        let why = Why::Remote(reply);
+        *slot = Slot::Settled(if fails { Outcome::Fail(why) } else { Outcome::Defer(why) });
     }
 
     /// One recipient's fate after the message.
