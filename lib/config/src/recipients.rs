@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 
 use vsmtp_mail::{Address, Domain};
 
+use crate::by_text::ByText;
 use crate::pattern::AddressPattern;
-use crate::slices::FilterSlice;
+use crate::slices::{Alias, FilterSlice, QueueSlice};
 
 /// Local parts that each own domain must accept (RFC 5321 4.5.1, RFC 2142).
 const ALWAYS: [&str; 2] = ["postmaster", "abuse"];
@@ -23,19 +24,31 @@ pub struct Recipients {
 impl Recipients {
     /// Makes the index; once per generation of the configuration.
     pub fn new(slice: &FilterSlice) -> Self {
+        let mut recipients =
+            Self::without_mailboxes(&slice.domains, &slice.aliases, &slice.recipient_delimiter);
+        for pattern in &slice.mailboxes {
+            recipients.mailboxes.insert(pattern, ());
+        }
+        recipients
+    }
+
+    /// The index for whoever only has to know where the mail of a known address goes: the queue-manager, whose reports
+    /// pass no session filter.
+    pub fn for_reports(slice: &QueueSlice) -> Self {
+        Self::without_mailboxes(&slice.domains, &slice.aliases, &slice.recipient_delimiter)
+    }
+
+    fn without_mailboxes(domains: &[ByText<Domain>], rows: &[Alias], delimiters: &str) -> Self {
         let mut mailboxes = PatternMap::default();
         for name in ALWAYS {
             mailboxes.local.insert(name.to_owned(), ());
         }
-        for pattern in &slice.mailboxes {
-            mailboxes.insert(pattern, ());
-        }
         let mut aliases = PatternMap::default();
-        for row in &slice.aliases {
+        for row in rows {
             aliases.insert(&row.from, row.to.iter().map(|to| Address::clone(to)).collect());
         }
-        let own = slice.domains.iter().map(|domain| Domain::clone(domain)).collect();
-        Recipients { own, delimiters: slice.recipient_delimiter.clone(), mailboxes, aliases }
+        let own = domains.iter().map(|domain| Domain::clone(domain)).collect();
+        Recipients { own, delimiters: delimiters.to_owned(), mailboxes, aliases }
     }
 
     /// True if `domain` is one of the server's own.

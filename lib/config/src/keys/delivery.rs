@@ -13,10 +13,10 @@ keys! {
 
     /// The server that takes all mail for other domains: `[host]:port` as it stands, `domain` by its MX records. By
     /// default each domain's own MX.
-    relayhost: MaybeRelay = "delivery.relayhost", default Unset, example Text("[smtp.example.net]:587"), for Filter;
+    relayhost: MaybeRelay = "delivery.relayhost", default Unset, example Text("[smtp.example.net]:587"), for Filter Queue;
 
     /// How mail for `server.domains` is delivered, unless a rule says otherwise: `maildir`, `mbox`, or an LMTP server.
-    local: Target = "delivery.local", default Text("maildir"), example Text("lmtp:unix:/run/dovecot/lmtp"), for Filter;
+    local: Target = "delivery.local", default Text("maildir"), example Text("lmtp:unix:/run/dovecot/lmtp"), for Filter Queue;
 
     /// Folder of the mailboxes of virtual users: `DOMAIN/USER/` below it.
     mail_root: FilePath = "delivery.mail_root", default Text("/var/lib/vsmtp/mail"), example Text("/srv/mail"),
@@ -29,11 +29,11 @@ keys! {
     /// Addresses whose mail goes elsewhere: `user`, `user@domain` or `*@domain`, each with one address or a list of them.
     aliases: Aliases = "delivery.aliases", default Map(&[]),
         example Map(&[("postmaster", &["jane"]), ("sales@example.com", &["jane@example.com", "joe@example.org"])]),
-        for Filter;
+        for Filter Queue;
 
     /// What divides a user's name from an extension in a local part, as in `user+lists`; each character does. Empty: nothing.
     recipient_delimiter: RecipientDelimiter = "delivery.recipient_delimiter", default Text("+"), example Text("-"),
-        for Filter Mailbox;
+        for Filter Mailbox Queue;
 
     /// Connections to one destination at once, to begin with.
     concurrency_initial: Count { min: 1, max: 1000 } = "delivery.concurrency.initial", default Int(5), example Int(2),

@@ -14,7 +14,7 @@ keys! {
     /// Domains whose mail ends here. Recipients at these domains are accepted only if they have a mailbox or an alias.
     /// By default the server's name and localhost; empty on a host that only relays.
     domains: Domains = "server.domains", default OwnDomains, example List(&["example.com", "example.org"]),
-        for Filter;
+        for Filter Queue;
 
     /// Clients that may send to any destination, as networks; also free of `server.smtp.connections_per_client`.
     relay_from: Networks = "server.relay_from", default List(&["127.0.0.0/8", "::1/128"]),

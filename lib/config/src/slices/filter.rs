@@ -35,6 +35,8 @@ pub struct FilterSlice {
     pub local: ByText<NextHop>,
     /// Where mail for other domains goes; `None` for their own MX.
     pub relayhost: Option<ByText<NextHop>>,
+    /// Folder of the configuration, absolute: rules import from it and from nowhere else.
+    pub config_dir: String,
     /// The root file of the rules, absolute.
     pub filter_path: String,
     /// True if the operator named the file, so that it must be there.
@@ -101,6 +103,7 @@ impl Config {
             recipient_delimiter: delivery.recipient_delimiter.clone(),
             local: delivery.local.clone().into(),
             relayhost: delivery.relayhost.clone().map(ByText::from),
+            config_dir: self.context.config_dir.clone(),
             filter_path: self.placed(rules.filter_path.as_deref().unwrap_or(DEFAULT_FILTER)),
             filter_path_required: rules.filter_path.is_some(),
             domain_dir: rules.domain_dir.as_ref().map(|path| self.placed(path)),
@@ -115,7 +118,7 @@ impl Config {
         }
     }
 
-    fn aliases(&self) -> Vec<Alias> {
+    pub(super) fn aliases(&self) -> Vec<Alias> {
         let resolve = |target: &AddressPattern| match target {
             AddressPattern::Exact(address) => Some(address.clone()),
             AddressPattern::Local(local) => Address::new(local, self.server.name.clone()).ok(),

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
-use vsmtp_mail::{Address, Domain};
+use vsmtp_mail::{Address, Domain, NextHop};
 
-use super::LogSlice;
+use super::{Alias, LogSlice};
 use crate::by_text::ByText;
 use crate::config::Config;
 use crate::table::Role;
@@ -21,6 +21,16 @@ pub struct QueueSlice {
     pub server_name: ByText<Domain>,
     /// Who gets double bounces.
     pub postmaster: ByText<Address>,
+    /// The server's own domains. This and the next four: where reports go, which no filter routes.
+    pub domains: Vec<ByText<Domain>>,
+    /// Whose mail goes elsewhere; ask [`crate::Recipients`].
+    pub aliases: Vec<Alias>,
+    /// What divides a user from an extension in a local part.
+    pub recipient_delimiter: String,
+    /// How mail for `domains` is delivered.
+    pub local: ByText<NextHop>,
+    /// Where mail for other domains goes; `None` for their own MX.
+    pub relayhost: Option<ByText<NextHop>>,
     /// How long delivery is tried.
     pub lifetime: Duration,
     /// How long delivery of a bounce is tried.
@@ -56,6 +66,11 @@ impl Config {
             spool: format!("{}/queue", self.placed(&server.spool).trim_end_matches('/')),
             server_name: server.name.clone().into(),
             postmaster: self.postmaster.clone().into(),
+            domains: server.domains.iter().cloned().map(ByText::from).collect(),
+            aliases: self.aliases(),
+            recipient_delimiter: self.delivery.recipient_delimiter.clone(),
+            local: self.delivery.local.clone().into(),
+            relayhost: self.delivery.relayhost.clone().map(ByText::from),
             lifetime: queue.lifetime,
             bounce_lifetime: queue.bounce_lifetime,
             delay_warning: Some(queue.delay_warning).filter(|delay| !delay.is_zero()),
