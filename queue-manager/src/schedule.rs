@@ -24,7 +24,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use vsmtp_mail::{NextHop, QueueId};
 
-pub use admit::{Admission, AdmitError, Pending};
+pub use admit::{Admission, AdmitError, Pending, Sender};
 pub use entry::Standing;
 pub use lane::{Lane, LaneKind};
 pub use pick::{Next, Plan};

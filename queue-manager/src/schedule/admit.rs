@@ -8,18 +8,35 @@ use super::slab::NONE;
 use super::{Destination, MAX_IDLE_DESTINATIONS, Schedule, table};
 
 /// A message to be scheduled.
-#[derive(Debug)]
-pub struct Admission<'a> {
+#[derive(Debug, Clone, Copy)]
+pub struct Admission {
     /// Its id.
     pub id: QueueId,
     /// Senders take turns.
-    pub sender: &'a ReversePath,
+    pub sender: Sender,
     /// How long it has been here, in milliseconds; 0 for a new one.
     pub age_ms: u64,
     /// Whether it may be delivered.
     pub standing: Standing,
     /// The sender has been told of the delay.
     pub warned: bool,
+}
+
+/// A number for a sender: equal for equal senders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sender(pub u32);
+
+impl Sender {
+    /// The null sender.
+    pub const NULL: Sender = Sender(0);
+}
+
+impl From<&ReversePath> for Sender {
+    fn from(path: &ReversePath) -> Self {
+        let Some(address) = path.address() else { return Sender::NULL };
+        let hash = table::hash(1, address.local_part().as_bytes());
+        Sender(table::hash(hash, address.domain().as_str().as_bytes()) as u32 | 1)
+    }
 }
 
 /// One unsettled recipient of it.
@@ -62,7 +79,7 @@ impl Schedule {
     /// Takes a message with its unsettled recipients.
     pub fn admit<'a>(
         &mut self,
-        admission: &Admission<'_>,
+        admission: &Admission,
         recipients: impl IntoIterator<Item = Pending<'a>>,
         mono_ms: u64,
     ) -> Result<(), AdmitError> {
@@ -93,8 +110,8 @@ impl Schedule {
         Ok(())
     }
 
-    fn make_message(&mut self, admission: &Admission<'_>, mono_ms: u64) -> Option<u32> {
-        let null_sender = *admission.sender == ReversePath::Null;
+    fn make_message(&mut self, admission: &Admission, mono_ms: u64) -> Option<u32> {
+        let null_sender = admission.sender == Sender::NULL;
         let mut marks = Marks::default();
         marks.set(Marks::NULL_SENDER, null_sender);
         marks.set(Marks::WARNED, admission.warned);
@@ -144,12 +161,8 @@ impl Schedule {
         Ok(())
     }
 
-    fn class_of(&self, sender: &ReversePath) -> u8 {
-        use std::hash::{Hash, Hasher};
-        let mut hasher = std::hash::DefaultHasher::new();
-        self.seed.hash(&mut hasher);
-        sender.hash(&mut hasher);
-        (hasher.finish() % CLASSES as u64) as u8
+    fn class_of(&self, sender: Sender) -> u8 {
+        (table::hash(self.seed, &sender.0.to_le_bytes()) % CLASSES as u64) as u8
     }
 
     /// The message's job for a next hop; recipients of one next hop usually come one after the other.

@@ -31,6 +31,8 @@ pub struct Lane {
     pub kind: LaneKind,
     /// Which of its kind.
     pub instance: u32,
+    /// Counts the processes that had this place.
+    pub life: u32,
 }
 
 /// A lane that is up.
@@ -40,6 +42,8 @@ pub(super) struct Open {
     pub credits: Credits,
     /// Flows that wait for a credit.
     pub parked: FlowList,
+    /// Gets no more leases, and finishes those that it has.
+    pub retired: bool,
 }
 
 /// All lanes, and the flows that wait for one to come up.
@@ -53,13 +57,19 @@ impl Lanes {
     /// The place of the lane for a next hop, among those that are up.
     pub fn choose(&self, hop: &NextHop, hash: u64) -> Option<usize> {
         let kind = LaneKind::of(hop);
-        let of_kind = || self.open.iter().enumerate().filter(move |(_, open)| open.lane.kind == kind);
+        let of_kind =
+            || self.open.iter().enumerate().filter(move |(_, open)| open.lane.kind == kind && !open.retired);
         let count = of_kind().count() as u64;
         of_kind().nth(usize::try_from(hash.checked_rem(count)?).ok()?).map(|(at, _)| at)
     }
 
     pub fn open(&mut self, lane: Lane, credits: u32) {
-        self.open.push(Open { lane, credits: Credits::new(credits), parked: FlowList::default() });
+        self.open.push(Open {
+            lane,
+            credits: Credits::new(credits),
+            parked: FlowList::default(),
+            retired: false,
+        });
         self.open.sort_by_key(|open| open.lane);
     }
 
@@ -95,12 +105,12 @@ mod tests {
         let mut lanes = Lanes::default();
         assert_eq!(lanes.choose(&smtp, 7), None);
         for instance in [1, 0, 2] {
-            lanes.open(Lane { kind: LaneKind::Smtp, instance }, 1);
+            lanes.open(Lane { kind: LaneKind::Smtp, instance, life: 0 }, 1);
         }
         assert_eq!(lanes.choose(&maildir, 7), None);
         let chosen = lanes.choose(&smtp, 7).unwrap();
         assert_eq!(lanes.at(chosen).lane.instance, 1);
-        lanes.close(Lane { kind: LaneKind::Smtp, instance: 1 });
+        lanes.close(Lane { kind: LaneKind::Smtp, instance: 1, life: 0 });
         let chosen = lanes.choose(&smtp, 7).unwrap();
         assert_eq!(lanes.at(chosen).lane.instance, 2);
     }

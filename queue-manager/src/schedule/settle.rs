@@ -109,6 +109,15 @@ impl Schedule {
         }
     }
 
+    /// A deliver process gets no more leases: another one has its place, or it is to end. Those that it has go on.
+    pub fn lane_retire(&mut self, lane: Lane) {
+        let Some(open) = self.lanes.find(lane) else { return };
+        open.retired = true;
+        while let Some(flow) = open.parked.pop(&mut self.flows) {
+            self.ring.push(&mut self.flows, flow);
+        }
+    }
+
     /// A deliver process is gone: its leases come back. Answers how many.
     pub fn lane_down(&mut self, lane: Lane, mono_ms: u64) -> usize {
         if let Some(mut open) = self.lanes.close(lane) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use vsmtp_mail::QueueId;
 
 use super::Schedule;
-use super::entry::Standing;
+use super::entry::{Message, Standing};
 use super::slab::NONE;
 
 /// Counts, kept up to date.
@@ -130,17 +130,17 @@ impl Schedule {
         found
     }
 
-    /// The next `limit` ids behind `after`, in rising order, of messages that `wanted` says yes to. Looks at every
-    /// message once and remembers no more than `limit`.
+    /// The next `limit` ids behind `after`, in rising order, of messages that `wanted` says yes to, given their standing
+    /// and whether they are deferred. Looks at every message once and remembers no more than `limit`.
     pub fn ids_after(
         &self,
         after: Option<QueueId>,
         limit: usize,
-        wanted: impl Fn(Standing) -> bool,
+        wanted: impl Fn(Standing, bool) -> bool,
     ) -> Vec<QueueId> {
         let mut page: BTreeSet<QueueId> = BTreeSet::new();
         for (_, message) in self.messages.iter() {
-            if message.is_vacant() || !wanted(message.standing) {
+            if message.is_vacant() {
                 continue;
             }
             let id = message.id();
@@ -150,12 +150,27 @@ impl Schedule {
             {
                 continue;
             }
-            page.insert(id);
+            if wanted(message.standing, self.is_deferred(message)) {
+                page.insert(id);
+            }
             if page.len() > limit {
                 page.pop_last();
             }
         }
         page.into_iter().collect()
+    }
+
+    /// May be delivered, and all that is unsettled waits.
+    fn is_deferred(&self, message: &Message) -> bool {
+        let mut job = message.jobs;
+        while job != NONE {
+            let this = &self.jobs[job];
+            if this.ready != NONE || this.leased > 0 {
+                return false;
+            }
+            job = this.sibling;
+        }
+        message.standing == Standing::Active
     }
 
     pub(super) fn due_ms(&self, job: u32) -> u64 {

@@ -7,7 +7,7 @@ use vsmtp_mail::{NextHop, QueueId, QueueIdMint, ReversePath};
 
 use super::*;
 
-const SMTP: Lane = Lane { kind: LaneKind::Smtp, instance: 0 };
+const SMTP: Lane = Lane { kind: LaneKind::Smtp, instance: 0, life: 0 };
 const HOUR: u64 = 3_600_000;
 
 struct Bench {
@@ -31,7 +31,13 @@ impl Bench {
         let id = self.mint.next(1);
         let sender = ReversePath::parse(sender).unwrap();
         let hops: Vec<NextHop> = hops.iter().map(|hop| NextHop::parse(hop).unwrap()).collect();
-        let admission = Admission { id, sender: &sender, age_ms, standing: Standing::Active, warned: false };
+        let admission = Admission {
+            id,
+            sender: Sender::from(&sender),
+            age_ms,
+            standing: Standing::Active,
+            warned: false,
+        };
         let pending = hops.iter().enumerate().map(|(index, next_hop)| Pending {
             index: index as u32,
             next_hop,
@@ -68,7 +74,7 @@ fn a_delivered_message_leaves_nothing_behind() {
     let plan = bench.next().unwrap();
     assert_eq!((plan.id, plan.recipients.as_slice()), (id, &[0, 1][..]));
     assert_eq!(bench.next(), None, "no mailbox process is up");
-    bench.schedule.lane_up(Lane { kind: LaneKind::Mailbox, instance: 0 }, 10, bench.now);
+    bench.schedule.lane_up(Lane { kind: LaneKind::Mailbox, instance: 0, life: 0 }, 10, bench.now);
     let mailbox = bench.next().unwrap();
     assert_eq!(mailbox.recipients, [2]);
     assert!(!bench.settle(&plan, Verdict::Settled, Reached::Yes).finished);
@@ -293,6 +299,22 @@ fn a_dead_deliver_process_gives_its_leases_back() {
 }
 
 #[test]
+fn a_retired_process_finishes_what_it_has() {
+    let mut bench = Bench::new();
+    bench.add("a@src.test", &["smtp:dst.test"]);
+    bench.add("a@src.test", &["smtp:other.test"]);
+    let plan = bench.next().unwrap();
+    bench.schedule.lane_retire(SMTP);
+    assert!(bench.settle(&plan, Verdict::Settled, Reached::Yes).finished);
+    let fresh = Lane { life: 1, ..SMTP };
+    bench.schedule.lane_up(fresh, 256, bench.now);
+    while let Some(plan) = bench.next() {
+        assert_eq!(plan.lane, fresh);
+    }
+    assert_eq!(bench.schedule.lane_down(SMTP, bench.now), 0);
+}
+
+#[test]
 fn outcomes_that_lie_are_refused() {
     let mut bench = Bench::new();
     bench.add("a@src.test", &["smtp:dst.test", "smtp:dst.test"]);
@@ -301,7 +323,7 @@ fn outcomes_that_lie_are_refused() {
     let mut settle = |lane, lease, results: &[(u32, Verdict)]| {
         bench.schedule.settle(lane, lease, results, Reached::Yes, now).unwrap_err()
     };
-    let (done, other) = (Verdict::Settled, Lane { kind: LaneKind::Mailbox, instance: 0 });
+    let (done, other) = (Verdict::Settled, Lane { kind: LaneKind::Mailbox, instance: 0, life: 0 });
     assert_eq!(settle(other, plan.lease, &[(0, done), (1, done)]), LeaseError::Unknown);
     assert_eq!(settle(SMTP, plan.lease + 1, &[(0, done), (1, done)]), LeaseError::Unknown);
     assert_eq!(settle(SMTP, plan.lease, &[(0, done)]), LeaseError::Recipients);
@@ -365,8 +387,13 @@ fn recovered_waits_are_kept_but_never_frozen() {
     let hop = NextHop::parse("smtp:dst.test").unwrap();
     for wait_ms in [60_000, u64::MAX] {
         let id = bench.mint.next(1);
-        let admission =
-            Admission { id, sender: &sender, age_ms: HOUR, standing: Standing::Active, warned: true };
+        let admission = Admission {
+            id,
+            sender: Sender::from(&sender),
+            age_ms: HOUR,
+            standing: Standing::Active,
+            warned: true,
+        };
         let pending = Pending { index: 3, next_hop: &hop, attempts: 7, wait_ms };
         bench.schedule.admit(&admission, [pending], bench.now).unwrap();
         let again = bench.schedule.admit(&admission, [pending], bench.now);
@@ -386,7 +413,8 @@ fn messages_without_recipients_and_impossible_places_are_refused_whole() {
     let mut bench = Bench::new();
     let (sender, hop) = (ReversePath::Null, NextHop::parse("maildir").unwrap());
     let id = bench.mint.next(1);
-    let admission = Admission { id, sender: &sender, age_ms: 0, standing: Standing::Active, warned: false };
+    let admission =
+        Admission { id, sender: Sender::from(&sender), age_ms: 0, standing: Standing::Active, warned: false };
     assert_eq!(bench.schedule.admit(&admission, [], 0), Err(AdmitError::Recipients));
     let pending = |index| Pending { index, next_hop: &hop, attempts: 0, wait_ms: 0 };
     assert_eq!(
@@ -404,7 +432,7 @@ fn pages_follow_each_other_in_order_of_id() {
     bench.schedule.set_standing(ids[3], Standing::Held);
     let (mut listed, mut after) = (Vec::<QueueId>::new(), None);
     loop {
-        let page = bench.schedule.ids_after(after, 10, |standing| standing == Standing::Active);
+        let page = bench.schedule.ids_after(after, 10, |standing, _| standing == Standing::Active);
         listed.extend(page.iter().copied());
         after = page.last().copied();
         if page.len() < 10 {
@@ -472,7 +500,7 @@ struct Model {
 }
 
 fn lane(instance: u32) -> Lane {
-    Lane { kind: LaneKind::Smtp, instance }
+    Lane { kind: LaneKind::Smtp, instance, life: 0 }
 }
 
 fn apply(bench: &mut Bench, model: &mut Model, step: Step) {
