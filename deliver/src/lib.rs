@@ -10,3 +10,4 @@ pub mod lease;
 pub mod mailbox;
 pub mod queue;
 pub mod sandbox;
+pub mod smtp;

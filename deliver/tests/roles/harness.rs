@@ -73,7 +73,6 @@ impl Deliver {
         self.introduce(Role::QueueManager, theirs);
     }
 
-    #[expect(dead_code, reason = "the smtp role's tests come next")]
     pub fn resolver(&mut self) -> ResolverEnd {
         let (resolver, theirs) = edge(EdgeId::ClientResolver);
         self.introduce(Role::Resolver, theirs);
@@ -156,6 +155,10 @@ pub fn try_receive<Tx: Message, Rx: Message>(
         }
         wait(channel.socket(), &format!("a message from {from}"));
     }
+}
+
+pub fn wait_for(fd: impl AsFd, what: &str) {
+    wait(fd.as_fd(), what);
 }
 
 fn wait(fd: std::os::fd::BorrowedFd<'_>, what: &str) {

@@ -3,3 +3,6 @@
 
 mod harness;
 mod mailbox;
+mod peer;
+mod routes;
+mod smtp;

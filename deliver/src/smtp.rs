@@ -1,0 +1,194 @@
+//! `deliver --role smtp`: SMTP and LMTP to other servers, many connections in one loop. Leases come from the
+//! queue-manager and wait per next hop; connections are made, used again and ended here. It opens no file.
+
+mod connection;
+mod destination;
+mod dispatch;
+mod idle;
+mod lookup;
+mod resolution;
+mod route;
+mod socket;
+mod traffic;
+mod transaction;
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use vsmtp_config::DeliverSlice;
+use vsmtp_daemon::{Boot, BootError, Daemon, Event, FIRST_TOKEN, Flow, Reactor};
+use vsmtp_ipc::edge::queue_deliver::{Reach, Settled};
+use vsmtp_ipc::role::Role;
+use vsmtp_mail::{EnhancedCode, NextHop};
+use vsmtp_sys::sandbox::Profile;
+
+use crate::lease::{Ended, Lease, Verdict, span_ms};
+use crate::queue::QueueEdge;
+use crate::sandbox;
+use crate::smtp::connection::{Connection, Stage};
+use crate::smtp::destination::{Destination, Waiting};
+use crate::smtp::idle::IdlePool;
+use crate::smtp::lookup::Lookup;
+use crate::smtp::route::Ourselves;
+
+/// Token of the edge to the queue-manager.
+const QUEUE_TOKEN: usize = FIRST_TOKEN;
+/// Token of the edge to the resolver.
+const RESOLVER_TOKEN: usize = FIRST_TOKEN + 1;
+/// Key of the timer of questions to the resolver; the keys of connections are their tokens.
+const RESOLVER_TIMER: u64 = 0;
+/// Tokens of connections begin here and are never used twice.
+const FIRST_CONNECTION: usize = FIRST_TOKEN + 8;
+/// Most next hops without work whose routes are remembered.
+const MAX_REMEMBERED: usize = 1024;
+
+/// The daemon.
+pub struct Smtp {
+    slice: DeliverSlice,
+    us: Ourselves,
+    queue: QueueEdge,
+    lookup: Lookup<Rc<NextHop>>,
+    destinations: HashMap<Rc<NextHop>, Destination>,
+    connections: HashMap<usize, Connection>,
+    idle: IdlePool,
+    /// Next hops to look at before the turn ends.
+    dirty: VecDeque<Rc<NextHop>>,
+    /// Next hops that could not get a connection because there are too many.
+    starved: VecDeque<Rc<NextHop>>,
+    next_token: usize,
+    accepting: bool,
+    draining: bool,
+}
+
+impl Daemon for Smtp {
+    const NAME: &'static str = "vsmtp-deliver";
+    type Slice = DeliverSlice;
+
+    fn before_jail(boot: Boot<DeliverSlice>) -> Result<Self, BootError> {
+        let slice = boot.slice;
+        Ok(Smtp {
+            us: Ourselves { name: (*slice.server_name).clone(), listen: slice.own_addresses.clone() },
+            slice,
+            queue: QueueEdge::new(QUEUE_TOKEN),
+            lookup: Lookup::new(RESOLVER_TOKEN, RESOLVER_TIMER),
+            destinations: HashMap::new(),
+            connections: HashMap::new(),
+            idle: IdlePool::default(),
+            dirty: VecDeque::new(),
+            starved: VecDeque::new(),
+            next_token: FIRST_CONNECTION,
+            accepting: true,
+            draining: false,
+        })
+    }
+
+    fn profile(&self) -> Profile {
+        sandbox::smtp()
+    }
+
+    fn after_jail(&mut self, _reactor: &mut Reactor) -> Result<(), BootError> {
+        Ok(())
+    }
+
+    fn on_event(&mut self, reactor: &mut Reactor, event: Event) -> Flow {
+        match event {
+            Event::Peer(name, socket) if name.role == Role::QueueManager => {
+                self.queue.connect(reactor, name, socket);
+            }
+            Event::Peer(name, socket) if name.role == Role::Resolver => {
+                let open = self.lookup.connect(reactor, name, socket);
+                self.on_answers(reactor, open);
+            }
+            Event::Ready { token: QUEUE_TOKEN, readable: true, .. } if self.accepting => {
+                self.take_leases(reactor)
+            }
+            Event::Ready { token: RESOLVER_TOKEN, readable: true, .. } => {
+                let answers = self.lookup.receive(reactor);
+                self.on_answers(reactor, answers);
+            }
+            Event::Ready { token, readable, writable, closed } => {
+                self.on_ready(reactor, token, readable, writable, closed);
+            }
+            Event::Timer(RESOLVER_TIMER) => {
+                let answers = self.lookup.on_timer(reactor);
+                self.on_answers(reactor, answers);
+            }
+            Event::Timer(key) => self.on_timer(reactor, key),
+            Event::StopAccepting => self.accepting = false,
+            Event::Drain { .. } => self.drain(reactor),
+            Event::TurnEnd => return self.end_turn(reactor),
+            // Others are introduced to others, and a new configuration to a new process.
+            Event::Peer(..) | Event::Listener(..) | Event::Reconfigure(_) => {}
+        }
+        Flow::Continue
+    }
+}
+
+impl Smtp {
+    fn take_leases(&mut self, reactor: &mut Reactor) {
+        while let Some(lease) = self.queue.receive(reactor) {
+            let next_hop = Rc::new(lease.next_hop.clone());
+            let destination = self.destinations.entry(Rc::clone(&next_hop)).or_default();
+            destination.waiting.push_back(Waiting { lease, retries: 0 });
+            self.mark(next_hop);
+        }
+    }
+
+    /// Has a next hop looked at before the turn ends.
+    fn mark(&mut self, next_hop: Rc<NextHop>) {
+        if self.dirty.back() != Some(&next_hop) {
+            self.dirty.push_back(next_hop);
+        }
+    }
+
+    /// Ends a lease that no server has heard of.
+    fn refuse(&mut self, reactor: &mut Reactor, lease: &Lease, verdict: &Verdict, remote: String) {
+        let waited = span_ms(lease.arrived_ms, reactor.now_ms());
+        self.settle(reactor, lease, lease.all(verdict), Reach::Unreachable, remote, (waited, 0, 0));
+    }
+
+    fn settle(
+        &mut self,
+        reactor: &mut Reactor,
+        lease: &Lease,
+        settled: Vec<Settled>,
+        reach: Reach,
+        remote: String,
+        delays_ms: (u32, u32, u32),
+    ) {
+        reactor.count("leases", 1);
+        self.queue.settle(reactor, Ended { key: lease.key, settled, reach, remote, delays_ms });
+    }
+
+    /// No new work; what waits is deferred, what is on its way goes on.
+    fn drain(&mut self, reactor: &mut Reactor) {
+        (self.accepting, self.draining) = (false, true);
+        let stopped = Verdict::deferred(EnhancedCode(4, 3, 2), "delivery is being stopped");
+        for mut destination in std::mem::take(&mut self.destinations).into_values() {
+            for waiting in destination.waiting.drain(..) {
+                self.refuse(reactor, &waiting.lease, &stopped, String::new());
+            }
+        }
+        self.connections.retain(|_, connection| !matches!(connection.stage, Stage::Dialing(_)));
+        for token in self.idle.take_all() {
+            self.say_goodbye(reactor, token);
+        }
+    }
+
+    fn end_turn(&mut self, reactor: &mut Reactor) -> Flow {
+        while let Some(next_hop) = self.dirty.pop_front() {
+            self.pump(reactor, &next_hop);
+        }
+        let answers = self.lookup.flush(reactor);
+        if !answers.is_empty() {
+            self.on_answers(reactor, answers);
+            reactor.turn_again();
+        }
+        reactor.figure("connections", self.connections.len() as u64);
+        reactor.figure("connections_idle", self.idle.len() as u64);
+        reactor.figure("leases_open", self.queue.open() as u64);
+        self.queue.flush(reactor);
+        let at_work = self.connections.values().any(|connection| matches!(connection.stage, Stage::Busy(_)));
+        if self.draining && !at_work { Flow::Exit } else { Flow::Continue }
+    }
+}

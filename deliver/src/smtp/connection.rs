@@ -1,0 +1,338 @@
+//! One connection: its socket, its dialogue, the message it carries, its clock. It moves bytes and says what happened;
+//! what that means for leases and destinations is decided elsewhere.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use mio::Interest;
+use vsmtp_config::NextHopTimeouts;
+use vsmtp_daemon::Reactor;
+use vsmtp_mail::NextHop;
+use vsmtp_smtp::{Awaiting, ClientStep, Dialogue, HostError, Outcome};
+
+use crate::lease::{Lease, Verdict};
+use crate::smtp::destination::Waiting;
+use crate::smtp::route::Site;
+use crate::smtp::socket::Socket;
+use crate::smtp::transaction;
+
+/// Octets of a message read and written at once.
+const CHUNK: usize = 64 * 1024;
+/// Octets read from a server at once; its replies are short.
+const READ: usize = 8 * 1024;
+/// Most reads for one event; a server that says more is not answering us.
+const MAX_READS: usize = 64;
+
+/// One connection.
+pub struct Connection {
+    /// Where it goes.
+    pub site: Site,
+    /// What it is doing.
+    pub stage: Stage,
+    /// The next hop that it works for, or did last.
+    pub serves: Rc<NextHop>,
+    /// Messages that went over it, or tried to.
+    pub messages: u32,
+    /// A timer is pending for this time.
+    pub timer_ms: u64,
+    socket: Socket,
+    connected: bool,
+    dialogue: Dialogue,
+    /// Until then the present wait may last.
+    deadline_ms: u64,
+    waiting_for: (Awaiting, u64),
+    /// Counts what makes a wait a new one although its kind is the same.
+    progress: u64,
+}
+
+/// What a connection is doing.
+pub enum Stage {
+    /// Connecting, greeting, EHLO; more places may be tried after this one.
+    Dialing(Dial),
+    /// A message is on its way.
+    Busy(Work),
+    /// Open and free.
+    Idle,
+    /// QUIT was said.
+    Quitting,
+}
+
+/// The search for a server that lets us in.
+pub struct Dial {
+    /// Places not tried yet, the next one last.
+    pub left: Vec<Site>,
+    /// Since when.
+    pub started_ms: u64,
+    /// What the last place did, and whether every one so far has refused us for good.
+    pub refused: Option<(Site, Verdict)>,
+}
+
+/// A message on its way.
+pub struct Work {
+    /// The lease.
+    pub lease: Lease,
+    /// See [`Waiting`].
+    pub retries: u8,
+    /// How long the connection took that was made for it.
+    pub connecting_ms: u32,
+    /// When the transaction began.
+    pub started_ms: u64,
+    offset: u64,
+}
+
+/// A transaction that could not begin: the lease comes back.
+pub struct NotBegun {
+    /// The lease.
+    pub lease: Lease,
+    /// Why.
+    pub why: String,
+}
+
+enum Wrote {
+    All,
+    Blocked,
+    /// The connection is broken, and the dialogue knows.
+    Lost,
+}
+
+/// What came of driving a connection.
+pub enum Happened {
+    /// Nothing for others to know: it waits.
+    Waits,
+    /// A server let us in, or is free again.
+    Free,
+    /// The transaction is over; then drive again.
+    Done(Vec<Outcome>),
+    /// It is of no more use.
+    Closed(Option<HostError>),
+}
+
+impl Connection {
+    /// Takes a socket that is connecting.
+    pub fn new(socket: Socket, site: Site, dialogue: Dialogue, serves: Rc<NextHop>, dial: Dial) -> Self {
+        Connection {
+            site,
+            serves,
+            stage: Stage::Dialing(dial),
+            messages: 0,
+            timer_ms: u64::MAX,
+            socket,
+            connected: false,
+            dialogue,
+            deadline_ms: u64::MAX,
+            waiting_for: (Awaiting::Nothing, u64::MAX),
+            progress: 0,
+        }
+    }
+
+    /// Has the loop watch the socket for both directions: edge-triggered, so that costs nothing while nothing changes.
+    pub fn register(&self, reactor: &Reactor, token: usize) -> io::Result<()> {
+        reactor.register(self.socket.as_fd(), token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    /// The socket can be read or written. An error means that it never was, or is no more, connected.
+    pub fn on_ready(&mut self, readable: bool, writable: bool, closed: bool) -> io::Result<()> {
+        if !self.connected {
+            if !(readable || writable) || !self.socket.connected()? {
+                return Ok(());
+            }
+            self.connected = true;
+            self.progress += 1;
+        }
+        if readable {
+            self.read(closed);
+        }
+        Ok(())
+    }
+
+    /// Reads until the kernel has no more. It has none if it gave less than there was room for, unless the peer has
+    /// closed; that saves a system call per reply.
+    fn read(&mut self, to_the_end: bool) {
+        let mut buffer = [0; READ];
+        for _ in 0..MAX_READS {
+            match self.socket.read(&mut buffer) {
+                Ok(None) => return,
+                Ok(Some(0)) => return self.dialogue.on_lost(),
+                Ok(Some(got)) => {
+                    self.dialogue.on_bytes(buffer.get(..got).unwrap_or_default());
+                    if got < READ && !to_the_end {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    log::debug!("event=read-failed remote={} error=\"{error}\"", self.site);
+                    return self.dialogue.on_lost();
+                }
+            }
+        }
+        // The bound: whoever says so much is not answering us.
+        self.dialogue.on_lost();
+    }
+
+    /// Begins a transaction on a free connection.
+    pub fn begin(&mut self, waiting: Waiting, connecting_ms: u32, now_ms: u64) -> Result<(), NotBegun> {
+        let Waiting { lease, retries } = waiting;
+        let transaction = match transaction::of_lease(&lease, self.dialogue.capabilities()) {
+            Ok(transaction) => transaction,
+            Err(error) => return Err(NotBegun { lease, why: format!("message cannot be read: {error}") }),
+        };
+        if self.dialogue.start(transaction).is_err() {
+            return Err(NotBegun { lease, why: "connection is not free".to_owned() });
+        }
+        self.messages += 1;
+        self.progress += 1;
+        self.stage = Stage::Busy(Work { lease, retries, connecting_ms, started_ms: now_ms, offset: 0 });
+        Ok(())
+    }
+
+    /// True if a connection that had worked before ended before the server said a word about this message, of which
+    /// nothing was sent: it may go over another one.
+    pub fn ended_unheard(&mut self) -> bool {
+        let unheard =
+            |error: &HostError| matches!(error.phase, Awaiting::Reset | Awaiting::Mail | Awaiting::Nothing);
+        self.messages > 1
+            && matches!(self.dialogue.step(), ClientStep::Closed(Some(error)) if unheard(&error))
+    }
+
+    /// Says goodbye.
+    pub fn quit(&mut self) {
+        self.dialogue.quit();
+        self.stage = Stage::Quitting;
+    }
+
+    /// Does all that can be done now.
+    pub fn drive(&mut self) -> Happened {
+        if !self.connected {
+            return Happened::Waits;
+        }
+        loop {
+            match self.dialogue.step() {
+                ClientStep::NeedInput if !self.dialogue.output().is_empty() => match self.write() {
+                    Wrote::All if !self.wants_body() => return Happened::Waits,
+                    Wrote::All | Wrote::Lost => {}
+                    Wrote::Blocked => return Happened::Waits,
+                },
+                ClientStep::NeedInput => return Happened::Waits,
+                ClientStep::WantBody => {
+                    // A full buffer is written before more is read: a slow server costs one chunk of memory.
+                    if !self.dialogue.output().is_empty() && self.body_left() > 0 {
+                        match self.write() {
+                            Wrote::All => {}
+                            Wrote::Blocked => return Happened::Waits,
+                            Wrote::Lost => continue,
+                        }
+                    }
+                    self.feed();
+                }
+                ClientStep::Done(outcomes) => return Happened::Done(outcomes),
+                ClientStep::Idle => return Happened::Free,
+                ClientStep::Closed(error) => return Happened::Closed(error),
+            }
+        }
+    }
+
+    fn wants_body(&self) -> bool {
+        self.dialogue.awaiting() == Awaiting::Block
+    }
+
+    fn body_left(&self) -> u64 {
+        match &self.stage {
+            Stage::Busy(work) => work.lease.content.len().saturating_sub(work.offset),
+            _ => 0,
+        }
+    }
+
+    fn write(&mut self) -> Wrote {
+        while !self.dialogue.output().is_empty() {
+            match self.socket.write(self.dialogue.output()) {
+                Ok(Some(count)) => self.dialogue.sent(count),
+                Ok(None) => return Wrote::Blocked,
+                Err(error) => {
+                    log::debug!("event=write-failed remote={} error=\"{error}\"", self.site);
+                    // A server that closes after a 421 has often said so before our write failed.
+                    self.read(true);
+                    self.dialogue.on_lost();
+                    return Wrote::Lost;
+                }
+            }
+        }
+        self.progress += 1;
+        Wrote::All
+    }
+
+    /// Gives the dialogue the next piece of the message, or its end.
+    fn feed(&mut self) {
+        let Stage::Busy(work) = &mut self.stage else {
+            return self.dialogue.body_failed("there is no message");
+        };
+        if work.offset >= work.lease.content.len() {
+            return self.dialogue.body_end();
+        }
+        if let crate::content::Content::Memory(bytes) = &work.lease.content {
+            work.offset = bytes.len() as u64;
+            self.dialogue.body(bytes);
+            return;
+        }
+        let left = work.lease.content.len().saturating_sub(work.offset);
+        let mut chunk = vec![0; usize::try_from(left).unwrap_or(CHUNK).min(CHUNK)];
+        match work.lease.content.read_at(&mut chunk, work.offset) {
+            Ok(got) => {
+                work.offset += got as u64;
+                self.dialogue.body(chunk.get(..got).unwrap_or_default());
+            }
+            Err(error) => self.dialogue.body_failed(&format!("message cannot be read: {error}")),
+        }
+    }
+
+    /// Renews the deadline if the connection waits for something new. Answers when a timer must be set, if one must.
+    pub fn watch(&mut self, timeouts: &NextHopTimeouts, idle: Duration, now_ms: u64) -> Option<u64> {
+        let awaiting = if self.connected { self.dialogue.awaiting() } else { Awaiting::Connect };
+        let waiting_for = (awaiting, self.progress);
+        if waiting_for != self.waiting_for {
+            self.waiting_for = waiting_for;
+            self.deadline_ms = now_ms.saturating_add(millis(patience(awaiting, timeouts, idle)));
+        }
+        if self.deadline_ms < self.timer_ms {
+            self.timer_ms = self.deadline_ms;
+            return Some(self.deadline_ms);
+        }
+        None
+    }
+
+    /// The timer fired. True if the wait is over, and the dialogue was told so; an idle connection is the caller's.
+    pub fn on_timer(&mut self, now_ms: u64) -> bool {
+        self.timer_ms = u64::MAX;
+        if now_ms < self.deadline_ms {
+            return false;
+        }
+        if !matches!(self.stage, Stage::Idle) {
+            self.dialogue.on_timeout();
+        }
+        true
+    }
+
+    /// True until the TCP connection stands.
+    pub fn is_connecting(&self) -> bool {
+        !self.connected
+    }
+}
+
+fn patience(awaiting: Awaiting, timeouts: &NextHopTimeouts, idle: Duration) -> Duration {
+    match awaiting {
+        Awaiting::Connect => timeouts.connect,
+        Awaiting::Greeting | Awaiting::Hello => timeouts.greeting,
+        Awaiting::Mail => timeouts.mail,
+        Awaiting::Rcpt => timeouts.rcpt,
+        Awaiting::Data => timeouts.data,
+        Awaiting::Block => timeouts.block,
+        Awaiting::Dot => timeouts.dot,
+        Awaiting::Nothing => idle,
+        Awaiting::Reset | Awaiting::Quit => awaiting.patience(),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,207 @@
+//! Which lease goes where: resolving next hops, taking free connections, making new ones. On failure the leases that
+//! wait are deferred, or fail if every answer said "never".
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use vsmtp_daemon::{Reactor, Record};
+use vsmtp_ipc::edge::queue_deliver::Result3;
+use vsmtp_mail::{EnhancedCode, NextHop};
+use vsmtp_smtp::{ClientSettings, Dialogue};
+
+use crate::lease::{Lease, Verdict};
+use crate::smtp::connection::{Connection, Dial};
+use crate::smtp::destination::RouteState;
+use crate::smtp::lookup::Answered;
+use crate::smtp::resolution::{Resolution, Step, Unroutable};
+use crate::smtp::route::{Route, Site};
+use crate::smtp::socket::Socket;
+use crate::smtp::{MAX_REMEMBERED, Smtp};
+
+impl Smtp {
+    /// Gives work to connections, as far as there is both.
+    pub(super) fn pump(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>) {
+        loop {
+            let Some(destination) = self.destinations.get_mut(next_hop) else { return };
+            // Their edge is gone, and with it whoever could want to know.
+            let queue = &self.queue;
+            destination.waiting.retain(|waiting| queue.is_current(waiting.lease.key.epoch));
+            if destination.waiting.is_empty() {
+                return self.forget(next_hop);
+            }
+            let Some(route) = destination.fresh_route(reactor.now_ms()) else {
+                if matches!(destination.route, RouteState::Asking(_)) {
+                    return;
+                }
+                self.resolve(reactor, next_hop);
+                continue;
+            };
+            if let Some(token) = self.idle.take(&route.endpoints(), route.protocol) {
+                self.use_again(reactor, token, next_hop);
+            } else if !destination.may_dial(reactor.now_ms()) {
+                return;
+            } else if self.connections.len() >= self.slice.connections as usize && !self.make_room(reactor) {
+                self.starved.push_back(Rc::clone(next_hop));
+                return;
+            } else {
+                self.dial(reactor, next_hop, &route);
+            }
+        }
+    }
+
+    fn forget(&mut self, next_hop: &Rc<NextHop>) {
+        if self.destinations.len() > MAX_REMEMBERED
+            && self.destinations.get(next_hop).is_some_and(|destination| destination.is_unused())
+        {
+            self.destinations.remove(next_hop);
+        }
+    }
+
+    fn make_room(&mut self, reactor: &mut Reactor) -> bool {
+        let idle = self.idle.take_any();
+        if let Some(token) = idle {
+            self.say_goodbye(reactor, token);
+        }
+        idle.is_some()
+    }
+
+    fn resolve(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>) {
+        let (resolution, step) = Resolution::begin(next_hop);
+        if let Some(destination) = self.destinations.get_mut(next_hop) {
+            destination.route = RouteState::Asking(resolution);
+        }
+        self.on_step(reactor, next_hop, step);
+    }
+
+    fn on_step(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>, step: Step) {
+        match step {
+            Step::Wait => {}
+            Step::Ask(queries) => {
+                let asked = queries.into_iter();
+                let known =
+                    asked.filter_map(|query| self.lookup.ask(reactor, Rc::clone(next_hop), query)).collect();
+                self.on_answers(reactor, known);
+            }
+            Step::Done(result) => self.on_route(reactor, next_hop, result),
+        }
+    }
+
+    pub(super) fn on_answers(&mut self, reactor: &mut Reactor, mut answers: Vec<Answered<Rc<NextHop>>>) {
+        while let Some(Answered { asker, query, result }) = answers.pop() {
+            let Some(destination) = self.destinations.get_mut(&asker) else { continue };
+            let RouteState::Asking(resolution) = &mut destination.route else { continue };
+            match resolution.on_answer(&query, result, &self.us) {
+                Ok(step) => self.on_step(reactor, &asker, step),
+                Err(what) => {
+                    destination.route = RouteState::Unknown;
+                    self.mark(asker);
+                    answers.extend(self.lookup.misbehaved(reactor, what));
+                }
+            }
+        }
+    }
+
+    fn on_route(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>, result: Result<Route, Unroutable>) {
+        let Some(destination) = self.destinations.get_mut(next_hop) else { return };
+        match destination.resolved(result, reactor.now_ms()) {
+            Ok(()) => self.mark(Rc::clone(next_hop)),
+            Err(Unroutable(verdict)) => {
+                for waiting in std::mem::take(&mut destination.waiting) {
+                    let verdict = for_lease(&verdict, &waiting.lease);
+                    self.refuse(reactor, &waiting.lease, &verdict, String::new());
+                }
+            }
+        }
+    }
+
+    fn dial(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>, route: &Route) {
+        if let Some(destination) = self.destinations.get_mut(next_hop) {
+            destination.dialing += 1;
+        }
+        // Without chance the order is the same every time, which is unfair and not wrong.
+        let chance = vsmtp_sys::random::random_u64().unwrap_or(0);
+        let mut left = route.sites(self.slice.family, chance);
+        left.reverse();
+        self.dial_next(reactor, next_hop, Dial { left, started_ms: reactor.now_ms(), refused: None });
+    }
+
+    /// Tries the next place, or gives up.
+    pub(super) fn dial_next(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>, mut dial: Dial) {
+        while let Some(site) = dial.left.pop() {
+            match Socket::connect(&site.endpoint) {
+                Ok(socket) => return self.open(reactor, next_hop, site, socket, dial),
+                Err(error) => {
+                    let verdict = Verdict::deferred(EnhancedCode(4, 4, 1), format!("connect: {error}"));
+                    note_refusal(&mut dial, site, verdict);
+                }
+            }
+        }
+        self.give_up(reactor, next_hop, dial);
+    }
+
+    fn open(
+        &mut self,
+        reactor: &mut Reactor,
+        next_hop: &Rc<NextHop>,
+        site: Site,
+        socket: Socket,
+        dial: Dial,
+    ) {
+        let settings = ClientSettings {
+            protocol: site.protocol,
+            helo: self.slice.server_name.as_str().into(),
+            pipelining: true,
+        };
+        let token = self.next_token;
+        self.next_token += 1;
+        let connection = Connection::new(socket, site, Dialogue::new(settings), Rc::clone(next_hop), dial);
+        if let Err(error) = connection.register(reactor, token) {
+            return self.not_connected(reactor, connection, &error.to_string());
+        }
+        self.connections.insert(token, connection);
+        self.watch(reactor, token);
+    }
+
+    /// No place of the next hop let us in.
+    fn give_up(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>, dial: Dial) {
+        let Some(destination) = self.destinations.get_mut(next_hop) else { return };
+        if !destination.dial_failed(reactor.now_ms()) {
+            return;
+        }
+        let waiting = std::mem::take(&mut destination.waiting);
+        let nowhere = Verdict::deferred(EnhancedCode(4, 4, 1), "no address of this family");
+        let (remote, verdict) = match dial.refused {
+            Some((site, verdict)) => (site.to_string(), verdict),
+            None => (String::new(), nowhere),
+        };
+        for waiting in waiting {
+            self.refuse(reactor, &waiting.lease, &verdict, remote.clone());
+        }
+    }
+
+    /// How long an idle connection is kept.
+    pub(super) fn idle_time(&self) -> Duration {
+        self.slice.reuse_idle.unwrap_or_default()
+    }
+}
+
+/// What one place did. Only if every place says "never" is it never.
+pub(super) fn note_refusal(dial: &mut Dial, site: Site, verdict: Verdict) {
+    Record::new("connect-failed").field("remote", &site).field("reason", &verdict.text).emit();
+    let softened = |verdict: Verdict| Verdict::deferred(verdict.enhanced, verdict.text);
+    let verdict = match &dial.refused {
+        Some((_, before)) if before.result != Result3::Failed => softened(verdict),
+        _ => verdict,
+    };
+    dial.refused = Some((site, verdict));
+}
+
+/// A domain that does not exist is the sender's mistake, unless it is an operator who sends the mail there.
+fn for_lease(verdict: &Verdict, lease: &Lease) -> Verdict {
+    let its_own = |host| lease.recipients.iter().all(|recipient| recipient.address.domain() == host);
+    let chosen = !matches!(&lease.next_hop, NextHop::Smtp { host, mx: true, .. } if its_own(host));
+    match verdict.result {
+        Result3::Failed if chosen => Verdict::deferred(verdict.enhanced, verdict.text.clone()),
+        _ => verdict.clone(),
+    }
+}

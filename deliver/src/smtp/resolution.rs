@@ -1,0 +1,330 @@
+//! From a next hop to a route: which questions the resolver is asked, and what its answers mean (RFC 5321 5.1, RFC 7505).
+//! Pure. Answers come from strangers: names and addresses in them are checked before use.
+
+use std::net::IpAddr;
+
+use vsmtp_ipc::edge::client_resolver::{DnsError, Query, Records};
+use vsmtp_mail::{Domain, EnhancedCode, LmtpTarget, NextHop};
+use vsmtp_smtp::Protocol;
+
+use crate::lease::Verdict;
+use crate::smtp::route::{MailHost, Ourselves, Route, RouteTarget, is_unusable};
+
+/// Most mail exchangers whose addresses are asked for; the best ones.
+const MAX_HOSTS: usize = 8;
+/// Most addresses kept of one host.
+const MAX_HOST_ADDRESSES: usize = 16;
+
+/// Why there is no route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unroutable(pub Verdict);
+
+/// A resolution under way.
+#[derive(Debug)]
+pub struct Resolution {
+    host: Domain,
+    port: u16,
+    protocol: Protocol,
+    mx: bool,
+    /// Hosts whose addresses are known, or not yet.
+    hosts: Vec<MailHost>,
+    unanswered: usize,
+    /// At least one host could not be looked up now.
+    temporary: bool,
+}
+
+/// What comes next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Ask these.
+    Ask(Vec<Query>),
+    /// Nothing until the next answer.
+    Wait,
+    /// The end.
+    Done(Result<Route, Unroutable>),
+}
+
+impl Resolution {
+    /// Begins. Without names nothing needs to be asked.
+    pub fn begin(next_hop: &NextHop) -> (Self, Step) {
+        let (host, port, protocol, mx) = match next_hop {
+            NextHop::Smtp { host, port, mx } => (host.clone(), *port, Protocol::Smtp, *mx),
+            NextHop::Lmtp(LmtpTarget::Tcp(host, port)) => (host.clone(), *port, Protocol::Lmtp, false),
+            NextHop::Lmtp(LmtpTarget::Unix(path)) => {
+                let target = RouteTarget::Unix(path.clone());
+                return (Self::nothing(), Step::Done(Ok(Route { protocol: Protocol::Lmtp, target })));
+            }
+            NextHop::Mailbox(_) => {
+                let verdict = Verdict::deferred(EnhancedCode(4, 3, 5), "next hop is a mailbox");
+                return (Self::nothing(), Step::Done(Err(Unroutable(verdict))));
+            }
+        };
+        let mut resolution = Resolution { host, port, protocol, mx, ..Self::nothing() };
+        let step = match resolution.host.as_literal() {
+            Some(address) => {
+                let host = MailHost { preference: 0, name: "".into(), addresses: vec![address] };
+                Step::Done(resolution.route(vec![host]))
+            }
+            None if mx => {
+                resolution.unanswered = 1;
+                Step::Ask(vec![Query::Mx(resolution.host.to_string())])
+            }
+            None => resolution.ask_addresses(vec![(0, resolution.host.to_string())]),
+        };
+        (resolution, step)
+    }
+
+    fn nothing() -> Self {
+        let host = Domain::literal(IpAddr::from([0, 0, 0, 0]));
+        let protocol = Protocol::Smtp;
+        Resolution { host, port: 0, protocol, mx: false, hosts: Vec::new(), unanswered: 0, temporary: false }
+    }
+
+    /// Takes the answer to one of the questions. `Err` if it is no answer to such a question.
+    pub fn on_answer(
+        &mut self,
+        query: &Query,
+        result: Result<Records, DnsError>,
+        us: &Ourselves,
+    ) -> Result<Step, &'static str> {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        match (query, result) {
+            (Query::Mx(_), Ok(Records::Mx(records))) => Ok(self.on_mx(records)),
+            (Query::Mx(_), Err(error)) => Ok(self.on_no_mx(error)),
+            (Query::Addresses(name), Ok(Records::Addresses(addresses))) => {
+                let usable = addresses.into_iter().filter(|address| !is_unusable(*address));
+                let usable: Vec<IpAddr> = usable.take(MAX_HOST_ADDRESSES).collect();
+                if let Some(host) = self.hosts.iter_mut().find(|host| *host.name == **name) {
+                    host.addresses = usable;
+                }
+                Ok(self.on_addresses(us))
+            }
+            (Query::Addresses(_), Err(error)) => {
+                self.temporary |= matches!(error, DnsError::Temporary | DnsError::Bogus);
+                Ok(self.on_addresses(us))
+            }
+            _ => Err("answer does not fit its question"),
+        }
+    }
+
+    fn on_mx(&mut self, records: Vec<(u16, String)>) -> Step {
+        if matches!(&records[..], [(_, name)] if name.is_empty() || name == ".") {
+            return fail(EnhancedCode(5, 1, 10), format!("{} takes no mail (null MX)", self.host));
+        }
+        let mut hosts: Vec<(u16, String)> = records
+            .into_iter()
+            .filter_map(|(preference, name)| {
+                Domain::parse(&name).ok().map(|name| (preference, name.to_string()))
+            })
+            .collect();
+        hosts.sort();
+        hosts.dedup_by(|later, first| later.1 == first.1);
+        hosts.truncate(MAX_HOSTS);
+        if hosts.is_empty() {
+            // There are MX records, so the address of the domain itself does not count.
+            return fail(EnhancedCode(5, 4, 4), format!("mail servers of {} have no valid names", self.host));
+        }
+        self.ask_addresses(hosts)
+    }
+
+    fn on_no_mx(&mut self, error: DnsError) -> Step {
+        match error {
+            DnsError::NoRecords => {
+                // The implicit MX (RFC 5321 5.1).
+                self.ask_addresses(vec![(0, self.host.to_string())])
+            }
+            DnsError::NoSuchName | DnsError::BadName => {
+                fail(EnhancedCode(5, 1, 2), format!("domain {} does not exist", self.host))
+            }
+            DnsError::Temporary | DnsError::Bogus => self.defer(),
+        }
+    }
+
+    fn ask_addresses(&mut self, hosts: Vec<(u16, String)>) -> Step {
+        self.unanswered = hosts.len();
+        let questions = hosts.iter().map(|(_, name)| Query::Addresses(name.clone())).collect();
+        self.hosts = hosts
+            .into_iter()
+            .map(|(preference, name)| MailHost { preference, name: name.into(), addresses: Vec::new() })
+            .collect();
+        Step::Ask(questions)
+    }
+
+    fn on_addresses(&mut self, us: &Ourselves) -> Step {
+        if self.unanswered > 0 {
+            return Step::Wait;
+        }
+        let mut hosts = std::mem::take(&mut self.hosts);
+        // A host that an operator named may well be ourselves on purpose.
+        if self.mx && us.remove_from(&mut hosts, self.port) && hosts.is_empty() {
+            return fail(EnhancedCode(5, 4, 6), format!("mail for {} loops back to this server", self.host));
+        }
+        hosts.retain(|host| !host.addresses.is_empty());
+        if !hosts.is_empty() {
+            return Step::Done(self.route(hosts));
+        }
+        if self.temporary {
+            return self.defer();
+        }
+        let text = format!("no address of a mail server for {}", self.host);
+        if self.mx {
+            return fail(EnhancedCode(5, 4, 4), text);
+        }
+        // The operator's own setting: a mistake there must not bounce everybody's mail.
+        Step::Done(Err(Unroutable(Verdict::deferred(EnhancedCode(4, 4, 4), text))))
+    }
+
+    fn defer(&self) -> Step {
+        let text = format!("names of {} cannot be resolved now", self.host);
+        Step::Done(Err(Unroutable(Verdict::deferred(EnhancedCode(4, 4, 3), text))))
+    }
+
+    fn route(&self, hosts: Vec<MailHost>) -> Result<Route, Unroutable> {
+        Ok(Route { protocol: self.protocol, target: RouteTarget::Hosts(hosts, self.port) })
+    }
+}
+
+fn fail(enhanced: EnhancedCode, text: String) -> Step {
+    Step::Done(Err(Unroutable(Verdict::failed(enhanced, text))))
+}
+
+#[cfg(test)]
+mod tests {
+    use vsmtp_ipc::edge::queue_deliver::Result3;
+
+    use super::*;
+
+    type Answer = Result<Records, DnsError>;
+
+    fn us() -> Ourselves {
+        Ourselves { name: Domain::parse("us.test").unwrap(), listen: vec!["192.0.2.99:25".parse().unwrap()] }
+    }
+
+    /// Answers questions by name until the end; the same name may be asked for MX and for addresses.
+    fn resolve(next_hop: &str, mx: Answer, addresses: &[(&str, Answer)]) -> Result<Route, Unroutable> {
+        let (mut resolution, mut step) = Resolution::begin(&NextHop::parse(next_hop).unwrap());
+        let mut asked = Vec::new();
+        loop {
+            step = match step {
+                Step::Done(result) => return result,
+                Step::Ask(queries) => {
+                    asked.extend(queries);
+                    Step::Wait
+                }
+                Step::Wait => {
+                    let query = asked.remove(0);
+                    let answer = match &query {
+                        Query::Addresses(name) => addresses
+                            .iter()
+                            .find(|(known, _)| known == name)
+                            .map(|(_, answer)| answer.clone())
+                            .unwrap(),
+                        _ => mx.clone(),
+                    };
+                    resolution.on_answer(&query, answer, &us()).unwrap()
+                }
+            };
+        }
+    }
+
+    fn mx(records: &[(u16, &str)]) -> Answer {
+        Ok(Records::Mx(records.iter().map(|(preference, name)| (*preference, (*name).to_owned())).collect()))
+    }
+
+    fn a(address: &str) -> Answer {
+        Ok(Records::Addresses(vec![address.parse().unwrap()]))
+    }
+
+    fn names(route: &Route) -> Vec<&str> {
+        let RouteTarget::Hosts(hosts, _) = &route.target else { panic!() };
+        hosts.iter().map(|host| &*host.name).collect()
+    }
+
+    fn verdict(result: Result<Route, Unroutable>) -> (Result3, EnhancedCode) {
+        let Unroutable(verdict) = result.unwrap_err();
+        (verdict.result, verdict.enhanced)
+    }
+
+    #[test]
+    fn exchangers_come_by_preference_and_dead_ones_fall_out() {
+        let route = resolve(
+            "smtp:dst.test",
+            mx(&[(20, "b.test"), (10, "a.test"), (30, "c.test"), (5, "*bad*"), (40, "a.test")]),
+            &[("a.test", a("192.0.2.1")), ("b.test", Err(DnsError::NoSuchName)), ("c.test", a("192.0.2.3"))],
+        );
+        assert_eq!(names(&route.unwrap()), ["a.test", "c.test"]);
+    }
+
+    #[test]
+    fn without_exchangers_the_domain_itself_is_the_host() {
+        let route = resolve("smtp:dst.test", Err(DnsError::NoRecords), &[("dst.test", a("192.0.2.1"))]);
+        assert_eq!(names(&route.unwrap()), ["dst.test"]);
+    }
+
+    #[test]
+    fn what_can_never_work_fails_and_the_rest_is_deferred() {
+        let no_a = [("dst.test", Err(DnsError::NoRecords))];
+        let dead = [("a.test", Err(DnsError::NoSuchName)), ("dst.test", a("192.0.2.1"))];
+        let sick = [("a.test", Err(DnsError::Bogus)), ("b.test", Err(DnsError::NoSuchName))];
+        for (answer, addresses, expected) in [
+            (mx(&[(0, "")]), &no_a[..], (Result3::Failed, EnhancedCode(5, 1, 10))),
+            (Err(DnsError::NoSuchName), &no_a, (Result3::Failed, EnhancedCode(5, 1, 2))),
+            (Err(DnsError::Temporary), &no_a, (Result3::Deferred, EnhancedCode(4, 4, 3))),
+            (Err(DnsError::Bogus), &no_a, (Result3::Deferred, EnhancedCode(4, 4, 3))),
+            (Err(DnsError::NoRecords), &no_a, (Result3::Failed, EnhancedCode(5, 4, 4))),
+            // The A record of a domain with MX records is no mail server.
+            (mx(&[(1, "a.test")]), &dead, (Result3::Failed, EnhancedCode(5, 4, 4))),
+            (mx(&[(1, "a.test"), (2, "b.test")]), &sick, (Result3::Deferred, EnhancedCode(4, 4, 3))),
+        ] {
+            assert_eq!(verdict(resolve("smtp:dst.test", answer.clone(), addresses)), expected, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_null_mx_beside_others_is_a_mistake_and_not_a_null_mx() {
+        let route = resolve("smtp:dst.test", mx(&[(0, ""), (1, "a.test")]), &[("a.test", a("192.0.2.1"))]);
+        assert_eq!(names(&route.unwrap()), ["a.test"]);
+    }
+
+    #[test]
+    fn mail_that_would_come_back_fails() {
+        let best = resolve(
+            "smtp:dst.test",
+            mx(&[(1, "us.test"), (2, "b.test")]),
+            &[("us.test", a("192.0.2.50")), ("b.test", a("192.0.2.2"))],
+        );
+        assert_eq!(verdict(best), (Result3::Failed, EnhancedCode(5, 4, 6)));
+        let backup = resolve(
+            "smtp:dst.test",
+            mx(&[(1, "a.test"), (2, "alias.test"), (3, "b.test")]),
+            &[("a.test", a("192.0.2.1")), ("alias.test", a("192.0.2.99")), ("b.test", a("192.0.2.2"))],
+        );
+        assert_eq!(names(&backup.unwrap()), ["a.test"]);
+    }
+
+    #[test]
+    fn brackets_and_literals_need_no_exchanger() {
+        let route =
+            resolve("smtp:[mx.test]:2525", Err(DnsError::Temporary), &[("mx.test", a("192.0.2.1"))]).unwrap();
+        assert!(matches!(&route.target, RouteTarget::Hosts(hosts, 2525) if &*hosts[0].name == "mx.test"));
+        for literal in ["smtp:[127.0.0.1]:2525", "lmtp:[::1]:24", "lmtp:unix:/run/lmtp"] {
+            assert!(resolve(literal, Err(DnsError::Temporary), &[]).is_ok(), "{literal}");
+        }
+        let missing =
+            resolve("smtp:[mx.test]", Err(DnsError::Temporary), &[("mx.test", Err(DnsError::NoSuchName))]);
+        assert_eq!(verdict(missing), (Result3::Deferred, EnhancedCode(4, 4, 4)));
+    }
+
+    #[test]
+    fn an_answer_to_another_question_is_noticed() {
+        let (mut resolution, _) = Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap());
+        assert!(resolution.on_answer(&Query::Mx("dst.test".into()), a("192.0.2.1"), &us()).is_err());
+    }
+
+    #[test]
+    fn addresses_that_are_no_host_are_left_out() {
+        let bad = Ok(Records::Addresses(vec!["0.0.0.0".parse().unwrap(), "ff02::1".parse().unwrap()]));
+        let result = resolve("smtp:dst.test", mx(&[(1, "a.test")]), &[("a.test", bad)]);
+        assert_eq!(verdict(result), (Result3::Failed, EnhancedCode(5, 4, 4)));
+    }
+}

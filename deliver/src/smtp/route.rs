@@ -1,0 +1,268 @@
+//! Where a next hop can be reached: hosts by preference, each with addresses, put in the order in which they are tried
+//! (RFC 5321 5.1). Pure: chance comes in as a number.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use vsmtp_config::Family;
+use vsmtp_mail::Domain;
+use vsmtp_smtp::Protocol;
+
+/// Most addresses that one attempt tries.
+pub const MAX_ADDRESSES: usize = 10;
+
+/// One place to connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(Box<str>),
+}
+
+/// An endpoint and how the log calls it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// Name of the host; empty if it has none but its address.
+    pub host: Box<str>,
+    /// What is spoken there.
+    pub protocol: Protocol,
+}
+
+/// As in `mx.example.com[192.0.2.1]:25`.
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.endpoint {
+            Endpoint::Tcp(address) => write!(f, "{}[{}]:{}", self.host, address.ip(), address.port()),
+            Endpoint::Unix(path) => f.write_str(path),
+        }
+    }
+}
+
+/// A host with its addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailHost {
+    /// Lower is better; equal ones share the load.
+    pub preference: u16,
+    /// Its name; empty if it has none but its address.
+    pub name: Box<str>,
+    /// In the order of the answer.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// What is known of a next hop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// Where.
+    pub target: RouteTarget,
+}
+
+/// The two kinds of places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteTarget {
+    /// Hosts by rising preference, and the TCP port of them all.
+    Hosts(Vec<MailHost>, u16),
+    /// A Unix socket.
+    Unix(Box<str>),
+}
+
+impl Route {
+    /// The places to try, in order: by preference, equal ones as `chance` says, the families of a host in turns.
+    pub fn sites(&self, family: Family, mut chance: u64) -> Vec<Site> {
+        let (hosts, port) = match &self.target {
+            RouteTarget::Unix(path) => return vec![self.site(Endpoint::Unix(path.clone()), "")],
+            RouteTarget::Hosts(hosts, port) => (hosts, *port),
+        };
+        let mut sites = Vec::new();
+        for group in hosts.chunk_by(|a, b| a.preference == b.preference) {
+            let mut group: Vec<&MailHost> = group.iter().collect();
+            shuffle(&mut group, &mut chance);
+            for host in group {
+                let addresses = interleave(&host.addresses, family, chance & 1 == 0);
+                sites.extend(
+                    addresses
+                        .into_iter()
+                        .map(|address| self.site(Endpoint::Tcp(SocketAddr::new(address, port)), &host.name)),
+                );
+            }
+        }
+        limit(sites)
+    }
+
+    fn site(&self, endpoint: Endpoint, host: &str) -> Site {
+        Site { endpoint, host: host.into(), protocol: self.protocol }
+    }
+
+    /// Every endpoint of the route, for finding a connection that is open already; the best hosts first.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        match &self.target {
+            RouteTarget::Unix(path) => vec![Endpoint::Unix(path.clone())],
+            RouteTarget::Hosts(hosts, port) => hosts
+                .iter()
+                .flat_map(|host| &host.addresses)
+                .map(|address| Endpoint::Tcp(SocketAddr::new(*address, *port)))
+                .collect(),
+        }
+    }
+}
+
+/// At most [`MAX_ADDRESSES`], but both families if there are both: one of them may not work here at all.
+fn limit(mut sites: Vec<Site>) -> Vec<Site> {
+    let is_v6 = |site: &Site| matches!(site.endpoint, Endpoint::Tcp(SocketAddr::V6(_)));
+    let rest = sites.split_off(sites.len().min(MAX_ADDRESSES));
+    let one_family = |v6: bool| sites.iter().all(|site| is_v6(site) == v6);
+    if let Some(missing) = [true, false].into_iter().find(|v6| one_family(*v6))
+        && let Some(other) = rest.into_iter().find(|site| is_v6(site) != missing)
+    {
+        sites.pop();
+        sites.push(other);
+    }
+    sites
+}
+
+fn shuffle<T>(items: &mut [T], chance: &mut u64) {
+    for last in (1..items.len()).rev() {
+        let choices = last as u64 + 1;
+        let other = usize::try_from(*chance % choices).unwrap_or(0);
+        *chance /= choices;
+        items.swap(last, other);
+    }
+}
+
+fn interleave(addresses: &[IpAddr], family: Family, v6_first: bool) -> Vec<IpAddr> {
+    let usable = |address: &&IpAddr| match family {
+        Family::Any => true,
+        Family::Ipv4 => address.is_ipv4(),
+        Family::Ipv6 => address.is_ipv6(),
+    };
+    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) =
+        addresses.iter().filter(usable).partition(|address| address.is_ipv4());
+    let (mut first, mut second) =
+        if v6_first { (v6.into_iter(), v4.into_iter()) } else { (v4.into_iter(), v6.into_iter()) };
+    let mut mixed = Vec::with_capacity(addresses.len());
+    loop {
+        let (one, two) = (first.next(), second.next());
+        if one.is_none() && two.is_none() {
+            return mixed;
+        }
+        mixed.extend(one);
+        mixed.extend(two);
+    }
+}
+
+/// Who we are, to notice mail that would come back to us.
+#[derive(Debug, Clone)]
+pub struct Ourselves {
+    /// Our name in EHLO and in MX records.
+    pub name: Domain,
+    /// Where we listen.
+    pub listen: Vec<SocketAddr>,
+}
+
+impl Ourselves {
+    /// Takes ourselves and every host that is not better than us out of a list sorted by preference; true if we stood in it.
+    pub fn remove_from(&self, hosts: &mut Vec<MailHost>, port: u16) -> bool {
+        let ours = hosts.iter().filter(|host| self.is(host, port)).map(|host| host.preference).min();
+        if let Some(ours) = ours {
+            hosts.retain(|host| host.preference < ours);
+        }
+        ours.is_some()
+    }
+
+    fn is(&self, host: &MailHost, port: u16) -> bool {
+        host.name.eq_ignore_ascii_case(self.name.as_str())
+            || host.addresses.iter().any(|address| self.listens_on(*address, port))
+    }
+
+    fn listens_on(&self, address: IpAddr, port: u16) -> bool {
+        let address = address.to_canonical();
+        self.listen.iter().filter(|listen| listen.port() == port).any(|listen| {
+            let own = listen.ip().to_canonical();
+            let anywhere = own.is_unspecified() && (address.is_loopback() || address.is_unspecified());
+            own == address || anywhere
+        })
+    }
+}
+
+/// True for addresses at which no mail server can be.
+pub fn is_unusable(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_unspecified() || v4.is_broadcast() || v4.is_multicast(),
+        IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(preference: u16, name: &str, addresses: &[&str]) -> MailHost {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        MailHost { preference, name: name.into(), addresses }
+    }
+
+    fn route(hosts: Vec<MailHost>) -> Route {
+        Route { protocol: Protocol::Smtp, target: RouteTarget::Hosts(hosts, 25) }
+    }
+
+    fn shown(route: &Route, family: Family, chance: u64) -> Vec<String> {
+        route.sites(family, chance).iter().map(Site::to_string).collect()
+    }
+
+    #[test]
+    fn better_hosts_come_first_and_equal_ones_in_any_order() {
+        let route = route(vec![
+            host(10, "a", &["192.0.2.1"]),
+            host(10, "b", &["192.0.2.2"]),
+            host(20, "c", &["192.0.2.3"]),
+        ]);
+        let orders: Vec<_> = (0..2).map(|chance| shown(&route, Family::Any, chance)).collect();
+        assert_ne!(orders[0], orders[1]);
+        for order in orders {
+            assert_eq!((order.len(), order[2].as_str()), (3, "c[192.0.2.3]:25"));
+        }
+    }
+
+    #[test]
+    fn families_take_turns_and_may_be_left_out() {
+        let route = route(vec![host(0, "", &["192.0.2.1", "192.0.2.2", "2001:db8::1"])]);
+        assert_eq!(shown(&route, Family::Any, 0), ["[2001:db8::1]:25", "[192.0.2.1]:25", "[192.0.2.2]:25"]);
+        assert_eq!(shown(&route, Family::Ipv6, 0), ["[2001:db8::1]:25"]);
+        assert_eq!(shown(&route, Family::Ipv4, 1).len(), 2);
+    }
+
+    #[test]
+    fn the_number_of_addresses_is_bounded_and_both_families_stay() {
+        let many: Vec<String> = (0..30).map(|n| format!("2001:db8::{n:x}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let route = route(vec![host(0, "a", &many), host(1, "b", &["192.0.2.1"])]);
+        let sites = shown(&route, Family::Any, 7);
+        assert_eq!(sites.len(), MAX_ADDRESSES);
+        assert_eq!(sites.last().unwrap(), "b[192.0.2.1]:25");
+    }
+
+    #[test]
+    fn we_and_all_that_is_no_better_are_left_out() {
+        let us = Ourselves {
+            name: Domain::parse("mail.dst.test").unwrap(),
+            listen: vec!["192.0.2.9:25".parse().unwrap(), "0.0.0.0:2525".parse().unwrap()],
+        };
+        let hosts = || {
+            vec![host(5, "a", &["192.0.2.1"]), host(10, "x", &["192.0.2.9"]), host(10, "y", &["192.0.2.2"])]
+        };
+        let mut by_address = hosts();
+        assert!(us.remove_from(&mut by_address, 25));
+        assert_eq!(by_address, [host(5, "a", &["192.0.2.1"])]);
+        let mut by_name = vec![host(5, "MAIL.dst.test", &["192.0.2.7"]), host(9, "b", &["192.0.2.1"])];
+        assert!(us.remove_from(&mut by_name, 25) && by_name.is_empty());
+        let mut other_port = hosts();
+        assert!(!us.remove_from(&mut other_port, 26));
+        let mut loopback = vec![host(0, "l", &["127.0.0.1"])];
+        assert!(!us.remove_from(&mut loopback, 25));
+        assert!(us.remove_from(&mut loopback, 2525));
+    }
+}

@@ -1,0 +1,244 @@
+//! What happens on connections, and what that means for the leases they carry.
+
+use std::rc::Rc;
+
+use vsmtp_daemon::{Reactor, Record};
+use vsmtp_ipc::edge::queue_deliver::Reach;
+use vsmtp_mail::{EnhancedCode, NextHop};
+use vsmtp_smtp::{HostError, Outcome, Why};
+
+use crate::lease::{Verdict, span_ms};
+use crate::smtp::Smtp;
+use crate::smtp::connection::{Connection, Happened, NotBegun, Stage, Work};
+use crate::smtp::destination::Waiting;
+use crate::smtp::dispatch::note_refusal;
+use crate::smtp::transaction;
+
+/// How often a lease may meet an old connection that turns out to be dead.
+const MAX_RETRIES: u8 = 3;
+
+impl Smtp {
+    pub(super) fn on_ready(
+        &mut self,
+        reactor: &mut Reactor,
+        token: usize,
+        readable: bool,
+        writable: bool,
+        closed: bool,
+    ) {
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        match connection.on_ready(readable, writable, closed) {
+            Ok(()) => self.drive(reactor, token),
+            Err(error) => self.drop_unconnected(reactor, token, &error.to_string()),
+        }
+    }
+
+    pub(super) fn on_timer(&mut self, reactor: &mut Reactor, key: u64) {
+        let Ok(token) = usize::try_from(key) else { return };
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        let over = connection.on_timer(reactor.now_ms());
+        if !over {
+            return self.watch(reactor, token);
+        }
+        if connection.is_connecting() {
+            return self.drop_unconnected(reactor, token, "connect: timeout");
+        }
+        if matches!(connection.stage, Stage::Idle) {
+            self.idle.remove(&connection.site, token);
+            connection.quit();
+        }
+        self.drive(reactor, token);
+    }
+
+    /// Lets a connection go on until it must wait.
+    fn drive(&mut self, reactor: &mut Reactor, token: usize) {
+        loop {
+            let Some(connection) = self.connections.get_mut(&token) else { return };
+            match connection.drive() {
+                Happened::Waits => return self.watch(reactor, token),
+                Happened::Free => {
+                    if !self.on_free(reactor, token) {
+                        return self.watch(reactor, token);
+                    }
+                }
+                Happened::Done(outcomes) => self.on_done(reactor, token, &outcomes),
+                Happened::Closed(error) => return self.on_closed(reactor, token, error),
+            }
+        }
+    }
+
+    /// A connection can take a message, gets one if one waits, and is kept or ended otherwise. False: nothing to drive.
+    fn on_free(&mut self, reactor: &mut Reactor, token: usize) -> bool {
+        let max_messages = self.slice.reuse_max_messages.unwrap_or(u32::MAX);
+        let Some(connection) = self.connections.get_mut(&token) else { return false };
+        let mut dialed_at = None;
+        match std::mem::replace(&mut connection.stage, Stage::Idle) {
+            Stage::Dialing(dial) => dialed_at = Some(dial.started_ms),
+            // It was said before, and nothing else is to be said.
+            Stage::Idle if self.idle.remove(&connection.site, token) => {}
+            _ => {}
+        }
+        let next_hop = Rc::clone(&connection.serves);
+        let spent = connection.messages >= max_messages;
+        let Some(destination) = self.destinations.get_mut(&next_hop).filter(|_| !self.draining) else {
+            connection.quit();
+            return true;
+        };
+        if dialed_at.is_some() {
+            destination.dialed();
+        }
+        if spent {
+            connection.quit();
+            self.mark(next_hop);
+            return true;
+        }
+        if let Some(waiting) = destination.waiting.pop_front() {
+            self.begin(reactor, token, waiting, dialed_at);
+            // The host is good: others that wait may want connections of their own.
+            if dialed_at.is_some() {
+                self.mark(next_hop);
+            }
+            return true;
+        }
+        self.keep(token)
+    }
+
+    /// Keeps a free connection for the next message. True if it is not kept and must be driven to its end.
+    fn keep(&mut self, token: usize) -> bool {
+        let Some(connection) = self.connections.get_mut(&token) else { return false };
+        if self.slice.reuse_idle.is_none() {
+            connection.quit();
+            return true;
+        }
+        self.idle.put(&connection.site, token);
+        if let Some(starved) = self.starved.pop_front() {
+            self.mark(starved);
+        }
+        false
+    }
+
+    /// Puts an idle connection, taken from the pool, to work for a next hop.
+    pub(super) fn use_again(&mut self, reactor: &mut Reactor, token: usize, next_hop: &Rc<NextHop>) {
+        let waiting =
+            self.destinations.get_mut(next_hop).and_then(|destination| destination.waiting.pop_front());
+        let (Some(waiting), Some(connection)) = (waiting, self.connections.get_mut(&token)) else { return };
+        connection.serves = Rc::clone(next_hop);
+        self.begin(reactor, token, waiting, None);
+        self.drive(reactor, token);
+    }
+
+    fn begin(&mut self, reactor: &mut Reactor, token: usize, waiting: Waiting, dialed_at: Option<u64>) {
+        let now = reactor.now_ms();
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        let connecting = dialed_at.map_or(0, |dialed| span_ms(dialed.max(waiting.lease.arrived_ms), now));
+        match connection.begin(waiting, connecting, now) {
+            Ok(()) => {
+                if let Some(destination) = self.destinations.get_mut(&connection.serves) {
+                    destination.busy += 1;
+                }
+            }
+            Err(NotBegun { lease, why }) => {
+                connection.quit();
+                let verdict = Verdict::deferred(EnhancedCode(4, 3, 0), why);
+                self.refuse(reactor, &lease, &verdict, String::new());
+            }
+        }
+    }
+
+    fn on_done(&mut self, reactor: &mut Reactor, token: usize, outcomes: &[Outcome]) {
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        let Stage::Busy(work) = std::mem::replace(&mut connection.stage, Stage::Idle) else { return };
+        let destination = self.destinations.get_mut(&connection.serves);
+        let unheard = connection.ended_unheard() && work.retries < MAX_RETRIES && !self.draining;
+        if let Some(destination) = destination {
+            destination.busy = destination.busy.saturating_sub(1);
+            if unheard {
+                Record::at(log::Level::Debug, "reused-connection-lost")
+                    .field("remote", &connection.site)
+                    .emit();
+                destination.waiting.push_front(Waiting { lease: work.lease, retries: work.retries + 1 });
+                // What else is open there is as old, and as dead.
+                for stale in self.idle.take_endpoint(&connection.site) {
+                    self.connections.remove(&stale);
+                }
+                return;
+            }
+        }
+        let remote = connection.site.to_string();
+        let Work { lease, started_ms, connecting_ms, .. } = work;
+        let before = span_ms(lease.arrived_ms, started_ms).saturating_sub(connecting_ms);
+        let delays = (before, connecting_ms, span_ms(started_ms, reactor.now_ms()));
+        let settled = transaction::settle(&lease, outcomes);
+        self.settle(reactor, &lease, settled, Reach::Reached, remote, delays);
+    }
+
+    fn on_closed(&mut self, reactor: &mut Reactor, token: usize, error: Option<HostError>) {
+        let Some(connection) = self.connections.remove(&token) else { return };
+        self.idle.remove(&connection.site, token);
+        let next_hop = Rc::clone(&connection.serves);
+        if matches!(connection.stage, Stage::Dialing(_)) {
+            self.refused(reactor, connection, error);
+        } else if let Some(error) = error {
+            // An idle connection that its server ended is no news.
+            let level =
+                if matches!(connection.stage, Stage::Idle) { log::Level::Debug } else { log::Level::Info };
+            Record::at(level, "connection-ended")
+                .field("remote", &connection.site)
+                .field("reason", error)
+                .emit();
+        }
+        self.mark(next_hop);
+        if let Some(starved) = self.starved.pop_front() {
+            self.mark(starved);
+        }
+    }
+
+    /// A server did not let us in: another one may.
+    fn refused(&mut self, reactor: &mut Reactor, connection: Connection, error: Option<HostError>) {
+        let Stage::Dialing(mut dial) = connection.stage else { return };
+        let verdict = match error {
+            Some(error) => {
+                let text = transaction::text(&error.why);
+                let enhanced = error.why.reply().enhanced().unwrap_or(EnhancedCode(4, 4, 0));
+                let never = error.is_permanent() && matches!(error.why, Why::Remote(_));
+                if never { Verdict::failed(enhanced, text) } else { Verdict::deferred(enhanced, text) }
+            }
+            None => Verdict::deferred(EnhancedCode(4, 4, 2), "connection ended"),
+        };
+        note_refusal(&mut dial, connection.site, verdict);
+        self.dial_next(reactor, &connection.serves, dial);
+    }
+
+    fn drop_unconnected(&mut self, reactor: &mut Reactor, token: usize, why: &str) {
+        if let Some(connection) = self.connections.remove(&token) {
+            self.not_connected(reactor, connection, why);
+        }
+    }
+
+    /// A connection that never stood.
+    pub(super) fn not_connected(&mut self, reactor: &mut Reactor, connection: Connection, why: &str) {
+        let Stage::Dialing(mut dial) = connection.stage else { return };
+        let verdict = Verdict::deferred(EnhancedCode(4, 4, 1), why);
+        note_refusal(&mut dial, connection.site, verdict);
+        self.dial_next(reactor, &connection.serves, dial);
+        self.mark(connection.serves);
+    }
+
+    /// Ends an idle connection, taken from the pool, without waiting for the answer.
+    pub(super) fn say_goodbye(&mut self, reactor: &mut Reactor, token: usize) {
+        if let Some(mut connection) = self.connections.remove(&token) {
+            connection.quit();
+            let _ = connection.drive();
+            reactor.count("connections_ended", 1);
+        }
+    }
+
+    /// Sets the clock of a connection that waits.
+    pub(super) fn watch(&mut self, reactor: &mut Reactor, token: usize) {
+        let idle = self.idle_time();
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        if let Some(at_ms) = connection.watch(&self.slice.timeouts, idle, reactor.now_ms()) {
+            reactor.set_timer(at_ms, token as u64);
+        }
+    }
+}

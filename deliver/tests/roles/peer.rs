@@ -1,0 +1,150 @@
+//! A remote server that does what the test says, line by line. Every wait is bounded.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::harness::PATIENCE_MS;
+
+pub const EHLO: &str = "250-peer.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 200000000\r\n";
+
+pub trait Stream: Read + Write + Send {}
+impl Stream for TcpStream {}
+impl Stream for UnixStream {}
+
+pub struct Peer {
+    listener: TcpListener,
+}
+
+pub struct Talk {
+    reader: BufReader<Box<dyn Stream>>,
+    writer: Box<dyn Stream>,
+}
+
+impl Peer {
+    pub fn new() -> Self {
+        Self::at("127.0.0.1:0")
+    }
+
+    pub fn at(address: &str) -> Self {
+        Peer { listener: TcpListener::bind(address).unwrap() }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.listener.local_addr().unwrap().port()
+    }
+
+    pub fn next_hop(&self) -> String {
+        format!("smtp:[127.0.0.1]:{}", self.port())
+    }
+
+    /// The next connection.
+    pub fn accept(&self) -> Talk {
+        crate::harness::wait_for(&self.listener, "a connection");
+        let stream = self.listener.accept().unwrap().0;
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(PATIENCE_MS))).unwrap();
+        Talk::new(Box::new(stream.try_clone().unwrap()), Box::new(stream))
+    }
+
+    /// The next connection, after greeting and EHLO.
+    pub fn accept_greeted(&self) -> Talk {
+        let mut talk = self.accept();
+        talk.greet(EHLO);
+        talk
+    }
+
+    pub fn nobody_came(&self) -> bool {
+        self.listener.set_nonblocking(true).unwrap();
+        self.listener.accept().is_err()
+    }
+}
+
+pub fn accept_unix(path: &Path, listener: &UnixListener) -> Talk {
+    crate::harness::wait_for(listener, &format!("a connection at {}", path.display()));
+    let stream = listener.accept().unwrap().0;
+    stream.set_read_timeout(Some(Duration::from_millis(PATIENCE_MS))).unwrap();
+    Talk::new(Box::new(stream.try_clone().unwrap()), Box::new(stream))
+}
+
+impl Talk {
+    fn new(reader: Box<dyn Stream>, writer: Box<dyn Stream>) -> Self {
+        Talk { reader: BufReader::new(reader), writer }
+    }
+
+    pub fn say(&mut self, text: &str) {
+        self.writer.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Says as much as the other side takes.
+    pub fn try_say(&mut self, text: &str) -> bool {
+        self.writer.write_all(text.as_bytes()).is_ok()
+    }
+
+    /// One octet per packet.
+    pub fn drip(&mut self, text: &str) {
+        for byte in text.as_bytes() {
+            self.writer.write_all(&[*byte]).unwrap();
+            self.writer.flush().unwrap();
+        }
+    }
+
+    /// The next line, without its end; empty at the end of the connection.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        // A reset is an end like any other here.
+        let _ = self.reader.read_line(&mut line);
+        line.trim_end().to_owned()
+    }
+
+    /// Waits for a line that begins so.
+    pub fn hear(&mut self, start: &str) -> String {
+        let line = self.line();
+        assert!(line.starts_with(start), "{line:?} instead of {start}");
+        line
+    }
+
+    pub fn hear_say(&mut self, start: &str, reply: &str) {
+        self.hear(start);
+        self.say(reply);
+    }
+
+    pub fn greet(&mut self, ehlo: &str) {
+        self.say("220 peer.test ESMTP\r\n");
+        self.hear_say("EHLO us.test", ehlo);
+    }
+
+    /// MAIL, one RCPT and DATA, answered as they should be.
+    pub fn take_envelope(&mut self) {
+        self.hear_say("MAIL FROM:<sender@src.test>", "250 ok\r\n");
+        self.hear_say("RCPT TO:<", "250 ok\r\n");
+        self.hear_say("DATA", "354 go on\r\n");
+    }
+
+    /// The message up to its dot, as it came over the wire.
+    pub fn message(&mut self) -> Vec<u8> {
+        let mut message = Vec::new();
+        loop {
+            let start = message.len();
+            let got = self.reader.read_until(b'\n', &mut message).unwrap();
+            assert!(got > 0, "connection ended inside the message");
+            if &message[start..] == b".\r\n" {
+                message.truncate(start);
+                return message;
+            }
+        }
+    }
+
+    pub fn take_message(&mut self, reply: &str) -> String {
+        self.take_envelope();
+        let message = String::from_utf8(self.message()).unwrap();
+        self.say(reply);
+        message
+    }
+
+    pub fn ended(&mut self) -> bool {
+        self.line().is_empty()
+    }
+}
