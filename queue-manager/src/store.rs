@@ -1,0 +1,491 @@
+//! The durable queue: what was accepted, what has become of it, and its bodies. A 250 may be given when a transaction
+//! is reported as completed, never before. Owns the spool and everything in it; knows nothing of time, hosts or SMTP.
+//!
+//! On failure: a full disk refuses new messages and nothing else; a failed write or sync closes its segment, fails its
+//! batch and goes on in another; damage found at the start is set aside and reported. The store never retries a sync.
+
+mod body;
+mod brief;
+mod codec;
+mod compaction;
+mod disk;
+mod encode;
+mod engine;
+mod header;
+mod index;
+mod janitor;
+pub mod layout;
+mod lock;
+mod log;
+mod message;
+mod prepare;
+mod reader;
+mod record;
+mod recovery;
+mod replay;
+mod scan;
+mod segments;
+mod sidecar;
+mod staging;
+mod transaction;
+
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vsmtp_mail::QueueId;
+
+pub use body::{BodyPart, Chunk};
+pub use disk::{Area, Disk, DiskFile, Listed, RealDisk};
+pub use engine::Wake;
+pub use lock::OpenError;
+pub use message::{
+    Diagnostic, Disposition, MAX_PIECES, MAX_TEXT, Marks, Message, MessageState, Origin, Piece,
+    RecipientBrief, RecipientState, RemoveReason, Settled, StateChange, Text,
+};
+pub use reader::ReadError;
+pub use recovery::{Note, RecoveryReport};
+pub use replay::{DispositionKind, HopNumber, RecipientSummary, Summaries, Summary};
+pub use staging::{StagedBody, Staging};
+pub use transaction::{
+    Alarm, Change, CommitError, Event, NewBody, SubmitError, Ticket, Transaction, Urgency,
+};
+
+use body::WarmCache;
+use compaction::Compaction;
+use engine::Engine;
+use index::{Index, Slot};
+use janitor::{Found, Janitor, Job};
+use layout::Kind;
+use lock::SpoolLock;
+use log::{Log, Placed, Report};
+use reader::{Place, Reader, compose};
+use recovery::{Recovered, Settings};
+use segments::{Catalogue, Pool};
+
+/// How a store behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Length of a segment's file, in octets; from 64 KiB to 1 GiB, a multiple of 4096.
+    pub segment_bytes: u64,
+    /// New messages are refused when the disk would have less than this left, in octets.
+    pub low_water_bytes: u64,
+    /// How long something that is not urgent may wait for its sync.
+    pub lazy_delay: Duration,
+    /// Octets of bodies that are kept in memory after they were accepted.
+    pub warm_bytes: usize,
+    /// Octets that may be on their way to the disk before new messages are refused as [`SubmitError::Busy`].
+    pub max_in_flight_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            segment_bytes: 64 * 1024 * 1024,
+            low_water_bytes: 128 * 1024 * 1024,
+            lazy_delay: Duration::from_millis(500),
+            warm_bytes: 32 * 1024 * 1024,
+            max_in_flight_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+impl Options {
+    /// The nearest options that are possible.
+    fn clamped(mut self) -> Self {
+        let bytes = self.segment_bytes.clamp(layout::MIN_SEGMENT_BYTES, layout::MAX_SEGMENT_BYTES);
+        self.segment_bytes = bytes / layout::SEGMENT_BLOCK * layout::SEGMENT_BLOCK;
+        self
+    }
+}
+
+/// A spool that is locked and has not been read yet.
+#[derive(Debug)]
+pub struct Unrecovered {
+    disk: Arc<dyn Disk>,
+    options: Options,
+    lock: Option<SpoolLock>,
+    salts: fn() -> u64,
+}
+
+impl Unrecovered {
+    /// Locks the spool, which must be an existing directory, for this process alone.
+    pub fn open(root: &Path, options: Options) -> Result<Self, OpenError> {
+        let lock = SpoolLock::take(root)?;
+        let disk = RealDisk::create(root).map_err(|error| OpenError::io(root, error))?;
+        Ok(Unrecovered { disk: Arc::new(disk), options, lock: Some(lock), salts: random })
+    }
+
+    /// A spool on another disk, for tests. Nothing is locked.
+    pub fn on(disk: Arc<dyn Disk>, options: Options) -> Self {
+        Unrecovered { disk, options, lock: None, salts: random }
+    }
+
+    /// Reads the log and starts to write it. `wake` is called from other threads when [`Store::poll`] has news.
+    pub fn recover(self, wake: Wake) -> io::Result<(Store, Summaries, RecoveryReport)> {
+        let lazy_delay = self.options.lazy_delay;
+        self.recover_with(|log, janitor| Engine::threads(log, janitor, lazy_delay, wake))
+    }
+
+    /// The same without threads: the disk is used in [`Store::poll`] and [`Store::sync`], on the caller's time.
+    pub fn recover_inline(self) -> io::Result<(Store, Summaries, RecoveryReport)> {
+        self.recover_with(|log, janitor| Ok(Engine::inline(log, janitor)))
+    }
+
+    fn recover_with(
+        self,
+        engine: impl FnOnce(Log, Janitor) -> io::Result<Engine>,
+    ) -> io::Result<(Store, Summaries, RecoveryReport)> {
+        let options = self.options.clamped();
+        let settings = Settings {
+            segment_bytes: options.segment_bytes,
+            low_water: options.low_water_bytes,
+            salts: self.salts,
+            spool: self.lock.as_ref().and_then(SpoolLock::spool),
+            look_only: false,
+        };
+        let Recovered { replay, start, catalogue, pool, report, shared } =
+            recovery::recover(&self.disk, settings)?;
+        if let Some(lock) = &self.lock {
+            lock.remember(start.spool)?;
+        }
+        let newest = start.active.as_ref().map_or((0, 0), |active| (active.epoch, active.end));
+        let log = Log::new(self.disk.clone(), catalogue.clone(), pool.clone(), self.salts, start);
+        let reader = Reader { disk: self.disk.clone(), catalogue: catalogue.clone() };
+        let janitor = Janitor { disk: self.disk.clone(), pool: pool.clone(), reader: reader.clone() };
+        let (index, summaries) = replay.finish();
+        let mut store = Store {
+            engine: engine(log, janitor)?,
+            reader,
+            disk: self.disk,
+            pool,
+            segments: count_live(&index, &catalogue),
+            newest,
+            catalogue,
+            index,
+            options,
+            warm: WarmCache::new(options.warm_bytes),
+            waiting: HashMap::new(),
+            in_flight_bytes: 0,
+            next_ticket: 1,
+            seen_batch: 0,
+            events: VecDeque::new(),
+            compaction: Compaction::new(shared),
+            _lock: self.lock,
+        };
+        store.maintain();
+        Ok((store, summaries, report))
+    }
+}
+
+/// Numbers nobody can guess. The kernel has them from its first second on; without it there is no store.
+fn random() -> u64 {
+    vsmtp_sys::random::random_u64().unwrap_or_else(|_| {
+        use std::hash::{BuildHasher, RandomState};
+        RandomState::new().hash_one(0)
+    })
+}
+
+/// A segment of the log, as the main loop sees it.
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    number: u64,
+    /// Length of the file.
+    size: u64,
+    /// Octets of records that begin a message which is still in the queue.
+    live: u64,
+}
+
+/// The segments with what is alive in each.
+fn count_live(index: &Index, catalogue: &Catalogue) -> BTreeMap<u32, Segment> {
+    let all = catalogue.all().into_iter();
+    let mut segments: BTreeMap<_, _> = all
+        .map(|(epoch, known)| (epoch, Segment { number: known.number, size: known.size, live: 0 }))
+        .collect();
+    for (_, known) in index.iter() {
+        if let Some(segment) = segments.get_mut(&known.base.epoch) {
+            segment.live += known.span();
+        }
+    }
+    segments
+}
+
+/// What the main loop remembers of a transaction that is on its way.
+#[derive(Debug)]
+struct Waiting {
+    weight: usize,
+    changes: Vec<(Kind, QueueId)>,
+    bodies: Vec<(QueueId, Vec<Chunk>)>,
+    /// The store's own: nobody hears of it.
+    internal: bool,
+}
+
+/// The recovered store. Lives on one thread.
+#[derive(Debug)]
+pub struct Store {
+    engine: Engine,
+    reader: Reader,
+    disk: Arc<dyn Disk>,
+    catalogue: Arc<Catalogue>,
+    pool: Arc<Pool>,
+    index: Index,
+    /// The log, by epoch.
+    segments: BTreeMap<u32, Segment>,
+    /// Epoch of the newest segment, and where its last record ends.
+    newest: (u32, u64),
+    options: Options,
+    warm: WarmCache,
+    waiting: HashMap<Ticket, Waiting>,
+    in_flight_bytes: usize,
+    next_ticket: u64,
+    seen_batch: u64,
+    events: VecDeque<Event>,
+    compaction: Compaction,
+    _lock: Option<SpoolLock>,
+}
+
+/// How much room the queue takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Messages.
+    pub messages: usize,
+    /// Octets of records that begin a message.
+    pub live_bytes: u64,
+    /// Octets of the segments of the log.
+    pub log_bytes: u64,
+    /// Segments that wait to be written.
+    pub free_segments: usize,
+}
+
+impl Store {
+    /// Messages in the queue, those on their way into it included.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// True if the queue is empty.
+    pub fn is_empty(&self) -> bool {
+        self.index.len() == 0
+    }
+
+    /// True if a message of this id is in the queue or on its way into it.
+    pub fn contains(&self, id: QueueId) -> bool {
+        self.index.find(id).is_some()
+    }
+
+    /// Room taken.
+    pub fn space(&self) -> Space {
+        Space {
+            messages: self.index.len(),
+            live_bytes: self.segments.values().map(|segment| segment.live).sum(),
+            log_bytes: self.log_bytes(),
+            free_segments: self.pool.len(),
+        }
+    }
+
+    fn log_bytes(&self) -> u64 {
+        self.segments.values().map(|segment| segment.size).sum()
+    }
+
+    /// Octets on their way to the disk.
+    pub fn in_flight_bytes(&self) -> usize {
+        self.in_flight_bytes
+    }
+
+    /// Hands a transaction to the disk. An [`Event::Completed`] with its ticket will follow.
+    pub fn submit(&mut self, transaction: Transaction) -> Result<Ticket, SubmitError> {
+        prepare::submit(self, transaction)
+    }
+
+    /// Begins a body that is too large for a segment.
+    pub fn stage(&self, id: QueueId) -> io::Result<Staging> {
+        Staging::create(self.disk.clone(), id)
+    }
+
+    /// Takes in what has been done and appends what there is to tell. Never waits, unless the store is in-line.
+    pub fn poll(&mut self, events: &mut Vec<Event>) {
+        let reports = self.engine.reports();
+        self.take_in(reports);
+        self.maintain();
+        events.extend(self.events.drain(..));
+    }
+
+    /// As [`Store::poll`]; in-line, it also makes everything durable that was written.
+    pub fn sync(&mut self, events: &mut Vec<Event>) {
+        let reports = self.engine.sync();
+        self.take_in(reports);
+        self.maintain();
+        events.extend(self.events.drain(..));
+    }
+
+    /// Makes everything durable and ends. The next start will be quick.
+    pub fn close(mut self) -> Vec<Event> {
+        let engine = std::mem::replace(&mut self.engine, Engine::Closed);
+        let reports = engine.close();
+        self.take_in(reports);
+        self.events.into_iter().collect()
+    }
+
+    /// The message as it stands, without its body. Reads the disk.
+    pub fn message(&self, id: QueueId) -> Result<Message, ReadError> {
+        self.reader.message(self.place(id)?)
+    }
+
+    /// The message and its octets as it goes out. Reads the disk, unless the body is warm.
+    pub fn message_and_body(&self, id: QueueId) -> Result<(Message, Vec<BodyPart>), ReadError> {
+        let (message, stored) = self.reader.message_and_body(self.place(id)?)?;
+        let parts = match self.warm.lookup(id) {
+            Some(chunks) => chunks.iter().cloned().map(BodyPart::Bytes).collect(),
+            None => vec![self.reader.stored(&stored)?],
+        };
+        let parts = compose(&message.state, parts)?;
+        Ok((message, parts))
+    }
+
+    fn place(&self, id: QueueId) -> Result<Place, ReadError> {
+        let known = self.index.find(id).and_then(|slot| self.index.at(slot)).ok_or(ReadError::Unknown)?;
+        if known.base.epoch == 0 {
+            return Err(ReadError::NotYet);
+        }
+        Ok(Place { id, base: known.base, last: known.last })
+    }
+
+    fn take_in(&mut self, reports: Vec<Report>) {
+        for report in reports {
+            match report {
+                Report::Done { ticket, batch, result } => {
+                    self.seen_batch = self.seen_batch.max(batch);
+                    self.done(ticket, result);
+                }
+                Report::Moved { batch, placed } => {
+                    self.seen_batch = self.seen_batch.max(batch);
+                    for one in placed {
+                        self.put_in_place(one);
+                    }
+                }
+                Report::Alarm(alarm) => {
+                    if let Alarm::SegmentFailed { number, .. } = &alarm {
+                        let failed = self.segments.iter().rev().find(|(_, one)| one.number == *number);
+                        self.compaction.retire.extend(failed.map(|(epoch, _)| *epoch));
+                    }
+                    self.events.push_back(Event::Alarm(alarm));
+                }
+                Report::Opened { epoch, number, size } => {
+                    self.segments.insert(epoch, Segment { number, size, live: 0 });
+                    self.newest = (epoch, 0);
+                }
+                Report::Found(Found::Published(prepared)) => self.engine.commit(prepared),
+                Report::Found(Found::NotPublished(prepared, error)) => {
+                    self.done(prepared.ticket, Err(error));
+                }
+                Report::Found(found) => self.compaction_found(found),
+            }
+        }
+    }
+
+    fn done(&mut self, ticket: Ticket, result: Result<Vec<Placed>, CommitError>) {
+        let Some(waiting) = self.waiting.remove(&ticket) else { return };
+        self.in_flight_bytes -= waiting.weight;
+        for (_, id) in &waiting.changes {
+            if let Some(known) = self.index.find(*id).and_then(|slot| self.index.at_mut(slot)) {
+                known.in_flight = known.in_flight.saturating_sub(1);
+            }
+        }
+        let result = match result {
+            Ok(placed) => {
+                for (id, body) in waiting.bodies {
+                    self.warm.insert(id, body);
+                }
+                for one in placed {
+                    self.put_in_place(one);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                for (kind, id) in &waiting.changes {
+                    self.undo(*kind, *id);
+                }
+                Err(error)
+            }
+        };
+        if waiting.internal {
+            self.compaction_done(ticket);
+        } else {
+            self.events.push_back(Event::Completed { ticket, result });
+        }
+    }
+
+    /// A record is in the log.
+    fn put_in_place(&mut self, placed: Placed) {
+        if placed.at.epoch >= self.newest.0 {
+            self.newest = (placed.at.epoch, placed.at.offset() + placed.span);
+        }
+        let Some(slot) = self.index.find(placed.id) else { return };
+        match placed.kind {
+            Kind::Accept | Kind::Copy => self.rebase(slot, placed),
+            Kind::Remove => self.forget(slot),
+            _ => {
+                if let Some(known) = self.index.at_mut(slot) {
+                    // Reports of one batch may come out of order: what is further on in the log is later.
+                    known.last = known.last.max(placed.at);
+                    known.chain =
+                        if placed.kind == Kind::Revision { 1 } else { known.chain.saturating_add(1) };
+                }
+            }
+        }
+    }
+
+    fn rebase(&mut self, slot: Slot, placed: Placed) {
+        let Some(known) = self.index.at_mut(slot) else { return };
+        let (old, old_span) = (known.base, known.span());
+        known.base = placed.at;
+        known.last = known.last.max(placed.at);
+        known.chain = 0;
+        known.units = u32::try_from(placed.span / layout::ALIGN).unwrap_or(u32::MAX);
+        if let Some(segment) = self.segments.get_mut(&placed.at.epoch) {
+            segment.live += placed.span;
+        }
+        if old.epoch != 0 {
+            self.release(old.epoch, old_span);
+        }
+    }
+
+    fn forget(&mut self, slot: Slot) {
+        let Some(known) = self.index.at(slot).copied() else { return };
+        self.index.remove(slot);
+        self.warm.forget(known.id());
+        self.release(known.base.epoch, known.span());
+        if known.is(index::LARGE) {
+            self.engine.job(Job::RemoveBody(known.id().to_string()));
+        }
+    }
+
+    fn release(&mut self, epoch: u32, span: u64) {
+        if let Some(segment) = self.segments.get_mut(&epoch) {
+            segment.live = segment.live.saturating_sub(span);
+        }
+    }
+
+    /// A change did not happen.
+    fn undo(&mut self, kind: Kind, id: QueueId) {
+        let Some(slot) = self.index.find(id) else { return };
+        match (kind, self.index.at_mut(slot)) {
+            (Kind::Accept, Some(known)) => {
+                let large = known.is(index::LARGE);
+                self.index.remove(slot);
+                if large {
+                    self.engine.job(Job::RemoveBody(id.to_string()));
+                }
+            }
+            (Kind::Remove, Some(known)) => known.flags &= !index::LEAVING,
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Keeps the log short: messages of the oldest segment that are still alive are written again at its end, then the
+//! oldest segment is free. Always the oldest: a record that ends a message is thus never gone before the message is.
+
+use std::collections::BTreeSet;
+
+use vsmtp_mail::QueueId;
+
+use super::Store;
+use super::index::LEAVING;
+use super::janitor::{Found, Job, Loaded, LoadedBody};
+use super::layout::Kind;
+use super::prepare::send_internal;
+use super::reader::Place;
+use super::record::{Draft, DraftBody, Location};
+use super::segments::RESERVE;
+use super::transaction::{Alarm, Event, Ticket};
+
+/// Octets that are read for moving at once.
+const STEP_BYTES: u64 = 1024 * 1024;
+/// Messages that are read for moving at once.
+const STEP_MESSAGES: usize = 256;
+
+/// What is being moved.
+#[derive(Debug)]
+pub(super) struct Compaction {
+    stage: Stage,
+    /// Segments that must not be written again: others have a name for them, or the disk failed there.
+    pub(super) retire: BTreeSet<u32>,
+    filling: bool,
+    /// The last attempt to make a segment ready failed for want of room.
+    pub(super) full: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Idle,
+    Listing(u32),
+    Moving {
+        epoch: u32,
+        left: Vec<(QueueId, Location)>,
+        reading: bool,
+        copies: usize,
+    },
+    /// Waiting until the record is durable that says that segments before this epoch are free.
+    Freeing {
+        tail: u32,
+        ticket: Ticket,
+    },
+}
+
+impl Compaction {
+    pub(super) fn new(retire: BTreeSet<u32>) -> Self {
+        Compaction { stage: Stage::Idle, retire, filling: false, full: false }
+    }
+}
+
+impl Store {
+    /// Looks whether something is to be moved, freed or made ready.
+    pub(super) fn maintain(&mut self) {
+        self.fill_pool();
+        match &self.compaction.stage {
+            Stage::Idle => self.begin_compaction(),
+            Stage::Moving { .. } => self.move_on(),
+            Stage::Listing(_) | Stage::Freeing { .. } => {}
+        }
+    }
+
+    /// One free segment is the reserve; a second one is made in time when the active one fills.
+    fn fill_pool(&mut self) {
+        let wanted = if self.active_is_filling() { RESERVE + 1 } else { RESERVE };
+        if !self.compaction.filling && self.pool.len() < wanted {
+            self.compaction.filling = true;
+            self.engine.job(Job::FillPool(wanted));
+        }
+    }
+
+    /// More than half of the active segment is written.
+    fn active_is_filling(&self) -> bool {
+        self.newest.1 > self.options.segment_bytes / 2
+    }
+
+    /// The log is longer than the queue is worth: twice what is alive, and two segments.
+    fn is_too_long(&self) -> bool {
+        let live: u64 = self.segments.values().map(|segment| segment.live).sum();
+        self.log_bytes() > 2 * live + 2 * self.options.segment_bytes
+    }
+
+    fn begin_compaction(&mut self) {
+        let mut oldest = self.segments.iter();
+        let Some(((epoch, segment), (next, _))) = oldest.next().zip(oldest.next()) else { return };
+        let (epoch, next, size, dead) = (*epoch, *next, segment.size, segment.live == 0);
+        if dead {
+            let ticket = send_internal(self, Draft::tail(next));
+            self.compaction.stage = Stage::Freeing { tail: next, ticket };
+        } else if self.is_too_long() {
+            self.compaction.stage = Stage::Listing(epoch);
+            self.engine.job(Job::List { epoch, end: size });
+        }
+    }
+
+    /// The janitor has an answer.
+    pub(super) fn compaction_found(&mut self, found: Found) {
+        match (found, &mut self.compaction.stage) {
+            (Found::PoolFilled { full }, _) => {
+                self.compaction.filling = false;
+                self.compaction.full = full;
+            }
+            (Found::Listed { epoch, messages }, Stage::Listing(wanted)) if *wanted == epoch => {
+                self.compaction.stage = Stage::Moving { epoch, left: messages, reading: false, copies: 0 };
+                self.move_on();
+            }
+            (Found::Read(loaded), Stage::Moving { reading, .. }) => {
+                *reading = false;
+                for (place, result) in loaded {
+                    self.move_one(place, result);
+                }
+                self.move_on();
+            }
+            _ => {}
+        }
+    }
+
+    /// Reads the next messages, or sees that all are moved.
+    fn move_on(&mut self) {
+        let Stage::Moving { epoch, left, reading, copies } = &mut self.compaction.stage else { return };
+        if *reading {
+            return;
+        }
+        let (mut places, mut busy, mut octets) = (Vec::new(), Vec::new(), 0);
+        while let Some((id, at)) = left.pop() {
+            let Some(known) = self.index.find(id).and_then(|slot| self.index.at(slot)) else { continue };
+            if known.base != at {
+                continue;
+            }
+            if known.in_flight > 0 || known.is(LEAVING) {
+                busy.push((id, at));
+                continue;
+            }
+            octets += known.span();
+            places.push(Place { id, base: known.base, last: known.last });
+            if octets >= STEP_BYTES || places.len() >= STEP_MESSAGES {
+                break;
+            }
+        }
+        left.append(&mut busy);
+        if !places.is_empty() {
+            *reading = true;
+            self.engine.job(Job::Read(places));
+        } else if left.is_empty() && *copies == 0 {
+            let epoch = *epoch;
+            self.finish_moving(epoch);
+        }
+    }
+
+    /// Everything listed is moved. What the list did not know of is found in the index.
+    fn finish_moving(&mut self, epoch: u32) {
+        let alive = self.segments.get(&epoch).is_some_and(|segment| segment.live > 0);
+        let missed: Vec<_> = if alive {
+            let here = self.index.iter().filter(|(_, known)| known.base.epoch == epoch);
+            here.map(|(_, known)| (known.id(), known.base)).collect()
+        } else {
+            Vec::new()
+        };
+        if missed.is_empty() {
+            if let Some(segment) = self.segments.get_mut(&epoch) {
+                segment.live = 0;
+            }
+            self.compaction.stage = Stage::Idle;
+            self.begin_compaction();
+        } else {
+            self.compaction.stage = Stage::Moving { epoch, left: missed, reading: false, copies: 0 };
+        }
+    }
+
+    fn move_one(&mut self, place: Place, result: Result<Loaded, String>) {
+        let Some(slot) = self.index.find(place.id) else { return };
+        let Some(known) = self.index.at(slot).copied() else { return };
+        let unchanged = known.base == place.base
+            && known.last == place.last
+            && known.in_flight == 0
+            && !known.is(LEAVING);
+        if !unchanged {
+            if let Stage::Moving { left, .. } = &mut self.compaction.stage {
+                left.push((place.id, known.base));
+            }
+            return;
+        }
+        match result {
+            Ok(Loaded { state, body }) => {
+                let body = match body {
+                    LoadedBody::Inline(chunk) => DraftBody::Inline(vec![chunk]),
+                    LoadedBody::Large(large) => DraftBody::Large(large),
+                };
+                send_internal(self, Draft::message(Kind::Copy, place.id, &state, body));
+                if let Stage::Moving { copies, .. } = &mut self.compaction.stage {
+                    *copies += 1;
+                }
+            }
+            Err(why) => {
+                // The janitor has put what is left of it into the corrupt area.
+                self.index.remove(slot);
+                self.release(known.base.epoch, known.span());
+                self.events.push_back(Event::Alarm(Alarm::Unreadable(place.id, why)));
+            }
+        }
+    }
+
+    /// One of the store's own transactions has come to its end.
+    pub(super) fn compaction_done(&mut self, ticket: Ticket) {
+        match &mut self.compaction.stage {
+            Stage::Moving { copies, .. } => *copies = copies.saturating_sub(1),
+            Stage::Freeing { tail, ticket: awaited } if *awaited == ticket => {
+                let tail = *tail;
+                self.compaction.stage = Stage::Idle;
+                self.free_before(tail);
+            }
+            _ => {}
+        }
+    }
+
+    /// The log says durably that these segments are free.
+    fn free_before(&mut self, tail: u32) {
+        let kept = self.segments.split_off(&tail);
+        for (epoch, segment) in std::mem::replace(&mut self.segments, kept) {
+            self.catalogue.remove(epoch);
+            let reuse = !self.compaction.retire.remove(&epoch) && self.pool.len() <= RESERVE;
+            self.engine.job(Job::Free { number: segment.number, epoch, reuse });
+        }
+    }
+
+    /// Gives back segments that are only needed under load. For when nothing has happened for a while.
+    pub fn trim(&mut self) {
+        if !self.active_is_filling()
+            && let Some(free) = self.pool.take_spare(RESERVE)
+        {
+            self.engine.job(Job::Free { number: free.number, epoch: 0, reuse: false });
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Who does the work: a committer thread and a janitor thread, or, in tests and tools, the caller itself. Both give the
+//! same reports in the same order; after each batch of them the wake-up closure is called.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+use std::{io, mem};
+
+use super::janitor::{Janitor, Job};
+use super::log::{Log, Prepared, Report};
+
+/// Called, from any thread, when [`super::Store::poll`] has something to say.
+pub type Wake = Box<dyn Fn() + Send + Sync>;
+
+/// Most transactions of one batch.
+const MAX_BATCH: usize = 4096;
+/// Most octets of one batch, more or less.
+const MAX_BATCH_WEIGHT: usize = 8 * 1024 * 1024;
+
+#[derive(Debug)]
+pub(super) enum Engine {
+    Threads(Threads),
+    Inline(Box<Inline>),
+    /// The end: nothing is done any more.
+    Closed,
+}
+
+/// The caller works.
+#[derive(Debug)]
+pub(super) struct Inline {
+    log: Log,
+    janitor: Janitor,
+    waiting: Vec<Prepared>,
+    reports: Vec<Report>,
+}
+
+/// Threads work.
+#[derive(Debug)]
+pub(super) struct Threads {
+    commits: Option<Sender<Prepared>>,
+    jobs: Option<Sender<Job>>,
+    reports: Receiver<Vec<Report>>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Engine {
+    pub(super) fn inline(log: Log, janitor: Janitor) -> Self {
+        Engine::Inline(Box::new(Inline { log, janitor, waiting: Vec::new(), reports: Vec::new() }))
+    }
+
+    pub(super) fn threads(log: Log, janitor: Janitor, lazy_delay: Duration, wake: Wake) -> io::Result<Self> {
+        let (commits, to_commit) = channel();
+        let (jobs, to_do) = channel();
+        let (reporter, reports) = channel();
+        let wake = std::sync::Arc::new(wake);
+        let (janitors_reporter, janitors_wake) = (reporter.clone(), wake.clone());
+        let committer = Builder::new()
+            .name("committer".into())
+            .spawn(move || commit_all(&to_commit, log, lazy_delay, &reporter, &**wake))?;
+        let janitor = Builder::new()
+            .name("janitor".into())
+            .spawn(move || do_all(&to_do, &janitor, &janitors_reporter, &**janitors_wake))?;
+        let handles = vec![committer, janitor];
+        Ok(Engine::Threads(Threads { commits: Some(commits), jobs: Some(jobs), reports, handles }))
+    }
+
+    pub(super) fn commit(&mut self, prepared: Prepared) {
+        match self {
+            Engine::Inline(inline) => inline.waiting.push(prepared),
+            Engine::Closed => {}
+            // The committer ends only when this sender is gone.
+            Engine::Threads(threads) => drop(threads.commits.as_ref().map(|commits| commits.send(prepared))),
+        }
+    }
+
+    pub(super) fn job(&mut self, job: Job) {
+        match self {
+            Engine::Inline(inline) => {
+                let found = inline.janitor.work(job).map(Report::Found);
+                inline.reports.extend(found);
+            }
+            Engine::Closed => {}
+            Engine::Threads(threads) => drop(threads.jobs.as_ref().map(|jobs| jobs.send(job))),
+        }
+    }
+
+    /// What has been done since the last call. Never waits; in-line, this is when the work is done.
+    pub(super) fn reports(&mut self) -> Vec<Report> {
+        match self {
+            Engine::Inline(inline) => inline.work(false),
+            Engine::Closed => Vec::new(),
+            Engine::Threads(threads) => threads.reports.try_iter().flatten().collect(),
+        }
+    }
+
+    /// In-line: does what waits, and syncs what is not synced. With threads that happens by itself.
+    pub(super) fn sync(&mut self) -> Vec<Report> {
+        match self {
+            Engine::Inline(inline) => inline.work(true),
+            Engine::Threads(_) | Engine::Closed => self.reports(),
+        }
+    }
+
+    /// Finishes everything, syncs, and returns the last reports.
+    pub(super) fn close(self) -> Vec<Report> {
+        match self {
+            Engine::Inline(mut inline) => {
+                let mut reports = inline.work(true);
+                reports.extend(inline.log.close());
+                reports
+            }
+            Engine::Closed => Vec::new(),
+            Engine::Threads(mut threads) => {
+                threads.join();
+                threads.reports.try_iter().flatten().collect()
+            }
+        }
+    }
+}
+
+impl Threads {
+    /// Both end when nothing can be asked of them any more.
+    fn join(&mut self) {
+        drop(self.jobs.take());
+        drop(self.commits.take());
+        for handle in self.handles.drain(..) {
+            let _ = handle.join();
+        }
+    }
+}
+
+/// The spool's lock must not be given up while a thread may still write.
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+impl Inline {
+    fn work(&mut self, sync: bool) -> Vec<Report> {
+        let waiting = mem::take(&mut self.waiting);
+        if sync || !waiting.is_empty() {
+            let done = self.log.process(waiting, sync);
+            self.reports.extend(done);
+        }
+        mem::take(&mut self.reports)
+    }
+}
+
+/// The committer: whatever arrived while the last sync ran shares the next one.
+fn commit_all(
+    commits: &Receiver<Prepared>,
+    mut log: Log,
+    lazy_delay: Duration,
+    reports: &Sender<Vec<Report>>,
+    wake: &(dyn Fn() + Send + Sync),
+) {
+    let mut dirty_since: Option<Instant> = None;
+    loop {
+        let first = match dirty_since {
+            None => commits.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(since) => commits.recv_timeout(lazy_delay.saturating_sub(since.elapsed())),
+        };
+        let mut batch = Vec::new();
+        match first {
+            Ok(prepared) => gather(prepared, commits, &mut batch),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        let overdue = dirty_since.is_some_and(|since| since.elapsed() >= lazy_delay);
+        let done = log.process(batch, overdue);
+        dirty_since = match (log.is_dirty(), dirty_since, overdue) {
+            (false, _, _) => None,
+            (true, Some(since), false) => Some(since),
+            (true, _, _) => Some(Instant::now()),
+        };
+        if !done.is_empty() {
+            let _ = reports.send(done);
+            wake();
+        }
+    }
+    let _ = reports.send(log.close());
+    wake();
+}
+
+fn gather(first: Prepared, commits: &Receiver<Prepared>, batch: &mut Vec<Prepared>) {
+    let mut weight = first.weight();
+    batch.push(first);
+    while batch.len() < MAX_BATCH && weight < MAX_BATCH_WEIGHT {
+        let Ok(prepared) = commits.try_recv() else { break };
+        weight += prepared.weight();
+        batch.push(prepared);
+    }
+}
+
+fn do_all(
+    jobs: &Receiver<Job>,
+    janitor: &Janitor,
+    reports: &Sender<Vec<Report>>,
+    wake: &(dyn Fn() + Send + Sync),
+) {
+    while let Ok(job) = jobs.recv() {
+        if let Some(found) = janitor.work(job) {
+            let _ = reports.send(vec![Report::Found(found)]);
+            wake();
+        }
+    }
+}

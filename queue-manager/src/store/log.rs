@@ -1,0 +1,511 @@
+//! The log as it is written: one active segment, batches of transactions, one sync per batch. On a failed write or sync
+//! the segment is closed and never written again, what waited for the sync is reported as failed, and what had been
+//! reported before the sync is written again elsewhere. Runs on one thread and never waits for anything but the disk.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use vsmtp_mail::QueueId;
+
+use super::body::Chunk;
+use super::disk::{Area, Disk, DiskFile};
+use super::header::{RecordHeader, Seed, SegmentHeader};
+use super::janitor::Found;
+use super::layout::{self, Kind, SEGMENT_BLOCK};
+use super::record::{Draft, Location};
+use super::segments::{Catalogue, Free, Known, Pool, RESERVE, Shortage, segment_name};
+use super::sidecar::SidecarWriter;
+use super::transaction::{Alarm, CommitError, Ticket, Urgency};
+
+/// Bodies up to this size are copied next to their header; larger ones are written from where they are.
+const COALESCE: usize = 8 * 1024;
+
+/// A transaction whose octets are ready.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub ticket: Ticket,
+    pub urgency: Urgency,
+    /// It may not take the reserve.
+    pub accepts: bool,
+    pub drafts: Vec<Draft>,
+    /// The last batch whose report had been read when this was prepared.
+    pub seen: u64,
+    /// Its report has been given, though it was not synced.
+    reported: bool,
+}
+
+impl Prepared {
+    pub(super) fn new(
+        ticket: Ticket,
+        urgency: Urgency,
+        accepts: bool,
+        drafts: Vec<Draft>,
+        seen: u64,
+    ) -> Self {
+        Prepared { ticket, urgency, accepts, drafts, seen, reported: false }
+    }
+
+    fn span(&self) -> u64 {
+        self.drafts.iter().map(Draft::span).sum()
+    }
+
+    pub(super) fn weight(&self) -> usize {
+        self.drafts.iter().map(Draft::weight).sum()
+    }
+}
+
+/// A record that has its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub kind: Kind,
+    pub id: QueueId,
+    pub at: Location,
+    pub span: u64,
+}
+
+/// What the log tells the main loop.
+#[derive(Debug)]
+pub(super) enum Report {
+    Done {
+        ticket: Ticket,
+        batch: u64,
+        result: Result<Vec<Placed>, CommitError>,
+    },
+    /// Records that were reported before, now elsewhere.
+    Moved {
+        batch: u64,
+        placed: Vec<Placed>,
+    },
+    /// Records that follow are in this segment.
+    Opened {
+        epoch: u32,
+        number: u64,
+        size: u64,
+    },
+    Alarm(Alarm),
+    Found(Found),
+}
+
+/// Where a log begins to be written.
+#[derive(Debug)]
+pub(super) struct LogStart {
+    pub next_epoch: u32,
+    pub next_sequence: u64,
+    pub tail: u32,
+    pub previous: (u32, u64),
+    pub active: Option<Active>,
+    /// The spool's own number.
+    pub spool: u64,
+}
+
+/// The segment that is being written.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub epoch: u32,
+    pub number: u64,
+    pub salt: u64,
+    pub file: Arc<dyn DiskFile>,
+    pub sidecar: SidecarWriter,
+    /// Where the next record begins.
+    pub end: u64,
+    /// Everything before is durable.
+    pub synced: u64,
+    /// Records end here at the latest.
+    pub limit: u64,
+}
+
+impl Active {
+    fn seed(&self) -> Seed {
+        Seed::new(self.salt, self.epoch)
+    }
+}
+
+/// Locations that the main loop has not heard of yet.
+#[derive(Debug, Default)]
+struct Recent {
+    latest: HashMap<QueueId, (Location, u64)>,
+    order: VecDeque<(u64, QueueId)>,
+}
+
+impl Recent {
+    /// Returns what was known before.
+    fn insert(&mut self, id: QueueId, at: Location, batch: u64) -> Option<Location> {
+        self.order.push_back((batch, id));
+        self.latest.insert(id, (at, batch)).map(|(before, _)| before)
+    }
+
+    fn restore(&mut self, id: QueueId, before: Option<Location>, batch: u64) {
+        match before {
+            Some(at) => drop(self.insert(id, at, batch)),
+            None => drop(self.latest.remove(&id)),
+        }
+    }
+
+    fn prune(&mut self, seen: u64) {
+        while let Some((batch, id)) = self.order.front().copied().filter(|(batch, _)| *batch <= seen) {
+            self.order.pop_front();
+            if self.latest.get(&id).is_some_and(|(_, newest)| *newest == batch) {
+                self.latest.remove(&id);
+            }
+        }
+    }
+}
+
+/// A transaction between its place and its sync.
+#[derive(Debug)]
+struct InFlight {
+    prepared: Prepared,
+    /// Still to be reported.
+    placed: Vec<Placed>,
+    /// What [`Recent`] knew of each record's message before; it counts again if the sync fails.
+    displaced: Vec<Option<Location>>,
+}
+
+/// Octets of a batch in the order in which they are written.
+#[derive(Debug, Default)]
+struct Gather {
+    arena: Vec<u8>,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+enum Part {
+    /// Up to this offset of the arena.
+    Arena(usize),
+    Chunk(Chunk),
+}
+
+impl Gather {
+    fn body(&mut self, body: &[Chunk], len: usize) {
+        if len <= COALESCE {
+            for chunk in body {
+                self.arena.extend_from_slice(chunk.as_bytes());
+            }
+            return;
+        }
+        self.parts.push(Part::Arena(self.arena.len()));
+        self.parts.extend(body.iter().cloned().map(Part::Chunk));
+    }
+
+    fn write(&mut self, file: &dyn DiskFile, at: u64) -> io::Result<()> {
+        let mut slices = Vec::with_capacity(self.parts.len() + 1);
+        let mut from = 0;
+        for part in &self.parts {
+            match part {
+                Part::Arena(to) => {
+                    slices.push(IoSlice::new(self.arena.get(from..*to).unwrap_or_default()));
+                    from = *to;
+                }
+                Part::Chunk(chunk) => slices.push(IoSlice::new(chunk.as_bytes())),
+            }
+        }
+        slices.push(IoSlice::new(self.arena.get(from..).unwrap_or_default()));
+        let result = file.write_all_at(&slices, at);
+        self.arena.clear();
+        self.arena.shrink_to(MAX_IDLE_ARENA);
+        self.parts.clear();
+        result
+    }
+}
+
+/// What the gathering buffer keeps between batches.
+const MAX_IDLE_ARENA: usize = 1024 * 1024;
+
+/// The log.
+#[derive(Debug)]
+pub(super) struct Log {
+    disk: Arc<dyn Disk>,
+    catalogue: Arc<Catalogue>,
+    pool: Arc<Pool>,
+    salts: fn() -> u64,
+    active: Option<Active>,
+    next_epoch: u32,
+    next_sequence: u64,
+    durable: u64,
+    tail: u32,
+    previous: (u32, u64),
+    spool: u64,
+    batch: u64,
+    gather: Gather,
+    /// Placed since the last write.
+    staged: Vec<InFlight>,
+    /// Written since the last sync, and reported or not.
+    unsynced: Vec<InFlight>,
+    /// To be written again: their segment failed.
+    homeless: Vec<Prepared>,
+    recent: Recent,
+    reports: Vec<Report>,
+}
+
+impl Log {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        catalogue: Arc<Catalogue>,
+        pool: Arc<Pool>,
+        salts: fn() -> u64,
+        start: LogStart,
+    ) -> Self {
+        Log {
+            disk,
+            catalogue,
+            pool,
+            salts,
+            active: start.active,
+            next_epoch: start.next_epoch,
+            next_sequence: start.next_sequence,
+            durable: start.next_sequence.saturating_sub(1),
+            tail: start.tail,
+            previous: start.previous,
+            spool: start.spool,
+            batch: 0,
+            gather: Gather::default(),
+            staged: Vec::new(),
+            unsynced: Vec::new(),
+            homeless: Vec::new(),
+            recent: Recent::default(),
+            reports: Vec::new(),
+        }
+    }
+
+    /// True if something was written and not synced.
+    pub(super) fn is_dirty(&self) -> bool {
+        !self.unsynced.is_empty() || !self.homeless.is_empty()
+    }
+
+    /// Writes a batch; syncs if it holds something durable or if `sync` says so. Everything is in the reports.
+    pub(super) fn process(&mut self, batch: Vec<Prepared>, sync: bool) -> Vec<Report> {
+        self.batch += 1;
+        if let Some(seen) = batch.iter().map(|prepared| prepared.seen).max() {
+            self.recent.prune(seen);
+        }
+        let again = std::mem::take(&mut self.homeless);
+        let sync = sync || !again.is_empty();
+        for prepared in again.into_iter().chain(batch) {
+            self.admit(prepared);
+        }
+        let sync = sync || self.staged.iter().any(|one| one.prepared.urgency == Urgency::Durable);
+        self.flush(sync);
+        if self.active.is_none() && self.previous.0 != 0 {
+            // The next segment's header is what makes a refused record void; it must not wait for the next message.
+            let _ = self.roll(0);
+        }
+        std::mem::take(&mut self.reports)
+    }
+
+    /// Syncs, and leaves a sidecar that makes the next start quick.
+    pub(super) fn close(mut self) -> Vec<Report> {
+        let reports = self.process(Vec::new(), true);
+        if let Some(active) = &mut self.active {
+            let (epoch, salt, synced) = (active.epoch, active.salt, active.synced);
+            active.sidecar.finish(epoch, salt, synced, self.durable);
+        }
+        reports
+    }
+
+    /// Gives a transaction its place, in a new segment if need be.
+    fn admit(&mut self, prepared: Prepared) {
+        let span = prepared.span();
+        let fits = |log: &Log| log.active.as_ref().is_some_and(|active| active.end + span <= active.limit);
+        if !fits(self)
+            && let Err(error) = self.roll(if prepared.accepts { RESERVE } else { 0 })
+        {
+            return self.refuse(prepared, error);
+        }
+        if fits(self) {
+            self.place(prepared);
+        } else {
+            self.refuse(prepared, CommitError::Failed(io::ErrorKind::InvalidInput));
+        }
+    }
+
+    fn refuse(&mut self, prepared: Prepared, error: CommitError) {
+        if prepared.urgency == Urgency::Durable {
+            self.reports.push(Report::Done {
+                ticket: prepared.ticket,
+                batch: self.batch,
+                result: Err(error),
+            });
+        } else {
+            self.homeless.push(prepared);
+        }
+    }
+
+    fn place(&mut self, mut prepared: Prepared) {
+        let Some(active) = &mut self.active else { return };
+        let (seed, count) = (active.seed(), prepared.drafts.len());
+        let (mut placed, mut displaced) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for (at, draft) in prepared.drafts.iter_mut().enumerate() {
+            let location = Location::at(active.epoch, active.end);
+            draft.resolve_previous(self.recent.latest.get(&draft.id).map(|(latest, _)| *latest));
+            displaced.push(if moves_latest(draft.kind) {
+                self.recent.insert(draft.id, location, self.batch)
+            } else {
+                None
+            });
+            let body_len = draft.body_len();
+            let mut body_checksum = seed.checksum(&[]);
+            for chunk in &draft.body {
+                body_checksum = crc32c::crc32c_append(body_checksum, chunk.as_bytes());
+            }
+            let header = RecordHeader {
+                kind: draft.kind,
+                preceding: u16::try_from(at).unwrap_or(u16::MAX),
+                following: u16::try_from(count - 1 - at).unwrap_or(u16::MAX),
+                epoch: active.epoch,
+                sequence: self.next_sequence,
+                id: draft.id,
+                meta_len: u32::try_from(draft.meta().len()).unwrap_or(u32::MAX),
+                body_len: u32::try_from(body_len).unwrap_or(u32::MAX),
+                lag: u32::try_from(self.next_sequence - self.durable).unwrap_or(u32::MAX),
+                meta_checksum: seed.checksum(draft.meta()),
+                body_checksum,
+            };
+            self.next_sequence += 1;
+            let span = header.span();
+            self.gather.arena.extend_from_slice(&header.encode(seed));
+            self.gather.arena.extend_from_slice(draft.meta());
+            self.gather.body(&draft.body, body_len);
+            let padding = span - (layout::RECORD_HEADER_LEN + draft.meta().len() + body_len) as u64;
+            self.gather.arena.extend_from_slice(PADDING.get(..padding as usize).unwrap_or_default());
+            active.sidecar.push(draft.kind, draft.id, location.unit, span, draft.brief());
+            placed.push(Placed { kind: draft.kind, id: draft.id, at: location, span });
+            active.end += span;
+            if draft.kind == Kind::Tail {
+                self.tail = self.tail.max(tail_of(draft));
+            }
+        }
+        self.staged.push(InFlight { prepared, placed, displaced });
+    }
+
+    /// Writes what is staged, and syncs.
+    fn flush(&mut self, sync: bool) {
+        let Some(active) = &mut self.active else { return };
+        let staged_span: u64 = self.staged.iter().flat_map(|one| &one.placed).map(|placed| placed.span).sum();
+        if staged_span > 0
+            && let Err(error) = self.gather.write(&*active.file, active.end - staged_span)
+        {
+            return self.fail("write", &error);
+        }
+        for mut one in self.staged.drain(..) {
+            if one.prepared.urgency == Urgency::Lazy && !one.prepared.reported {
+                one.prepared.reported = true;
+                let result = Ok(std::mem::take(&mut one.placed));
+                self.reports.push(Report::Done { ticket: one.prepared.ticket, batch: self.batch, result });
+            }
+            self.unsynced.push(one);
+        }
+        if sync && !self.unsynced.is_empty() {
+            self.sync();
+        }
+    }
+
+    fn sync(&mut self) {
+        let Some(active) = &mut self.active else { return };
+        if let Err(error) = active.file.sync_data() {
+            return self.fail("sync", &error);
+        }
+        active.synced = active.end;
+        self.durable = self.next_sequence - 1;
+        for InFlight { prepared, placed, .. } in self.unsynced.drain(..) {
+            if !prepared.reported {
+                let result = Ok(placed);
+                self.reports.push(Report::Done { ticket: prepared.ticket, batch: self.batch, result });
+            } else if !placed.is_empty() {
+                self.reports.push(Report::Moved { batch: self.batch, placed });
+            }
+        }
+    }
+
+    /// The active segment cannot be trusted with anything that was not synced before.
+    fn fail(&mut self, during: &'static str, error: &io::Error) {
+        let Some(active) = self.active.take() else { return };
+        self.previous = (active.epoch, active.synced);
+        self.reports.push(Report::Alarm(Alarm::SegmentFailed {
+            number: active.number,
+            during,
+            error: error.to_string(),
+        }));
+        self.gather = Gather::default();
+        let kind = error.kind();
+        let waiting: Vec<_> = self.unsynced.drain(..).chain(self.staged.drain(..)).collect();
+        for one in waiting.iter().rev() {
+            let drafts = one.prepared.drafts.iter().zip(&one.displaced).rev();
+            for (draft, before) in drafts.filter(|(draft, _)| moves_latest(draft.kind)) {
+                self.recent.restore(draft.id, *before, self.batch);
+            }
+        }
+        for InFlight { prepared, .. } in waiting {
+            self.refuse(prepared, CommitError::Failed(kind));
+        }
+    }
+
+    /// Makes another segment the active one, and leaves so many free ones.
+    fn roll(&mut self, leave: usize) -> Result<(), CommitError> {
+        self.flush(true);
+        let free = self.pool.take(leave).map_err(|shortage| match shortage {
+            Shortage::Full => CommitError::Full,
+            Shortage::Failed(error) => {
+                self.reports.push(Report::Alarm(Alarm::NoSegment(error.to_string())));
+                CommitError::Failed(error.kind())
+            }
+        })?;
+        if let Some(mut old) = self.active.take() {
+            old.sidecar.finish(old.epoch, old.salt, old.end, self.next_sequence - 1);
+            self.previous = (old.epoch, old.end);
+        }
+        let name = segment_name(free.number);
+        self.open(free).map_err(|error| {
+            let _ = self.disk.remove(Area::Segments, &name);
+            self.reports.push(Report::Alarm(Alarm::NoSegment(error.to_string())));
+            CommitError::Failed(error.kind())
+        })
+    }
+
+    /// Writes both copies of a new header; only when they are durable may a record follow.
+    fn open(&mut self, free: Free) -> io::Result<()> {
+        let (epoch, salt) = (self.next_epoch, (self.salts)());
+        self.next_epoch += 1;
+        let size = free.file.len()?;
+        let header = SegmentHeader {
+            epoch,
+            salt,
+            size,
+            number: free.number,
+            tail: self.tail,
+            previous_epoch: self.previous.0,
+            previous_end: self.previous.1,
+            first_sequence: self.next_sequence,
+            spool: self.spool,
+        };
+        let octets = header.encode();
+        for at in [0, size - SEGMENT_BLOCK] {
+            free.file.write_all_at(&[IoSlice::new(&octets)], at)?;
+        }
+        free.file.sync_data()?;
+        self.catalogue.insert(epoch, Known { number: free.number, salt, seed: header.seed(), size });
+        self.reports.push(Report::Opened { epoch, number: free.number, size });
+        self.active = Some(Active {
+            epoch,
+            number: free.number,
+            salt,
+            file: free.file,
+            sidecar: SidecarWriter::create(&*self.disk, epoch),
+            end: SEGMENT_BLOCK,
+            synced: SEGMENT_BLOCK,
+            limit: size - SEGMENT_BLOCK,
+        });
+        Ok(())
+    }
+}
+
+const PADDING: [u8; layout::ALIGN as usize] = [0; layout::ALIGN as usize];
+
+/// True for records that a later record of the same message must name as the one before.
+fn moves_latest(kind: Kind) -> bool {
+    matches!(kind, Kind::Copy | Kind::Revision | Kind::Outcome | Kind::State)
+}
+
+fn tail_of(draft: &Draft) -> u32 {
+    draft.meta().try_into().map_or(0, u32::from_le_bytes)
+}

@@ -1,0 +1,314 @@
+//! What the store keeps of a message: envelope, progress of each recipient, disposition, origin, pieces. These are the
+//! store's own nouns; how they look on disk is `encode.rs`'s business.
+
+use std::net::IpAddr;
+
+use vsmtp_mail::{EnhancedCode, Envelope, QueueId};
+
+use super::codec::cut_at;
+
+/// Longest free text that the store keeps of a peer's answer, a reason or a name, in octets.
+pub const MAX_TEXT: usize = 1024;
+/// Most pieces of one message.
+pub const MAX_PIECES: usize = 256;
+
+/// A text without control characters, at most [`MAX_TEXT`] octets: what logs and tables can print as it is.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Text(Box<str>);
+
+impl Text {
+    /// Control characters become `?`; what is too long is cut.
+    pub fn new(text: &str) -> Self {
+        if text.len() <= MAX_TEXT && !text.chars().any(char::is_control) {
+            return Text(text.into());
+        }
+        Text(vsmtp_mail::escape_text(cut_at(text, MAX_TEXT)).into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Text {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl std::fmt::Debug for Text {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", &self.0)
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Text::new(text)
+    }
+}
+
+/// Whether a message is up for delivery.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Disposition {
+    /// It is.
+    #[default]
+    Active,
+    /// An operator or a rule stopped it, for this reason.
+    Hold(Text),
+    /// A rule put it aside under this name.
+    Quarantine(Text),
+    /// Nothing can be done with it any more, for this reason; an operator may look at it.
+    Dead(Text),
+}
+
+impl Disposition {
+    /// True for [`Disposition::Active`].
+    pub fn is_active(&self) -> bool {
+        matches!(self, Disposition::Active)
+    }
+}
+
+/// Where a message came from, for logs and trace.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// The receiver's session id.
+    pub session: Text,
+    /// The client's address; none for a local submission or a bounce.
+    pub client: Option<IpAddr>,
+    /// What the client called itself.
+    pub helo: Text,
+    /// `ESMTP`, `ESMTPS`, `local`, `bounce`...
+    pub protocol: Text,
+    /// The authenticated identity.
+    pub identity: Option<Text>,
+}
+
+/// A next hop's last word about one recipient: what RFC 3464 wants in a report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// `Status:` of the report.
+    pub status: EnhancedCode,
+    /// The remote host, if one answered.
+    pub remote: Option<Text>,
+    /// Its reply on one line, or our own reason.
+    pub text: Text,
+}
+
+/// How far one recipient has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecipientState {
+    /// Not settled.
+    Waiting {
+        /// Attempts so far.
+        attempts: u16,
+        /// Do not try before, in seconds since 1970; 0 for at once.
+        until: u64,
+        /// Why the last attempt did not settle it.
+        last: Option<Diagnostic>,
+    },
+    /// The next hop took it.
+    Delivered(Option<Diagnostic>),
+    /// It will not be tried again.
+    Failed(Diagnostic),
+}
+
+impl RecipientState {
+    /// A recipient that was never tried.
+    pub const FRESH: RecipientState = RecipientState::Waiting { attempts: 0, until: 0, last: None };
+
+    /// True if no attempt will follow.
+    pub fn is_settled(&self) -> bool {
+        !matches!(self, RecipientState::Waiting { .. })
+    }
+
+    pub(super) fn brief(&self) -> RecipientBrief {
+        match self {
+            RecipientState::Waiting { attempts, until, .. } => {
+                RecipientBrief { settled: None, attempts: *attempts, until: *until }
+            }
+            RecipientState::Delivered(_) => {
+                RecipientBrief { settled: Some(Settled::Delivered), attempts: 0, until: 0 }
+            }
+            RecipientState::Failed(_) => {
+                RecipientBrief { settled: Some(Settled::Failed), attempts: 0, until: 0 }
+            }
+        }
+    }
+}
+
+/// How a recipient was settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// The next hop took it.
+    Delivered,
+    /// It was given up.
+    Failed,
+}
+
+/// What the schedule needs of a [`RecipientState`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecipientBrief {
+    /// None while attempts may follow.
+    pub settled: Option<Settled>,
+    /// Attempts so far.
+    pub attempts: u16,
+    /// Do not try before, in seconds since 1970.
+    pub until: u64,
+}
+
+/// What has been done once for a message and must not be done again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Marks {
+    /// Post-queue rules have judged it.
+    pub judged: bool,
+    /// The sender was told of a delay.
+    pub delay_reported: bool,
+    /// It is to be given up at the next look.
+    pub expired: bool,
+}
+
+/// One part of the message as it goes out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// These octets.
+    Inline(Box<[u8]>),
+    /// A range of the body as it was stored.
+    Stored {
+        /// First octet.
+        offset: u64,
+        /// Octets.
+        len: u64,
+    },
+}
+
+impl Piece {
+    /// Octets that this piece gives.
+    pub fn len(&self) -> u64 {
+        match self {
+            Piece::Inline(bytes) => bytes.len() as u64,
+            Piece::Stored { len, .. } => *len,
+        }
+    }
+
+    /// True if it gives none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// All that the store knows of a message besides its id and its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageState {
+    /// When it was accepted, in milliseconds since 1970.
+    pub arrival_ms: u64,
+    /// Whether it is up for delivery.
+    pub disposition: Disposition,
+    /// What has been done once.
+    pub marks: Marks,
+    /// Where it came from.
+    pub origin: Origin,
+    /// Sender and recipients.
+    pub envelope: Envelope,
+    /// One per recipient, in the envelope's order.
+    pub progress: Vec<RecipientState>,
+    /// The message as it goes out, if that is not the stored body as it is.
+    pub pieces: Option<Vec<Piece>>,
+}
+
+impl MessageState {
+    /// A message that nothing has happened to yet.
+    pub fn fresh(arrival_ms: u64, origin: Origin, envelope: Envelope) -> Self {
+        let progress = vec![RecipientState::FRESH; envelope.recipients.len()];
+        MessageState {
+            arrival_ms,
+            disposition: Disposition::Active,
+            marks: Marks::default(),
+            origin,
+            envelope,
+            progress,
+            pieces: None,
+        }
+    }
+
+    /// Applies one change as recovery does. Results for recipients that do not exist are ignored.
+    pub fn apply(&mut self, results: &[(u32, RecipientState)]) {
+        for (at, state) in results {
+            if let Some(slot) = usize::try_from(*at).ok().and_then(|at| self.progress.get_mut(at)) {
+                slot.clone_from(state);
+            }
+        }
+    }
+
+    /// Applies a change of the whole message.
+    pub fn change(&mut self, change: &StateChange) {
+        match change {
+            StateChange::Disposition(disposition) => self.disposition.clone_from(disposition),
+            StateChange::DelayReported => self.marks.delay_reported = true,
+            StateChange::Judged => self.marks.judged = true,
+            StateChange::Expire => self.marks.expired = true,
+            StateChange::Requeue => {
+                self.disposition = Disposition::Active;
+                self.marks = Marks { delay_reported: self.marks.delay_reported, ..Marks::default() };
+                for state in self.progress.iter_mut().filter(|state| !state.is_settled()) {
+                    *state = RecipientState::FRESH;
+                }
+            }
+        }
+    }
+
+    /// True if every recipient is settled.
+    pub fn is_settled(&self) -> bool {
+        self.progress.iter().all(RecipientState::is_settled)
+    }
+}
+
+/// A change of a message as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateChange {
+    /// Hold, release, quarantine, dead.
+    Disposition(Disposition),
+    /// Active again, attempts forgotten, to be judged again.
+    Requeue,
+    /// Give it up at the next look.
+    Expire,
+    /// The sender was told of a delay.
+    DelayReported,
+    /// Post-queue rules have judged it and changed nothing.
+    Judged,
+}
+
+/// Why a message left the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoveReason {
+    /// Every recipient is settled.
+    Settled,
+    /// An operator deleted it.
+    Deleted,
+    /// A rule discarded it.
+    Discarded,
+}
+
+/// A message as it is read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its id.
+    pub id: QueueId,
+    /// Octets of the stored body.
+    pub stored_len: u64,
+    /// All else.
+    pub state: MessageState,
+}
+
+impl Message {
+    /// Octets of the message as it goes out.
+    pub fn len(&self) -> u64 {
+        self.state.pieces.as_ref().map_or(self.stored_len, |pieces| pieces.iter().map(Piece::len).sum())
+    }
+
+    /// True if there is no octet at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

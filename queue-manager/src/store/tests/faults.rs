@@ -1,0 +1,174 @@
+//! A disk that fails: what was not acknowledged is refused, what was is there, and the store goes on.
+
+use super::*;
+
+fn submit(store: &mut Store, change: Change, urgency: Urgency) -> Ticket {
+    store.submit(Transaction::one(change, urgency)).unwrap()
+}
+
+fn result_of(events: &[Event], ticket: Ticket) -> Option<Result<(), CommitError>> {
+    events.iter().find_map(|event| match event {
+        Event::Completed { ticket: done, result } if *done == ticket => Some(result.clone()),
+        _ => None,
+    })
+}
+
+fn alarms(events: &[Event]) -> usize {
+    events.iter().filter(|event| matches!(event, Event::Alarm(_))).count()
+}
+
+fn held(n: u32) -> Change {
+    Change::State { id: id(n), change: StateChange::Disposition(Disposition::Hold("x".into())) }
+}
+
+#[test]
+fn a_failed_sync_fails_its_batch_and_is_not_tried_again() {
+    let disk = SimDisk::default();
+    let (mut store, ..) = open(&disk);
+    commit(&mut store, vec![accept(1, 1, 1000)]);
+    disk.fail_sync(disk.syncs() + 1);
+    let ticket = submit(&mut store, accept(2, 1, 1000), Urgency::Durable);
+    let events = poll(&mut store);
+    assert!(matches!(result_of(&events, ticket), Some(Err(CommitError::Failed(_)))), "{events:?}");
+    assert_eq!((alarms(&events), store.contains(id(2)), store.len()), (1, false, 1));
+    // The same id may be submitted again, and lands in another segment.
+    commit(&mut store, vec![accept(2, 1, 1000)]);
+    let segments: Vec<_> =
+        [1, 2].map(|n| store.index.at(store.index.find(id(n)).unwrap()).unwrap().base.epoch).to_vec();
+    assert!(segments[0] < segments[1], "{segments:?}");
+    for seed in 0..4 {
+        let (store, _, report) = open(&disk.after_power_cut(seed));
+        assert_eq!((report.messages, report.notes), (2, vec![]), "{seed}");
+        assert_eq!(stored_octets(&store, 2), body(2, 1000));
+    }
+}
+
+#[test]
+fn a_refused_message_is_never_seen_again_though_its_octets_are_on_the_disk() {
+    let disk = SimDisk::default();
+    let (mut store, ..) = open(&disk);
+    commit(&mut store, vec![accept(1, 1, 1000)]);
+    disk.fail_sync(disk.syncs() + 1);
+    submit(&mut store, accept(2, 1, 1000), Urgency::Durable);
+    poll(&mut store);
+    commit(&mut store, vec![accept(3, 1, 1000)]);
+    let (store, _, report) = open(&disk.after_kill());
+    assert_eq!((report.messages, report.notes), (2, vec![]));
+    assert!(!store.contains(id(2)));
+}
+
+#[test]
+fn what_was_reported_before_its_sync_is_written_again_when_the_sync_fails() {
+    for failing_write in [false, true] {
+        let disk = SimDisk::default();
+        let (mut store, ..) = open(&disk);
+        commit(&mut store, vec![accept(1, 1, 100), accept(2, 1, 100), accept(4, 1, 100)]);
+        let lazy = submit(&mut store, held(1), Urgency::Lazy);
+        let removal =
+            submit(&mut store, Change::Remove { id: id(2), reason: RemoveReason::Settled }, Urgency::Lazy);
+        let events = poll(&mut store);
+        assert_eq!((result_of(&events, lazy), result_of(&events, removal)), (Some(Ok(())), Some(Ok(()))));
+        if failing_write {
+            disk.fail_at(disk.ops() + 1, io::ErrorKind::Other);
+        } else {
+            disk.fail_sync(disk.syncs() + 1);
+        }
+        let failed = submit(&mut store, accept(3, 1, 100), Urgency::Durable);
+        let background = submit(&mut store, held(4), Urgency::Background);
+        let events = poll(&mut store);
+        assert!(matches!(result_of(&events, failed), Some(Err(_))));
+        assert_eq!(result_of(&events, background), None);
+        let events = poll_synced(&mut store);
+        assert_eq!(result_of(&events, background), Some(Ok(())));
+        for (disk, seed) in (0..4).map(|seed| (disk.after_power_cut(seed), seed)) {
+            let (again, _, report) = open(&disk);
+            assert_eq!((report.messages, report.notes), (2, vec![]), "{seed}");
+            for n in [1, 4] {
+                assert!(!again.message(id(n)).unwrap().state.disposition.is_active());
+            }
+        }
+        assert!(!store.message(id(1)).unwrap().state.disposition.is_active(), "it was moved");
+        // Later changes of a moved record find it.
+        let results = vec![(0, RecipientState::Delivered(None))];
+        commit(&mut store, vec![Change::Outcome { id: id(1), results }]);
+        let state = open(&disk.after_power_cut(0)).0.message(id(1)).unwrap().state;
+        assert!(state.is_settled() && !state.disposition.is_active());
+    }
+}
+
+fn poll_synced(store: &mut Store) -> Vec<Event> {
+    let mut events = Vec::new();
+    store.sync(&mut events);
+    events
+}
+
+#[test]
+fn every_failing_operation_is_survived() {
+    let total = {
+        let disk = SimDisk::default();
+        fill(&disk, 20);
+        disk.ops()
+    };
+    for op in 1..=total {
+        let disk = SimDisk::default();
+        disk.fail_at(op, io::ErrorKind::Other);
+        let acknowledged = fill(&disk, 20);
+        for seed in 0..2 {
+            let (store, _, report) = open(&disk.after_power_cut(seed));
+            assert_eq!(report.notes, [], "operation {op}");
+            for n in &acknowledged {
+                assert_eq!(stored_octets(&store, *n), body(*n, 4000), "operation {op}");
+            }
+            assert_eq!(store.len(), acknowledged.len(), "operation {op}");
+        }
+        assert!(acknowledged.len() >= 18 || op < 6, "operation {op}: {acknowledged:?}");
+    }
+}
+
+/// Accepts messages one by one, each again if it is refused; returns what was acknowledged.
+fn fill(disk: &SimDisk, count: u32) -> Vec<u32> {
+    let Ok((mut store, ..)) = Unrecovered::on(disk.arc(), OPTIONS).recover_inline() else { return vec![] };
+    let mut acknowledged = Vec::new();
+    for n in 0..count {
+        let ticket = submit(&mut store, accept(n, 1, 4000), Urgency::Durable);
+        if result_of(&poll(&mut store), ticket) == Some(Ok(())) {
+            acknowledged.push(n);
+        }
+    }
+    acknowledged
+}
+
+#[test]
+fn a_full_disk_refuses_new_messages_and_lets_the_queue_drain() {
+    let disk = SimDisk::default();
+    disk.set_free(Some(6 * OPTIONS.segment_bytes));
+    let (mut store, ..) = open(&disk);
+    let mut accepted = Vec::new();
+    let mut refused = 0;
+    for n in 0..200 {
+        let ticket = submit(&mut store, accept(n, 1, 5000), Urgency::Durable);
+        match result_of(&poll(&mut store), ticket).unwrap() {
+            Ok(()) => accepted.push(n),
+            Err(error) => {
+                assert_eq!(error, CommitError::Full);
+                refused += 1;
+            }
+        }
+    }
+    assert!(accepted.len() > 30 && refused > 100, "{} {refused}", accepted.len());
+    assert_eq!(store.len(), accepted.len());
+    // A change of every message still works, many times over.
+    for n in &accepted {
+        commit(&mut store, vec![held(*n)]);
+    }
+    for n in &accepted {
+        assert_eq!(stored_octets(&store, *n), body(*n, 5000));
+        commit(&mut store, vec![Change::Remove { id: id(*n), reason: RemoveReason::Settled }]);
+    }
+    assert!(store.is_empty());
+    // And then there is room again.
+    for n in 1000..1030 {
+        commit(&mut store, vec![accept(n, 1, 5000)]);
+    }
+    assert_eq!(open(&disk.after_power_cut(0)).2.messages, 30);
+}
