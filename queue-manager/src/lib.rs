@@ -3,3 +3,4 @@
 
 pub mod bounce;
 pub mod schedule;
+pub mod store;
