@@ -1,1 +1,23 @@
 //! The resolver: DNS for all other processes.
+//!
+//! Clients ask over edges; one desk answers from memory or has a question looked up; one thread with tokio looks up. It
+//! never trusts a server's word that an answer is authentic unless configuration or the server's place says so, it never
+//! lets a dead domain delay another, and every question is answered once, in its time.
+#![forbid(unsafe_code)]
+
+mod event;
+
+mod clients;
+mod desk;
+mod finding;
+mod local;
+mod name;
+
+mod lookup;
+mod upstream;
+mod worker;
+
+mod resolv_conf;
+mod sandbox;
+
+pub use event::Resolver;

@@ -1,2 +1,8 @@
-//! resolver
-fn main() {}
+//! `vsmtp-resolver`: started by the master only.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vsmtp_daemon::run::<vsmtp_resolver::Resolver>()
+}

@@ -1,0 +1,206 @@
+//! The daemon: events in, acts of the desk out.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use vsmtp_config::ResolverSlice;
+use vsmtp_daemon::{Boot, BootError, Daemon, Event, Flow, Reactor, Record};
+use vsmtp_ipc::ChannelError;
+use vsmtp_ipc::edge::client_resolver::Answer;
+use vsmtp_ipc::role::Role;
+use vsmtp_sys::sandbox::Profile;
+
+use crate::clients::Clients;
+use crate::desk::{Act, Asker, ClientId, Desk};
+use crate::finding::{Finding, Key};
+use crate::local::Local;
+use crate::resolv_conf::{MAX_SERVERS, ResolvConf};
+use crate::sandbox;
+use crate::upstream::Upstream;
+use crate::worker::Worker;
+
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const HOSTS: &str = "/etc/hosts";
+/// Octets read of either file.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// The daemon.
+pub struct Resolver {
+    desk: Desk,
+    clients: Clients,
+    /// Until the jail is entered.
+    upstream: Option<Upstream>,
+    /// From then on.
+    worker: Option<Worker>,
+    draining: bool,
+}
+
+impl Daemon for Resolver {
+    const NAME: &'static str = "vsmtp-resolver";
+    type Slice = ResolverSlice;
+
+    fn before_jail(boot: Boot<ResolverSlice>) -> Result<Self, BootError> {
+        let (servers, trust_ad, local) = surroundings(&boot.slice);
+        if servers.is_empty() {
+            Record::at(log::Level::Warn, "no-name-servers").field("file", RESOLV_CONF).emit();
+        }
+        let upstream = Upstream::new(servers, boot.slice.timeout, boot.slice.attempts, trust_ad);
+        Record::new("name-servers")
+            .field("servers", upstream.addresses())
+            .field("trust_ad", upstream.trusted)
+            .emit();
+        Ok(Resolver {
+            desk: Desk::new(local, usize::try_from(boot.slice.cache_size).unwrap_or(usize::MAX)),
+            clients: Clients::default(),
+            upstream: Some(upstream),
+            worker: None,
+            draining: false,
+        })
+    }
+
+    fn profile(&self) -> Profile {
+        sandbox::profile()
+    }
+
+    fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
+        let waker = reactor.waker();
+        let wake = move || {
+            if let Err(error) = waker.wake() {
+                log::error!("event=wake-failed error=\"{error}\"");
+            }
+        };
+        let upstream = self.upstream.take().ok_or_else(|| BootError::Fatal("started twice".to_owned()))?;
+        let worker =
+            Worker::start(upstream, wake).map_err(|error| BootError::Io("start the thread", error))?;
+        self.worker = Some(worker);
+        Ok(())
+    }
+
+    fn on_event(&mut self, reactor: &mut Reactor, event: Event) -> Flow {
+        match event {
+            Event::Peer(name, socket) if may_ask(name.role) => {
+                match self.clients.introduce(reactor, name, socket) {
+                    Ok(replaced) => replaced.into_iter().for_each(|id| self.desk.forget(id)),
+                    Err(error) => Record::at(log::Level::Error, "edge-failed")
+                        .field("peer", name)
+                        .field("error", error)
+                        .emit(),
+                }
+            }
+            Event::Ready { token, readable: true, .. } => self.hear(reactor, token),
+            Event::Timer(number) => {
+                let act = self.desk.due(reactor.now_ms(), number);
+                self.perform(reactor, act);
+            }
+            Event::Drain { .. } => self.draining = true,
+            Event::TurnEnd => return self.end_turn(reactor),
+            _ => {}
+        }
+        Flow::Continue
+    }
+}
+
+impl Resolver {
+    fn hear(&mut self, reactor: &mut Reactor, client: ClientId) {
+        loop {
+            match self.clients.question(client) {
+                Ok(Some(question)) => {
+                    let asker = Asker { client, ticket: question.ticket };
+                    let now_ms = reactor.now_ms();
+                    let deadline_ms = now_ms.saturating_add(question.deadline_ms.into());
+                    reactor.count("questions", 1);
+                    let acts = self.desk.ask(now_ms, asker, &question.query, deadline_ms);
+                    self.perform(reactor, acts);
+                }
+                Ok(None) => return,
+                Err(error) => return self.close(reactor, client, &error),
+            }
+        }
+    }
+
+    fn perform(&mut self, reactor: &mut Reactor, acts: impl IntoIterator<Item = Act>) {
+        for act in acts {
+            match act {
+                Act::Answer(asker, result, secure) => {
+                    reactor.served();
+                    let answer = Answer { ticket: asker.ticket, result, secure };
+                    if let Err(error) = self.clients.answer(asker.client, &answer) {
+                        self.close(reactor, asker.client, &error);
+                    }
+                }
+                Act::LookUp(key) => self.look_up(reactor, key),
+                Act::Timer(at_ms, number) => reactor.set_timer(at_ms, number),
+            }
+        }
+    }
+
+    fn look_up(&mut self, reactor: &mut Reactor, key: Key) {
+        reactor.count("look_ups", 1);
+        let accepted = self.worker.as_ref().is_some_and(|worker| worker.look_up(key.clone()));
+        if !accepted {
+            reactor.count("look_ups_refused", 1);
+            let acts = self.desk.found(reactor.now_ms(), &key, Finding::refused());
+            self.perform(reactor, acts);
+        }
+    }
+
+    fn close(&mut self, reactor: &mut Reactor, client: ClientId, error: &ChannelError) {
+        self.desk.forget(client);
+        self.clients.close(reactor, client, error);
+    }
+
+    fn end_turn(&mut self, reactor: &mut Reactor) -> Flow {
+        while let Some((key, finding)) = self.worker.as_ref().and_then(Worker::finding) {
+            let acts = self.desk.found(reactor.now_ms(), &key, finding);
+            self.perform(reactor, acts);
+        }
+        for (client, error) in self.clients.flush(reactor) {
+            self.close(reactor, client, &error);
+        }
+        let (remembered, hits) = self.desk.remembered();
+        reactor.figure("questions_open", self.desk.open() as u64);
+        reactor.figure("look_ups_running", self.desk.running() as u64);
+        reactor.figure("remembered", remembered as u64);
+        reactor.figure("hits", hits);
+        let alive = self.worker.as_ref().is_some_and(Worker::is_alive);
+        if !alive {
+            Record::at(log::Level::Error, "look-ups-ended").emit();
+        }
+        if !alive || (self.draining && self.desk.open() == 0) { Flow::Exit } else { Flow::Continue }
+    }
+}
+
+/// The edges of the architecture.
+fn may_ask(role: Role) -> bool {
+    matches!(role, Role::Receiver | Role::FilterSession | Role::FilterPost | Role::DeliverSmtp)
+}
+
+/// Name servers, whether they are trusted, and the names that this machine knows.
+fn surroundings(slice: &ResolverSlice) -> (Vec<std::net::SocketAddr>, bool, Local) {
+    match &slice.servers {
+        Some(servers) => {
+            let servers = servers.iter().take(MAX_SERVERS).copied().collect();
+            (servers, slice.trust_ad, Local::default())
+        }
+        None => {
+            let conf = ResolvConf::parse(&read_start(RESOLV_CONF));
+            (conf.servers, slice.trust_ad || conf.trust_ad, Local::with_hosts(&read_start(HOSTS)))
+        }
+    }
+}
+
+/// The text of a file as far as it is allowed to count; empty, with a warning, if it cannot be read.
+fn read_start(path: &str) -> String {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut octets = Vec::new();
+        File::open(path)?.take(MAX_FILE).read_to_end(&mut octets)?;
+        Ok(octets)
+    };
+    match read() {
+        Ok(octets) => String::from_utf8_lossy(&octets).into_owned(),
+        Err(error) => {
+            Record::at(log::Level::Warn, "unreadable").field("file", path).field("error", error).emit();
+            String::new()
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What a server's message says of one name. Pure; everything in the message comes from strangers.
+
+use std::net::IpAddr;
+
+use hickory_resolver::proto::op::{Message, ResponseCode};
+use hickory_resolver::proto::rr::rdata::opt::{EdnsCode, EdnsOption};
+use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record};
+use vsmtp_ipc::edge::client_resolver::{DnsError, MAX_RECORDS, Records};
+
+use crate::finding::Kind;
+use crate::name;
+
+/// Extended DNS error codes that say: validation failed (RFC 8914 4.7 to 4.11, 4.13).
+const BOGUS: [u8; 6] = [6, 7, 8, 9, 10, 12];
+const EXTENDED_ERROR: u16 = 15;
+/// A time to live with this bit counts as zero (RFC 2181 8).
+const TTL_SIGN: u32 = 1 << 31;
+
+/// What a message says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// At least one record.
+    Records(Records),
+    /// `NoSuchName` or `NoRecords`.
+    Nothing(DnsError),
+    /// The name is another name for this one, of which the message says no more.
+    Alias {
+        /// To be asked next.
+        target: Name,
+        /// Aliases on the way.
+        followed: usize,
+    },
+}
+
+/// Why a message is of no use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Useless {
+    /// The server says that validation failed.
+    Bogus,
+    /// The server failed or refused.
+    Code(ResponseCode),
+    /// Too many aliases, or a circle of them.
+    Aliases,
+    /// A referral: the server does not look up for us.
+    Referral,
+    /// There are records, but none that can be used.
+    Unusable,
+    /// The message contradicts itself.
+    Contradiction,
+}
+
+/// Reads a message that answers a question for `name`. The number is the seconds for which it holds.
+pub fn read(
+    message: &Message,
+    name: &Name,
+    kind: Kind,
+    aliases_left: usize,
+) -> Result<(Reading, u32), Useless> {
+    let exists = match message.metadata.response_code {
+        ResponseCode::NoError => true,
+        ResponseCode::NXDomain => false,
+        _ if is_bogus(message) => return Err(Useless::Bogus),
+        code => return Err(Useless::Code(code)),
+    };
+    let (end, followed, alias_ttl) = walk(message, name, aliases_left)?;
+    let wanted: Vec<&Record> =
+        owned_by(message, end).filter(|record| record.record_type() == kind.record_type()).collect();
+    if !wanted.is_empty() {
+        let ttl = wanted.iter().map(|record| seconds(record.ttl)).fold(alias_ttl, u32::min);
+        let records = collect(&wanted, kind);
+        return match (exists, records) {
+            (false, _) => Err(Useless::Contradiction),
+            (true, Some(records)) => Ok((Reading::Records(records), ttl)),
+            // No client can do anything with such a name, now or later; a mail exchanger may be put right.
+            (true, None) if kind == Kind::Ptr => Ok((Reading::Nothing(DnsError::NoRecords), ttl)),
+            (true, None) => Err(Useless::Unusable),
+        };
+    }
+    let negative_ttl = negative_ttl(message);
+    let ttl = alias_ttl.min(negative_ttl.unwrap_or(0));
+    match (exists, followed, negative_ttl) {
+        (false, _, _) => Ok((Reading::Nothing(DnsError::NoSuchName), ttl)),
+        (true, 0, None) if is_referral(message) => Err(Useless::Referral),
+        (true, 0, _) | (true, _, Some(_)) => Ok((Reading::Nothing(DnsError::NoRecords), ttl)),
+        (true, _, None) => Ok((Reading::Alias { target: end.clone(), followed }, alias_ttl)),
+    }
+}
+
+/// Follows the aliases of a name inside a message: the last name, how many there were, and how long they hold.
+fn walk<'a>(
+    message: &'a Message,
+    name: &'a Name,
+    aliases_left: usize,
+) -> Result<(&'a Name, usize, u32), Useless> {
+    let (mut end, mut ttl) = (name, u32::MAX);
+    for followed in 0..=aliases_left {
+        let alias = owned_by(message, end).find_map(|record| match &record.data {
+            RData::CNAME(target) => Some((&target.0, record.ttl)),
+            _ => None,
+        });
+        let Some((target, alias_ttl)) = alias else { return Ok((end, followed, ttl)) };
+        end = target;
+        ttl = ttl.min(seconds(alias_ttl));
+    }
+    Err(Useless::Aliases)
+}
+
+fn owned_by<'a>(message: &'a Message, name: &'a Name) -> impl Iterator<Item = &'a Record> {
+    message.answers.iter().filter(move |record| record.dns_class == DNSClass::IN && record.name == *name)
+}
+
+fn seconds(ttl: u32) -> u32 {
+    if ttl & TTL_SIGN == 0 { ttl } else { 0 }
+}
+
+/// How long the absence of something holds (RFC 2308 5); `None` if the message does not say.
+fn negative_ttl(message: &Message) -> Option<u32> {
+    message.authorities.iter().find_map(|record| match &record.data {
+        RData::SOA(soa) => Some(seconds(record.ttl).min(seconds(soa.minimum))),
+        _ => None,
+    })
+}
+
+/// An empty answer of a server that neither recurses nor has authority, or that names others to ask (RFC 2308 2.2).
+fn is_referral(message: &Message) -> bool {
+    let names_others = message.authorities.iter().any(|record| matches!(record.data, RData::NS(_)));
+    names_others || !(message.metadata.recursion_available || message.metadata.authoritative)
+}
+
+fn is_bogus(message: &Message) -> bool {
+    let option = message.edns.as_ref().and_then(|edns| edns.option(EdnsCode::Unknown(EXTENDED_ERROR)));
+    match option {
+        Some(EdnsOption::Unknown(_, data)) => match data.first_chunk() {
+            Some([0, code]) => BOGUS.contains(code),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// The records that can be used, at most [`MAX_RECORDS`]; `None` if there is none.
+fn collect(wanted: &[&Record], kind: Kind) -> Option<Records> {
+    let data = || wanted.iter().map(|record| &record.data);
+    let records = match kind {
+        Kind::Mx => Records::Mx(mail_exchangers(data())),
+        Kind::A | Kind::Aaaa => Records::Addresses(some(data().filter_map(|data| match data {
+            RData::A(v4) => Some(IpAddr::V4(v4.0)),
+            RData::AAAA(v6) => Some(IpAddr::V6(v6.0)),
+            _ => None,
+        }))),
+        Kind::Ptr => Records::Names(some(data().filter_map(|data| match data {
+            RData::PTR(host) => name::host_text(&host.0),
+            _ => None,
+        }))),
+        Kind::Txt => Records::Text(some(data().filter_map(|data| match data {
+            RData::TXT(text) => Some(text.txt_data.concat()),
+            _ => None,
+        }))),
+        Kind::Tlsa => Records::Tlsa(some(data().filter_map(|data| match data {
+            RData::TLSA(tlsa) => Some((
+                tlsa.cert_usage.into(),
+                tlsa.selector.into(),
+                tlsa.matching.into(),
+                tlsa.cert_data.clone(),
+            )),
+            _ => None,
+        }))),
+    };
+    (len(&records) > 0).then_some(records)
+}
+
+fn some<T>(items: impl Iterator<Item = T>) -> Vec<T> {
+    items.take(MAX_RECORDS).collect()
+}
+
+/// By preference. "No mail here" (RFC 7505) counts only if it stands alone.
+fn mail_exchangers<'a>(data: impl Iterator<Item = &'a RData> + Clone) -> Vec<(u16, String)> {
+    let exchangers = data.clone().filter_map(|data| match data {
+        RData::MX(mx) => Some(mx),
+        _ => None,
+    });
+    let mut hosts: Vec<(u16, String)> = exchangers
+        .clone()
+        .filter_map(|mx| name::host_text(&mx.exchange).map(|host| (mx.preference, host)))
+        .collect();
+    hosts.sort();
+    hosts.dedup();
+    hosts.truncate(MAX_RECORDS);
+    if hosts.is_empty()
+        && exchangers.clone().count() > 0
+        && exchangers.clone().all(|mx| mx.exchange.is_root())
+    {
+        hosts.push((0, String::new()));
+    }
+    hosts
+}
+
+fn len(records: &Records) -> usize {
+    match records {
+        Records::Mx(hosts) => hosts.len(),
+        Records::Addresses(addresses) => addresses.len(),
+        Records::Names(names) => names.len(),
+        Records::Text(texts) => texts.len(),
+        Records::Tlsa(associations) => associations.len(),
+    }
+}
