@@ -2,7 +2,11 @@
 //! a socket, and nothing a script does may stop it.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod engine;
+pub mod object;
 pub mod oneshot;
+pub mod process;
 pub mod stage;
 pub mod status;
+pub mod transaction;

@@ -10,26 +10,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use rhai::{CallFnOptions, Dynamic, Engine, ImmutableString, Scope};
+use rhai::{CallFnOptions, Dynamic, Engine, Scope};
 use vsmtp_config::{Config, Context, Value, default_tree};
 use vsmtp_ipc::edge::master_child::Evaluate;
 use vsmtp_mail::Domain;
 
+use crate::api::{self, Surroundings};
 use crate::engine::{self, Limits, Location, Root, ScriptError, Watch};
 
 pub use places::KeyPlaces;
 
 /// The function that the entry script must define.
 const ENTRY: &str = "on_config";
-
-/// What configuration scripts may ask about the host; read by the caller, so that evaluation has no hidden inputs.
-#[derive(Debug, Clone, Default)]
-pub struct Host {
-    /// The host's name.
-    pub hostname: String,
-    /// The process environment.
-    pub environment: BTreeMap<String, String>,
-}
 
 /// A configuration script's result.
 #[derive(Debug)]
@@ -41,7 +33,12 @@ pub struct Evaluated {
 }
 
 /// Evaluates `file`, which lies in `root`; imports are relative to `root`. `defaults` is what `on_config` is given.
-pub fn evaluate(root: &Path, file: &Path, defaults: &Value, host: &Host) -> Result<Evaluated, ScriptError> {
+pub fn evaluate(
+    root: &Path,
+    file: &Path,
+    defaults: &Value,
+    host: &Surroundings,
+) -> Result<Evaluated, ScriptError> {
     let root = Root::open(root)?;
     let text = root.read(file)?;
     let name = root.display_name(file);
@@ -54,7 +51,7 @@ pub fn evaluate_text(
     name: &str,
     text: &str,
     defaults: &Value,
-    host: &Host,
+    host: &Surroundings,
 ) -> Result<Evaluated, ScriptError> {
     let tree = run(&Root::none(), name, text, defaults, host)?;
     let mut places = KeyPlaces::default();
@@ -74,7 +71,7 @@ pub fn answer(request: &Evaluate, environment: BTreeMap<String, String>) -> Resu
         config_dir: directory.display().to_string(),
         root: request.root.clone(),
     };
-    let host = Host { hostname: request.hostname.clone(), environment };
+    let host = Surroundings { hostname: request.hostname.clone(), environment };
     let evaluated = evaluate(directory, Path::new(file), &default_tree(&context), &host)
         .map_err(|error| format!("{}/{error}", directory.display()))?;
     check(&context, &evaluated).map_err(|errors| {
@@ -104,7 +101,7 @@ fn run(
     name: &str,
     text: &str,
     defaults: &Value,
-    host: &Host,
+    host: &Surroundings,
 ) -> Result<Value, ScriptError> {
     let limits = Limits::for_configuration();
     let engine = configuration_engine(root, &limits, host);
@@ -130,14 +127,9 @@ fn run(
     Ok(values::from_script(&result))
 }
 
-fn configuration_engine(root: &Arc<Root>, limits: &Limits, host: &Host) -> Engine {
+fn configuration_engine(root: &Arc<Root>, limits: &Limits, host: &Surroundings) -> Engine {
     let mut engine = engine::bare(root, limits);
-    let hostname: ImmutableString = host.hostname.as_str().into();
-    engine.register_fn("hostname", move || hostname.clone());
-    let environment = host.environment.clone();
-    engine.register_fn("env", move |name: &str| {
-        environment.get(name).map_or(Dynamic::UNIT, |value| Dynamic::from(value.clone()))
-    });
+    api::install_for_configuration(&mut engine, host);
     engine
 }
 
@@ -145,8 +137,11 @@ fn configuration_engine(root: &Arc<Root>, limits: &Limits, host: &Host) -> Engin
 mod tests {
     use super::*;
 
-    fn host() -> Host {
-        Host { hostname: "mx.test".into(), environment: [("PORT".to_owned(), "2525".to_owned())].into() }
+    fn host() -> Surroundings {
+        Surroundings {
+            hostname: "mx.test".into(),
+            environment: [("PORT".to_owned(), "2525".to_owned())].into(),
+        }
     }
 
     fn defaults() -> Value {

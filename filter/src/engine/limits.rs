@@ -106,7 +106,9 @@ impl Watched {
 /// Sets the deadline of the scripts that run on this thread until it is dropped; nests.
 #[derive(Debug)]
 pub struct Watch {
-    before: (Option<Instant>, Option<Instant>, Option<fn()>),
+    deadline: Option<Instant>,
+    slow_after: Option<Instant>,
+    on_slow: Option<fn()>,
 }
 
 impl Watch {
@@ -122,11 +124,9 @@ impl Watch {
 
     fn set(deadline: Option<Instant>, slow: Option<Instant>, hook: Option<fn()>) -> Self {
         WATCH.with(|watch| Watch {
-            before: (
-                watch.deadline.replace(deadline),
-                watch.slow_after.replace(slow),
-                watch.on_slow.replace(hook),
-            ),
+            deadline: watch.deadline.replace(deadline),
+            slow_after: watch.slow_after.replace(slow),
+            on_slow: watch.on_slow.replace(hook),
         })
     }
 }
@@ -134,9 +134,9 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         WATCH.with(|watch| {
-            watch.deadline.set(self.before.0);
-            watch.slow_after.set(self.before.1);
-            watch.on_slow.set(self.before.2);
+            watch.deadline.set(self.deadline);
+            watch.slow_after.set(self.slow_after);
+            watch.on_slow.set(self.on_slow);
         });
     }
 }

@@ -1,0 +1,46 @@
+//! The functions of vSL. Each is registered once, with its module, its global names of vSL 1.x, and the stage from which
+//! it may be called; the registrations are the one table of what there is. A function never blocks unless it says so.
+
+mod address;
+mod code;
+mod context;
+mod envelope;
+mod general;
+mod message;
+mod registry;
+mod state;
+mod transport;
+mod values;
+
+use rhai::Engine;
+
+pub use general::Surroundings;
+pub use registry::Function;
+
+use registry::Registry;
+
+/// Makes all functions known to the engine that runs rules; answers the table of them.
+pub fn install(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function> {
+    let mut registry = Registry::new(engine);
+    values::register(&mut registry);
+    code::register(&mut registry);
+    general::register(&mut registry, surroundings);
+    context::register(&mut registry);
+    state::register(&mut registry);
+    envelope::register(&mut registry);
+    message::register(&mut registry);
+    transport::register(&mut registry);
+    registry.finish()
+}
+
+/// Makes known what configuration scripts may use: values, and facts about the host.
+pub fn install_for_configuration(engine: &mut Engine, surroundings: &Surroundings) {
+    let mut registry = Registry::new(engine);
+    values::register(&mut registry);
+    code::register(&mut registry);
+    general::register(&mut registry, surroundings);
+    registry.finish();
+}
+
+#[cfg(test)]
+mod tests;

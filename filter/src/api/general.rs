@@ -1,0 +1,84 @@
+//! Functions that look at nothing but the process: `log()`, `time::`, `utils::`, `env()`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use log::Level;
+use rhai::{Dynamic, ImmutableString};
+use vsmtp_mail::{Rfc5322Date, escape_text};
+
+use super::registry::{Registry, Text, name};
+use crate::object::Object;
+
+/// Longest text of one line that a script logs, in characters.
+const MAX_LOG_TEXT: usize = 4_096;
+
+/// What scripts may ask about the host; read by the caller, so that scripts have no hidden inputs.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// The host's name.
+    pub hostname: String,
+    /// The process environment.
+    pub environment: BTreeMap<String, String>,
+}
+
+pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {
+    logging(registry);
+    let hostname: ImmutableString = surroundings.hostname.as_str().into();
+    registry.free0(name("utils", "hostname", &["hostname"]), move || hostname.clone());
+    let environment = Arc::new(surroundings.environment.clone());
+    let by_object = Arc::clone(&environment);
+    registry
+        .free1(name("utils", "env", &["env"]), move |key: ImmutableString| Ok(lookup(&environment, &key)));
+    registry.free1(name("utils", "env", &["env"]), move |key: Object| Ok(lookup(&by_object, &key.text())));
+    registry.free0(name("time", "now", &["time"]), || part_of_day(1));
+    registry.free0(name("time", "date", &["date"]), || part_of_day(0));
+    registry.free0(name("time", "timestamp", &[]), || i64::try_from(seconds()).unwrap_or(i64::MAX));
+}
+
+fn lookup(environment: &BTreeMap<String, String>, key: &str) -> Dynamic {
+    environment.get(key).map_or(Dynamic::UNIT, |value| Dynamic::from(ImmutableString::from(value.as_str())))
+}
+
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The date (0) or the time of day (1), in UTC.
+fn part_of_day(part: usize) -> ImmutableString {
+    let text = Rfc5322Date(seconds()).rfc3339();
+    text.trim_end_matches('Z').split('T').nth(part).unwrap_or_default().into()
+}
+
+fn logging(registry: &mut Registry) {
+    fn write<A: Text, B: Text>(level: A, text: B) {
+        say(&level.text(), &text.text());
+    }
+    let log = name("logging", "log", &["log"]);
+    registry.free2(log, |level: ImmutableString, text: ImmutableString| {
+        write(level, text);
+        Ok(())
+    });
+    registry.free2(log, |level: ImmutableString, text: Object| {
+        write(level, text);
+        Ok(())
+    });
+    registry.free2(log, |level: Object, text: ImmutableString| {
+        write(level, text);
+        Ok(())
+    });
+    registry.free2(log, |level: Object, text: Object| {
+        write(level, text);
+        Ok(())
+    });
+}
+
+fn say(level: &str, text: &str) {
+    let short: String = text.chars().take(MAX_LOG_TEXT).collect();
+    let text = escape_text(&short);
+    match level.parse::<Level>() {
+        Ok(level) => log::log!(target: "vsl", level, "{text}"),
+        Err(_) => log::warn!(target: "vsl", "unknown level '{}': {text}", escape_text(level)),
+    }
+}

@@ -1,0 +1,266 @@
+//! Threads that take turns at one loop. The leader runs the loop and every job of it, inline: a quick rule costs no change
+//! of thread. Before a job blocks, or when it has run for a while, it cedes the lead: a parked thread goes on with the loop,
+//! and the slow job hands its result in when it is done. So up to `workers` slow rules delay nobody.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// What the threads share: a loop that finds jobs.
+pub trait Desk: Send {
+    /// Something to do outside the desk's lock.
+    type Job: Send;
+    /// What came of it.
+    type Done: Send;
+
+    /// Waits for events and handles them. `false`: the process is to end. Never called while jobs can be had.
+    fn turn(&mut self) -> io::Result<bool>;
+    /// The next job. `may_start` is false while all workers are busy with slow jobs: jobs then wait, and expire.
+    fn next_job(&mut self, may_start: bool) -> Option<Self::Job>;
+    /// Takes a result.
+    fn finish(&mut self, done: Self::Done);
+    /// Sends what jobs produced.
+    fn flush(&mut self);
+    /// Makes a `turn` that waits in another thread return soon.
+    fn waker(&self) -> Arc<dyn Fn() + Send + Sync>;
+}
+
+/// The threads of a desk.
+pub struct Crew<D: Desk> {
+    desk: Mutex<D>,
+    run: fn(D::Job) -> D::Done,
+    lead: Lead,
+    /// Results of jobs that ceded.
+    late: Mutex<Vec<D::Done>>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+struct Lead {
+    state: Mutex<LeadState>,
+    free: Condvar,
+    max_threads: usize,
+}
+
+#[derive(Default)]
+struct LeadState {
+    taken: bool,
+    ended: bool,
+    threads: usize,
+    parked: usize,
+}
+
+thread_local! {
+    /// Set while this thread leads: how to hand the lead on.
+    static CEDE: RefCell<Option<Arc<dyn Fn() -> bool>>> = const { RefCell::new(None) };
+    static LEADS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Hands the lead to another thread, if this thread has it and another can be had. Call before anything that may block.
+pub fn cede() {
+    if !LEADS.get() {
+        return;
+    }
+    let hand_on = CEDE.with_borrow(Clone::clone);
+    if hand_on.is_some_and(|hand_on| hand_on()) {
+        LEADS.set(false);
+    }
+}
+
+impl<D: Desk + 'static> Crew<D> {
+    /// Runs a desk with up to `workers` slow jobs beside the loop. Returns when the desk says so.
+    pub fn serve(desk: D, workers: usize, run: fn(D::Job) -> D::Done) {
+        let wake = desk.waker();
+        let lead = Lead { state: Mutex::default(), free: Condvar::new(), max_threads: workers + 1 };
+        let crew = Arc::new(Crew { desk: Mutex::new(desk), run, lead, late: Mutex::new(Vec::new()), wake });
+        crew.lead.lock().threads = 1;
+        crew.work();
+    }
+
+    /// The life of one thread: take the lead, run the loop until the lead is ceded, hand in the late result, again.
+    fn work(self: &Arc<Self>) {
+        let crew = Arc::clone(self);
+        CEDE.set(Some(Arc::new(move || crew.hand_on())));
+        while self.lead.take() {
+            LEADS.set(true);
+            while LEADS.get() {
+                self.step();
+            }
+        }
+    }
+
+    /// One job, or one turn if there is none.
+    fn step(self: &Arc<Self>) {
+        let may_start = self.lead.has_spare();
+        let job = lock(&self.desk).next_job(may_start);
+        match job {
+            Some(job) => self.do_job(job),
+            None => self.wait(),
+        }
+    }
+
+    fn do_job(self: &Arc<Self>, job: D::Job) {
+        let done = (self.run)(job);
+        if LEADS.get() {
+            lock(&self.desk).finish(done);
+        } else {
+            lock(&self.late).push(done);
+            (self.wake)();
+        }
+    }
+
+    fn wait(&self) {
+        let mut desk = lock(&self.desk);
+        desk.flush();
+        let goes_on = desk.turn();
+        for done in lock(&self.late).drain(..) {
+            desk.finish(done);
+        }
+        drop(desk);
+        match goes_on {
+            Ok(true) => {}
+            Ok(false) => self.lead.end(),
+            Err(error) => {
+                log::error!("event=loop-failed error=\"{error}\"");
+                self.lead.end();
+            }
+        }
+    }
+
+    /// Gives the lead away. False if nobody can take it.
+    fn hand_on(self: &Arc<Self>) -> bool {
+        let mut state = self.lead.lock();
+        if state.parked == 0 {
+            if state.threads >= self.lead.max_threads {
+                return false;
+            }
+            let crew = Arc::clone(self);
+            let started =
+                std::thread::Builder::new().name("vsl-worker".to_owned()).spawn(move || crew.work());
+            if started.is_err() {
+                return false;
+            }
+            state.threads += 1;
+        }
+        state.taken = false;
+        drop(state);
+        self.lead.free.notify_one();
+        true
+    }
+}
+
+impl Lead {
+    fn lock(&self) -> MutexGuard<'_, LeadState> {
+        lock(&self.state)
+    }
+
+    /// Parks until the lead is free. False when all is over.
+    fn take(&self) -> bool {
+        let mut state = self.lock();
+        state.parked += 1;
+        while state.taken && !state.ended {
+            state = self.free.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.parked -= 1;
+        state.taken = true;
+        !state.ended
+    }
+
+    /// True if a job that turns out slow could cede.
+    fn has_spare(&self) -> bool {
+        let state = self.lock();
+        state.parked > 0 || state.threads < self.max_threads
+    }
+
+    fn end(&self) {
+        self.lock().ended = true;
+        LEADS.set(false);
+        self.free.notify_all();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Panics inside jobs are caught by `run`; the desk's own state is only touched between jobs.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Barrier;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    type Task = Box<dyn FnOnce() -> u32 + Send>;
+
+    /// A desk whose events are tasks from a channel. It ends when it has as many results as tasks.
+    struct Tasks {
+        from: Receiver<Option<Task>>,
+        to: Sender<Option<Task>>,
+        ready: VecDeque<Task>,
+        expected: usize,
+        results: Arc<Mutex<Vec<u32>>>,
+    }
+
+    impl Desk for Tasks {
+        type Job = Task;
+        type Done = u32;
+        fn turn(&mut self) -> io::Result<bool> {
+            if let Ok(Some(task)) = self.from.recv() {
+                self.ready.push_back(task);
+            }
+            Ok(self.results.lock().unwrap().len() < self.expected)
+        }
+        fn next_job(&mut self, may_start: bool) -> Option<Task> {
+            if may_start { self.ready.pop_front() } else { None }
+        }
+        fn finish(&mut self, done: u32) {
+            self.results.lock().unwrap().push(done);
+            let _ = self.to.send(None);
+        }
+        fn flush(&mut self) {}
+        fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
+            let to = Mutex::new(self.to.clone());
+            Arc::new(move || {
+                let _ = to.lock().unwrap().send(None);
+            })
+        }
+    }
+
+    fn serve(workers: usize, tasks: Vec<Task>) -> Vec<u32> {
+        let (to, from) = channel();
+        let results = Arc::new(Mutex::new(Vec::new()));
+        let expected = tasks.len();
+        for task in tasks {
+            to.send(Some(task)).unwrap();
+        }
+        let desk = Tasks { from, to, ready: VecDeque::new(), expected, results: Arc::clone(&results) };
+        Crew::serve(desk, workers, |task| task());
+        let seen = results.lock().unwrap().clone();
+        seen
+    }
+
+    #[test]
+    fn quick_jobs_run_in_order_on_one_thread() {
+        let main = std::thread::current().id();
+        let number = |n: u32| Box::new(move || if std::thread::current().id() == main { n } else { 999 }) as Task;
+        assert_eq!(serve(4, (0..50).map(number).collect()), (0..50).collect::<Vec<u32>>());
+    }
+
+    #[test]
+    fn blocked_jobs_delay_nobody() {
+        // Six jobs block until all six run at once, each in a thread of its own.
+        let gate = Arc::new(Barrier::new(6));
+        let blocked = |n: u32| {
+            let gate = Arc::clone(&gate);
+            Box::new(move || {
+                cede();
+                gate.wait();
+                n
+            }) as Task
+        };
+        let mut results = serve(6, (0..6).map(blocked).collect());
+        results.sort_unstable();
+        assert_eq!(results, (0..6).collect::<Vec<u32>>());
+    }
+}

@@ -1,0 +1,42 @@
+//! `--role oneshot`: evaluates the configuration once, inside the jail, says the result, and ends.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use vsmtp_daemon::{Boot, BootError, Daemon, Event, Flow, Reactor};
+use vsmtp_ipc::edge::master_child::{Evaluate, ToMaster};
+use vsmtp_sys::sandbox::Profile;
+
+use super::sandbox;
+use crate::oneshot;
+
+/// The process.
+pub struct Oneshot {
+    request: Evaluate,
+    environment: BTreeMap<String, String>,
+}
+
+impl Daemon for Oneshot {
+    const NAME: &'static str = "vsmtp-filter";
+    type Slice = Evaluate;
+
+    fn before_jail(boot: Boot<Evaluate>) -> Result<Self, BootError> {
+        Ok(Oneshot { request: boot.slice, environment: std::env::vars().collect() })
+    }
+
+    fn profile(&self) -> Profile {
+        let root = Path::new(&self.request.config_path).parent().map(Path::to_owned);
+        sandbox::profile("filter-oneshot", root.into_iter().collect::<Vec<PathBuf>>())
+    }
+
+    fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
+        let answer = oneshot::answer(&self.request, std::mem::take(&mut self.environment));
+        reactor.tell_master(&ToMaster::Evaluated(answer));
+        Ok(())
+    }
+
+    fn on_event(&mut self, _: &mut Reactor, event: Event) -> Flow {
+        // The end of the first turn: the answer is about to be flushed.
+        if matches!(event, Event::TurnEnd) { Flow::Exit } else { Flow::Continue }
+    }
+}

@@ -1,0 +1,164 @@
+//! What a script can see and change while it runs: the session, the envelope, the header. One transaction is used by one
+//! script at a time; the lock only makes it reachable from the engine's native functions.
+
+mod envelope;
+mod header;
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rhai::{Dynamic, ImmutableString};
+use vsmtp_mail::{BodyType, Domain, HeaderBlock, QueueId, Ret, ReversePath};
+
+use crate::object::Object;
+use crate::stage::Stage;
+
+pub use envelope::{Entry, RcptSpec, Transport};
+pub use header::EARLY_HEADER_BYTES;
+
+/// What is known of a session and does not change while it lasts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Client address; `None` on a local socket.
+    pub client: Option<(IpAddr, u16)>,
+    /// Our address as the client sees it.
+    pub server: Option<(IpAddr, u16)>,
+    /// User of a local submitter.
+    pub uid: Option<u32>,
+    /// When the session began, in milliseconds since 1970.
+    pub connected_ms: u64,
+    /// Our name.
+    pub server_name: Domain,
+}
+
+/// MAIL FROM with its parameters.
+#[derive(Debug, Clone)]
+pub struct MailSpec {
+    /// The sender.
+    pub reverse_path: ReversePath,
+    /// BODY=.
+    pub body: BodyType,
+    /// SMTPUTF8.
+    pub smtputf8: bool,
+    /// RET=.
+    pub ret: Option<Ret>,
+    /// ENVID=, decoded.
+    pub envid: Option<Box<str>>,
+    /// When it was said, in milliseconds since 1970.
+    pub at_ms: u64,
+}
+
+/// Everything that rules of one message share, and of its session before it.
+#[derive(Debug, Clone)]
+pub struct Transaction {
+    /// The stage that is running.
+    pub stage: Stage,
+    /// The session.
+    pub peer: Arc<Peer>,
+    /// The client's address as scripts see it; made once per session.
+    pub client_ip: ImmutableString,
+    /// HELO name, once said.
+    pub helo: Option<ImmutableString>,
+    /// EHLO rather than HELO.
+    pub esmtp: bool,
+    /// MAIL FROM, once said.
+    pub mail: Option<MailSpec>,
+    /// The sender as scripts see it.
+    pub mail_from: Option<Object>,
+    /// Recipients, those that rules added too.
+    pub recipients: Vec<Entry>,
+    /// The recipient that the rcpt stage judges.
+    pub current: Option<Object>,
+    /// Most recipients, with those that rules add.
+    pub max_recipients: usize,
+    /// The message's id, from preq on; the session knows none before.
+    pub id: Option<QueueId>,
+    /// The header: before preq only what rules added, then the message's own behind it.
+    pub header: HeaderBlock<'static>,
+    /// Bytes that rules added to the header.
+    pub added_bytes: usize,
+    /// Rules changed the header.
+    pub header_changed: bool,
+    /// Rules want the message held.
+    pub hold: bool,
+    /// The bytes of the message, from preq on.
+    pub content: Option<Arc<dyn Content>>,
+    /// Where the body begins in them.
+    pub body_offset: u64,
+}
+
+/// The bytes of a message, as long as rules may look at it.
+pub trait Content: std::fmt::Debug + Send + Sync {
+    /// Octets of the whole message as it came.
+    fn len(&self) -> u64;
+    /// True if there is nothing.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// At most `max` octets from `offset`.
+    fn read(&self, offset: u64, max: usize) -> std::io::Result<Vec<u8>>;
+}
+
+impl Transaction {
+    /// A session before its first command.
+    pub fn new(peer: Arc<Peer>, max_recipients: usize) -> Self {
+        let client_ip = peer.client.map(|(ip, _)| ip.to_canonical().to_string()).unwrap_or_default().into();
+        Transaction {
+            stage: Stage::Connect,
+            peer,
+            client_ip,
+            helo: None,
+            esmtp: false,
+            mail: None,
+            mail_from: None,
+            recipients: Vec::new(),
+            current: None,
+            max_recipients,
+            id: None,
+            header: HeaderBlock::default(),
+            added_bytes: 0,
+            header_changed: false,
+            hold: false,
+            content: None,
+            body_offset: 0,
+        }
+    }
+
+    /// Begins a message: MAIL FROM.
+    pub fn begin(&mut self, mail: MailSpec) {
+        self.set_sender(mail.reverse_path.clone());
+        self.mail = Some(mail);
+    }
+
+    /// Changes the sender.
+    pub fn set_sender(&mut self, reverse_path: ReversePath) {
+        self.mail_from = Some(match &reverse_path {
+            ReversePath::Null => Object::Identifier("null".into()),
+            ReversePath::Address(address) => Object::Address(Arc::new(address.clone())),
+        });
+        if let Some(mail) = &mut self.mail {
+            mail.reverse_path = reverse_path;
+        }
+    }
+}
+
+/// How a transaction travels in Rhai's tag.
+#[derive(Debug, Clone)]
+pub struct Shared(Arc<Mutex<Transaction>>);
+
+impl Shared {
+    /// Makes it reachable.
+    pub fn new(transaction: Transaction) -> Self {
+        Shared(Arc::new(Mutex::new(transaction)))
+    }
+
+    /// Looks at it. A script that panicked inside a native function left it consistent: every change is one assignment.
+    pub fn lock(&self) -> MutexGuard<'_, Transaction> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As Rhai carries it.
+    pub fn tag(&self) -> Dynamic {
+        Dynamic::from(self.clone())
+    }
+}

@@ -1,0 +1,83 @@
+//! Header edits. Before the message is there they gather in an empty block; then that block stands in front of the
+//! message's own fields. Nothing a script gives can break out of its field.
+
+use vsmtp_mail::{Field, HeaderBlock};
+
+use super::Transaction;
+use crate::object::Fault;
+use crate::stage::Stage;
+
+/// Most bytes that rules may add before the message is there.
+pub const EARLY_HEADER_BYTES: usize = 64 * 1024;
+/// Most bytes that rules may add to one message.
+const MAX_ADDED_BYTES: usize = 1 << 20;
+/// Most bytes of one field that a rule makes.
+const MAX_FIELD_BYTES: usize = 64 * 1024;
+
+impl Transaction {
+    /// The message is here: its own fields follow those that rules added.
+    pub fn receive_header(&mut self, block: &[u8]) {
+        let received = HeaderBlock::parse(block).into_owned();
+        let early = std::mem::replace(&mut self.header, received);
+        self.header_changed = false;
+        for field in early.fields().rev() {
+            self.header.prepend(field.clone());
+            self.header_changed = true;
+        }
+    }
+
+    /// Makes a field and charges it to the message.
+    fn field(&mut self, name: &str, value: &str) -> Result<Field<'static>, Fault> {
+        let size = name.len() + value.len() + 4;
+        let limit = if self.stage < Stage::Preq { EARLY_HEADER_BYTES } else { MAX_ADDED_BYTES };
+        if size > MAX_FIELD_BYTES || self.added_bytes + size > limit {
+            return Err(Fault(format!("the header field '{name}' is too large, or rules added too many")));
+        }
+        let field = Field::new(name, value).ok_or_else(|| {
+            let why =
+                "names are printable ASCII without colon, values have no NUL and no unfolded line break";
+            Fault(format!("'{name}' cannot be a header field with this value: {why}"))
+        })?;
+        self.added_bytes += size;
+        self.header_changed = true;
+        Ok(field)
+    }
+
+    /// Puts a field after all others.
+    pub fn append_header(&mut self, name: &str, value: &str) -> Result<(), Fault> {
+        let field = self.field(name, value)?;
+        self.header.append(field);
+        Ok(())
+    }
+
+    /// Puts a field before all others.
+    pub fn prepend_header(&mut self, name: &str, value: &str) -> Result<(), Fault> {
+        let field = self.field(name, value)?;
+        self.header.prepend(field);
+        Ok(())
+    }
+
+    /// Replaces the first field of that name, or appends.
+    pub fn set_header(&mut self, name: &str, value: &str) -> Result<(), Fault> {
+        let field = self.field(name, value)?;
+        self.header.set(field);
+        Ok(())
+    }
+
+    /// Removes the first field of that name.
+    pub fn remove_header(&mut self, name: &str) -> bool {
+        let removed = self.header.remove(name);
+        self.header_changed |= removed;
+        removed
+    }
+
+    /// Renames the first field called `old`; false if there is none.
+    pub fn rename_header(&mut self, old: &str, new: &str) -> Result<bool, Fault> {
+        if Field::new(new, "").is_none() {
+            return Err(Fault(format!("'{new}' cannot be the name of a header field")));
+        }
+        let renamed = self.header.rename(old, new);
+        self.header_changed |= renamed;
+        Ok(renamed)
+    }
+}
