@@ -6,6 +6,8 @@ mod maildir;
 mod mbox;
 mod name;
 mod quote;
+#[cfg(test)]
+mod recorder;
 mod text;
 mod unique;
 mod verdict;
@@ -47,6 +49,7 @@ pub struct Mailbox {
     work: Option<Work>,
     queue: QueueEdge,
     open: HashMap<LeaseKey, Open>,
+    accepting: bool,
     draining: bool,
 }
 
@@ -81,6 +84,7 @@ impl Daemon for Mailbox {
             work: None,
             queue: QueueEdge::new(QUEUE_TOKEN),
             open: HashMap::new(),
+            accepting: true,
             draining: false,
         })
     }
@@ -108,10 +112,11 @@ impl Daemon for Mailbox {
             Event::Peer(name, socket) if name.role == Role::QueueManager => {
                 self.queue.connect(reactor, name, socket);
             }
-            Event::Ready { token: QUEUE_TOKEN, readable: true, .. } if !self.draining => {
+            Event::Ready { token: QUEUE_TOKEN, readable: true, .. } if self.accepting => {
                 self.take_leases(reactor)
             }
-            Event::Drain { .. } => self.draining = true,
+            Event::StopAccepting => self.accepting = false,
+            Event::Drain { .. } => (self.accepting, self.draining) = (false, true),
             Event::TurnEnd => return self.end_turn(reactor),
             _ => {}
         }

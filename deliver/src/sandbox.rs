@@ -49,7 +49,7 @@ pub fn smtp() -> Profile {
         on_denied: Denied::Errno,
         landlock: Vec::new(),
         landlock_deny_net: false,
-        limits: Limits { nofile: Some(SMTP_DESCRIPTORS), fsize: Some(0), ..Limits::default() },
+        limits: Limits { nofile: Some(SMTP_DESCRIPTORS), ..Limits::default() },
     }
 }
 

@@ -94,6 +94,8 @@ impl Daemon for Smtp {
         match event {
             Event::Peer(name, socket) if name.role == Role::QueueManager => {
                 self.queue.connect(reactor, name, socket);
+                // What waits on behalf of the old edge has lost its owner.
+                self.dirty.extend(self.destinations.keys().cloned());
             }
             Event::Peer(name, socket) if name.role == Role::Resolver => {
                 let open = self.lookup.connect(reactor, name, socket);
@@ -129,7 +131,7 @@ impl Smtp {
         while let Some(lease) = self.queue.receive(reactor) {
             let next_hop = Rc::new(lease.next_hop.clone());
             let destination = self.destinations.entry(Rc::clone(&next_hop)).or_default();
-            destination.waiting.push_back(Waiting { lease, retries: 0 });
+            destination.waiting.push_back(Waiting { lease: Box::new(lease), retries: 0 });
             self.mark(next_hop);
         }
     }

@@ -162,3 +162,82 @@ fn discard(disk: &impl Disk, folder: &OwnedFd, name: &str) {
         log::debug!("event=maildir-remove-failed name={name} error=\"{error}\"");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use nix::errno::Errno;
+    use vsmtp_ipc::edge::queue_deliver::Result3;
+    use vsmtp_mail::MailboxFormat;
+
+    use super::*;
+    use crate::mailbox::recorder::{Recorder, only};
+
+    const MESSAGE: &[u8] = b"A: b\r\n\r\nbody\r\n";
+
+    fn names() -> UniqueNames {
+        UniqueNames::new(1, 0, "host.test", || 1_795_324_249_051_049)
+    }
+
+    fn run(root: &Path, fail_at: Option<(usize, Errno)>) -> (Vec<&'static str>, Result3) {
+        let disk = Recorder::new(root, fail_at);
+        let (job, inbox) = disk.job("jane@dst.test", MailboxFormat::Maildir, MESSAGE);
+        deliver(&disk, &mut names(), vec![job]);
+        (disk.operations(), only(&inbox).verdict.result)
+    }
+
+    fn files(root: &Path, folder: &str) -> usize {
+        fs::read_dir(root.join("dst.test/jane").join(folder)).map_or(0, Iterator::count)
+    }
+
+    #[test]
+    fn nothing_is_answered_for_before_it_is_durable() {
+        let root = tempfile::tempdir().unwrap();
+        let (operations, result) = run(root.path(), None);
+        assert_eq!(result, Result3::Delivered);
+        let (makes, rest) = operations.split_at(operations.iter().position(|op| *op == "create").unwrap());
+        // Each new folder's name is durable before anything is put into it.
+        for made in makes.iter().enumerate().filter(|(_, op)| **op == "make folder").map(|(at, _)| at) {
+            assert!(makes[made..].contains(&"sync folder"), "{makes:?}");
+        }
+        let mut rest = rest.to_vec();
+        rest.dedup();
+        assert_eq!(rest, ["create", "write", "sync file", "publish", "sync folder", "answer"]);
+    }
+
+    #[test]
+    fn deliveries_to_one_folder_share_its_sync() {
+        let root = tempfile::tempdir().unwrap();
+        run(root.path(), None);
+        let disk = Recorder::new(root.path(), None);
+        let jobs: Vec<_> =
+            (0..5).map(|_| disk.job("jane@dst.test", MailboxFormat::Maildir, MESSAGE)).collect();
+        let (jobs, inboxes): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
+        let mut names = UniqueNames::new(2, 0, "host.test", || 1);
+        deliver(&disk, &mut names, jobs);
+        assert!(inboxes.iter().all(|inbox| only(inbox).verdict.result == Result3::Delivered));
+        let count = |wanted| disk.operations().iter().filter(|op| **op == wanted).count();
+        assert_eq!((count("sync file"), count("publish"), count("sync folder")), (5, 5, 1));
+        assert_eq!(files(root.path(), "new"), 6);
+    }
+
+    #[test]
+    fn a_failure_at_any_step_is_deferred_and_leaves_nothing() {
+        let steps = run(tempfile::tempdir().unwrap().path(), None).0.len() - 1;
+        for at in 0..steps {
+            for errno in [Errno::ENOSPC, Errno::EIO] {
+                let root = tempfile::tempdir().unwrap();
+                let (operations, result) = run(root.path(), Some((at, errno)));
+                let failed = operations[at];
+                // A folder that cannot be opened first is made, and one that is there already may be opened next.
+                assert_eq!(result, Result3::Deferred, "{failed} {at}");
+                assert_eq!((files(root.path(), "tmp"), files(root.path(), "new")), (0, 0), "{failed} {at}");
+                let synced = operations.iter().filter(|op| **op == "sync file").count();
+                assert!(synced <= 1, "a failed sync was repeated");
+                assert_eq!(run(root.path(), None).1, Result3::Delivered, "after {failed} {at}");
+            }
+        }
+    }
+}

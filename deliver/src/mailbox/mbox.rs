@@ -150,3 +150,101 @@ impl<D: Disk> Drop for DotLock<'_, D> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use nix::errno::Errno;
+    use vsmtp_ipc::edge::queue_deliver::Result3;
+    use vsmtp_mail::MailboxFormat;
+
+    use super::*;
+    use crate::mailbox::recorder::Recorder;
+
+    const NOW: u64 = 1_795_324_249;
+
+    fn run(
+        root: &Path,
+        fail_at: Option<(usize, Errno)>,
+        message: &[u8],
+    ) -> (Vec<&'static str>, Option<Result3>) {
+        let disk = Recorder::new(root, fail_at);
+        let (job, _inbox) = disk.job("jane@dst.test", MailboxFormat::Mbox, message);
+        let result = match deliver(&disk, &job, NOW) {
+            Progress::Done(verdict) => Some(verdict.result),
+            Progress::Locked => None,
+        };
+        (disk.operations(), result)
+    }
+
+    #[test]
+    fn the_first_line_is_as_readers_want_it() {
+        let sender = ReversePath::parse(r#""a b"@src.test"#).unwrap();
+        assert_eq!(from_line(&sender, NOW), "From \"a-b\"@src.test Sun Nov 22 05:10:49 2026\n");
+        assert_eq!(from_line(&ReversePath::Null, 0), "From MAILER-DAEMON Thu Jan  1 00:00:00 1970\n");
+    }
+
+    #[test]
+    fn the_order_is_lock_write_sync_unlock() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut operations, result) = run(root.path(), None, b"A: b\r\n\r\nx");
+        assert_eq!(result, Some(Result3::Delivered));
+        operations.drain(..operations.iter().position(|op| *op == "create").unwrap());
+        operations.dedup();
+        assert_eq!(
+            operations,
+            ["create", "open file", "lock", "write", "sync file", "sync folder", "remove"]
+        );
+        let mbox = fs::read_to_string(root.path().join("dst.test/jane.mbox")).unwrap();
+        assert!(mbox.ends_with("A: b\n\nx\n\n"), "{mbox}");
+    }
+
+    #[test]
+    fn a_failure_at_any_step_leaves_the_old_content() {
+        let root = tempfile::tempdir().unwrap();
+        let long = [b"A: b\r\n\r\n".to_vec(), b"0123456789\r\n".repeat(12_000)].concat();
+        run(root.path(), None, b"A: b\r\n\r\nfirst\r\n");
+        let path = root.path().join("dst.test/jane.mbox");
+        let old = fs::read(&path).unwrap();
+        let steps = run(root.path(), None, &long[..16_000]).0;
+        fs::write(&path, &old).unwrap();
+        for (at, step) in steps.iter().enumerate().filter(|(_, step)| **step != "remove") {
+            let (_, result) = run(root.path(), Some((at, Errno::ENOSPC)), &long[..16_000]);
+            assert_eq!(result, Some(Result3::Deferred), "{step} {at}");
+            assert_eq!(fs::read(&path).unwrap(), old, "{step} {at}");
+            assert!(!root.path().join("dst.test/jane.mbox.lock").exists(), "{step} {at}");
+        }
+    }
+
+    #[test]
+    fn a_stale_lock_is_broken_and_a_fresh_one_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("dst.test")).unwrap();
+        let lock = root.path().join("dst.test/jane.mbox.lock");
+        let file = fs::File::create(&lock).unwrap();
+        let at = |seconds| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        file.set_modified(at(NOW - STALE_LOCK_S)).unwrap();
+        assert_eq!(run(root.path(), None, b"").1, None);
+        assert!(lock.exists());
+        file.set_modified(at(NOW - STALE_LOCK_S - 1)).unwrap();
+        assert_eq!(run(root.path(), None, b"").1, None);
+        assert_eq!(run(root.path(), None, b"").1, Some(Result3::Delivered));
+    }
+
+    #[test]
+    fn a_record_lock_of_another_is_respected() {
+        let root = tempfile::tempdir().unwrap();
+        run(root.path(), None, b"");
+        let disk = Recorder::new(root.path(), None);
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(root.path().join("dst.test/jane.mbox"))
+            .unwrap();
+        assert!(disk.lock(file.as_fd()).unwrap());
+        assert_eq!(run(root.path(), None, b"").1, None);
+        drop(file);
+        assert_eq!(run(root.path(), None, b"").1, Some(Result3::Delivered));
+    }
+}

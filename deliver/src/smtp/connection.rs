@@ -72,7 +72,7 @@ pub struct Dial {
 /// A message on its way.
 pub struct Work {
     /// The lease.
-    pub lease: Lease,
+    pub lease: Box<Lease>,
     /// See [`Waiting`].
     pub retries: u8,
     /// How long the connection took that was made for it.
@@ -85,7 +85,7 @@ pub struct Work {
 /// A transaction that could not begin: the lease comes back.
 pub struct NotBegun {
     /// The lease.
-    pub lease: Lease,
+    pub lease: Box<Lease>,
     /// Why.
     pub why: String,
 }

@@ -17,7 +17,7 @@ const MAX_CONNECTIONS: usize = 64;
 /// A lease that no connection has taken yet.
 pub struct Waiting {
     /// The lease.
-    pub lease: Lease,
+    pub lease: Box<Lease>,
     /// How often an old connection died under it before the server had said a word about it.
     pub retries: u8,
 }
@@ -50,6 +50,8 @@ pub struct Destination {
     pub dialing: usize,
     /// Connections that carry a message of it.
     pub busy: usize,
+    /// It is in the line of those that found no connection free.
+    pub starved: bool,
     /// The last connection that was tried got a greeting.
     proven: bool,
     dial_again_ms: u64,
@@ -79,6 +81,11 @@ impl Destination {
         useful && (open == 0 || (self.proven && now_ms >= self.dial_again_ms && open < MAX_CONNECTIONS))
     }
 
+    /// True if connections work for it, or are being made.
+    pub fn is_served(&self) -> bool {
+        self.dialing + self.busy > 0
+    }
+
     /// A connection was greeted.
     pub fn dialed(&mut self) {
         self.dialing = self.dialing.saturating_sub(1);
@@ -89,7 +96,7 @@ impl Destination {
     pub fn dial_failed(&mut self, now_ms: u64) -> bool {
         self.dialing = self.dialing.saturating_sub(1);
         self.dial_again_ms = now_ms + REDIAL_PAUSE_MS;
-        if self.dialing == 0 && self.busy == 0 {
+        if !self.is_served() {
             self.proven = false;
             // Perhaps the hosts have moved.
             self.route = RouteState::Unknown;
@@ -100,10 +107,7 @@ impl Destination {
 
     /// True if it can be forgotten without loss of more than a route.
     pub fn is_unused(&self) -> bool {
-        self.waiting.is_empty()
-            && self.dialing == 0
-            && self.busy == 0
-            && !matches!(self.route, RouteState::Asking(_))
+        self.waiting.is_empty() && !self.is_served() && !matches!(self.route, RouteState::Asking(_))
     }
 }
 
@@ -116,7 +120,7 @@ mod tests {
         let mut destination = Destination::default();
         for _ in 0..leases {
             let lease = Lease::parse(attempt("smtp:dst.test", &["a@dst.test"], b""), None, 1, 0).unwrap();
-            destination.waiting.push_back(Waiting { lease, retries: 0 });
+            destination.waiting.push_back(Waiting { lease: Box::new(lease), retries: 0 });
         }
         destination
     }

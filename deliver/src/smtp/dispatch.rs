@@ -21,11 +21,13 @@ use crate::smtp::{MAX_REMEMBERED, Smtp};
 impl Smtp {
     /// Gives work to connections, as far as there is both.
     pub(super) fn pump(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>) {
-        loop {
-            let Some(destination) = self.destinations.get_mut(next_hop) else { return };
-            // Their edge is gone, and with it whoever could want to know.
+        if let Some(destination) = self.destinations.get_mut(next_hop) {
+            // The edge of such a lease is gone, and with it whoever could want to know.
             let queue = &self.queue;
             destination.waiting.retain(|waiting| queue.is_current(waiting.lease.key.epoch));
+        }
+        loop {
+            let Some(destination) = self.destinations.get_mut(next_hop) else { return };
             if destination.waiting.is_empty() {
                 return self.forget(next_hop);
             }
@@ -38,14 +40,35 @@ impl Smtp {
             };
             if let Some(token) = self.idle.take(&route.endpoints(), route.protocol) {
                 self.use_again(reactor, token, next_hop);
-            } else if !destination.may_dial(reactor.now_ms()) {
+            } else if !destination.may_dial(reactor.now_ms())
+                || (destination.is_served() && !self.starved.is_empty())
+            {
                 return;
             } else if self.connections.len() >= self.slice.connections as usize && !self.make_room(reactor) {
-                self.starved.push_back(Rc::clone(next_hop));
-                return;
+                return self.starve(next_hop);
             } else {
                 self.dial(reactor, next_hop, &route);
             }
+        }
+    }
+
+    /// Puts a next hop in line for the next connection that ends or becomes free, unless it has some of its own.
+    fn starve(&mut self, next_hop: &Rc<NextHop>) {
+        if let Some(destination) = self.destinations.get_mut(next_hop)
+            && !destination.is_served()
+            && !std::mem::replace(&mut destination.starved, true)
+        {
+            self.starved.push_back(Rc::clone(next_hop));
+        }
+    }
+
+    /// A connection ended or became free: the first in line gets its chance.
+    pub(super) fn feed_starved(&mut self) {
+        if let Some(next_hop) = self.starved.pop_front() {
+            if let Some(destination) = self.destinations.get_mut(&next_hop) {
+                destination.starved = false;
+            }
+            self.mark(next_hop);
         }
     }
 
@@ -110,6 +133,7 @@ impl Smtp {
                     let verdict = for_lease(&verdict, &waiting.lease);
                     self.refuse(reactor, &waiting.lease, &verdict, String::new());
                 }
+                self.mark(Rc::clone(next_hop));
             }
         }
     }

@@ -87,7 +87,9 @@ impl Smtp {
         if dialed_at.is_some() {
             destination.dialed();
         }
-        if spent {
+        // Who has other connections gives this one up to those that have none.
+        let greedy = !self.starved.is_empty() && destination.busy > 0;
+        if spent || greedy {
             connection.quit();
             self.mark(next_hop);
             return true;
@@ -111,9 +113,7 @@ impl Smtp {
             return true;
         }
         self.idle.put(&connection.site, token);
-        if let Some(starved) = self.starved.pop_front() {
-            self.mark(starved);
-        }
+        self.feed_starved();
         false
     }
 
@@ -187,10 +187,9 @@ impl Smtp {
                 .field("reason", error)
                 .emit();
         }
+        // Those in line come before the one that has just had its share.
+        self.feed_starved();
         self.mark(next_hop);
-        if let Some(starved) = self.starved.pop_front() {
-            self.mark(starved);
-        }
     }
 
     /// A server did not let us in: another one may.

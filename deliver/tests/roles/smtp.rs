@@ -139,14 +139,14 @@ fn recipients_have_their_own_fates() {
 fn lead(talk: &mut Talk, stage: usize) {
     let good = ["220 hi\r\n", EHLO, "250 ok\r\n", "250 ok\r\n", "354 go\r\n", "250 ok\r\n"];
     let heard = ["", "EHLO", "MAIL", "RCPT", "DATA"];
-    for at in 0..=stage {
+    for (at, reply) in good.iter().enumerate().take(stage + 1) {
         match heard.get(at) {
             Some(&"") => {}
             Some(start) => drop(talk.hear(start)),
             None => drop(talk.message()),
         }
         if at < stage {
-            talk.say(good[at]);
+            talk.say(reply);
         }
     }
 }
@@ -376,6 +376,33 @@ fn many_leases_share_few_connections() {
 }
 
 #[test]
+fn a_busy_next_hop_does_not_keep_all_connections() {
+    let (mut deliver, one, two) = (start(|slice| slice.connections = 2), Peer::new(), Peer::new());
+    for lease in 0..5 {
+        deliver.lease(&attempt(lease, &one.next_hop(), TO, inline(MESSAGE)));
+    }
+    let (mut first, mut second) = (one.accept_greeted(), one.accept_greeted());
+    first.take_envelope();
+    second.take_envelope();
+    deliver.lease(&attempt(9, &two.next_hop(), TO, inline(MESSAGE)));
+    // Answered at once, and after the one before has taken its place in the line.
+    deliver.lease(&attempt(10, "maildir", TO, inline(MESSAGE)));
+    assert_eq!(deliver.outcome().lease, 10);
+    first.message();
+    first.say("250 ok\r\n");
+    deliver.outcome();
+    first.hear_say("QUIT", "221 bye\r\n");
+    drop(first);
+    two.accept_greeted().take_message("250 ok\r\n");
+    assert_eq!(deliver.outcome().lease, 9);
+    // The other one is kept.
+    second.message();
+    second.say("250 ok\r\n");
+    assert_eq!(only(&deliver.outcome()).0, Result3::Delivered);
+    second.hear("MAIL");
+}
+
+#[test]
 fn nobody_at_home_is_unreachable() {
     let mut deliver = start(|_| {});
     let next_hop = Peer::new().next_hop();
@@ -389,6 +416,9 @@ fn nobody_at_home_is_unreachable() {
     }
     deliver.lease(&attempt(9, "lmtp:unix:/nonexistent/lmtp", TO, inline(MESSAGE)));
     assert_eq!(only(&deliver.outcome()).0, Result3::Deferred);
+    deliver.drain(5000);
+    assert!(deliver.ended().success());
+    assert_eq!(deliver.log().matches("event=connect-failed remote=").count(), 2, "{}", deliver.log());
 }
 
 #[test]

@@ -1,0 +1,54 @@
+//! What a captured deliver process would try fails under its table; what it must be able to do is listed here.
+//!
+//! Without the usual harness: a jail holds for a whole process, and is entered while that has one thread.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use vsmtp_deliver::sandbox;
+use vsmtp_sys::sandbox::{Denied, apply, probe};
+
+const ROLE: &str = "VSMTP_TEST_JAIL";
+const ROOT: &str = "VSMTP_TEST_ROOT";
+
+/// All acts that neither the table nor Landlock may deny. `smtp` connects and opens no file.
+const SMTP: &[&str] = &["unix socket", "tcp socket", "tcp6 socket", "connect"];
+/// `mailbox` has files below its root and no socket. Here the names are missing, or their folder is.
+const MAILBOX: &[&str] = &["open beneath", "remove file", "rename file", "link file"];
+
+fn main() {
+    match (std::env::var(ROLE), std::env::var(ROOT)) {
+        (Ok(role), Ok(root)) => inside(&role, Path::new(&root)),
+        _ => {
+            assert_eq!(possible("smtp"), SMTP);
+            assert_eq!(possible("mailbox"), MAILBOX);
+        }
+    }
+}
+
+/// Enters the jail and says what each act answers.
+fn inside(role: &str, root: &Path) {
+    let profile = if role == "smtp" { sandbox::smtp() } else { sandbox::mailbox(root) };
+    assert_eq!(profile.on_denied, Denied::Errno);
+    apply(&profile).unwrap();
+    let mut output = std::io::stdout().lock();
+    for act in probe::acts() {
+        let errno = act.attempt().err().and_then(|error| error.raw_os_error()).unwrap_or(0);
+        writeln!(output, "{}\t{errno}", act.name()).unwrap();
+    }
+}
+
+/// The acts that were not denied.
+fn possible(role: &str) -> Vec<String> {
+    let root = tempfile::tempdir().unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output = command.env(ROLE, role).env(ROOT, root.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let acts: Vec<_> = text.lines().filter_map(|line| line.split_once('\t')).collect();
+    assert_eq!(acts.len(), probe::acts().count(), "{text}");
+    let denials = [nix::libc::EPERM, nix::libc::EACCES, nix::libc::ENOSYS];
+    let denied = |errno: &str| denials.contains(&errno.parse().unwrap());
+    acts.into_iter().filter(|(_, errno)| !denied(errno)).map(|(act, _)| act.to_owned()).collect()
+}
