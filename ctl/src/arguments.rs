@@ -34,7 +34,11 @@ pub enum Command {
     #[command(subcommand)]
     Queue(QueueCommand),
     /// Show what confines each process, as the kernel reports it.
-    Sandbox,
+    Sandbox {
+        /// Also print each process's declared jail: paths, limits, system calls with their reasons.
+        #[arg(long)]
+        declared: bool,
+    },
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),

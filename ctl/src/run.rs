@@ -37,7 +37,7 @@ fn run(arguments: &Arguments, out: &mut Output<'_>) -> Result<(), Failure> {
         Command::Status => status::status(&mut master()?, out),
         Command::Reload => status::reload(&mut master()?, out),
         Command::Stop => status::stop(&mut master()?, out),
-        Command::Sandbox => sandbox::sandbox(&mut master()?, out),
+        Command::Sandbox { declared } => sandbox::sandbox(&mut master()?, *declared, out),
         Command::Config(ConfigCommand::Show { changed, prefix }) => {
             config::show(&mut master()?, *changed, prefix.as_deref().unwrap_or(""), out)
         }

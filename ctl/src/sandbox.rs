@@ -1,5 +1,5 @@
-//! `vsmtpctl sandbox`: what the kernel says about each running process. Nothing a process says of itself is shown; what
-//! the kernel does not report (Landlock, dumpable, the system calls allowed) is marked as declared.
+//! `vsmtpctl sandbox`: what the kernel says about each running process, and beside it, marked as declared, what no kernel
+//! interface reports (Landlock rules, dumpable, the system calls allowed): that is the process's own word.
 
 use serde_json::{Value, json};
 use vsmtp_ipc::edge::ctl_master::Request;
@@ -15,22 +15,25 @@ const HEAD: [&str; 9] =
     ["PROCESS", "PID", "USER", "SECCOMP", "NO_NEW_PRIVS", "CAPABILITIES", "NETWORK", "FILES", "FDS"];
 /// What stands below the table, since no kernel interface reports it.
 const DECLARED: &str = "declared, not reported by the kernel: Landlock rules, dumpable=0 and the list of system calls; \
-                        the sandbox tests prove them with a probe under the same table";
+                        the sandbox tests prove them with a probe under the same table (--declared prints them)";
 
 /// Shows all processes.
-pub fn sandbox(master: &mut Master, out: &mut Output<'_>) -> Result<(), Failure> {
+pub fn sandbox(master: &mut Master, declared: bool, out: &mut Output<'_>) -> Result<(), Failure> {
     let processes = processes(master, &Request::Processes)?;
     let own_network = Report::of(own_pid()).ok().and_then(|report| network(&report));
-    let running =
-        processes.into_iter().filter_map(|process| Some((process.name, i32::try_from(process.pid).ok()?)));
     let mut rows = Vec::new();
-    for (name, pid) in running.filter(|(_, pid)| *pid > 0) {
+    let mut jails = Vec::new();
+    for process in processes.iter().filter(|process| process.pid > 0) {
         // It may have ended since the master listed it.
-        let Ok(report) = Report::of(pid) else { continue };
+        let Some(report) = i32::try_from(process.pid).ok().and_then(|pid| Report::of(pid).ok()) else {
+            continue;
+        };
+        let name = process.name.to_string();
         if out.is_json() {
-            out.object(&object(&name.to_string(), &report))?;
+            out.object(&object(&name, &report, &process.declared))?;
         } else {
-            rows.push(row(&name.to_string(), &report, own_network));
+            rows.push(row(&name, &report, own_network));
+            jails.push(format!("{name} declares: {}", process.declared));
         }
     }
     if out.is_json() {
@@ -38,7 +41,11 @@ pub fn sandbox(master: &mut Master, out: &mut Output<'_>) -> Result<(), Failure>
     }
     out.table(&HEAD, &rows)?;
     out.line("")?;
-    out.line(DECLARED)
+    out.line(DECLARED)?;
+    for line in jails.iter().filter(|_| declared).flat_map(|jail| jail.lines()) {
+        out.line(line)?;
+    }
+    Ok(())
 }
 
 fn own_pid() -> i32 {
@@ -98,7 +105,7 @@ fn limit(report: &Report, name: &str) -> Option<String> {
     report.limits.iter().find(|(limit, ..)| limit == name).map(|(_, soft, _)| soft.clone())
 }
 
-fn object(name: &str, report: &Report) -> Value {
+fn object(name: &str, report: &Report, declared: &str) -> Value {
     let sets = report.capabilities;
     let limits =
         report.limits.iter().map(|(name, soft, hard)| json!({ "limit": name, "soft": soft, "hard": hard }));
@@ -125,7 +132,7 @@ fn object(name: &str, report: &Report) -> Value {
         "descriptors": descriptors.map(|fds| {
             fds.iter().map(|(number, target)| json!({ "fd": number, "target": target })).collect::<Vec<_>>()
         }),
-        "declared": ["landlock", "dumpable", "system_calls"],
+        "declared": declared.lines().collect::<Vec<_>>(),
     })
 }
 
@@ -145,11 +152,14 @@ mod tests {
             Answer::Processes(vec![process(Role::Receiver, std::process::id()), gone, waiting])
         };
         let (mut line, asked) = master(vec![answer(), answer()]);
-        let (text, failure) = printed(false, |out| sandbox(&mut line, out));
+        let (text, failure) = printed(false, |out| sandbox(&mut line, true, out));
         assert!(failure.is_none());
         assert_eq!(text.lines().filter(|line| line.starts_with("receiver.0")).count(), 1, "{text}");
-        assert!(!text.contains("resolver") && text.contains("host") && text.contains("declared"), "{text}");
-        let (text, _) = printed(true, |out| sandbox(&mut line, out));
+        assert!(
+            !text.contains("resolver") && text.contains("host") && text.contains("system calls:"),
+            "{text}"
+        );
+        let (text, _) = printed(true, |out| sandbox(&mut line, false, out));
         let object: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(object["pid"], std::process::id());
         assert!(object["limits"].as_array().is_some_and(|limits| !limits.is_empty()));

@@ -124,6 +124,7 @@ pub mod tests {
             restarts: 1,
             age_s: 3661,
             figures: vec![Figure { name: "sessions".to_owned(), value: 7 }],
+            declared: "receiver: a call not listed: EPERM\n  system calls:".to_owned(),
         }
     }
 

@@ -7,9 +7,13 @@ use std::net::IpAddr;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use vsmtp_ipc::edge::master_child::{Configure, Figure, Listener, LogTarget, ToChild, ToMaster};
-use vsmtp_ipc::edge::{client_resolver, ctl_master, ctl_queue, filter_queue, queue_deliver, queue_filter, receiver_filter};
+use vsmtp_ipc::edge::{
+    client_resolver, ctl_master, ctl_queue, filter_queue, queue_deliver, queue_filter, receiver_filter,
+};
 use vsmtp_ipc::role::{ProcessName, Role};
-use vsmtp_ipc::wire::{Body, Body7, Class, Envelope, Id, MailFrom, Notify, Origin, Piece, RcptTo, Recipient, Reply};
+use vsmtp_ipc::wire::{
+    Body, Body7, Class, Envelope, Id, MailFrom, Notify, Origin, Piece, RcptTo, Recipient, Reply,
+};
 use vsmtp_ipc::{Message, decode, encode};
 
 /// Decodes hostile bytes; what decodes must be canonical.
@@ -218,7 +222,11 @@ edge!(
 );
 edge!(
     client_resolver_edge,
-    client_resolver::Question { ticket: 1, query: client_resolver::Query::Mx("a.test".into()), deadline_ms: 5 },
+    client_resolver::Question {
+        ticket: 1,
+        query: client_resolver::Query::Mx("a.test".into()),
+        deadline_ms: 5
+    },
     client_resolver::Answer {
         ticket: 1,
         result: Ok(client_resolver::Records::Tlsa(vec![(3, 1, 1, vec![1; 32])])),
@@ -236,6 +244,7 @@ edge!(
         restarts: 0,
         age_s: 9,
         figures: vec![],
+        declared: "d".into(),
     }]),
 );
 edge!(

@@ -45,6 +45,8 @@ pub struct Child {
     pub started_ms: u64,
     /// Its latest report.
     pub figures: Vec<Figure>,
+    /// Its jail, in its own words.
+    pub declared: String,
     /// How often it accused a peer.
     pub accusations: u32,
 }

@@ -53,6 +53,7 @@ impl Launcher {
             served: false,
             started_ms: clock::monotonic_ms(),
             figures: Vec::new(),
+            declared: String::new(),
             accusations: 0,
         };
         let configure = ToChild::Configure(Configure {

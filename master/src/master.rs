@@ -304,6 +304,7 @@ impl Master {
                 reload::release_old(&mut self.family, self.generation, name.role);
                 self.announce();
             }
+            ToMaster::Declared(text) => child.declared = text,
             ToMaster::Serving => child.served = true,
             ToMaster::Beat(figures) => child.figures = figures,
             ToMaster::NeedLogSink => {
@@ -381,7 +382,8 @@ impl Master {
 
     fn answer(&mut self, request: &Request) -> Answer {
         match request {
-            Request::Status | Request::Processes => Answer::Processes(self.processes()),
+            Request::Status => Answer::Processes(self.processes(false)),
+            Request::Processes => Answer::Processes(self.processes(true)),
             Request::Config => match vsmtp_config::encode(&self.config.show()) {
                 Ok(bytes) => Answer::Config(bytes),
                 Err(error) => Answer::Failed(error.to_string()),
@@ -397,7 +399,8 @@ impl Master {
         }
     }
 
-    fn processes(&mut self) -> Vec<ProcessStatus> {
+    /// Figures for people who watch, jails for people who compare: never both, so that an answer stays small.
+    fn processes(&mut self, with_jail: bool) -> Vec<ProcessStatus> {
         let now = clock::monotonic_ms();
         let status = |(name, slot): (ProcessName, &crate::family::Slot)| {
             let child = match &slot.life {
@@ -411,7 +414,10 @@ impl Master {
                 state: child.map_or("waiting", |child| child.state.name()).to_owned(),
                 restarts: slot.restarts,
                 age_s: child.map_or(0, |child| now.saturating_sub(child.started_ms) / 1000),
-                figures: child.map_or_else(Vec::new, |child| child.figures.clone()),
+                figures: child.filter(|_| !with_jail).map_or_else(Vec::new, |child| child.figures.clone()),
+                declared: child
+                    .filter(|_| with_jail)
+                    .map_or_else(String::new, |child| child.declared.clone()),
             }
         };
         self.family.slots().map(status).collect()

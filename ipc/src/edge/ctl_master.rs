@@ -16,7 +16,7 @@ pub enum Request {
     Reload,
     /// Drain and stop.
     Stop,
-    /// Pids with names, to read what the kernel reports of each.
+    /// Pids with names and declared jails, to compare with what the kernel reports of each.
     Processes,
     /// The configuration in force.
     Config,
@@ -37,8 +37,10 @@ pub struct ProcessStatus {
     pub restarts: u32,
     /// Seconds since it was started.
     pub age_s: u64,
-    /// Its latest figures.
+    /// Its latest figures; empty in answers to `Processes`.
     pub figures: Vec<Figure>,
+    /// Its jail in words; empty in answers to `Status`.
+    pub declared: String,
 }
 
 /// An answer.

@@ -96,7 +96,9 @@ pub enum Listener {
 /// From a child.
 #[derive(Debug, Encode, Decode)]
 pub enum ToMaster {
-    /// Jailed and ready to work.
+    /// Jailed, and this is the jail in words: for `vsmtpctl sandbox`.
+    Declared(String),
+    /// Ready to work.
     Ready,
     /// The first request was served: a later death is no start-up failure.
     Serving,

@@ -110,8 +110,11 @@ fn level(number: u8) -> LevelFilter {
 }
 
 fn enter<D: Daemon>(mut daemon: D, master: ChildEnd) -> Result<Live<D>, BootError> {
-    sandbox::apply(&daemon.profile()).map_err(|error| BootError::Io("enter the sandbox", error))?;
+    let profile = daemon.profile();
+    let applied = sandbox::apply(&profile).map_err(|error| BootError::Io("enter the sandbox", error))?;
     let mut reactor = Reactor::new(master).map_err(|error| BootError::Io("make the event loop", error))?;
+    let landlock = format!("  landlock in force: {:?}\n", applied.landlock);
+    reactor.tell_master(&ToMaster::Declared(sandbox::describe(&profile) + &landlock));
     daemon.after_jail(&mut reactor)?;
     reactor.tell_master(&ToMaster::Ready);
     Ok(Live::new(daemon, reactor))
