@@ -154,7 +154,7 @@ mod tests {
         let (mut line, asked) = master(vec![answer(), answer()]);
         let (text, failure) = printed(false, |out| sandbox(&mut line, true, out));
         assert!(failure.is_none());
-        assert_eq!(text.lines().filter(|line| line.starts_with("receiver.0")).count(), 1, "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("receiver.0  ")).count(), 1, "{text}");
         assert!(
             !text.contains("resolver") && text.contains("host") && text.contains("system calls:"),
             "{text}"
