@@ -37,6 +37,14 @@ const QUEUE_TOKEN: usize = FIRST_TOKEN;
 const RESOLVER_TOKEN: usize = FIRST_TOKEN + 1;
 /// Key of the timer of questions to the resolver; the keys of connections are their tokens.
 const RESOLVER_TIMER: u64 = 0;
+/// Key of the timer that looks for leases that wait too long.
+const SWEEP_TIMER: u64 = 1;
+/// How often that is.
+const SWEEP_MS: u64 = 60_000;
+/// Longest wait of a lease for a connection. With [`connection::MAX_TRANSACTION_MS`] below the queue-manager's patience.
+const MAX_WAIT_MS: u64 = 30 * 60_000;
+/// With so much time before the end, leases that wait are still served.
+const PATIENT_DRAIN_MS: u64 = 30_000;
 /// Tokens of connections begin here and are never used twice.
 const FIRST_CONNECTION: usize = FIRST_TOKEN + 8;
 /// Most next hops without work whose routes are remembered.
@@ -57,7 +65,18 @@ pub struct Smtp {
     starved: VecDeque<Rc<NextHop>>,
     next_token: usize,
     accepting: bool,
-    draining: bool,
+    drain: Drain,
+}
+
+/// How this process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Drain {
+    /// Not at all.
+    No,
+    /// All leases that were taken are seen to their end.
+    Patient,
+    /// Only what is on its way is. The queue-manager gets the rest back when the edge closes.
+    Hasty,
 }
 
 impl Daemon for Smtp {
@@ -78,7 +97,7 @@ impl Daemon for Smtp {
             starved: VecDeque::new(),
             next_token: FIRST_CONNECTION,
             accepting: true,
-            draining: false,
+            drain: Drain::No,
         })
     }
 
@@ -86,7 +105,8 @@ impl Daemon for Smtp {
         sandbox::smtp()
     }
 
-    fn after_jail(&mut self, _reactor: &mut Reactor) -> Result<(), BootError> {
+    fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
+        reactor.set_timer(reactor.now_ms() + SWEEP_MS, SWEEP_TIMER);
         Ok(())
     }
 
@@ -115,9 +135,10 @@ impl Daemon for Smtp {
                 let answers = self.lookup.on_timer(reactor);
                 self.on_answers(reactor, answers);
             }
+            Event::Timer(SWEEP_TIMER) => self.sweep(reactor),
             Event::Timer(key) => self.on_timer(reactor, key),
             Event::StopAccepting => self.accepting = false,
-            Event::Drain { .. } => self.drain(reactor),
+            Event::Drain { deadline_ms } => self.begin_drain(reactor, deadline_ms),
             Event::TurnEnd => return self.end_turn(reactor),
             // Others are introduced to others, and a new configuration to a new process.
             Event::Peer(..) | Event::Listener(..) | Event::Reconfigure(_) => {}
@@ -144,9 +165,16 @@ impl Smtp {
     }
 
     /// Ends a lease that no server has heard of.
-    fn refuse(&mut self, reactor: &mut Reactor, lease: &Lease, verdict: &Verdict, remote: String) {
+    fn refuse(
+        &mut self,
+        reactor: &mut Reactor,
+        lease: &Lease,
+        verdict: &Verdict,
+        reach: Reach,
+        remote: String,
+    ) {
         let waited = span_ms(lease.arrived_ms, reactor.now_ms());
-        self.settle(reactor, lease, lease.all(verdict), Reach::Unreachable, remote, (waited, 0, 0));
+        self.settle(reactor, lease, lease.all(verdict), reach, remote, (waited, 0, 0));
     }
 
     fn settle(
@@ -162,19 +190,41 @@ impl Smtp {
         self.queue.settle(reactor, Ended { key: lease.key, settled, reach, remote, delays_ms });
     }
 
-    /// No new work; what waits is deferred, what is on its way goes on.
-    fn drain(&mut self, reactor: &mut Reactor) {
-        (self.accepting, self.draining) = (false, true);
-        let stopped = Verdict::deferred(EnhancedCode(4, 3, 2), "delivery is being stopped");
-        for mut destination in std::mem::take(&mut self.destinations).into_values() {
-            for waiting in destination.waiting.drain(..) {
-                self.refuse(reactor, &waiting.lease, &stopped, String::new());
-            }
+    /// No new work. With little time what waits is given back, by closing the edge, and tried again soon.
+    fn begin_drain(&mut self, reactor: &mut Reactor, deadline_ms: u64) {
+        self.accepting = false;
+        let patient = deadline_ms.saturating_sub(reactor.now_ms()) >= PATIENT_DRAIN_MS;
+        self.drain = if patient { Drain::Patient } else { Drain::Hasty };
+        if self.drain == Drain::Hasty {
+            self.destinations.clear();
+            self.connections.retain(|_, connection| !matches!(connection.stage, Stage::Dialing(_)));
         }
-        self.connections.retain(|_, connection| !matches!(connection.stage, Stage::Dialing(_)));
         for token in self.idle.take_all() {
             self.say_goodbye(reactor, token);
         }
+    }
+
+    /// Nothing stays here so long that the queue-manager must think that this process hangs.
+    fn sweep(&mut self, reactor: &mut Reactor) {
+        let arrived_ms = reactor.now_ms().saturating_sub(MAX_WAIT_MS);
+        let too_late = Verdict::deferred(EnhancedCode(4, 4, 1), "no connection became free in time");
+        let mut late = Vec::new();
+        for destination in self.destinations.values_mut() {
+            // The oldest come first.
+            while destination.waiting.front().is_some_and(|first| first.lease.arrived_ms < arrived_ms) {
+                late.extend(destination.waiting.pop_front());
+            }
+        }
+        for waiting in late {
+            self.refuse(reactor, &waiting.lease, &too_late, Reach::Reached, String::new());
+        }
+        reactor.set_timer(reactor.now_ms() + SWEEP_MS, SWEEP_TIMER);
+    }
+
+    /// True if something is still to be done.
+    fn is_at_work(&self) -> bool {
+        self.connections.values().any(|connection| matches!(connection.stage, Stage::Busy(_)))
+            || self.destinations.values().any(|destination| !destination.waiting.is_empty())
     }
 
     fn end_turn(&mut self, reactor: &mut Reactor) -> Flow {
@@ -190,7 +240,6 @@ impl Smtp {
         reactor.figure("connections_idle", self.idle.len() as u64);
         reactor.figure("leases_open", self.queue.open() as u64);
         self.queue.flush(reactor);
-        let at_work = self.connections.values().any(|connection| matches!(connection.stage, Stage::Busy(_)));
-        if self.draining && !at_work { Flow::Exit } else { Flow::Continue }
+        if self.drain != Drain::No && !self.is_at_work() { Flow::Exit } else { Flow::Continue }
     }
 }

@@ -25,6 +25,9 @@ const READ: usize = 8 * 1024;
 /// Most reads for one event; a server that says more is not answering us.
 const MAX_READS: usize = 64;
 
+/// Longest transaction, whatever the server does to keep us waiting.
+pub const MAX_TRANSACTION_MS: u64 = 60 * 60_000;
+
 /// One connection.
 pub struct Connection {
     /// Where it goes.
@@ -293,6 +296,9 @@ impl Connection {
         if waiting_for != self.waiting_for {
             self.waiting_for = waiting_for;
             self.deadline_ms = now_ms.saturating_add(millis(patience(awaiting, timeouts, idle)));
+            if let Stage::Busy(work) = &self.stage {
+                self.deadline_ms = self.deadline_ms.min(work.started_ms.saturating_add(MAX_TRANSACTION_MS));
+            }
         }
         if self.deadline_ms < self.timer_ms {
             self.timer_ms = self.deadline_ms;

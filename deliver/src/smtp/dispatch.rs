@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use vsmtp_daemon::{Reactor, Record};
-use vsmtp_ipc::edge::queue_deliver::Result3;
+use vsmtp_ipc::edge::queue_deliver::{Reach, Result3};
 use vsmtp_mail::{EnhancedCode, NextHop};
 use vsmtp_smtp::{ClientSettings, Dialogue};
 
@@ -17,6 +17,9 @@ use crate::smtp::resolution::{Resolution, Step, Unroutable};
 use crate::smtp::route::{Route, Site};
 use crate::smtp::socket::Socket;
 use crate::smtp::{MAX_REMEMBERED, Smtp};
+
+/// How long hosts are tried one after the other; each of them has its own time-outs.
+const MAX_DIAL_MS: u64 = 10 * 60_000;
 
 impl Smtp {
     /// Gives work to connections, as far as there is both.
@@ -131,7 +134,7 @@ impl Smtp {
             Err(Unroutable(verdict)) => {
                 for waiting in std::mem::take(&mut destination.waiting) {
                     let verdict = for_lease(&verdict, &waiting.lease);
-                    self.refuse(reactor, &waiting.lease, &verdict, String::new());
+                    self.refuse(reactor, &waiting.lease, &verdict, Reach::Unreachable, String::new());
                 }
                 self.mark(Rc::clone(next_hop));
             }
@@ -152,6 +155,9 @@ impl Smtp {
     /// Tries the next place, or gives up.
     pub(super) fn dial_next(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>, mut dial: Dial) {
         while let Some(site) = dial.left.pop() {
+            if reactor.now_ms() > dial.started_ms + MAX_DIAL_MS {
+                break;
+            }
             match Socket::connect(&site.endpoint) {
                 Ok(socket) => return self.open(reactor, next_hop, site, socket, dial),
                 Err(error) => {
@@ -199,7 +205,7 @@ impl Smtp {
             None => (String::new(), nowhere),
         };
         for waiting in waiting {
-            self.refuse(reactor, &waiting.lease, &verdict, remote.clone());
+            self.refuse(reactor, &waiting.lease, &verdict, Reach::Unreachable, remote.clone());
         }
     }
 

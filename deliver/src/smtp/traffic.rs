@@ -8,11 +8,11 @@ use vsmtp_mail::{EnhancedCode, NextHop};
 use vsmtp_smtp::{HostError, Outcome, Why};
 
 use crate::lease::{Verdict, span_ms};
-use crate::smtp::Smtp;
 use crate::smtp::connection::{Connection, Happened, NotBegun, Stage, Work};
 use crate::smtp::destination::Waiting;
 use crate::smtp::dispatch::note_refusal;
 use crate::smtp::transaction;
+use crate::smtp::{Drain, Smtp};
 
 /// How often a lease may meet an old connection that turns out to be dead.
 const MAX_RETRIES: u8 = 3;
@@ -80,7 +80,7 @@ impl Smtp {
         }
         let next_hop = Rc::clone(&connection.serves);
         let spent = connection.messages >= max_messages;
-        let Some(destination) = self.destinations.get_mut(&next_hop).filter(|_| !self.draining) else {
+        let Some(destination) = self.destinations.get_mut(&next_hop) else {
             connection.quit();
             return true;
         };
@@ -108,7 +108,7 @@ impl Smtp {
     /// Keeps a free connection for the next message. True if it is not kept and must be driven to its end.
     fn keep(&mut self, token: usize) -> bool {
         let Some(connection) = self.connections.get_mut(&token) else { return false };
-        if self.slice.reuse_idle.is_none() {
+        if self.slice.reuse_idle.is_none() || self.drain != Drain::No {
             connection.quit();
             return true;
         }
@@ -140,7 +140,7 @@ impl Smtp {
             Err(NotBegun { lease, why }) => {
                 connection.quit();
                 let verdict = Verdict::deferred(EnhancedCode(4, 3, 0), why);
-                self.refuse(reactor, &lease, &verdict, String::new());
+                self.refuse(reactor, &lease, &verdict, Reach::Reached, String::new());
             }
         }
     }
@@ -149,7 +149,7 @@ impl Smtp {
         let Some(connection) = self.connections.get_mut(&token) else { return };
         let Stage::Busy(work) = std::mem::replace(&mut connection.stage, Stage::Idle) else { return };
         let destination = self.destinations.get_mut(&connection.serves);
-        let unheard = connection.ended_unheard() && work.retries < MAX_RETRIES && !self.draining;
+        let unheard = connection.ended_unheard() && work.retries < MAX_RETRIES;
         if let Some(destination) = destination {
             destination.busy = destination.busy.saturating_sub(1);
             if unheard {

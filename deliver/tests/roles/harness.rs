@@ -105,6 +105,10 @@ impl Deliver {
         receive(&mut self.queue, self.role)
     }
 
+    pub fn try_outcome(&mut self) -> Result<Outcome, ChannelError> {
+        try_receive(&mut self.queue, self.role)
+    }
+
     pub fn drain(&mut self, deadline_ms: u64) {
         send(&mut self.master, &ToChild::Drain { deadline_ms }, Vec::new());
     }

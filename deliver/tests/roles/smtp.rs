@@ -5,6 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use vsmtp_config::{DeliverSlice, Family, LogLevel, LogSlice, LogTarget, NextHopTimeouts};
+use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::queue_deliver::{Outcome, Reach, Result3};
 use vsmtp_ipc::role::Role;
@@ -437,20 +438,42 @@ fn a_lost_queue_manager_hears_nothing_of_its_old_leases() {
 }
 
 #[test]
-fn a_drained_process_finishes_what_is_on_its_way() {
+fn a_process_that_must_end_soon_finishes_what_is_on_its_way() {
     let (mut deliver, peer) = (start(|_| {}), Peer::new());
     deliver.lease(&attempt(1, &peer.next_hop(), TO, inline(MESSAGE)));
     let mut talk = peer.accept_greeted();
     talk.take_envelope();
     let silent = Peer::new();
     deliver.lease(&attempt(2, &silent.next_hop(), TO, inline(MESSAGE)));
-    let _greeting_awaited = silent.accept();
+    let mut greeting_awaited = silent.accept();
     deliver.drain(5000);
-    let waiting = deliver.outcome();
-    assert_eq!((waiting.lease, only(&waiting)), (2, (Result3::Deferred, (4, 3, 2))));
+    assert!(greeting_awaited.ended());
     talk.message();
     talk.say("250 ok\r\n");
-    assert_eq!(only(&deliver.outcome()).0, Result3::Delivered);
+    let outcome = deliver.outcome();
+    assert_eq!((outcome.lease, only(&outcome).0), (1, Result3::Delivered));
+    talk.hear("QUIT");
+    assert!(deliver.ended().success());
+    // The other lease comes back by the end of the edge.
+    assert!(matches!(deliver.try_outcome(), Err(ChannelError::Closed)));
+}
+
+#[test]
+fn a_process_with_time_to_end_serves_what_it_has_taken() {
+    let (mut deliver, peer) = (start(|_| {}), Peer::new());
+    for lease in 0..3 {
+        deliver.lease(&attempt(lease, &peer.next_hop(), TO, inline(MESSAGE)));
+    }
+    // Answered at once: the others were taken before.
+    deliver.lease(&attempt(9, "maildir", TO, inline(MESSAGE)));
+    assert_eq!(deliver.outcome().lease, 9);
+    let mut talk = peer.accept();
+    deliver.drain(60_000);
+    talk.greet("250 peer.test\r\n");
+    for _ in 0..3 {
+        talk.take_message("250 ok\r\n");
+        assert_eq!(only(&deliver.outcome()).0, Result3::Delivered);
+    }
     talk.hear("QUIT");
     assert!(deliver.ended().success());
 }
