@@ -25,6 +25,8 @@ pub struct Live<D> {
     /// Monotonic time at which the process ends whatever is left; set when draining.
     end_ms: Option<u64>,
     orphaned: bool,
+    /// What came from the master in one packet with the configuration was looked at; no event will announce it.
+    caught_up: bool,
 }
 
 impl<D: Daemon> Live<D> {
@@ -37,6 +39,7 @@ impl<D: Daemon> Live<D> {
             next_beat_ms,
             end_ms: None,
             orphaned: false,
+            caught_up: false,
         }
     }
 
@@ -78,6 +81,9 @@ impl<D: Daemon> Live<D> {
     }
 
     fn dispatch(&mut self) -> Flow {
+        if !std::mem::replace(&mut self.caught_up, true) && self.hear_master() == Flow::Exit {
+            return Flow::Exit;
+        }
         let ready: Vec<(usize, bool, bool, bool)> = self
             .events
             .iter()
