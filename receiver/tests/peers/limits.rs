@@ -1,1 +1,185 @@
-//! Soon.
+//! Too many, too slow, too long.
+
+use std::io::{ErrorKind, Read, Write};
+use std::time::Duration;
+
+use crate::stage::{Client, Filter, PATIENCE, Stage, slice};
+use vsmtp_ipc::edge::receiver_filter::{Ask, CREDITS, Decision, Verdict};
+
+fn accept(filter: &mut Filter, session: u64) {
+    filter.say(&Verdict::Recipients { session, decisions: vec![Decision::Accept(None)] });
+}
+
+#[test]
+fn without_credit_sessions_wait_in_line() {
+    let (mut stage, mut filter) = Stage::with_filter();
+    let credits = CREDITS as usize;
+    let mut clients: Vec<Client> = (0..credits + 3).map(|_| stage.greeted()).collect();
+    let mut sessions = Vec::new();
+    for (at, client) in clients.iter_mut().enumerate() {
+        client.send("MAIL FROM:<>\r\nRCPT TO:<b@mx.test>\r\n");
+        if at < credits {
+            let Ask::Recipients { facts, .. } = filter.hear().0 else { panic!() };
+            sessions.push(facts.session);
+        }
+    }
+    stage.figure("asks_waiting", 3);
+    for _ in 0..3 {
+        accept(&mut filter, sessions.pop().unwrap());
+        match filter.hear().0 {
+            Ask::Recipients { facts, .. } => sessions.push(facts.session),
+            other => panic!("{other:?}"),
+        }
+    }
+    sessions.into_iter().for_each(|session| accept(&mut filter, session));
+    for client in &mut clients {
+        assert!(client.reply().starts_with("250") && client.reply().starts_with("250"));
+    }
+}
+
+#[test]
+fn one_client_has_so_many_sessions_and_others_have_theirs() {
+    let mut strict = slice();
+    strict.trusted.clear();
+    let mut stage = Stage::start(&strict);
+    let _filter = stage.introduce((false, false, false));
+    let (_one, two) = (stage.greeted(), stage.greeted());
+    let mut three = stage.connect();
+    assert_eq!(three.reply(), "421 4.3.2 Too many connections, try again later");
+    assert!(three.is_closed());
+    drop(two);
+    stage.figure("sessions_open", 1);
+    stage.greeted();
+}
+
+#[test]
+fn the_process_has_so_many_sessions() {
+    let mut strict = slice();
+    strict.client_count_max = Some(2);
+    let mut stage = Stage::start(&strict);
+    let _filter = stage.introduce((false, false, false));
+    let _clients = (stage.greeted(), stage.greeted());
+    assert!(stage.connect().reply().starts_with("421 4.3.2"));
+    stage.figure("turned_away", 1);
+}
+
+#[test]
+fn silence_ends_a_session_at_every_stage() {
+    let short = Duration::from_millis(30);
+    for stop_at in 0..5 {
+        let mut strict = slice();
+        match stop_at {
+            0 => strict.timeouts.connect = short,
+            1 => strict.timeouts.helo = short,
+            2 => strict.timeouts.mail_from = short,
+            3 => strict.timeouts.rcpt_to = short,
+            _ => strict.timeouts.data = short,
+        }
+        let mut stage = Stage::start(&strict);
+        let mut filter = stage.introduce((false, false, false));
+        let mut client = stage.connect();
+        client.reply();
+        let commands = ["EHLO client.test", "MAIL FROM:<>", "RCPT TO:<b@mx.test>", "DATA"];
+        for (at, command) in commands.iter().enumerate().take(stop_at) {
+            client.say(command);
+            if at == 2 {
+                filter.accept_recipients();
+            }
+            client.reply();
+        }
+        assert_eq!(client.reply(), "421 4.4.2 Timeout, closing connection", "stage {stop_at}");
+        assert!(client.is_closed());
+    }
+}
+
+#[test]
+fn bits_of_a_command_do_not_keep_a_session_alive() {
+    let mut strict = slice();
+    strict.timeouts.connect = Duration::from_millis(100);
+    let mut stage = Stage::start(&strict);
+    let _filter = stage.introduce((false, false, false));
+    let mut client = stage.connect();
+    client.reply();
+    client.stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+    let mut reply = Vec::new();
+    let mut stream = client.stream.try_clone().unwrap();
+    for _ in 0..500 {
+        let mut bytes = [0; 100];
+        match stream.read(&mut bytes) {
+            Ok(0) => break,
+            Ok(count) => reply.extend_from_slice(&bytes[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => break,
+        }
+        if stream.write_all(b"N").is_err() {
+            break;
+        }
+    }
+    assert_eq!(String::from_utf8(reply).unwrap(), "421 4.4.2 Timeout, closing connection\r\n");
+}
+
+#[test]
+fn a_session_ends_between_messages_however_busy_it_is() {
+    let mut strict = slice();
+    strict.session_timeout = Duration::from_millis(200);
+    let mut stage = Stage::start(&strict);
+    let _filter = stage.introduce((false, false, false));
+    let mut client = stage.greeted();
+    let ended =
+        (0..1_000_000).map(|_| client.ask("EHLO client.test")).find(|reply| !reply.starts_with("250"));
+    let ended = ended.unwrap();
+    // Whichever comes first: too long, or too many repeated commands.
+    assert!(ended.starts_with("421"), "{ended}");
+}
+
+#[test]
+fn a_client_that_does_not_read_is_not_read_from_and_others_are_served() {
+    let (stage, mut filter) = Stage::with_filter();
+    let mut deaf = stage.greeted();
+    deaf.stream.set_nonblocking(true).unwrap();
+    // VRFY costs little to say and more to answer.
+    let line = "VRFY x\r\n".repeat(1000);
+    let mut blocked = 0;
+    while blocked < 50 {
+        match deaf.stream.write(line.as_bytes()) {
+            Ok(_) => blocked = 0,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => blocked += 1,
+            Err(_) => break,
+        }
+        let mut other = stage.greeted();
+        other.begin(&mut filter);
+        drop(other);
+        filter.expect_reset();
+        filter.expect_forget();
+    }
+}
+
+#[test]
+fn after_many_errors_replies_come_late_and_only_to_that_client() {
+    let mut strict = slice();
+    strict.error_soft_count = Some(2);
+    strict.error_delay = Duration::from_secs(3600);
+    let mut stage = Stage::start(&strict);
+    let mut filter = stage.introduce((false, false, false));
+    let mut client = stage.greeted();
+    assert!(client.ask("BOGUS").starts_with("500"));
+    client.say("BOGUS");
+    let mut other = stage.greeted();
+    other.begin(&mut filter);
+    client.stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let mut bytes = [0; 100];
+    assert_eq!(client.stream.read(&mut bytes).unwrap_err().kind(), ErrorKind::WouldBlock);
+    client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+
+    strict.error_delay = Duration::from_millis(20);
+    let mut stage = Stage::start(&strict);
+    let _filter = stage.introduce((false, false, false));
+    let mut client = stage.greeted();
+    for _ in 0..19 {
+        assert!(client.ask("BOGUS").starts_with("500"));
+    }
+    client.say("BOGUS");
+    assert!(client.reply().starts_with("500"));
+    assert_eq!(client.reply(), "421 4.7.0 Too many errors, closing connection");
+    assert!(client.is_closed());
+}

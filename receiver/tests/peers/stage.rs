@@ -131,7 +131,9 @@ impl Stage {
     /// Waits until the receiver tells the master this.
     pub fn hear_master(&mut self, wanted: impl Fn(&ToMaster) -> bool) {
         let log = self.log.try_clone().unwrap();
+        let until = Instant::now() + PATIENCE;
         loop {
+            assert!(Instant::now() < until, "the master waits in vain");
             match next(&mut self.master) {
                 Ok(received) if wanted(&received.message) => return,
                 Ok(_) => {}
@@ -145,6 +147,13 @@ impl Stage {
         self.hear_master(|said| {
             matches!(said, ToMaster::Beat(figures) if figures.iter().any(|f| f.name == name && f.value == value))
         });
+    }
+
+    /// Waits until the log holds this.
+    pub fn logged(&mut self, text: &str) {
+        while !self.log().contains(text) {
+            self.hear_master(|said| matches!(said, ToMaster::Beat(_)));
+        }
     }
 
     pub fn connect(&self) -> Client {
@@ -181,6 +190,7 @@ impl Stage {
 }
 
 impl Drop for Stage {
+    #[expect(clippy::print_stderr, reason = "a failed test shows the log")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.log());
