@@ -157,7 +157,9 @@ impl Unrecovered {
             lock.remember(start.spool)?;
         }
         let newest = start.active.as_ref().map_or((0, 0), |active| (active.epoch, active.end));
-        let log = Log::new(self.disk.clone(), catalogue.clone(), pool.clone(), self.salts, start);
+        let mut log = Log::new(self.disk.clone(), catalogue.clone(), pool.clone(), self.salts, start);
+        // The first record says that what was read is durable, whatever an interrupted batch left behind it.
+        let reports = if log.wants_mark() { log.mark() } else { Vec::new() };
         let reader = Reader { disk: self.disk.clone(), catalogue: catalogue.clone() };
         let janitor = Janitor { disk: self.disk.clone(), pool: pool.clone(), reader: reader.clone() };
         let (index, summaries) = replay.finish();
@@ -180,6 +182,7 @@ impl Unrecovered {
             compaction: Compaction::new(shared),
             _lock: self.lock,
         };
+        store.take_in(reports);
         store.maintain();
         Ok((store, summaries, report))
     }

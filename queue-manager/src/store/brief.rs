@@ -134,7 +134,6 @@ impl<'a> Brief<'a> {
             Kind::State => Brief::State(encode::take_change(&mut take)?),
             Kind::Remove => Brief::Remove,
             Kind::Tail => Brief::Tail(take.u32()?),
-            Kind::Filler => return Err(Malformed("brief kind")),
         })
     }
 }

@@ -223,7 +223,7 @@ impl Store {
         let kept = self.segments.split_off(&tail);
         for (epoch, segment) in std::mem::replace(&mut self.segments, kept) {
             self.catalogue.remove(epoch);
-            let reuse = !self.compaction.retire.remove(&epoch) && self.pool.len() <= RESERVE;
+            let reuse = !self.compaction.retire.remove(&epoch);
             self.engine.job(Job::Free { number: segment.number, epoch, reuse });
         }
     }

@@ -143,6 +143,10 @@ impl Inline {
             let done = self.log.process(waiting, sync);
             self.reports.extend(done);
         }
+        if sync && self.log.wants_mark() {
+            let done = self.log.mark();
+            self.reports.extend(done);
+        }
         mem::take(&mut self.reports)
     }
 }
@@ -158,8 +162,9 @@ fn commit_all(
     let mut dirty_since: Option<Instant> = None;
     loop {
         let first = match dirty_since {
-            None => commits.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(since) => commits.recv_timeout(lazy_delay.saturating_sub(since.elapsed())),
+            None if log.wants_mark() => commits.recv_timeout(lazy_delay),
+            None => commits.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         let mut batch = Vec::new();
         match first {
@@ -168,7 +173,8 @@ fn commit_all(
             Err(RecvTimeoutError::Disconnected) => break,
         }
         let overdue = dirty_since.is_some_and(|since| since.elapsed() >= lazy_delay);
-        let done = log.process(batch, overdue);
+        let idle = batch.is_empty() && dirty_since.is_none();
+        let done = if idle { log.mark() } else { log.process(batch, overdue) };
         dirty_since = match (log.is_dirty(), dirty_since, overdue) {
             (false, _, _) => None,
             (true, Some(since), false) => Some(since),

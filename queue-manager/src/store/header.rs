@@ -77,7 +77,7 @@ impl SegmentHeader {
 
     pub(super) fn decode(block: &[u8]) -> SegmentStart {
         let Some(bytes) = block.get(..segment::LEN) else { return SegmentStart::Foreign };
-        if block.iter().all(|byte| *byte == 0) {
+        if super::scan::is_zero(block) {
             return SegmentStart::Blank;
         }
         if get(bytes, &segment::MAGIC) != layout::SEGMENT_MAGIC {

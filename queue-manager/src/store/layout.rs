@@ -206,15 +206,13 @@ pub enum Kind {
     State = 5,
     /// The message is gone.
     Remove = 6,
-    /// Segments before this epoch hold nothing alive.
+    /// Segments before this epoch hold nothing alive, and all records before this one are durable.
     Tail = 7,
-    /// Covers octets that a crash left half-written.
-    Filler = 8,
 }
 
 impl Kind {
     /// All kinds, with their names in `docs/queue-format.md`.
-    pub const ALL: [(Kind, &'static str); 8] = [
+    pub const ALL: [(Kind, &'static str); 7] = [
         (Kind::Accept, "accept"),
         (Kind::Copy, "copy"),
         (Kind::Revision, "revision"),
@@ -222,7 +220,6 @@ impl Kind {
         (Kind::State, "state"),
         (Kind::Remove, "remove"),
         (Kind::Tail, "tail"),
-        (Kind::Filler, "filler"),
     ];
 
     /// The kind of a number on disk.

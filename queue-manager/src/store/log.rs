@@ -92,6 +92,8 @@ pub(super) enum Report {
 pub(super) struct LogStart {
     pub next_epoch: u32,
     pub next_sequence: u64,
+    /// All records up to this sequence are durable; higher ones that are not do not exist.
+    pub durable: u64,
     pub tail: u32,
     pub previous: (u32, u64),
     pub active: Option<Active>,
@@ -222,7 +224,10 @@ pub(super) struct Log {
     active: Option<Active>,
     next_epoch: u32,
     next_sequence: u64,
+    /// The highest sequence that is durable.
     durable: u64,
+    /// The highest sequence of which a durable record says so.
+    marked: u64,
     tail: u32,
     previous: (u32, u64),
     spool: u64,
@@ -254,7 +259,8 @@ impl Log {
             active: start.active,
             next_epoch: start.next_epoch,
             next_sequence: start.next_sequence,
-            durable: start.next_sequence.saturating_sub(1),
+            durable: start.durable,
+            marked: 0,
             tail: start.tail,
             previous: start.previous,
             spool: start.spool,
@@ -293,9 +299,30 @@ impl Log {
         std::mem::take(&mut self.reports)
     }
 
+    /// True if the disk does not say yet how much of it is durable.
+    pub(super) fn wants_mark(&self) -> bool {
+        self.active.is_some() && self.marked < self.durable
+    }
+
+    /// Writes a record that says that everything before it is durable. Without it the next start could not tell damage
+    /// of the last batch from a batch that was never finished.
+    pub(super) fn mark(&mut self) -> Vec<Report> {
+        let covers = self.next_sequence - 1;
+        let draft = Draft::tail(self.tail);
+        let mark = Prepared::new(NOBODY, Urgency::Background, false, vec![draft], 0);
+        let reports = self.process(vec![mark], true);
+        if self.durable > covers {
+            self.marked = self.durable;
+        }
+        reports
+    }
+
     /// Syncs, and leaves a sidecar that makes the next start quick.
     pub(super) fn close(mut self) -> Vec<Report> {
-        let reports = self.process(Vec::new(), true);
+        let mut reports = self.process(Vec::new(), true);
+        if self.wants_mark() {
+            reports.extend(self.mark());
+        }
         if let Some(active) = &mut self.active {
             let (epoch, salt, synced) = (active.epoch, active.salt, active.synced);
             active.sidecar.finish(epoch, salt, synced, self.durable);
@@ -498,6 +525,9 @@ impl Log {
         Ok(())
     }
 }
+
+/// The ticket of a mark.
+const NOBODY: Ticket = Ticket(0);
 
 const PADDING: [u8; layout::ALIGN as usize] = [0; layout::ALIGN as usize];
 

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use vsmtp_mail::QueueId;
 
 use super::body::{BodyPart, Chunk, LargeRef};
+use super::codec::Malformed;
 use super::disk::{Area, Disk};
 use super::header::RecordHeader;
 use super::layout::{MAX_INLINE_BODY, MAX_META, RECORD_HEADER_LEN};
-use super::message::{Message, MessageState, Piece};
+use super::message::{Disposition, Message, MessageState, Piece, Text};
 use super::record::{Entry, Location};
 use super::segments::Catalogue;
 
@@ -108,8 +109,7 @@ impl Reader {
             if later.len() >= MAX_CHAIN {
                 return Err(ReadError::Damaged("too many records"));
             }
-            let raw = self.record(place.id, at)?;
-            match Entry::decode(raw.header.kind, &raw.meta) {
+            match self.entry(place.id, at) {
                 Ok(Entry::Revision(revised)) => {
                     state = *revised;
                     break;
@@ -118,7 +118,14 @@ impl Reader {
                     later.push(entry);
                     at = previous;
                 }
-                _ => return Err(ReadError::Damaged("later record")),
+                Err(ReadError::Disk(error)) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(ReadError::Disk(error));
+                }
+                // What became of some recipients is lost. Nothing is sent twice or unchanged without an operator.
+                _ => {
+                    state.disposition = Disposition::Hold(Text::new("part of its history is damaged"));
+                    break;
+                }
             }
         }
         for entry in later.iter().rev() {
@@ -129,6 +136,11 @@ impl Reader {
             }
         }
         Ok(state)
+    }
+
+    fn entry(&self, id: QueueId, at: Location) -> Result<Entry, ReadError> {
+        let raw = self.record(id, at)?;
+        Entry::decode(raw.header.kind, &raw.meta).map_err(|Malformed(what)| ReadError::Damaged(what))
     }
 
     /// The stored body as it is, checked.

@@ -173,7 +173,6 @@ pub(super) enum Entry {
     State(Location, StateChange),
     Remove(RemoveReason),
     Tail(u32),
-    Filler,
 }
 
 impl Entry {
@@ -190,13 +189,12 @@ impl Entry {
             Kind::State => Entry::State(take_location(&mut take)?, encode::take_change(&mut take)?),
             Kind::Remove => Entry::Remove(encode::take_reason(&mut take)?),
             Kind::Tail => Entry::Tail(take.u32()?),
-            Kind::Filler => return Ok(Entry::Filler),
         };
         take.end()?;
         Ok(entry)
     }
 
-    /// The brief that a sidecar would hold; nothing for a filler.
+    /// The brief that a sidecar would hold.
     pub(super) fn put_brief(&self, out: &mut Vec<u8>, body_len: u64) {
         match self {
             Entry::Message(state, large) => {
@@ -206,7 +204,7 @@ impl Entry {
             Entry::Revision(state) => brief::put_message(out, state, 0, false),
             Entry::Outcome(_, results) => brief::put_results(out, results),
             Entry::State(_, change) => encode::put_change(out, change),
-            Entry::Remove(_) | Entry::Filler => {}
+            Entry::Remove(_) => {}
             Entry::Tail(epoch) => out.put_u32(*epoch),
         }
     }
@@ -343,7 +341,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn garbage_is_refused_and_never_panics(kind in 1u8..=8, bytes in proptest::collection::vec(0u8..=255, 0..300)) {
+        fn garbage_is_refused_and_never_panics(kind in 1u8..=7, bytes in proptest::collection::vec(0u8..=255, 0..300)) {
             let kind = Kind::from_u8(kind).unwrap();
             let _ = Entry::decode(kind, &bytes);
             if let Ok(Brief::Message(mut brief)) = Brief::take(kind, &bytes) {

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use vsmtp_mail::QueueId;
 
 use super::disk::{Area, Disk, Listed};
-use super::header::{RecordHeader, SegmentHeader, SegmentStart};
+use super::header::{SegmentHeader, SegmentStart};
 use super::index::LARGE;
-use super::layout::{Kind, RECORD_HEADER_LEN, SEGMENT_BLOCK};
+use super::layout::SEGMENT_BLOCK;
 use super::log::{Active, LogStart};
 use super::record::{Entry, Location};
 use super::replay::Replay;
-use super::scan::{self, Hole, Range, Scanned};
+use super::scan::{self, Range, Scanned};
 use super::segments::{Catalogue, Free, Known, Pool, segment_number, sidecar_name};
 use super::sidecar::{Sidecar, SidecarWriter};
 
@@ -181,12 +181,13 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, settings: Settings) -> io::Result<Re
     let mut tip = Tip::default();
     for (epoch, candidate) in &found.log {
         let end = ends.get(epoch).copied();
-        let part = run.read(candidate, end, &mut replay)?;
+        let is_last = Some(*epoch) == last_epoch;
+        let part = run.read(candidate, end, is_last, &mut replay)?;
         tip.last_sequence = tip.last_sequence.max(part.last_sequence).max(candidate.header.first_sequence);
-        if Some(*epoch) == last_epoch {
+        tip.seen_sequence = tip.seen_sequence.max(part.seen_sequence);
+        if is_last {
             tip.end = part.end;
             tip.sidecar = part.sidecar;
-            tip.fillers = part.fillers;
         }
     }
     run.drop_before_tail(&mut found, &mut replay, &catalogue);
@@ -198,7 +199,8 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, settings: Settings) -> io::Result<Re
     }
     let mut start = LogStart {
         next_epoch: found.last_epoch + 1,
-        next_sequence: tip.last_sequence + 1,
+        next_sequence: tip.seen_sequence.max(tip.last_sequence) + 1,
+        durable: tip.last_sequence,
         tail: replay.tail,
         previous: (0, 0),
         active: None,
@@ -225,16 +227,18 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, settings: Settings) -> io::Result<Re
 struct Tip {
     end: u64,
     last_sequence: u64,
+    /// Including what does not count.
+    seen_sequence: u64,
     sidecar: Option<SidecarWriter>,
-    fillers: Vec<Hole>,
 }
 
 /// What one segment told.
 struct PartRead {
     end: u64,
     last_sequence: u64,
+    /// Including what does not count.
+    seen_sequence: u64,
     sidecar: Option<SidecarWriter>,
-    fillers: Vec<Hole>,
 }
 
 /// The segments, sorted out.
@@ -355,7 +359,7 @@ impl Run<'_> {
         let mut at = 0;
         loop {
             let have = file.read_at(&mut chunk, at).unwrap_or(0);
-            if chunk.iter().take(have).any(|octet| *octet != 0) {
+            if !scan::is_zero(chunk.get(..have).unwrap_or_default()) {
                 self.move_aside(&listed.name)?;
                 self.damaged = true;
                 self.report.note(Note::Unreadable(listed.name.clone()));
@@ -390,7 +394,13 @@ impl Run<'_> {
     }
 
     /// Replays one segment, from its sidecar as far as that reaches.
-    fn read(&mut self, candidate: &Candidate, end: Option<u64>, replay: &mut Replay) -> io::Result<PartRead> {
+    fn read(
+        &mut self,
+        candidate: &Candidate,
+        end: Option<u64>,
+        is_last: bool,
+        replay: &mut Replay,
+    ) -> io::Result<PartRead> {
         let header = candidate.header;
         let limit = candidate.limit();
         if end.is_some_and(|end| end > limit) || candidate.listed.len < header.size {
@@ -407,9 +417,13 @@ impl Run<'_> {
             (from, sequence) = (sidecar.header.end, sidecar.header.last_sequence);
             writer = Some(sidecar);
         }
-        let is_last = end.is_none();
-        if from >= target && !is_last {
-            return Ok(PartRead { end: from, last_sequence: sequence, sidecar: None, fillers: Vec::new() });
+        if from >= target && end.is_some() {
+            return Ok(PartRead {
+                end: from,
+                last_sequence: sequence,
+                seen_sequence: sequence,
+                sidecar: None,
+            });
         }
         let mut new_sidecar = match &writer {
             _ if !is_last || self.settings.look_only => None,
@@ -419,11 +433,34 @@ impl Run<'_> {
         if writer.is_none() {
             self.report.scanned += 1;
         }
-        let range =
+        let mut range =
             Range { epoch: header.epoch, seed: header.seed(), from, limit: target, after_sequence: sequence };
+        let mut seen_sequence = sequence;
+        if is_last {
+            (range.limit, seen_sequence) = self.find_cut(candidate, range)?;
+        }
         let scanned = self.scan(candidate, range, replay, new_sidecar.as_mut())?;
-        let fillers = self.judge_holes(candidate, &scanned, is_last)?;
-        Ok(PartRead { end: scanned.end, last_sequence: scanned.last_sequence, sidecar: new_sidecar, fillers })
+        self.judge_holes(candidate, &scanned, end.is_some() || is_last)?;
+        Ok(PartRead {
+            end: scanned.end,
+            last_sequence: scanned.last_sequence,
+            seen_sequence: seen_sequence.max(scanned.last_sequence),
+            sidecar: new_sidecar,
+        })
+    }
+
+    /// Where the log ends. A batch that was cut off may have left any of its sectors; a record behind a hole that was
+    /// never durable was not acknowledged either, and counting it would break the order of changes. So the log ends at
+    /// the first such hole. Also returns the highest sequence that was seen anywhere: none may be used twice.
+    fn find_cut(&mut self, candidate: &Candidate, range: Range) -> io::Result<(u64, u64)> {
+        let file = self.disk.open(Area::Segments, &candidate.name, false)?;
+        let mut ends = Vec::new();
+        let scanned = scan::scan(&*file, range, &mut |found| ends.push(found.offset));
+        let open = scanned.holes.iter().filter(|hole| hole.sequence > scanned.durable);
+        let cut = open.clone().map(|hole| hole.start).min().unwrap_or(range.limit);
+        let torn = open.filter(|hole| hole.header.is_some()).count();
+        self.report.interrupted += torn + ends.iter().filter(|offset| **offset >= cut).count();
+        Ok((cut, scanned.last_sequence))
     }
 
     fn scan(
@@ -458,24 +495,15 @@ impl Run<'_> {
         Ok(scanned)
     }
 
-    /// Tells damage from what a crash left: what was durable must be there.
-    /// Returns the holes inside the log that must be filled before anything is written behind them: otherwise the next
-    /// start would take them for damage.
+    /// What lies before the known end of a segment had been acknowledged: a hole in it is damage. If the end is not
+    /// known, what had been durable when something behind it was written must be there.
     fn judge_holes(
         &mut self,
         candidate: &Candidate,
         scanned: &Scanned,
-        is_last: bool,
-    ) -> io::Result<Vec<Hole>> {
-        let mut fillers = Vec::new();
-        for hole in &scanned.holes {
-            if is_last && hole.sequence > scanned.durable {
-                self.report.interrupted += usize::from(hole.header.is_some());
-                if hole.end <= scanned.end {
-                    fillers.push(*hole);
-                }
-                continue;
-            }
+        end_is_known: bool,
+    ) -> io::Result<()> {
+        for hole in scanned.holes.iter().filter(|hole| end_is_known || hole.sequence <= scanned.durable) {
             self.damaged = true;
             self.copy_aside(candidate, hole.start, hole.end)?;
             self.report.note(Note::Damaged {
@@ -485,19 +513,13 @@ impl Run<'_> {
                 id: hole.header.map(|header| header.id),
             });
         }
-        Ok(fillers)
+        Ok(())
     }
 
     /// Makes the last segment ready to be written where its records end.
     fn resume(&mut self, candidate: &Candidate, tip: Tip) -> io::Result<Option<Active>> {
         let header = candidate.header;
         let file = self.disk.open(Area::Segments, &candidate.name, true)?;
-        for hole in &tip.fillers {
-            let octets = filler(hole, header.epoch).encode(header.seed());
-            if file.write_all_at(&[IoSlice::new(&octets)], hole.start).is_err() {
-                return Ok(None);
-            }
-        }
         // What this reading relied on may still be in memory only: it must be durable before anything is built on it.
         if file.sync_data().is_err() {
             return Ok(None);
@@ -621,25 +643,6 @@ impl Run<'_> {
 fn expected_ends(log: &BTreeMap<u32, Candidate>) -> BTreeMap<u32, u64> {
     let told = log.values().map(|one| (one.header.previous_epoch, one.header.previous_end));
     told.filter(|(before, _)| log.contains_key(before)).collect()
-}
-
-/// A record without content over a hole.
-fn filler(hole: &Hole, epoch: u32) -> RecordHeader {
-    let body = (hole.end - hole.start).saturating_sub(RECORD_HEADER_LEN as u64);
-    RecordHeader {
-        kind: Kind::Filler,
-        preceding: 0,
-        following: 0,
-        epoch,
-        sequence: hole.sequence,
-        id: QueueId::from_bytes([0; QueueId::LEN]),
-        meta_len: 0,
-        body_len: u32::try_from(body).unwrap_or(u32::MAX),
-        // It says nothing of what is durable before it.
-        lag: u32::MAX,
-        meta_checksum: 0,
-        body_checksum: 0,
-    }
 }
 
 /// The spool that most segments belong to; of equals, the one of the newest segment.

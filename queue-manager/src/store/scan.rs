@@ -5,7 +5,7 @@ use std::io;
 
 use super::disk::DiskFile;
 use super::header::{RecordHeader, Seed};
-use super::layout::{ALIGN, Kind, MAX_INLINE_BODY, MAX_META, RECORD_HEADER_LEN, SEGMENT_BLOCK};
+use super::layout::{ALIGN, MAX_INLINE_BODY, MAX_META, RECORD_HEADER_LEN, SEGMENT_BLOCK};
 
 /// Octets that are read at once.
 const WINDOW: usize = 1024 * 1024;
@@ -60,50 +60,70 @@ pub(super) struct Range {
 struct Window<'a> {
     file: &'a dyn DiskFile,
     buffer: Vec<u8>,
+    /// Offset of the buffer in the file.
     start: u64,
+    /// Octets of the buffer that are from the file.
+    have: usize,
+    /// Octets that are read at once.
+    size: usize,
 }
 
 impl Window<'_> {
     /// `len` octets from `offset`; fewer only at the end of the file.
     fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
-        let inside = |window: &Self| {
-            let skip = usize::try_from(offset.checked_sub(window.start)?).ok()?;
-            (skip + len <= window.buffer.len()).then_some(skip)
-        };
-        if let Some(skip) = inside(self) {
+        let skip = offset.checked_sub(self.start).and_then(|skip| usize::try_from(skip).ok());
+        if let Some(skip) = skip.filter(|skip| skip + len <= self.have) {
             return Ok(self.buffer.get(skip..skip + len).unwrap_or_default());
         }
-        let wanted = len.max(WINDOW);
-        if self.fill(offset, wanted).is_err() {
+        if self.fill(offset, len.max(self.size)).is_err() {
             self.fill(offset, len)?;
         }
-        Ok(self.buffer.get(..len.min(self.buffer.len())).unwrap_or_default())
+        Ok(self.buffer.get(..len.min(self.have)).unwrap_or_default())
     }
 
     fn fill(&mut self, offset: u64, wanted: usize) -> io::Result<()> {
-        self.buffer.resize(wanted, 0);
-        self.start = offset;
-        let result = self.file.read_at(&mut self.buffer, offset);
-        self.buffer.truncate(*result.as_ref().unwrap_or(&0));
-        result.map(drop)
+        if self.buffer.len() < wanted {
+            self.buffer = vec![0; wanted];
+        }
+        (self.start, self.have) = (offset, 0);
+        let Some(target) = self.buffer.get_mut(..wanted) else { return Ok(()) };
+        self.have = self.file.read_at(target, offset)?;
+        Ok(())
     }
 
     /// From a place where no record begins to the next place where one might.
     fn next_candidate(&mut self, offset: u64, limit: u64) -> u64 {
         let mut at = offset + ALIGN;
         while at < limit {
-            let Ok(bytes) = self.bytes(at, ALIGN as usize) else {
+            let wanted = usize::try_from(limit - at).unwrap_or(STRIDE).min(STRIDE);
+            let Ok(bytes) = self.bytes(at, wanted) else {
                 at = (at / UNREADABLE_STEP + 1) * UNREADABLE_STEP;
                 continue;
             };
-            let Some(first) = bytes.first_chunk::<4>() else { return limit };
-            if u32::from_le_bytes(*first) == super::layout::RECORD_MAGIC {
-                return at;
+            if bytes.is_empty() {
+                return limit;
             }
-            at += ALIGN;
+            // Most of what is searched was never written.
+            if !is_zero(bytes) {
+                let found = bytes.chunks(ALIGN as usize).position(|chunk| chunk.starts_with(&MAGIC));
+                if let Some(found) = found {
+                    return at + found as u64 * ALIGN;
+                }
+            }
+            at += STRIDE as u64;
         }
         limit
     }
+}
+
+/// Octets that are searched at once.
+const STRIDE: usize = 4096;
+const ZEROS: [u8; STRIDE] = [0; STRIDE];
+const MAGIC: [u8; 4] = super::layout::RECORD_MAGIC.to_le_bytes();
+
+/// True if every octet is zero.
+pub(super) fn is_zero(octets: &[u8]) -> bool {
+    octets.chunks(STRIDE).all(|chunk| ZEROS.starts_with(chunk))
 }
 
 /// What stands at one place.
@@ -116,7 +136,8 @@ enum Here {
 
 /// Scans a range and hands on the records of whole transactions, in order.
 pub(super) fn scan(file: &dyn DiskFile, range: Range, visit: &mut dyn FnMut(Found)) -> Scanned {
-    let mut window = Window { file, buffer: Vec::new(), start: 0 };
+    let size = usize::try_from(range.limit - range.from.min(range.limit)).unwrap_or(WINDOW).min(WINDOW);
+    let mut window = Window { file, buffer: Vec::new(), start: 0, have: 0, size };
     let mut scanned = Scanned { end: range.from, last_sequence: range.after_sequence, ..Scanned::default() };
     let mut group = Group::default();
     let (mut at, mut sequence) = (range.from, range.after_sequence);
@@ -162,9 +183,6 @@ fn look(window: &mut Window<'_>, at: u64, range: Range, sequence: u64) -> Here {
     if !plausible {
         return Here::Nothing;
     }
-    if header.kind == Kind::Filler {
-        return Here::Record(header, Vec::new());
-    }
     if meta_len > MAX_META || body_len > MAX_INLINE_BODY {
         return Here::Nothing;
     }
@@ -197,13 +215,9 @@ impl Group {
                 && last.header.preceding.checked_add(1) == Some(found.header.preceding)
                 && last.header.sequence + 1 == found.header.sequence
                 && last.offset + last.header.span() == found.offset
-                && found.header.kind != Kind::Filler
         };
         if self.waiting.last().is_some_and(|last| !follows(last)) {
             self.abandon(scanned);
-        }
-        if found.header.kind == Kind::Filler {
-            return;
         }
         let (begins, ends) = (found.header.preceding == 0, found.header.following == 0);
         let known = begins || !self.waiting.is_empty();

@@ -350,7 +350,8 @@ impl DiskFile for Handle {
     fn write_all_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
         let mut state = self.disk.state();
         let survives = state.op()?;
-        let octets: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        let mut octets = Vec::new();
+        slices.iter().for_each(|slice| octets.extend_from_slice(slice));
         let file = state.files.get_mut(&self.inode).unwrap();
         let (from, to) = (offset as usize, offset as usize + octets.len());
         if file.current.len() < to {

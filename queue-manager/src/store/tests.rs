@@ -31,7 +31,12 @@ fn open(disk: &SimDisk) -> (Store, Summaries, RecoveryReport) {
 
 fn body(n: u32, len: usize) -> Vec<u8> {
     let mut dice = sim::Dice(u64::from(n));
-    (0..len).map(|_| dice.roll() as u8).collect()
+    let mut octets = Vec::with_capacity(len + 8);
+    while octets.len() < len {
+        octets.extend_from_slice(&dice.roll().to_le_bytes());
+    }
+    octets.truncate(len);
+    octets
 }
 
 fn accept(n: u32, recipients: usize, len: usize) -> Change {

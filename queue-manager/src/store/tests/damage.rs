@@ -2,9 +2,15 @@
 
 use super::*;
 use proptest::prelude::*;
+use std::sync::OnceLock;
 
 /// Forty messages in several segments.
 fn spool() -> SimDisk {
+    static SPOOL: OnceLock<SimDisk> = OnceLock::new();
+    SPOOL.get_or_init(make_spool).after_kill()
+}
+
+fn make_spool() -> SimDisk {
     let disk = SimDisk::default();
     let (mut store, ..) = open(&disk);
     for n in 0..40 {
@@ -103,7 +109,7 @@ fn copies_links_and_swapped_names_change_nothing() {
 #[test]
 fn strangers_are_left_alone() {
     let disk = spool();
-    let other = spool();
+    let other = make_spool();
     let foreign = other.octets(Area::Segments, &segments(&other)[0]);
     let mut future = disk.octets(Area::Segments, &segments(&disk)[0]);
     for at in [8, 65_536 - 4096 + 8] {
