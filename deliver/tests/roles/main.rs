@@ -2,6 +2,7 @@
 //! The jail of each role is in force, as it is in production.
 
 mod harness;
+mod load;
 mod mailbox;
 mod peer;
 mod routes;
