@@ -245,3 +245,6 @@ fn keys(query: &Query) -> Option<Vec<Key>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

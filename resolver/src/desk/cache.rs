@@ -85,3 +85,69 @@ impl Entry {
         self.finding.octets() + key.name.len() + size_of::<(Key, Entry)>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use vsmtp_ipc::edge::client_resolver::Records;
+
+    use super::*;
+    use crate::finding::Kind;
+    use crate::name;
+
+    fn key(n: usize) -> Key {
+        Key { name: name::parse(&format!("n{n}.example")).unwrap(), kind: Kind::Txt }
+    }
+
+    fn finding(octets: usize, keep_s: u64) -> Arc<Finding> {
+        let result = Ok(Records::Text(vec![vec![0; octets]]));
+        Arc::new(Finding { result, secure: false, keep: Duration::from_secs(keep_s) })
+    }
+
+    #[test]
+    fn what_no_longer_holds_is_not_found() {
+        let mut cache = Cache::new(10);
+        cache.insert(key(1), finding(1, 5), 1000);
+        assert!(cache.find(&key(1), 5999).is_some());
+        assert!(cache.find(&key(1), 6000).is_none());
+        cache.insert(key(1), finding(2, 5), 7000);
+        assert_eq!(cache.find(&key(1), 7001), Some(finding(2, 5)));
+        cache.insert(key(2), finding(1, 0), 1000);
+        assert!(cache.find(&key(2), 1000).is_none());
+    }
+
+    #[test]
+    fn what_is_used_outlives_what_is_not() {
+        let mut cache = Cache::new(20);
+        cache.insert(key(0), finding(1, 3600), 0);
+        for n in 1..1000 {
+            cache.insert(key(n), finding(1, 3600), 0);
+            assert!(cache.find(&key(0), 0).is_some(), "{n}");
+            assert!(cache.len() <= 20);
+        }
+        assert!(cache.find(&key(1), 0).is_none());
+        assert!(cache.find(&key(999), 0).is_some());
+    }
+
+    #[test]
+    fn many_octets_count_like_many_entries() {
+        let mut cache = Cache::new(200);
+        for n in 0..1000 {
+            cache.insert(key(n), finding(60_000, 3600), 0);
+            let octets =
+                |half: &Half| half.entries.iter().map(|(key, entry)| entry.octets(key)).sum::<usize>();
+            assert_eq!(octets(&cache.young), cache.young.octets);
+            assert!(octets(&cache.young) + octets(&cache.old) <= 200 * OCTETS_PER_ENTRY);
+        }
+        assert!(cache.find(&key(999), 0).is_some());
+        // Replacing an entry again and again takes no room either.
+        for _ in 0..1000 {
+            cache.insert(key(999), finding(60_000, 3600), 0);
+        }
+        assert!(cache.young.entries.len() == 1 || cache.young.octets <= 100 * OCTETS_PER_ENTRY);
+        let mut tiny = Cache::new(1);
+        tiny.insert(key(1), finding(60_000, 3600), 0);
+        assert_eq!(tiny.len(), 0);
+    }
+}

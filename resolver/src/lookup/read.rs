@@ -204,3 +204,115 @@ fn len(records: &Records) -> usize {
         Records::Tlsa(associations) => associations.len(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_resolver::proto::op::{MessageType, OpCode};
+    use hickory_resolver::proto::rr::rdata::{A, CNAME, SOA};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> Name {
+        name::parse(text).unwrap()
+    }
+
+    fn message(answers: Vec<Record>, authorities: Vec<Record>) -> Message {
+        let mut message = Message::new(1, MessageType::Response, OpCode::Query);
+        message.metadata.recursion_available = true;
+        message.add_answers(answers);
+        message.add_authorities(authorities);
+        message
+    }
+
+    fn alias(owner: &str, target: &str, ttl: u32) -> Record {
+        Record::from_rdata(parse(owner), ttl, RData::CNAME(CNAME(parse(target))))
+    }
+
+    fn address(owner: &str, ttl: u32) -> Record {
+        Record::from_rdata(parse(owner), ttl, RData::A(A::new(192, 0, 2, 1)))
+    }
+
+    fn soa(ttl: u32, minimum: u32) -> Record {
+        let soa = SOA::new(parse("ns.example"), parse("root.example"), 1, 2, 3, 4, minimum);
+        Record::from_rdata(parse("example"), ttl, RData::SOA(soa))
+    }
+
+    fn ttl(message: &Message) -> u32 {
+        read(message, &parse("a.example"), Kind::A, 8).unwrap().1
+    }
+
+    #[test]
+    fn an_answer_holds_as_long_as_its_shortest_part() {
+        assert_eq!(ttl(&message(vec![address("a.example", 70), address("a.example", 60)], vec![])), 60);
+        assert_eq!(
+            ttl(&message(vec![alias("a.example", "b.example", 50), address("b.example", 60)], vec![])),
+            50
+        );
+        assert_eq!(ttl(&message(vec![], vec![soa(100, 30)])), 30);
+        assert_eq!(ttl(&message(vec![], vec![soa(20, 30)])), 20);
+        assert_eq!(ttl(&message(vec![alias("a.example", "b.example", 10)], vec![soa(20, 30)])), 10);
+        assert_eq!(ttl(&message(vec![], vec![])), 0);
+        assert_eq!(ttl(&message(vec![address("a.example", TTL_SIGN)], vec![])), 0);
+        assert_eq!(ttl(&message(vec![address("a.example", TTL_SIGN - 1)], vec![])), TTL_SIGN - 1);
+    }
+
+    #[test]
+    fn only_the_class_and_the_name_in_question_count() {
+        let mut chaos = address("a.example", 60);
+        chaos.dns_class = DNSClass::CH;
+        let message = message(vec![chaos, address("other.example", 60), address("A.EXAMPLE", 60)], vec![]);
+        let one = Records::Addresses(vec!["192.0.2.1".parse().unwrap()]);
+        assert_eq!(read(&message, &parse("a.example"), Kind::A, 8), Ok((Reading::Records(one), 60)));
+    }
+
+    #[test]
+    fn no_more_aliases_are_followed_than_are_left() {
+        let chain = |n: usize| {
+            (0..n).map(|n| alias(&format!("n{n}.example"), &format!("n{}.example", n + 1), 60)).collect()
+        };
+        let read = |n, left| read(&message(chain(n), vec![]), &parse("n0.example"), Kind::A, left);
+        assert_eq!(read(3, 3), Ok((Reading::Alias { target: parse("n3.example"), followed: 3 }, 60)));
+        assert_eq!(read(3, 2), Err(Useless::Aliases));
+        assert_eq!(read(1, 0), Err(Useless::Aliases));
+        assert_eq!(read(0, 0), Ok((Reading::Nothing(DnsError::NoRecords), 0)));
+    }
+
+    proptest! {
+        /// Whatever octets a stranger sends: an error or a reading, and never more than is allowed.
+        #[test]
+        fn any_octets_are_read_or_refused(
+            body in proptest::collection::vec(any::<u8>(), 0..400),
+            counts in proptest::collection::vec(0u8..4, 4),
+            flags in any::<[u8; 2]>(),
+            kind in prop::sample::select(vec![Kind::Mx, Kind::A, Kind::Aaaa, Kind::Ptr, Kind::Txt, Kind::Tlsa]),
+        ) {
+            let counts = counts.iter().flat_map(|count| [0, *count]);
+            let octets: Vec<u8> = [0, 1].into_iter().chain(flags).chain(counts).chain(body).collect();
+            if let Ok(message) = Message::from_vec(&octets)
+                && let Ok((Reading::Records(records), _)) = read(&message, &parse("a.example"), kind, 8)
+            {
+                prop_assert!((1..=MAX_RECORDS).contains(&len(&records)));
+            }
+        }
+
+        /// A well-formed record of the right name with any data: read, unusable or refused.
+        #[test]
+        fn any_data_of_a_record_is_read_or_refused(
+            data in proptest::collection::vec(any::<u8>(), 0..80),
+            kind in prop::sample::select(vec![Kind::Mx, Kind::A, Kind::Aaaa, Kind::Ptr, Kind::Txt, Kind::Tlsa]),
+        ) {
+            let name = b"\x01a\x07example\x00";
+            let type_number = u16::from(kind.record_type()).to_string().parse::<u8>().unwrap();
+            let fixed = [0, type_number, 0, 1, 0, 0, 0, 60, 0, data.len() as u8];
+            let header = [0, 1, 0x81, 0x80, 0, 0, 0, 1, 0, 0, 0, 0];
+            let octets = [header.as_slice(), name, &fixed, &data].concat();
+            if let Ok(message) = Message::from_vec(&octets) {
+                let read = read(&message, &parse("a.example"), kind, 8);
+                let nothing = Ok((Reading::Nothing(DnsError::NoRecords), 60));
+                let usable = matches!(read, Ok((Reading::Records(_), 60)));
+                prop_assert!(usable || read == Err(Useless::Unusable) || (kind == Kind::Ptr && read == nothing), "{read:?}");
+            }
+        }
+    }
+}

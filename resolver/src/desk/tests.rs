@@ -1,0 +1,125 @@
+//! The desk, with the clock and the look-ups in our hands.
+
+use super::*;
+use crate::finding::MAX_KEEP;
+
+const ONE: ClientId = 8;
+const TWO: ClientId = 9;
+
+fn asker(client: ClientId, ticket: u64) -> Asker {
+    Asker { client, ticket }
+}
+
+fn desk() -> Desk {
+    Desk::new(Local::default(), 100)
+}
+
+fn key(text: &str, kind: Kind) -> Key {
+    Key { name: name::parse(text).unwrap(), kind }
+}
+
+fn mx(text: &str) -> Query {
+    Query::Mx(text.to_owned())
+}
+
+fn addresses(text: &str) -> Query {
+    Query::Addresses(text.to_owned())
+}
+
+fn found(address: &str) -> Finding {
+    let result = Ok(Records::Addresses(vec![address.parse().unwrap()]));
+    Finding { result, secure: true, keep: MAX_KEEP }
+}
+
+#[test]
+fn equal_questions_share_a_look_up_and_are_answered_together() {
+    let mut desk = desk();
+    let first = desk.ask(0, asker(ONE, 1), &mx("a.example"), 1000);
+    assert_eq!(first, [Act::LookUp(key("a.example", Kind::Mx)), Act::Timer(1000, 1)]);
+    assert_eq!(desk.ask(5, asker(TWO, 1), &mx("A.Example."), 2000), [Act::Timer(2000, 2)]);
+    let finding = Finding::failed(DnsError::NoRecords);
+    let answers = desk.found(10, &key("a.example", Kind::Mx), finding);
+    let no = |client| Act::Answer(asker(client, 1), Err(DnsError::NoRecords), false);
+    assert_eq!(answers, [no(ONE), no(TWO)]);
+    assert_eq!((desk.open(), desk.running()), (0, 0));
+    assert_eq!(
+        desk.ask(11, asker(ONE, 2), &mx("a.example"), 1000),
+        [Act::Answer(asker(ONE, 2), Err(DnsError::NoRecords), false)]
+    );
+    assert_eq!(desk.due(1000, 1), None, "its timer comes too late");
+}
+
+#[test]
+fn a_question_is_answered_at_its_deadline_and_not_again() {
+    let mut desk = desk();
+    desk.ask(0, asker(ONE, 1), &mx("a.example"), 1000);
+    assert_eq!(desk.due(999, 1), None);
+    assert_eq!(desk.due(1000, 1), Some(Act::Answer(asker(ONE, 1), Err(DnsError::Temporary), false)));
+    assert_eq!(desk.due(1001, 1), None);
+    // The look-up goes on, and a new question joins it.
+    assert_eq!(desk.ask(1002, asker(ONE, 2), &mx("a.example"), 3000), [Act::Timer(3000, 2)]);
+    assert_eq!(desk.found(1003, &key("a.example", Kind::Mx), Finding::failed(DnsError::NoSuchName)).len(), 1);
+    assert_eq!(desk.found(1004, &key("a.example", Kind::Mx), Finding::failed(DnsError::NoSuchName)), []);
+}
+
+#[test]
+fn one_family_waits_for_the_other_only_a_little() {
+    let mut desk = desk();
+    let acts = desk.ask(0, asker(ONE, 1), &addresses("h.example"), 60_000);
+    let look_ups = [Kind::A, Kind::Aaaa].map(|kind| Act::LookUp(key("h.example", kind)));
+    assert_eq!(acts[..2], look_ups);
+    let acts = desk.found(100, &key("h.example", Kind::A), found("192.0.2.1"));
+    assert_eq!(acts, [Act::Timer(1100, 1)]);
+    assert_eq!(desk.due(1099, 1), None);
+    let result = found("192.0.2.1").result;
+    assert_eq!(desk.due(1100, 1), Some(Act::Answer(asker(ONE, 1), result, true)));
+    // Without an address there is nothing to be quick about.
+    desk.ask(0, asker(ONE, 2), &addresses("i.example"), 60_000);
+    assert_eq!(desk.found(100, &key("i.example", Kind::A), Finding::failed(DnsError::NoRecords)), []);
+    assert_eq!(desk.due(59_999, 2), None);
+    // A nearer deadline stays.
+    desk.ask(0, asker(ONE, 3), &addresses("j.example"), 500);
+    assert_eq!(desk.found(100, &key("j.example", Kind::Aaaa), found("::1")), []);
+    assert_eq!(desk.due(500, 3), Some(Act::Answer(asker(ONE, 3), found("::1").result, true)));
+}
+
+#[test]
+fn a_client_has_a_share_of_the_look_ups_and_no_more() {
+    let mut desk = desk();
+    for n in 0..MAX_LOOK_UPS_PER_CLIENT as u64 {
+        let acts = desk.ask(0, asker(ONE, n), &mx(&format!("n{n}.example")), 1);
+        assert_eq!(acts.len(), 2);
+        assert!(desk.due(1, n + 1).is_some());
+    }
+    assert_eq!((desk.open(), desk.running()), (0, MAX_LOOK_UPS_PER_CLIENT));
+    let temporary = Act::Answer(asker(ONE, 1), Err(DnsError::Temporary), false);
+    assert_eq!(desk.ask(2, asker(ONE, 1), &mx("more.example"), 9), [temporary]);
+    // Others are not concerned, and may join.
+    assert_eq!(desk.ask(2, asker(TWO, 1), &mx("more.example"), 9).len(), 2);
+    assert_eq!(desk.ask(2, asker(ONE, 2), &mx("more.example"), 9).len(), 1);
+    desk.found(3, &key("n0.example", Kind::Mx), Finding::failed(DnsError::Temporary));
+    assert_eq!(desk.ask(4, asker(ONE, 3), &mx("again.example"), 9).len(), 2);
+}
+
+#[test]
+fn nothing_is_left_of_a_client_that_went() {
+    let mut desk = desk();
+    desk.ask(0, asker(ONE, 1), &mx("a.example"), 1000);
+    desk.ask(0, asker(ONE, 2), &addresses("b.example"), 1000);
+    desk.ask(0, asker(TWO, 1), &mx("a.example"), 1000);
+    desk.forget(ONE);
+    assert_eq!((desk.open(), desk.running()), (1, 3));
+    assert_eq!(desk.found(1, &key("a.example", Kind::Mx), Finding::failed(DnsError::NoRecords)).len(), 1);
+    assert_eq!(desk.found(1, &key("b.example", Kind::A), found("192.0.2.1")), []);
+    assert_eq!(desk.found(1, &key("b.example", Kind::Aaaa), found("::1")), []);
+    assert_eq!((desk.open(), desk.running(), desk.shares.len()), (0, 0, 0));
+    assert_eq!(desk.due(1000, 1), None);
+}
+
+#[test]
+fn what_was_refused_is_not_remembered() {
+    let mut desk = desk();
+    desk.ask(0, asker(ONE, 1), &mx("a.example"), 1000);
+    assert_eq!(desk.found(0, &key("a.example", Kind::Mx), Finding::refused()).len(), 1);
+    assert_eq!(desk.ask(0, asker(ONE, 2), &mx("a.example"), 1000).len(), 2);
+}
