@@ -112,13 +112,15 @@ impl Reporter {
     }
 
     /// Writes one report on all of `reported` for which one is wanted; `None` if that is nobody, or if nobody can be
-    /// told. `to` and `next_hop`: the sender of the original, or the postmaster for a double bounce.
+    /// told. `to` is the sender of the original, or the postmaster for a double bounce; `targets` is
+    /// where that address's mail goes.
     pub fn report(
         &self,
         kind: Kind,
         original: &Original<'_>,
         reported: &[Reported<'_>],
-        to: (&Address, NextHop),
+        to: &Address,
+        targets: &[(Address, NextHop)],
         stamp: Stamp,
     ) -> Option<Report> {
         if kind != Kind::DoubleBounce && original.envelope.reverse_path == ReversePath::Null {
@@ -126,27 +128,25 @@ impl Reporter {
         }
         let wanted = |one: &&Reported<'_>| Self::is_wanted(kind, one.recipient.notify);
         let listed: Vec<Reported<'_>> = reported.iter().filter(wanted).take(MAX_LISTED).copied().collect();
-        if listed.is_empty() {
+        if listed.is_empty() || targets.is_empty() {
             return None;
         }
-        let (address, next_hop) = to;
         let returned = Returned::choose(kind, original, self.max_return);
-        let is_global =
-            address.needs_smtputf8() || original.envelope.smtputf8 || listed.iter().any(needs_utf8);
+        let is_global = to.needs_smtputf8() || original.envelope.smtputf8 || listed.iter().any(needs_utf8);
         let draft = Draft { reporter: self, kind, original, listed: &listed, is_global, stamp };
-        let bytes = draft.write(address, &returned);
-        let envelope = self.envelope(address, next_hop, &bytes, is_global);
+        let bytes = draft.write(to, &returned);
+        let envelope = self.envelope(targets, &bytes, is_global);
         Some(Report { envelope, bytes })
     }
 
-    fn envelope(&self, to: &Address, next_hop: NextHop, bytes: &[u8], is_global: bool) -> Envelope {
-        let recipient = Recipient {
-            address: to.clone(),
+    fn envelope(&self, targets: &[(Address, NextHop)], bytes: &[u8], is_global: bool) -> Envelope {
+        let recipient = |(address, next_hop): &(Address, NextHop)| Recipient {
+            address: address.clone(),
             original: None,
             // RFC 3461 6: a report asks for no report.
             notify: Notify::NEVER,
             class: RecipientClass::Other,
-            next_hop,
+            next_hop: next_hop.clone(),
         };
         Envelope {
             reverse_path: ReversePath::Null,
@@ -154,7 +154,7 @@ impl Reporter {
             smtputf8: is_global && !bytes.is_ascii(),
             ret: None,
             envid: None,
-            recipients: vec![recipient],
+            recipients: targets.iter().map(recipient).collect(),
         }
     }
 }

@@ -1,6 +1,28 @@
-//! The queue-manager: the spool, the schedule, bounces.
+//! The queue-manager: the spool, the schedule, bounces. The one process that may say that a message is accepted, and the
+//! one that says when it is done with.
 #![forbid(unsafe_code)]
+
+mod event;
+mod ledger;
+
+mod control;
+mod dispatch;
+mod intake;
+mod notice;
+mod outcome;
+mod post;
+mod reports;
+
+mod content;
+mod error;
+mod metrics;
+mod sandbox;
+mod settings;
+mod trace;
+mod warm;
 
 pub mod bounce;
 pub mod schedule;
 pub mod store;
+
+pub use event::QueueManager;

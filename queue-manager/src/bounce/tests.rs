@@ -127,8 +127,9 @@ fn write(kind: Kind, envelope: &Envelope, message: &[u8], reported: &[Reported<'
     let original = Original { id, envelope, arrived_ms: 0, size: message.len() as u64, start: message };
     let to =
         envelope.reverse_path.address().cloned().unwrap_or(Address::parse("postmaster@src.test").unwrap());
+    let targets = [(to.clone(), NextHop::parse("smtp:src.test").unwrap())];
     let stamp = Stamp { id: QueueIdMint::new(4, 5).next(6), now_ms: 2_000_000, random: 0xabcd };
-    reporter.report(kind, &original, reported, (&to, NextHop::parse("smtp:src.test").unwrap()), stamp)
+    reporter.report(kind, &original, reported, &to, &targets, stamp)
 }
 
 #[test]

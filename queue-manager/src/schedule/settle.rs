@@ -94,6 +94,10 @@ impl Leases {
         self.last
     }
 
+    pub fn is_out(&self, lease: u64) -> bool {
+        self.out.contains_key(&lease)
+    }
+
     pub fn len(&self) -> usize {
         self.out.len()
     }

@@ -79,6 +79,11 @@ impl Schedule {
         self.leases.len()
     }
 
+    /// True if that lease is out.
+    pub fn has_lease(&self, lease: u64) -> bool {
+        self.leases.is_out(lease)
+    }
+
     /// Next hops that something is known about.
     pub fn destinations(&self) -> usize {
         self.destinations.len()

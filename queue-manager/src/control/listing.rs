@@ -1,0 +1,133 @@
+//! Pages of the queue, and all about one message. The order is that of the ids, so a page needs no memory of the one
+//! before it.
+
+use vsmtp_ipc::edge::ctl_queue::{Answer, Entry, EntryRecipient, PAGE, State};
+use vsmtp_mail::QueueId;
+
+use crate::ledger::{Clock, Ledger};
+use crate::schedule::{Standing, Survey};
+use crate::store::{Disposition, Message, RecipientState};
+
+/// Recipients that a list shows of each message.
+const LISTED_RECIPIENTS: usize = 5;
+/// Recipients that the view of one message shows.
+const SHOWN_RECIPIENTS: usize = 1000;
+
+/// A page of entries.
+pub fn page(
+    ledger: &Ledger,
+    state: Option<State>,
+    after: Option<QueueId>,
+    limit: u32,
+    clock: Clock,
+) -> Answer {
+    if ledger.is_loading() {
+        return Answer::Failed("the queue is being loaded; try again in a moment".to_owned());
+    }
+    let limit = limit.clamp(1, PAGE) as usize;
+    let wanted = |standing, deferred| state.is_none_or(|state| state_of(standing, deferred) == state);
+    let ids = ledger.schedule.ids_after(after, limit, wanted);
+    Answer::Page(ids.into_iter().map(|id| entry(ledger, id, LISTED_RECIPIENTS, true, clock)).collect())
+}
+
+/// All about one message.
+pub fn show(ledger: &Ledger, id: QueueId, clock: Clock) -> Answer {
+    if ledger.schedule.survey(id, clock.mono_ms).is_none() {
+        return Answer::Failed(format!("message {id} is not in the queue"));
+    }
+    Answer::Shown(entry(ledger, id, SHOWN_RECIPIENTS, false, clock))
+}
+
+/// In vsmtpctl's words.
+pub fn state_of(standing: Standing, deferred: bool) -> State {
+    match standing {
+        Standing::Active if deferred => State::Deferred,
+        Standing::Active | Standing::Judging => State::Active,
+        Standing::Held => State::Held,
+        Standing::Quarantined => State::Quarantined,
+        Standing::Dead => State::Dead,
+    }
+}
+
+fn entry(ledger: &Ledger, id: QueueId, recipients: usize, unsettled_only: bool, clock: Clock) -> Entry {
+    let survey = ledger.schedule.survey(id, clock.mono_ms);
+    let state = survey.map_or(State::Active, |survey| state_of(survey.standing, survey.deferred));
+    let next_attempt_ms = survey.map_or(0, |survey| next_attempt(&survey, clock));
+    let mut entry = Entry {
+        id: id.into(),
+        state,
+        quarantine: String::new(),
+        size: 0,
+        arrived_ms: id.minted_ms(),
+        next_attempt_ms,
+        reverse_path: String::new(),
+        recipients: Vec::new(),
+        recipients_total: survey.map_or(0, |survey| survey.unsettled),
+    };
+    match ledger.store.message(id) {
+        Ok(message) => fill(&mut entry, &message, recipients, unsettled_only),
+        // It is listed all the same: nothing in the queue is invisible.
+        Err(error) => entry.recipients.push(EntryRecipient {
+            address: String::new(),
+            next_hop: String::new(),
+            status: "unreadable".to_owned(),
+            attempts: 0,
+            diagnostic: error.to_string(),
+        }),
+    }
+    entry
+}
+
+fn next_attempt(survey: &Survey, clock: Clock) -> u64 {
+    match (survey.standing, survey.next_ms) {
+        (Standing::Active, Some(next_ms)) => {
+            clock.wall_ms.saturating_add(next_ms.saturating_sub(clock.mono_ms))
+        }
+        (Standing::Active, None) => clock.wall_ms,
+        _ => 0,
+    }
+}
+
+fn fill(entry: &mut Entry, message: &Message, recipients: usize, unsettled_only: bool) {
+    let state = &message.state;
+    entry.size = message.len();
+    entry.arrived_ms = state.arrival_ms;
+    entry.reverse_path = state.envelope.reverse_path.to_string();
+    entry.quarantine = match &state.disposition {
+        Disposition::Quarantine(name) => name.to_string(),
+        _ => String::new(),
+    };
+    let shown = state
+        .envelope
+        .recipients
+        .iter()
+        .zip(&state.progress)
+        .filter(|(_, progress)| !unsettled_only || !progress.is_settled());
+    entry.recipients = shown
+        .take(recipients)
+        .map(|(recipient, progress)| {
+            let (status, attempts, diagnostic) = status(progress);
+            EntryRecipient {
+                address: recipient.address.to_string(),
+                next_hop: recipient.next_hop.to_string(),
+                status: status.to_owned(),
+                attempts,
+                diagnostic,
+            }
+        })
+        .collect();
+}
+
+fn status(progress: &RecipientState) -> (&'static str, u32, String) {
+    let text = |diagnostic: &crate::store::Diagnostic| diagnostic.text.to_string();
+    match progress {
+        RecipientState::Waiting { last: None, attempts, .. } => {
+            ("waiting", u32::from(*attempts), String::new())
+        }
+        RecipientState::Waiting { last: Some(last), attempts, .. } => {
+            ("deferred", u32::from(*attempts), text(last))
+        }
+        RecipientState::Delivered(last) => ("delivered", 0, last.as_ref().map(text).unwrap_or_default()),
+        RecipientState::Failed(last) => ("failed", 0, text(last)),
+    }
+}

@@ -1,0 +1,276 @@
+//! The edges to deliver: leases go out as attempts, outcomes come back. A lease whose process is gone, or whose body
+//! cannot be read, is deferred.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use vsmtp_daemon::{Link, Reactor};
+use vsmtp_ipc::edge::master_child::ToMaster;
+use vsmtp_ipc::edge::queue_deliver::{self, Attempt, AttemptRecipient, CREDITS};
+use vsmtp_ipc::role::{ProcessName, Role};
+use vsmtp_ipc::wire::{self, Body};
+use vsmtp_ipc::{ChannelError, EdgeId};
+use vsmtp_mail::{QueueId, Ret};
+
+use crate::content;
+use crate::ledger::{After, Clock, Ledger, Reload, Tell};
+use crate::outcome::{self, Attempted, Outcome};
+use crate::schedule::{Lane, LaneKind, Next, Plan};
+use crate::store::{Change, Disposition, MessageState, ReadError, StateChange, Text, Urgency};
+use crate::trace;
+
+/// Most deliver processes at once, those of old generations included.
+const MAX_EDGES: usize = 64;
+/// Leases sent in one turn; then other events have their turn.
+const SEND_AT_ONCE: usize = 256;
+/// Octets of bodies sent in one turn.
+const SEND_OCTETS: u64 = 16 * 1024 * 1024;
+/// A lease that is out for so long hangs. Longer than any honest attempt of deliver.
+const LEASE_MS: u64 = 2 * 3_600_000;
+
+/// All deliver processes.
+#[derive(Default)]
+pub struct Dispatch {
+    edges: HashMap<usize, Edge>,
+    out: HashMap<u64, Attempted>,
+    lives: u32,
+    /// No new leases: the process is to end.
+    closing: bool,
+}
+
+struct Edge {
+    name: ProcessName,
+    lane: Lane,
+    link: Link<Attempt, queue_deliver::Outcome>,
+}
+
+impl Dispatch {
+    /// A new deliver process. The one that had its place gets no more leases, and is heard until it ends.
+    pub fn connect(
+        &mut self,
+        ledger: &mut Ledger,
+        reactor: &Reactor,
+        name: ProcessName,
+        socket: OwnedFd,
+        token: usize,
+        clock: Clock,
+    ) {
+        let kind = if name.role == Role::DeliverMailbox { LaneKind::Mailbox } else { LaneKind::Smtp };
+        if self.edges.len() >= MAX_EDGES {
+            return trace::trouble("too-many-edges", &name);
+        }
+        let link = match Link::new(reactor, socket, EdgeId::QueueDeliver, token) {
+            Ok(link) => link,
+            Err(error) => return trace::trouble("edge-failed", &error),
+        };
+        for old in self.edges.values().filter(|edge| edge.name == name) {
+            ledger.schedule.lane_retire(old.lane);
+        }
+        self.lives += 1;
+        let lane = Lane { kind, instance: name.instance, life: self.lives };
+        ledger.schedule.lane_up(lane, CREDITS, clock.mono_ms);
+        self.edges.insert(token, Edge { name, lane, link });
+        trace::edge_opened(name);
+    }
+
+    /// True if the token is a deliver process's.
+    pub fn has(&self, token: usize) -> bool {
+        self.edges.contains_key(&token)
+    }
+
+    /// No new leases from now on.
+    pub fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// Leases that are out.
+    pub fn open(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Takes all outcomes that one process has sent.
+    pub fn hear(&mut self, token: usize, ledger: &mut Ledger, reactor: &mut Reactor, clock: Clock) {
+        let Some(edge) = self.edges.get_mut(&token) else { return };
+        let result = loop {
+            match edge.link.receive() {
+                Ok(Some(received)) => {
+                    if let Err(error) = settle(&mut self.out, edge.lane, &received.message, ledger, clock) {
+                        break Err(error);
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        match result {
+            Ok(()) => reactor.served(),
+            Err(error) => self.disconnect(token, &error, ledger, reactor, clock),
+        }
+    }
+
+    /// Sends what is due and what credits and windows allow. True if there is more.
+    pub fn send(&mut self, ledger: &mut Ledger, reactor: &mut Reactor, clock: Clock) -> bool {
+        if self.closing {
+            return false;
+        }
+        let mut octets = 0;
+        for _ in 0..SEND_AT_ONCE {
+            match ledger.schedule.next(clock.mono_ms) {
+                Next::Idle => return false,
+                Next::Later => return true,
+                Next::Lease(plan) => octets += self.attempt(&plan, ledger, reactor, clock),
+            }
+            if octets > SEND_OCTETS {
+                break;
+            }
+        }
+        true
+    }
+
+    /// Sends the attempts of this turn.
+    pub fn flush(&mut self, ledger: &mut Ledger, reactor: &mut Reactor, clock: Clock) {
+        let failed: Vec<(usize, ChannelError)> = self
+            .edges
+            .iter_mut()
+            .filter_map(|(token, edge)| edge.link.flush(reactor).err().map(|error| (*token, error)))
+            .collect();
+        for (token, error) in failed {
+            self.disconnect(token, &error, ledger, reactor, clock);
+        }
+    }
+
+    /// Looks for processes that hold a lease for ever.
+    pub fn watch(&mut self, ledger: &mut Ledger, reactor: &mut Reactor, clock: Clock) {
+        let Some(lane) = ledger.schedule.overdue(clock.mono_ms.saturating_sub(LEASE_MS)) else { return };
+        let token = self.edges.iter().find(|(_, edge)| edge.lane == lane).map(|(token, _)| *token);
+        if let Some(token) = token {
+            let error = ChannelError::Misbehaved("a lease has no outcome".to_owned());
+            self.disconnect(token, &error, ledger, reactor, clock);
+        }
+    }
+
+    /// Sends one lease. Answers the octets of its body.
+    fn attempt(&mut self, plan: &Plan, ledger: &mut Ledger, reactor: &mut Reactor, clock: Clock) -> u64 {
+        let outgoing = match ledger.outgoing(plan.id) {
+            Ok(outgoing) => outgoing,
+            Err(error) => {
+                unreadable(plan, &error, ledger, clock);
+                return 0;
+            }
+        };
+        let octets = content::len(&outgoing.parts);
+        let spare = ledger.mint(clock);
+        let sent = content::to_wire(&outgoing.parts, &ledger.store, spare)
+            .map_err(ChannelError::Io)
+            .and_then(|(body, descriptors)| {
+                let edge = self.edges.iter_mut().find(|(_, edge)| edge.lane == plan.lane);
+                let Some((token, edge)) = edge else { return Err(ChannelError::Closed) };
+                let attempt = attempt(plan, &outgoing.state, body).ok_or(ChannelError::Overflow)?;
+                edge.link.send(&attempt, descriptors).map(|()| *token)
+            });
+        match sent {
+            Ok(_) => {
+                let attempted = Attempted { id: plan.id, state: Arc::clone(&outgoing.state), leased: clock };
+                self.out.insert(plan.lease, attempted);
+                reactor.count("attempts", 1);
+            }
+            Err(error) => {
+                trace::trouble("attempt-not-sent", &error);
+                ledger.schedule.give_back(plan.lease, clock.mono_ms);
+            }
+        }
+        octets
+    }
+
+    fn disconnect(
+        &mut self,
+        token: usize,
+        error: &ChannelError,
+        ledger: &mut Ledger,
+        reactor: &mut Reactor,
+        clock: Clock,
+    ) {
+        let Some(edge) = self.edges.remove(&token) else { return };
+        let lost = ledger.schedule.lane_down(edge.lane, clock.mono_ms);
+        let schedule = &ledger.schedule;
+        self.out.retain(|lease, _| schedule.has_lease(*lease));
+        trace::edge_closed(edge.name, error, lost);
+        reactor.count("leases_lost", lost as u64);
+        if matches!(error, ChannelError::Misbehaved(_)) {
+            reactor.tell_master(&ToMaster::Misbehaved(edge.name));
+        }
+    }
+}
+
+/// Takes one outcome.
+fn settle(
+    out: &mut HashMap<u64, Attempted>,
+    lane: Lane,
+    wire: &queue_deliver::Outcome,
+    ledger: &mut Ledger,
+    clock: Clock,
+) -> Result<(), ChannelError> {
+    let outcome = Outcome::try_from(wire)?;
+    let settled = ledger
+        .schedule
+        .settle(lane, wire.lease, &outcome.verdicts(), outcome.reach(), clock.mono_ms)
+        .map_err(|error| ChannelError::Misbehaved(error.to_string()))?;
+    if let Some(attempted) = out.remove(&wire.lease) {
+        outcome::apply(ledger, &attempted, &outcome, &settled, clock);
+    }
+    Ok(())
+}
+
+/// What is stored cannot be read: a failing disk may recover, damage does not.
+fn unreadable(plan: &Plan, error: &ReadError, ledger: &mut Ledger, clock: Clock) {
+    trace::unreadable(plan.id, error);
+    ledger.schedule.give_back(plan.lease, clock.mono_ms);
+    match error {
+        ReadError::Disk(_) => {}
+        ReadError::Unknown | ReadError::NotYet => drop(ledger.schedule.remove(plan.id)),
+        ReadError::Damaged(what) => {
+            bury(plan.id, &Text::new(&format!("damaged on disk: {what}")), ledger, clock)
+        }
+    }
+}
+
+/// Puts a message aside for an operator: nothing can be done with it.
+fn bury(id: QueueId, why: &Text, ledger: &mut Ledger, clock: Clock) {
+    trace::dead(id, why);
+    ledger.schedule.set_standing(id, crate::schedule::Standing::Dead);
+    let change = Change::State { id, change: StateChange::Disposition(Disposition::Dead(why.clone())) };
+    let after = After { tell: Tell::Nobody, reload: Reload::Never };
+    ledger.change(change, Urgency::Durable, after, clock);
+}
+
+/// The attempt that a plan becomes. `None` if the plan names recipients that the message has not.
+fn attempt(plan: &Plan, state: &MessageState, body: Body) -> Option<Attempt> {
+    let envelope = &state.envelope;
+    let recipients: Vec<AttemptRecipient> = plan
+        .recipients
+        .iter()
+        .map(|index| {
+            let recipient = outcome::recipient(state, *index)?;
+            Some(AttemptRecipient {
+                index: *index,
+                address: recipient.address.to_string(),
+                original: recipient.original.as_ref().map(|o| (o.kind.to_string(), o.address.to_string())),
+                notify: recipient.notify.into(),
+            })
+        })
+        .collect::<Option<_>>()?;
+    let first = outcome::recipient(state, *plan.recipients.first()?)?;
+    Some(Attempt {
+        lease: plan.lease,
+        id: plan.id.into(),
+        next_hop: first.next_hop.to_string(),
+        reverse_path: envelope.reverse_path.to_string(),
+        body_type: wire::Body7::from(envelope.body),
+        smtputf8: envelope.smtputf8,
+        ret_full: envelope.ret.map(|ret| ret == Ret::Full),
+        envid: envelope.envid.as_deref().map(str::to_owned),
+        recipients,
+        body,
+    })
+}

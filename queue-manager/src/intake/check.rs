@@ -1,0 +1,169 @@
+//! One submission, re-parsed into checked types whoever sent it.
+
+use std::os::fd::OwnedFd;
+
+use vsmtp_ipc::ChannelError;
+use vsmtp_ipc::edge::filter_queue::{self, NewMessage, Refusal};
+use vsmtp_ipc::wire::{self, Body, MAX_INLINE_BODY, MAX_MEMFD_BODY, MAX_TEXT, WireError};
+use vsmtp_mail::{Envelope, QueueId};
+use vsmtp_sys::memfd::Sealed;
+
+use super::staging::Stages;
+use crate::ledger::{Clock, Fresh, Ledger};
+use crate::store::{Chunk, Disposition, MessageState, NewBody, Origin, Piece, Staging, Text};
+
+/// Longest name of a quarantine.
+const MAX_NAME: usize = 128;
+
+/// A submission whose every field holds what it should.
+pub struct Checked {
+    id: QueueId,
+    arrived_ms: u64,
+    envelope: Envelope,
+    origin: Origin,
+    disposition: Disposition,
+    pieces: Vec<Piece>,
+    size: u64,
+    bytes: Bytes,
+}
+
+enum Bytes {
+    Here(Chunk),
+    Staged(Staging),
+    /// It went by chunks, but the staging file is gone: the disk failed, or the edge is a new one.
+    Lost,
+}
+
+impl Checked {
+    /// Checks everything.
+    pub fn new(
+        new: NewMessage,
+        descriptor: Option<OwnedFd>,
+        stages: &mut Stages,
+        ledger: &Ledger,
+    ) -> Result<Self, ChannelError> {
+        let id = QueueId::from(new.id);
+        let size = wire::check_pieces(&new.pieces, new.body.len())?;
+        let most = ledger.settings.largest();
+        if size > most || new.body.len() > most {
+            return Err(WireError("size").into());
+        }
+        Ok(Checked {
+            id,
+            arrived_ms: new.arrived_ms,
+            envelope: Envelope::try_from(&new.envelope)?,
+            origin: origin(&new.origin)?,
+            disposition: disposition(&new.disposition)?,
+            pieces: new.pieces.into_iter().map(piece).collect(),
+            size,
+            bytes: bytes(id, new.body, descriptor, stages)?,
+        })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> QueueId {
+        self.id
+    }
+
+    /// The message as the store takes it.
+    pub fn into_fresh(self, ledger: &Ledger, clock: Clock) -> Result<Fresh, Refusal> {
+        let Checked { id, arrived_ms, envelope, origin, disposition, pieces, size, bytes } = self;
+        // A receiver whose clock is ahead of ours does not make a message younger than now.
+        let mut state = MessageState::fresh(arrived_ms.min(clock.wall_ms), origin, envelope);
+        state.disposition = disposition;
+        let (body, parts) = match bytes {
+            Bytes::Lost => return Err(Refusal::Disk),
+            Bytes::Here(chunk) => {
+                let parts = compose(&chunk, &pieces);
+                state.pieces = (!pieces.is_empty()).then_some(pieces);
+                (NewBody::Inline(vec![chunk]), Some(parts))
+            }
+            Bytes::Staged(staging) => {
+                let staged = super::staging::compose(staging, id, &pieces, ledger)
+                    .map_err(|error| super::staging::refusal(&error))?;
+                (NewBody::Staged(staged.finish()), None)
+            }
+        };
+        Ok(Fresh { id, state, body, parts, size })
+    }
+}
+
+/// Lays the pieces over the body; they were checked against its length.
+fn compose(body: &Chunk, pieces: &[Piece]) -> Vec<Chunk> {
+    if pieces.is_empty() {
+        return vec![body.clone()];
+    }
+    let part = |piece: &Piece| match piece {
+        Piece::Inline(bytes) => Some(Chunk::from(bytes.to_vec())),
+        Piece::Stored { offset, len } => {
+            let (start, len) = (usize::try_from(*offset).ok()?, usize::try_from(*len).ok()?);
+            body.slice(start..start.checked_add(len)?)
+        }
+    };
+    pieces.iter().filter_map(part).collect()
+}
+
+/// A piece in the store's words.
+pub fn piece(piece: wire::Piece) -> Piece {
+    match piece {
+        wire::Piece::Text(text) => Piece::Inline(text.into()),
+        wire::Piece::Original { offset, len } => Piece::Stored { offset, len },
+    }
+}
+
+fn bytes(
+    id: QueueId,
+    body: Body,
+    descriptor: Option<OwnedFd>,
+    stages: &mut Stages,
+) -> Result<Bytes, ChannelError> {
+    match (body, descriptor) {
+        (Body::Inline(bytes), _) if bytes.len() <= MAX_INLINE_BODY => Ok(Bytes::Here(Chunk::from(bytes))),
+        (Body::Memfd(len), Some(fd)) if len <= MAX_MEMFD_BODY => {
+            let sealed =
+                Sealed::verify(fd, len).map_err(|error| ChannelError::Misbehaved(error.to_string()))?;
+            let bytes = sealed.read_all(MAX_MEMFD_BODY).map_err(ChannelError::Io)?;
+            Ok(Bytes::Here(Chunk::from(bytes)))
+        }
+        (Body::File(len), _) => match stages.take(id) {
+            Some(staging) if staging.len() == len => Ok(Bytes::Staged(staging)),
+            Some(_) => Err(WireError("length of the staged body").into()),
+            None => Ok(Bytes::Lost),
+        },
+        _ => Err(WireError("body").into()),
+    }
+}
+
+fn origin(wire: &wire::Origin) -> Result<Origin, WireError> {
+    if [&wire.client, &wire.helo, &wire.protocol].iter().any(|text| text.len() > MAX_TEXT) {
+        return Err(WireError("origin"));
+    }
+    Ok(Origin {
+        session: Text::new(&wire.session.to_string()),
+        client: wire.client.parse().ok(),
+        helo: Text::new(&wire.helo),
+        protocol: protocol(&wire.protocol),
+        identity: wire.uid.map(|uid| Text::new(&format!("uid:{uid}"))),
+    })
+}
+
+/// The protocols of our own reports are ours alone: who could claim them could silence a bounce.
+fn protocol(text: &str) -> Text {
+    if [crate::reports::BOUNCE, crate::reports::DOUBLE_BOUNCE].contains(&text) {
+        "?".into()
+    } else {
+        Text::new(text)
+    }
+}
+
+/// A disposition that crossed an edge.
+pub fn disposition(wire: &filter_queue::Disposition) -> Result<Disposition, WireError> {
+    match wire {
+        filter_queue::Disposition::Active => Ok(Disposition::Active),
+        filter_queue::Disposition::Hold => Ok(Disposition::Hold("by policy".into())),
+        filter_queue::Disposition::Quarantine(name) if !name.is_empty() && wire::clean(name, MAX_NAME) => {
+            Ok(Disposition::Quarantine(Text::new(name)))
+        }
+        filter_queue::Disposition::Quarantine(_) => Err(WireError("name of the quarantine")),
+    }
+}

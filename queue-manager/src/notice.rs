@@ -1,0 +1,60 @@
+//! What the schedule finds out by itself about messages that are kept back from a dead next hop: that their lifetime is
+//! over, or that their sender should hear of the delay.
+
+use std::sync::Arc;
+
+use vsmtp_mail::QueueId;
+
+use crate::bounce::Kind;
+use crate::ledger::{After, Clock, Ledger, RELOAD_WAIT_MS};
+use crate::outcome::{self, EXPIRED, Failure};
+use crate::reports;
+use crate::store::{Change, Diagnostic, MessageState, StateChange, Text, Urgency};
+use crate::trace;
+
+/// These recipients were given up; the schedule has settled them.
+pub fn expired(ledger: &mut Ledger, id: QueueId, recipients: &[u32], reason: &str, clock: Clock) {
+    let Some(state) = state(ledger, id) else {
+        return ledger.reload(id, RELOAD_WAIT_MS, clock);
+    };
+    let diagnostic = Diagnostic { status: EXPIRED, remote: None, text: Text::new(reason) };
+    for index in recipients {
+        if let Some(recipient) = outcome::recipient(&state, *index) {
+            trace::given_up(id, recipient, &diagnostic);
+        }
+    }
+    let failures = failures(recipients, &diagnostic, clock);
+    ledger.failures.add(id, &state, failures, clock);
+    outcome::close_if_idle(ledger, id, clock);
+}
+
+/// The sender is told of the delay of all recipients that are not settled.
+pub fn warn(ledger: &mut Ledger, id: QueueId, reason: &str, clock: Clock) {
+    let Some(state) = state(ledger, id) else { return };
+    let diagnostic =
+        Diagnostic { status: vsmtp_mail::EnhancedCode(4, 4, 1), remote: None, text: Text::new(reason) };
+    let told = failures(&ledger.schedule.unsettled(id), &diagnostic, clock);
+    let until_ms = state.arrival_ms.saturating_add(ledger.settings.schedule.lifetime_ms);
+    let report = reports::write(ledger, Kind::Delay { until_ms }, id, &state, &told, clock);
+    let fresh = report.ok().flatten().into_iter().collect();
+    let changes = vec![Change::State { id, change: StateChange::DelayReported }];
+    if let Err(error) = ledger.commit(changes, fresh, Urgency::Lazy, After::NOTHING) {
+        trace::not_committed(id, &error);
+    }
+}
+
+fn state(ledger: &Ledger, id: QueueId) -> Option<Arc<MessageState>> {
+    match ledger.store.message(id) {
+        Ok(message) => Some(Arc::new(message.state)),
+        Err(error) => {
+            trace::unreadable(id, &error);
+            None
+        }
+    }
+}
+
+fn failures(recipients: &[u32], diagnostic: &Diagnostic, clock: Clock) -> Vec<Failure> {
+    let failure =
+        |index: &u32| Failure { index: *index, diagnostic: diagnostic.clone(), at_ms: clock.wall_ms };
+    recipients.iter().map(failure).collect()
+}

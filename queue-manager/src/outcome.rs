@@ -1,0 +1,337 @@
+//! From an outcome to records: who was delivered, who waits, who failed, who must be told. Deliveries are recorded at
+//! once; failures wait until the message has nothing else to do, so that one report tells of all of them, and the report
+//! is committed together with them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use vsmtp_ipc::edge::queue_deliver::{self, MAX_LEASE_RECIPIENTS, Reach, Result3};
+use vsmtp_ipc::wire::{MAX_TEXT, WireError};
+use vsmtp_mail::{EnhancedCode, QueueId, Recipient};
+
+use crate::bounce::{Kind, Reporter};
+use crate::ledger::{After, Clock, Fresh, Ledger};
+use crate::reports;
+use crate::schedule::{Reached, Settled, Verdict};
+use crate::store::{
+    Change, Diagnostic, MessageState, RecipientState, RemoveReason, StateChange, Text, Urgency,
+};
+use crate::trace;
+
+/// Failures wait so long for others of their message.
+const GATHER_MS: u64 = 60_000;
+/// Failures of one message that are reported without waiting for more.
+const GATHER_MOST: usize = 1000;
+/// RFC 3463: delivery time expired.
+pub const EXPIRED: EnhancedCode = EnhancedCode(4, 4, 7);
+
+/// A lease that is out.
+#[derive(Debug)]
+pub struct Attempted {
+    /// The message.
+    pub id: QueueId,
+    /// Its state when it was leased.
+    pub state: Arc<MessageState>,
+    /// When that was.
+    pub leased: Clock,
+}
+
+/// What became of one recipient, checked.
+#[derive(Debug, Clone)]
+pub struct One {
+    /// Its place in the envelope.
+    pub index: u32,
+    /// What became of it.
+    pub result: Result3,
+    /// Its class agrees with the result.
+    pub status: EnhancedCode,
+    /// The next hop's words or deliver's.
+    pub text: Text,
+}
+
+/// An outcome, checked.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Of the lease.
+    pub settled: Vec<One>,
+    /// Whether somebody answered.
+    pub reached: bool,
+    /// Who answered.
+    pub remote: Text,
+    /// Waiting, connecting, sending.
+    pub delays_ms: (u32, u32, u32),
+}
+
+impl TryFrom<&queue_deliver::Outcome> for Outcome {
+    type Error = WireError;
+
+    fn try_from(wire: &queue_deliver::Outcome) -> Result<Self, WireError> {
+        if wire.settled.is_empty()
+            || wire.settled.len() > MAX_LEASE_RECIPIENTS
+            || wire.remote.len() > MAX_TEXT
+        {
+            return Err(WireError("outcome"));
+        }
+        Ok(Outcome {
+            settled: wire.settled.iter().map(One::try_from).collect::<Result<_, _>>()?,
+            reached: wire.reach == Reach::Reached,
+            remote: Text::new(&wire.remote),
+            delays_ms: wire.delays_ms,
+        })
+    }
+}
+
+impl TryFrom<&queue_deliver::Settled> for One {
+    type Error = WireError;
+
+    fn try_from(wire: &queue_deliver::Settled) -> Result<Self, WireError> {
+        let (class, subject, detail) = wire.enhanced;
+        let expected = match wire.result {
+            Result3::Delivered => 2,
+            Result3::Deferred => 4,
+            Result3::Failed => 5,
+        };
+        if class != expected || subject > 999 || detail > 999 || wire.text.len() > MAX_TEXT {
+            return Err(WireError("settled recipient"));
+        }
+        Ok(One {
+            index: wire.index,
+            result: wire.result,
+            status: EnhancedCode(class, subject, detail),
+            text: Text::new(&wire.text),
+        })
+    }
+}
+
+impl Outcome {
+    /// In the schedule's words: each recipient's verdict.
+    pub fn verdicts(&self) -> Vec<(u32, Verdict)> {
+        let verdict = |one: &One| match one.result {
+            Result3::Delivered | Result3::Failed => Verdict::Settled,
+            Result3::Deferred => Verdict::Deferred,
+        };
+        self.settled.iter().map(|one| (one.index, verdict(one))).collect()
+    }
+
+    /// In the schedule's words: what it says of the next hop.
+    pub fn reach(&self) -> Reached<'_> {
+        match self.settled.first() {
+            Some(first) if !self.reached => Reached::No(first.text.as_str()),
+            _ => Reached::Yes,
+        }
+    }
+
+    fn diagnostic(&self, one: &One) -> Diagnostic {
+        let remote = Some(self.remote.clone()).filter(|remote| !remote.as_str().is_empty());
+        Diagnostic { status: one.status, remote, text: one.text.clone() }
+    }
+}
+
+/// A recipient that will not be tried again, and whose sender has not been told.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Its place in the envelope.
+    pub index: u32,
+    /// Why.
+    pub diagnostic: Diagnostic,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+}
+
+/// Failures of one message.
+#[derive(Debug)]
+pub struct Gathered {
+    /// The message.
+    pub state: Arc<MessageState>,
+    /// In the order in which they came.
+    pub list: Vec<Failure>,
+    since_ms: u64,
+}
+
+/// Failures that wait for their report. They are not committed yet: if this process dies, the recipients are tried again.
+#[derive(Debug, Default)]
+pub struct Failures {
+    by_message: HashMap<QueueId, Gathered>,
+}
+
+impl Failures {
+    /// Adds some.
+    pub fn add(&mut self, id: QueueId, state: &Arc<MessageState>, list: Vec<Failure>, clock: Clock) {
+        if list.is_empty() {
+            return;
+        }
+        let empty = || Gathered { state: state.clone(), list: Vec::new(), since_ms: clock.mono_ms };
+        self.by_message.entry(id).or_insert_with(empty).list.extend(list);
+    }
+
+    /// The message is gone, or is read anew.
+    pub fn forget(&mut self, id: QueueId) {
+        self.by_message.remove(&id);
+    }
+
+    /// Those that have waited long enough.
+    pub fn overdue(&self, clock: Clock) -> Vec<QueueId> {
+        let is_due = |gathered: &Gathered| clock.mono_ms.saturating_sub(gathered.since_ms) >= GATHER_MS;
+        self.by_message.iter().filter(|(_, gathered)| is_due(gathered)).map(|(id, _)| *id).collect()
+    }
+
+    /// True if none waits.
+    pub fn is_empty(&self) -> bool {
+        self.by_message.is_empty()
+    }
+
+    /// Messages that have some.
+    pub fn messages(&self) -> Vec<QueueId> {
+        self.by_message.keys().copied().collect()
+    }
+
+    pub(crate) fn take(&mut self, id: QueueId) -> Option<Gathered> {
+        self.by_message.remove(&id)
+    }
+
+    fn count(&self, id: QueueId) -> usize {
+        self.by_message.get(&id).map_or(0, |gathered| gathered.list.len())
+    }
+}
+
+/// Records what came of a lease. The schedule knows it already.
+pub fn apply(ledger: &mut Ledger, attempted: &Attempted, outcome: &Outcome, settled: &Settled, clock: Clock) {
+    let (mut results, mut failures, mut successes, mut delays) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for one in &outcome.settled {
+        let Some(recipient) = recipient(&attempted.state, one.index) else { continue };
+        trace::settled(attempted, recipient, one, outcome, settled.attempts, clock);
+        let diagnostic = outcome.diagnostic(one);
+        let failure = |diagnostic| Failure { index: one.index, diagnostic, at_ms: clock.wall_ms };
+        match one.result {
+            Result3::Delivered => {
+                if Reporter::is_wanted(Kind::Success, recipient.notify) {
+                    successes.push(failure(diagnostic.clone()));
+                }
+                results.push((one.index, RecipientState::Delivered(Some(diagnostic))));
+            }
+            Result3::Deferred if settled.expired.contains(&one.index) => {
+                let diagnostic = Diagnostic { status: EXPIRED, ..diagnostic };
+                trace::given_up(attempted.id, recipient, &diagnostic);
+                failures.push(failure(diagnostic));
+            }
+            Result3::Deferred => {
+                delays.push(failure(diagnostic.clone()));
+                results.push((one.index, waiting(settled, diagnostic, clock)));
+            }
+            Result3::Failed => failures.push(failure(diagnostic)),
+        }
+    }
+    let Some(id) = settled.id else { return };
+    ledger.failures.add(id, &attempted.state, failures, clock);
+    let told = Told { successes, delays: if settled.warn { delays } else { Vec::new() } };
+    record(ledger, id, &attempted.state, results, &told, settled.finished, clock);
+    close_if_idle(ledger, id, clock);
+}
+
+fn waiting(settled: &Settled, diagnostic: Diagnostic, clock: Clock) -> RecipientState {
+    RecipientState::Waiting {
+        attempts: u16::try_from(settled.attempts).unwrap_or(u16::MAX),
+        until: clock.wall_ms.saturating_add(settled.retry_in_ms) / 1000,
+        last: Some(diagnostic),
+    }
+}
+
+/// Of whom the sender is told though they have not failed.
+struct Told {
+    successes: Vec<Failure>,
+    delays: Vec<Failure>,
+}
+
+/// Commits deliveries and deferrals, or that the message is done.
+fn record(
+    ledger: &mut Ledger,
+    id: QueueId,
+    state: &Arc<MessageState>,
+    results: Vec<(u32, RecipientState)>,
+    told: &Told,
+    finished: bool,
+    clock: Clock,
+) {
+    let until_ms = state.arrival_ms.saturating_add(ledger.settings.schedule.lifetime_ms);
+    let due = [(Kind::Success, &told.successes), (Kind::Delay { until_ms }, &told.delays)];
+    // These two are a courtesy; a disk that cannot take them now is no reason to deliver twice.
+    let fresh: Vec<Fresh> = due
+        .iter()
+        .filter_map(|(kind, told)| reports::write(ledger, *kind, id, state, told, clock).ok()?)
+        .collect();
+    let closes = finished && ledger.failures.count(id) == 0;
+    let mut changes = Vec::new();
+    if closes {
+        changes.push(Change::Remove { id, reason: RemoveReason::Settled });
+    } else if !results.is_empty() {
+        changes.push(Change::Outcome { id, results });
+    }
+    if !told.delays.is_empty() && !finished {
+        changes.push(Change::State { id, change: StateChange::DelayReported });
+    }
+    if !changes.is_empty() {
+        commit(ledger, id, changes, fresh, clock);
+    }
+    if closes {
+        ledger.warm.forget(id);
+        trace::removed(id, "settled", Some(state), clock);
+    }
+}
+
+/// Reports and commits the failures of a message if nothing else of it is under way.
+pub fn close_if_idle(ledger: &mut Ledger, id: QueueId, clock: Clock) {
+    let count = ledger.failures.count(id);
+    let is_busy = ledger.schedule.survey(id, clock.mono_ms).is_some_and(|survey| !survey.deferred);
+    if count > 0 && (!is_busy || count >= GATHER_MOST) {
+        close(ledger, id, clock);
+    }
+}
+
+/// Reports and commits the failures of a message.
+pub fn close(ledger: &mut Ledger, id: QueueId, clock: Clock) {
+    let Some(gathered) = ledger.failures.take(id) else { return };
+    let finished = !ledger.schedule.contains(id);
+    let verdict = reports::on_failure(ledger, id, &gathered, clock);
+    let (mut changes, fresh) = match verdict {
+        reports::Verdict::Dead(why) if finished => {
+            trace::dead(id, &why);
+            let change = StateChange::Disposition(crate::store::Disposition::Dead(why));
+            let after =
+                After { tell: crate::ledger::Tell::Nobody, reload: crate::ledger::Reload::Always(id) };
+            return ledger.change(Change::State { id, change }, Urgency::Durable, after, clock);
+        }
+        reports::Verdict::Dead(why) => {
+            trace::dead(id, &why);
+            (Vec::new(), None)
+        }
+        reports::Verdict::Later => return ledger.reload(id, crate::ledger::RELOAD_WAIT_MS, clock),
+        reports::Verdict::Nobody => (Vec::new(), None),
+        reports::Verdict::Tell(fresh) => (Vec::new(), Some(*fresh)),
+    };
+    changes.push(if finished {
+        Change::Remove { id, reason: RemoveReason::Settled }
+    } else {
+        let results =
+            gathered.list.into_iter().map(|one| (one.index, RecipientState::Failed(one.diagnostic)));
+        Change::Outcome { id, results: results.collect() }
+    });
+    commit(ledger, id, changes, fresh.into_iter().collect(), clock);
+    if finished {
+        ledger.warm.forget(id);
+        trace::removed(id, "settled", Some(&gathered.state), clock);
+    }
+}
+
+fn commit(ledger: &mut Ledger, id: QueueId, changes: Vec<Change>, fresh: Vec<Fresh>, clock: Clock) {
+    let urgency = if fresh.is_empty() { Urgency::Lazy } else { Urgency::Durable };
+    if let Err(error) = ledger.commit(changes, fresh, urgency, After::or_reload(id)) {
+        trace::not_committed(id, &error);
+        ledger.reload(id, crate::ledger::RELOAD_WAIT_MS, clock);
+    }
+}
+
+/// The recipient at a place of the envelope.
+pub fn recipient(state: &MessageState, index: u32) -> Option<&Recipient> {
+    usize::try_from(index).ok().and_then(|index| state.envelope.recipients.get(index))
+}

@@ -1,0 +1,470 @@
+//! The post-queue filter's edge: each accepted message is judged once, at the stages that have rules, before any attempt.
+//! What it changes is committed as the message's next revision first, so that an edit never happens twice.
+//!
+//! On failure messages wait: without a verdict nothing is delivered past a rule.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use vsmtp_daemon::{Link, Reactor};
+use vsmtp_ipc::edge::master_child::ToMaster;
+use vsmtp_ipc::edge::queue_filter::{CREDITS, PostAsk, PostStage, PostVerdict};
+use vsmtp_ipc::role::ProcessName;
+use vsmtp_ipc::wire::{self, WireError};
+use vsmtp_ipc::{ChannelError, Credits, EdgeId};
+use vsmtp_mail::{EnhancedCode, Envelope, QueueId, Reply};
+
+use crate::content;
+use crate::intake::{disposition, piece};
+use crate::ledger::{After, Clock, Judgement, Ledger, Reload, Tell};
+use crate::outcome::{self, Failure};
+use crate::schedule::Standing;
+use crate::store::{
+    Change, Diagnostic, MessageState, Piece, ReadError, RecipientState, StateChange, Text, Urgency,
+};
+use crate::trace;
+
+/// Most filters at once, those of old generations included.
+const MAX_EDGES: usize = 16;
+/// How long a message without verdict waits for the next question.
+const RETRY_MS: u64 = 60_000;
+/// Questions asked in one turn.
+const ASK_AT_ONCE: usize = 64;
+/// Messages that go on in one turn where there are no rules.
+const RELEASE_AT_ONCE: usize = 20_000;
+/// Messages that are looked for at once when the line ran short.
+const REFILL: usize = 4096;
+
+/// All post-queue filters; the newest is asked.
+#[derive(Default)]
+pub struct Post {
+    edges: HashMap<usize, Edge>,
+    newest: Option<usize>,
+    asked: HashMap<u64, Asked>,
+    last_ticket: u64,
+    /// Those without verdict, and when they may be asked again.
+    later: VecDeque<(u64, QueueId)>,
+}
+
+struct Edge {
+    name: ProcessName,
+    link: Link<PostAsk, PostVerdict>,
+    credits: Credits,
+    wanted: Option<(bool, bool)>,
+}
+
+struct Asked {
+    token: usize,
+    id: QueueId,
+    stage: PostStage,
+    state: Arc<MessageState>,
+    size: u64,
+}
+
+impl Post {
+    /// A new filter: it is asked from now on, once it has said what it wants.
+    pub fn connect(&mut self, reactor: &Reactor, name: ProcessName, socket: OwnedFd, token: usize) {
+        if self.edges.len() >= MAX_EDGES {
+            return trace::trouble("too-many-edges", &name);
+        }
+        match Link::new(reactor, socket, EdgeId::QueueFilter, token) {
+            Ok(link) => {
+                self.edges.insert(token, Edge { name, link, credits: Credits::new(CREDITS), wanted: None });
+                trace::edge_opened(name);
+            }
+            Err(error) => trace::trouble("edge-failed", &error),
+        }
+    }
+
+    /// True if the token is a post-queue filter's.
+    pub fn has(&self, token: usize) -> bool {
+        self.edges.contains_key(&token)
+    }
+
+    /// Takes all that one filter has said.
+    pub fn hear(&mut self, token: usize, ledger: &mut Ledger, reactor: &mut Reactor, clock: Clock) {
+        let result = loop {
+            let Some(edge) = self.edges.get_mut(&token) else { return };
+            match edge.link.receive() {
+                Ok(Some(received)) => {
+                    if let Err(error) = self.take(token, received.message, ledger, clock) {
+                        break error;
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => break error,
+            }
+        };
+        self.disconnect(token, &result, ledger, reactor, clock);
+    }
+
+    /// Asks about messages that wait. True if more could be asked at once.
+    pub fn ask(&mut self, ledger: &mut Ledger, reactor: &mut Reactor, clock: Clock) -> bool {
+        let Judgement::Wanted { postq, delivery } = ledger.judgement else { return false };
+        while let Some((due_ms, id)) = self.later.front().copied()
+            && due_ms <= clock.mono_ms
+        {
+            self.later.pop_front();
+            ledger.line.push_back(id);
+        }
+        if !postq && !delivery {
+            return self.release(ledger, clock);
+        }
+        for _ in 0..ASK_AT_ONCE {
+            let Some(token) = self.newest else { return false };
+            let free = self.edges.get(&token).is_some_and(|edge| edge.credits.free() > 0);
+            if ledger.line.is_empty() && ledger.line_is_short {
+                self.refill(ledger, REFILL);
+            }
+            if !free {
+                return false;
+            }
+            let Some(id) = ledger.line.pop_front() else { return false };
+            if !is_judging(ledger, id, clock) {
+                continue;
+            }
+            let stage = if postq { PostStage::Postq } else { PostStage::Delivery };
+            if let Err(error) = self.question(token, id, stage, None, ledger, clock) {
+                self.disconnect(token, &error, ledger, reactor, clock);
+            }
+        }
+        true
+    }
+
+    /// There are no rules: what waited for them goes on. True if there is more.
+    fn release(&mut self, ledger: &mut Ledger, clock: Clock) -> bool {
+        if ledger.line.is_empty() && ledger.line_is_short {
+            self.refill(ledger, RELEASE_AT_ONCE);
+        }
+        for _ in 0..RELEASE_AT_ONCE {
+            let Some(id) = ledger.line.pop_front() else { break };
+            if is_judging(ledger, id, clock) {
+                ledger.schedule.set_standing(id, Standing::Active);
+            }
+        }
+        !ledger.line.is_empty() || ledger.line_is_short
+    }
+
+    /// When the next message may be asked about again.
+    pub fn wake_ms(&self) -> Option<u64> {
+        self.later.front().map(|(due_ms, _)| *due_ms)
+    }
+
+    /// Sends the questions of this turn.
+    pub fn flush(&mut self, ledger: &mut Ledger, reactor: &mut Reactor, clock: Clock) {
+        let failed: Vec<(usize, ChannelError)> = self
+            .edges
+            .iter_mut()
+            .filter_map(|(token, edge)| edge.link.flush(reactor).err().map(|error| (*token, error)))
+            .collect();
+        for (token, error) in failed {
+            self.disconnect(token, &error, ledger, reactor, clock);
+        }
+    }
+
+    /// More messages wait than the line could remember: those that are neither asked about nor put off.
+    fn refill(&mut self, ledger: &mut Ledger, most: usize) {
+        let busy: std::collections::HashSet<QueueId> =
+            self.asked.values().map(|asked| asked.id).chain(self.later.iter().map(|(_, id)| *id)).collect();
+        let limit = most + busy.len();
+        let found = ledger.schedule.ids_after(None, limit, |standing, _| standing == Standing::Judging);
+        ledger.line_is_short = found.len() == limit;
+        ledger.line.extend(found.into_iter().filter(|id| !busy.contains(id)));
+    }
+
+    fn question(
+        &mut self,
+        token: usize,
+        id: QueueId,
+        stage: PostStage,
+        known: Option<(Arc<MessageState>, u64)>,
+        ledger: &mut Ledger,
+        clock: Clock,
+    ) -> Result<(), ChannelError> {
+        let outgoing = match ledger.outgoing(id) {
+            Ok(outgoing) => outgoing,
+            Err(error) => {
+                trace::unreadable(id, &error);
+                if matches!(error, ReadError::Disk(_)) {
+                    self.later.push_back((clock.mono_ms + RETRY_MS, id));
+                } else {
+                    // Nothing can be judged. The first attempt finds the same and puts the message aside.
+                    ledger.schedule.set_standing(id, Standing::Active);
+                }
+                return Ok(());
+            }
+        };
+        let state = known.map_or(outgoing.state, |(state, _)| state);
+        let spare = ledger.mint(clock);
+        let (body, descriptors) =
+            content::to_wire(&outgoing.parts, &ledger.store, spare).map_err(ChannelError::Io)?;
+        let Some(edge) = self.edges.get_mut(&token) else { return Err(ChannelError::Closed) };
+        self.last_ticket += 1;
+        let ask = PostAsk {
+            ticket: self.last_ticket,
+            id: id.into(),
+            stage,
+            envelope: wire::Envelope::from(&state.envelope),
+            origin: origin(&state),
+            arrived_ms: state.arrival_ms,
+            body,
+        };
+        edge.link.send(&ask, descriptors)?;
+        let _ = edge.credits.take();
+        let size = content::len(&outgoing.parts);
+        self.asked.insert(self.last_ticket, Asked { token, id, stage, state, size });
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        token: usize,
+        verdict: PostVerdict,
+        ledger: &mut Ledger,
+        clock: Clock,
+    ) -> Result<(), ChannelError> {
+        let ticket = match &verdict {
+            PostVerdict::Wanted { postq, delivery } => {
+                return self.wanted(token, (*postq, *delivery), ledger);
+            }
+            PostVerdict::Keep { ticket }
+            | PostVerdict::Edit { ticket, .. }
+            | PostVerdict::Refuse { ticket, .. }
+            | PostVerdict::Unavailable { ticket } => *ticket,
+        };
+        let asked = self.asked.remove(&ticket).filter(|asked| asked.token == token);
+        let asked =
+            asked.ok_or_else(|| ChannelError::Misbehaved("verdict on what was not asked".to_owned()))?;
+        let edge = self.edges.get_mut(&token).ok_or(ChannelError::Closed)?;
+        let _ = edge.credits.give_back();
+        match verdict {
+            PostVerdict::Wanted { .. } => Ok(()),
+            PostVerdict::Keep { .. } => self.keep(token, asked, ledger, clock),
+            PostVerdict::Edit { envelope, disposition, pieces, .. } => {
+                let edited = Edit::new(&envelope, &disposition, pieces, &asked)?;
+                revise(edited, &asked, ledger, clock);
+                Ok(())
+            }
+            PostVerdict::Refuse { reply, .. } => {
+                refuse(&Reply::try_from(&reply)?, &asked, ledger, clock);
+                Ok(())
+            }
+            PostVerdict::Unavailable { .. } => {
+                self.later.push_back((clock.mono_ms + RETRY_MS, asked.id));
+                Ok(())
+            }
+        }
+    }
+
+    fn wanted(
+        &mut self,
+        token: usize,
+        wanted: (bool, bool),
+        ledger: &mut Ledger,
+    ) -> Result<(), ChannelError> {
+        let Some(edge) = self.edges.get_mut(&token) else { return Err(ChannelError::Closed) };
+        if edge.wanted.replace(wanted).is_some() {
+            return Err(ChannelError::Misbehaved("said twice what it wants".to_owned()));
+        }
+        self.newest = Some(token);
+        ledger.judgement = Judgement::Wanted { postq: wanted.0, delivery: wanted.1 };
+        ledger.line_is_short = true;
+        Ok(())
+    }
+
+    /// Nothing is to be changed: the next stage is asked, or the message goes on.
+    fn keep(
+        &mut self,
+        token: usize,
+        asked: Asked,
+        ledger: &mut Ledger,
+        clock: Clock,
+    ) -> Result<(), ChannelError> {
+        let delivery = matches!(ledger.judgement, Judgement::Wanted { delivery: true, .. });
+        if asked.stage == PostStage::Postq && delivery {
+            return self.question(
+                token,
+                asked.id,
+                PostStage::Delivery,
+                Some((asked.state, asked.size)),
+                ledger,
+                clock,
+            );
+        }
+        let id = asked.id;
+        if ledger.schedule.contains(id) {
+            let after = After { tell: Tell::Nobody, reload: Reload::OnFailure(id) };
+            ledger.schedule.set_standing(id, Standing::Active);
+            ledger.change(Change::State { id, change: StateChange::Judged }, Urgency::Lazy, after, clock);
+        }
+        Ok(())
+    }
+
+    fn disconnect(
+        &mut self,
+        token: usize,
+        error: &ChannelError,
+        ledger: &mut Ledger,
+        reactor: &mut Reactor,
+        _clock: Clock,
+    ) {
+        let Some(edge) = self.edges.remove(&token) else { return };
+        let lost: Vec<u64> =
+            self.asked.iter().filter(|(_, asked)| asked.token == token).map(|(ticket, _)| *ticket).collect();
+        for ticket in &lost {
+            if let Some(asked) = self.asked.remove(ticket) {
+                ledger.line.push_front(asked.id);
+            }
+        }
+        if self.newest == Some(token) {
+            self.newest = None;
+            // Until another filter says what it wants, nothing passes.
+            ledger.judgement = Judgement::Unknown;
+        }
+        trace::edge_closed(edge.name, error, lost.len());
+        if matches!(error, ChannelError::Misbehaved(_)) {
+            reactor.tell_master(&ToMaster::Misbehaved(edge.name));
+        }
+    }
+}
+
+fn is_judging(ledger: &Ledger, id: QueueId, clock: Clock) -> bool {
+    ledger.schedule.survey(id, clock.mono_ms).is_some_and(|survey| survey.standing == Standing::Judging)
+}
+
+/// A checked edit.
+struct Edit {
+    state: MessageState,
+}
+
+impl Edit {
+    fn new(
+        envelope: &wire::Envelope,
+        wanted: &vsmtp_ipc::edge::filter_queue::Disposition,
+        pieces: Vec<wire::Piece>,
+        asked: &Asked,
+    ) -> Result<Self, WireError> {
+        let envelope = Envelope::try_from(envelope)?;
+        wire::check_pieces(&pieces, asked.size)?;
+        let mut state = (*asked.state).clone();
+        state.progress = vec![RecipientState::FRESH; envelope.recipients.len()];
+        state.envelope = envelope;
+        state.disposition = disposition(wanted)?;
+        state.marks.judged = true;
+        if !pieces.is_empty() {
+            let laid = overlay(state.pieces.as_deref(), pieces.into_iter().map(piece));
+            state.pieces = Some(laid);
+        }
+        if state.pieces.as_ref().is_some_and(|pieces| pieces.len() > crate::store::MAX_PIECES) {
+            return Err(WireError("number of pieces"));
+        }
+        Ok(Edit { state })
+    }
+}
+
+/// Pieces of the present revision in terms of the stored body.
+fn overlay(present: Option<&[Piece]>, new: impl Iterator<Item = Piece>) -> Vec<Piece> {
+    let Some(present) = present else { return new.collect() };
+    let mut laid = Vec::new();
+    for piece in new {
+        match piece {
+            Piece::Inline(bytes) => laid.push(Piece::Inline(bytes)),
+            Piece::Stored { offset, len } => cut(present, offset, len, &mut laid),
+        }
+    }
+    laid
+}
+
+/// The octets `offset..offset + len` of what the pieces make.
+fn cut(pieces: &[Piece], mut offset: u64, mut len: u64, out: &mut Vec<Piece>) {
+    for piece in pieces {
+        let here = piece.len().saturating_sub(offset).min(len);
+        if here > 0 {
+            out.push(match piece {
+                Piece::Stored { offset: from, .. } => Piece::Stored { offset: from + offset, len: here },
+                Piece::Inline(bytes) => {
+                    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                    let end = start.saturating_add(usize::try_from(here).unwrap_or(usize::MAX));
+                    Piece::Inline(bytes.get(start..end).unwrap_or_default().into())
+                }
+            });
+        }
+        len -= here;
+        offset = offset.saturating_sub(piece.len());
+    }
+}
+
+fn revise(edit: Edit, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
+    let id = asked.id;
+    if !ledger.schedule.contains(id) {
+        return;
+    }
+    trace::judged(id, "edit");
+    let change = Change::Revise { id, state: Box::new(edit.state) };
+    ledger.change(change, Urgency::Durable, After { tell: Tell::Nobody, reload: Reload::Always(id) }, clock);
+}
+
+/// Refused after it was accepted: every recipient fails, and the sender is told.
+fn refuse(reply: &Reply, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
+    let id = asked.id;
+    if !ledger.schedule.remove(id) {
+        return;
+    }
+    trace::judged(id, "refuse");
+    let status = match reply.enhanced() {
+        Some(EnhancedCode(5, subject, detail)) => EnhancedCode(5, subject, detail),
+        _ => EnhancedCode(5, 7, 1),
+    };
+    let diagnostic = Diagnostic { status, remote: None, text: Text::new(&reply.to_string()) };
+    let count = u32::try_from(asked.state.envelope.recipients.len()).unwrap_or(u32::MAX);
+    let failures: Vec<Failure> = (0..count)
+        .map(|index| Failure { index, diagnostic: diagnostic.clone(), at_ms: clock.wall_ms })
+        .collect();
+    for failure in &failures {
+        if let Some(recipient) = outcome::recipient(&asked.state, failure.index) {
+            trace::given_up(id, recipient, &failure.diagnostic);
+        }
+    }
+    ledger.failures.add(id, &asked.state, failures, clock);
+    outcome::close(ledger, id, clock);
+}
+
+fn origin(state: &MessageState) -> wire::Origin {
+    let origin = &state.origin;
+    wire::Origin {
+        session: origin.session.as_str().parse().unwrap_or(0),
+        client: origin.client.map(|client| client.to_string()).unwrap_or_default(),
+        helo: origin.helo.as_str().to_owned(),
+        protocol: origin.protocol.as_str().to_owned(),
+        uid: origin
+            .identity
+            .as_ref()
+            .and_then(|identity| identity.as_str().strip_prefix("uid:")?.parse().ok()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Piece {
+        Piece::Inline(text.as_bytes().into())
+    }
+
+    #[test]
+    fn edits_of_edits_refer_to_the_stored_body() {
+        let present = [text("Header\r\n"), Piece::Stored { offset: 100, len: 50 }];
+        let new =
+            [text("New\r\n"), Piece::Stored { offset: 6, len: 12 }, Piece::Stored { offset: 8, len: 50 }];
+        assert_eq!(
+            overlay(Some(&present), new.into_iter()),
+            [
+                text("New\r\n"),
+                text("\r\n"),
+                Piece::Stored { offset: 100, len: 10 },
+                Piece::Stored { offset: 100, len: 50 }
+            ]
+        );
+    }
+}

@@ -1,0 +1,161 @@
+//! Who is told what became of a message, and the report as a new message of our own.
+
+use std::io;
+
+use vsmtp_mail::{EnhancedCode, QueueId, ReversePath};
+
+use crate::bounce::{Kind, MAX_HEADER_RETURN, Original, Reported, Reporter, Stamp};
+use crate::content;
+use crate::ledger::{Clock, Fresh, Ledger};
+use crate::outcome::{Failure, Gathered, recipient};
+use crate::store::{Chunk, MessageState, NewBody, Origin, Text, layout::MAX_INLINE_BODY};
+use crate::trace;
+
+/// The protocol in the origin of a report.
+pub const BOUNCE: &str = "bounce";
+/// The protocol in the origin of a report to the postmaster; if that fails too, the message is dead.
+pub const DOUBLE_BOUNCE: &str = "double-bounce";
+
+/// Who is to be told of failures.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Nobody wanted to know.
+    Nobody,
+    /// The sender or the postmaster, by this message.
+    Tell(Box<Fresh>),
+    /// There is nobody left who could be told.
+    Dead(Text),
+    /// The report could not be written now.
+    Later,
+}
+
+/// Decides who is told of failures, and writes the report.
+pub fn on_failure(ledger: &mut Ledger, id: QueueId, gathered: &Gathered, clock: Clock) -> Verdict {
+    let state = &gathered.state;
+    let kind = match &state.envelope.reverse_path {
+        ReversePath::Address(_) => Kind::Failure,
+        ReversePath::Null if state.origin.protocol.as_str() == DOUBLE_BOUNCE => {
+            let why = gathered.list.first().map_or("", |failure| failure.diagnostic.text.as_str());
+            return Verdict::Dead(Text::new(&format!("report to the postmaster failed: {why}")));
+        }
+        ReversePath::Null => Kind::DoubleBounce,
+    };
+    match write(ledger, kind, id, state, &gathered.list, clock) {
+        Ok(Some(fresh)) => Verdict::Tell(Box::new(fresh)),
+        Ok(None) => Verdict::Nobody,
+        Err(error) => {
+            trace::trouble("report-not-staged", &error);
+            Verdict::Later
+        }
+    }
+}
+
+/// Writes one report, if one is due.
+///
+/// # Errors
+/// A report that is too large for memory could not be staged.
+pub fn write(
+    ledger: &mut Ledger,
+    kind: Kind,
+    about: QueueId,
+    state: &MessageState,
+    told: &[Failure],
+    clock: Clock,
+) -> io::Result<Option<Fresh>> {
+    let is_due = |one: &&Failure| {
+        recipient(state, one.index).is_some_and(|recipient| Reporter::is_wanted(kind, recipient.notify))
+    };
+    if !told.iter().any(|one| is_due(&one)) {
+        return Ok(None);
+    }
+    let to = match (kind, &state.envelope.reverse_path) {
+        (Kind::DoubleBounce, _) => ledger.settings.postmaster.clone(),
+        (_, ReversePath::Address(address)) => address.clone(),
+        (_, ReversePath::Null) => return Ok(None),
+    };
+    let targets = ledger.settings.routes.resolve(&to);
+    let (start, size) = original(ledger, about);
+    let id = ledger.mint(clock);
+    let stamp = Stamp { id, now_ms: clock.wall_ms, random: random() };
+    let original =
+        Original { id: about, envelope: &state.envelope, arrived_ms: state.arrival_ms, size, start: &start };
+    let reported: Vec<Reported<'_>> = told.iter().filter_map(|one| reported(state, one)).collect();
+    let Some(report) = ledger.settings.reporter.report(kind, &original, &reported, &to, &targets, stamp)
+    else {
+        return Ok(None);
+    };
+    trace::reported(id, about, name(kind), &to, reported.len());
+    let protocol = if kind == Kind::DoubleBounce { DOUBLE_BOUNCE } else { BOUNCE };
+    let origin =
+        Origin { session: Text::new(&about.to_string()), protocol: protocol.into(), ..Origin::default() };
+    let mut new = MessageState::fresh(clock.wall_ms, origin, report.envelope);
+    // Rules have judged the message that this report is about.
+    new.marks.judged = true;
+    fresh(ledger, id, new, report.bytes).map(Some)
+}
+
+fn fresh(ledger: &Ledger, id: QueueId, state: MessageState, bytes: Vec<u8>) -> io::Result<Fresh> {
+    let size = bytes.len() as u64;
+    if bytes.len() <= MAX_INLINE_BODY {
+        let chunk = Chunk::from(bytes);
+        return Ok(Fresh {
+            id,
+            state,
+            body: NewBody::Inline(vec![chunk.clone()]),
+            parts: Some(vec![chunk]),
+            size,
+        });
+    }
+    let mut staging = ledger.store.stage(id)?;
+    staging.append(&bytes)?;
+    Ok(Fresh { id, state, body: NewBody::Staged(staging.finish()), parts: None, size })
+}
+
+/// As much of the original as the report may return, and the size of the whole.
+fn original(ledger: &Ledger, id: QueueId) -> (Vec<u8>, u64) {
+    let outgoing = match ledger.outgoing(id) {
+        Ok(outgoing) => outgoing,
+        Err(error) => {
+            trace::unreadable(id, &error);
+            return (Vec::new(), 0);
+        }
+    };
+    let size = content::len(&outgoing.parts);
+    let max_return = ledger.settings.reporter.max_return;
+    let wanted = if size <= max_return as u64 { max_return } else { MAX_HEADER_RETURN };
+    match content::start(&outgoing.parts, wanted) {
+        Ok(start) => (start, size),
+        Err(error) => {
+            trace::trouble("original-not-read", &error);
+            (Vec::new(), size)
+        }
+    }
+}
+
+fn reported<'a>(state: &'a MessageState, one: &'a Failure) -> Option<Reported<'a>> {
+    Some(Reported {
+        recipient: recipient(state, one.index)?,
+        status: EnhancedCode(one.diagnostic.status.0, one.diagnostic.status.1, one.diagnostic.status.2),
+        text: one.diagnostic.text.as_str(),
+        remote: one.diagnostic.remote.as_ref().map_or("", Text::as_str),
+        at_ms: one.at_ms,
+    })
+}
+
+fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Failure => "failure",
+        Kind::Delay { .. } => "delay",
+        Kind::Success => "success",
+        Kind::DoubleBounce => "double-bounce",
+    }
+}
+
+/// For boundaries. Without the kernel's randomness a fixed one is still looked for in the message.
+fn random() -> u128 {
+    let mut bytes = [0; 16];
+    if let Err(error) = vsmtp_sys::random::fill(&mut bytes) {
+        trace::trouble("no-randomness", &error);
+    }
+    u128::from_le_bytes(bytes)
+}
