@@ -13,7 +13,7 @@ mod filter_edge;
 
 mod limits;
 mod metrics;
-mod sandbox;
+pub mod sandbox;
 mod services;
 mod settings;
 mod socket;

@@ -183,3 +183,32 @@ fn after_many_errors_replies_come_late_and_only_to_that_client() {
     assert_eq!(client.reply(), "421 4.7.0 Too many errors, closing connection");
     assert!(client.is_closed());
 }
+
+/// Octets of this process's memory that are its own share.
+fn pss(stage: &Stage) -> Option<usize> {
+    let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", stage.child.pid)).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<usize>().ok().map(|kib| kib * 1024)
+}
+
+#[test]
+fn idle_sessions_are_small() {
+    let sessions = if vsmtp_sys::fds::raise_nofile(20_000).unwrap() >= 20_000 { 10_000 } else { 200 };
+    let mut open = slice();
+    open.client_count_max = None;
+    let mut stage = Stage::start(&open);
+    let _filter = stage.introduce((false, false, false));
+    stage.greeted();
+    let Some(before) = pss(&stage) else { return };
+    let mut clients = Vec::with_capacity(sessions);
+    for _ in 0..sessions {
+        let mut stream = std::net::TcpStream::connect(stage.address).unwrap();
+        let mut greeting = [0; 19];
+        stream.read_exact(&mut greeting).unwrap();
+        stream.write_all(b"EHLO client.test\r\n").unwrap();
+        clients.push(stream);
+    }
+    stage.figure("sessions_open", sessions as u64);
+    let each = (pss(&stage).unwrap() - before) / sessions;
+    assert!(each < 1536, "{each} octets");
+}
