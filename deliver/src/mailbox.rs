@@ -111,6 +111,7 @@ impl Daemon for Mailbox {
         match event {
             Event::Peer(name, socket) if name.role == Role::QueueManager => {
                 self.queue.connect(reactor, name, socket);
+                self.want();
             }
             Event::Ready { token: QUEUE_TOKEN, readable: true, .. } if self.accepting => {
                 self.take_leases(reactor)
@@ -135,6 +136,13 @@ impl Mailbox {
                     self.answer(reactor, &lease, settled, lease.arrived_ms);
                 }
             }
+        }
+    }
+
+    /// Tells the threads whose leases are still wanted.
+    fn want(&self) {
+        if let Some(work) = &self.work {
+            work.inbox.want(self.queue.epoch());
         }
     }
 
@@ -183,6 +191,9 @@ impl Mailbox {
         }
         reactor.figure("leases_open", self.open.len() as u64);
         self.queue.flush(reactor);
+        if self.queue.take_lost() {
+            self.want();
+        }
         if self.draining && self.open.is_empty() { Flow::Exit } else { Flow::Continue }
     }
 }

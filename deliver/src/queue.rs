@@ -17,6 +17,7 @@ pub struct QueueEdge {
     token: usize,
     epoch: u64,
     edge: Option<Live>,
+    lost: bool,
 }
 
 struct Live {
@@ -28,12 +29,12 @@ struct Live {
 impl QueueEdge {
     /// No edge yet; its events will come with `token`.
     pub fn new(token: usize) -> Self {
-        QueueEdge { token, epoch: 0, edge: None }
+        QueueEdge { token, epoch: 0, edge: None, lost: false }
     }
 
     /// Takes a new edge instead of an old one.
     pub fn connect(&mut self, reactor: &Reactor, peer: ProcessName, socket: OwnedFd) {
-        self.edge = None;
+        self.lost |= self.edge.take().is_some();
         self.epoch += 1;
         match Link::new(reactor, socket, EdgeId::QueueDeliver, self.token) {
             Ok(link) => self.edge = Some(Live { link, peer, open: HashSet::new() }),
@@ -93,6 +94,16 @@ impl QueueEdge {
         self.edge.is_some() && epoch == self.epoch
     }
 
+    /// True once after an edge was lost: the leases of it are the queue-manager's again, and will be given out again.
+    pub fn take_lost(&mut self) -> bool {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// The edge whose leases are wanted; 0 if there is none.
+    pub fn epoch(&self) -> u64 {
+        if self.edge.is_some() { self.epoch } else { 0 }
+    }
+
     /// Leases without outcome.
     pub fn open(&self) -> usize {
         self.edge.as_ref().map_or(0, |live| live.open.len())
@@ -100,6 +111,7 @@ impl QueueEdge {
 
     fn close(&mut self, reactor: &mut Reactor, error: &ChannelError) {
         let Some(live) = self.edge.take() else { return };
+        self.lost = true;
         Record::at(log::Level::Warn, "edge-closed")
             .field("peer", live.peer)
             .field("leases", live.open.len())

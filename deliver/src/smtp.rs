@@ -114,8 +114,6 @@ impl Daemon for Smtp {
         match event {
             Event::Peer(name, socket) if name.role == Role::QueueManager => {
                 self.queue.connect(reactor, name, socket);
-                // What waits on behalf of the old edge has lost its owner.
-                self.dirty.extend(self.destinations.keys().cloned());
             }
             Event::Peer(name, socket) if name.role == Role::Resolver => {
                 let open = self.lookup.connect(reactor, name, socket);
@@ -150,7 +148,9 @@ impl Daemon for Smtp {
 impl Smtp {
     fn take_leases(&mut self, reactor: &mut Reactor) {
         while let Some(lease) = self.queue.receive(reactor) {
-            let next_hop = Rc::new(lease.next_hop.clone());
+            let known =
+                self.destinations.get_key_value(&lease.next_hop).map(|(next_hop, _)| Rc::clone(next_hop));
+            let next_hop = known.unwrap_or_else(|| Rc::new(lease.next_hop.clone()));
             let destination = self.destinations.entry(Rc::clone(&next_hop)).or_default();
             destination.waiting.push_back(Waiting { lease: Box::new(lease), retries: 0 });
             self.mark(next_hop);
@@ -227,7 +227,34 @@ impl Smtp {
             || self.destinations.values().any(|destination| !destination.waiting.is_empty())
     }
 
+    /// The queue-manager that gave these leases is gone, and its successor gives them out again. What is not sent
+    /// completely is broken off, before the server can accept it, or there would be two.
+    fn abandon(&mut self) {
+        for destination in self.destinations.values_mut() {
+            let queue = &self.queue;
+            destination.waiting.retain(|waiting| queue.is_current(waiting.lease.key.epoch));
+        }
+        let orphaned: Vec<usize> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.lease().is_some_and(|key| !self.queue.is_current(key.epoch)))
+            .filter(|(_, connection)| !connection.is_sent())
+            .map(|(token, _)| *token)
+            .collect();
+        for token in orphaned {
+            let Some(connection) = self.connections.remove(&token) else { continue };
+            if let Some(destination) = self.destinations.get_mut(&connection.serves) {
+                destination.busy = destination.busy.saturating_sub(1);
+            }
+            self.feed_starved();
+            self.mark(connection.serves);
+        }
+    }
+
     fn end_turn(&mut self, reactor: &mut Reactor) -> Flow {
+        if self.queue.take_lost() {
+            self.abandon();
+        }
         while let Some(next_hop) = self.dirty.pop_front() {
             self.pump(reactor, &next_hop);
         }
@@ -240,6 +267,9 @@ impl Smtp {
         reactor.figure("connections_idle", self.idle.len() as u64);
         reactor.figure("leases_open", self.queue.open() as u64);
         self.queue.flush(reactor);
+        if self.queue.take_lost() {
+            self.abandon();
+        }
         if self.drain != Drain::No && !self.is_at_work() { Flow::Exit } else { Flow::Continue }
     }
 }

@@ -3,18 +3,18 @@
 //!
 //! A job is always settled: one that is dropped, for whatever reason, counts as deferred.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use vsmtp_mail::EnhancedCode;
+use vsmtp_mail::{EnhancedCode, MailboxFormat};
 
 use crate::lease::{Lease, LeaseKey, LeaseRecipient, Verdict};
 use crate::mailbox::disk::Disk;
 use crate::mailbox::name::MailboxName;
 use crate::mailbox::unique::UniqueNames;
 use crate::mailbox::{maildir, mbox, verdict};
-use vsmtp_mail::MailboxFormat;
 
 /// Most deliveries that a thread takes through their steps together.
 const MAX_BATCH: usize = 32;
@@ -26,6 +26,8 @@ const LOCK_WAIT_MS: u64 = 30_000;
 /// Where threads leave what they settled, and how they wake the loop.
 pub struct Inbox {
     done: Mutex<Vec<Done>>,
+    /// The edge whose leases are still wanted.
+    epoch: AtomicU64,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -43,7 +45,13 @@ pub struct Done {
 impl Inbox {
     /// `wake` is called from other threads after something was left.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
-        Inbox { done: Mutex::new(Vec::new()), wake: Box::new(wake) }
+        Inbox { done: Mutex::new(Vec::new()), epoch: AtomicU64::new(0), wake: Box::new(wake) }
+    }
+
+    /// Only leases of this edge are wanted from now on. Those of another are given out again by the queue-manager, so
+    /// what has not begun must not begin.
+    pub fn want(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Relaxed);
     }
 
     /// All that was left since the last call.
@@ -67,6 +75,7 @@ impl Inbox {
 pub struct Job {
     lease: Arc<Lease>,
     position: usize,
+    recipient: LeaseRecipient,
     mailbox: MailboxName,
     format: MailboxFormat,
     inbox: Arc<Inbox>,
@@ -84,9 +93,9 @@ impl Job {
         format: MailboxFormat,
         inbox: &Arc<Inbox>,
     ) -> Option<Self> {
-        lease.recipients.get(position)?;
+        let recipient = lease.recipients.get(position)?.clone();
         let (lease, inbox) = (Arc::clone(lease), Arc::clone(inbox));
-        Some(Job { lease, position, mailbox, format, inbox, give_up_ms: 0, settled: false })
+        Some(Job { lease, position, recipient, mailbox, format, inbox, give_up_ms: 0, settled: false })
     }
 
     /// The lease.
@@ -96,7 +105,12 @@ impl Job {
 
     /// The recipient.
     pub fn recipient(&self) -> &LeaseRecipient {
-        self.lease.recipients.get(self.position).expect("`new` has looked")
+        &self.recipient
+    }
+
+    /// False if the queue-manager that gave the lease is gone.
+    fn is_wanted(&self) -> bool {
+        self.lease.key.epoch == self.inbox.epoch.load(Ordering::Relaxed)
     }
 
     /// Where it goes.
@@ -205,7 +219,8 @@ impl<D: Disk> Worker<D> {
         Some(batch)
     }
 
-    fn deliver(&mut self, batch: Vec<Job>) {
+    fn deliver(&mut self, mut batch: Vec<Job>) {
+        batch.retain(Job::is_wanted);
         let (maildir, mbox): (Vec<Job>, Vec<Job>) =
             batch.into_iter().partition(|job| job.format == MailboxFormat::Maildir);
         if !maildir.is_empty() {
@@ -226,5 +241,67 @@ impl<D: Disk> Worker<D> {
             mbox::Progress::Locked if now >= job.give_up_ms => job.settle(&verdict::locked()),
             mbox::Progress::Locked => self.waiting.push((now + LOCK_RETRY_MS, job)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use vsmtp_ipc::edge::queue_deliver::Result3;
+
+    use super::*;
+    use crate::lease::tests::attempt;
+    use crate::mailbox::disk::Below;
+
+    struct Bench {
+        root: tempfile::TempDir,
+        pool: Pool,
+        inbox: Arc<Inbox>,
+        woken: mpsc::Receiver<()>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            let disk = Below::new(std::fs::File::open(root.path()).unwrap().into());
+            let names = |thread| UniqueNames::new(1, thread, "host.test", || 7);
+            let pool = Pool::start(&Arc::new(disk), 2, names).unwrap();
+            let (wake, woken) = mpsc::channel();
+            let wake = Mutex::new(wake);
+            let inbox = Arc::new(Inbox::new(move || wake.lock().unwrap().send(()).unwrap()));
+            Bench { root, pool, inbox, woken }
+        }
+
+        fn run(&self, epoch: u64) -> Verdict {
+            let lease =
+                Lease::parse(attempt("maildir", &["a@dst.test"], b"A: b\r\n\r\n"), None, epoch, 0).unwrap();
+            let name = MailboxName { domain: "dst.test".into(), user: "a".into() };
+            let job = Job::new(&Arc::new(lease), 0, name, MailboxFormat::Maildir, &self.inbox).unwrap();
+            self.pool.submit(job);
+            self.woken.recv_timeout(Duration::from_secs(10)).unwrap();
+            let mut done = self.inbox.take();
+            assert_eq!(done.len(), 1);
+            done.remove(0).verdict
+        }
+    }
+
+    #[test]
+    fn what_nobody_wants_any_more_is_not_begun() {
+        let bench = Bench::new();
+        bench.inbox.want(2);
+        assert_eq!(bench.run(1).result, Result3::Deferred);
+        assert!(!bench.root.path().join("dst.test").exists());
+        assert_eq!(bench.run(2).result, Result3::Delivered);
+    }
+
+    #[test]
+    fn a_job_that_is_dropped_is_deferred() {
+        let bench = Bench::new();
+        let lease = Arc::new(Lease::parse(attempt("maildir", &["a@dst.test"], b""), None, 1, 0).unwrap());
+        let name = MailboxName { domain: "d".into(), user: "a".into() };
+        assert!(Job::new(&lease, 1, name.clone(), MailboxFormat::Maildir, &bench.inbox).is_none());
+        drop(Job::new(&lease, 0, name, MailboxFormat::Maildir, &bench.inbox));
+        assert_eq!(bench.inbox.take()[0].verdict.result, Result3::Deferred);
     }
 }

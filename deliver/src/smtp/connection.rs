@@ -12,7 +12,7 @@ use vsmtp_daemon::Reactor;
 use vsmtp_mail::NextHop;
 use vsmtp_smtp::{Awaiting, ClientStep, Dialogue, HostError, Outcome};
 
-use crate::lease::{Lease, Verdict};
+use crate::lease::{Lease, LeaseKey, Verdict};
 use crate::smtp::destination::Waiting;
 use crate::smtp::route::Site;
 use crate::smtp::socket::Socket;
@@ -317,6 +317,19 @@ impl Connection {
             self.dialogue.on_timeout();
         }
         true
+    }
+
+    /// The lease that it carries.
+    pub fn lease(&self) -> Option<LeaseKey> {
+        match &self.stage {
+            Stage::Busy(work) => Some(work.lease.key),
+            Stage::Dialing(_) | Stage::Idle | Stage::Quitting => None,
+        }
+    }
+
+    /// True if the server may have accepted the message.
+    pub fn is_sent(&self) -> bool {
+        self.dialogue.awaiting() == Awaiting::Dot
     }
 
     /// True until the TCP connection stands.

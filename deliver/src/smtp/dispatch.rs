@@ -24,11 +24,6 @@ const MAX_DIAL_MS: u64 = 10 * 60_000;
 impl Smtp {
     /// Gives work to connections, as far as there is both.
     pub(super) fn pump(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>) {
-        if let Some(destination) = self.destinations.get_mut(next_hop) {
-            // The edge of such a lease is gone, and with it whoever could want to know.
-            let queue = &self.queue;
-            destination.waiting.retain(|waiting| queue.is_current(waiting.lease.key.epoch));
-        }
         loop {
             let Some(destination) = self.destinations.get_mut(next_hop) else { return };
             if destination.waiting.is_empty() {
