@@ -421,6 +421,7 @@ impl Store {
         if waiting.internal {
             self.compaction_done(ticket);
         } else {
+            self.compaction.busy = true;
             self.events.push_back(Event::Completed { ticket, result });
         }
     }

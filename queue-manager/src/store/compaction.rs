@@ -27,6 +27,8 @@ pub(super) struct Compaction {
     /// Segments that must not be written again: others have a name for them, or the disk failed there.
     pub(super) retire: BTreeSet<u32>,
     filling: bool,
+    /// Something was committed since the last [`Store::trim`].
+    pub(super) busy: bool,
     /// The last attempt to make a segment ready failed for want of room.
     pub(super) full: bool,
 }
@@ -50,7 +52,7 @@ enum Stage {
 
 impl Compaction {
     pub(super) fn new(retire: BTreeSet<u32>) -> Self {
-        Compaction { stage: Stage::Idle, retire, filling: false, full: false }
+        Compaction { stage: Stage::Idle, retire, filling: false, busy: false, full: false }
     }
 }
 
@@ -65,24 +67,20 @@ impl Store {
         }
     }
 
-    /// One free segment is the reserve; a second one is made in time when the active one fills.
+    /// One free segment is the reserve; under load, a second one is made in time when the active one fills.
     fn fill_pool(&mut self) {
-        let wanted = if self.active_is_filling() { RESERVE + 1 } else { RESERVE };
+        let filling = self.compaction.busy && self.newest.1 > self.options.segment_bytes / 2;
+        let wanted = if filling { RESERVE + 1 } else { RESERVE };
         if !self.compaction.filling && self.pool.len() < wanted {
             self.compaction.filling = true;
             self.engine.job(Job::FillPool(wanted));
         }
     }
 
-    /// More than half of the active segment is written.
-    fn active_is_filling(&self) -> bool {
-        self.newest.1 > self.options.segment_bytes / 2
-    }
-
-    /// The log is longer than the queue is worth: twice what is alive, and two segments.
+    /// The log and the reserve take more than the queue is worth: twice what is alive, and two segments.
     fn is_too_long(&self) -> bool {
         let live: u64 = self.segments.values().map(|segment| segment.live).sum();
-        self.log_bytes() > 2 * live + 2 * self.options.segment_bytes
+        self.log_bytes() > 2 * live + self.options.segment_bytes
     }
 
     fn begin_compaction(&mut self) {
@@ -230,9 +228,8 @@ impl Store {
 
     /// Gives back segments that are only needed under load. For when nothing has happened for a while.
     pub fn trim(&mut self) {
-        if !self.active_is_filling()
-            && let Some(free) = self.pool.take_spare(RESERVE)
-        {
+        self.compaction.busy = false;
+        if let Some(free) = self.pool.take_spare(RESERVE) {
             self.engine.job(Job::Free { number: free.number, epoch: 0, reuse: false });
         }
     }

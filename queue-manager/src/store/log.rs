@@ -126,28 +126,39 @@ impl Active {
 /// Locations that the main loop has not heard of yet.
 #[derive(Debug, Default)]
 struct Recent {
-    latest: HashMap<QueueId, (Location, u64)>,
-    order: VecDeque<(u64, QueueId)>,
+    latest: HashMap<QueueId, Location>,
+    /// What was told, and in the reports of which batch.
+    told: VecDeque<(u64, QueueId, Location)>,
 }
 
 impl Recent {
     /// Returns what was known before.
-    fn insert(&mut self, id: QueueId, at: Location, batch: u64) -> Option<Location> {
-        self.order.push_back((batch, id));
-        self.latest.insert(id, (at, batch)).map(|(before, _)| before)
+    fn insert(&mut self, id: QueueId, at: Location) -> Option<Location> {
+        self.latest.insert(id, at)
     }
 
+    /// The main loop is told of these records in the reports of this batch.
+    fn tell(&mut self, placed: &[Placed], batch: u64) {
+        let told = placed.iter().filter(|one| moves_latest(one.kind));
+        self.told.extend(told.map(|one| (batch, one.id, one.at)));
+    }
+
+    /// A record does not count: what was there before it does, if there was anything.
     fn restore(&mut self, id: QueueId, before: Option<Location>, batch: u64) {
         match before {
-            Some(at) => drop(self.insert(id, at, batch)),
+            Some(at) => {
+                self.latest.insert(id, at);
+                self.told.push_back((batch, id, at));
+            }
             None => drop(self.latest.remove(&id)),
         }
     }
 
+    /// The main loop has read the reports up to this batch.
     fn prune(&mut self, seen: u64) {
-        while let Some((batch, id)) = self.order.front().copied().filter(|(batch, _)| *batch <= seen) {
-            self.order.pop_front();
-            if self.latest.get(&id).is_some_and(|(_, newest)| *newest == batch) {
+        while let Some((_, id, at)) = self.told.front().copied().filter(|(batch, ..)| *batch <= seen) {
+            self.told.pop_front();
+            if self.latest.get(&id) == Some(&at) {
                 self.latest.remove(&id);
             }
         }
@@ -364,9 +375,9 @@ impl Log {
         let (mut placed, mut displaced) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for (at, draft) in prepared.drafts.iter_mut().enumerate() {
             let location = Location::at(active.epoch, active.end);
-            draft.resolve_previous(self.recent.latest.get(&draft.id).map(|(latest, _)| *latest));
+            draft.resolve_previous(self.recent.latest.get(&draft.id).copied());
             displaced.push(if moves_latest(draft.kind) {
-                self.recent.insert(draft.id, location, self.batch)
+                self.recent.insert(draft.id, location)
             } else {
                 None
             });
@@ -417,6 +428,7 @@ impl Log {
         for mut one in self.staged.drain(..) {
             if one.prepared.urgency == Urgency::Lazy && !one.prepared.reported {
                 one.prepared.reported = true;
+                self.recent.tell(&one.placed, self.batch);
                 let result = Ok(std::mem::take(&mut one.placed));
                 self.reports.push(Report::Done { ticket: one.prepared.ticket, batch: self.batch, result });
             }
@@ -435,6 +447,7 @@ impl Log {
         active.synced = active.end;
         self.durable = self.next_sequence - 1;
         for InFlight { prepared, placed, .. } in self.unsynced.drain(..) {
+            self.recent.tell(&placed, self.batch);
             if !prepared.reported {
                 let result = Ok(placed);
                 self.reports.push(Report::Done { ticket: prepared.ticket, batch: self.batch, result });

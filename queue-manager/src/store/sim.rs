@@ -123,6 +123,10 @@ impl SimDisk {
         self.state().crash_at = Some(op);
     }
 
+    pub(super) fn never_crash(&self) {
+        self.state().crash_at = None;
+    }
+
     pub(super) fn crashed(&self) -> bool {
         self.state().crashed
     }

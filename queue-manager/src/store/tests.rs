@@ -4,6 +4,8 @@ mod basic;
 mod crash;
 mod damage;
 mod faults;
+mod model;
+mod random;
 
 use vsmtp_mail::QueueId;
 
