@@ -4,8 +4,10 @@
 
 pub mod api;
 pub mod engine;
+pub mod judge;
 pub mod object;
 pub mod oneshot;
+pub mod policy;
 pub mod process;
 pub mod stage;
 pub mod status;

@@ -1,10 +1,18 @@
 //! The filter as a process: its edges, its threads, its jail. What a verdict is, is decided elsewhere; here it is carried.
 
+mod content;
 mod leader;
 mod oneshot;
+mod post;
 mod sandbox;
+mod session;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+
+use vsmtp_daemon::{Daemon, Live, Reactor};
+
+use crate::api::Surroundings;
 
 pub use leader::{Crew, Desk, cede};
 
@@ -12,6 +20,8 @@ pub use leader::{Crew, Desk, cede};
 pub fn main(role: Option<&str>) -> ExitCode {
     match role {
         Some("oneshot") => vsmtp_daemon::run::<oneshot::Oneshot>(),
+        Some("post") => serve::<post::Post>(|post| post.workers, post::run),
+        Some("session") => serve::<session::Session>(|session| session.workers, session::run),
         _ => {
             use std::io::Write;
             let _ = writeln!(
@@ -21,4 +31,41 @@ pub fn main(role: Option<&str>) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Boots a daemon whose jobs run beside its loop, and serves until it is to end.
+fn serve<D: Daemon>(workers: fn(&D) -> usize, run: RunOf<Live<D>>) -> ExitCode
+where
+    Live<D>: Desk + 'static,
+{
+    let live = match vsmtp_daemon::boot::<D>() {
+        Ok(live) => live,
+        Err(error) => {
+            log::error!("event=boot-failed error=\"{error}\"");
+            vsmtp_daemon::flush_log();
+            return ExitCode::FAILURE;
+        }
+    };
+    let workers = workers(&live.daemon);
+    Crew::serve(live, workers, run);
+    vsmtp_daemon::flush_log();
+    ExitCode::SUCCESS
+}
+
+type RunOf<D> = fn(<D as Desk>::Job) -> <D as Desk>::Done;
+
+/// What scripts may ask about the host.
+fn surroundings() -> Surroundings {
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Surroundings { hostname: hostname.trim().to_owned(), environment: std::env::vars().collect() }
+}
+
+/// Wakes the loop from a thread whose result came late.
+fn waker(reactor: &Reactor) -> Arc<dyn Fn() + Send + Sync> {
+    let waker = reactor.waker();
+    Arc::new(move || {
+        if let Err(error) = waker.wake() {
+            log::error!("event=wake-failed error=\"{error}\"");
+        }
+    })
 }

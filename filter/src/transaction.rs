@@ -12,6 +12,7 @@ use vsmtp_mail::{BodyType, Domain, HeaderBlock, QueueId, Ret, ReversePath};
 
 use crate::object::Object;
 use crate::stage::Stage;
+use crate::status::Status;
 
 pub use envelope::{Entry, RcptSpec, Transport};
 pub use header::EARLY_HEADER_BYTES;
@@ -81,10 +82,23 @@ pub struct Transaction {
     pub header_changed: bool,
     /// Rules want the message held.
     pub hold: bool,
+    /// The verdict that holds for all later stages of the transaction.
+    pub verdict: Option<Status>,
+    /// What rules of connect and helo decided for every message of the session.
+    session: Base,
     /// The bytes of the message, from preq on.
     pub content: Option<Arc<dyn Content>>,
     /// Where the body begins in them.
     pub body_offset: u64,
+}
+
+/// What every message of a session begins with.
+#[derive(Debug, Clone, Default)]
+struct Base {
+    header: HeaderBlock<'static>,
+    added_bytes: usize,
+    hold: bool,
+    verdict: Option<Status>,
 }
 
 /// The bytes of a message, as long as rules may look at it.
@@ -119,13 +133,47 @@ impl Transaction {
             added_bytes: 0,
             header_changed: false,
             hold: false,
+            verdict: None,
+            session: Base::default(),
             content: None,
             body_offset: 0,
         }
     }
 
+    /// What the rules of connect and helo did so far holds for every message of the session.
+    pub fn keep_for_session(&mut self) {
+        let Base { header, added_bytes, hold, verdict } = &mut self.session;
+        header.clone_from(&self.header);
+        *added_bytes = self.added_bytes;
+        *hold = self.hold;
+        verdict.clone_from(&self.verdict);
+    }
+
+    /// Forgets the message; the session stays.
+    pub fn reset(&mut self) {
+        let Base { header, added_bytes, hold, verdict } = self.session.clone();
+        self.header = header;
+        self.added_bytes = added_bytes;
+        self.hold = hold;
+        self.verdict = verdict;
+        self.header_changed = false;
+        self.mail = None;
+        self.mail_from = None;
+        self.recipients = Vec::new();
+        self.current = None;
+        self.id = None;
+        self.content = None;
+        self.body_offset = 0;
+    }
+
+    /// True if rules added header fields before the message came.
+    pub fn has_early_header(&self) -> bool {
+        self.header.fields().next().is_some()
+    }
+
     /// Begins a message: MAIL FROM.
     pub fn begin(&mut self, mail: MailSpec) {
+        self.reset();
         self.set_sender(mail.reverse_path.clone());
         self.mail = Some(mail);
     }

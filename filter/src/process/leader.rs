@@ -6,6 +6,9 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+/// Stack of each thread. Scripts may nest calls and expressions up to their limits; only what is touched costs memory.
+const STACK: usize = 32 << 20;
+
 /// What the threads share: a loop that finds jobs.
 pub trait Desk: Send {
     /// Something to do outside the desk's lock.
@@ -73,7 +76,13 @@ impl<D: Desk + 'static> Crew<D> {
         let lead = Lead { state: Mutex::default(), free: Condvar::new(), max_threads: workers + 1 };
         let crew = Arc::new(Crew { desk: Mutex::new(desk), run, lead, late: Mutex::new(Vec::new()), wake });
         crew.lead.lock().threads = 1;
-        crew.work();
+        let first = Arc::clone(&crew);
+        // The main thread's stack is what the system gives, and may be too small for scripts.
+        let thread = std::thread::Builder::new().name("vsl-worker".to_owned()).stack_size(STACK);
+        match thread.spawn(move || first.work()) {
+            Ok(thread) => drop(thread.join()),
+            Err(error) => log::error!("event=thread-failed error=\"{error}\""),
+        }
     }
 
     /// The life of one thread: take the lead, run the loop until the lead is ceded, hand in the late result, again.
@@ -134,8 +143,10 @@ impl<D: Desk + 'static> Crew<D> {
                 return false;
             }
             let crew = Arc::clone(self);
-            let started =
-                std::thread::Builder::new().name("vsl-worker".to_owned()).spawn(move || crew.work());
+            let started = std::thread::Builder::new()
+                .name("vsl-worker".to_owned())
+                .stack_size(STACK)
+                .spawn(move || crew.work());
             if started.is_err() {
                 return false;
             }
@@ -236,15 +247,21 @@ mod tests {
         }
         let desk = Tasks { from, to, ready: VecDeque::new(), expected, results: Arc::clone(&results) };
         Crew::serve(desk, workers, |task| task());
-        let seen = results.lock().unwrap().clone();
-        seen
+        results.lock().map(|results| results.clone()).unwrap()
     }
 
     #[test]
     fn quick_jobs_run_in_order_on_one_thread() {
-        let main = std::thread::current().id();
-        let number = |n: u32| Box::new(move || if std::thread::current().id() == main { n } else { 999 }) as Task;
+        let threads = Arc::new(Mutex::new(std::collections::HashSet::new()));
+        let number = |n: u32| {
+            let threads = Arc::clone(&threads);
+            Box::new(move || {
+                threads.lock().unwrap().insert(std::thread::current().id());
+                n
+            }) as Task
+        };
         assert_eq!(serve(4, (0..50).map(number).collect()), (0..50).collect::<Vec<u32>>());
+        assert_eq!(threads.lock().unwrap().len(), 1);
     }
 
     #[test]

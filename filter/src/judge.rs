@@ -1,0 +1,259 @@
+//! Runs the rules of a stage on a transaction and says what the client is to be told. It decides what a status means;
+//! it sends nothing. A rule that fails never lets a message through: the operator chose 451 or 554 for that.
+
+mod message;
+mod post;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::Level;
+use rhai::Engine;
+use vsmtp_config::{FilterSlice, OnError};
+use vsmtp_daemon::Record;
+use vsmtp_mail::{EnhancedCode, Reply};
+
+use crate::api::{self, Surroundings};
+use crate::engine::{self, Failure, Limits, LoadedScript, Root, ScriptError, Watch};
+use crate::policy::Policy;
+use crate::stage::Stage;
+use crate::status::Status;
+use crate::transaction::{RcptSpec, Shared};
+
+pub use message::{Judged, Source};
+pub use post::{PostJudged, PostMessage};
+
+/// A rule that runs longer hands the event loop on.
+const SLOW_AFTER: Duration = Duration::from_millis(1);
+
+/// All that judging needs, made once per generation of the configuration.
+#[derive(Debug)]
+pub struct Judge {
+    engine: Engine,
+    script: LoadedScript,
+    /// The policy without rules.
+    pub policy: Policy,
+    on_error: OnError,
+    timeout: Duration,
+    /// Most recipients of one message.
+    pub max_recipients: usize,
+    /// Largest header, in octets.
+    pub max_header: u64,
+    /// Called when a rule runs for a while, before it may delay others.
+    pub on_slow: fn(),
+}
+
+/// What the client is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Go on, with the usual reply or this one.
+    Accept(Option<Reply>),
+    /// Say this; the session goes on.
+    Refuse(Reply),
+    /// Say this and close.
+    Close(Reply),
+}
+
+impl Judge {
+    /// Loads the rules and makes the policy of a slice. Reads files, so it must run where the configuration can be read.
+    pub fn load(slice: &FilterSlice, surroundings: &Surroundings) -> Result<Self, ScriptError> {
+        let limits = Limits {
+            operations: slice.max_operations,
+            string_bytes: usize::try_from(slice.max_value_size).unwrap_or(usize::MAX),
+            wall_clock: slice.timeout,
+            ..Limits::default()
+        };
+        let path = std::path::Path::new(&slice.filter_path);
+        let present = path.exists();
+        let root = if present || slice.filter_path_required {
+            Root::open(std::path::Path::new(&slice.config_dir))?
+        } else {
+            Root::none()
+        };
+        let mut engine = engine::bare(&root, &limits);
+        api::install(&mut engine, surroundings);
+        let _watch = Watch::until(Instant::now() + limits.wall_clock);
+        let script = if present || slice.filter_path_required {
+            engine::load(&engine, &root, path)?
+        } else {
+            LoadedScript::empty("built-in policy")
+        };
+        Ok(Judge {
+            engine,
+            script,
+            policy: Policy::new(slice),
+            on_error: slice.on_error,
+            timeout: slice.timeout,
+            max_recipients: slice.rcpt_count_max as usize,
+            max_header: slice.header_size_limit,
+            on_slow: || {},
+        })
+    }
+
+    /// True if the stage has rules.
+    pub fn wants(&self, stage: Stage) -> bool {
+        !self.script.stage(stage).is_empty()
+    }
+
+    /// Runs the rules of a stage, unless an earlier verdict of the transaction stands.
+    pub fn run(&self, shared: &Shared, stage: Stage) -> Status {
+        {
+            let mut transaction = shared.lock();
+            transaction.stage = stage;
+            if let Some(status) = &transaction.verdict {
+                return status.clone();
+            }
+        }
+        if !self.wants(stage) {
+            return Status::Next;
+        }
+        let status = self.directives(shared, stage);
+        if status.is_sticky() {
+            shared.lock().verdict = Some(status.clone());
+        }
+        status
+    }
+
+    fn directives(&self, shared: &Shared, stage: Stage) -> Status {
+        self.run_or_fail(shared, stage).0
+    }
+
+    /// The first status that is not `next`, and whether it stands for a rule that failed.
+    fn run_or_fail(&self, shared: &Shared, stage: Stage) -> (Status, bool) {
+        let now = Instant::now();
+        let _watch = Watch::with_slow_hook(now + self.timeout, now + SLOW_AFTER, self.on_slow);
+        for directive in self.script.stage(stage) {
+            match directive.call(&self.engine, shared.tag()) {
+                Ok(Status::Next) => {}
+                Ok(status) => {
+                    self.note(shared, stage, &directive.name, &status);
+                    return (status, false);
+                }
+                Err(failure) => return (self.failed(shared, stage, &failure), true),
+            }
+        }
+        (Status::Next, false)
+    }
+
+    fn note(&self, shared: &Shared, stage: Stage, directive: &str, status: &Status) {
+        let level = if matches!(status, Status::Accept(_)) { Level::Debug } else { Level::Info };
+        if !log::log_enabled!(level) {
+            return;
+        }
+        let transaction = shared.lock();
+        let reply = match status {
+            Status::Deny(reply) | Status::Reject(reply) => Some(reply),
+            _ => None,
+        };
+        Record::at(level, "rule")
+            .field("stage", stage)
+            .field("directive", directive)
+            .field("status", status.name())
+            .field("client", &transaction.client_ip)
+            .maybe("id", transaction.id)
+            .maybe("reply", reply)
+            .emit();
+    }
+
+    /// One line with file, line, stage and directive, and the operator's reply for our own faults.
+    fn failed(&self, shared: &Shared, stage: Stage, failure: &Failure) -> Status {
+        let transaction = shared.lock();
+        Record::at(Level::Error, "script-failed")
+            .field("at", &failure.error.location)
+            .field("stage", stage)
+            .field("directive", &failure.directive.name)
+            .field("error", &failure.error.message)
+            .field("client", &transaction.client_ip)
+            .maybe("id", transaction.id)
+            .emit();
+        match self.on_error {
+            OnError::Defer => Status::Reject(local_error()),
+            OnError::Deny => {
+                Status::Deny(Reply::fixed(554, EnhancedCode(5, 3, 0), "Local error in processing"))
+            }
+        }
+    }
+
+    /// The stages connect, helo and mail.
+    pub fn command(&self, shared: &Shared, stage: Stage) -> Decision {
+        let status = self.run(shared, stage);
+        if stage < Stage::Mail {
+            shared.lock().keep_for_session();
+        }
+        match (status, stage) {
+            (Status::Accept(Some(reply)) | Status::FinalAccept(Some(reply)), Stage::Connect) => {
+                Decision::Accept(self.greeting(&reply))
+            }
+            // An answer to EHLO carries the extensions; a rule's text cannot stand in for it.
+            (Status::Accept(Some(reply)) | Status::FinalAccept(Some(reply)), Stage::Mail) => {
+                Decision::Accept(Some(reply))
+            }
+            (Status::Next | Status::Accept(_) | Status::FinalAccept(_) | Status::Quarantine(_), _) => {
+                Decision::Accept(None)
+            }
+            // There is nothing to stay in: a greeting that refuses ends the session (RFC 5321 3.1).
+            (Status::Reject(reply) | Status::Deny(reply), Stage::Connect) => {
+                Decision::Close(unwelcome(reply))
+            }
+            (Status::Reject(reply), _) => Decision::Refuse(reply),
+            (Status::Deny(reply), _) => Decision::Close(reply),
+        }
+    }
+
+    /// A greeting with a rule's text: it must be 220 and begin with our name.
+    fn greeting(&self, reply: &Reply) -> Option<Reply> {
+        let text = reply.lines().collect::<Vec<_>>().join("\n");
+        Reply::new(220, None, &format!("{} {text}", self.policy.server_name())).ok()
+    }
+
+    /// One RCPT: the rules, then the built-in policy.
+    pub fn recipient(&self, shared: &Shared, spec: RcptSpec) -> Decision {
+        let address = spec.address.clone();
+        if shared.lock().add_client_recipient(spec).is_err() {
+            return Decision::Refuse(Reply::fixed(452, EnhancedCode(4, 5, 3), "Too many recipients"));
+        }
+        let sticky_before = shared.lock().verdict.is_some();
+        let status = self.run(shared, Stage::Rcpt);
+        let accepted = !sticky_before && matches!(status, Status::Accept(_) | Status::FinalAccept(_));
+        let decision = match status {
+            Status::Accept(Some(reply)) | Status::FinalAccept(Some(reply)) => Decision::Accept(Some(reply)),
+            Status::Next | Status::Accept(_) | Status::FinalAccept(_) | Status::Quarantine(_) => {
+                Decision::Accept(None)
+            }
+            Status::Reject(reply) => Decision::Refuse(reply),
+            Status::Deny(reply) => Decision::Close(reply),
+        };
+        let mut transaction = shared.lock();
+        if !matches!(decision, Decision::Accept(_)) {
+            transaction.remove_recipient(&address);
+            return decision;
+        }
+        // A rule that removed or rewrote the recipient has decided about it.
+        let still_theirs = transaction.position(&address).and_then(|at| transaction.recipients.get(at));
+        if still_theirs.is_none_or(|entry| entry.by_rule) {
+            return decision;
+        }
+        let peer = Arc::clone(&transaction.peer);
+        match self.policy.admit(&address, &peer, accepted) {
+            Ok(_) => decision,
+            Err(reply) => {
+                transaction.remove_recipient(&address);
+                Decision::Refuse(reply)
+            }
+        }
+    }
+}
+
+/// What a client hears of our own faults.
+pub fn local_error() -> Reply {
+    Reply::fixed(451, EnhancedCode(4, 3, 0), "Local error in processing")
+}
+
+/// A greeting may be 220 or 554, and 421 is allowed anywhere (RFC 5321 4.2.3, 4.3.2).
+fn unwelcome(reply: Reply) -> Reply {
+    if !reply.is_transient() {
+        return reply;
+    }
+    let text = reply.lines().collect::<Vec<_>>().join("\n");
+    Reply::new(421, reply.enhanced(), &text).unwrap_or(reply)
+}

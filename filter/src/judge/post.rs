@@ -1,0 +1,124 @@
+//! Rules that run when the message is in the queue: postq and delivery. What they change becomes the message's next
+//! revision; when they fail, nothing changes and they run again later.
+
+use std::sync::Arc;
+
+use vsmtp_ipc::edge::filter_queue::Disposition;
+use vsmtp_ipc::wire::Piece;
+use vsmtp_mail::{Envelope, QueueId, Reply};
+
+use super::Judge;
+use super::message::{pieces, read_header};
+use crate::stage::Stage;
+use crate::status::Status;
+use crate::transaction::{Content, Entry, MailSpec, Peer, RcptSpec, Shared, Transaction};
+
+/// A message of the queue.
+#[derive(Debug)]
+pub struct PostMessage {
+    /// Its id.
+    pub id: QueueId,
+    /// Postq or delivery.
+    pub stage: Stage,
+    /// Its envelope.
+    pub envelope: Envelope,
+    /// Where it came from.
+    pub peer: Peer,
+    /// HELO name of its session.
+    pub helo: String,
+    /// When it was received, in milliseconds since 1970.
+    pub arrived_ms: u64,
+    /// Its bytes.
+    pub content: Arc<dyn Content>,
+}
+
+/// What becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PostJudged {
+    /// Go on as it is.
+    Keep,
+    /// Go on changed.
+    Edit(Envelope, Disposition, Vec<Piece>),
+    /// All recipients fail.
+    Refuse(Reply),
+    /// A rule failed: ask again later.
+    Unavailable,
+}
+
+impl Judge {
+    /// Runs the rules of a stage after the queue.
+    pub fn post(&self, message: PostMessage) -> PostJudged {
+        let PostMessage { stage, envelope, content, .. } = &message;
+        let header = match read_header(&**content, self.max_header.saturating_mul(2)) {
+            Ok(Some(header)) => header,
+            Ok(None) => return PostJudged::Keep,
+            Err(error) => {
+                log::error!("event=body-unreadable id={} error=\"{error}\"", message.id);
+                return PostJudged::Unavailable;
+            }
+        };
+        let before = envelope.clone();
+        let shared = Shared::new(self.reopen(&message, &header));
+        let (status, failed) = self.run_or_fail(&shared, *stage);
+        if failed {
+            return PostJudged::Unavailable;
+        }
+        let transaction = shared.lock();
+        let disposition = match status {
+            Status::Deny(reply) | Status::Reject(reply) => return PostJudged::Refuse(reply),
+            Status::Quarantine(name) => Disposition::Quarantine(name.into()),
+            _ if transaction.hold => Disposition::Hold,
+            _ => Disposition::Active,
+        };
+        match self.rebuilt(&before, &transaction) {
+            Ok(after) => {
+                let pieces = pieces(&transaction);
+                if after == before && pieces.is_empty() && disposition == Disposition::Active {
+                    return PostJudged::Keep;
+                }
+                PostJudged::Edit(after, disposition, pieces)
+            }
+            Err(reply) => PostJudged::Refuse(reply),
+        }
+    }
+
+    fn reopen(&self, message: &PostMessage, header: &[u8]) -> Transaction {
+        let envelope = &message.envelope;
+        let mut transaction = Transaction::new(Arc::new(message.peer.clone()), self.max_recipients);
+        transaction.helo = Some(message.helo.as_str().into());
+        transaction.begin(MailSpec {
+            reverse_path: envelope.reverse_path.clone(),
+            body: envelope.body,
+            smtputf8: envelope.smtputf8,
+            ret: envelope.ret,
+            envid: envelope.envid.clone(),
+            at_ms: message.arrived_ms,
+        });
+        transaction.stage = message.stage;
+        transaction.id = Some(message.id);
+        // The next hops were decided when the message was taken: they stay unless a rule changes them.
+        transaction.recipients = envelope
+            .recipients
+            .iter()
+            .map(|recipient| Entry {
+                spec: RcptSpec {
+                    address: recipient.address.clone(),
+                    original: recipient.original.clone(),
+                    notify: recipient.notify,
+                },
+                transport: Some(recipient.next_hop.clone()),
+                by_rule: false,
+            })
+            .collect();
+        transaction.receive_header(header);
+        transaction.body_offset = header.len() as u64;
+        transaction.content = Some(Arc::clone(&message.content));
+        transaction
+    }
+
+    fn rebuilt(&self, before: &Envelope, transaction: &Transaction) -> Result<Envelope, Reply> {
+        let sender = transaction.mail.as_ref().map_or(&before.reverse_path, |mail| &mail.reverse_path);
+        let recipients = self.policy.route(&transaction.recipients)?;
+        Ok(Envelope { reverse_path: sender.clone(), recipients, ..before.clone() })
+    }
+}

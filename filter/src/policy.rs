@@ -1,0 +1,197 @@
+//! The policy that holds without any rule: which recipients this server takes, and from whom. Nothing opens a relay but
+//! the configuration and a rule that accepts that very recipient. Pure: an answer depends on the slice and the arguments.
+
+mod routing;
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use vsmtp_config::{FilterSlice, Network, Recipients};
+use vsmtp_mail::{Address, Domain, EnhancedCode, NextHop, RecipientClass, Reply};
+
+use crate::transaction::Peer;
+
+/// The policy of one generation of the configuration.
+#[derive(Debug)]
+pub struct Policy {
+    recipients: Recipients,
+    server_name: Domain,
+    /// The domain that stands for `<postmaster>` and for our own address literals.
+    primary: Domain,
+    relay_domains: HashSet<Domain>,
+    relay_from: Vec<Network>,
+    local: NextHop,
+    relayhost: Option<NextHop>,
+}
+
+impl Policy {
+    /// Makes the policy of a slice.
+    pub fn new(slice: &FilterSlice) -> Self {
+        let recipients = Recipients::new(slice);
+        let server_name = Domain::clone(&slice.server_name);
+        let primary = if recipients.is_own(&server_name) {
+            server_name.clone()
+        } else {
+            slice.domains.first().map_or_else(|| server_name.clone(), |domain| Domain::clone(domain))
+        };
+        Policy {
+            recipients,
+            server_name,
+            primary,
+            relay_domains: slice.relay_domains.iter().map(|domain| Domain::clone(domain)).collect(),
+            relay_from: slice.relay_from.iter().map(|network| Network::clone(network)).collect(),
+            local: NextHop::clone(&slice.local),
+            relayhost: slice.relayhost.clone().map(vsmtp_config::ByText::into_inner),
+        }
+    }
+
+    /// The server's name.
+    pub fn server_name(&self) -> &Domain {
+        &self.server_name
+    }
+
+    /// The mailbox of a RCPT. `postmaster` alone, and a domain literal that is our own address, mean our first domain.
+    pub fn recipient(&self, text: &str, peer: &Peer) -> Result<Address, Reply> {
+        let wrong = || Reply::fixed(553, EnhancedCode(5, 1, 3), "Recipient address is not valid");
+        if text.eq_ignore_ascii_case("postmaster") {
+            return Address::new(text, self.primary.clone()).map_err(|_| wrong());
+        }
+        let address = Address::parse(text).map_err(|_| wrong())?;
+        let own =
+            |ip: IpAddr| peer.server.is_some_and(|(server, _)| server.to_canonical() == ip.to_canonical());
+        if address.domain().as_literal().is_some_and(own) {
+            return Address::new(address.local_part(), self.primary.clone()).map_err(|_| wrong());
+        }
+        Ok(address)
+    }
+
+    /// True if this client may send to any domain.
+    pub fn is_trusted(&self, peer: &Peer) -> bool {
+        match peer.client {
+            None => true,
+            Some((ip, _)) => self.relay_from.iter().any(|network| network.contains(ip)),
+        }
+    }
+
+    /// Whether a client may send to a recipient, and how policy sees that recipient. `accepted`: a rule accepted this
+    /// very recipient, which allows to relay to it, but does not make a mailbox of ours exist.
+    pub fn admit(&self, address: &Address, peer: &Peer, accepted: bool) -> Result<RecipientClass, Reply> {
+        if self.recipients.alias_of(address).is_some() {
+            return Ok(RecipientClass::Virtual);
+        }
+        if self.recipients.is_own(address.domain()) {
+            let unknown = || {
+                Reply::fixed(550, EnhancedCode(5, 1, 1), "Recipient address rejected: no such mailbox here")
+            };
+            return if self.recipients.has_mailbox(address) {
+                Ok(RecipientClass::Local)
+            } else {
+                Err(unknown())
+            };
+        }
+        if self.relay_domains.contains(address.domain()) {
+            return Ok(RecipientClass::Relay);
+        }
+        if accepted || self.is_trusted(peer) {
+            return Ok(RecipientClass::Other);
+        }
+        Err(Reply::fixed(554, EnhancedCode(5, 7, 1), "Relay access denied"))
+    }
+
+    /// The class of a recipient that is there, for the queue's tables.
+    pub fn class(&self, address: &Address) -> RecipientClass {
+        if self.recipients.is_own(address.domain()) {
+            RecipientClass::Local
+        } else if self.relay_domains.contains(address.domain()) {
+            RecipientClass::Relay
+        } else {
+            RecipientClass::Other
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use vsmtp_config::{Config, Context, Value};
+
+    use super::*;
+
+    pub(crate) fn slice(set: &[(&str, Value)]) -> FilterSlice {
+        let context = Context {
+            hostname: Domain::parse("mx.example.com").unwrap(),
+            cores: 1,
+            config_dir: "/nonexistent".to_owned(),
+            root: String::new(),
+        };
+        let mut tree = Value::map();
+        tree.set("server.domains", list(&["example.com", "example.org"]));
+        tree.set("server.relay_domains", list(&["backup.example"]));
+        tree.set("server.relay_from", list(&["192.0.2.0/24"]));
+        tree.set("delivery.mailboxes", list(&["jane", "joe@example.org", "sales@example.com"]));
+        for (key, value) in set {
+            tree.set(key, value.clone());
+        }
+        Config::build(&context, &tree).unwrap().filter()
+    }
+
+    pub(crate) fn list(items: &[&str]) -> Value {
+        Value::List(items.iter().map(|item| Value::Text((*item).to_owned())).collect())
+    }
+
+    pub(crate) fn peer(client: Option<&str>) -> Peer {
+        Peer {
+            client: client.map(|ip| (ip.parse().unwrap(), 4000)),
+            server: Some(("198.51.100.1".parse().unwrap(), 25)),
+            uid: None,
+            connected_ms: 0,
+            server_name: Domain::parse("mx.example.com").unwrap(),
+        }
+    }
+
+    #[test]
+    fn who_may_send_to_whom() {
+        let aliases = Value::Map([("info@example.com".to_owned(), list(&["jane@example.com"]))].into());
+        let policy = Policy::new(&slice(&[("delivery.aliases", aliases)]));
+        let (stranger, friend, local) = (peer(Some("203.0.113.5")), peer(Some("192.0.2.5")), peer(None));
+        for (to, from, expected) in [
+            ("jane@example.com", &stranger, "Local"),
+            ("jane+tag@example.org", &stranger, "Local"),
+            ("POSTMASTER@example.org", &stranger, "Local"),
+            ("info@example.com", &stranger, "Virtual"),
+            ("nobody@example.com", &stranger, "550"),
+            ("nobody@example.com", &friend, "550"),
+            ("joe@example.com", &local, "550"),
+            ("x@backup.example", &stranger, "Relay"),
+            ("x@sub.backup.example", &stranger, "554"),
+            ("x@elsewhere.example", &stranger, "554"),
+            ("x@elsewhere.example", &friend, "Other"),
+            ("x@elsewhere.example", &peer(Some("::ffff:192.0.2.5")), "Other"),
+            ("x@elsewhere.example", &local, "Other"),
+            ("x@[203.0.113.9]", &stranger, "554"),
+        ] {
+            let found = match policy.admit(&Address::parse(to).unwrap(), from, false) {
+                Ok(class) => format!("{class:?}"),
+                Err(reply) => reply.code().to_string(),
+            };
+            assert_eq!(found, expected, "{to}");
+        }
+        let elsewhere = Address::parse("x@elsewhere.example").unwrap();
+        assert_eq!(policy.admit(&elsewhere, &stranger, true), Ok(RecipientClass::Other));
+        assert!(policy.admit(&Address::parse("nobody@example.com").unwrap(), &stranger, true).is_err());
+    }
+
+    #[test]
+    fn recipients_without_a_domain_of_ours_in_words() {
+        let policy = Policy::new(&slice(&[]));
+        let peer = peer(Some("203.0.113.5"));
+        for (text, address) in [
+            ("Postmaster", "Postmaster@example.com"),
+            ("jane@[198.51.100.1]", "jane@example.com"),
+            ("jane@[198.51.100.2]", "jane@[198.51.100.2]"),
+            ("jane@Example.COM", "jane@example.com"),
+        ] {
+            assert_eq!(policy.recipient(text, &peer).unwrap().to_string(), address);
+        }
+        assert_eq!(policy.recipient("jane", &peer).unwrap_err().code(), 553);
+    }
+}

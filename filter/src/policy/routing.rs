@@ -1,0 +1,180 @@
+//! From the recipients of a transaction to the recipients of the queue: aliases expanded, each with its next hop. Bounded
+//! in depth and number; a loop of aliases ends where it meets itself.
+
+use std::collections::HashSet;
+
+use vsmtp_mail::{
+    Address, EnhancedCode, MAX_RECIPIENTS, NextHop, OriginalRecipient, Recipient, RecipientClass, Reply,
+};
+
+use super::Policy;
+use crate::transaction::{Entry, RcptSpec};
+
+/// Aliases of aliases that are followed.
+const MAX_ALIAS_DEPTH: usize = 16;
+/// Recipients that one alias may stand for, all levels together.
+const MAX_EXPANSION: usize = 5_000;
+
+impl Policy {
+    /// The queue's recipients: at least one, or the reply that says why not.
+    pub fn route(&self, entries: &[Entry]) -> Result<Vec<Recipient>, Reply> {
+        let mut out = Vec::with_capacity(entries.len());
+        let mut seen = HashSet::new();
+        for entry in entries {
+            for recipient in self.expand(entry)? {
+                if seen.insert((recipient.address.clone(), recipient.next_hop.clone())) {
+                    out.push(recipient);
+                }
+            }
+            if out.len() > MAX_RECIPIENTS {
+                return Err(Reply::fixed(554, EnhancedCode(5, 3, 4), "Message has too many recipients"));
+            }
+        }
+        if out.is_empty() {
+            return Err(Reply::fixed(554, EnhancedCode(5, 5, 1), "No valid recipients"));
+        }
+        Ok(out)
+    }
+
+    fn expand(&self, entry: &Entry) -> Result<Vec<Recipient>, Reply> {
+        if let Some(hop) = &entry.transport {
+            return Ok(vec![self.recipient_of(&entry.spec, entry.spec.address.clone(), hop.clone())]);
+        }
+        let mut leaves = Vec::new();
+        let mut seen = HashSet::new();
+        let mut pending = vec![(entry.spec.address.clone(), 0)];
+        while let Some((address, depth)) = pending.pop() {
+            if !seen.insert(address.clone()) {
+                continue;
+            }
+            match self.recipients.alias_of(&address).filter(|targets| *targets != [address.clone()]) {
+                Some(_) if depth >= MAX_ALIAS_DEPTH => return Err(too_deep()),
+                Some(targets) => {
+                    for target in targets.iter().rev() {
+                        // An alias that names itself keeps a copy in its own mailbox.
+                        if *target == address {
+                            leaves.push(target.clone());
+                        } else {
+                            pending.push((target.clone(), depth + 1));
+                        }
+                    }
+                }
+                None => leaves.push(address),
+            }
+            if leaves.len() + pending.len() > MAX_EXPANSION {
+                return Err(too_deep());
+            }
+        }
+        if leaves.is_empty() {
+            return Err(too_deep());
+        }
+        Ok(leaves
+            .into_iter()
+            .map(|address| {
+                let hop = self.hop(&address);
+                self.recipient_of(&entry.spec, address, hop)
+            })
+            .collect())
+    }
+
+    fn recipient_of(&self, spec: &RcptSpec, address: Address, next_hop: NextHop) -> Recipient {
+        let original = spec.original.clone().or_else(|| {
+            // Reports must name what the sender wrote (RFC 3464 2.3.1).
+            let kind = if spec.address.needs_smtputf8() { "utf-8" } else { "rfc822" };
+            let written =
+                || OriginalRecipient { kind: kind.into(), address: spec.address.to_string().into() };
+            (spec.address != address).then(written)
+        });
+        let class = self.class(&address);
+        Recipient { address, original, notify: spec.notify, class, next_hop }
+    }
+
+    /// Where the routing tables send an address.
+    fn hop(&self, address: &Address) -> NextHop {
+        match self.class(address) {
+            RecipientClass::Local | RecipientClass::Virtual => self.local.clone(),
+            RecipientClass::Relay | RecipientClass::Other => {
+                self.relayhost.clone().unwrap_or_else(|| NextHop::mx(address.domain().clone()))
+            }
+        }
+    }
+}
+
+fn too_deep() -> Reply {
+    Reply::fixed(554, EnhancedCode(5, 4, 6), "Aliases of the recipient form a loop or are too many")
+}
+
+#[cfg(test)]
+mod tests {
+    use vsmtp_config::Value;
+    use vsmtp_mail::Notify;
+
+    use super::super::tests::{list, slice};
+    use super::*;
+
+    fn entry(address: &str, transport: Option<&str>) -> Entry {
+        Entry {
+            spec: RcptSpec {
+                address: Address::parse(address).unwrap(),
+                original: None,
+                notify: Notify::default(),
+            },
+            transport: transport.map(|hop| NextHop::parse(hop).unwrap()),
+            by_rule: false,
+        }
+    }
+
+    fn routed(rows: &[(&str, &[&str])], entries: &[Entry]) -> Result<String, u16> {
+        let aliases = rows.iter().map(|(from, to)| ((*from).to_owned(), list(to))).collect();
+        let policy = Policy::new(&slice(&[("delivery.aliases", Value::Map(aliases))]));
+        let show = |r: &Recipient| format!("{}>{}", r.address, r.next_hop);
+        policy
+            .route(entries)
+            .map(|all| all.iter().map(show).collect::<Vec<_>>().join(" "))
+            .map_err(|reply| reply.code())
+    }
+
+    #[test]
+    fn each_class_has_its_hop() {
+        let rows: &[(&str, &[&str])] = &[];
+        for (to, transport, expected) in [
+            ("jane@example.com", None, "jane@example.com>maildir"),
+            ("x@backup.example", None, "x@backup.example>smtp:backup.example"),
+            ("x@else.example", None, "x@else.example>smtp:else.example"),
+            ("x@[192.0.2.7]", None, "x@[192.0.2.7]>smtp:[192.0.2.7]:25"),
+            ("jane@example.com", Some("lmtp:unix:/run/l"), "jane@example.com>lmtp:unix:/run/l"),
+        ] {
+            assert_eq!(routed(rows, &[entry(to, transport)]).as_deref(), Ok(expected));
+        }
+        let policy = Policy::new(&slice(&[("delivery.relayhost", Value::Text("[relay.example]:26".into()))]));
+        let found = policy.route(&[entry("x@else.example", None)]).unwrap();
+        assert_eq!(found[0].next_hop.to_string(), "smtp:[relay.example]:26");
+        assert_eq!(routed(rows, &[]), Err(554));
+    }
+
+    #[test]
+    fn aliases_expand_once_and_end() {
+        let rows: &[(&str, &[&str])] = &[
+            ("all@example.com", &["jane@example.com", "team@example.com", "x@else.example"]),
+            ("team@example.com", &["jane@example.com", "joe@example.org", "all@example.com"]),
+            ("keep@example.com", &["keep@example.com", "joe@example.org"]),
+            ("a@example.com", &["b@example.com"]),
+            ("b@example.com", &["a@example.com"]),
+        ];
+        let all = "jane@example.com>maildir joe@example.org>maildir x@else.example>smtp:else.example";
+        assert_eq!(routed(rows, &[entry("all@example.com", None)]).as_deref(), Ok(all));
+        let keep = "keep@example.com>maildir joe@example.org>maildir";
+        assert_eq!(routed(rows, &[entry("keep@example.com", None)]).as_deref(), Ok(keep));
+        assert_eq!(routed(rows, &[entry("a@example.com", None)]), Err(554));
+        let twice = [entry("jane@example.com", None), entry("jane@example.com", None)];
+        assert_eq!(routed(rows, &twice).as_deref(), Ok("jane@example.com>maildir"));
+    }
+
+    #[test]
+    fn reports_name_the_original_address() {
+        let aliases = Value::Map([("info@example.com".to_owned(), list(&["jane@example.com"]))].into());
+        let policy = Policy::new(&slice(&[("delivery.aliases", aliases)]));
+        let found = policy.route(&[entry("info@example.com", None)]).unwrap();
+        assert_eq!(&*found[0].original.as_ref().unwrap().address, "info@example.com");
+    }
+}

@@ -1,0 +1,346 @@
+//! `--role session`: receivers ask, rules judge, the queue-manager stores. It keeps what rules did in a session until the
+//! session ends, and nothing longer.
+//!
+//! On failure: a receiver that says nonsense loses its edge; a queue-manager that dies costs the messages under way a 451;
+//! a question that nobody can answer in time gets 451.
+
+mod answers;
+mod facts;
+mod queue;
+mod seats;
+mod work;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use vsmtp_config::FilterSlice;
+use vsmtp_daemon::{Boot, BootError, Daemon, Event, FIRST_TOKEN, Flow, Live, Reactor, Record};
+use vsmtp_ipc::ChannelError;
+use vsmtp_ipc::edge::filter_queue::Submit;
+use vsmtp_ipc::edge::master_child::ToMaster;
+use vsmtp_ipc::edge::receiver_filter::{Ask, Verdict};
+use vsmtp_ipc::role::{ProcessName, Role};
+use vsmtp_ipc::wire::{Body, Id};
+use vsmtp_sys::sandbox::Profile;
+
+use super::leader::Desk;
+use super::{cede, sandbox, surroundings};
+use crate::judge::Judge;
+use crate::stage::Stage;
+
+use queue::{Asked, QueueLink, What};
+use seats::{Incoming, Key, Receiver};
+use work::{Done, Job, Work};
+
+pub(super) use work::run;
+
+/// Token of the edge to the queue-manager.
+const QUEUE_TOKEN: usize = FIRST_TOKEN;
+/// How long a question waits for a free worker or for the queue-manager, in milliseconds.
+const WAIT_MS: u64 = 30_000;
+/// How often waiting questions are looked at, in milliseconds.
+const LOOK_MS: u64 = 500;
+const LOOK_TIMER: u64 = 1;
+
+/// The process.
+pub struct Session {
+    pub(super) workers: usize,
+    config_dir: String,
+    judge: Arc<Judge>,
+    receivers: HashMap<usize, Receiver>,
+    next_token: usize,
+    queue: QueueLink,
+    jobs: VecDeque<Job>,
+    running: usize,
+    draining: bool,
+    looking: bool,
+}
+
+impl Daemon for Session {
+    const NAME: &'static str = "vsmtp-filter";
+    type Slice = FilterSlice;
+
+    fn before_jail(boot: Boot<FilterSlice>) -> Result<Self, BootError> {
+        let mut judge =
+            Judge::load(&boot.slice, &surroundings()).map_err(|error| BootError::Fatal(error.to_string()))?;
+        judge.on_slow = cede;
+        Ok(Session {
+            workers: boot.slice.workers as usize,
+            config_dir: boot.slice.config_dir,
+            judge: Arc::new(judge),
+            receivers: HashMap::new(),
+            next_token: QUEUE_TOKEN + 1,
+            queue: QueueLink::default(),
+            jobs: VecDeque::new(),
+            running: 0,
+            draining: false,
+            looking: false,
+        })
+    }
+
+    fn profile(&self) -> Profile {
+        sandbox::profile("filter-session", vec![self.config_dir.clone().into()])
+    }
+
+    fn after_jail(&mut self, _: &mut Reactor) -> Result<(), BootError> {
+        Ok(())
+    }
+
+    fn on_event(&mut self, reactor: &mut Reactor, event: Event) -> Flow {
+        match event {
+            Event::Peer(name, socket) => self.meet(reactor, name, socket),
+            Event::Ready { token: QUEUE_TOKEN, readable: true, .. } => self.hear_queue(reactor),
+            Event::Ready { token, readable: true, .. } => self.hear_receiver(reactor, token),
+            Event::Timer(LOOK_TIMER) => {
+                self.looking = false;
+                let lost = self.queue.expired(reactor.now_ms().saturating_sub(WAIT_MS));
+                self.lose(lost);
+            }
+            Event::Drain { .. } => self.draining = true,
+            Event::TurnEnd => return self.end_turn(reactor),
+            _ => {}
+        }
+        Flow::Continue
+    }
+}
+
+impl Session {
+    fn meet(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd) {
+        let met = match name.role {
+            Role::QueueManager => self.meet_queue(reactor, name, socket),
+            Role::Receiver => self.meet_receiver(reactor, name, socket),
+            _ => Ok(()),
+        };
+        if let Err(error) = met {
+            Record::at(log::Level::Error, "edge-failed").field("peer", name).field("error", error).emit();
+        }
+    }
+
+    fn meet_queue(&mut self, reactor: &Reactor, name: ProcessName, socket: OwnedFd) -> io::Result<()> {
+        let lost = self.queue.connect(reactor, name, socket, QUEUE_TOKEN)?;
+        self.lose(lost);
+        Ok(())
+    }
+
+    fn meet_receiver(&mut self, reactor: &Reactor, name: ProcessName, socket: OwnedFd) -> io::Result<()> {
+        let token = self.next_token;
+        self.next_token += 1;
+        let mut receiver = Receiver::new(reactor, name, socket, token)?;
+        let wants = |stage| self.judge.wants(stage);
+        let (connect, helo, mail) = (wants(Stage::Connect), wants(Stage::Helo), wants(Stage::Mail));
+        receiver.say(&Verdict::Wanted { connect, helo, mail }).map_err(io::Error::other)?;
+        let replaced = self.receivers.iter().find(|(_, old)| old.name == name).map(|(token, _)| *token);
+        if let Some(old) = replaced {
+            self.drop_receiver(old);
+        }
+        self.receivers.insert(token, receiver);
+        Ok(())
+    }
+
+    fn hear_receiver(&mut self, reactor: &mut Reactor, token: usize) {
+        loop {
+            let Some(receiver) = self.receivers.get_mut(&token) else { return };
+            let result = match receiver.hear() {
+                Ok(None) => return,
+                Ok(Some(received)) => {
+                    reactor.served();
+                    let descriptor = received.descriptors.into_iter().next();
+                    self.asked(reactor, token, received.message, descriptor)
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = result {
+                self.close_receiver(reactor, token, &error);
+                return;
+            }
+        }
+    }
+
+    fn asked(
+        &mut self,
+        reactor: &Reactor,
+        token: usize,
+        ask: Ask,
+        descriptor: Option<OwnedFd>,
+    ) -> Result<(), ChannelError> {
+        let (now_ms, wall_ms) = (reactor.now_ms(), reactor.wall_ms());
+        let Some(receiver) = self.receivers.get_mut(&token) else { return Ok(()) };
+        let (facts, work, shared) = match ask {
+            Ask::Reset { session, id } => {
+                receiver.reset(session);
+                id.into_iter().for_each(|id| self.queue.discard(id));
+                return Ok(());
+            }
+            Ask::Forget { session } => {
+                receiver.forget(session).into_iter().for_each(|id| self.queue.discard(id));
+                return Ok(());
+            }
+            Ask::Chunk { session, id, offset, len } => {
+                let key = Key { token, session };
+                let known = receiver.ask_chunk(session, id)?;
+                return self.chunk(key, known, (id, offset, len), descriptor, now_ms);
+            }
+            Ask::Message { facts, id, body, trace_len: _ } => {
+                let seat = receiver.ask(&self.judge, &facts)?;
+                seat.incoming = Some(Incoming::new(id, body, descriptor, &facts, wall_ms));
+                return self.message(Key { token, session: facts.session }, now_ms);
+            }
+            Ask::Connect(facts) => {
+                let seat = receiver.ask(&self.judge, &facts)?;
+                (facts, Work::Stages(seat.stages_up_to(Stage::Connect)), seat.shared.clone())
+            }
+            Ask::Helo(facts) => {
+                let seat = receiver.ask(&self.judge, &facts)?;
+                (facts, Work::Stages(seat.stages_up_to(Stage::Helo)), seat.shared.clone())
+            }
+            Ask::Mail(facts, mail) => {
+                let spec = facts::mail_spec(&mail, wall_ms)?;
+                let seat = receiver.ask(&self.judge, &facts)?;
+                (facts, Work::Mail(spec, seat.stages_up_to(Stage::Mail)), seat.shared.clone())
+            }
+            Ask::Recipients { facts, mail, recipients } => {
+                let spec = facts::mail_spec(&mail, wall_ms)?;
+                let seat = receiver.ask(&self.judge, &facts)?;
+                let peer = Arc::clone(&seat.shared.lock().peer);
+                let asked = facts::recipients(&self.judge, &peer, &recipients)?;
+                let begins = (!seat.has_mail()).then(|| (spec, seat.stages_up_to(Stage::Mail)));
+                (facts, Work::Recipients(begins, asked), seat.shared.clone())
+            }
+        };
+        self.start(Key { token, session: facts.session }, shared, work, now_ms);
+        Ok(())
+    }
+
+    fn start(&mut self, key: Key, shared: crate::transaction::Shared, work: Work, now_ms: u64) {
+        let judge = Arc::clone(&self.judge);
+        self.jobs.push_back(Job { key, judge, shared, work, since_ms: now_ms });
+    }
+
+    fn chunk(
+        &mut self,
+        key: Key,
+        known: bool,
+        (id, offset, len): (Id, u64, u64),
+        descriptor: Option<OwnedFd>,
+        now_ms: u64,
+    ) -> Result<(), ChannelError> {
+        if !known {
+            self.answer(key, &Verdict::ChunkStored { session: key.session, stored: false });
+            return Ok(());
+        }
+        let make = |ticket| Submit::Chunk { ticket, id, offset, len };
+        if let Err(asked) = self.queue.submit(now_ms, Asked { key, what: What::Chunk }, make, descriptor) {
+            self.lose(vec![asked]);
+        }
+        Ok(())
+    }
+
+    /// Has the message judged; a large one is fetched first if a rule wants to see it.
+    fn message(&mut self, key: Key, now_ms: u64) -> Result<(), ChannelError> {
+        let receiver = self.receivers.get_mut(&key.token);
+        let Some(seat) = receiver.and_then(|receiver| receiver.seats.get_mut(&key.session)) else {
+            return Ok(());
+        };
+        let shared = seat.shared.clone();
+        let Some(incoming) = &mut seat.incoming else { return Ok(()) };
+        let needed = self.judge.needs_content(&shared);
+        if needed && matches!(incoming.body, Body::File(_)) && incoming.staged.is_none() {
+            let id = incoming.id;
+            let make = |ticket| Submit::OpenStaged { ticket, id };
+            if let Err(asked) = self.queue.submit(now_ms, Asked { key, what: What::Open }, make, None) {
+                self.lose(vec![asked]);
+            }
+            return Ok(());
+        }
+        let source = incoming.source(needed)?;
+        self.start(key, shared, Work::Message(source), now_ms);
+        Ok(())
+    }
+
+    fn close_receiver(&mut self, reactor: &mut Reactor, token: usize, error: &ChannelError) {
+        let Some(name) = self.receivers.get(&token).map(|receiver| receiver.name) else { return };
+        Record::at(log::Level::Warn, "edge-closed").field("peer", name).field("error", error).emit();
+        if matches!(error, ChannelError::Misbehaved(_)) {
+            reactor.tell_master(&ToMaster::Misbehaved(name));
+        }
+        self.drop_receiver(token);
+    }
+
+    fn drop_receiver(&mut self, token: usize) {
+        if let Some(receiver) = self.receivers.remove(&token) {
+            receiver.staged().for_each(|id| self.queue.discard(id));
+        }
+        self.jobs.retain(|job| job.key.token != token);
+    }
+
+    fn end_turn(&mut self, reactor: &mut Reactor) -> Flow {
+        self.send(reactor);
+        let waits = !self.jobs.is_empty() || self.queue.waiting() > 0;
+        if waits && !self.looking {
+            self.looking = true;
+            reactor.set_timer(reactor.now_ms() + LOOK_MS, LOOK_TIMER);
+        }
+        let sessions: usize = self.receivers.values().map(|receiver| receiver.seats.len()).sum();
+        reactor.figure("sessions", sessions as u64);
+        reactor.figure("jobs_waiting", self.jobs.len() as u64);
+        reactor.figure("jobs_running", self.running as u64);
+        reactor.figure("submissions_open", (self.queue.waiting() + self.queue.pending()) as u64);
+        let open = self.receivers.values().any(|receiver| receiver.open() > 0);
+        if self.draining && !open { Flow::Exit } else { Flow::Continue }
+    }
+
+    /// Sends what was said since the last time.
+    fn send(&mut self, reactor: &mut Reactor) {
+        let refused = self.queue.pump();
+        self.lose(refused);
+        if let Err(error) = self.queue.flush(reactor) {
+            self.close_queue(reactor, &error);
+        }
+        let mut failed = Vec::new();
+        for (token, receiver) in &mut self.receivers {
+            if let Err(error) = receiver.flush(reactor) {
+                failed.push((*token, error));
+            }
+        }
+        for (token, error) in failed {
+            self.close_receiver(reactor, token, &error);
+        }
+    }
+}
+
+impl Desk for Live<Session> {
+    type Job = Job;
+    type Done = Done;
+
+    fn turn(&mut self) -> io::Result<bool> {
+        Live::turn(self).map(|flow| flow == Flow::Continue)
+    }
+
+    fn next_job(&mut self, may_start: bool) -> Option<Job> {
+        let session = &mut self.daemon;
+        let before_ms = self.reactor.now_ms().saturating_sub(WAIT_MS);
+        while session.jobs.front().is_some_and(|job| job.since_ms < before_ms) {
+            let Some(job) = session.jobs.pop_front() else { break };
+            let outcome = work::failure(&job.work);
+            session.finish(Done { key: job.key, outcome }, self.reactor.now_ms());
+        }
+        let job = if may_start { session.jobs.pop_front() } else { None };
+        session.running += usize::from(job.is_some());
+        job
+    }
+
+    fn finish(&mut self, done: Done) {
+        self.daemon.running = self.daemon.running.saturating_sub(1);
+        self.daemon.finish(done, self.reactor.now_ms());
+    }
+
+    fn flush(&mut self) {
+        self.daemon.send(&mut self.reactor);
+    }
+
+    fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
+        super::waker(&self.reactor)
+    }
+}

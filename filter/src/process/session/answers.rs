@@ -1,0 +1,183 @@
+//! What came of a question: the verdict for the receiver, or the submission to the queue-manager first.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use vsmtp_daemon::{Reactor, Record};
+use vsmtp_ipc::ChannelError;
+use vsmtp_ipc::edge::filter_queue::{NewMessage, Receipt, Refusal, Submit};
+use vsmtp_ipc::edge::master_child::ToMaster;
+use vsmtp_ipc::edge::receiver_filter::{self as edge, Verdict};
+use vsmtp_ipc::wire::{Body, check_pieces};
+use vsmtp_mail::{EnhancedCode, Reply};
+
+use super::Session;
+use super::queue::{Asked, What};
+use super::seats::Key;
+use super::work::{Done, Outcome};
+use crate::judge::{Decision, Judged, local_error};
+use crate::process::content::Staged;
+
+impl Session {
+    /// Takes a result of a job.
+    pub(super) fn finish(&mut self, done: Done, now_ms: u64) {
+        let key = done.key;
+        let session = key.session;
+        match done.outcome {
+            Outcome::Decided(decision) => {
+                self.answer(key, &Verdict::Decided { session, decision: on_the_wire(&decision) });
+            }
+            Outcome::Recipients(decisions) => {
+                let decisions = decisions.iter().map(on_the_wire).collect();
+                self.answer(key, &Verdict::Recipients { session, decisions });
+            }
+            Outcome::Judged(Judged::Answer(decision)) => self.end_message(key, &decision, false),
+            Outcome::Judged(stored) => self.store(key, stored, now_ms),
+        }
+    }
+
+    fn store(&mut self, key: Key, judged: Judged, now_ms: u64) {
+        let Judged::Store { envelope, pieces, disposition, reply } = judged else { return };
+        let seat =
+            self.receivers.get_mut(&key.token).and_then(|receiver| receiver.seats.get_mut(&key.session));
+        let Some(incoming) = seat.and_then(|seat| seat.incoming.as_mut()) else { return };
+        if check_pieces(&pieces, incoming.body.len()).is_err() {
+            let reply =
+                Reply::fixed(552, EnhancedCode(5, 3, 4), "Message header is too large after local edits");
+            return self.end_message(key, &Decision::Refuse(reply), false);
+        }
+        let descriptor = match incoming.take_descriptor() {
+            Ok(descriptor) => descriptor,
+            Err(error) => {
+                log::error!("event=descriptor-failed error=\"{error}\"");
+                return self.end_message(key, &Decision::Refuse(local_error()), false);
+            }
+        };
+        let body = std::mem::replace(&mut incoming.body, Body::Inline(Vec::new()));
+        let message = NewMessage {
+            ticket: 0,
+            id: incoming.id,
+            arrived_ms: incoming.arrived_ms,
+            envelope: (&envelope).into(),
+            origin: incoming.origin.clone(),
+            disposition,
+            pieces,
+            body,
+        };
+        let make = |ticket| Submit::Message(NewMessage { ticket, ..message });
+        if let Err(asked) =
+            self.queue.submit(now_ms, Asked { key, what: What::Store(reply) }, make, descriptor)
+        {
+            self.lose(vec![asked]);
+        }
+    }
+
+    pub(super) fn hear_queue(&mut self, reactor: &mut Reactor) {
+        loop {
+            let heard = match self.queue.hear() {
+                Ok(None) => return,
+                Ok(Some((asked, receipt, descriptor))) => {
+                    self.receipt(asked, receipt, descriptor, reactor.now_ms())
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = heard {
+                self.close_queue(reactor, &error);
+                return;
+            }
+        }
+    }
+
+    fn receipt(
+        &mut self,
+        asked: Asked,
+        receipt: Receipt,
+        descriptor: Option<OwnedFd>,
+        now_ms: u64,
+    ) -> Result<(), ChannelError> {
+        let key = asked.key;
+        match (asked.what, receipt) {
+            (What::Store(reply), Receipt::Stored { .. }) => {
+                self.end_message(key, &Decision::Accept(reply), true);
+            }
+            (What::Chunk, Receipt::ChunkStored { .. }) => {
+                self.answer(key, &Verdict::ChunkStored { session: key.session, stored: true });
+            }
+            (What::Open, Receipt::Staged { .. }) => {
+                let seat = self.receivers.get_mut(&key.token).and_then(|r| r.seats.get_mut(&key.session));
+                let incoming = seat.and_then(|seat| seat.incoming.as_mut());
+                if let (Some(incoming), Some(file)) = (incoming, descriptor) {
+                    incoming.staged = Some(Arc::new(Staged { file, len: incoming.body.len() }));
+                    self.message(key, now_ms)?;
+                }
+            }
+            (what, Receipt::Refused { why, .. }) => self.refused(Asked { key, what }, refusal(why)),
+            (what, _) => {
+                self.refused(Asked { key, what }, local_error());
+                return Err(ChannelError::Misbehaved("answered another question than was asked".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Requests that will not be answered: the edge died, or nobody came in time.
+    pub(super) fn lose(&mut self, lost: Vec<Asked>) {
+        for asked in lost {
+            self.refused(asked, refusal(Refusal::Busy));
+        }
+    }
+
+    fn refused(&mut self, asked: Asked, reply: Reply) {
+        let key = asked.key;
+        match asked.what {
+            What::Chunk => self.answer(key, &Verdict::ChunkStored { session: key.session, stored: false }),
+            What::Store(_) | What::Open => self.end_message(key, &Decision::Refuse(reply), false),
+        }
+    }
+
+    pub(super) fn close_queue(&mut self, reactor: &mut Reactor, error: &ChannelError) {
+        let (name, lost) = self.queue.disconnect();
+        self.lose(lost);
+        let Some(name) = name else { return };
+        Record::at(log::Level::Warn, "edge-closed").field("peer", name).field("error", error).emit();
+        if matches!(error, ChannelError::Misbehaved(_)) {
+            reactor.tell_master(&ToMaster::Misbehaved(name));
+        }
+    }
+
+    /// The message is done with, and the client is told.
+    fn end_message(&mut self, key: Key, decision: &Decision, stored: bool) {
+        let seat =
+            self.receivers.get_mut(&key.token).and_then(|receiver| receiver.seats.get_mut(&key.session));
+        let unused = seat.and_then(|seat| seat.end_message(stored));
+        unused.into_iter().for_each(|id| self.queue.discard(id));
+        let decision = on_the_wire(decision);
+        self.answer(key, &Verdict::Decided { session: key.session, decision });
+    }
+
+    /// Answers a question, if who asked is still there. An edge that cannot take the answer fails when it is flushed.
+    pub(super) fn answer(&mut self, key: Key, verdict: &Verdict) {
+        if let Some(receiver) = self.receivers.get_mut(&key.token)
+            && let Err(error) = receiver.answer(key.session, verdict)
+        {
+            log::error!("event=answer-failed session={} error=\"{error}\"", key.session);
+            self.drop_receiver(key.token);
+        }
+    }
+}
+
+fn on_the_wire(decision: &Decision) -> edge::Decision {
+    match decision {
+        Decision::Accept(reply) => edge::Decision::Accept(reply.as_ref().map(Into::into)),
+        Decision::Refuse(reply) => edge::Decision::Refuse(reply.into()),
+        Decision::Close(reply) => edge::Decision::Close(reply.into()),
+    }
+}
+
+fn refusal(why: Refusal) -> Reply {
+    match why {
+        Refusal::Full => Reply::fixed(452, EnhancedCode(4, 3, 1), "Insufficient system storage"),
+        Refusal::Disk | Refusal::Repeated => local_error(),
+        Refusal::Busy => Reply::fixed(451, EnhancedCode(4, 3, 2), "System is busy, try again later"),
+    }
+}

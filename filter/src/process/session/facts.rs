@@ -1,0 +1,80 @@
+//! From the words of the edge to checked values. What a receiver says of its client is taken on its word; what does not
+//! parse is the receiver's fault and costs it the edge.
+
+use vsmtp_ipc::edge::receiver_filter::Facts;
+use vsmtp_ipc::wire::{self, MailFrom, Origin, RcptTo, WireError, clean};
+use vsmtp_mail::{MAX_RECIPIENTS, Reply, Ret, ReversePath};
+
+use crate::judge::Judge;
+use crate::transaction::{MailSpec, Peer, RcptSpec};
+
+/// Longest HELO name, in octets.
+const MAX_HELO: usize = 1024;
+
+/// The session's facts that rules see.
+pub fn peer(judge: &Judge, facts: &Facts) -> Peer {
+    Peer {
+        client: facts.client,
+        server: facts.server,
+        uid: facts.uid,
+        connected_ms: facts.connected_ms,
+        server_name: judge.policy.server_name().clone(),
+    }
+}
+
+/// The HELO name.
+pub fn helo(facts: &Facts) -> Result<Option<&str>, WireError> {
+    match facts.helo.as_deref() {
+        Some(name) if !clean(name, MAX_HELO) => Err(WireError("helo")),
+        other => Ok(other),
+    }
+}
+
+/// Where a message came from, for the queue.
+pub fn origin(facts: &Facts) -> Origin {
+    Origin {
+        session: facts.session,
+        client: facts.client.map(|(ip, _)| ip.to_canonical().to_string()).unwrap_or_default(),
+        helo: facts.helo.clone().unwrap_or_default(),
+        protocol: if facts.client.is_none() {
+            "local".to_owned()
+        } else if facts.esmtp {
+            "ESMTP".to_owned()
+        } else {
+            "SMTP".to_owned()
+        },
+        uid: facts.uid,
+    }
+}
+
+/// MAIL FROM.
+pub fn mail_spec(mail: &MailFrom, at_ms: u64) -> Result<MailSpec, WireError> {
+    Ok(MailSpec {
+        reverse_path: ReversePath::parse(&mail.reverse_path).map_err(|_| WireError("reverse path"))?,
+        body: mail.body.into(),
+        smtputf8: mail.smtputf8,
+        ret: mail.ret_full.map(|full| if full { Ret::Full } else { Ret::Headers }),
+        envid: wire::envid(mail.envid.as_deref())?,
+        at_ms,
+    })
+}
+
+/// The recipients of one question; those that cannot be addresses come with their reply.
+pub fn recipients(
+    judge: &Judge,
+    peer: &Peer,
+    asked: &[RcptTo],
+) -> Result<Vec<Result<RcptSpec, Reply>>, WireError> {
+    if asked.is_empty() || asked.len() > MAX_RECIPIENTS {
+        return Err(WireError("number of recipients"));
+    }
+    asked
+        .iter()
+        .map(|rcpt| {
+            let original = rcpt.original.as_ref().map(wire::original_recipient).transpose()?;
+            let notify = rcpt.notify.map(Into::into).unwrap_or_default();
+            let address = judge.policy.recipient(&rcpt.address, peer);
+            Ok(address.map(|address| RcptSpec { address, original, notify }))
+        })
+        .collect()
+}
