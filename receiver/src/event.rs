@@ -19,7 +19,7 @@ use crate::limits::{Budget, Clients, MAX_BODIES};
 use crate::metrics::Gauges;
 use crate::sandbox;
 use crate::services::{Context, Services};
-use crate::sessions::{Client, Fate, Sessions, Who, Why};
+use crate::sessions::{Client, DEADLINE_TIMER, Fate, Sessions, Who, Why};
 use crate::settings::Settings;
 use crate::socket::Socket;
 
@@ -81,7 +81,8 @@ impl Daemon for Receiver {
             Event::Timer(REOPEN_TIMER) => self.intake.reopen(),
             Event::Timer(HURRY_TIMER) => self.hurry(reactor),
             Event::Timer(LAST_CALL_TIMER) => self.last_call(reactor),
-            Event::Timer(session) => self.wake(reactor, session, |client, context| client.on_timer(context)),
+            Event::Timer(DEADLINE_TIMER) => self.look_at_deadlines(reactor),
+            Event::Timer(_) => {}
             Event::TurnEnd => return self.turn_end(reactor),
             Event::Reconfigure(_) => log::warn!("event=ignored what=reconfigure"),
             Event::StopAccepting => {
@@ -210,6 +211,16 @@ impl Receiver {
         }
     }
 
+    fn look_at_deadlines(&mut self, reactor: &mut Reactor) {
+        let (due, next) = self.services.deadlines.look(reactor.now_ms());
+        if let Some(at) = next {
+            reactor.set_timer(at, DEADLINE_TIMER);
+        }
+        for session in due {
+            self.wake(reactor, session, |client, context| client.on_deadline(context));
+        }
+    }
+
     fn expire_line(&mut self, reactor: &mut Reactor) {
         while let Some(waiter) = self.services.filters.next_expired(reactor) {
             self.wake(reactor, waiter.session, |client, context| client.on_no_credit(context, waiter));
@@ -231,6 +242,7 @@ impl Receiver {
         self.services.filters.flush(reactor);
         while let Some((edge, error)) = self.services.filters.take_failed() {
             self.lose(reactor, edge, &error);
+            self.services.filters.flush(reactor);
         }
         self.publish(reactor);
         if !self.services.again.is_empty() || self.intake.has_work() {

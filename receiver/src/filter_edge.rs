@@ -84,6 +84,8 @@ pub struct Waiter {
 pub struct Filters {
     edges: Vec<Edge>,
     line: VecDeque<Waiter>,
+    /// The timer for the first in line, or for one who was first, will fire.
+    timer_is_set: bool,
     /// Edges that failed while something was sent, and why.
     failed: Vec<(EdgeKey, ChannelError)>,
     last_key: u32,
@@ -186,7 +188,7 @@ impl Filters {
     /// Puts a session in line.
     pub fn wait_in_line(&mut self, reactor: &mut Reactor, session: u64) -> Waiter {
         let waiter = Waiter { session, since_ms: reactor.now_ms() };
-        if self.line.is_empty() {
+        if !std::mem::replace(&mut self.timer_is_set, true) {
             reactor.set_timer(waiter.since_ms + CREDIT_MS, CREDIT_TIMER);
         }
         self.line.push_back(waiter);
@@ -199,14 +201,16 @@ impl Filters {
         if free { self.line.pop_front() } else { None }
     }
 
-    /// The first in line, if it has waited too long; sets the timer for the next.
+    /// After the timer has fired: the first in line, if it has waited too long; sets the timer for the next.
     pub fn next_expired(&mut self, reactor: &mut Reactor) -> Option<Waiter> {
+        self.timer_is_set = false;
         let first = self.line.front()?;
         let due = first.since_ms + CREDIT_MS;
         if reactor.now_ms() >= due {
             return self.line.pop_front();
         }
         reactor.set_timer(due, CREDIT_TIMER);
+        self.timer_is_set = true;
         None
     }
 

@@ -11,6 +11,7 @@ mod sessions;
 mod body;
 mod filter_edge;
 
+mod deadlines;
 mod limits;
 mod metrics;
 pub mod sandbox;

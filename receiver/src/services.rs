@@ -4,6 +4,7 @@
 use vsmtp_daemon::Reactor;
 use vsmtp_mail::QueueIdMint;
 
+use crate::deadlines::Deadlines;
 use crate::filter_edge::Filters;
 use crate::limits::Budget;
 use crate::metrics::Figures;
@@ -18,6 +19,8 @@ pub struct Services {
     pub settings: Settings,
     /// The filters.
     pub filters: Filters,
+    /// When sessions have waited long enough.
+    pub deadlines: Deadlines,
     /// Octets of messages in memory.
     pub budget: Budget,
     /// Makes queue ids.
@@ -40,6 +43,7 @@ impl Services {
         Services {
             settings,
             filters: Filters::default(),
+            deadlines: Deadlines::default(),
             budget,
             mint,
             figures: Figures::default(),

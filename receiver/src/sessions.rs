@@ -9,6 +9,7 @@ mod dialogue;
 mod message;
 
 pub use client::{Client, Fate, Who, Why};
+pub use clock::DEADLINE_TIMER;
 
 /// The number of a session is its place and how often that place was used; the latter is never 0.
 const GENERATION_SHIFT: u32 = 32;

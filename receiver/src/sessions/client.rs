@@ -117,6 +117,11 @@ impl Client {
         self.number
     }
 
+    /// Its place among the sessions.
+    pub(super) fn place(&self) -> usize {
+        self.number as u32 as usize
+    }
+
     /// Its token in the loop.
     pub(super) fn token(&self) -> usize {
         self.number as usize
@@ -169,6 +174,7 @@ impl Client {
 
     /// The last act of a session, after it was taken out: the filter forgets it, and the log remembers it.
     pub fn end(mut self, context: &mut Context<'_>, why: Why) {
+        context.services.deadlines.clear(self.place());
         self.drop_transaction(context.services);
         if let Asking::InFlight { edge, .. } = self.asking {
             context.services.filters.abandon(edge, self.number);

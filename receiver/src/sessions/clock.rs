@@ -1,13 +1,13 @@
-//! When a session has waited long enough. One entry in the loop's timers per session: it fires, sees that the deadline has
-//! moved, and is set again.
+//! What a session waits for, how long it may, and what happens then.
 
-use vsmtp_daemon::Reactor;
 use vsmtp_smtp::{Own, Waiting};
 
 use super::asking::Asking;
 use super::client::{Client, Fate, Why};
 use crate::services::Context;
 
+/// The loop's timer for all deadlines.
+pub const DEADLINE_TIMER: u64 = 5;
 /// How long the filter may take for an answer, in milliseconds; its own limits are shorter.
 const ANSWER_MS: u64 = 5 * 60_000;
 /// How long a client may leave its replies unread, in milliseconds.
@@ -24,14 +24,12 @@ pub(super) struct Clock {
     last_end: u64,
     /// Until when a reply is held back; 0 for not at all.
     hold: u64,
-    /// When the loop's timer fires; 0 for never.
-    timer: u64,
 }
 
 impl Clock {
     pub fn new(now: u64, longest: u64) -> Self {
         let end = now.saturating_add(longest);
-        Clock { deadline: end, end, last_end: end.saturating_add(longest), hold: 0, timer: 0 }
+        Clock { deadline: end, end, last_end: end.saturating_add(longest), hold: 0 }
     }
 
     /// True while a reply is held back.
@@ -57,30 +55,26 @@ impl Client {
             },
         };
         self.clock.deadline = context.reactor.now_ms().saturating_add(longest);
-        self.arm(context.reactor);
+        self.arm(context);
     }
 
     /// Holds the next reply back for a while.
     pub(super) fn hold_back(&mut self, context: &mut Context<'_>) {
         let delay = context.services.settings.timeouts.error_delay;
         self.clock.hold = context.reactor.now_ms().saturating_add(delay).max(1);
-        self.arm(context.reactor);
+        self.arm(context);
     }
 
-    /// The loop's timer has fired for this session.
-    pub fn on_timer(&mut self, context: &mut Context<'_>) -> Fate {
+    /// The deadline that was set has come.
+    pub fn on_deadline(&mut self, context: &mut Context<'_>) -> Fate {
         let now = context.reactor.now_ms();
-        if now < self.clock.timer {
-            // A timer of an earlier, later deadline; the one that counts is still set.
-            return Fate::Stay;
-        }
-        self.clock.timer = 0;
         if self.clock.hold != 0 && now >= self.clock.hold {
             self.clock.hold = 0;
+            self.arm(context);
             return self.go_on(context);
         }
         if now < self.due() {
-            self.arm(context.reactor);
+            self.arm(context);
             return Fate::Stay;
         }
         self.expire(context)
@@ -121,11 +115,10 @@ impl Client {
         self.clock.deadline.min(end)
     }
 
-    fn arm(&mut self, reactor: &mut Reactor) {
+    fn arm(&mut self, context: &mut Context<'_>) {
         let due = if self.clock.hold == 0 { self.due() } else { self.due().min(self.clock.hold) };
-        if self.clock.timer == 0 || due < self.clock.timer {
-            self.clock.timer = due.max(1);
-            reactor.set_timer(due, self.number);
+        if let Some(at) = context.services.deadlines.set(self.place(), self.number, due) {
+            context.reactor.set_timer(at, DEADLINE_TIMER);
         }
     }
 }

@@ -212,3 +212,35 @@ fn idle_sessions_are_small() {
     let each = (pss(&stage).unwrap() - before) / sessions;
     assert!(each < 1536, "{each} octets");
 }
+
+/// Takes the room for more descriptors away from the receiver; false if that cannot be done here.
+fn allow_descriptors(stage: &Stage, count: usize) -> bool {
+    let mut prlimit = std::process::Command::new("prlimit");
+    prlimit.args([format!("--pid={}", stage.child.pid), format!("--nofile={count}:100")]);
+    prlimit.status().is_ok_and(|status| status.success())
+}
+
+#[test]
+fn without_descriptors_clients_wait_at_the_door_and_large_messages_are_deferred() {
+    let (mut stage, mut filter) = Stage::with_filter();
+    let mut clients: Vec<Client> = (0..3).map(|_| stage.greeted()).collect();
+    let open = std::fs::read_dir(format!("/proc/{}/fd", stage.child.pid)).map_or(0, Iterator::count);
+    if open == 0 || !allow_descriptors(&stage, open) {
+        return;
+    }
+    let mut late = stage.connect();
+    stage.logged("event=accept-failed");
+    clients[0].begin(&mut filter);
+    clients[0].ask("DATA");
+    clients[0].send(format!("{}\r\n.\r\n", "x".repeat(30_000)));
+    assert_eq!(clients[0].reply(), "452 4.3.1 Insufficient system storage, try again later");
+    filter.expect_reset();
+    drop(clients.pop());
+    assert!(late.reply().starts_with("220"), "the door opens again by itself");
+    assert!(allow_descriptors(&stage, open + 5));
+    clients[0].begin(&mut filter);
+    clients[0].ask("DATA");
+    clients[0].send(format!("{}\r\n.\r\n", "x".repeat(30_000)));
+    filter.accept_message();
+    assert!(clients[0].reply().starts_with("250"));
+}
