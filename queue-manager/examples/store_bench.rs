@@ -62,8 +62,10 @@ fn anonymous_kib() -> u64 {
 fn start(dir: &Path) -> Result<(Store, Receiver<()>), Failure> {
     let (wake, woken) = channel();
     let before = Instant::now();
-    let (store, summaries, report) =
-        Unrecovered::open(dir, Options::default())?.recover(Box::new(move || drop(wake.send(()).ok())))?;
+    let wake = move || {
+        let _ = wake.send(());
+    };
+    let (store, summaries, report) = Unrecovered::open(dir, Options::default())?.recover(Box::new(wake))?;
     let ready = before.elapsed();
     let count = summaries.fold(0, |count, summary| count + summary.recipients.len());
     say(&format!(

@@ -39,14 +39,14 @@ struct SimFile {
 enum NameOp {
     Link(Area, String, u64),
     Unlink(Area, String),
-    Rename((Area, String), (Area, String)),
+    Rename((Area, String), (Area, String), u64),
 }
 
 impl NameOp {
     fn touches(&self, area: Area) -> bool {
         match self {
             NameOp::Link(at, ..) | NameOp::Unlink(at, _) => *at == area,
-            NameOp::Rename(from, to) => from.0 == area || to.0 == area,
+            NameOp::Rename(from, to, _) => from.0 == area || to.0 == area,
         }
     }
 
@@ -54,10 +54,9 @@ impl NameOp {
         match self {
             NameOp::Link(area, name, inode) => drop(names.insert((*area, name.clone()), *inode)),
             NameOp::Unlink(area, name) => drop(names.remove(&(*area, name.clone()))),
-            NameOp::Rename(from, to) => {
-                if let Some(inode) = names.remove(from) {
-                    names.insert(to.clone(), inode);
-                }
+            NameOp::Rename(from, to, inode) => {
+                names.remove(from);
+                names.insert(to.clone(), *inode);
             }
         }
     }
@@ -303,7 +302,7 @@ impl Disk for SimDisk {
         state.op()?;
         state.names.remove(&from);
         state.names.insert(to.clone(), inode);
-        state.name_ops.push(NameOp::Rename(from, to));
+        state.name_ops.push(NameOp::Rename(from, to, inode));
         Ok(())
     }
 

@@ -100,7 +100,7 @@ fn the_model_agrees_with_every_start_of_a_random_life() {
             day.step(&mut store);
             let fate = day.dice.below(40);
             if disk.crashed() || fate < 2 {
-                let power_cut = disk.crashed() && fate % 2 == 0;
+                let power_cut = disk.crashed() && fate.is_multiple_of(2);
                 drop(store);
                 disk = if power_cut { disk.after_power_cut(day.dice.roll()) } else { disk.after_kill() };
                 let (again, summaries, report) = open(&disk);
