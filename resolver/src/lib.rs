@@ -18,6 +18,6 @@ mod upstream;
 mod worker;
 
 mod resolv_conf;
-mod sandbox;
+pub mod sandbox;
 
 pub use event::Resolver;
