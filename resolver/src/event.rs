@@ -1,8 +1,8 @@
 //! The daemon: events in, acts of the desk out.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::sync::Arc;
 
+use tokio::time::Instant;
 use vsmtp_config::ResolverSlice;
 use vsmtp_daemon::{Boot, BootError, Daemon, Event, Flow, Reactor, Record};
 use vsmtp_ipc::ChannelError;
@@ -13,16 +13,11 @@ use vsmtp_sys::sandbox::Profile;
 use crate::clients::Clients;
 use crate::desk::{Act, Asker, ClientId, Desk};
 use crate::finding::{Finding, Key};
-use crate::local::Local;
-use crate::resolv_conf::{MAX_SERVERS, ResolvConf};
+use crate::lookup::look_up;
 use crate::sandbox;
+use crate::surroundings::Surroundings;
 use crate::upstream::Upstream;
-use crate::worker::Worker;
-
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-const HOSTS: &str = "/etc/hosts";
-/// Octets read of either file.
-const MAX_FILE: u64 = 1024 * 1024;
+use crate::worker::{MAX_LOOK_UPS, Worker};
 
 /// The daemon.
 pub struct Resolver {
@@ -40,9 +35,9 @@ impl Daemon for Resolver {
     type Slice = ResolverSlice;
 
     fn before_jail(boot: Boot<ResolverSlice>) -> Result<Self, BootError> {
-        let (servers, trust_ad, local) = surroundings(&boot.slice);
+        let Surroundings { servers, trust_ad, local } = Surroundings::of(&boot.slice);
         if servers.is_empty() {
-            Record::at(log::Level::Warn, "no-name-servers").field("file", RESOLV_CONF).emit();
+            Record::at(log::Level::Warn, "no-name-servers").emit();
         }
         let upstream = Upstream::new(servers, boot.slice.timeout, boot.slice.attempts, trust_ad);
         Record::new("name-servers")
@@ -70,8 +65,10 @@ impl Daemon for Resolver {
             }
         };
         let upstream = self.upstream.take().ok_or_else(|| BootError::Fatal("started twice".to_owned()))?;
+        let (upstream, epoch) = (Arc::new(upstream), Instant::now());
+        let look_up = move |key| look_up(Arc::clone(&upstream), key, epoch);
         let worker =
-            Worker::start(upstream, wake).map_err(|error| BootError::Io("start the thread", error))?;
+            Worker::start(look_up, wake).map_err(|error| BootError::Io("start the thread", error))?;
         self.worker = Some(worker);
         Ok(())
     }
@@ -136,7 +133,9 @@ impl Resolver {
 
     fn look_up(&mut self, reactor: &mut Reactor, key: Key) {
         reactor.count("look_ups", 1);
-        let accepted = self.worker.as_ref().is_some_and(|worker| worker.look_up(key.clone()));
+        // Rather refused than in line behind look-ups that may never end.
+        let has_room = self.desk.running() <= MAX_LOOK_UPS;
+        let accepted = has_room && self.worker.as_ref().is_some_and(|worker| worker.look_up(key.clone()));
         if !accepted {
             reactor.count("look_ups_refused", 1);
             let acts = self.desk.found(reactor.now_ms(), &key, Finding::refused());
@@ -173,34 +172,4 @@ impl Resolver {
 /// The edges of the architecture.
 fn may_ask(role: Role) -> bool {
     matches!(role, Role::Receiver | Role::FilterSession | Role::FilterPost | Role::DeliverSmtp)
-}
-
-/// Name servers, whether they are trusted, and the names that this machine knows.
-fn surroundings(slice: &ResolverSlice) -> (Vec<std::net::SocketAddr>, bool, Local) {
-    match &slice.servers {
-        Some(servers) => {
-            let servers = servers.iter().take(MAX_SERVERS).copied().collect();
-            (servers, slice.trust_ad, Local::default())
-        }
-        None => {
-            let conf = ResolvConf::parse(&read_start(RESOLV_CONF));
-            (conf.servers, slice.trust_ad || conf.trust_ad, Local::with_hosts(&read_start(HOSTS)))
-        }
-    }
-}
-
-/// The text of a file as far as it is allowed to count; empty, with a warning, if it cannot be read.
-fn read_start(path: &str) -> String {
-    let read = || -> io::Result<Vec<u8>> {
-        let mut octets = Vec::new();
-        File::open(path)?.take(MAX_FILE).read_to_end(&mut octets)?;
-        Ok(octets)
-    };
-    match read() {
-        Ok(octets) => String::from_utf8_lossy(&octets).into_owned(),
-        Err(error) => {
-            Record::at(log::Level::Warn, "unreadable").field("file", path).field("error", error).emit();
-            String::new()
-        }
-    }
 }

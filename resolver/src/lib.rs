@@ -18,6 +18,8 @@ mod upstream;
 mod worker;
 
 mod resolv_conf;
+mod surroundings;
+
 pub mod sandbox;
 
 pub use event::Resolver;

@@ -4,19 +4,16 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, mpsc as findings};
-use std::thread::{Builder, JoinHandle};
+use std::sync::mpsc as findings;
+use std::thread::{self, JoinHandle};
 
-use tokio::runtime::Runtime;
+use tokio::runtime::Builder;
 use tokio::sync::mpsc as keys;
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::Instant;
 use vsmtp_daemon::Record;
 use vsmtp_ipc::edge::client_resolver::DnsError;
 
 use crate::finding::{Finding, Key};
-use crate::lookup::look_up;
-use crate::upstream::Upstream;
 
 /// Most look-ups at a time.
 pub const MAX_LOOK_UPS: usize = 4096;
@@ -29,9 +26,15 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread. It calls `wake` after each finding.
-    pub fn start(upstream: Upstream, wake: impl Fn() + Send + 'static) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    /// Starts the thread, which runs `look_up` for each key and calls `wake` after each finding.
+    pub fn start<F>(
+        look_up: impl Fn(Key) -> F + Send + 'static,
+        wake: impl Fn() + Send + 'static,
+    ) -> io::Result<Self>
+    where
+        F: Future<Output = Finding> + Send + 'static,
+    {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         let (keys, jobs) = keys::channel(MAX_LOOK_UPS);
         let (done, findings) = findings::channel();
         let report = move |key, finding| {
@@ -39,9 +42,9 @@ impl Worker {
             let _ = done.send((key, finding));
             wake();
         };
-        let thread = Builder::new()
+        let thread = thread::Builder::new()
             .name("look-ups".to_owned())
-            .spawn(move || run(&runtime, upstream, jobs, report))?;
+            .spawn(move || runtime.block_on(serve(jobs, look_up, report)))?;
         Ok(Worker { keys, findings, thread })
     }
 
@@ -62,19 +65,17 @@ impl Worker {
     }
 }
 
-fn run(runtime: &Runtime, upstream: Upstream, jobs: keys::Receiver<Key>, report: impl Fn(Key, Finding)) {
-    runtime.block_on(serve(Arc::new(upstream), jobs, report));
-}
-
-async fn serve(upstream: Arc<Upstream>, mut jobs: keys::Receiver<Key>, report: impl Fn(Key, Finding)) {
-    let epoch = Instant::now();
+async fn serve<F>(mut jobs: keys::Receiver<Key>, look_up: impl Fn(Key) -> F, report: impl Fn(Key, Finding))
+where
+    F: Future<Output = Finding> + Send + 'static,
+{
     let mut tasks: JoinSet<Finding> = JoinSet::new();
     let mut running: HashMap<Id, Key> = HashMap::new();
     loop {
         tokio::select! {
             job = jobs.recv(), if tasks.len() < MAX_LOOK_UPS => {
                 let Some(key) = job else { return };
-                let task = tasks.spawn(look_up(Arc::clone(&upstream), key.clone(), epoch));
+                let task = tasks.spawn(look_up(key.clone()));
                 running.insert(task.id(), key);
             }
             Some(ended) = tasks.join_next_with_id() => {
@@ -90,4 +91,66 @@ async fn serve(upstream: Arc<Upstream>, mut jobs: keys::Receiver<Key>, report: i
 fn panicked(error: &JoinError) -> Finding {
     Record::at(log::Level::Error, "look-up-panicked").field("error", error).emit();
     Finding::failed(DnsError::Temporary)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use vsmtp_ipc::edge::client_resolver::Records;
+
+    use super::*;
+    use crate::finding::Kind;
+    use crate::name;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn key(text: &str) -> Key {
+        Key { name: name::parse(text).unwrap(), kind: Kind::Mx }
+    }
+
+    fn good() -> Finding {
+        Finding { result: Ok(Records::Mx(vec![])), secure: true, keep: Duration::ZERO }
+    }
+
+    #[test]
+    fn a_look_up_that_panics_is_a_temporary_failure_and_the_only_one() {
+        let (woken, wakes) = findings::channel();
+        let look_up = |key: Key| async move {
+            assert_ne!(key, self::key("poison.example"), "on purpose");
+            good()
+        };
+        let worker = Worker::start(look_up, move || woken.send(()).unwrap()).unwrap();
+        for (text, expected) in
+            [("poison.example", Finding::failed(DnsError::Temporary)), ("well.example", good())]
+        {
+            assert!(worker.look_up(key(text)));
+            wakes.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(worker.finding(), Some((key(text), expected)));
+        }
+        assert!(worker.is_alive() && worker.finding().is_none());
+    }
+
+    #[test]
+    fn look_ups_that_never_end_delay_no_other_and_are_bounded() {
+        let (woken, wakes) = findings::channel();
+        let look_up = |key: Key| async move {
+            match key.kind {
+                Kind::Mx => std::future::pending().await,
+                _ => good(),
+            }
+        };
+        let worker = Worker::start(look_up, move || woken.send(()).unwrap()).unwrap();
+        // One less than run at a time.
+        for n in 1..MAX_LOOK_UPS {
+            assert!(worker.look_up(key(&format!("n{n}.example"))));
+        }
+        let quick = Key { kind: Kind::A, ..key("quick.example") };
+        assert!(worker.look_up(quick.clone()));
+        wakes.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(worker.finding(), Some((quick.clone(), good())));
+        // Full: one more runs, then as many wait as there is room for.
+        let more = (0..3 * MAX_LOOK_UPS).filter(|n| worker.look_up(key(&format!("m{n}.example")))).count();
+        assert!((1..=MAX_LOOK_UPS + 1).contains(&more), "{more}");
+    }
 }
