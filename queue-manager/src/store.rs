@@ -18,6 +18,7 @@ pub mod layout;
 mod lock;
 mod log;
 mod message;
+mod offline;
 mod prepare;
 mod reader;
 mod record;
@@ -50,6 +51,7 @@ pub use message::{
     Diagnostic, Disposition, MAX_PIECES, MAX_TEXT, Marks, Message, MessageState, Origin, Piece,
     RecipientBrief, RecipientState, RemoveReason, Settled, StateChange, Text,
 };
+pub use offline::{Offline, Verified};
 pub use reader::ReadError;
 pub use recovery::{Note, RecoveryReport};
 pub use replay::{DispositionKind, HopNumber, RecipientSummary, Summaries, Summary};

@@ -96,6 +96,12 @@ impl SpoolLock {
     }
 }
 
+/// The spool's number, read without the lock.
+pub(super) fn look(root: &Path) -> Option<u64> {
+    let mut file = File::open(root.join(NAME)).ok()?;
+    parse(&read(&mut file).ok()?).1
+}
+
 fn read(file: &mut File) -> io::Result<String> {
     let mut octets = Vec::new();
     file.seek(SeekFrom::Start(0))?;

@@ -4,8 +4,10 @@ mod basic;
 mod crash;
 mod damage;
 mod faults;
+mod format;
 mod large;
 mod model;
+mod offline;
 mod random;
 
 use vsmtp_mail::QueueId;
