@@ -1,0 +1,139 @@
+//! From the filter to deliver and back.
+
+use vsmtp_ipc::edge::ctl_queue::State;
+use vsmtp_ipc::edge::queue_deliver::Result3;
+use vsmtp_ipc::role::Role;
+use vsmtp_mail::QueueId;
+
+use crate::stage::{BODY, Stage, octets, outcome};
+
+#[test]
+fn a_message_goes_in_and_out() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let message = stage.message(&[("b@dst.test", "smtp:dst.test"), ("c@dst.test", "smtp:dst.test")]);
+    let id = filter.store(message);
+    let (attempt, descriptors) = deliver.hear();
+    assert_eq!((attempt.id, attempt.reverse_path.as_str()), (id, "a@src.test"));
+    assert_eq!(attempt.next_hop, "smtp:dst.test");
+    let recipients: Vec<(u32, &str)> =
+        attempt.recipients.iter().map(|r| (r.index, r.address.as_str())).collect();
+    assert_eq!(recipients, [(0, "b@dst.test"), (1, "c@dst.test")]);
+    deliver.settle(&attempt, Result3::Delivered);
+    assert_eq!(octets(attempt.body, descriptors), BODY);
+    stage.figure("messages", 0);
+    let id = QueueId::from(id);
+    stage.logged("event=removed");
+    let log = stage.log();
+    assert!(log.contains(&format!("event=accepted id={id} from=<a@src.test> recipients=2")), "{log}");
+    assert!(
+        log.contains(&format!("event=delivered id={id} to=<b@dst.test> next_hop=smtp:dst.test")),
+        "{log}"
+    );
+    assert!(log.contains(&format!("event=removed id={id} why=settled")), "{log}");
+}
+
+#[test]
+fn what_was_stored_survives_the_death_of_the_process() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let message = stage.message(&[("b@dst.test", "smtp:dst.test"), ("c@dst.test", "smtp:dst.test")]);
+    let id = filter.store(message);
+    // One recipient is delivered before the death; only the other one is tried after it.
+    let (attempt, _) = deliver.hear();
+    deliver.say(&outcome(attempt.lease, &[(0, Result3::Delivered), (1, Result3::Deferred)]));
+    stage.logged("event=deferred");
+    stage.figure("commits_open", 0);
+    let mut stage = stage.kill_and_restart(&[]);
+    stage.no_rules();
+    let mut deliver = stage.deliver();
+    let mut operator = stage.operator();
+    stage.figure("active", 1);
+    let entries = operator.list(Some(State::Deferred));
+    assert_eq!((entries.len(), entries[0].id, entries[0].recipients_total), (1, id, 1));
+    assert_eq!(entries[0].recipients[0].diagnostic, "the host said so to 1");
+    assert_eq!(operator.flush_all(), 1);
+    let (attempt, descriptors) = deliver.hear();
+    assert_eq!((attempt.id, attempt.recipients.len(), attempt.recipients[0].index), (id, 1, 1));
+    deliver.settle(&attempt, Result3::Delivered);
+    assert_eq!(octets(attempt.body, descriptors), BODY);
+    stage.figure("messages", 0);
+}
+
+#[test]
+fn leases_of_a_dead_deliver_process_come_back() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
+    filter.store(message);
+    deliver.hear();
+    drop(deliver);
+    stage.logged("event=edge-closed");
+    let mut deliver = stage.deliver();
+    assert_eq!(stage.operator().flush_all(), 1);
+    deliver.serve(Result3::Delivered);
+    stage.figure("messages", 0);
+}
+
+#[test]
+fn a_deliver_process_that_lies_is_dropped_and_its_leases_come_back() {
+    let lies: [fn(u64) -> vsmtp_ipc::edge::queue_deliver::Outcome; 4] = [
+        |lease| outcome(lease + 1, &[(0, Result3::Delivered)]),
+        |lease| outcome(lease, &[]),
+        |lease| outcome(lease, &[(7, Result3::Delivered)]),
+        |lease| {
+            let mut outcome = outcome(lease, &[(0, Result3::Delivered)]);
+            outcome.settled[0].enhanced = (5, 0, 0);
+            outcome
+        },
+    ];
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
+    filter.store(message);
+    for lie in lies {
+        let (attempt, _) = deliver.hear();
+        deliver.say(&lie(attempt.lease));
+        assert!(deliver.is_dropped());
+        stage.misbehaved(Role::DeliverSmtp);
+        deliver = stage.deliver();
+        assert_eq!(stage.operator().flush_all(), 1);
+    }
+    deliver.serve(Result3::Delivered);
+    stage.figure("messages", 0);
+}
+
+#[test]
+fn next_hops_in_mailboxes_go_to_the_mailbox_process() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let message = stage.message(&[("b@src.test", "maildir")]);
+    filter.store(message);
+    assert!(deliver.is_idle(&mut stage));
+    let socket = stage.introduce(Role::DeliverMailbox, 0);
+    let edge = vsmtp_ipc::EdgeId::QueueDeliver;
+    let mut mailbox = crate::stage::Deliver(vsmtp_ipc::Channel::new(socket, edge));
+    assert_eq!(mailbox.serve(Result3::Delivered).next_hop, "maildir");
+    stage.figure("messages", 0);
+}
+
+#[test]
+fn hundreds_of_messages_are_all_delivered_once() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let mut expected = std::collections::BTreeSet::new();
+    for round in 0..10 {
+        for ticket in 0..50u64 {
+            let mut message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
+            message.ticket = ticket;
+            expected.insert(message.id.0);
+            filter.say(&vsmtp_ipc::edge::filter_queue::Submit::Message(message), Vec::new());
+        }
+        for _ in 0..50 {
+            assert!(
+                matches!(filter.hear().0, vsmtp_ipc::edge::filter_queue::Receipt::Stored { .. }),
+                "{round}"
+            );
+        }
+        for _ in 0..50 {
+            let attempt = deliver.serve(Result3::Delivered);
+            assert!(expected.remove(&attempt.id.0), "delivered twice");
+        }
+    }
+    assert!(expected.is_empty());
+    stage.figure("messages", 0);
+}

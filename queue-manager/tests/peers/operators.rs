@@ -1,0 +1,108 @@
+//! Orders of operators.
+
+use vsmtp_ipc::edge::ctl_queue::{Answer, Request, Selection, State};
+use vsmtp_ipc::edge::queue_deliver::Result3;
+
+use crate::stage::{BODY, Stage, octets};
+
+const HOP: &[(&str, &str)] = &[("b@dst.test", "smtp:dst.test")];
+
+#[test]
+fn hold_release_and_delete() {
+    let mut stage = Stage::start(&[]);
+    stage.no_rules();
+    let mut filter = stage.filter();
+    let messages: Vec<_> = (0..3).map(|_| stage.message(HOP)).collect();
+    let ids: Vec<_> = messages.into_iter().map(|message| filter.store(message)).collect();
+    let mut operator = stage.operator();
+    assert_eq!(operator.changed(&Request::Hold(Selection::All(None))), 3);
+    assert_eq!(operator.changed(&Request::Hold(Selection::One(ids[0]))), 0);
+    assert_eq!(operator.list(Some(State::Held)).len(), 3);
+    let mut deliver = stage.deliver();
+    assert!(deliver.is_idle(&mut stage));
+    assert_eq!(operator.changed(&Request::Delete(Selection::One(ids[1]))), 1);
+    assert!(matches!(operator.ask(&Request::Show(ids[1])).0, Answer::Failed(_)));
+    assert!(matches!(operator.ask(&Request::Delete(Selection::One(ids[1]))).0, Answer::Failed(_)));
+    assert_eq!(operator.changed(&Request::Release(Selection::One(ids[2]))), 1);
+    assert_eq!(deliver.serve(Result3::Delivered).id, ids[2]);
+    // What was held is still held after a death.
+    stage.figure("messages", 1);
+    let mut stage = stage.kill_and_restart(&[]);
+    stage.no_rules();
+    stage.logged("event=loaded");
+    let mut operator = stage.operator();
+    assert_eq!(operator.list(Some(State::Held))[0].id, ids[0]);
+    assert_eq!(operator.changed(&Request::Delete(Selection::All(Some(State::Held)))), 1);
+    assert!(operator.list(None).is_empty());
+    stage.figure("messages", 0);
+}
+
+#[test]
+fn lists_come_in_pages_and_show_tells_all() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let mut ids = Vec::new();
+    for _ in 0..30 {
+        let message = stage.message(HOP);
+        ids.push(filter.store(message));
+    }
+    let first = deliver.serve(Result3::Deferred).id;
+    stage.logged("event=deferred");
+    let mut operator = stage.operator();
+    let (mut listed, mut after) = (Vec::new(), None);
+    loop {
+        let Answer::Page(page) = operator.ask(&Request::List { state: None, after, limit: 7 }).0 else {
+            panic!()
+        };
+        listed.extend(page.iter().map(|entry| entry.id));
+        after = page.last().map(|entry| entry.id);
+        if page.len() < 7 {
+            break;
+        }
+    }
+    assert_eq!(listed, ids);
+    let Answer::Shown(entry) = operator.ask(&Request::Show(first)).0 else { panic!() };
+    assert_eq!(
+        (entry.state, entry.size, entry.reverse_path.as_str()),
+        (State::Deferred, BODY.len() as u64, "a@src.test")
+    );
+    assert_eq!((entry.recipients[0].status.as_str(), entry.recipients[0].attempts), ("deferred", 1));
+    assert!(entry.next_attempt_ms > entry.arrived_ms + 200_000);
+    let (Answer::Body(len), descriptors) = operator.ask(&Request::Cat(first)) else { panic!() };
+    assert_eq!(octets(vsmtp_ipc::wire::Body::Memfd(len), descriptors), BODY);
+    let Answer::Stats(figures) = operator.ask(&Request::Stats).0 else { panic!() };
+    assert!(figures.iter().any(|figure| figure.name == "messages" && figure.value == 30));
+}
+
+#[test]
+fn requeue_forgets_attempts_and_asks_again() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut deliver, mut post) = (stage.filter(), stage.deliver(), stage.post(true, false));
+    let message = stage.message(HOP);
+    let id = filter.store(message);
+    let keep = |post: &mut crate::stage::Post| {
+        let (ask, _) = post.hear();
+        post.say(&vsmtp_ipc::edge::queue_filter::PostVerdict::Keep { ticket: ask.ticket });
+    };
+    keep(&mut post);
+    deliver.serve(Result3::Deferred);
+    stage.logged("event=deferred");
+    stage.figure("commits_open", 0);
+    let mut operator = stage.operator();
+    assert_eq!(operator.changed(&Request::Requeue(Selection::One(id))), 1);
+    keep(&mut post);
+    deliver.serve(Result3::Delivered);
+    stage.figure("messages", 0);
+}
+
+#[test]
+fn many_orders_over_many_messages() {
+    let (mut stage, mut filter, _deliver) = Stage::with_peers();
+    for _ in 0..1200 {
+        let message = stage.message(HOP);
+        filter.store(message);
+    }
+    let mut operator = stage.operator();
+    assert_eq!(operator.changed(&Request::Hold(Selection::All(None))), 1200);
+    assert_eq!(operator.changed(&Request::Delete(Selection::All(Some(State::Held)))), 1200);
+    stage.figure("messages", 0);
+}

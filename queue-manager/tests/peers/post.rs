@@ -1,0 +1,140 @@
+//! Rules behind the acceptance.
+
+use vsmtp_ipc::edge::filter_queue::Disposition;
+use vsmtp_ipc::edge::queue_deliver::Result3;
+use vsmtp_ipc::edge::queue_filter::{PostStage, PostVerdict};
+use vsmtp_ipc::role::Role;
+use vsmtp_ipc::wire::{Piece, Reply};
+
+use crate::stage::{BODY, Stage, octets};
+
+const HOP: &[(&str, &str)] = &[("b@dst.test", "smtp:dst.test")];
+
+#[test]
+fn nothing_is_delivered_before_a_filter_has_said_what_it_wants() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut deliver) = (stage.filter(), stage.deliver());
+    let message = stage.message(HOP);
+    filter.store(message);
+    assert!(deliver.is_idle(&mut stage));
+    stage.no_rules();
+    deliver.serve(Result3::Delivered);
+    stage.figure("messages", 0);
+}
+
+#[test]
+fn both_stages_are_asked_and_the_message_goes_on() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut deliver, mut post) = (stage.filter(), stage.deliver(), stage.post(true, true));
+    let message = stage.message(HOP);
+    let id = filter.store(message);
+    for stage in [PostStage::Postq, PostStage::Delivery] {
+        let (ask, descriptors) = post.hear();
+        assert_eq!((ask.id, ask.stage, ask.origin.client.as_str()), (id, stage, "192.0.2.9"));
+        assert_eq!(ask.envelope.recipients[0].address, "b@dst.test");
+        assert_eq!(octets(ask.body, descriptors), BODY);
+        post.say(&PostVerdict::Keep { ticket: ask.ticket });
+    }
+    assert_eq!(deliver.hear().0.id, id);
+    // The verdict is remembered: it is not asked again after a death.
+    stage.figure("commits_open", 0);
+    drop((filter, deliver));
+    let mut stage = stage.kill_and_restart(&[]);
+    let mut deliver = stage.deliver();
+    let _post = stage.post(true, true);
+    assert_eq!(deliver.serve(Result3::Delivered).id, id);
+}
+
+#[test]
+fn edits_are_committed_before_the_first_attempt_and_survive() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut post) = (stage.filter(), stage.post(true, false));
+    let message = stage.message(HOP);
+    let id = filter.store(message);
+    let (ask, _) = post.hear();
+    let mut envelope = ask.envelope.clone();
+    envelope.recipients[0].address = "changed@dst.test".to_owned();
+    envelope.recipients[0].next_hop = "smtp:[192.0.2.7]:25".to_owned();
+    let pieces = vec![
+        Piece::Text(b"X-Post: yes\r\n".to_vec()),
+        Piece::Original { offset: 18, len: BODY.len() as u64 - 18 },
+    ];
+    post.say(&PostVerdict::Edit { ticket: ask.ticket, envelope, disposition: Disposition::Active, pieces });
+    stage.logged("verdict=edit");
+    stage.figure("active", 1);
+    let mut stage = stage.kill_and_restart(&[]);
+    let (_post, mut deliver) = (stage.post(true, false), stage.deliver());
+    let (attempt, descriptors) = deliver.hear();
+    assert_eq!((attempt.id, attempt.next_hop.as_str()), (id, "smtp:[192.0.2.7]:25"));
+    assert_eq!(attempt.recipients[0].address, "changed@dst.test");
+    deliver.settle(&attempt, Result3::Delivered);
+    assert_eq!(octets(attempt.body, descriptors), [b"X-Post: yes\r\n", &BODY[18..]].concat());
+    stage.figure("messages", 0);
+}
+
+#[test]
+fn a_message_refused_behind_its_acceptance_bounces() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut deliver, mut post) = (stage.filter(), stage.deliver(), stage.post(true, false));
+    let mut message = stage.message(HOP);
+    message.envelope.reverse_path = "a@far.test".to_owned();
+    filter.store(message);
+    let (ask, _) = post.hear();
+    let reply = Reply { code: 554, enhanced: Some((5, 7, 7)), text: "not this one".to_owned() };
+    post.say(&PostVerdict::Refuse { ticket: ask.ticket, reply });
+    let (report, descriptors) = deliver.hear();
+    assert_eq!(
+        (report.recipients[0].address.as_str(), report.next_hop.as_str()),
+        ("a@far.test", "smtp:far.test")
+    );
+    deliver.settle(&report, Result3::Delivered);
+    let bytes = String::from_utf8(octets(report.body, descriptors)).unwrap();
+    assert!(bytes.contains("Status: 5.7.7") && bytes.contains("not this one"), "{bytes}");
+    stage.figure("messages", 0);
+}
+
+#[test]
+fn questions_of_a_dead_filter_are_asked_again() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut deliver, mut post) = (stage.filter(), stage.deliver(), stage.post(true, false));
+    let message = stage.message(HOP);
+    let id = filter.store(message);
+    post.hear();
+    drop(post);
+    stage.logged("event=edge-closed");
+    assert!(deliver.is_idle(&mut stage));
+    let mut post = stage.post(true, false);
+    let (ask, _) = post.hear();
+    assert_eq!(ask.id, id);
+    post.say(&PostVerdict::Keep { ticket: ask.ticket });
+    deliver.serve(Result3::Delivered);
+}
+
+#[test]
+fn a_filter_that_answers_what_was_not_asked_is_dropped() {
+    let mut stage = Stage::start(&[]);
+    let mut filter = stage.filter();
+    let message = stage.message(HOP);
+    filter.store(message);
+    let lies: [fn(u64, &vsmtp_ipc::edge::queue_filter::PostAsk) -> PostVerdict; 4] = [
+        |ticket, _| PostVerdict::Keep { ticket: ticket + 1 },
+        |_, _| PostVerdict::Wanted { postq: false, delivery: false },
+        |ticket, ask| PostVerdict::Edit {
+            ticket,
+            envelope: ask.envelope.clone(),
+            disposition: Disposition::Active,
+            pieces: vec![Piece::Original { offset: 0, len: 10_000 }],
+        },
+        |ticket, _| PostVerdict::Refuse {
+            ticket,
+            reply: Reply { code: 5, enhanced: None, text: String::new() },
+        },
+    ];
+    for lie in lies {
+        let mut post = stage.post(true, false);
+        let (ask, _) = post.hear();
+        post.say(&lie(ask.ticket, &ask));
+        assert!(post.is_dropped());
+        stage.misbehaved(Role::FilterPost);
+    }
+}

@@ -1,0 +1,135 @@
+//! Who hears of failures.
+
+use vsmtp_ipc::edge::ctl_queue::{Request, Selection, State};
+use vsmtp_ipc::edge::queue_deliver::{Reach, Result3};
+use vsmtp_ipc::role::Role;
+use vsmtp_ipc::wire::Notify;
+use vsmtp_ipc::{Channel, EdgeId};
+
+use crate::stage::{Deliver, Stage, octets, outcome, text};
+
+fn mailbox(stage: &mut Stage) -> Deliver {
+    Deliver(Channel::new(stage.introduce(Role::DeliverMailbox, 0), EdgeId::QueueDeliver))
+}
+
+#[test]
+fn failures_of_one_message_make_one_report_to_its_sender() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let mut mailbox = mailbox(&mut stage);
+    let message = stage.message(&[
+        ("b@dst.test", "smtp:dst.test"),
+        ("c@other.test", "smtp:other.test"),
+        ("d@dst.test", "smtp:dst.test"),
+    ]);
+    filter.store(message);
+    for _ in 0..2 {
+        let (attempt, _) = deliver.hear();
+        let results: Vec<(u32, Result3)> = attempt
+            .recipients
+            .iter()
+            .map(|r| (r.index, if r.index == 2 { Result3::Delivered } else { Result3::Failed }))
+            .collect();
+        deliver.say(&outcome(attempt.lease, &results));
+    }
+    let (report, descriptors) = mailbox.hear();
+    assert_eq!((report.reverse_path.as_str(), report.recipients[0].address.as_str()), ("", "a@src.test"));
+    assert_eq!(report.recipients[0].notify, Notify { success: false, failure: false, delay: false });
+    mailbox.settle(&report, Result3::Delivered);
+    let bytes = String::from_utf8(octets(report.body, descriptors)).unwrap();
+    assert_eq!(bytes.matches("Final-Recipient: rfc822; ").count(), 2, "{bytes}");
+    assert!(bytes.contains("Final-Recipient: rfc822; b@dst.test") && bytes.contains("rfc822; c@other.test"));
+    assert!(bytes.contains("Diagnostic-Code: smtp; the host said so to 0"));
+    assert!(bytes.contains("\r\nSubject: hi\r\n\r\nline\r\n"), "the original is returned");
+    stage.figure("messages", 0);
+}
+
+#[test]
+fn who_asked_to_hear_nothing_hears_nothing() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let mut message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
+    message.envelope.recipients[0].notify = Notify { success: false, failure: false, delay: false };
+    filter.store(message);
+    deliver.serve(Result3::Failed);
+    stage.figure("messages", 0);
+    assert!(!stage.log().contains("event=reported"));
+}
+
+#[test]
+fn who_asked_hears_of_success() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let mut mailbox = mailbox(&mut stage);
+    let mut message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
+    message.envelope.recipients[0].notify = Notify { success: true, failure: true, delay: true };
+    filter.store(message);
+    deliver.serve(Result3::Delivered);
+    let (report, descriptors) = mailbox.hear();
+    mailbox.settle(&report, Result3::Delivered);
+    let bytes = String::from_utf8(octets(report.body, descriptors)).unwrap();
+    assert!(bytes.contains("Action: relayed") && bytes.contains("Status: 2.0.0"), "{bytes}");
+    stage.figure("messages", 0);
+}
+
+#[test]
+fn a_report_that_fails_goes_to_the_postmaster_and_then_stays_for_the_operator() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let mut mailbox = mailbox(&mut stage);
+    let message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
+    filter.store(message);
+    deliver.serve(Result3::Failed);
+    assert_eq!(mailbox.serve(Result3::Failed).recipients[0].address, "a@src.test");
+    let (double, descriptors) = mailbox.hear();
+    assert_eq!(
+        (double.reverse_path.as_str(), double.recipients[0].address.as_str()),
+        ("", "postmaster@src.test")
+    );
+    mailbox.settle(&double, Result3::Failed);
+    let bytes = String::from_utf8(octets(double.body, descriptors)).unwrap();
+    assert!(bytes.contains("Final-Recipient: rfc822; a@src.test"), "{bytes}");
+    stage.figure("dead", 1);
+    let mut operator = stage.operator();
+    let entries = operator.list(Some(State::Dead));
+    assert_eq!((entries.len(), entries[0].id), (1, double.id));
+    // Not lost, and not tried again: an operator decides.
+    assert_eq!(operator.flush_all(), 1);
+    assert!(mailbox.is_idle(&mut stage));
+    assert_eq!(operator.changed(&Request::Release(Selection::One(double.id))), 1);
+    assert_eq!(mailbox.serve(Result3::Delivered).id, double.id);
+    stage.figure("messages", 0);
+}
+
+#[test]
+fn what_nobody_takes_expires_and_its_sender_hears_of_the_delay_first() {
+    let settings = [
+        ("queue.lifetime", text("1m")),
+        ("queue.bounce_lifetime", text("1m")),
+        ("queue.delay_warning", text("1s")),
+    ];
+    let mut stage = Stage::start(&settings);
+    stage.no_rules();
+    let (mut filter, mut deliver) = (stage.filter(), stage.deliver());
+    let mut mailbox = mailbox(&mut stage);
+    let mut message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
+    // As old as that when it is loaded: a new message has its whole life before it.
+    message.arrived_ms -= 30_000;
+    let id = filter.store(message);
+    let (attempt, _) = deliver.hear();
+    let mut deferred = outcome(attempt.lease, &[(0, Result3::Deferred)]);
+    deferred.reach = Reach::Unreachable;
+    deliver.say(&deferred);
+    stage.logged("event=deferred");
+    drop((filter, deliver, mailbox));
+    let mut stage = stage.kill_and_restart(&settings);
+    stage.no_rules();
+    let mut deliver = stage.deliver();
+    mailbox = self::mailbox(&mut stage);
+    stage.figure("active", 1);
+    assert_eq!(stage.operator().flush_all(), 1);
+    assert_eq!(deliver.serve(Result3::Deferred).id, id);
+    let (warning, descriptors) = mailbox.hear();
+    mailbox.settle(&warning, Result3::Delivered);
+    let bytes = String::from_utf8(octets(warning.body, descriptors)).unwrap();
+    assert!(bytes.contains("Action: delayed") && bytes.contains("Will-Retry-Until: "), "{bytes}");
+    assert_eq!(stage.operator().flush_all(), 1);
+    deliver.serve(Result3::Deferred);
+    assert!(mailbox.is_idle(&mut stage), "one warning is enough");
+}

@@ -1,0 +1,456 @@
+//! The other ends of a queue-manager: master, session filter, post filter, deliver, operator. Every wait ends after ten
+//! seconds.
+
+use std::fs::File;
+use std::io::{IoSlice, Read, Seek};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use tempfile::TempDir;
+use vsmtp_config::{Config, Context, QueueSlice, Value};
+use vsmtp_ipc::edge::ctl_queue::{self, Answer, Entry, Request, Selection};
+use vsmtp_ipc::edge::filter_queue::{self, Disposition, NewMessage, Receipt, Submit};
+use vsmtp_ipc::edge::master_child::{Configure, Figure, Listener, LogTarget, MasterEnd, ToChild, ToMaster};
+use vsmtp_ipc::edge::queue_deliver::{self, Attempt, Outcome, Reach, Result3, Settled};
+use vsmtp_ipc::edge::queue_filter::{self, PostAsk, PostVerdict};
+use vsmtp_ipc::role::{ProcessName, Role};
+use vsmtp_ipc::wire::{Body, Body7, Class, Envelope, Id, Notify, Origin, Recipient};
+use vsmtp_ipc::{Channel, ChannelError, EdgeId, Message, Received};
+use vsmtp_mail::{Domain, QueueIdMint};
+use vsmtp_sys::memfd::Sealed;
+use vsmtp_sys::seqpacket;
+use vsmtp_sys::spawn::{Child, Spawn};
+use vsmtp_sys::unix::{self, Kind};
+
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running queue-manager.
+pub struct Stage {
+    pub master: MasterEnd,
+    pub child: Child,
+    pub folder: TempDir,
+    log: File,
+    mint: QueueIdMint,
+    kept: Vec<Post>,
+}
+
+pub struct Filter(pub filter_queue::FilterEnd);
+pub struct Post(pub queue_filter::FilterEnd);
+pub struct Deliver(pub queue_deliver::DeliverEnd);
+pub struct Operator(pub ctl_queue::CtlEnd);
+
+pub fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
+
+/// The slice of a host called mail.src.test with the own domain src.test.
+pub fn slice(folder: &TempDir, extra: &[(&str, Value)]) -> QueueSlice {
+    let mut tree = Value::map();
+    tree.set("server.domains", Value::List(vec![text("src.test")]));
+    tree.set("queue.segment_size", text("4MiB"));
+    tree.set("queue.min_free", text("1MiB"));
+    tree.set("queue.postmaster", text("postmaster@src.test"));
+    for (key, value) in extra {
+        tree.set(key, value.clone());
+    }
+    let hostname = Domain::parse("mail.src.test").unwrap();
+    let context = Context { hostname, cores: 1, config_dir: "/etc".to_owned(), root: String::new() };
+    let spool = folder.path().join("queue").display().to_string();
+    QueueSlice { spool, ..Config::build(&context, &tree).unwrap().queue() }
+}
+
+impl Stage {
+    /// An empty queue with all its peers, where no post-queue rule wants to be asked.
+    pub fn with_peers() -> (Stage, Filter, Deliver) {
+        let mut stage = Stage::start(&[]);
+        stage.no_rules();
+        let (filter, deliver) = (stage.filter(), stage.deliver());
+        (stage, filter, deliver)
+    }
+
+    pub fn start(extra: &[(&str, Value)]) -> Stage {
+        Stage::start_in(tempfile::tempdir().unwrap(), extra)
+    }
+
+    pub fn start_in(folder: TempDir, extra: &[(&str, Value)]) -> Stage {
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        let log = tempfile::tempfile().unwrap();
+        let program = File::open(env!("CARGO_BIN_EXE_vsmtp-queue")).unwrap();
+        let child = Spawn {
+            program: program.into(),
+            argv: vec![c"vsmtp-queue".into()],
+            env: Vec::new(),
+            uid_gid: None,
+            fds: vec![theirs, log.try_clone().unwrap().into()],
+            stderr: log.as_fd(),
+            new_netns: false,
+            new_ipcns: false,
+            pdeathsig: true,
+            session: false,
+        }
+        .spawn()
+        .unwrap();
+        let mut master = MasterEnd::new(ours, EdgeId::MasterChild);
+        let slice = slice(&folder, extra);
+        let process = u32::from_le_bytes(
+            *vsmtp_sys::random::random_u64().unwrap().to_le_bytes().first_chunk().unwrap(),
+        );
+        let configure = ToChild::Configure(Configure {
+            name: ProcessName { role: Role::QueueManager, instance: 0 },
+            generation: 1,
+            node: 7,
+            process,
+            log: LogTarget::Stream,
+            log_level: 4,
+            log_facility: 2,
+            slice: vsmtp_config::encode(&slice).unwrap(),
+        });
+        master.send(&configure, Vec::new()).unwrap();
+        assert_eq!(master.flush().unwrap(), vsmtp_ipc::Flushed::All);
+        let mut stage =
+            Stage { master, child, folder, log, mint: QueueIdMint::new(1, process), kept: Vec::new() };
+        stage.hear_master(|said| matches!(said, ToMaster::Ready));
+        let control = stage.folder.path().join("control");
+        let socket = unix::listen_unix(&control, 0o600, None, Kind::SeqPacket).unwrap();
+        stage.tell(&ToChild::Listener(Listener::Control), vec![socket]);
+        stage
+    }
+
+    /// The process dies as if by accident, and another one starts on the same spool.
+    pub fn kill_and_restart(mut self, extra: &[(&str, Value)]) -> Stage {
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        self.child.signal(9).unwrap();
+        self.wait_end();
+        Stage::start_in(folder, extra)
+    }
+
+    pub fn introduce(&mut self, role: Role, instance: u32) -> OwnedFd {
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        self.tell(&ToChild::Peer(ProcessName { role, instance }), vec![theirs]);
+        ours
+    }
+
+    pub fn filter(&mut self) -> Filter {
+        Filter(Channel::new(self.introduce(Role::FilterSession, 0), EdgeId::FilterQueue))
+    }
+
+    pub fn post(&mut self, postq: bool, delivery: bool) -> Post {
+        let mut post = Post(Channel::new(self.introduce(Role::FilterPost, 0), EdgeId::QueueFilter));
+        post.say(&PostVerdict::Wanted { postq, delivery });
+        post
+    }
+
+    /// A post filter that wants nothing, for as long as the stage lives.
+    pub fn no_rules(&mut self) {
+        let post = self.post(false, false);
+        self.kept.push(post);
+    }
+
+    pub fn deliver(&mut self) -> Deliver {
+        Deliver(Channel::new(self.introduce(Role::DeliverSmtp, 0), EdgeId::QueueDeliver))
+    }
+
+    pub fn operator(&self) -> Operator {
+        let socket = unix::connect_unix(&self.folder.path().join("control"), Kind::SeqPacket).unwrap();
+        vsmtp_sys::fds::set_nonblocking(&socket).unwrap();
+        Operator(Channel::new(socket, EdgeId::CtlQueue))
+    }
+
+    pub fn tell(&mut self, message: &ToChild, descriptors: Vec<OwnedFd>) {
+        self.master.send(message, descriptors).unwrap();
+        assert_eq!(self.master.flush().unwrap(), vsmtp_ipc::Flushed::All);
+    }
+
+    pub fn hear_master(&mut self, wanted: impl Fn(&ToMaster) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            assert!(Instant::now() < until, "the master waits in vain\n{}", self.log());
+            match next(&mut self.master) {
+                Ok(received) if wanted(&received.message) => return,
+                Ok(_) => {}
+                Err(error) => panic!("the queue-manager is gone: {error}\n{}", self.log()),
+            }
+        }
+    }
+
+    /// Waits until this figure has that value.
+    pub fn figure(&mut self, name: &str, value: u64) {
+        let (mut operator, until) = (self.operator(), Instant::now() + PATIENCE);
+        while !operator.figures().iter().any(|figure| figure.name == name && figure.value == value) {
+            assert!(Instant::now() < until, "{name} does not become {value}: {:?}", operator.figures());
+        }
+    }
+
+    pub fn misbehaved(&mut self, role: Role) {
+        self.hear_master(|said| matches!(said, ToMaster::Misbehaved(name) if name.role == role));
+    }
+
+    /// Waits until the log holds this.
+    pub fn logged(&mut self, text: &str) {
+        let (mut operator, until) = (self.operator(), Instant::now() + PATIENCE);
+        while !self.log().contains(text) {
+            assert!(Instant::now() < until, "the log does not say {text}");
+            operator.figures();
+        }
+    }
+
+    pub fn id(&mut self) -> Id {
+        self.mint.next(vsmtp_sys::clock::wall_ms()).into()
+    }
+
+    /// A message from a@src.test to these, with next hops.
+    pub fn message(&mut self, recipients: &[(&str, &str)]) -> NewMessage {
+        let id = self.id();
+        message(id, recipients)
+    }
+
+    pub fn log(&self) -> String {
+        let mut log = self.log.try_clone().unwrap();
+        let mut text = String::new();
+        log.seek(std::io::SeekFrom::Start(0)).unwrap();
+        log.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// Waits for the end of the process.
+    pub fn wait_end(&self) -> bool {
+        wait_readable(self.child.pidfd.as_fd());
+        self.child.try_wait().unwrap().is_some_and(|status| status.success())
+    }
+}
+
+impl Drop for Stage {
+    #[expect(clippy::print_stderr, reason = "a failed test shows the log")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+        let _ = self.child.signal(9);
+        let _ = self.child.try_wait();
+    }
+}
+
+pub const BODY: &[u8] = b"Received: from x\r\nSubject: hi\r\n\r\nline\r\n";
+
+pub fn message(id: Id, recipients: &[(&str, &str)]) -> NewMessage {
+    let recipient = |(address, hop): &(&str, &str)| Recipient {
+        address: (*address).to_owned(),
+        original: None,
+        notify: Notify { success: false, failure: true, delay: true },
+        class: Class::Other,
+        next_hop: (*hop).to_owned(),
+    };
+    NewMessage {
+        ticket: 1,
+        id,
+        arrived_ms: vsmtp_sys::clock::wall_ms(),
+        envelope: Envelope {
+            reverse_path: "a@src.test".to_owned(),
+            body: Body7::SevenBit,
+            smtputf8: false,
+            ret_full: None,
+            envid: None,
+            recipients: recipients.iter().map(recipient).collect(),
+        },
+        origin: Origin {
+            session: 5,
+            client: "192.0.2.9".to_owned(),
+            helo: "client".to_owned(),
+            protocol: "ESMTP".to_owned(),
+            uid: None,
+        },
+        disposition: Disposition::Active,
+        pieces: Vec::new(),
+        body: Body::Inline(BODY.to_vec()),
+    }
+}
+
+pub fn sealed(bytes: &[u8]) -> OwnedFd {
+    Sealed::create(c"test", &[IoSlice::new(bytes)]).unwrap().into_fd()
+}
+
+/// The octets of a body, however it travelled.
+pub fn octets(body: Body, mut descriptors: Vec<OwnedFd>) -> Vec<u8> {
+    match body {
+        Body::Inline(bytes) => bytes,
+        Body::Memfd(len) => Sealed::verify(descriptors.remove(0), len).unwrap().read_all(1 << 20).unwrap(),
+        Body::File(len) => {
+            let mut bytes = Vec::new();
+            File::from(descriptors.remove(0)).read_to_end(&mut bytes).unwrap();
+            assert_eq!(bytes.len() as u64, len);
+            bytes
+        }
+    }
+}
+
+impl Filter {
+    pub fn say(&mut self, submit: &Submit, descriptors: Vec<OwnedFd>) {
+        self.0.send(submit, descriptors).unwrap();
+        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+    }
+
+    pub fn hear(&mut self) -> (Receipt, Vec<OwnedFd>) {
+        let received = next(&mut self.0).expect("the queue-manager keeps the edge");
+        (received.message, received.descriptors)
+    }
+
+    pub fn submit(&mut self, message: NewMessage) -> Receipt {
+        self.say(&Submit::Message(message), Vec::new());
+        self.hear().0
+    }
+
+    /// Submits and expects that it is stored.
+    pub fn store(&mut self, message: NewMessage) -> Id {
+        let id = message.id;
+        let receipt = self.submit(message);
+        assert!(matches!(receipt, Receipt::Stored { ticket: 1 }), "{receipt:?}");
+        id
+    }
+
+    pub fn is_dropped(&mut self) -> bool {
+        is_dropped(&mut self.0)
+    }
+}
+
+impl Post {
+    pub fn say(&mut self, verdict: &PostVerdict) {
+        self.0.send(verdict, Vec::new()).unwrap();
+        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+    }
+
+    pub fn hear(&mut self) -> (PostAsk, Vec<OwnedFd>) {
+        let received = next(&mut self.0).expect("the queue-manager keeps the edge");
+        (received.message, received.descriptors)
+    }
+
+    pub fn is_dropped(&mut self) -> bool {
+        is_dropped(&mut self.0)
+    }
+}
+
+impl Deliver {
+    pub fn hear(&mut self) -> (Attempt, Vec<OwnedFd>) {
+        let received = next(&mut self.0).expect("the queue-manager keeps the edge");
+        (received.message, received.descriptors)
+    }
+
+    pub fn say(&mut self, outcome: &Outcome) {
+        self.0.send(outcome, Vec::new()).unwrap();
+        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+    }
+
+    /// Answers all recipients of an attempt alike.
+    pub fn settle(&mut self, attempt: &Attempt, result: Result3) {
+        let results: Vec<(u32, Result3)> = attempt.recipients.iter().map(|r| (r.index, result)).collect();
+        self.say(&outcome(attempt.lease, &results));
+    }
+
+    /// Expects an attempt and answers it.
+    pub fn serve(&mut self, result: Result3) -> Attempt {
+        let (attempt, _) = self.hear();
+        self.settle(&attempt, result);
+        attempt
+    }
+
+    pub fn is_dropped(&mut self) -> bool {
+        is_dropped(&mut self.0)
+    }
+
+    /// True if no attempt comes though the queue-manager has had its turn.
+    pub fn is_idle(&mut self, stage: &mut Stage) -> bool {
+        // What a turn sends to deliver is sent before its answers to operators.
+        let mut operator = stage.operator();
+        for _ in 0..3 {
+            operator.figures();
+        }
+        let _ = self.0.flush().unwrap();
+        self.0.receive().unwrap().is_none()
+    }
+}
+
+pub fn outcome(lease: u64, results: &[(u32, Result3)]) -> Outcome {
+    let settled = |(index, result): &(u32, Result3)| Settled {
+        index: *index,
+        result: *result,
+        enhanced: match result {
+            Result3::Delivered => (2, 0, 0),
+            Result3::Deferred => (4, 2, 1),
+            Result3::Failed => (5, 1, 1),
+        },
+        text: format!("the host said so to {index}"),
+    };
+    Outcome {
+        lease,
+        settled: results.iter().map(settled).collect(),
+        reach: Reach::Reached,
+        remote: "mx.dst.test[192.0.2.1]:25".to_owned(),
+        delays_ms: (1, 2, 3),
+    }
+}
+
+impl Operator {
+    pub fn ask(&mut self, request: &Request) -> (Answer, Vec<OwnedFd>) {
+        self.0.send(request, Vec::new()).unwrap();
+        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+        let received = next(&mut self.0).expect("the queue-manager keeps the connection");
+        (received.message, received.descriptors)
+    }
+
+    pub fn figures(&mut self) -> Vec<Figure> {
+        match self.ask(&Request::Stats).0 {
+            Answer::Stats(figures) => figures,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn changed(&mut self, request: &Request) -> u64 {
+        match self.ask(request).0 {
+            Answer::Changed(count) => count,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn list(&mut self, state: Option<ctl_queue::State>) -> Vec<Entry> {
+        match self.ask(&Request::List { state, after: None, limit: ctl_queue::PAGE }).0 {
+            Answer::Page(entries) => entries,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Tries all messages now.
+    pub fn flush_all(&mut self) -> u64 {
+        self.changed(&Request::Flush(Selection::All(None)))
+    }
+}
+
+fn is_dropped<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> bool {
+    loop {
+        match next(channel) {
+            Ok(_) => {}
+            Err(ChannelError::Closed) => return true,
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+fn next<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> Result<Received<Rx>, ChannelError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let _ = channel.flush()?;
+        if let Some(received) = channel.receive()? {
+            return Ok(received);
+        }
+        assert!(Instant::now() < until, "nothing was said");
+        wait_readable(channel.socket());
+    }
+}
+
+fn wait_readable(fd: BorrowedFd<'_>) {
+    let mut poll = Poll::new().unwrap();
+    poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(0), Interest::READABLE).unwrap();
+    let mut events = Events::with_capacity(1);
+    poll.poll(&mut events, Some(PATIENCE)).unwrap();
+    assert!(!events.is_empty(), "nothing happened");
+}
