@@ -2,16 +2,14 @@
 
 use vsmtp_ipc::role::Role;
 
-/// The edges of the architecture's section 3, as unordered pairs of roles.
-const EDGES: [(Role, Role); 8] = [
+/// The edges, as unordered pairs of roles. The filter asks the resolver nothing yet, so it holds no end of such an edge.
+const EDGES: [(Role, Role); 6] = [
     (Role::Receiver, Role::FilterSession),
     (Role::FilterSession, Role::QueueManager),
     (Role::QueueManager, Role::FilterPost),
     (Role::QueueManager, Role::DeliverSmtp),
     (Role::QueueManager, Role::DeliverMailbox),
     (Role::DeliverSmtp, Role::Resolver),
-    (Role::FilterSession, Role::Resolver),
-    (Role::FilterPost, Role::Resolver),
 ];
 
 /// True if an edge joins the two roles.
