@@ -235,7 +235,9 @@ impl Receiver {
             self.admit(reactor, socket, who);
         }
         self.relieve_memory(reactor);
-        while let Some(waiter) = self.services.filters.next_in_line() {
+        // Each once: with several filters, one without credit must not turn its sessions round and round.
+        for _ in 0..self.services.filters.waiting() {
+            let Some(waiter) = self.services.filters.next_in_line() else { break };
             let Waiter { session, .. } = waiter;
             self.wake(reactor, session, |client, context| client.on_credit(context, waiter));
         }

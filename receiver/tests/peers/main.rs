@@ -3,6 +3,7 @@
 
 mod bodies;
 mod first_message;
+mod hostile;
 mod life;
 mod limits;
 mod loss;

@@ -212,6 +212,16 @@ impl Filter {
         (received.message, received.descriptors)
     }
 
+    /// The next question, if it comes before that.
+    pub fn hear_soon(&mut self, patience: Duration) -> Option<(Ask, Vec<OwnedFd>)> {
+        let mut received = self.0.receive().unwrap();
+        if received.is_none() {
+            wait_readable(self.0.socket(), patience);
+            received = self.0.receive().unwrap();
+        }
+        received.map(|received| (received.message, received.descriptors))
+    }
+
     pub fn decide(&mut self, session: u64, decision: Decision) {
         self.say(&Verdict::Decided { session, decision });
     }
@@ -331,15 +341,15 @@ fn next<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> Result<Recei
             return Ok(received);
         }
         assert!(Instant::now() < until, "nothing was said");
-        wait_readable(channel.socket());
+        wait_readable(channel.socket(), PATIENCE);
     }
 }
 
-fn wait_readable(fd: BorrowedFd<'_>) {
+fn wait_readable(fd: BorrowedFd<'_>, patience: Duration) {
     let mut poll = Poll::new().unwrap();
     poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(0), Interest::READABLE).unwrap();
     // Interrupted or not: the caller looks again, and has its own end.
-    let _ = poll.poll(&mut Events::with_capacity(1), Some(PATIENCE));
+    let _ = poll.poll(&mut Events::with_capacity(1), Some(patience));
 }
 
 fn read_log(mut log: File) -> String {
