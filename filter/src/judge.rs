@@ -257,3 +257,6 @@ fn unwelcome(reply: Reply) -> Reply {
     let text = reply.lines().collect::<Vec<_>>().join("\n");
     Reply::new(421, reply.enhanced(), &text).unwrap_or(reply)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The filter as a process: its edges, its threads, its jail. What a verdict is, is decided elsewhere; here it is carried.
 
-mod content;
+pub(crate) mod content;
 mod leader;
 mod oneshot;
 mod post;

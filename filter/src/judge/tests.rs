@@ -1,0 +1,312 @@
+//! What each status means at each stage, and that no rule, however broken, lets through what it should not.
+
+use std::fs;
+
+use tempfile::TempDir;
+use vsmtp_config::{FilterSlice, Value};
+use vsmtp_ipc::edge::filter_queue::Disposition;
+use vsmtp_ipc::wire::Piece;
+use vsmtp_mail::{Address, BodyType, Notify, QueueIdMint, ReversePath};
+
+use super::*;
+use crate::policy::tests::{peer, slice};
+use crate::process::content::Inline;
+use crate::transaction::{MailSpec, Transaction};
+
+const MESSAGE: &[u8] = b"Received: x\r\nSubject: hi\r\n\r\nbody\r\n";
+
+struct Bench {
+    judge: Judge,
+    shared: Shared,
+    _dir: TempDir,
+}
+
+fn load(script: &str, set: &[(&str, Value)]) -> Result<(Judge, TempDir), ScriptError> {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("filter.vsl"), script).unwrap();
+    let slice = FilterSlice {
+        config_dir: dir.path().display().to_string(),
+        filter_path: dir.path().join("filter.vsl").display().to_string(),
+        timeout: Duration::from_secs(5),
+        ..slice(set)
+    };
+    Judge::load(&slice, &Surroundings::default()).map(|judge| (judge, dir))
+}
+
+fn bench(script: &str) -> Bench {
+    bench_with(script, &[])
+}
+
+fn bench_with(script: &str, set: &[(&str, Value)]) -> Bench {
+    let (judge, dir) = load(script, set).unwrap_or_else(|error| panic!("{script}: {error}"));
+    let transaction = Transaction::new(Arc::new(peer(Some("203.0.113.5"))), judge.max_recipients);
+    Bench { judge, shared: Shared::new(transaction), _dir: dir }
+}
+
+impl Bench {
+    fn begin(&self) -> Decision {
+        self.shared.lock().helo = Some("client.test".into());
+        self.shared.lock().begin(MailSpec {
+            reverse_path: ReversePath::parse("a@client.test").unwrap(),
+            body: BodyType::SevenBit,
+            smtputf8: false,
+            ret: None,
+            envid: None,
+            at_ms: 0,
+        });
+        self.judge.command(&self.shared, Stage::Mail)
+    }
+
+    fn rcpt(&self, to: &str) -> String {
+        let spec =
+            RcptSpec { address: Address::parse(to).unwrap(), original: None, notify: Notify::default() };
+        show(&self.judge.recipient(&self.shared, spec))
+    }
+
+    fn message(&self, bytes: &[u8]) -> Judged {
+        let content: Arc<dyn crate::transaction::Content> = Arc::new(Inline(Arc::new(bytes.to_vec())));
+        let id = QueueIdMint::new(1, 1).next(1);
+        self.judge.message(&self.shared, Source { id, content: Some(content) })
+    }
+
+    fn recipients(&self) -> String {
+        let all =
+            self.shared.lock().recipients.iter().map(|r| r.spec.address.to_string()).collect::<Vec<_>>();
+        all.join(" ")
+    }
+}
+
+fn show(decision: &Decision) -> String {
+    match decision {
+        Decision::Accept(None) => "accept".to_owned(),
+        Decision::Accept(Some(reply)) => format!("accept {reply}"),
+        Decision::Refuse(reply) => format!("refuse {}", reply.code()),
+        Decision::Close(reply) => format!("close {}", reply.code()),
+    }
+}
+
+fn show_message(judged: &Judged) -> String {
+    match judged {
+        Judged::Answer(decision) => show(decision),
+        Judged::Store { envelope, pieces, disposition, .. } => {
+            format!("{disposition:?} {} recipients {} pieces", envelope.recipients.len(), pieces.len())
+        }
+    }
+}
+
+#[test]
+fn every_status_at_every_stage() {
+    // Status; then what the client hears at connect, helo, mail, rcpt, and what becomes of the message at preq.
+    for (status, [connect, helo, mail, rcpt, preq]) in [
+        ("next()", ["accept", "accept", "accept", "accept", "Active 1 recipients 0 pieces"]),
+        ("accept()", ["accept", "accept", "accept", "accept", "Active 1 recipients 0 pieces"]),
+        (
+            "accept(\"250 2.0.0 fine\")",
+            [
+                "accept 220 mx.example.com fine",
+                "accept",
+                "accept 250 2.0.0 fine",
+                "accept 250 2.0.0 fine",
+                "Active 1 recipients 0 pieces",
+            ],
+        ),
+        ("faccept()", ["accept", "accept", "accept", "accept", "Active 1 recipients 0 pieces"]),
+        ("reject()", ["close 421", "refuse 451", "refuse 451", "refuse 451", "refuse 451"]),
+        ("reject(\"550 no\")", ["close 550", "refuse 550", "refuse 550", "refuse 550", "refuse 550"]),
+        ("info(\"450 no\")", ["close 421", "refuse 450", "refuse 450", "refuse 450", "refuse 450"]),
+        ("deny()", ["close 554", "close 554", "close 554", "close 554", "close 554"]),
+        ("deny(\"421 bye\")", ["close 421", "close 421", "close 421", "close 421", "close 421"]),
+        (
+            "quarantine(\"q/1\")",
+            ["accept", "accept", "accept", "accept", "Quarantine(\"q/1\") 1 recipients 0 pieces"],
+        ),
+        ("throw \"x\"", ["close 421", "refuse 451", "refuse 451", "refuse 451", "refuse 451"]),
+        ("5", ["close 421", "refuse 451", "refuse 451", "refuse 451", "refuse 451"]),
+        (
+            "ctx::rcpt_list(); nothing()",
+            ["close 421", "refuse 451", "refuse 451", "refuse 451", "refuse 451"],
+        ),
+    ] {
+        let rule = |stage: &str| bench(&format!("#{{ {stage}: [ rule \"r\" || {{ {status} }} ] }}"));
+        let command = |bench: &Bench, stage| show(&bench.judge.command(&bench.shared, stage));
+        assert_eq!(command(&rule("connect"), Stage::Connect), connect, "connect {status}");
+        assert_eq!(command(&rule("helo"), Stage::Helo), helo, "helo {status}");
+        assert_eq!(show(&rule("mail").begin()), mail, "mail {status}");
+        let at_rcpt = rule("rcpt");
+        at_rcpt.begin();
+        assert_eq!(at_rcpt.rcpt("jane@example.com"), rcpt, "rcpt {status}");
+        let kept = if rcpt.starts_with("accept") { "jane@example.com" } else { "" };
+        assert_eq!(at_rcpt.recipients(), kept, "{status}");
+        let at_preq = rule("preq");
+        at_preq.begin();
+        at_preq.rcpt("jane@example.com");
+        assert_eq!(show_message(&at_preq.message(MESSAGE)), preq, "preq {status}");
+    }
+}
+
+#[test]
+fn sticky_verdicts_end_with_the_transaction_or_last_as_long_as_the_session() {
+    let script = "#{ mail: [ rule \"m\" || faccept() ], rcpt: [ rule \"r\" || deny() ], preq: [ rule \"p\" || deny() ] }";
+    let bench_mail = bench(script);
+    bench_mail.begin();
+    assert_eq!(bench_mail.rcpt("jane@example.com"), "accept");
+    assert_eq!(show_message(&bench_mail.message(MESSAGE)), "Active 1 recipients 0 pieces");
+
+    let once = bench(
+        "#{ rcpt: [ rule \"r\" || if ctx::rcpt() is \"jane@example.com\" { quarantine(\"q\") } else { next() } ] }",
+    );
+    once.begin();
+    once.rcpt("jane@example.com");
+    assert_eq!(show_message(&once.message(MESSAGE)), "Quarantine(\"q\") 1 recipients 0 pieces");
+    once.begin();
+    once.rcpt("joe@example.org");
+    assert_eq!(show_message(&once.message(MESSAGE)), "Active 1 recipients 0 pieces");
+
+    let session = bench(
+        "#{ connect: [ rule \"c\" || { queue::hold(); quarantine(\"s\") } ], preq: [ rule \"p\" || deny() ] }",
+    );
+    assert_eq!(session.judge.command(&session.shared, Stage::Connect), Decision::Accept(None));
+    for _ in 0..2 {
+        session.begin();
+        session.rcpt("jane@example.com");
+        assert_eq!(show_message(&session.message(MESSAGE)), "Quarantine(\"s\") 1 recipients 0 pieces");
+    }
+}
+
+#[test]
+fn only_a_rule_that_accepts_the_recipient_itself_opens_the_relay() {
+    for (script, expected) in [
+        ("#{}", "refuse 554"),
+        ("#{ rcpt: [ rule \"r\" || next() ] }", "refuse 554"),
+        ("#{ rcpt: [ action \"r\" || accept() ] }", "refuse 554"),
+        ("#{ rcpt: [ rule \"r\" || accept() ] }", "accept"),
+        ("#{ rcpt: [ rule \"r\" || faccept() ] }", "accept"),
+        ("#{ rcpt: [ rule \"r\" || quarantine(\"q\") ] }", "refuse 554"),
+        ("#{ mail: [ rule \"r\" || faccept() ] }", "refuse 554"),
+        ("#{ mail: [ rule \"r\" || accept() ] }", "refuse 554"),
+        ("#{ rcpt: [ action \"r\" || envelop::rw_rcpt(ctx::rcpt(), \"jane@example.com\") ] }", "accept"),
+        ("#{ rcpt: [ action \"r\" || throw \"x\" ] }", "refuse 451"),
+    ] {
+        let bench = bench(script);
+        bench.begin();
+        assert_eq!(bench.rcpt("x@elsewhere.example"), expected, "{script}");
+    }
+    let accepting = bench("#{ rcpt: [ rule \"r\" || faccept() ] }");
+    accepting.begin();
+    assert_eq!(accepting.rcpt("jane@example.com"), "accept");
+    assert_eq!(
+        accepting.rcpt("x@elsewhere.example"),
+        "refuse 554",
+        "the first recipient's verdict is not the second's"
+    );
+    assert_eq!(accepting.rcpt("nobody@example.com"), "refuse 550");
+}
+
+#[test]
+fn edits_reach_the_queue() {
+    let bench_early = bench(
+        "#{ mail: [ action \"a\" || msg::append_header(\"X-Early\", \"1\") ],
+            rcpt: [ action \"b\" || { transport::lmtp(ctx::rcpt(), \"unix:/run/l\"); bcc(\"archive@example.net\"); } ] }",
+    );
+    bench_early.begin();
+    bench_early.rcpt("jane@example.com");
+    let Judged::Store { envelope, pieces, .. } = bench_early.message(MESSAGE) else { panic!() };
+    let hops: Vec<String> =
+        envelope.recipients.iter().map(|r| format!("{}>{}", r.address, r.next_hop)).collect();
+    assert_eq!(hops, ["jane@example.com>lmtp:unix:/run/l", "archive@example.net>smtp:example.net"]);
+    assert_eq!(envelope.recipients[1].notify, Notify::NEVER);
+    let header = b"X-Early: 1\r\nReceived: x\r\nSubject: hi\r\n\r\n".to_vec();
+    assert_eq!(pieces, [Piece::Text(header), Piece::Original { offset: 28, len: 6 }]);
+
+    let held = bench("#{ rcpt: [ action \"h\" || queue::hold() ] }");
+    held.begin();
+    held.rcpt("jane@example.com");
+    assert!(matches!(held.message(MESSAGE), Judged::Store { disposition: Disposition::Hold, .. }));
+
+    let emptied = bench("#{ preq: [ action \"e\" || for r in ctx::rcpt_list() { envelop::rm_rcpt(r); } ] }");
+    emptied.begin();
+    emptied.rcpt("jane@example.com");
+    assert_eq!(show_message(&emptied.message(MESSAGE)), "refuse 554");
+}
+
+#[test]
+fn odd_messages_are_judged_too() {
+    let script = "#{ preq: [ action \"a\" || msg::append_header(\"X\", `${msg::count_header(\"S\")}`) ] }";
+    for (bytes, header, rest) in [
+        (&b""[..], &b"X: 0\r\n"[..], None),
+        (b"\r\nbody", b"X: 0\r\n\r\n", Some((2, 4))),
+        (b"no field at all", b"no field at allX: 0\r\n", None),
+        (b"S: 1\r\n\r\n", b"S: 1\r\nX: 1\r\n\r\n", None),
+    ] {
+        let bench = bench(script);
+        bench.begin();
+        bench.rcpt("jane@example.com");
+        let Judged::Store { pieces, .. } = bench.message(bytes) else { panic!("{bytes:?}") };
+        let mut expected = vec![Piece::Text(header.to_vec())];
+        expected.extend(rest.map(|(offset, len)| Piece::Original { offset, len }));
+        assert_eq!(pieces, expected, "{:?}", String::from_utf8_lossy(bytes));
+    }
+    let bench = bench(script);
+    bench.begin();
+    bench.rcpt("jane@example.com");
+    let huge = [b"S: ".to_vec(), vec![b'x'; 2 << 20]].concat();
+    assert_eq!(show_message(&bench.message(&huge)), "refuse 552");
+}
+
+#[test]
+fn too_many_recipients_and_errors_by_choice() {
+    let few = bench_with("#{}", &[("server.smtp.rcpt_count_max", Value::Int(2))]);
+    few.begin();
+    assert_eq!(few.rcpt("jane@example.com"), "accept");
+    assert_eq!(few.rcpt("joe@example.org"), "accept");
+    assert_eq!(few.rcpt("sales@example.com"), "refuse 452");
+    let strict = bench_with(
+        "#{ mail: [ rule \"r\" || throw 1 ] }",
+        &[("filter.on_error", Value::Text("deny".into()))],
+    );
+    assert_eq!(show(&strict.begin()), "close 554");
+}
+
+#[test]
+fn a_script_that_loops_or_recurses_or_grows_costs_its_message_and_nothing_else() {
+    for body in [
+        "loop { }",
+        "f(1)",
+        "let s = \"x\"; loop { s += s; }",
+        "let a = []; loop { a.push(a); }",
+        "let m = #{}; let i = 0; loop { m[`${i}`] = i; i += 1; }",
+        "regex(\"(a*)*b\") == \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac\"; throw 1",
+        "let x = 9223372036854775807; x + 1",
+    ] {
+        let set =
+            [("filter.max_operations", Value::Int(200_000)), ("filter.max_value_size", Value::Int(65_536))];
+        let bench = bench_with(
+            &format!("fn f(x) {{ f(x + 1) + f(x + 2) }} #{{ mail: [ rule \"r\" || {{ {body} }} ] }}"),
+            &set,
+        );
+        assert_eq!(show(&bench.begin()), "refuse 451", "{body}");
+    }
+}
+
+#[test]
+fn a_missing_script_is_safe_unless_the_operator_named_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = |required| FilterSlice {
+        config_dir: dir.path().display().to_string(),
+        filter_path: dir.path().join("filter.vsl").display().to_string(),
+        filter_path_required: required,
+        ..slice(&[])
+    };
+    let judge = Judge::load(&missing(false), &Surroundings::default()).unwrap();
+    assert!(Stage::ALL.into_iter().all(|stage| !judge.wants(stage)));
+    let error = Judge::load(&missing(true), &Surroundings::default()).unwrap_err();
+    assert!(error.to_string().starts_with("filter.vsl: cannot be read"), "{error}");
+    let error = load("#{ rcpt: [ rule \"a\" || ", &[]).unwrap_err();
+    assert!(error.location.file == "filter.vsl", "{error}");
+}
+
+#[test]
+fn the_shipped_rules_load_and_do_nothing() {
+    let bench = bench(include_str!("../../../etc/vsmtp/filter.vsl"));
+    assert!(Stage::ALL.into_iter().all(|stage| !bench.judge.wants(stage)));
+}
