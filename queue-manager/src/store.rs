@@ -424,6 +424,9 @@ impl Store {
             self.compaction_done(ticket);
         } else {
             self.compaction.busy = true;
+            if result.is_ok() {
+                self.look_for_room();
+            }
             self.events.push_back(Event::Completed { ticket, result });
         }
     }

@@ -8,7 +8,7 @@ use vsmtp_mail::QueueId;
 use super::Store;
 use super::index::LEAVING;
 use super::janitor::{Found, Job, Loaded, LoadedBody};
-use super::layout::Kind;
+use super::layout::{Kind, SEGMENT_BLOCK};
 use super::prepare::send_internal;
 use super::reader::Place;
 use super::record::{Draft, DraftBody, Location};
@@ -29,8 +29,8 @@ pub(super) struct Compaction {
     filling: bool,
     /// Something was committed since the last [`Store::trim`].
     pub(super) busy: bool,
-    /// The last attempt to make a segment ready failed for want of room.
-    pub(super) full: bool,
+    /// The last attempt to make a segment ready failed; none is made until there is a reason to.
+    full: bool,
 }
 
 #[derive(Debug)]
@@ -71,10 +71,22 @@ impl Store {
     fn fill_pool(&mut self) {
         let filling = self.compaction.busy && self.newest.1 > self.options.segment_bytes / 2;
         let wanted = if filling { RESERVE + 1 } else { RESERVE };
-        if !self.compaction.filling && self.pool.len() < wanted {
+        let ready = !self.compaction.filling && !self.compaction.full;
+        if ready && self.pool.len() < wanted {
             self.compaction.filling = true;
             self.engine.job(Job::FillPool(wanted));
         }
+    }
+
+    /// Something may have changed: room is looked for again.
+    pub(super) fn look_for_room(&mut self) {
+        self.compaction.full = false;
+    }
+
+    /// True if there is no room for this many octets of new messages. The log has the last word.
+    pub(super) fn is_full(&self, span: u64) -> bool {
+        let end = self.options.segment_bytes.saturating_sub(SEGMENT_BLOCK);
+        self.compaction.full && self.pool.len() <= RESERVE && self.newest.1 + span > end
     }
 
     /// The log and the reserve take more than the queue is worth: twice what is alive, and two segments.
@@ -218,6 +230,7 @@ impl Store {
 
     /// The log says durably that these segments are free.
     fn free_before(&mut self, tail: u32) {
+        self.look_for_room();
         let kept = self.segments.split_off(&tail);
         for (epoch, segment) in std::mem::replace(&mut self.segments, kept) {
             self.catalogue.remove(epoch);
@@ -226,9 +239,11 @@ impl Store {
         }
     }
 
-    /// Gives back segments that are only needed under load. For when nothing has happened for a while.
+    /// Gives back segments that are only needed under load, and looks whether a full disk has room again. To be called
+    /// every few seconds, best when nothing has happened since the last time.
     pub fn trim(&mut self) {
         self.compaction.busy = false;
+        self.look_for_room();
         if let Some(free) = self.pool.take_spare(RESERVE) {
             self.engine.job(Job::Free { number: free.number, epoch: 0, reuse: false });
         }

@@ -53,6 +53,9 @@ pub(super) fn submit(store: &mut Store, transaction: Transaction) -> Result<Tick
     if accepts && store.in_flight_bytes >= store.options.max_in_flight_bytes {
         return Err(SubmitError::Busy);
     }
+    if accepts && store.is_full(span) {
+        return Err(SubmitError::Full);
+    }
     let urgency = match urgency {
         _ if accepts => Urgency::Durable,
         // The body's file goes when the removal is reported: by then it must be durable.

@@ -181,7 +181,7 @@ fn a_sidecar_is_never_believed_over_the_log() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
     fn no_octets_can_stop_the_start(

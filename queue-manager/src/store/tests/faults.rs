@@ -144,19 +144,29 @@ fn a_full_disk_refuses_new_messages_and_lets_the_queue_drain() {
     disk.set_free(Some(6 * OPTIONS.segment_bytes));
     let (mut store, ..) = open(&disk);
     let mut accepted = Vec::new();
-    let mut refused = 0;
+    let (mut refused, mut refused_early) = (0, 0);
     for n in 0..200 {
-        let ticket = submit(&mut store, accept(n, 1, 5000), Urgency::Durable);
-        match result_of(&poll(&mut store), ticket).unwrap() {
-            Ok(()) => accepted.push(n),
+        match store.submit(Transaction::one(accept(n, 1, 5000), Urgency::Durable)) {
             Err(error) => {
-                assert_eq!(error, CommitError::Full);
-                refused += 1;
+                assert_eq!(error, SubmitError::Full);
+                refused_early += 1;
+                store.trim();
             }
+            Ok(ticket) => match result_of(&poll(&mut store), ticket).unwrap() {
+                Ok(()) => accepted.push(n),
+                Err(error) => {
+                    assert_eq!(error, CommitError::Full);
+                    refused += 1;
+                }
+            },
         }
     }
-    assert!(accepted.len() > 30 && refused > 100, "{} {refused}", accepted.len());
+    let counts = (accepted.len(), refused, refused_early);
+    assert!(counts.0 > 30 && counts.1 > 40 && counts.2 > 40, "{counts:?}");
     assert_eq!(store.len(), accepted.len());
+    let ops = disk.ops();
+    (0..100).for_each(|_| drop(poll(&mut store)));
+    assert_eq!(disk.ops(), ops, "a full disk is not asked again and again");
     // A change of every message still works, many times over.
     for n in &accepted {
         commit(&mut store, vec![held(*n)]);
@@ -167,6 +177,8 @@ fn a_full_disk_refuses_new_messages_and_lets_the_queue_drain() {
     }
     assert!(store.is_empty());
     // And then there is room again.
+    store.trim();
+    poll(&mut store);
     for n in 1000..1030 {
         commit(&mut store, vec![accept(n, 1, 5000)]);
     }
