@@ -27,6 +27,7 @@ static SINK: LineSink = LineSink {
         target: LogTarget::Stream,
         name: "",
         facility: MAIL,
+        pid: 0,
         waiting: Vec::new(),
     }),
     broken: AtomicBool::new(false),
@@ -45,6 +46,8 @@ struct State {
     target: LogTarget,
     name: &'static str,
     facility: u8,
+    /// Asked once: it is a system call, and there is a line for each message.
+    pid: u32,
     waiting: Vec<u8>,
 }
 
@@ -52,6 +55,7 @@ struct State {
 pub fn init_log(out: OwnedFd, target: LogTarget, name: &'static str, level: LevelFilter, facility: u8) {
     let mut state = SINK.lock();
     state.facility = facility;
+    state.pid = std::process::id();
     state.out = Some(File::from(out));
     state.target = target;
     state.name = name;
@@ -168,7 +172,7 @@ fn write_stream_line(state: &mut State, record: &log::Record<'_>) {
         stamp.trim_end_matches('Z'),
         now % 1000,
         state.name,
-        std::process::id(),
+        state.pid,
         level,
         OneLine(record.args())
     );
