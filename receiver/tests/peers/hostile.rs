@@ -175,7 +175,7 @@ fn whatever_clients_say_the_edge_keeps_its_rules_and_nothing_is_left() {
     let clients: Vec<_> = (0..6)
         .map(|_| {
             let mut dice = Dice(dice.roll(1 << 31));
-            std::thread::spawn(move || (0..40).for_each(|_| rave(address, &mut dice)))
+            std::thread::spawn(move || (0..20).for_each(|_| rave(address, &mut dice)))
         })
         .collect();
     let mut judge = Judge::new(&mut stage, Dice(dice.roll(1 << 31)));
