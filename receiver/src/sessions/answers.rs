@@ -8,7 +8,7 @@ use vsmtp_mail::{EnhancedCode, Reply};
 use vsmtp_smtp::Verdict;
 
 use super::asking::{Asking, Topic, Want};
-use super::client::{Client, Fate, Number};
+use super::client::{Client, Fate};
 use crate::body::Failure;
 use crate::filter_edge::{self, Answer, EdgeKey, Waiter, misbehaved};
 use crate::services::Context;
@@ -208,7 +208,7 @@ impl Client {
         context.services.figures.refused += count as u64;
         Record::new("refused")
             .field("stage", stage)
-            .field("session", Number(self.number))
+            .field("session", self.number)
             .field("client", self.who)
             .maybe("helo", self.hello.as_ref().map(|hello| hello.name.as_str()))
             .maybe("from", self.transaction.as_ref().map(|transaction| &transaction.mail.reverse_path))
@@ -223,7 +223,7 @@ impl Client {
         context.services.figures.unavailable += 1;
         Record::at(log::Level::Debug, "unavailable")
             .field("stage", topic.name())
-            .field("session", Number(self.number))
+            .field("session", self.number)
             .field("client", self.who)
             .emit();
     }

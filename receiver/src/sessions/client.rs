@@ -184,7 +184,7 @@ impl Client {
         let level = if notable { log::Level::Info } else { log::Level::Debug };
         if log::log_enabled!(level) {
             Record::at(level, "disconnect")
-                .field("session", Number(self.number))
+                .field("session", self.number)
                 .field("client", self.who)
                 .maybe("helo", self.hello.as_ref().map(|hello| hello.name.as_str()))
                 .field("why", if self.tally.timed_out { "timeout" } else { why.name() })
@@ -213,14 +213,5 @@ impl fmt::Display for Who {
             Who::Network { client: (address, port), .. } => std::net::SocketAddr::new(*address, *port).fmt(f),
             Who::Local(uid) => write!(f, "uid:{uid}"),
         }
-    }
-}
-
-/// A session's number as logs show it.
-pub(super) struct Number(pub u64);
-
-impl fmt::Display for Number {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}", self.0)
     }
 }

@@ -8,7 +8,7 @@ use vsmtp_daemon::Record;
 use vsmtp_smtp::{Dropped, Own, Step, Waiting};
 
 use super::asking::Asking;
-use super::client::{Client, Fate, Number, Why};
+use super::client::{Client, Fate, Why};
 use crate::services::Context;
 use crate::socket::Moved;
 
@@ -162,7 +162,7 @@ impl Client {
             context.services.figures.refused += 1;
             Record::new("refused")
                 .field("stage", "message")
-                .field("session", Number(self.number))
+                .field("session", self.number)
                 .field("client", self.who)
                 .field("from", &transaction.mail.reverse_path)
                 .field("reply", fault.reply().wire().trim_end())

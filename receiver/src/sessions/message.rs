@@ -8,7 +8,7 @@ use vsmtp_mail::{Address, EnhancedCode, QueueId, Reply, Rfc5322Date};
 use vsmtp_smtp::{MailRequest, Origin, RcptRequest, Trace, Verdict, WithProtocol};
 
 use super::asking::Want;
-use super::client::{Client, Number, Who};
+use super::client::{Client, Who};
 use crate::body::{Failure, Store};
 use crate::filter_edge::{self, EdgeKey};
 use crate::services::{Context, Services};
@@ -202,7 +202,7 @@ impl Client {
     fn log_accepted(&self, transaction: &Transaction, id: Option<QueueId>, now_ms: u64) {
         Record::new("accepted")
             .maybe("id", id)
-            .field("session", Number(self.number))
+            .field("session", self.number)
             .field("client", self.who)
             .maybe("helo", self.hello.as_ref().map(|hello| hello.name.as_str()))
             .field("from", &transaction.mail.reverse_path)
