@@ -4,7 +4,7 @@ pub(crate) mod content;
 mod leader;
 mod oneshot;
 mod post;
-mod sandbox;
+pub mod sandbox;
 mod session;
 
 use std::process::ExitCode;

@@ -138,6 +138,9 @@ pub(super) fn read_header(content: &dyn Content, limit: u64) -> io::Result<Optio
     let mut want = FIRST_READ.min(limit);
     loop {
         let mut bytes = content.read(0, want)?;
+        if (bytes.len() as u64) < content.len().min(want as u64) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         let end = header_end(&bytes);
         let is_all = bytes.len() as u64 >= content.len();
         if end < bytes.len() || is_all || bytes.get(..end).is_some_and(|block| block.ends_with(b"\r\n\r\n")) {

@@ -1,7 +1,7 @@
 //! `--role oneshot`: evaluates the configuration once, inside the jail, says the result, and ends.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use vsmtp_daemon::{Boot, BootError, Daemon, Event, Flow, Reactor};
 use vsmtp_ipc::edge::master_child::{Evaluate, ToMaster};
@@ -25,8 +25,7 @@ impl Daemon for Oneshot {
     }
 
     fn profile(&self) -> Profile {
-        let root = Path::new(&self.request.config_path).parent().map(Path::to_owned);
-        sandbox::profile("filter-oneshot", root.into_iter().collect::<Vec<PathBuf>>())
+        sandbox::oneshot(Path::new(&self.request.config_path).parent().map(Path::to_owned))
     }
 
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {

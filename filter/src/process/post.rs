@@ -31,13 +31,14 @@ const QUEUE_TOKEN: usize = FIRST_TOKEN;
 /// The process.
 pub struct Post {
     pub(super) workers: usize,
-    config_dir: String,
     judge: Arc<Judge>,
     queue: Option<Queue>,
     /// Tells answers for a dead edge from those for the living one.
     epoch: u64,
     jobs: VecDeque<Job>,
     draining: bool,
+    /// Kept open for rules that will ask the DNS.
+    _resolver: Option<OwnedFd>,
 }
 
 struct Queue {
@@ -81,17 +82,17 @@ impl Daemon for Post {
         judge.on_slow = cede;
         Ok(Post {
             workers: boot.slice.workers as usize,
-            config_dir: boot.slice.config_dir,
             judge: Arc::new(judge),
             queue: None,
             epoch: 0,
             jobs: VecDeque::new(),
             draining: false,
+            _resolver: None,
         })
     }
 
     fn profile(&self) -> Profile {
-        sandbox::profile("filter-post", vec![self.config_dir.clone().into()])
+        sandbox::judge("filter-post")
     }
 
     fn after_jail(&mut self, _: &mut Reactor) -> Result<(), BootError> {
@@ -101,6 +102,7 @@ impl Daemon for Post {
     fn on_event(&mut self, reactor: &mut Reactor, event: Event) -> Flow {
         match event {
             Event::Peer(name, socket) if name.role == Role::QueueManager => self.meet(reactor, name, socket),
+            Event::Peer(name, socket) if name.role == Role::Resolver => self._resolver = Some(socket),
             Event::Ready { token: QUEUE_TOKEN, readable: true, .. } => self.hear(reactor),
             Event::Drain { .. } => self.draining = true,
             Event::TurnEnd => {

@@ -1,4 +1,4 @@
-//! The filter's jail: no socket, no program, no file but those of the configuration, and these for reading.
+//! The filter's jail: no socket, no program, and no file but, for the one-shot role, those of the configuration.
 
 use std::path::PathBuf;
 
@@ -9,28 +9,35 @@ const MAX_DESCRIPTORS: u64 = 4096;
 /// Largest memory file: the largest body that travels in one.
 const MAX_FILE: u64 = 64 << 20;
 
+/// Reading the configuration, for the one-shot role; the others have read their scripts before the jail closed.
 const SCRIPTS: &[Rule] = &[
     Allow("openat", "scripts and files of the configuration"),
-    Allow("openat2", "the same, never outside their root"),
-    Allow("getdents64", "domain folders"),
     Allow("readlink", "resolving a path of the configuration"),
     Allow("readlinkat", "resolving a path of the configuration"),
     Allow("statx", "looking whether a script is there"),
     Allow("newfstatat", "looking whether a script is there"),
     Allow("getcwd", "resolving a path of the configuration"),
-    Allow("access", "looking whether a script is there"),
-    Allow("faccessat2", "looking whether a script is there"),
 ];
 
-/// The jail of every role: `roots` may be read.
-pub fn profile(daemon: &'static str, roots: Vec<PathBuf>) -> Profile {
-    let readable = |path: PathBuf| PathGrant { path, rights: Rights::Read };
+/// The jail of the roles that judge: no file can be opened at all.
+pub fn judge(daemon: &'static str) -> Profile {
+    profile(daemon, vec![BASE, THREADS, BODIES], Vec::new())
+}
+
+/// The jail of the one-shot role: the configuration may be read.
+pub fn oneshot(root: Option<PathBuf>) -> Profile {
+    let grants = root.into_iter().filter(|path| path.exists());
+    let grants = grants.map(|path| PathGrant { path, rights: Rights::Read }).collect();
+    profile("filter-oneshot", vec![BASE, THREADS, BODIES, SCRIPTS], grants)
+}
+
+fn profile(daemon: &'static str, syscalls: Vec<&'static [Rule]>, landlock: Vec<PathGrant>) -> Profile {
     Profile {
         daemon,
-        syscalls: vec![BASE, THREADS, BODIES, SCRIPTS],
+        syscalls,
         // Rhai and, later, plugins may ask for what they can do without.
         on_denied: Denied::Errno,
-        landlock: roots.into_iter().filter(|path| path.exists()).map(readable).collect(),
+        landlock,
         landlock_deny_net: true,
         limits: Limits { nofile: Some(MAX_DESCRIPTORS), fsize: Some(MAX_FILE), ..Limits::default() },
     }

@@ -47,7 +47,6 @@ const LOOK_TIMER: u64 = 1;
 /// The process.
 pub struct Session {
     pub(super) workers: usize,
-    config_dir: String,
     judge: Arc<Judge>,
     receivers: HashMap<usize, Receiver>,
     next_token: usize,
@@ -56,6 +55,8 @@ pub struct Session {
     running: usize,
     draining: bool,
     looking: bool,
+    /// Kept open for rules that will ask the DNS.
+    _resolver: Option<OwnedFd>,
 }
 
 impl Daemon for Session {
@@ -68,7 +69,6 @@ impl Daemon for Session {
         judge.on_slow = cede;
         Ok(Session {
             workers: boot.slice.workers as usize,
-            config_dir: boot.slice.config_dir,
             judge: Arc::new(judge),
             receivers: HashMap::new(),
             next_token: QUEUE_TOKEN + 1,
@@ -77,11 +77,12 @@ impl Daemon for Session {
             running: 0,
             draining: false,
             looking: false,
+            _resolver: None,
         })
     }
 
     fn profile(&self) -> Profile {
-        sandbox::profile("filter-session", vec![self.config_dir.clone().into()])
+        sandbox::judge("filter-session")
     }
 
     fn after_jail(&mut self, _: &mut Reactor) -> Result<(), BootError> {
@@ -111,6 +112,10 @@ impl Session {
         let met = match name.role {
             Role::QueueManager => self.meet_queue(reactor, name, socket),
             Role::Receiver => self.meet_receiver(reactor, name, socket),
+            Role::Resolver => {
+                self._resolver = Some(socket);
+                Ok(())
+            }
             _ => Ok(()),
         };
         if let Err(error) = met {

@@ -1,0 +1,72 @@
+//! What a captured filter would try fails under its table.
+//!
+//! Without the usual harness: a jail holds for a whole process, and is entered while that has one thread.
+
+use std::io::Write;
+use std::process::{Command, Output};
+
+use vsmtp_filter::process::sandbox;
+use vsmtp_sys::sandbox::{apply, probe};
+
+const INSIDE: &str = "VSMTP_TEST_JAIL";
+/// EPERM, EACCES, ENOSYS.
+const DENIALS: [i32; 3] = [1, 13, 38];
+
+fn main() {
+    match std::env::var(INSIDE) {
+        Ok(root) => inside(&root),
+        Err(_) => {
+            the_judging_roles_can_do_nothing_but_judge();
+            the_oneshot_role_reads_its_configuration_and_nothing_else();
+        }
+    }
+}
+
+fn inside(root: &str) {
+    let jail = match root {
+        "" => sandbox::judge("filter-session"),
+        root => sandbox::oneshot(Some(root.into())),
+    };
+    apply(&jail).unwrap();
+    let mut output = std::io::stdout().lock();
+    for act in probe::acts() {
+        let errno = act.attempt().err().and_then(|error| error.raw_os_error()).unwrap_or(0);
+        writeln!(output, "{}\t{errno}", act.name()).unwrap();
+    }
+    let script =
+        std::fs::canonicalize(format!("{root}/filter.vsl")).and_then(std::fs::read_to_string).is_ok();
+    let worker = std::thread::Builder::new().spawn(|| 7).map(|thread| thread.join().is_ok()).unwrap_or(false);
+    let body = vsmtp_sys::memfd::Sealed::create(c"body", &[std::io::IoSlice::new(b"x")]).is_ok();
+    let works = [script, worker, body].map(|works| if works { '+' } else { '-' });
+    writeln!(output, "{}\t1", String::from_iter(works)).unwrap();
+}
+
+fn the_judging_roles_can_do_nothing_but_judge() {
+    check("", "-++");
+}
+
+fn the_oneshot_role_reads_its_configuration_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("filter.vsl"), "#{}").unwrap();
+    check(&dir.path().display().to_string(), "+++");
+}
+
+fn check(root: &str, works: &str) {
+    let output = run(root);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let acts: Vec<(&str, i32)> = text
+        .lines()
+        .filter_map(|line| line.split_once('\t'))
+        .map(|(act, errno)| (act, errno.parse().unwrap()))
+        .collect();
+    assert_eq!(acts.len(), probe::acts().count() + 1, "{text}");
+    let possible: Vec<&str> =
+        acts.iter().filter(|(_, errno)| !DENIALS.contains(errno)).map(|(act, _)| *act).collect();
+    assert!(possible.is_empty(), "{possible:?}");
+    assert_eq!(acts.last().map(|(act, _)| *act), Some(works), "script, thread, body");
+}
+
+fn run(root: &str) -> Output {
+    Command::new(std::env::current_exe().unwrap()).env(INSIDE, root).output().unwrap()
+}

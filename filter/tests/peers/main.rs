@@ -1,0 +1,10 @@
+//! The filter's binary, jailed as ever, between a scripted master, receiver and queue-manager.
+#![forbid(unsafe_code)]
+
+mod hostile;
+mod loss;
+mod oneshot;
+mod post;
+mod session;
+mod slow;
+mod stage;

@@ -1,0 +1,85 @@
+//! Questions of the queue-manager about messages that it keeps.
+
+use vsmtp_ipc::edge::filter_queue::Disposition;
+use vsmtp_ipc::edge::queue_filter::{PostAsk, PostStage, PostVerdict, QueueEnd};
+use vsmtp_ipc::role::Role;
+use vsmtp_ipc::wire::{Body, Body7, Class, Envelope, Notify, Origin, Piece, Recipient};
+
+use crate::stage::{MESSAGE, Stage, id, next};
+
+fn ask(ticket: u64, stage: PostStage) -> PostAsk {
+    PostAsk {
+        ticket,
+        id: id(1),
+        stage,
+        envelope: Envelope {
+            reverse_path: "a@client.test".into(),
+            body: Body7::SevenBit,
+            smtputf8: false,
+            ret_full: None,
+            envid: None,
+            recipients: vec![Recipient {
+                address: "b@mx.test".into(),
+                original: None,
+                notify: Notify { success: false, failure: true, delay: true },
+                class: Class::Local,
+                next_hop: "maildir".into(),
+            }],
+        },
+        origin: Origin {
+            session: 1,
+            client: "203.0.113.5".into(),
+            helo: "client.test".into(),
+            protocol: "ESMTP".into(),
+            uid: None,
+        },
+        arrived_ms: 1,
+        body: Body::Inline(MESSAGE.to_vec()),
+    }
+}
+
+fn verdict(queue: &mut QueueEnd, question: &PostAsk) -> PostVerdict {
+    queue.send(question, Vec::new()).unwrap();
+    next(queue).unwrap().message
+}
+
+fn start(script: &str, wanted: (bool, bool)) -> (Stage, QueueEnd) {
+    let mut stage = Stage::start(Role::FilterPost, script);
+    let mut queue = stage.post_queue();
+    match next(&mut queue).unwrap().message {
+        PostVerdict::Wanted { postq, delivery } => assert_eq!((postq, delivery), wanted),
+        other => panic!("{other:?}"),
+    }
+    (stage, queue)
+}
+
+#[test]
+fn what_rules_change_becomes_an_edit_and_nothing_else_does() {
+    let script = "#{ postq: [ rule \"r\" || { if ctx::client_ip() != \"203.0.113.5\" { deny() } else { next() } } ],
+        delivery: [ action \"d\" || { msg::set_header(\"Subject\", \"new\"); transport::forward_all(\"192.0.2.1\"); } ] }";
+    let (_stage, mut queue) = start(script, (true, true));
+    assert!(matches!(verdict(&mut queue, &ask(1, PostStage::Postq)), PostVerdict::Keep { ticket: 1 }));
+    let PostVerdict::Edit { ticket: 2, envelope, disposition: Disposition::Active, pieces } =
+        verdict(&mut queue, &ask(2, PostStage::Delivery))
+    else {
+        panic!()
+    };
+    assert_eq!(envelope.recipients[0].next_hop, "smtp:[192.0.2.1]:25");
+    let header = b"Received: x\r\nSubject: new\r\n\r\n".to_vec();
+    assert_eq!(pieces, [Piece::Text(header), Piece::Original { offset: 28, len: 6 }]);
+}
+
+#[test]
+fn refusals_quarantine_and_failures() {
+    for (body, expected) in [
+        ("deny(\"550 no\")", "Refuse"),
+        ("quarantine(\"virus\")", "Quarantine"),
+        ("throw 1", "Unavailable"),
+        ("accept()", "Keep"),
+    ] {
+        let (_stage, mut queue) =
+            start(&format!("#{{ postq: [ rule \"r\" || {{ {body} }} ] }}"), (true, false));
+        let found = format!("{:?}", verdict(&mut queue, &ask(1, PostStage::Postq)));
+        assert!(found.contains(expected), "{body}: {found}");
+    }
+}

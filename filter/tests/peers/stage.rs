@@ -1,0 +1,323 @@
+//! The other ends of a filter: the master's, a receiver's, the queue-manager's. Every wait ends after ten seconds.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use tempfile::TempDir;
+use vsmtp_config::{Config, Context, FilterSlice, Value};
+use vsmtp_ipc::edge::filter_queue::{NewMessage, QueueEnd, Receipt, Submit};
+use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
+use vsmtp_ipc::edge::queue_filter;
+use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Facts, ReceiverEnd, Verdict};
+use vsmtp_ipc::role::{ProcessName, Role};
+use vsmtp_ipc::wire::{Body, Body7, Id, MailFrom, RcptTo};
+use vsmtp_ipc::{Channel, ChannelError, EdgeId, Message, Received};
+use vsmtp_mail::Domain;
+use vsmtp_sys::seqpacket;
+use vsmtp_sys::spawn::{Child, Spawn};
+
+pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const RECEIVER: ProcessName = ProcessName { role: Role::Receiver, instance: 0 };
+pub const QUEUE: ProcessName = ProcessName { role: Role::QueueManager, instance: 0 };
+pub const MESSAGE: &[u8] = b"Received: x\r\nSubject: hi\r\n\r\nbody\r\n";
+
+/// A running filter.
+pub struct Stage {
+    pub master: MasterEnd,
+    pub child: Child,
+    log: File,
+    _dir: TempDir,
+}
+
+/// A receiver's end of an edge.
+pub struct Receiver(pub ReceiverEnd);
+
+/// The queue-manager's end of an edge.
+pub struct Queue(pub QueueEnd);
+
+fn list(items: &[&str]) -> Value {
+    Value::List(items.iter().map(|item| Value::Text((*item).to_owned())).collect())
+}
+
+/// A slice with short waits and mailboxes at mx.test.
+pub fn slice(dir: &TempDir, script: &str) -> FilterSlice {
+    std::fs::write(dir.path().join("filter.vsl"), script).unwrap();
+    let context = Context {
+        hostname: Domain::parse("mx.test").unwrap(),
+        cores: 1,
+        config_dir: dir.path().display().to_string(),
+        root: String::new(),
+    };
+    let mut tree = Value::map();
+    tree.set("server.domains", list(&["mx.test"]));
+    tree.set("server.relay_from", list(&["192.0.2.0/24"]));
+    tree.set("delivery.mailboxes", list(&["b", "c"]));
+    tree.set("app.vsl.filter_path", Value::Text("filter.vsl".into()));
+    tree.set("filter.workers", Value::Int(4));
+    tree.set("filter.timeout", Value::Text("1s".into()));
+    tree.set("filter.max_operations", Value::Int(1_000_000_000));
+    Config::build(&context, &tree).unwrap().filter()
+}
+
+impl Stage {
+    /// Starts a filter in a role with this script.
+    pub fn start(role: Role, script: &str) -> Stage {
+        let dir = tempfile::tempdir().unwrap();
+        let slice = vsmtp_ipc::encode(&slice(&dir, script)).unwrap();
+        let mut stage = Stage::spawn(role, slice, dir);
+        stage.hear_master(|said| matches!(said, ToMaster::Ready));
+        stage
+    }
+
+    /// Starts a filter and tells it its slice.
+    pub fn spawn(role: Role, slice: Vec<u8>, dir: TempDir) -> Stage {
+        let word = match role {
+            Role::FilterSession => c"session",
+            Role::FilterPost => c"post",
+            _ => c"oneshot",
+        };
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        let log = tempfile::tempfile().unwrap();
+        let program = File::open(env!("CARGO_BIN_EXE_vsmtp-filter")).unwrap();
+        let child = Spawn {
+            program: program.into(),
+            argv: vec![c"vsmtp-filter".into(), c"--role".into(), word.into()],
+            env: Vec::new(),
+            uid_gid: None,
+            fds: vec![theirs, log.try_clone().unwrap().into()],
+            stderr: log.as_fd(),
+            new_netns: false,
+            new_ipcns: false,
+            pdeathsig: true,
+            session: false,
+        }
+        .spawn()
+        .unwrap();
+        let mut master = MasterEnd::new(ours, EdgeId::MasterChild);
+        let configure = ToChild::Configure(Configure {
+            name: ProcessName { role, instance: 0 },
+            generation: 1,
+            node: 7,
+            process: 9,
+            log: LogTarget::Stream,
+            log_level: 4,
+            log_facility: 2,
+            slice,
+        });
+        master.send(&configure, Vec::new()).unwrap();
+        assert_eq!(master.flush().unwrap(), vsmtp_ipc::Flushed::All);
+        Stage { master, child, log, _dir: dir }
+    }
+
+    /// A session filter with one receiver and the queue-manager.
+    pub fn session(script: &str) -> (Stage, Receiver, Queue) {
+        let mut stage = Stage::start(Role::FilterSession, script);
+        let queue = stage.queue();
+        let (receiver, _) = stage.receiver(RECEIVER);
+        (stage, receiver, queue)
+    }
+
+    pub fn queue(&mut self) -> Queue {
+        Queue(QueueEnd::new(self.introduce(QUEUE), EdgeId::FilterQueue))
+    }
+
+    pub fn post_queue(&mut self) -> queue_filter::QueueEnd {
+        queue_filter::QueueEnd::new(self.introduce(QUEUE), EdgeId::QueueFilter)
+    }
+
+    /// Introduces a receiver; says which stages the filter wants.
+    pub fn receiver(&mut self, name: ProcessName) -> (Receiver, (bool, bool, bool)) {
+        let mut receiver = Receiver(ReceiverEnd::new(self.introduce(name), EdgeId::ReceiverFilter));
+        match receiver.hear() {
+            Verdict::Wanted { connect, helo, mail } => (receiver, (connect, helo, mail)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn introduce(&mut self, name: ProcessName) -> OwnedFd {
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        self.tell(&ToChild::Peer(name), vec![theirs]);
+        ours
+    }
+
+    pub fn tell(&mut self, message: &ToChild, descriptors: Vec<OwnedFd>) {
+        self.master.send(message, descriptors).unwrap();
+        assert_eq!(self.master.flush().unwrap(), vsmtp_ipc::Flushed::All);
+    }
+
+    /// Waits until the filter tells the master this.
+    pub fn hear_master(&mut self, wanted: impl Fn(&ToMaster) -> bool) -> ToMaster {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            assert!(Instant::now() < until, "the master waits in vain");
+            match next(&mut self.master) {
+                Ok(received) if wanted(&received.message) => return received.message,
+                Ok(_) => {}
+                Err(error) => panic!("the filter is gone: {error}\n{}", self.log()),
+            }
+        }
+    }
+
+    pub fn log(&self) -> String {
+        let mut log = self.log.try_clone().unwrap();
+        let mut text = String::new();
+        log.seek(std::io::SeekFrom::Start(0)).unwrap();
+        log.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// Waits for the end of the process; true if it ended well.
+    pub fn wait(self) -> bool {
+        let mut poll = Poll::new().unwrap();
+        let pidfd = self.child.pidfd.as_raw_fd();
+        poll.registry().register(&mut SourceFd(&pidfd), Token(0), Interest::READABLE).unwrap();
+        let mut events = Events::with_capacity(1);
+        poll.poll(&mut events, Some(PATIENCE)).unwrap();
+        assert!(!events.is_empty(), "it lives on\n{}", self.log());
+        self.child.try_wait().unwrap().is_some_and(|status| status.success())
+    }
+}
+
+impl Drop for Stage {
+    #[expect(clippy::print_stderr, reason = "a failed test shows the log")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+        let _ = self.child.signal(9);
+        let _ = self.child.try_wait();
+    }
+}
+
+pub fn facts(session: u64) -> Facts {
+    Facts {
+        session,
+        client: Some((IpAddr::from([203, 0, 113, 5]), 4321)),
+        server: Some((IpAddr::from([198, 51, 100, 1]), 25)),
+        uid: None,
+        connected_ms: 1,
+        helo: Some("client.test".into()),
+        esmtp: true,
+    }
+}
+
+pub fn mail(from: &str) -> MailFrom {
+    MailFrom {
+        reverse_path: from.into(),
+        body: Body7::SevenBit,
+        smtputf8: false,
+        ret_full: None,
+        envid: None,
+        size: None,
+    }
+}
+
+pub fn id(number: u8) -> Id {
+    Id([number; 16])
+}
+
+impl Receiver {
+    pub fn say(&mut self, ask: &Ask, descriptors: Vec<OwnedFd>) {
+        self.0.send(ask, descriptors).unwrap();
+        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+    }
+
+    pub fn hear(&mut self) -> Verdict {
+        next(&mut self.0).expect("the filter keeps the edge").message
+    }
+
+    pub fn send_recipients(&mut self, session: u64, to: &[&str]) {
+        let recipients =
+            to.iter().map(|to| RcptTo { address: (*to).into(), original: None, notify: None }).collect();
+        self.say(
+            &Ask::Recipients { facts: facts(session), mail: mail("a@client.test"), recipients },
+            Vec::new(),
+        );
+    }
+
+    /// RCPT commands, and what became of each.
+    pub fn recipients(&mut self, session: u64, to: &[&str]) -> Vec<String> {
+        self.send_recipients(session, to);
+        match self.hear() {
+            Verdict::Recipients { session: of, decisions } if of == session => {
+                decisions.iter().map(show).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn send_message(&mut self, session: u64, number: u8, body: Body, descriptors: Vec<OwnedFd>) {
+        self.say(&Ask::Message { facts: facts(session), id: id(number), body, trace_len: 13 }, descriptors);
+    }
+
+    pub fn decided(&mut self) -> (u64, String) {
+        match self.hear() {
+            Verdict::Decided { session, decision } => (session, show(&decision)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// True when the filter has closed this edge.
+    pub fn is_dropped(&mut self) -> bool {
+        loop {
+            match next(&mut self.0) {
+                Ok(_) => {}
+                Err(ChannelError::Closed) => return true,
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+}
+
+impl Queue {
+    pub fn hear(&mut self) -> (Submit, Vec<OwnedFd>) {
+        let received = next(&mut self.0).expect("the filter keeps the edge");
+        (received.message, received.descriptors)
+    }
+
+    pub fn message(&mut self) -> (NewMessage, Vec<OwnedFd>) {
+        match self.hear() {
+            (Submit::Message(message), descriptors) => (message, descriptors),
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+
+    pub fn say(&mut self, receipt: &Receipt, descriptors: Vec<OwnedFd>) {
+        self.0.send(receipt, descriptors).unwrap();
+        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+    }
+}
+
+pub fn show(decision: &Decision) -> String {
+    let text = |reply: &vsmtp_ipc::wire::Reply| vsmtp_mail::Reply::try_from(reply).unwrap().to_string();
+    match decision {
+        Decision::Accept(None) => "accept".to_owned(),
+        Decision::Accept(Some(reply)) => format!("accept {}", text(reply)),
+        Decision::Refuse(reply) => format!("refuse {}", text(reply)),
+        Decision::Close(reply) => format!("close {}", text(reply)),
+    }
+}
+
+pub fn next<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> Result<Received<Rx>, ChannelError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let _ = channel.flush()?;
+        if let Some(received) = channel.receive()? {
+            return Ok(received);
+        }
+        assert!(Instant::now() < until, "nothing was said");
+        wait_readable(channel.socket());
+    }
+}
+
+fn wait_readable(fd: BorrowedFd<'_>) {
+    let mut poll = Poll::new().unwrap();
+    poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(0), Interest::READABLE).unwrap();
+    // Interrupted or not: the caller looks again, and has its own end.
+    let _ = poll.poll(&mut Events::with_capacity(1), Some(PATIENCE));
+}
