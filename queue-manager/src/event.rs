@@ -156,6 +156,7 @@ impl QueueManager {
         if clock.mono_ms >= self.next_watch_ms {
             self.next_watch_ms = clock.mono_ms + WATCH_MS;
             self.edges.dispatch.watch(ledger, reactor, clock);
+            ledger.read_again(clock);
             for id in ledger.failures.overdue(clock) {
                 outcome::close(ledger, id, clock);
             }

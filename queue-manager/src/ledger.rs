@@ -7,10 +7,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use vsmtp_mail::{QueueId, QueueIdMint};
+use vsmtp_mail::{MailboxFormat, NextHop, QueueId, QueueIdMint};
 
 use crate::outcome::Failures;
-use crate::schedule::{Admission, Pending, Schedule, Sender, Standing};
+use crate::schedule::{Admission, AdmitError, Pending, Schedule, Sender, Standing};
 use crate::settings::Settings;
 use crate::store::{
     Change, Chunk, CommitError, DispositionKind, Event, MessageState, NewBody, ReadError, RecipientState,
@@ -63,6 +63,8 @@ pub enum Reload {
     OnFailure(QueueId),
     /// In any case: the commit changed it.
     Always(QueueId),
+    /// In any case, and it is tried at once.
+    Now(QueueId),
 }
 
 /// What follows a commit.
@@ -146,6 +148,8 @@ pub struct Ledger {
     pub line: VecDeque<QueueId>,
     /// There are more in the schedule than in the line.
     pub line_is_short: bool,
+    /// Messages that a failing disk did not give, and when they are read again.
+    unread: VecDeque<(u64, QueueId)>,
     mint: QueueIdMint,
     waiting: HashMap<Ticket, Waiting>,
     events: Vec<Event>,
@@ -171,6 +175,7 @@ impl Ledger {
             judgement: Judgement::Unknown,
             line: VecDeque::new(),
             line_is_short: false,
+            unread: VecDeque::new(),
             mint,
             waiting: HashMap::new(),
             events: Vec::new(),
@@ -280,6 +285,10 @@ impl Ledger {
         match after.reload {
             Reload::OnFailure(id) if result.is_err() => self.reload(id, RELOAD_WAIT_MS, clock),
             Reload::Always(id) => self.reload(id, if result.is_ok() { 0 } else { RELOAD_WAIT_MS }, clock),
+            Reload::Now(id) => {
+                self.reload(id, 0, clock);
+                self.schedule.flush(id);
+            }
             Reload::OnFailure(_) | Reload::Never => {}
         }
         if after.tell != Tell::Nobody {
@@ -308,7 +317,39 @@ impl Ledger {
                 self.admit(id, &message.state, age, at_least_ms, clock);
             }
             Err(ReadError::Unknown | ReadError::NotYet) => {}
-            Err(error) => trace::unreadable(id, &error),
+            Err(error) => {
+                trace::unreadable(id, &error);
+                self.admit_unreadable(id, clock);
+                if matches!(error, ReadError::Disk(_)) {
+                    self.unread.push_back((clock.mono_ms.saturating_add(RELOAD_WAIT_MS), id));
+                }
+            }
+        }
+    }
+
+    /// Nothing in the queue is invisible: a message that cannot be read is listed as dead, with a recipient that stands
+    /// for those it has. It is never delivered in this form: whoever releases it has it read again.
+    fn admit_unreadable(&mut self, id: QueueId, clock: Clock) {
+        let admission =
+            Admission { id, sender: Sender::NULL, age_ms: 0, standing: Standing::Dead, warned: true };
+        let next_hop = NextHop::Mailbox(MailboxFormat::Maildir);
+        let pending = Pending { index: 0, next_hop: &next_hop, attempts: 0, wait_ms: 0 };
+        if let Err(error) = self.schedule.admit(&admission, [pending], clock.mono_ms) {
+            trace::not_scheduled(id, &error);
+        }
+    }
+
+    /// Tries to read what a failing disk did not give.
+    pub fn read_again(&mut self, clock: Clock) {
+        while let Some((due_ms, id)) = self.unread.front().copied()
+            && due_ms <= clock.mono_ms
+        {
+            self.unread.pop_front();
+            // An operator may have dealt with it.
+            let survey = self.schedule.survey(id, clock.mono_ms);
+            if survey.is_some_and(|survey| survey.standing == Standing::Dead) {
+                self.reload(id, 0, clock);
+            }
         }
     }
 
@@ -332,8 +373,10 @@ impl Ledger {
                 _ => None,
             },
         );
-        if let Err(error) = self.schedule.admit(&admission, pending, clock.mono_ms) {
-            trace::not_scheduled(id, &error);
+        match self.schedule.admit(&admission, pending, clock.mono_ms) {
+            Ok(()) => {}
+            Err(AdmitError::Recipients) => self.remove_settled(id, clock),
+            Err(error) => trace::not_scheduled(id, &error),
         }
     }
 
@@ -376,8 +419,8 @@ impl Ledger {
         match self.schedule.admit(&admission, pending, clock.mono_ms) {
             Ok(()) => {}
             // A crash came between the last outcome and the removal, or the message was changed already.
-            Err(crate::schedule::AdmitError::Recipients) => self.remove_settled(summary.id, clock),
-            Err(crate::schedule::AdmitError::Known) => {}
+            Err(AdmitError::Recipients) => self.remove_settled(summary.id, clock),
+            Err(AdmitError::Known) => {}
             Err(error) => trace::not_scheduled(summary.id, &error),
         }
     }

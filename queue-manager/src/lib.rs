@@ -16,7 +16,7 @@ mod reports;
 mod content;
 mod error;
 mod metrics;
-mod sandbox;
+pub mod sandbox;
 mod settings;
 mod trace;
 mod warm;

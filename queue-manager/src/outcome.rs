@@ -222,11 +222,30 @@ pub fn apply(ledger: &mut Ledger, attempted: &Attempted, outcome: &Outcome, sett
             Result3::Failed => failures.push(failure(diagnostic)),
         }
     }
-    let Some(id) = settled.id else { return };
+    let Some(id) = settled.id else { return late(ledger, attempted, results, clock) };
     ledger.failures.add(id, &attempted.state, failures, clock);
     let told = Told { successes, delays: if settled.warn { delays } else { Vec::new() } };
     record(ledger, id, &attempted.state, results, &told, settled.finished, clock);
     close_if_idle(ledger, id, clock);
+}
+
+/// The message was read anew while this lease was out: what was delivered must not be delivered again, as far as the
+/// envelope is still the one that was leased.
+fn late(ledger: &mut Ledger, attempted: &Attempted, results: Vec<(u32, RecipientState)>, clock: Clock) {
+    let id = attempted.id;
+    let Ok(message) = ledger.store.message(id) else { return };
+    let is_same = |index: u32| {
+        let now = recipient(&message.state, index).map(|recipient| &recipient.address);
+        now.is_some() && now == recipient(&attempted.state, index).map(|recipient| &recipient.address)
+    };
+    let delivered: Vec<(u32, RecipientState)> = results
+        .into_iter()
+        .filter(|(index, state)| matches!(state, RecipientState::Delivered(_)) && is_same(*index))
+        .collect();
+    if !delivered.is_empty() {
+        let after = After { tell: crate::ledger::Tell::Nobody, reload: crate::ledger::Reload::Always(id) };
+        ledger.change(Change::Outcome { id, results: delivered }, Urgency::Lazy, after, clock);
+    }
 }
 
 fn waiting(settled: &Settled, diagnostic: Diagnostic, clock: Clock) -> RecipientState {

@@ -21,7 +21,8 @@ use crate::ledger::{After, Clock, Judgement, Ledger, Reload, Tell};
 use crate::outcome::{self, Failure};
 use crate::schedule::Standing;
 use crate::store::{
-    Change, Diagnostic, MessageState, Piece, ReadError, RecipientState, StateChange, Text, Urgency,
+    Change, Diagnostic, Disposition, MessageState, Piece, ReadError, RecipientState, StateChange, Text,
+    Urgency,
 };
 use crate::trace;
 
@@ -295,7 +296,10 @@ impl Post {
         let id = asked.id;
         if ledger.schedule.contains(id) {
             let after = After { tell: Tell::Nobody, reload: Reload::OnFailure(id) };
-            ledger.schedule.set_standing(id, Standing::Active);
+            // An operator may have stopped it meanwhile.
+            if is_judging(ledger, id, clock) {
+                ledger.schedule.set_standing(id, Standing::Active);
+            }
             ledger.change(Change::State { id, change: StateChange::Judged }, Urgency::Lazy, after, clock);
         }
         Ok(())
@@ -395,10 +399,12 @@ fn cut(pieces: &[Piece], mut offset: u64, mut len: u64, out: &mut Vec<Piece>) {
     }
 }
 
-fn revise(edit: Edit, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
+fn revise(mut edit: Edit, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
     let id = asked.id;
-    if !ledger.schedule.contains(id) {
-        return;
+    let Some(survey) = ledger.schedule.survey(id, clock.mono_ms) else { return };
+    // An operator may have stopped it meanwhile.
+    if survey.standing == Standing::Held && edit.state.disposition.is_active() {
+        edit.state.disposition = Disposition::Hold("by an operator".into());
     }
     trace::judged(id, "edit");
     let change = Change::Revise { id, state: Box::new(edit.state) };

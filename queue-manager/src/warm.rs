@@ -9,9 +9,9 @@ use vsmtp_mail::QueueId;
 use crate::store::{BodyPart, MessageState};
 
 /// Charged for each message besides its octets.
-const ENTRY_COST: usize = 512;
+const ENTRY_COST: usize = 1024;
 /// Charged for each recipient.
-const RECIPIENT_COST: usize = 128;
+const RECIPIENT_COST: usize = 256;
 
 /// A message with its octets.
 #[derive(Debug, Clone)]

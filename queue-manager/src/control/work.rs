@@ -143,7 +143,7 @@ impl Work {
             }
             Action::Release if !stopped => return,
             // The store knows whether it was judged.
-            Action::Release => (state(StateChange::Disposition(Disposition::Active)), Reload::Always(id)),
+            Action::Release => (state(StateChange::Disposition(Disposition::Active)), Reload::Now(id)),
             Action::Delete => {
                 ledger.schedule.remove(id);
                 ledger.warm.forget(id);

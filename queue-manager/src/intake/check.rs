@@ -12,6 +12,8 @@ use super::staging::Stages;
 use crate::ledger::{Clock, Fresh, Ledger};
 use crate::store::{Chunk, Disposition, MessageState, NewBody, Origin, Piece, Staging, Text};
 
+/// A message is at most so old when it is submitted, in milliseconds.
+const LONGEST_SESSION_MS: u64 = 24 * 3_600_000;
 /// Longest name of a quarantine.
 const MAX_NAME: usize = 128;
 
@@ -68,8 +70,9 @@ impl Checked {
     /// The message as the store takes it.
     pub fn into_fresh(self, ledger: &Ledger, clock: Clock) -> Result<Fresh, Refusal> {
         let Checked { id, arrived_ms, envelope, origin, disposition, pieces, size, bytes } = self;
-        // A receiver whose clock is ahead of ours does not make a message younger than now.
-        let mut state = MessageState::fresh(arrived_ms.min(clock.wall_ms), origin, envelope);
+        // A receiver whose clock is wrong, or that lies, makes a message neither younger than now nor old.
+        let arrived_ms = arrived_ms.clamp(clock.wall_ms.saturating_sub(LONGEST_SESSION_MS), clock.wall_ms);
+        let mut state = MessageState::fresh(arrived_ms, origin, envelope);
         state.disposition = disposition;
         let (body, parts) = match bytes {
             Bytes::Lost => return Err(Refusal::Disk),

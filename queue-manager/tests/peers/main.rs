@@ -8,4 +8,5 @@ mod life;
 mod operators;
 mod post;
 mod reports;
+mod scale;
 mod stage;

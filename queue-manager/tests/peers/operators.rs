@@ -1,7 +1,9 @@
 //! Orders of operators.
 
 use vsmtp_ipc::edge::ctl_queue::{Answer, Request, Selection, State};
+use vsmtp_ipc::edge::filter_queue::Disposition;
 use vsmtp_ipc::edge::queue_deliver::Result3;
+use vsmtp_ipc::edge::queue_filter::PostVerdict;
 
 use crate::stage::{BODY, Stage, octets};
 
@@ -104,5 +106,70 @@ fn many_orders_over_many_messages() {
     let mut operator = stage.operator();
     assert_eq!(operator.changed(&Request::Hold(Selection::All(None))), 1200);
     assert_eq!(operator.changed(&Request::Delete(Selection::All(Some(State::Held)))), 1200);
+    stage.figure("messages", 0);
+}
+
+#[test]
+fn what_was_delivered_while_it_was_requeued_is_not_delivered_again() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let message = stage.message(&[("b@dst.test", "smtp:dst.test"), ("c@other.test", "smtp:other.test")]);
+    let id = filter.store(message);
+    let attempts = [deliver.hear().0, deliver.hear().0];
+    assert_eq!(stage.operator().changed(&Request::Requeue(Selection::One(id))), 1);
+    // Both are out again; the outcomes of the old leases still count.
+    let mut again = vec![deliver.hear().0, deliver.hear().0];
+    deliver.settle(&attempts[0], Result3::Delivered);
+    // What is left is read anew, and so is out once more.
+    again.push(deliver.hear().0);
+    assert_eq!(again[2].recipients, attempts[1].recipients);
+    deliver.settle(&attempts[1], Result3::Delivered);
+    stage.figure("messages", 0);
+    for attempt in &again {
+        deliver.settle(attempt, Result3::Deferred);
+    }
+    stage.figure("leases", 0);
+    assert!(stage.operator().list(None).is_empty());
+}
+
+#[test]
+fn a_release_tries_at_once_what_was_deferred() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let message = stage.message(HOP);
+    let id = filter.store(message);
+    deliver.serve(Result3::Deferred);
+    stage.logged("event=deferred");
+    let mut operator = stage.operator();
+    assert_eq!(operator.changed(&Request::Hold(Selection::One(id))), 1);
+    assert_eq!(operator.changed(&Request::Release(Selection::One(id))), 1);
+    assert_eq!(deliver.serve(Result3::Delivered).id, id);
+    stage.figure("messages", 0);
+}
+
+#[test]
+fn who_is_on_hold_stays_there_whatever_the_rules_say() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut deliver, mut post) = (stage.filter(), stage.deliver(), stage.post(true, false));
+    for edit in [false, true] {
+        let message = stage.message(HOP);
+        let id = filter.store(message);
+        let (ask, _) = post.hear();
+        let mut operator = stage.operator();
+        assert_eq!(operator.changed(&Request::Hold(Selection::One(id))), 1);
+        let ticket = ask.ticket;
+        post.say(&match edit {
+            false => PostVerdict::Keep { ticket },
+            true => PostVerdict::Edit {
+                ticket,
+                envelope: ask.envelope,
+                disposition: Disposition::Active,
+                pieces: Vec::new(),
+            },
+        });
+        assert!(deliver.is_idle(&mut stage));
+        stage.figure("commits_open", 0);
+        assert_eq!(operator.list(Some(State::Held))[0].id, id);
+        assert_eq!(operator.changed(&Request::Release(Selection::One(id))), 1);
+        assert_eq!(deliver.serve(Result3::Delivered).id, id, "judged once is enough");
+    }
     stage.figure("messages", 0);
 }
