@@ -17,6 +17,7 @@ mod janitor;
 pub mod layout;
 mod lock;
 mod log;
+mod maps;
 mod message;
 mod offline;
 mod prepare;
@@ -162,8 +163,10 @@ impl Unrecovered {
         let mut log = Log::new(self.disk.clone(), catalogue.clone(), pool.clone(), self.salts, start);
         // The first record says that what was read is durable, whatever an interrupted batch left behind it.
         let reports = if log.wants_mark() { log.mark() } else { Vec::new() };
-        let reader = Reader { disk: self.disk.clone(), catalogue: catalogue.clone() };
-        let janitor = Janitor { disk: self.disk.clone(), pool: pool.clone(), reader: reader.clone() };
+        let reader = Reader { disk: self.disk.clone(), catalogue: catalogue.clone(), maps: Arc::default() };
+        // What the janitor reads is old: it has no maps.
+        let janitors = Reader { maps: Arc::default(), ..reader.clone() };
+        let janitor = Janitor { disk: self.disk.clone(), pool: pool.clone(), reader: janitors };
         let (index, summaries) = replay.finish();
         let mut store = Store {
             engine: engine(log, janitor)?,
@@ -378,11 +381,17 @@ impl Store {
                 Report::Alarm(alarm) => {
                     if let Alarm::SegmentFailed { number, .. } = &alarm {
                         let failed = self.segments.iter().rev().find(|(_, one)| one.number == *number);
-                        self.compaction.retire.extend(failed.map(|(epoch, _)| *epoch));
+                        if let Some((epoch, _)) = failed {
+                            self.reader.maps.remove(*epoch);
+                            self.compaction.retire.insert(*epoch);
+                        }
                     }
                     self.events.push_back(Event::Alarm(alarm));
                 }
-                Report::Opened { epoch, number, size } => {
+                Report::Opened { epoch, number, file, size } => {
+                    if let Some(region) = file.map(size) {
+                        self.reader.maps.insert(epoch, region);
+                    }
                     self.segments.insert(epoch, Segment { number, size, live: 0 });
                     self.newest = (epoch, 0);
                 }

@@ -234,6 +234,7 @@ impl Store {
         let kept = self.segments.split_off(&tail);
         for (epoch, segment) in std::mem::replace(&mut self.segments, kept) {
             self.catalogue.remove(epoch);
+            self.reader.maps.remove(epoch);
             let reuse = !self.compaction.retire.remove(&epoch);
             self.engine.job(Job::Free { number: segment.number, epoch, reuse });
         }
@@ -244,7 +245,7 @@ impl Store {
     pub fn trim(&mut self) {
         self.compaction.busy = false;
         self.look_for_room();
-        if let Some(free) = self.pool.take_spare(RESERVE) {
+        while let Some(free) = self.pool.take_spare(RESERVE) {
             self.engine.job(Job::Free { number: free.number, epoch: 0, reuse: false });
         }
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use vsmtp_sys::disk::{
     Access, Create, fdatasync, free_space, open_beneath, preallocate_zeroed, pwritev_all, sync_dir,
 };
+use vsmtp_sys::region::Region;
 
 /// The folders of a spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,6 +71,10 @@ pub trait DiskFile: Send + Sync + std::fmt::Debug {
     /// True if the file has no octet.
     fn is_empty(&self) -> io::Result<bool> {
         self.len().map(|len| len == 0)
+    }
+    /// A mapping of its first octets, for copying out; none where there cannot be one.
+    fn map(&self, _len: u64) -> Option<Region> {
+        None
     }
     /// The file itself, to be handed to another process; none on a simulated disk.
     fn file(&self) -> Option<&File>;
@@ -226,6 +231,10 @@ impl DiskFile for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         self.0.metadata().map(|about| about.len())
+    }
+
+    fn map(&self, len: u64) -> Option<Region> {
+        Region::map(&self.0, usize::try_from(len).ok()?).ok()
     }
 
     fn file(&self) -> Option<&File> {

@@ -14,7 +14,7 @@ use super::message::MessageState;
 use super::reader::{Place, Reader, StoredBody};
 use super::record::Location;
 use super::scan::{self, Range};
-use super::segments::{Free, Known, Pool, RESERVE, segment_name, sidecar_name};
+use super::segments::{Free, Known, MOST_FREE, Pool, segment_name, sidecar_name};
 use super::sidecar::Sidecar;
 use super::staging::StagedBody;
 use super::transaction::CommitError;
@@ -103,7 +103,7 @@ impl Janitor {
         let _ = self.disk.remove(Area::Index, &sidecar_name(epoch));
         let name = segment_name(number);
         match self.disk.open(Area::Segments, &name, true) {
-            Ok(file) if reuse && self.pool.len() <= RESERVE => self.pool.put(Free { number, file }),
+            Ok(file) if reuse && self.pool.len() < MOST_FREE => self.pool.put(Free { number, file }),
             _ => {
                 let _ = self.disk.remove(Area::Segments, &name);
                 let _ = self.disk.sync_area(Area::Segments);

@@ -81,6 +81,7 @@ pub(super) enum Report {
     Opened {
         epoch: u32,
         number: u64,
+        file: Arc<dyn DiskFile>,
         size: u64,
     },
     Alarm(Alarm),
@@ -524,7 +525,7 @@ impl Log {
         }
         free.file.sync_data()?;
         self.catalogue.insert(epoch, Known { number: free.number, salt, seed: header.seed(), size });
-        self.reports.push(Report::Opened { epoch, number: free.number, size });
+        self.reports.push(Report::Opened { epoch, number: free.number, file: free.file.clone(), size });
         self.active = Some(Active {
             epoch,
             number: free.number,

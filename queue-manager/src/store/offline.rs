@@ -53,7 +53,7 @@ impl Offline {
     pub(super) fn on(disk: Arc<dyn Disk>, spool: Option<u64>) -> io::Result<(Self, RecoveryReport)> {
         let settings = Settings { segment_bytes: 0, low_water: 0, salts: || 0, spool, look_only: true };
         let recovered = recovery::recover(&disk, settings)?;
-        let reader = Reader { disk, catalogue: recovered.catalogue };
+        let reader = Reader { disk, catalogue: recovered.catalogue, maps: Arc::default() };
         let (index, _) = recovered.replay.finish();
         Ok((Offline { reader, index }, recovered.report))
     }

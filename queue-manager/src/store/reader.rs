@@ -10,8 +10,9 @@ use vsmtp_mail::QueueId;
 use super::body::{BodyPart, Chunk, LargeRef};
 use super::codec::Malformed;
 use super::disk::{Area, Disk};
-use super::header::RecordHeader;
+use super::header::{RecordHeader, Seed};
 use super::layout::{MAX_INLINE_BODY, MAX_META, RECORD_HEADER_LEN};
+use super::maps::Maps;
 use super::message::{Disposition, Message, MessageState, Piece, Text};
 use super::record::{Entry, Location};
 use super::segments::Catalogue;
@@ -66,6 +67,7 @@ pub(super) struct Place {
 pub(super) struct Reader {
     pub disk: Arc<dyn Disk>,
     pub catalogue: Arc<Catalogue>,
+    pub maps: Arc<Maps>,
 }
 
 /// A record as it stands in its segment.
@@ -165,12 +167,24 @@ impl Reader {
         }
     }
 
+    fn seed(&self, epoch: u32) -> io::Result<Seed> {
+        Ok(self.catalogue.lookup(epoch).ok_or(io::ErrorKind::NotFound)?.seed)
+    }
+
+    /// From the mapping of the segment, if it has one.
+    fn read_at(&self, epoch: u32, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        match self.maps.read(epoch, buffer, offset) {
+            Some(have) => Ok(have),
+            None => self.catalogue.file(epoch)?.1.read_at(buffer, offset),
+        }
+    }
+
     fn record(&self, id: QueueId, at: Location) -> Result<Raw, ReadError> {
-        let (known, file) = self.catalogue.file(at.epoch)?;
+        let seed = self.seed(at.epoch)?;
         let mut octets = vec![0; FIRST_READ];
-        let have = file.read_at(&mut octets, at.offset())?;
+        let have = self.read_at(at.epoch, &mut octets, at.offset())?;
         octets.truncate(have);
-        let header = RecordHeader::decode(&octets, known.seed, at.epoch)
+        let header = RecordHeader::decode(&octets, seed, at.epoch)
             .filter(|header| header.id == id)
             .ok_or(ReadError::Damaged("record header"))?;
         let meta_len = header.meta_len as usize;
@@ -181,13 +195,13 @@ impl Reader {
         if meta_end > have {
             octets.resize(meta_end, 0);
             let (_, missing) = octets.split_at_mut(have);
-            if file.read_at(missing, at.offset() + have as u64)? < meta_end - have {
+            if self.read_at(at.epoch, missing, at.offset() + have as u64)? < meta_end - have {
                 return Err(ReadError::Damaged("record end"));
             }
         }
         octets.truncate(meta_end);
         let meta = octets.split_off(RECORD_HEADER_LEN);
-        if known.seed.checksum(&meta) != header.meta_checksum {
+        if seed.checksum(&meta) != header.meta_checksum {
             return Err(ReadError::Damaged("record"));
         }
         Ok(Raw { header, meta, body_at: at.offset() + meta_end as u64 })

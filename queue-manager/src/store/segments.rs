@@ -112,6 +112,9 @@ struct PoolState {
 /// Free segments that new messages must leave.
 pub(super) const RESERVE: usize = 1;
 
+/// Free segments that are kept while there is load: making one costs as much as writing it.
+pub(super) const MOST_FREE: usize = 4;
+
 /// Segments that are made in vain because somebody else takes them, before a taker gives up.
 const MAX_TRIES: usize = 16;
 

@@ -194,6 +194,12 @@ fn threads_do_the_same() {
     for event in &events {
         assert!(matches!(event, Event::Completed { result: Ok(()), .. }), "{event:?}");
     }
+    let mut octets = [0; 8];
+    assert_eq!(store.reader.maps.read(store.newest.0, &mut octets, 0), Some(8), "the newest is mapped");
+    assert_eq!(octets, layout::SEGMENT_MAGIC);
+    for n in [3, 150, 299] {
+        assert_eq!(stored_octets(&store, n), body(n, 1000));
+    }
     drop(store);
     let (store, _, report) = open();
     assert_eq!((report.messages, report.notes), (300, vec![]));
