@@ -14,6 +14,8 @@ mod values;
 
 use rhai::Engine;
 
+use crate::engine::Callable;
+
 pub use general::Surroundings;
 pub use registry::Function;
 
@@ -33,13 +35,19 @@ pub fn install(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function
     registry.finish()
 }
 
+/// What of the table is called with its module's name.
+pub fn callables(table: &[Function]) -> Vec<Callable> {
+    let in_module = table.iter().filter(|function| !function.module.is_empty());
+    in_module.map(|f| Callable { module: f.module, name: f.name, arguments: f.arguments }).collect()
+}
+
 /// Makes known what configuration scripts may use: values, and facts about the host.
-pub fn install_for_configuration(engine: &mut Engine, surroundings: &Surroundings) {
+pub fn install_for_configuration(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function> {
     let mut registry = Registry::new(engine);
     values::register(&mut registry);
     code::register(&mut registry);
     general::register(&mut registry, surroundings);
-    registry.finish();
+    registry.finish()
 }
 
 #[cfg(test)]

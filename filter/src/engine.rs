@@ -4,6 +4,7 @@
 mod directive;
 mod error;
 mod limits;
+mod names;
 mod resolver;
 mod script;
 
@@ -16,6 +17,7 @@ use rhai::{Engine, OptimizationLevel, Token};
 pub use directive::{Directive, DirectiveKind};
 pub use error::{Location, ScriptError};
 pub use limits::{Limits, Watch, deadline_passed};
+pub use names::Callable;
 pub use resolver::{MAX_SCRIPT_BYTES, Root};
 
 pub use script::{Failure, LoadedScript, StageTable};
@@ -57,10 +59,10 @@ fn remap_tokens(engine: &mut Engine) {
 /// Compiles and evaluates the script at `path` (relative to the root) once, and sorts its directives by stage.
 pub fn load(engine: &Engine, root: &Root, path: &Path) -> Result<LoadedScript, ScriptError> {
     let text = root.read(path)?;
-    script::load(engine, &root.display_name(path), &text)
+    script::load(engine, root, &root.display_name(path), &text)
 }
 
 /// The same for a text that comes from elsewhere; `name` stands for the file in messages.
-pub fn load_text(engine: &Engine, name: &str, text: &str) -> Result<LoadedScript, ScriptError> {
-    script::load(engine, name, text)
+pub fn load_text(engine: &Engine, root: &Root, name: &str, text: &str) -> Result<LoadedScript, ScriptError> {
+    script::load(engine, root, name, text)
 }

@@ -71,7 +71,7 @@ impl Judge {
             Root::none()
         };
         let mut engine = engine::bare(&root, &limits);
-        api::install(&mut engine, surroundings);
+        root.declare(api::callables(&api::install(&mut engine, surroundings)));
         let _watch = Watch::until(Instant::now() + limits.wall_clock);
         let script = if present || slice.filter_path_required {
             engine::load(&engine, &root, path)?

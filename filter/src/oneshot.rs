@@ -108,6 +108,7 @@ fn run(
     let _watch = Watch::until(Instant::now() + limits.wall_clock);
     let mut ast = engine.compile(text).map_err(|error| ScriptError::from_parse(name, &error))?;
     ast.set_source(name);
+    root.check_names(name, &ast)?;
     let defined = ast.iter_functions().any(|function| function.name == ENTRY && function.params.len() == 1);
     if !defined {
         let location = Location { file: name.to_owned(), ..Location::default() };
@@ -129,7 +130,7 @@ fn run(
 
 fn configuration_engine(root: &Arc<Root>, limits: &Limits, host: &Surroundings) -> Engine {
     let mut engine = engine::bare(root, limits);
-    api::install_for_configuration(&mut engine, host);
+    root.declare(api::callables(&api::install_for_configuration(&mut engine, host)));
     engine
 }
 

@@ -86,7 +86,8 @@ fn at(stage: Stage) -> Transaction {
 fn run(engine: &Engine, transaction: Transaction, body: &str) -> (Result<Status, String>, Transaction) {
     let stage = transaction.stage;
     let text = format!("#{{ {stage}: [ rule \"r\" || {{ {body} }} ] }}");
-    let script = engine::load_text(engine, "t.vsl", &text).unwrap_or_else(|error| panic!("{body}: {error}"));
+    let script = engine::load_text(engine, &Root::none(), "t.vsl", &text)
+        .unwrap_or_else(|error| panic!("{body}: {error}"));
     let shared = Shared::new(transaction);
     let result = script.stage(stage)[0].call(engine, shared.tag()).map_err(|failure| failure.error.message);
     let after = shared.lock().clone();
@@ -387,6 +388,7 @@ fn headers_of_early_stages_stand_in_front_of_the_message() {
 
 #[test]
 fn functions_of_a_transaction_fail_while_a_script_is_loaded() {
-    let error = engine::load_text(&engine(), "t.vsl", "const IP = ctx::client_ip(); #{}").unwrap_err();
+    let error =
+        engine::load_text(&engine(), &Root::none(), "t.vsl", "const IP = ctx::client_ip(); #{}").unwrap_err();
     assert!(error.message.contains("there is none while a script is loaded"), "{error}");
 }

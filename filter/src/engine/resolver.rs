@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rhai::{
     AST, ASTFlags, ASTNode, Engine, EvalAltResult, Expr, GlobalRuntimeState, Module, ModuleResolver,
@@ -13,6 +13,7 @@ use rhai::{
 };
 
 use super::error::{Location, ScriptError};
+use super::names::{self, Callable};
 
 type SharedModule = Shared<Module>;
 
@@ -26,6 +27,7 @@ pub struct Root {
     /// Without links.
     path: PathBuf,
     read: Mutex<Vec<PathBuf>>,
+    known: OnceLock<Vec<Callable>>,
 }
 
 impl Root {
@@ -39,12 +41,22 @@ impl Root {
         if !path.is_dir() {
             return Err(error("is not a directory"));
         }
-        Ok(Arc::new(Root { path, read: Mutex::new(Vec::new()) }))
+        Ok(Arc::new(Root { path, read: Mutex::new(Vec::new()), known: OnceLock::new() }))
     }
 
     /// No directory: every import is refused.
     pub fn none() -> Arc<Self> {
-        Arc::new(Root { path: PathBuf::new(), read: Mutex::new(Vec::new()) })
+        Arc::new(Root { path: PathBuf::new(), read: Mutex::new(Vec::new()), known: OnceLock::new() })
+    }
+
+    /// Says what the built-in modules have, so that scripts are checked for it. The first word counts.
+    pub fn declare(&self, known: Vec<Callable>) {
+        let _ = self.known.set(known);
+    }
+
+    /// Checks the names of built-in modules, if they were declared.
+    pub(crate) fn check_names(&self, file: &str, ast: &AST) -> Result<(), ScriptError> {
+        self.known.get().map_or(Ok(()), |known| names::check(known, file, ast))
     }
 
     /// The directory, without links.
@@ -175,6 +187,11 @@ impl Resolver {
             .map_err(|error| Box::new(EvalAltResult::ErrorRuntime(format!("{}", error).into(), position)))?;
         let ast = engine.compile(&text).map_err(|error| within(error.into()))?;
         let ast = export_constants(ast, import);
+        self.root.check_names(&file_name(import), &ast).map_err(|error| {
+            let at = Position::new(clamp(error.location.line), clamp(error.location.column));
+            let text = error.hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
+            within(Box::new(EvalAltResult::ErrorRuntime(format!("{}{text}", error.message).into(), at)))
+        })?;
         preload(engine, &ast).map_err(within)?;
         // A module must not see the importer's variables.
         Module::eval_ast_as_new_raw(engine, &mut Scope::new(), global, &ast).map_err(within)
@@ -230,6 +247,11 @@ pub(super) fn preload(engine: &Engine, ast: &AST) -> Result<(), Box<EvalAltResul
         engine.module_resolver().resolve(engine, None, &import, position)?;
     }
     Ok(())
+}
+
+/// Rhai's positions count in 16 bits, lines from 1.
+fn clamp(number: usize) -> u16 {
+    u16::try_from(number.max(1)).unwrap_or(u16::MAX)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -8,7 +8,7 @@ use rhai::{AST, Array, Dynamic, Engine, EvalAltResult, Map, NativeCallContext, P
 
 use super::directive::{Directive, DirectiveKind, DirectiveValue};
 use super::error::{Location, ScriptError};
-use super::resolver::preload;
+use super::resolver::{Root, preload};
 use crate::stage::Stage;
 use crate::status::Status;
 
@@ -90,9 +90,15 @@ impl Directive {
 }
 
 /// Compiles, evaluates once, and checks the shape.
-pub(super) fn load(engine: &Engine, name: &str, text: &str) -> Result<LoadedScript, ScriptError> {
+pub(super) fn load(
+    engine: &Engine,
+    root: &Root,
+    name: &str,
+    text: &str,
+) -> Result<LoadedScript, ScriptError> {
     let mut ast = engine.compile(text).map_err(|error| ScriptError::from_parse(name, &error))?;
     ast.set_source(name);
+    root.check_names(name, &ast)?;
     let eval_error = |error: Box<EvalAltResult>| ScriptError::from_eval(name, &error);
     preload(engine, &ast).map_err(eval_error)?;
     let value: Dynamic = engine.eval_ast_with_scope(&mut Scope::new(), &ast).map_err(eval_error)?;
@@ -182,7 +188,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::engine::{self, Limits, Root, Watch};
+    use crate::engine::{self, Limits, Watch};
 
     fn engine_in(root: &Arc<Root>, limits: &Limits) -> Engine {
         let mut engine = engine::bare(root, limits);
@@ -194,8 +200,10 @@ mod tests {
     }
 
     fn loaded(text: &str) -> (Engine, Result<LoadedScript, ScriptError>) {
-        let engine = engine_in(&Root::none(), &Limits::default());
-        let script = engine::load_text(&engine, "filter.vsl", text);
+        let root = Root::none();
+        root.declare(vec![engine::Callable { module: "state", name: "next", arguments: 0 }]);
+        let engine = engine_in(&root, &Limits::default());
+        let script = engine::load_text(&engine, &root, "filter.vsl", text);
         (engine, script)
     }
 
@@ -280,8 +288,9 @@ mod tests {
         let mut module = rhai::Module::new();
         module.set_native_fn("ten", || Ok(1_i64));
         engine.register_static_module("net", module.into());
+        root.declare(vec![engine::Callable { module: "net", name: "ten", arguments: 0 }]);
         let text = r#"import "n" as net; #{ connect: [ rule "a" || if net::ten() == 10 { accept() } else { deny() } ] }"#;
-        let script = engine::load_text(&engine, "filter.vsl", text).unwrap();
+        let script = engine::load_text(&engine, &root, "filter.vsl", text).unwrap();
         assert_eq!(
             script.stage(Stage::Connect)[0].call(&engine, Dynamic::UNIT).unwrap(),
             Status::Accept(None)
@@ -314,6 +323,22 @@ mod tests {
             ("#{ rcpt: [ rule \"a\" ] }", ":1:", "needs a body", ""),
             ("#{ rcpt: [ rule a || next() ] }", ":1:", "string", ""),
             ("#{ rcpt: [ rule \"a\" || undefined_variable ] }", ":1:", "undefined_variable", ""),
+            ("#{ rcpt: [ rule \"a\" || nowhere::f() ] }", ":1:24", "no module 'nowhere'", "import"),
+            (
+                "#{ rcpt: [ rule \"a\" || stat::next() ] }",
+                ":1:24",
+                "no module 'stat'",
+                "did you mean state::",
+            ),
+            ("#{ rcpt: [ rule \"a\" || nowhere::x ] }", ":1:", "no module 'nowhere'", "import"),
+            ("fn f() { stat::next() } #{}", ":1:10", "Undefined module: stat", ""),
+            (
+                "#{ rcpt: [ rule \"a\" ||\n state::nxt() ] }",
+                ":2:2",
+                "no function state::nxt",
+                "did you mean state::next",
+            ),
+            ("#{ rcpt: [ rule \"a\" || state::next(1) ] }", ":1:", "takes 0 arguments, not 1", ""),
             ("#{ rcpt: [", ":1:", "", ""),
             ("eval(\"1\")", ":1:1", "eval", ""),
         ] {
@@ -372,8 +397,8 @@ mod tests {
             ("a", "import cycle: a.vsl -> b.vsl -> a.vsl"),
         ] {
             let engine = engine_in(&root, &Limits::default());
-            let error =
-                engine::load_text(&engine, "f.vsl", &format!("import \"{path}\" as m; #{{}}")).unwrap_err();
+            let error = engine::load_text(&engine, &root, "f.vsl", &format!("import \"{path}\" as m; #{{}}"))
+                .unwrap_err();
             assert!(error.message.contains(words), "{path}: {error}");
         }
     }
@@ -382,7 +407,9 @@ mod tests {
     fn the_clock_stops_a_script_that_the_operation_count_would_not() {
         let limits = Limits { operations: 0, ..Limits::default() };
         let engine = engine_in(&Root::none(), &limits);
-        let script = engine::load_text(&engine, "f.vsl", "#{ connect: [ rule \"r\" || loop { } ] }").unwrap();
+        let script =
+            engine::load_text(&engine, &Root::none(), "f.vsl", "#{ connect: [ rule \"r\" || loop { } ] }")
+                .unwrap();
         let _watch = Watch::until(Instant::now() - Duration::from_secs(1));
         let error = script.stage(Stage::Connect)[0].call(&engine, Dynamic::UNIT).unwrap_err().error;
         assert!(error.message.contains("time limit"), "{error}");

@@ -1,0 +1,102 @@
+//! A look at a compiled script before it runs: names of built-in modules and of what is in them. A misspelt function is
+//! an error at start, not a 451 for every message.
+
+use std::collections::HashSet;
+
+use rhai::{AST, ASTNode, Expr, Position, Stmt};
+
+use super::error::{Location, ScriptError};
+use super::script::distance;
+
+/// Most edits between a wrong name and the one that is suggested.
+const MAX_DISTANCE: usize = 3;
+
+/// A function of a built-in module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Callable {
+    /// The module.
+    pub module: &'static str,
+    /// The function.
+    pub name: &'static str,
+    /// Number of arguments.
+    pub arguments: usize,
+}
+
+/// Checks every `module::name` of a script against the built-in modules and its own imports.
+pub(super) fn check(known: &[Callable], file: &str, ast: &AST) -> Result<(), ScriptError> {
+    let mut uses = Vec::new();
+    let mut imports: HashSet<String> = HashSet::new();
+    ast.walk(&mut |path: &[ASTNode]| {
+        match path.last() {
+            Some(ASTNode::Stmt(Stmt::Import(import, _))) => {
+                imports.insert(import.1.name.to_string());
+            }
+            Some(ASTNode::Stmt(Stmt::FnCall(call, _)))
+            | Some(ASTNode::Expr(Expr::FnCall(call, _) | Expr::MethodCall(call, _))) => {
+                if let Some(root) = call.namespace.path.first() {
+                    let deep = call.namespace.path.len() > 1;
+                    uses.push(Use {
+                        module: root.name.to_string(),
+                        called: (!deep).then(|| (call.name.to_string(), call.args.len())),
+                        position: root.pos,
+                    });
+                }
+            }
+            Some(ASTNode::Expr(Expr::Variable(variable, ..))) => {
+                if let Some(root) = variable.2.path.first() {
+                    uses.push(Use { module: root.name.to_string(), called: None, position: root.pos });
+                }
+            }
+            _ => {}
+        }
+        true
+    });
+    let mut ours = uses.iter().filter(|used| used.module != "global" && !imports.contains(&used.module));
+    ours.try_for_each(|used| used.check(known, file))
+}
+
+struct Use {
+    module: String,
+    /// Name and number of arguments, if it is a call of the module itself.
+    called: Option<(String, usize)>,
+    position: Position,
+}
+
+impl Use {
+    fn check(&self, known: &[Callable], file: &str) -> Result<(), ScriptError> {
+        let place = Location::new(file, self.position);
+        let module = self.module.as_str();
+        if !known.iter().any(|callable| callable.module == module) {
+            let error = ScriptError::at(place, format!("there is no module '{module}'"));
+            let modules = known.iter().map(|callable| callable.module);
+            return Err(match nearest(module, modules) {
+                Some(nearest) => error.with_hint(format!("did you mean {nearest}::?")),
+                None => error.with_hint(format!("import \"path/to/file\" as {module};")),
+            });
+        }
+        let Some((name, arguments)) = &self.called else { return Ok(()) };
+        let same: Vec<&Callable> =
+            known.iter().filter(|callable| callable.module == module && callable.name == name).collect();
+        if same.is_empty() {
+            let error = ScriptError::at(place, format!("there is no function {module}::{name}"));
+            let names =
+                known.iter().filter(|callable| callable.module == module).map(|callable| callable.name);
+            return Err(match nearest(name, names) {
+                Some(nearest) => error.with_hint(format!("did you mean {module}::{nearest}?")),
+                None => error,
+            });
+        }
+        if same.iter().any(|callable| callable.arguments == *arguments) {
+            return Ok(());
+        }
+        let mut counts: Vec<String> = same.iter().map(|callable| callable.arguments.to_string()).collect();
+        counts.dedup();
+        let message = format!("{module}::{name} takes {} arguments, not {arguments}", counts.join(" or "));
+        Err(ScriptError::at(place, message))
+    }
+}
+
+fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let close = names.map(|name| (distance(name, wrong), name)).min()?;
+    (close.0 <= MAX_DISTANCE && close.0 < wrong.len()).then_some(close.1)
+}
