@@ -174,8 +174,7 @@ impl Session {
         let Some(receiver) = self.receivers.get_mut(&token) else { return Ok(()) };
         let (facts, work, shared) = match ask {
             Ask::Reset { session, id } => {
-                receiver.reset(session);
-                id.into_iter().for_each(|id| self.queue.discard(id));
+                receiver.reset(session, id).into_iter().for_each(|id| self.queue.discard(id));
                 return Ok(());
             }
             Ask::Forget { session } => {
@@ -236,7 +235,8 @@ impl Session {
             return Ok(());
         }
         let make = |ticket| Submit::Chunk { ticket, id, offset, len };
-        if let Err(asked) = self.queue.submit(now_ms, Asked { key, what: What::Chunk }, make, descriptor) {
+        if let Err(asked) = self.queue.submit(now_ms, Asked { key, what: What::Chunk(id) }, make, descriptor)
+        {
             self.lose(vec![asked]);
         }
         Ok(())
@@ -254,7 +254,7 @@ impl Session {
         if needed && matches!(incoming.body, Body::File(_)) && incoming.staged.is_none() {
             let id = incoming.id;
             let make = |ticket| Submit::OpenStaged { ticket, id };
-            if let Err(asked) = self.queue.submit(now_ms, Asked { key, what: What::Open }, make, None) {
+            if let Err(asked) = self.queue.submit(now_ms, Asked { key, what: What::Open(id) }, make, None) {
                 self.lose(vec![asked]);
             }
             return Ok(());

@@ -131,6 +131,28 @@ fn a_large_body_that_is_given_up_or_refused_is_discarded() {
 }
 
 #[test]
+fn a_large_body_whose_session_ends_while_a_chunk_is_on_the_way_is_discarded_behind_it() {
+    let (mut stage, mut receiver, mut queue) = Stage::session("#{}");
+    for (number, end) in [(1, "reset"), (2, "forget"), (3, "receiver dies")] {
+        let session = u64::from(number);
+        receiver.recipients(session, &["b@mx.test"]);
+        let sealed = Sealed::create(c"chunk", &[IoSlice::new(b"x")]).unwrap();
+        receiver.say(&Ask::Chunk { session, id: id(number), offset: 0, len: 1 }, vec![sealed.into_fd()]);
+        let Submit::Chunk { ticket, .. } = queue.hear().0 else { panic!() };
+        match end {
+            "reset" => receiver.say(&Ask::Reset { session, id: Some(id(number)) }, Vec::new()),
+            "forget" => receiver.say(&Ask::Forget { session }, Vec::new()),
+            _ => receiver = stage.receiver(RECEIVER).0,
+        }
+        queue.say(&Receipt::ChunkStored { ticket }, Vec::new());
+        assert!(matches!(queue.hear().0, Submit::Discard(of) if of == id(number)), "{end}");
+        if end != "receiver dies" {
+            assert!(matches!(receiver.hear(), Verdict::ChunkStored { stored: true, .. }));
+        }
+    }
+}
+
+#[test]
 fn a_file_that_is_shorter_than_was_said_is_not_judged() {
     let (_stage, mut receiver, mut queue) = Stage::session("#{ preq: [ rule \"r\" || next() ] }");
     receiver.recipients(1, &["b@mx.test"]);

@@ -8,7 +8,7 @@ use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::filter_queue::{NewMessage, Receipt, Refusal, Submit};
 use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::receiver_filter::{self as edge, Verdict};
-use vsmtp_ipc::wire::{Body, check_pieces};
+use vsmtp_ipc::wire::{Body, Id, check_pieces};
 use vsmtp_mail::{EnhancedCode, Reply};
 
 use super::Session;
@@ -100,15 +100,17 @@ impl Session {
             (What::Store(reply), Receipt::Stored { .. }) => {
                 self.end_message(key, &Decision::Accept(reply), true);
             }
-            (What::Chunk, Receipt::ChunkStored { .. }) => {
-                self.answer(key, &Verdict::ChunkStored { session: key.session, stored: true });
-            }
-            (What::Open, Receipt::Staged { .. }) => {
+            (What::Chunk(id), Receipt::ChunkStored { .. }) => self.chunk_stored(key, id, true),
+            (What::Open(id), Receipt::Staged { .. }) => {
                 let seat = self.receivers.get_mut(&key.token).and_then(|r| r.seats.get_mut(&key.session));
                 let incoming = seat.and_then(|seat| seat.incoming.as_mut());
-                if let (Some(incoming), Some(file)) = (incoming, descriptor) {
-                    incoming.staged = Some(Arc::new(Staged { file, len: incoming.body.len() }));
-                    self.message(key, now_ms)?;
+                match (incoming, descriptor) {
+                    (Some(incoming), Some(file)) => {
+                        incoming.staged = Some(Arc::new(Staged { file, len: incoming.body.len() }));
+                        self.message(key, now_ms)?;
+                    }
+                    // Who sent it is gone.
+                    _ => self.queue.discard(id),
                 }
             }
             (what, Receipt::Refused { why, .. }) => self.refused(Asked { key, what }, refusal(why)),
@@ -118,6 +120,15 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn chunk_stored(&mut self, key: Key, id: Id, stored: bool) {
+        let session = key.session;
+        if self.receivers.get(&key.token).is_none_or(|receiver| !receiver.seats.contains_key(&session)) {
+            // Who sent it is gone, and nobody else knows of the file.
+            self.queue.discard(id);
+        }
+        self.answer(key, &Verdict::ChunkStored { session, stored });
     }
 
     /// Requests that will not be answered: the edge died, or nobody came in time.
@@ -130,8 +141,8 @@ impl Session {
     fn refused(&mut self, asked: Asked, reply: Reply) {
         let key = asked.key;
         match asked.what {
-            What::Chunk => self.answer(key, &Verdict::ChunkStored { session: key.session, stored: false }),
-            What::Store(_) | What::Open => self.end_message(key, &Decision::Refuse(reply), false),
+            What::Chunk(id) => self.chunk_stored(key, id, false),
+            What::Store(_) | What::Open(_) => self.end_message(key, &Decision::Refuse(reply), false),
         }
     }
 
@@ -157,9 +168,11 @@ impl Session {
 
     /// Answers a question, if who asked is still there. An edge that cannot take the answer fails when it is flushed.
     pub(super) fn answer(&mut self, key: Key, verdict: &Verdict) {
-        if let Some(receiver) = self.receivers.get_mut(&key.token)
-            && let Err(error) = receiver.answer(key.session, verdict)
-        {
+        let Some(receiver) = self.receivers.get_mut(&key.token) else { return };
+        if let Some(id) = receiver.settle(key.session) {
+            self.queue.discard(id);
+        }
+        if let Err(error) = receiver.say(verdict) {
             log::error!("event=answer-failed session={} error=\"{error}\"", key.session);
             self.drop_receiver(key.token);
         }

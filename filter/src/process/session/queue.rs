@@ -29,10 +29,10 @@ pub struct Asked {
 pub enum What {
     /// Store the message; then say this instead of the usual reply.
     Store(Option<Reply>),
-    /// Append a chunk.
-    Chunk,
-    /// Hand over the staging file.
-    Open,
+    /// Append a chunk to the file of this id.
+    Chunk(Id),
+    /// Hand over the staging file of this id.
+    Open(Id),
 }
 
 struct Waiting {

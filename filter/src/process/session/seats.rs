@@ -136,37 +136,38 @@ impl Receiver {
         Ok(())
     }
 
-    /// Answers the open question of a session.
-    pub fn answer(&mut self, session: u64, verdict: &Verdict) -> Result<(), ChannelError> {
+    /// The open question of a session has its answer: what came meanwhile is done now. A large body that nobody will
+    /// ask for any more is handed back.
+    pub fn settle(&mut self, session: u64) -> Option<Id> {
         self.open = self.open.saturating_sub(1);
-        if let Some(seat) = self.seats.get_mut(&session) {
-            seat.busy = false;
-            if seat.gone {
-                self.seats.remove(&session);
-            } else if std::mem::take(&mut seat.reset) {
-                seat.clear();
-            }
+        let seat = self.seats.get_mut(&session)?;
+        seat.busy = false;
+        if seat.gone {
+            return self.seats.remove(&session)?.staged;
         }
-        self.say(verdict)
+        if std::mem::take(&mut seat.reset) {
+            seat.clear();
+            return seat.staged.take();
+        }
+        None
     }
 
-    /// The transaction was given up.
-    pub fn reset(&mut self, session: u64) {
-        if let Some(seat) = self.seats.get_mut(&session) {
-            if seat.busy {
-                seat.reset = true;
-            } else {
-                seat.clear();
-            }
-            seat.staged = None;
+    /// The transaction was given up. A large body that nobody will ask for any more is handed back.
+    pub fn reset(&mut self, session: u64, id: Option<Id>) -> Option<Id> {
+        let Some(seat) = self.seats.get_mut(&session) else { return id };
+        if seat.busy {
+            // Its chunk may be on the way; its body belongs to that until the answer.
+            seat.reset = true;
+            return None;
         }
+        seat.clear();
+        seat.staged.take().or(id)
     }
 
     /// The session is over. A large body that nobody will ask for any more is handed back.
     pub fn forget(&mut self, session: u64) -> Option<Id> {
         let seat = self.seats.get_mut(&session)?;
         if seat.busy {
-            // Its message may be stored at this very moment; its body belongs to that until the answer.
             seat.gone = true;
             return None;
         }
