@@ -2,169 +2,24 @@
 //! the segment is closed and never written again, what waited for the sync is reported as failed, and what had been
 //! reported before the sync is written again elsewhere. Runs on one thread and never waits for anything but the disk.
 
-use std::collections::{HashMap, VecDeque};
+mod gather;
+mod recent;
+mod report;
+
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use vsmtp_mail::QueueId;
+use gather::Gather;
+use recent::{Recent, moves_latest};
+pub(super) use report::{Active, LogStart, Placed, Prepared, Report};
 
-use super::body::Chunk;
-use super::disk::{Area, Disk, DiskFile};
-use super::header::{RecordHeader, Seed, SegmentHeader};
-use super::janitor::Found;
-use super::layout::{self, Kind, SEGMENT_BLOCK};
+use super::disk::{Area, Disk};
+use super::header::{RecordHeader, SegmentHeader};
+use super::layout::{Kind, SEGMENT_BLOCK};
 use super::record::{Draft, Location};
 use super::segments::{Catalogue, Free, Known, Pool, RESERVE, Shortage, segment_name};
 use super::sidecar::SidecarWriter;
 use super::transaction::{Alarm, CommitError, Ticket, Urgency};
-
-/// Bodies up to this size are copied next to their header; larger ones are written from where they are.
-const COALESCE: usize = 8 * 1024;
-
-/// A transaction whose octets are ready.
-#[derive(Debug)]
-pub(super) struct Prepared {
-    pub ticket: Ticket,
-    pub urgency: Urgency,
-    /// It may not take the reserve.
-    pub accepts: bool,
-    pub drafts: Vec<Draft>,
-    /// The last batch whose report had been read when this was prepared.
-    pub seen: u64,
-    /// Its report has been given, though it was not synced.
-    reported: bool,
-}
-
-impl Prepared {
-    pub(super) fn new(
-        ticket: Ticket,
-        urgency: Urgency,
-        accepts: bool,
-        drafts: Vec<Draft>,
-        seen: u64,
-    ) -> Self {
-        Prepared { ticket, urgency, accepts, drafts, seen, reported: false }
-    }
-
-    fn span(&self) -> u64 {
-        self.drafts.iter().map(Draft::span).sum()
-    }
-
-    pub(super) fn weight(&self) -> usize {
-        self.drafts.iter().map(Draft::weight).sum()
-    }
-}
-
-/// A record that has its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Placed {
-    pub kind: Kind,
-    pub id: QueueId,
-    pub at: Location,
-    pub span: u64,
-}
-
-/// What the log tells the main loop.
-#[derive(Debug)]
-pub(super) enum Report {
-    Done {
-        ticket: Ticket,
-        batch: u64,
-        result: Result<Vec<Placed>, CommitError>,
-    },
-    /// Records that were reported before, now elsewhere.
-    Moved {
-        batch: u64,
-        placed: Vec<Placed>,
-    },
-    /// Records that follow are in this segment.
-    Opened {
-        epoch: u32,
-        number: u64,
-        file: Arc<dyn DiskFile>,
-        size: u64,
-    },
-    Alarm(Alarm),
-    Found(Found),
-}
-
-/// Where a log begins to be written.
-#[derive(Debug)]
-pub(super) struct LogStart {
-    pub next_epoch: u32,
-    pub next_sequence: u64,
-    /// All records up to this sequence are durable; higher ones that are not do not exist.
-    pub durable: u64,
-    pub tail: u32,
-    pub previous: (u32, u64),
-    pub active: Option<Active>,
-    /// The spool's own number.
-    pub spool: u64,
-}
-
-/// The segment that is being written.
-#[derive(Debug)]
-pub(super) struct Active {
-    pub epoch: u32,
-    pub number: u64,
-    pub salt: u64,
-    pub file: Arc<dyn DiskFile>,
-    pub sidecar: SidecarWriter,
-    /// Where the next record begins.
-    pub end: u64,
-    /// Everything before is durable.
-    pub synced: u64,
-    /// Records end here at the latest.
-    pub limit: u64,
-}
-
-impl Active {
-    fn seed(&self) -> Seed {
-        Seed::new(self.salt, self.epoch)
-    }
-}
-
-/// Locations that the main loop has not heard of yet.
-#[derive(Debug, Default)]
-struct Recent {
-    latest: HashMap<QueueId, Location>,
-    /// What was told, and in the reports of which batch.
-    told: VecDeque<(u64, QueueId, Location)>,
-}
-
-impl Recent {
-    /// Returns what was known before.
-    fn insert(&mut self, id: QueueId, at: Location) -> Option<Location> {
-        self.latest.insert(id, at)
-    }
-
-    /// The main loop is told of these records in the reports of this batch.
-    fn tell(&mut self, placed: &[Placed], batch: u64) {
-        let told = placed.iter().filter(|one| moves_latest(one.kind));
-        self.told.extend(told.map(|one| (batch, one.id, one.at)));
-    }
-
-    /// A record does not count: what was there before it does, if there was anything.
-    fn restore(&mut self, id: QueueId, before: Option<Location>, batch: u64) {
-        match before {
-            Some(at) => {
-                self.latest.insert(id, at);
-                self.told.push_back((batch, id, at));
-            }
-            None => drop(self.latest.remove(&id)),
-        }
-    }
-
-    /// The main loop has read the reports up to this batch.
-    fn prune(&mut self, seen: u64) {
-        while let Some((_, id, at)) = self.told.front().copied().filter(|(batch, ..)| *batch <= seen) {
-            self.told.pop_front();
-            if self.latest.get(&id) == Some(&at) {
-                self.latest.remove(&id);
-            }
-        }
-    }
-}
 
 /// A transaction between its place and its sync.
 #[derive(Debug)]
@@ -175,56 +30,6 @@ struct InFlight {
     /// What [`Recent`] knew of each record's message before; it counts again if the sync fails.
     displaced: Vec<Option<Location>>,
 }
-
-/// Octets of a batch in the order in which they are written.
-#[derive(Debug, Default)]
-struct Gather {
-    arena: Vec<u8>,
-    parts: Vec<Part>,
-}
-
-#[derive(Debug)]
-enum Part {
-    /// Up to this offset of the arena.
-    Arena(usize),
-    Chunk(Chunk),
-}
-
-impl Gather {
-    fn body(&mut self, body: &[Chunk], len: usize) {
-        if len <= COALESCE {
-            for chunk in body {
-                self.arena.extend_from_slice(chunk.as_bytes());
-            }
-            return;
-        }
-        self.parts.push(Part::Arena(self.arena.len()));
-        self.parts.extend(body.iter().cloned().map(Part::Chunk));
-    }
-
-    fn write(&mut self, file: &dyn DiskFile, at: u64) -> io::Result<()> {
-        let mut slices = Vec::with_capacity(self.parts.len() + 1);
-        let mut from = 0;
-        for part in &self.parts {
-            match part {
-                Part::Arena(to) => {
-                    slices.push(IoSlice::new(self.arena.get(from..*to).unwrap_or_default()));
-                    from = *to;
-                }
-                Part::Chunk(chunk) => slices.push(IoSlice::new(chunk.as_bytes())),
-            }
-        }
-        slices.push(IoSlice::new(self.arena.get(from..).unwrap_or_default()));
-        let result = file.write_all_at(&slices, at);
-        self.arena.clear();
-        self.arena.shrink_to(MAX_IDLE_ARENA);
-        self.parts.clear();
-        result
-    }
-}
-
-/// What the gathering buffer keeps between batches.
-const MAX_IDLE_ARENA: usize = 1024 * 1024;
 
 /// The log.
 #[derive(Debug)]
@@ -376,7 +181,7 @@ impl Log {
         let (mut placed, mut displaced) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for (at, draft) in prepared.drafts.iter_mut().enumerate() {
             let location = Location::at(active.epoch, active.end);
-            draft.resolve_previous(self.recent.latest.get(&draft.id).copied());
+            draft.resolve_previous(self.recent.lookup(draft.id));
             displaced.push(if moves_latest(draft.kind) {
                 self.recent.insert(draft.id, location)
             } else {
@@ -402,11 +207,7 @@ impl Log {
             };
             self.next_sequence += 1;
             let span = header.span();
-            self.gather.arena.extend_from_slice(&header.encode(seed));
-            self.gather.arena.extend_from_slice(draft.meta());
-            self.gather.body(&draft.body, body_len);
-            let padding = span - (layout::RECORD_HEADER_LEN + draft.meta().len() + body_len) as u64;
-            self.gather.arena.extend_from_slice(PADDING.get(..padding as usize).unwrap_or_default());
+            self.gather.record(&header.encode(seed), draft.meta(), &draft.body, span);
             active.sidecar.push(draft.kind, draft.id, location.unit, span, draft.brief());
             placed.push(Placed { kind: draft.kind, id: draft.id, at: location, span });
             active.end += span;
@@ -542,13 +343,6 @@ impl Log {
 
 /// The ticket of a mark.
 const NOBODY: Ticket = Ticket(0);
-
-const PADDING: [u8; layout::ALIGN as usize] = [0; layout::ALIGN as usize];
-
-/// True for records that a later record of the same message must name as the one before.
-fn moves_latest(kind: Kind) -> bool {
-    matches!(kind, Kind::Copy | Kind::Revision | Kind::Outcome | Kind::State)
-}
 
 fn tail_of(draft: &Draft) -> u32 {
     draft.meta().try_into().map_or(0, u32::from_le_bytes)
