@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use rhai::packages::{Package, StandardPackage};
 use rhai::{Engine, OptimizationLevel, Token};
+use vsmtp_daemon::Record;
 
 pub use directive::{Directive, DirectiveKind};
 pub use error::{Location, ScriptError};
@@ -33,10 +34,10 @@ pub fn bare(root: &Arc<Root>, limits: &Limits) -> Engine {
     engine.set_optimization_level(OptimizationLevel::Simple);
     engine.set_strict_variables(true);
     engine.disable_symbol("eval");
-    engine.on_print(|text| log::info!(target: "vsl", "{}", vsmtp_mail::escape_text(text)));
+    engine.on_print(|text| Record::new("script-print").field("text", text).emit());
     engine.on_debug(|text, source, position| {
-        let text = vsmtp_mail::escape_text(text);
-        log::debug!(target: "vsl", "{}:{position:?}: {text}", source.unwrap_or("script"));
+        let at = format!("{}:{position:?}", source.unwrap_or("script"));
+        Record::at(log::Level::Debug, "script-print").field("at", at).field("text", text).emit();
     });
     remap_tokens(&mut engine);
     directive::register(&mut engine);

@@ -5,7 +5,6 @@ mod places;
 mod values;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,6 +16,7 @@ use vsmtp_mail::Domain;
 
 use crate::api::{self, Surroundings};
 use crate::engine::{self, Limits, Location, Root, ScriptError, Watch};
+use crate::judge::Judge;
 
 pub use places::KeyPlaces;
 
@@ -74,12 +74,11 @@ pub fn answer(request: &Evaluate, environment: BTreeMap<String, String>) -> Resu
     let host = Surroundings { hostname: request.hostname.clone(), environment };
     let evaluated = evaluate(directory, Path::new(file), &default_tree(&context), &host)
         .map_err(|error| format!("{}/{error}", directory.display()))?;
-    check(&context, &evaluated).map_err(|errors| {
-        errors.iter().fold(String::new(), |mut lines, error| {
-            let _ = writeln!(lines, "{}/{error}", directory.display());
-            lines
-        })
-    })?;
+    let place = |error: &ScriptError| format!("{}/{error}\n", directory.display());
+    let config =
+        check(&context, &evaluated).map_err(|errors| errors.iter().map(place).collect::<String>())?;
+    // Rules that do not load would be found by the filters, after the old ones are gone.
+    Judge::load(&config.filter(), &host).map_err(|error| place(&error))?;
     evaluated.tree.to_bytes().map_err(|_| format!("{}: configuration is too large", request.config_path))
 }
 
@@ -228,6 +227,12 @@ mod tests {
         let lines = answer(&request, BTreeMap::new()).unwrap_err();
         let place = file.display();
         assert!(lines.contains(&format!("{place}:3:2: queue.lifetime: expected ")), "{lines}");
+
+        std::fs::write(&file, good).unwrap();
+        std::fs::write(dir.path().join("filter.vsl"), "#{\n rcpts: [] }").unwrap();
+        let lines = answer(&request, BTreeMap::new()).unwrap_err();
+        let rules = dir.path().join("filter.vsl").display().to_string();
+        assert!(lines.starts_with(&format!("{rules}:1:1: the stage 'rcpts' does not exist")), "{lines}");
 
         std::fs::write(&file, "fn on_config(config) {\n config.server.domainz = [];\n config\n}").unwrap();
         let lines = answer(&request, BTreeMap::new()).unwrap_err();

@@ -6,13 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::Level;
 use rhai::{Dynamic, ImmutableString};
-use vsmtp_mail::{Rfc5322Date, escape_text};
+use vsmtp_daemon::Record;
+use vsmtp_mail::Rfc5322Date;
 
 use super::registry::{Registry, Text, name};
 use crate::object::Object;
-
-/// Longest text of one line that a script logs, in characters.
-const MAX_LOG_TEXT: usize = 4_096;
 
 /// What scripts may ask about the host; read by the caller, so that scripts have no hidden inputs.
 #[derive(Debug, Clone, Default)]
@@ -74,11 +72,12 @@ fn logging(registry: &mut Registry) {
     });
 }
 
+/// One line, whatever the text holds; the record escapes and cuts it.
 fn say(level: &str, text: &str) {
-    let short: String = text.chars().take(MAX_LOG_TEXT).collect();
-    let text = escape_text(&short);
     match level.parse::<Level>() {
-        Ok(level) => log::log!(target: "vsl", level, "{text}"),
-        Err(_) => log::warn!(target: "vsl", "unknown level '{}': {text}", escape_text(level)),
+        Ok(level) => Record::at(level, "script-log").field("text", text).emit(),
+        Err(_) => {
+            Record::at(Level::Warn, "script-log").field("unknown-level", level).field("text", text).emit()
+        }
     }
 }

@@ -279,7 +279,7 @@ fn a_script_that_loops_or_recurses_or_grows_costs_its_message_and_nothing_else()
         "let x = 9223372036854775807; x + 1",
     ] {
         let set =
-            [("filter.max_operations", Value::Int(200_000)), ("filter.max_value_size", Value::Int(65_536))];
+            [("filter.max_operations", Value::Int(50_000)), ("filter.max_value_size", Value::Int(16_384))];
         let bench = bench_with(
             &format!("fn f(x) {{ f(x + 1) + f(x + 2) }} #{{ mail: [ rule \"r\" || {{ {body} }} ] }}"),
             &set,
