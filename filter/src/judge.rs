@@ -5,6 +5,7 @@ mod message;
 mod post;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use log::Level;
@@ -39,6 +40,7 @@ pub struct Judge {
     pub max_recipients: usize,
     /// Largest header, in octets.
     pub max_header: u64,
+    failures: AtomicU64,
     /// Called when a rule runs for a while, before it may delay others.
     pub on_slow: fn(),
 }
@@ -86,8 +88,14 @@ impl Judge {
             timeout: slice.timeout,
             max_recipients: slice.rcpt_count_max as usize,
             max_header: slice.header_size_limit,
+            failures: AtomicU64::new(0),
             on_slow: || {},
         })
+    }
+
+    /// Rules that failed or were stopped so far.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     /// True if the stage has rules.
@@ -157,6 +165,7 @@ impl Judge {
 
     /// One line with file, line, stage and directive, and the operator's reply for our own faults.
     fn failed(&self, shared: &Shared, stage: Stage, failure: &Failure) -> Status {
+        self.failures.fetch_add(1, Ordering::Relaxed);
         let transaction = shared.lock();
         Record::at(Level::Error, "script-failed")
             .field("at", &failure.error.location)

@@ -108,6 +108,7 @@ impl Daemon for Post {
             Event::TurnEnd => {
                 self.send(reactor);
                 let open = self.queue.as_ref().map_or(0, |queue| queue.open);
+                reactor.figure("script_failures", self.judge.failures());
                 reactor.figure("questions_open", u64::from(open));
                 if self.draining && open == 0 {
                     return Flow::Exit;

@@ -289,6 +289,7 @@ impl Session {
         }
         let sessions: usize = self.receivers.values().map(|receiver| receiver.seats.len()).sum();
         reactor.figure("sessions", sessions as u64);
+        reactor.figure("script_failures", self.judge.failures());
         reactor.figure("jobs_waiting", self.jobs.len() as u64);
         reactor.figure("jobs_running", self.running as u64);
         reactor.figure("submissions_open", (self.queue.waiting() + self.queue.pending()) as u64);
