@@ -31,8 +31,6 @@ impl State {
 pub struct Child {
     /// Who it is.
     pub name: ProcessName,
-    /// Generation of its configuration.
-    pub generation: u32,
     /// The process itself.
     pub process: spawn::Child,
     /// Our end of its edge.

@@ -46,7 +46,6 @@ impl Launcher {
         self.next_process = self.next_process.wrapping_add(1);
         let mut child = Child {
             name,
-            generation,
             process,
             channel: MasterEnd::new(ours, EdgeId::MasterChild),
             state: State::Starting,

@@ -4,9 +4,10 @@
 
 use vsmtp_config::Config;
 use vsmtp_ipc::edge::master_child::ToChild;
-use vsmtp_ipc::role::Role;
+use vsmtp_ipc::role::{ProcessName, Role};
 
-use crate::family::Family;
+use crate::child::{Child, State};
+use crate::family::{Family, Life};
 
 /// Old sessions may go on this long, in milliseconds; then 421.
 pub const OLD_SESSIONS_MS: u64 = 600_000;
@@ -72,7 +73,7 @@ pub fn release_old(family: &mut Family, generation: u32, ready: Role) {
     let all_ready = family
         .slots()
         .filter(|(name, slot)| name.role == ready && slot.generation == generation)
-        .all(|(_, slot)| matches!(&slot.life, crate::family::Life::Running(c) if c.state != crate::child::State::Starting));
+        .all(|(_, slot)| matches!(&slot.life, Life::Running(child) if child.state != State::Starting));
     if !all_ready {
         return;
     }
@@ -81,22 +82,90 @@ pub fn release_old(family: &mut Family, generation: u32, ready: Role) {
         Role::FilterSession => return,
         _ => OLD_ATTEMPTS_MS,
     };
-    drain_old(family, ready, generation, deadline_ms);
+    drain_retiring(family, ready, deadline_ms);
 }
 
 /// Called when a process has ended: old session filters end with the last old receiver.
 pub fn release_filters(family: &mut Family, generation: u32) {
     if !family.any_before(Role::Receiver, generation) {
-        drain_old(family, Role::FilterSession, generation, OLD_ATTEMPTS_MS);
+        drain_retiring(family, Role::FilterSession, OLD_ATTEMPTS_MS);
     }
 }
 
-fn drain_old(family: &mut Family, role: Role, generation: u32, deadline_ms: u64) {
-    let old = |child: &crate::child::Child| {
-        child.name.role == role
-            && child.generation < generation
-            && child.state != crate::child::State::Draining
-    };
+/// Only places that were replaced: a process that was kept over a reload is of an old generation too, and stays.
+fn drain_retiring(family: &mut Family, role: Role, deadline_ms: u64) {
+    let retiring: Vec<ProcessName> = family
+        .slots()
+        .filter(|(name, slot)| name.role == role && slot.retiring)
+        .map(|(name, _)| name)
+        .collect();
+    let old = |child: &Child| retiring.contains(&child.name) && child.state != State::Draining;
     family.say_to(old, || ToChild::StopAccepting, false);
     family.say_to(old, || ToChild::Drain { deadline_ms }, true);
+}
+
+#[cfg(test)]
+mod tests {
+    use vsmtp_ipc::EdgeId;
+    use vsmtp_ipc::edge::master_child::{ChildEnd, MasterEnd};
+    use vsmtp_sys::{seqpacket, spawn};
+
+    use super::*;
+
+    /// A place with a process that is ready, and the other end of its edge.
+    fn ready(family: &mut Family, role: Role, generation: u32) -> (ProcessName, ChildEnd) {
+        let name = family.add(role, 0, generation);
+        let pid = family.slots().count() as i32;
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        family.born(Child {
+            name,
+            process: spawn::Child { pid, pidfd: std::fs::File::open("/dev/null").unwrap().into() },
+            channel: MasterEnd::new(ours, EdgeId::MasterChild),
+            state: State::Ready,
+            served: true,
+            started_ms: 0,
+            figures: Vec::new(),
+            declared: String::new(),
+            accusations: 0,
+        });
+        (name, ChildEnd::new(theirs, EdgeId::MasterChild))
+    }
+
+    fn state(family: &mut Family, name: ProcessName) -> State {
+        family.child(name).unwrap().state
+    }
+
+    #[test]
+    fn who_was_kept_over_a_reload_is_not_drained_when_it_is_started_again() {
+        let mut family = Family::default();
+        let (queue, _queue_end) = ready(&mut family, Role::QueueManager, 0);
+        let (resolver, _resolver_end) = ready(&mut family, Role::Resolver, 0);
+        for role in [Role::QueueManager, Role::Resolver] {
+            release_old(&mut family, 1, role);
+        }
+        assert_eq!(state(&mut family, queue), State::Ready);
+        assert_eq!(state(&mut family, resolver), State::Ready);
+    }
+
+    #[test]
+    fn old_receivers_go_when_the_new_ones_are_ready_and_their_filter_after_them() {
+        let mut family = Family::default();
+        let (old, _old_end) = ready(&mut family, Role::Receiver, 0);
+        let (filter, _filter_end) = ready(&mut family, Role::FilterSession, 0);
+        family.retire(Role::Receiver, 1);
+        family.retire(Role::FilterSession, 1);
+        let (new, _new_end) = ready(&mut family, Role::Receiver, 1);
+        family.child(new).unwrap().state = State::Starting;
+        release_old(&mut family, 1, Role::Receiver);
+        assert_eq!(state(&mut family, old), State::Ready, "its successor is not");
+        family.child(new).unwrap().state = State::Ready;
+        release_old(&mut family, 1, Role::Receiver);
+        assert_eq!(state(&mut family, old), State::Draining);
+        release_filters(&mut family, 1);
+        assert_eq!(state(&mut family, filter), State::Ready, "an old receiver still asks it");
+        family.died(1, false, 0);
+        release_filters(&mut family, 1);
+        assert_eq!(state(&mut family, filter), State::Draining);
+        assert_eq!(state(&mut family, new), State::Ready);
+    }
 }
