@@ -1,11 +1,21 @@
-//! What the end-to-end tests share: a private MTA, a client that says exactly what it is told, and a next hop that does
-//! what it is told. They see the built binaries and nothing else of the project.
+//! What the end-to-end tests share: a private MTA, a client that says exactly what it is told, a next hop that does
+//! what it is told, and the programs of other people. They see the built binaries and nothing else of the project.
 #![forbid(unsafe_code)]
 
+mod audit;
+mod campaign;
 mod client;
+mod dice;
+mod letter;
 mod mta;
 mod sink;
+mod traffic;
 
+pub use audit::{Arrival, Audit, Kill};
+pub use campaign::{CHILDREN, Campaign, MASTER, SYSTEM};
 pub use client::{Client, ReplyText};
-pub use mta::{Mta, Settings, free_port, is_root, needs_root, wait_until};
+pub use dice::Dice;
+pub use letter::Letter;
+pub use mta::{Mta, Process, Settings, free_port, is_alive, is_root, needs_root, say, signal, wait_until};
 pub use sink::{Sink, SinkMessage};
+pub use traffic::{Attempt, Fate, Traffic};

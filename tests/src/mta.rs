@@ -5,7 +5,8 @@ use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long a start may take on a loaded machine.
 const START: Duration = Duration::from_secs(60);
@@ -19,6 +20,19 @@ pub struct Settings {
     pub config: String,
     /// The whole of filter.vsl; empty for no policy.
     pub filter: String,
+}
+
+/// One process as the master sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Role and number.
+    pub name: String,
+    /// 0 while it waits to be started again.
+    pub pid: u32,
+    /// It works.
+    pub is_ready: bool,
+    /// How often it was started again.
+    pub restarts: u64,
 }
 
 /// A running MTA.
@@ -62,11 +76,15 @@ impl Mta {
 
     /// Starts the master on the spool that is there and waits until all processes are up.
     pub fn launch(&mut self) {
+        if let Err(said) = self.try_launch() {
+            panic!("vsmtp did not come up: {said}\n{}", self.log());
+        }
+    }
+
+    /// As `launch`; what the master said if it ended instead.
+    pub fn try_launch(&mut self) -> Result<(), String> {
         let before = self.log().matches("event=up").count();
-        let mut command = Command::new(binary("vsmtp"));
-        command.arg("--root").arg(self.root()).arg("run");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        self.master = Some(command.spawn().expect("start vsmtp"));
+        self.master = Some(self.master_command().stderr(Stdio::piped()).spawn().expect("start vsmtp"));
         let deadline = Instant::now() + START;
         while self.log().matches("event=up").count() == before {
             let gone = self.master.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)));
@@ -76,17 +94,27 @@ impl Mta {
                     let _ = child.kill();
                     let _ = child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut said));
                 }
-                panic!("vsmtp did not come up: {said}\n{}", self.log());
+                self.master = None;
+                return Err(said);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+        Ok(())
+    }
+
+    /// The command that starts a master on this root.
+    pub fn master_command(&self) -> Command {
+        let mut command = Command::new(binary("vsmtp"));
+        command.arg("--root").arg(self.root()).arg("run");
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
     }
 
     /// Stops by SIGTERM and waits; how long it took.
     pub fn stop(&mut self) -> Duration {
         let began = Instant::now();
         if let Some(mut child) = self.master.take() {
-            signal(child.id(), "TERM");
+            signal(&[child.id()], "TERM");
             while matches!(child.try_wait(), Ok(None)) {
                 assert!(began.elapsed() < STOP, "vsmtp did not stop: {}", self.log());
                 std::thread::sleep(Duration::from_millis(10));
@@ -97,34 +125,46 @@ impl Mta {
 
     /// Kills every process of this MTA at once, as a crash of the machine would, and waits until they are gone.
     pub fn crash(&mut self) {
-        let pids: Vec<u32> =
-            self.processes().into_iter().map(|(_, pid)| pid).filter(|pid| *pid != 0).collect();
-        if let Some(mut child) = self.master.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        for pid in &pids {
-            signal(*pid, "KILL");
-        }
-        wait_until("all processes are gone", || pids.iter().all(|pid| !is_alive(*pid)));
+        let Some(mut master) = self.master.take() else { return };
+        let mut pids = children_of(master.id());
+        pids.push(master.id());
+        signal(&pids, "KILL");
+        let _ = master.wait();
+        wait_until("all processes are gone", || !pids.iter().any(|pid| is_alive(*pid)));
     }
 
-    /// Name and pid of every process but the master.
-    pub fn processes(&self) -> Vec<(String, u32)> {
-        let status = self.ctl_json(&["status"]);
-        let rows = status["processes"].as_array().cloned().unwrap_or_default();
-        rows.iter()
-            .map(|row| {
-                (row["name"].as_str().unwrap_or("").to_owned(), row["pid"].as_u64().unwrap_or(0) as u32)
-            })
-            .collect()
+    /// Kills the master alone. Its children end by themselves; their pids.
+    pub fn kill_master(&mut self) -> Vec<u32> {
+        let Some(mut master) = self.master.take() else { return Vec::new() };
+        let children = children_of(master.id());
+        signal(&[master.id()], "KILL");
+        let _ = master.wait();
+        children
+    }
+
+    /// Sends SIGHUP to the master.
+    pub fn hang_up(&self) {
+        signal(&[self.master_pid()], "HUP");
+    }
+
+    /// What the master says about each process but itself, as long as it answers.
+    pub fn processes(&self) -> Vec<Process> {
+        let output = self.ctl(&["status", "--json"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let rows = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        rows.map(|row| Process {
+            name: row["process"].as_str().unwrap_or("").to_owned(),
+            pid: row["pid"].as_u64().unwrap_or(0) as u32,
+            is_ready: row["state"] == "ready",
+            restarts: row["restarts"].as_u64().unwrap_or(0),
+        })
+        .collect()
     }
 
     /// Pid of the first process whose name begins so.
     pub fn pid_of(&self, name: &str) -> u32 {
-        let found =
-            self.processes().into_iter().find(|(process, pid)| process.starts_with(name) && *pid != 0);
-        found.unwrap_or_else(|| panic!("no process {name}")).1
+        let found = self.processes().into_iter().find(|process| process.name.starts_with(name) && process.pid != 0);
+        found.unwrap_or_else(|| panic!("no process {name}")).pid
     }
 
     /// Pid of the master.
@@ -139,13 +179,23 @@ impl Mta {
         command.output().expect("run vsmtpctl")
     }
 
-    /// Runs vsmtpctl with --json and parses what it prints.
+    /// Runs vsmtpctl with --json and parses the one object that it prints.
     pub fn ctl_json(&self, words: &[&str]) -> serde_json::Value {
+        let rows = self.ctl_rows(words);
+        assert_eq!(rows.len(), 1, "vsmtpctl {words:?}: {rows:?}");
+        rows.into_iter().next().unwrap_or_default()
+    }
+
+    /// Runs vsmtpctl with --json and parses the objects that it prints, one a line.
+    pub fn ctl_rows(&self, words: &[&str]) -> Vec<serde_json::Value> {
         let output = self.ctl(&[words, &["--json"]].concat());
         assert!(output.status.success(), "vsmtpctl {words:?}: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-            panic!("vsmtpctl {words:?}: {error}: {}", String::from_utf8_lossy(&output.stdout));
-        })
+        let text = String::from_utf8(output.stdout).expect("vsmtpctl prints UTF-8");
+        let parse = |line| serde_json::from_str(line);
+        text.lines()
+            .map(parse)
+            .collect::<Result<_, _>>()
+            .unwrap_or_else(|error| panic!("vsmtpctl {words:?}: {error}: {text}"))
     }
 
     /// How many messages are in the queue.
@@ -170,15 +220,26 @@ impl Mta {
 
     /// The messages in a Maildir's new/, oldest name first.
     pub fn maildir(&self, domain: &str, local: &str) -> Vec<String> {
+        self.mail_files(domain, local).into_iter().map(|(_, mail)| mail).collect()
+    }
+
+    /// The messages in a Maildir's new/ and when each was written, oldest name first.
+    pub fn mail_files(&self, domain: &str, local: &str) -> Vec<(SystemTime, String)> {
         let new = self.root().join("mail").join(domain).join(local).join("new");
         let mut files: Vec<PathBuf> = fs::read_dir(new)
             .map_or_else(|_| Vec::new(), |found| found.flatten().map(|e| e.path()).collect());
         files.sort();
-        files
-            .iter()
-            .filter_map(|file| fs::read(file).ok())
-            .map(|b| String::from_utf8_lossy(&b).into_owned())
-            .collect()
+        let read = |file: &PathBuf| {
+            let written = fs::metadata(file).and_then(|meta| meta.modified()).ok()?;
+            Some((written, String::from_utf8_lossy(&fs::read(file).ok()?).into_owned()))
+        };
+        files.iter().filter_map(read).collect()
+    }
+
+    /// How many messages are in a Maildir's new/.
+    pub fn mail_count(&self, domain: &str, local: &str) -> usize {
+        let new = self.root().join("mail").join(domain).join(local).join("new");
+        fs::read_dir(new).map_or(0, Iterator::count)
     }
 
     /// Waits until a Maildir holds so many messages and answers them.
@@ -209,7 +270,7 @@ impl Drop for Mta {
             }
         }
         if let Some(mut child) = self.master.take() {
-            signal(child.id(), "TERM");
+            signal(&[child.id()], "TERM");
             let deadline = Instant::now() + STOP;
             while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(10));
@@ -229,13 +290,23 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A TCP port that nothing listens on now.
+/// A TCP port that nothing listens on now, below those that the kernel gives to outgoing connections: one of these
+/// could take it before the test does.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bind a port");
-    let port = listener.local_addr().expect("its address").port();
-    drop(listener);
-    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
-    port
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 20_000;
+    /// Test programs that run at once begin so far apart.
+    const STRIDE: u32 = 97;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..COUNT {
+        let step = std::process::id().wrapping_mul(STRIDE).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + step % COUNT).expect("below 30,000");
+        // A connection tells what a bind does not: listeners that share their port.
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && TcpStream::connect(("127.0.0.1", port)).is_err() {
+            return port;
+        }
+    }
+    panic!("no port is free")
 }
 
 /// True if the tests run as root.
@@ -250,15 +321,17 @@ pub fn needs_root(test: &str) -> bool {
         return true;
     }
     assert!(std::env::var_os("CI").is_none(), "{test} needs root, and CI must not skip it");
-    let _ = std::io::Write::write_all(
-        &mut std::io::stderr(),
-        format!("skipped, needs root: {test}\n").as_bytes(),
-    );
+    say(&format!("skipped, needs root: {test}"));
     false
 }
 
+/// Tells whoever runs the tests, also of those that pass.
+pub fn say(text: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{text}\n").as_bytes());
+}
+
 /// A built binary: in VSMTP_BIN, or beside the running test.
-fn binary(name: &str) -> PathBuf {
+pub fn binary(name: &str) -> PathBuf {
     let folder = std::env::var_os("VSMTP_BIN").map(PathBuf::from).unwrap_or_else(|| {
         let test = std::env::current_exe().expect("the test's own path");
         test.parent().and_then(Path::parent).expect("target folder").to_owned()
@@ -268,11 +341,21 @@ fn binary(name: &str) -> PathBuf {
     path
 }
 
-fn signal(pid: u32, name: &str) {
-    let _ = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).stderr(Stdio::null()).status();
+/// Sends a signal, named without SIG.
+pub /// Sends a signal to all of them in one go.
+pub fn signal(pids: &[u32], name: &str) {
+    let pids = pids.iter().map(u32::to_string);
+    let _ = Command::new("kill").arg(format!("-{name}")).args(pids).stderr(Stdio::null()).status();
 }
 
-fn is_alive(pid: u32) -> bool {
+/// Pids of a process's children.
+fn children_of(pid: u32) -> Vec<u32> {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+/// True if the process runs.
+pub fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // A zombie is dead: its parent, or init, has not looked yet.
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Connections end after so long without a line.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -16,8 +16,16 @@ pub struct SinkMessage {
     pub from: String,
     /// Inside of RCPT TO's brackets.
     pub to: Vec<String>,
-    /// After un-stuffing, without the final dot.
+    /// After un-stuffing, without the final dot, as text.
     pub data: String,
+    /// The same, octet by octet.
+    pub octets: Vec<u8>,
+}
+
+impl SinkMessage {
+    fn of(from: &str) -> SinkMessage {
+        SinkMessage { from: from.to_owned(), to: Vec::new(), data: String::new(), octets: Vec::new() }
+    }
 }
 
 /// Decides about a command: `None` for the usual reply.
@@ -61,6 +69,11 @@ impl Sink {
         self.port
     }
 
+    /// How many messages so far.
+    pub fn count(&self) -> usize {
+        self.messages.lock().expect("the sink's messages").len()
+    }
+
     /// All messages so far.
     pub fn messages(&self) -> Vec<SinkMessage> {
         self.messages.lock().expect("the sink's messages").clone()
@@ -78,7 +91,7 @@ fn serve(stream: TcpStream, kept: &Mutex<Vec<SinkMessage>>, script: &Script) -> 
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let mut out = stream.try_clone().ok()?;
     let mut lines = BufReader::new(stream);
-    let mut message = SinkMessage { from: String::new(), to: Vec::new(), data: String::new() };
+    let mut message = SinkMessage::of("");
     say(&mut out, script("connect").as_deref().unwrap_or("220 sink.test ESMTP"))?;
     loop {
         let line = read_line(&mut lines)?;
@@ -96,9 +109,7 @@ fn serve(stream: TcpStream, kept: &Mutex<Vec<SinkMessage>>, script: &Script) -> 
         let reply = script(&line).unwrap_or_else(|| usual.to_owned());
         let taken = reply.starts_with('2') || reply.starts_with('3');
         match verb.as_str() {
-            "MAIL" if taken => {
-                message = SinkMessage { from: inside.into(), to: Vec::new(), data: String::new() }
-            }
+            "MAIL" if taken => message = SinkMessage::of(inside),
             "RCPT" if taken => message.to.push(inside.to_owned()),
             _ => {}
         }
@@ -110,7 +121,8 @@ fn serve(stream: TcpStream, kept: &Mutex<Vec<SinkMessage>>, script: &Script) -> 
             return None;
         }
         if is_data && taken {
-            message.data = read_data(&mut lines)?;
+            message.octets = read_data(&mut lines)?;
+            message.data = String::from_utf8_lossy(&message.octets).into_owned();
             let reply = script(".").unwrap_or_else(|| "250 2.0.0 taken".to_owned());
             if reply == "close" {
                 return None;
@@ -123,23 +135,27 @@ fn serve(stream: TcpStream, kept: &Mutex<Vec<SinkMessage>>, script: &Script) -> 
     }
 }
 
-fn read_data(lines: &mut BufReader<TcpStream>) -> Option<String> {
-    let mut data = String::new();
+fn read_data(lines: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
+    let mut data = Vec::new();
     loop {
-        let line = read_line(lines)?;
-        if line == "." {
+        let line = read_octets(lines)?;
+        if line == b".\r\n" {
             return Some(data);
         }
-        data.push_str(line.strip_prefix('.').unwrap_or(&line));
-        data.push_str("\r\n");
+        data.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
     }
 }
 
 fn read_line(lines: &mut BufReader<TcpStream>) -> Option<String> {
+    let line = read_octets(lines)?;
+    Some(String::from_utf8_lossy(&line).trim_end_matches("\r\n").to_owned())
+}
+
+/// Up to and with the next LF.
+fn read_octets(lines: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
     let mut line = Vec::new();
     let got = lines.read_until(b'\n', &mut line).ok()?;
-    let text = String::from_utf8_lossy(&line).into_owned();
-    (got > 0).then(|| text.trim_end_matches("\r\n").to_owned())
+    (got > 0).then_some(line)
 }
 
 fn say(out: &mut TcpStream, line: &str) -> Option<()> {

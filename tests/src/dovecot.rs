@@ -1,0 +1,79 @@
+//! A private Dovecot that takes mail by LMTP on a Unix socket. It ends when it is dropped. Needs root.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use crate::{program, signal, wait_until};
+
+/// Whose the mailboxes are.
+const MAIL_UID: u32 = 64_790;
+
+/// A running Dovecot.
+pub struct Dovecot {
+    folder: tempfile::TempDir,
+    master: Child,
+}
+
+impl Dovecot {
+    /// Knows these users (by full address); others are refused.
+    pub fn start(users: &[&str]) -> Dovecot {
+        let folder = tempfile::Builder::new().prefix("vsmtp-dovecot.").tempdir().expect("make a folder");
+        let root = folder.path();
+        fs::set_permissions(root, fs::Permissions::from_mode(0o755)).expect("open the folder up");
+        fs::create_dir(root.join("mail")).expect("make a folder for mail");
+        chown(root.join("mail"), Some(MAIL_UID), Some(MAIL_UID)).expect("give the mail to its user");
+        let line = |user: &&str| format!("{user}::{MAIL_UID}:{MAIL_UID}::{}/mail/{user}::\n", root.display());
+        fs::write(root.join("users"), users.iter().map(line).collect::<String>()).expect("write users");
+        fs::write(root.join("dovecot.conf"), configuration(root)).expect("write dovecot.conf");
+        let mut command = program("dovecot");
+        command.arg("-F").arg("-c").arg(root.join("dovecot.conf"));
+        let master = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start dovecot");
+        let dovecot = Dovecot { folder, master };
+        wait_until("dovecot listens", || {
+            fs::metadata(dovecot.socket()).is_ok_and(|it| it.file_type().is_socket())
+        });
+        dovecot
+    }
+
+    /// Its LMTP socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("run/lmtp")
+    }
+
+    /// The messages of a user: lines end in LF.
+    pub fn mail(&self, user: &str) -> Vec<Vec<u8>> {
+        let new = self.folder.path().join("mail").join(user).join("Maildir/new");
+        let Ok(found) = fs::read_dir(new) else { return Vec::new() };
+        found.flatten().filter_map(|entry| fs::read(entry.path()).ok()).collect()
+    }
+
+    /// All of its log so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Dovecot {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), self.log().as_bytes());
+        }
+        // `timeout` passes the signal on.
+        signal(self.master.id(), "TERM");
+        let _ = self.master.wait();
+    }
+}
+
+fn configuration(root: &Path) -> String {
+    let root = root.display();
+    format!(
+        "base_dir = {root}/run\nlog_path = {root}/log\nprotocols = lmtp\nssl = no\n\
+         mail_location = maildir:~/Maildir\nfirst_valid_uid = {MAIL_UID}\n\
+         passdb {{\n  driver = passwd-file\n  args = username_format=%u {root}/users\n}}\n\
+         userdb {{\n  driver = passwd-file\n  args = username_format=%u {root}/users\n}}\n\
+         service lmtp {{\n  unix_listener lmtp {{\n    mode = 0666\n  }}\n}}\n\
+         service stats {{\n  unix_listener stats-writer {{\n    mode = 0666\n  }}\n}}\n"
+    )
+}
