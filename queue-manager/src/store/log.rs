@@ -102,9 +102,9 @@ impl Log {
         if let Some(seen) = batch.iter().map(|prepared| prepared.seen).max() {
             self.recent.prune(seen);
         }
-        let again = std::mem::take(&mut self.homeless);
-        let sync = sync || !again.is_empty();
-        for prepared in again.into_iter().chain(batch) {
+        let sync = sync || !self.homeless.is_empty();
+        self.rehouse();
+        for prepared in batch {
             self.admit(prepared);
         }
         let sync = sync || self.staged.iter().any(|one| one.prepared.urgency == Urgency::Durable);
@@ -112,8 +112,17 @@ impl Log {
         if self.active.is_none() && self.previous.0 != 0 {
             // The next segment's header is what makes a refused record void; it must not wait for the next message.
             let _ = self.roll(0);
+            self.rehouse();
+            self.flush(true);
         }
         std::mem::take(&mut self.reports)
+    }
+
+    /// Places again what a failed segment has lost, before anything newer: the order of changes must stay.
+    fn rehouse(&mut self) {
+        for prepared in std::mem::take(&mut self.homeless) {
+            self.admit(prepared);
+        }
     }
 
     /// True if the disk does not say yet how much of it is durable.
@@ -150,13 +159,21 @@ impl Log {
     /// Gives a transaction its place, in a new segment if need be.
     fn admit(&mut self, prepared: Prepared) {
         let span = prepared.span();
+        if !self.homeless.is_empty() {
+            // Something older has found no place.
+            return self.refuse(prepared, CommitError::Full);
+        }
         let fits = |log: &Log| log.active.as_ref().is_some_and(|active| active.end + span <= active.limit);
         if !fits(self)
             && let Err(error) = self.roll(if prepared.accepts { RESERVE } else { 0 })
         {
             return self.refuse(prepared, error);
         }
-        if fits(self) {
+        // The old segment may have failed at its last sync.
+        self.rehouse();
+        if !self.homeless.is_empty() {
+            self.refuse(prepared, CommitError::Full);
+        } else if fits(self) {
             self.place(prepared);
         } else {
             self.refuse(prepared, CommitError::Failed(io::ErrorKind::InvalidInput));

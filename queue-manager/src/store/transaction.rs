@@ -137,7 +137,8 @@ impl fmt::Display for SubmitError {
 
 impl std::error::Error for SubmitError {}
 
-/// Why a transaction failed. None of it will be seen after a crash, and it may be submitted again.
+/// Why a transaction failed. It may be submitted again. None of it is seen after a crash, unless the disk also refused
+/// the header of another segment that makes it void.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitError {
     /// There is no room for new messages. 452 4.3.1 for the client.
