@@ -19,7 +19,7 @@ const SPEAKERS: [(&str, &str); 7] = [
 ];
 
 /// Pages that others are writing at the moment.
-const COMING: [&str; 4] = ["docs/status.md", "docs/performance.md", "docs/reliability.md", "docs/fuzzing.md"];
+const COMING: [&str; 3] = ["performance.md", "reliability.md", "fuzzing.md"];
 
 /// Log lines of the queue-manager whose name the source chooses at run time, as `Record::new(event)`.
 const CHOSEN: [&str; 3] = ["delivered", "deferred", "failed"];
@@ -29,7 +29,7 @@ fn every_link_leads_somewhere() {
     for page in pages() {
         for target in between(&read(&page), "](", ")") {
             let path = target.split('#').next().unwrap_or_default();
-            if path.is_empty() || path.contains("://") || COMING.contains(&path) {
+            if path.is_empty() || path.contains("://") || COMING.iter().any(|page| path.ends_with(page)) {
                 continue;
             }
             let from = page.parent().expect("a page lies in a folder");
