@@ -43,6 +43,23 @@ impl Client {
         client
     }
 
+    /// Connects and says EHLO where nobody may be home: without an error if nobody listens or answers, with the reply if it
+    /// is another than 220 and 250.
+    pub fn try_hello(port: u16) -> Result<Client, Option<ReplyText>> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).map_err(|_| None)?;
+        let set = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_nodelay(true));
+        set.map_err(|_| None)?;
+        let mut client = Client { reader: BufReader::new(stream) };
+        let or_else = |reply: ReplyText| Err(Some(reply).filter(|reply| reply.code() != 0));
+        match client.reply() {
+            greeting if greeting.code() != 220 => or_else(greeting),
+            _ => match client.try_say("EHLO client.test") {
+                hello if hello.code() != 250 => or_else(hello),
+                _ => Ok(client),
+            },
+        }
+    }
+
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) {
         self.reader.get_mut().write_all(bytes).expect("send to the MTA");
@@ -76,6 +93,11 @@ impl Client {
     pub fn say(&mut self, line: &str) -> ReplyText {
         self.send(format!("{line}\r\n").as_bytes());
         self.reply()
+    }
+
+    /// Sends a line and reads its reply, which is empty if the connection is gone.
+    pub fn try_say(&mut self, line: &str) -> ReplyText {
+        if self.try_send(format!("{line}\r\n").as_bytes()) { self.reply() } else { ReplyText(String::new()) }
     }
 
     /// A whole transaction; the reply to the final dot, or the first refusal.

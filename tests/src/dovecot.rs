@@ -61,7 +61,7 @@ impl Drop for Dovecot {
             let _ = std::io::Write::write_all(&mut std::io::stderr(), self.log().as_bytes());
         }
         // `timeout` passes the signal on.
-        signal(self.master.id(), "TERM");
+        signal(&[self.master.id()], "TERM");
         let _ = self.master.wait();
     }
 }

@@ -6,8 +6,11 @@ mod audit;
 mod campaign;
 mod client;
 mod dice;
+mod dovecot;
 mod letter;
 mod mta;
+mod postfix;
+mod program;
 mod sink;
 mod traffic;
 
@@ -15,7 +18,12 @@ pub use audit::{Arrival, Audit, Kill};
 pub use campaign::{CHILDREN, Campaign, MASTER, SYSTEM};
 pub use client::{Client, ReplyText};
 pub use dice::Dice;
+pub use dovecot::Dovecot;
 pub use letter::Letter;
-pub use mta::{Mta, Process, Settings, free_port, is_alive, is_root, needs_root, say, signal, wait_until};
+pub use mta::{
+    Mta, Process, Settings, binary, free_port, is_alive, is_root, needs_root, say, signal, wait_until,
+};
+pub use postfix::Postfix;
+pub use program::{needs_programs, program, python, run, run_with_input, said};
 pub use sink::{Sink, SinkMessage};
 pub use traffic::{Attempt, Fate, Traffic};

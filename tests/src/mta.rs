@@ -150,7 +150,7 @@ impl Mta {
     /// What the master says about each process but itself, as long as it answers.
     pub fn processes(&self) -> Vec<Process> {
         let output = self.ctl(&["status", "--json"]);
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let text = String::from_utf8_lossy(&output.stdout);
         let rows = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         rows.map(|row| Process {
             name: row["process"].as_str().unwrap_or("").to_owned(),
@@ -163,7 +163,8 @@ impl Mta {
 
     /// Pid of the first process whose name begins so.
     pub fn pid_of(&self, name: &str) -> u32 {
-        let found = self.processes().into_iter().find(|process| process.name.starts_with(name) && process.pid != 0);
+        let found =
+            self.processes().into_iter().find(|process| process.name.starts_with(name) && process.pid != 0);
         found.unwrap_or_else(|| panic!("no process {name}")).pid
     }
 
@@ -221,6 +222,15 @@ impl Mta {
     /// The messages in a Maildir's new/, oldest name first.
     pub fn maildir(&self, domain: &str, local: &str) -> Vec<String> {
         self.mail_files(domain, local).into_iter().map(|(_, mail)| mail).collect()
+    }
+
+    /// The messages in a Maildir's new/ as they are on disk, oldest name first.
+    pub fn maildir_octets(&self, domain: &str, local: &str) -> Vec<Vec<u8>> {
+        let new = self.root().join("mail").join(domain).join(local).join("new");
+        let mut files: Vec<PathBuf> = fs::read_dir(new)
+            .map_or_else(|_| Vec::new(), |found| found.flatten().map(|e| e.path()).collect());
+        files.sort();
+        files.iter().filter_map(|file| fs::read(file).ok()).collect()
     }
 
     /// The messages in a Maildir's new/ and when each was written, oldest name first.
@@ -299,10 +309,12 @@ pub fn free_port() -> u16 {
     const STRIDE: u32 = 97;
     static TAKEN: AtomicU32 = AtomicU32::new(0);
     for _ in 0..COUNT {
-        let step = std::process::id().wrapping_mul(STRIDE).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let step =
+            std::process::id().wrapping_mul(STRIDE).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
         let port = u16::try_from(FIRST + step % COUNT).expect("below 30,000");
         // A connection tells what a bind does not: listeners that share their port.
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() && TcpStream::connect(("127.0.0.1", port)).is_err() {
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && TcpStream::connect(("127.0.0.1", port)).is_err()
+        {
             return port;
         }
     }
@@ -341,8 +353,7 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// Sends a signal, named without SIG.
-pub /// Sends a signal to all of them in one go.
+/// Sends a signal, named without SIG, to all of them in one go.
 pub fn signal(pids: &[u32], name: &str) {
     let pids = pids.iter().map(u32::to_string);
     let _ = Command::new("kill").arg(format!("-{name}")).args(pids).stderr(Stdio::null()).status();

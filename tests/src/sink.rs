@@ -20,11 +20,14 @@ pub struct SinkMessage {
     pub data: String,
     /// The same, octet by octet.
     pub octets: Vec<u8>,
+    /// When its final dot came.
+    pub arrived: SystemTime,
 }
 
 impl SinkMessage {
     fn of(from: &str) -> SinkMessage {
-        SinkMessage { from: from.to_owned(), to: Vec::new(), data: String::new(), octets: Vec::new() }
+        let (to, data, octets) = (Vec::new(), String::new(), Vec::new());
+        SinkMessage { from: from.to_owned(), to, data, octets, arrived: SystemTime::UNIX_EPOCH }
     }
 }
 
@@ -122,6 +125,7 @@ fn serve(stream: TcpStream, kept: &Mutex<Vec<SinkMessage>>, script: &Script) -> 
         }
         if is_data && taken {
             message.octets = read_data(&mut lines)?;
+            message.arrived = SystemTime::now();
             message.data = String::from_utf8_lossy(&message.octets).into_owned();
             let reply = script(".").unwrap_or_else(|| "250 2.0.0 taken".to_owned());
             if reply == "close" {

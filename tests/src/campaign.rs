@@ -1,0 +1,200 @@
+//! Kills processes of a loaded MTA at random moments and takes stock when all is quiet.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::{Audit, Dice, Kill, Mta, Settings, Sink, Traffic, wait_until};
+
+/// Fields that the rules of these runs add. Each message must have them exactly once: an edit is made once, whoever dies.
+const EDITS: [&str; 2] = ["X-Preq:", "X-Postq:"];
+const RULES: &str = "#{ preq: [ action \"mark\" || msg::append_header(\"X-Preq\", \"yes\") ], \
+                        postq: [ action \"mark\" || msg::append_header(\"X-Postq\", \"yes\") ] }";
+/// Clients at once, and the pause of each after every letter.
+const CLIENTS: u64 = 8;
+const PAUSE: Duration = Duration::from_millis(10);
+/// At most so many letters are accepted between one kill's recovery and the next kill.
+const MOST_BETWEEN: u64 = 25;
+/// The queue drains within this.
+const DRAIN: Duration = Duration::from_secs(120);
+/// How long a master may be refused to start while the children of a killed one end.
+const RESTART: Duration = Duration::from_secs(10);
+
+/// What can be killed.
+pub const CHILDREN: [&str; 7] = [
+    "receiver",
+    "filter-session",
+    "filter-post",
+    "queue-manager",
+    "deliver-smtp",
+    "deliver-mailbox",
+    "resolver",
+];
+/// The master alone; its children end by themselves.
+pub const MASTER: &str = "master";
+/// All processes at once.
+pub const SYSTEM: &str = "system";
+
+/// A loaded MTA with its next hop.
+pub struct Campaign {
+    /// The MTA.
+    pub mta: Mta,
+    /// Its next hop.
+    pub sink: Sink,
+    /// Its clients.
+    pub traffic: Traffic,
+    dice: Dice,
+    kills: Vec<Kill>,
+    recoveries: BTreeMap<String, Vec<Duration>>,
+}
+
+impl Campaign {
+    /// Starts everything and waits for the first accepted letter.
+    pub fn start(seed: u64) -> Campaign {
+        let sink = Sink::start();
+        let config = format!(
+            "config.delivery.relayhost = \"[127.0.0.1]:{}\"; config.queue.segment_size = \"4MiB\";\n\
+             config.queue.backoff.min = \"1s\"; config.queue.backoff.max = \"2s\";",
+            sink.port()
+        );
+        let mta = Mta::start(&Settings { config, filter: RULES.to_owned() });
+        let traffic = Traffic::start(mta.port(), CLIENTS, PAUSE);
+        let campaign = Campaign {
+            mta,
+            sink,
+            traffic,
+            dice: Dice::new(seed),
+            kills: Vec::new(),
+            recoveries: BTreeMap::new(),
+        };
+        wait_until("traffic flows", || campaign.traffic.accepted() > 0);
+        campaign
+    }
+
+    /// Kills each victim so many times, in random order, each time waiting until the service is back.
+    pub fn kill_each(&mut self, victims: &[&str], times: usize) {
+        let mut order: Vec<&str> = victims.iter().flat_map(|victim| vec![*victim; times]).collect();
+        self.dice.shuffle(&mut order);
+        for victim in order {
+            self.wait_for_a_moment();
+            self.kill(victim);
+        }
+    }
+
+    /// Kills two victims one right after the other, in random pairs, and waits until the service is back.
+    pub fn kill_pairs(&mut self, victims: &[&str], times: usize) {
+        for _ in 0..times {
+            let mut pair = victims.to_vec();
+            self.dice.shuffle(&mut pair);
+            self.wait_for_a_moment();
+            for victim in pair.iter().take(2) {
+                self.strike(victim);
+            }
+            let began = SystemTime::now();
+            self.wait_for_service(began);
+        }
+    }
+
+    /// Stops the clients, waits until the queue is empty, and takes stock.
+    pub fn finish(self) -> (Audit, String) {
+        let Campaign { mta, sink, traffic, kills, recoveries, .. } = self;
+        let attempts = traffic.finish();
+        let began = Instant::now();
+        while mta.queued() > 0 {
+            let left = mta.ctl(&["queue", "list", "--limit", "20"]);
+            let list = || String::from_utf8_lossy(&left.stdout).into_owned();
+            assert!(began.elapsed() < DRAIN, "{} messages do not leave the queue\n{}", mta.queued(), list());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let audit = Audit::of(&attempts, &kills, &mta, &sink, &EDITS);
+        let mut text = format!("{audit}; {} kills, drained {:?}", kills.len(), began.elapsed());
+        for (victim, mut times) in recoveries {
+            let _ = write!(text, "\n  {victim}: {}", spread(&mut times));
+        }
+        (audit, text)
+    }
+
+    /// Lets a random number of letters be accepted, so that the next kill hits at a random moment of a working system.
+    pub fn wait_for_a_moment(&mut self) {
+        let target = self.traffic.accepted() + self.dice.below(MOST_BETWEEN);
+        wait_until("traffic flows", || self.traffic.accepted() >= target);
+        std::thread::sleep(Duration::from_micros(self.dice.below(20_000)));
+    }
+
+    /// Kills and waits until a letter that was begun after it is accepted and everybody is ready again.
+    pub fn kill(&mut self, victim: &str) {
+        let killed = Instant::now();
+        let at = self.strike(victim);
+        self.wait_for_service(at);
+        self.recoveries.entry(victim.to_owned()).or_default().push(killed.elapsed());
+    }
+
+    fn strike(&mut self, victim: &str) -> SystemTime {
+        // Noted before, so that nothing that the kill causes comes earlier.
+        let at = SystemTime::now();
+        let name = match victim {
+            SYSTEM => {
+                self.mta.crash();
+                self.mta.launch();
+                SYSTEM.to_owned()
+            }
+            MASTER => {
+                self.mta.kill_master();
+                self.restart();
+                MASTER.to_owned()
+            }
+            role => match self.pick(role) {
+                Some((name, pid)) => {
+                    crate::signal(&[pid], "KILL");
+                    name
+                }
+                None => return at,
+            },
+        };
+        self.kills.push(Kill { victim: name, at });
+        at
+    }
+
+    fn pick(&mut self, role: &str) -> Option<(String, u32)> {
+        let found = self.mta.processes();
+        let living: Vec<_> =
+            found.into_iter().filter(|process| process.name.starts_with(role) && process.pid != 0).collect();
+        let one = living.get(self.dice.below(living.len() as u64) as usize)?;
+        Some((one.name.clone(), one.pid))
+    }
+
+    /// As a service manager would: again and again until it stays up.
+    fn restart(&mut self) {
+        let began = Instant::now();
+        while let Err(said) = self.mta.try_launch() {
+            assert!(began.elapsed() < RESTART, "the master does not start again: {said}");
+        }
+    }
+
+    fn wait_for_service(&self, since: SystemTime) {
+        wait_until("all processes are ready again", || {
+            let processes = self.mta.processes();
+            !processes.is_empty() && processes.iter().all(|process| process.is_ready)
+        });
+        wait_until("letters are accepted again", || self.traffic.accepted_since(since));
+        let (sent, filed) = (self.sink.count(), self.filed());
+        wait_until("letters are delivered again", || self.sink.count() > sent && self.filed() > filed);
+    }
+
+    fn filed(&self) -> usize {
+        crate::Letter::mailboxes().iter().map(|user| self.mta.mail_count("local.test", user)).sum()
+    }
+}
+
+/// Median and worst.
+fn spread(times: &mut [Duration]) -> String {
+    times.sort();
+    let median = times.get(times.len() / 2).copied().unwrap_or_default();
+    let worst = times.last().copied().unwrap_or_default();
+    format!(
+        "killed {} times, back after {} ms (worst {} ms)",
+        times.len(),
+        median.as_millis(),
+        worst.as_millis()
+    )
+}
