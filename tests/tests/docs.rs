@@ -119,6 +119,7 @@ fn every_binary_role_user_and_crate_has_its_place() {
 #[test]
 fn every_command_of_vsmtpctl_is_documented() {
     let page = docs("administration.md");
+    let manual = manual("vsmtpctl.8");
     let source = read(&Path::new(ROOT).join("ctl/src/arguments.rs"));
     for (of, prefix) in [("Command", ""), ("QueueCommand", "queue "), ("ConfigCommand", "config ")] {
         let found = between(&source, &format!("pub enum {of} {{"), "\n}");
@@ -129,9 +130,35 @@ fn every_command_of_vsmtpctl_is_documented() {
             if of == "Command" && ["Queue", "Config"].contains(&name.as_str()) {
                 continue;
             }
-            let command = format!("vsmtpctl {prefix}{}", name.to_lowercase());
-            assert!(page.contains(&command), "{command} is not in administration.md");
+            let command = format!("{prefix}{}", name.to_lowercase());
+            assert!(page.contains(&format!("vsmtpctl {command}")), "{command} is not in administration.md");
+            assert!(manual.contains(&command), "{command} is not in vsmtpctl(8)");
         }
+    }
+}
+
+#[test]
+fn the_manual_knows_every_option_and_every_signal_of_the_master() {
+    let source = read(&Path::new(ROOT).join("master/src/arguments.rs"));
+    let help = between(&source, "HELP: &str = \"", "\";").concat();
+    let manual = manual("vsmtp.8");
+    let said = |word: &&str| word.starts_with('-') || word.starts_with("SIG");
+    let words: Vec<&str> = help.split([' ', ',', '[', ']', '|', '\n']).filter(said).collect();
+    assert!(words.len() > 8, "the help is found");
+    for word in words {
+        assert!(manual.contains(word), "{word} is not in vsmtp(8)");
+    }
+}
+
+#[test]
+fn every_page_is_in_the_index() {
+    let index = docs("README.md");
+    for page in pages().iter().filter(|page| page.parent().is_some_and(|folder| folder.ends_with("docs"))) {
+        let name = page.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        assert!(
+            name == "README.md" || index.contains(&format!("]({name})")),
+            "{name} is not in docs/README.md"
+        );
     }
 }
 
@@ -263,6 +290,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+/// A manual page without the marks of roff.
+fn manual(name: &str) -> String {
+    read(&Path::new(ROOT).join("packaging/man").join(name)).replace('\\', "")
 }
 
 fn docs(name: &str) -> String {
