@@ -4,6 +4,9 @@
 //! On failure of a commit: a new message is refused to whoever brought it; a message whose change was lost is read back
 //! from the store as it stands there, and tried again later.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 

@@ -51,7 +51,8 @@ fn attempt(name: &str, spool: &Path) {
 /// All that the store does with a disk, inside.
 fn work(spool: &Path) {
     use vsmtp_queue_manager::store::{Options, Unrecovered};
-    let unrecovered = Unrecovered::open(spool, Options { segment_bytes: 1 << 20, ..Options::default() }).unwrap();
+    let unrecovered =
+        Unrecovered::open(spool, Options { segment_bytes: 1 << 20, ..Options::default() }).unwrap();
     apply(&sandbox::profile(spool)).unwrap();
     let (store, ..) = unrecovered.recover(Box::new(|| {})).unwrap();
     let mut staging = store.stage(vsmtp_mail::QueueId::from_bytes([1; 16])).unwrap();

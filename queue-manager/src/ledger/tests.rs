@@ -1,0 +1,354 @@
+//! Store and schedule stay in step, on a disk that fails when it is told to.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use vsmtp_ipc::edge::queue_deliver::{self, Reach, Result3};
+use vsmtp_mail::{
+    Address, BodyType, Envelope, NextHop, Notify, Recipient, RecipientClass, ReversePath, header_end,
+};
+
+use super::*;
+use crate::content;
+use crate::outcome::{self, Attempted, Outcome};
+use crate::schedule::{Lane, LaneKind, Next, Plan};
+use crate::settings::tests::slice;
+use crate::store::{Area, Disk, DiskFile, Listed, Options, Origin, RealDisk, Unrecovered};
+
+const LANE: Lane = Lane { kind: LaneKind::Smtp, instance: 0, life: 1 };
+const MAILBOX: Lane = Lane { kind: LaneKind::Mailbox, instance: 0, life: 2 };
+const NOW: Clock = Clock { mono_ms: 1000, wall_ms: 1_000_000_000 };
+
+/// What goes wrong.
+#[derive(Debug, Default)]
+struct Faults {
+    sync: AtomicBool,
+    read: AtomicBool,
+}
+
+#[derive(Debug)]
+struct FailingDisk {
+    disk: RealDisk,
+    faults: Arc<Faults>,
+}
+
+#[derive(Debug)]
+struct FailingFile {
+    file: Arc<dyn DiskFile>,
+    faults: Arc<Faults>,
+}
+
+fn fail(fault: &AtomicBool) -> io::Result<()> {
+    if fault.load(Ordering::Relaxed) { Err(io::Error::other("told to fail")) } else { Ok(()) }
+}
+
+impl FailingDisk {
+    fn wrap(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        Arc::new(FailingFile { file, faults: self.faults.clone() })
+    }
+}
+
+impl Disk for FailingDisk {
+    fn list(&self, area: Area) -> io::Result<Vec<Listed>> {
+        self.disk.list(area)
+    }
+    fn create(&self, area: Area, name: &str, len: u64) -> io::Result<Arc<dyn DiskFile>> {
+        fail(&self.faults.sync)?;
+        self.disk.create(area, name, len).map(|file| self.wrap(file))
+    }
+    fn open(&self, area: Area, name: &str, writable: bool) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open(area, name, writable).map(|file| self.wrap(file))
+    }
+    fn remove(&self, area: Area, name: &str) -> io::Result<()> {
+        self.disk.remove(area, name)
+    }
+    fn rename(&self, from: (Area, &str), to: (Area, &str)) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn sync_area(&self, area: Area) -> io::Result<()> {
+        self.disk.sync_area(area)
+    }
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.disk.free_bytes()
+    }
+}
+
+impl DiskFile for FailingFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        fail(&self.faults.read)?;
+        self.file.read_at(buffer, offset)
+    }
+    fn write_all_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        fail(&self.faults.sync)?;
+        self.file.write_all_at(slices, offset)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        fail(&self.faults.sync)?;
+        self.file.sync_data()
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn file(&self) -> Option<&std::fs::File> {
+        self.file.file()
+    }
+}
+
+struct Bench {
+    ledger: Ledger,
+    folder: tempfile::TempDir,
+    faults: Arc<Faults>,
+    clock: Clock,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::on(tempfile::tempdir().unwrap())
+    }
+
+    fn on(folder: tempfile::TempDir) -> Self {
+        let faults = Arc::new(Faults::default());
+        let disk = FailingDisk { disk: RealDisk::create(folder.path()).unwrap(), faults: faults.clone() };
+        let options =
+            Options { segment_bytes: 1 << 20, low_water_bytes: 0, warm_bytes: 0, ..Options::default() };
+        let (store, summaries, _) = Unrecovered::on(Arc::new(disk), options).recover_inline().unwrap();
+        let settings = Settings::from(&slice(&[]));
+        let mint = QueueIdMint::new(1, vsmtp_sys::random::random_u64().unwrap() as u32);
+        let mut ledger = Ledger::new(store, summaries, settings, mint, 1, NOW);
+        ledger.judgement = Judgement::Wanted { postq: false, delivery: false };
+        while ledger.load(NOW) {}
+        ledger.schedule.lane_up(LANE, 256, NOW.mono_ms);
+        ledger.schedule.lane_up(MAILBOX, 256, NOW.mono_ms);
+        Bench { ledger, folder, faults, clock: NOW }
+    }
+
+    /// The process dies; what it has written stays.
+    fn restart(self) -> Self {
+        drop(self.ledger);
+        Self::on(self.folder)
+    }
+
+    fn poll(&mut self) -> Vec<Result<(), CommitError>> {
+        let mut ended = Vec::new();
+        let mut events = Vec::new();
+        self.ledger.store.sync(&mut events);
+        self.ledger.take_in(&mut events, self.clock, &mut ended);
+        self.ledger.poll(self.clock, &mut ended);
+        ended.into_iter().map(|one| one.result).collect()
+    }
+
+    fn add(&mut self, hops: &[&str]) -> QueueId {
+        let id = self.ledger.mint(self.clock);
+        let recipient = |(at, hop): (usize, &&str)| Recipient {
+            address: Address::parse(&format!("r{at}@dst.test")).unwrap(),
+            original: None,
+            notify: Notify::default(),
+            class: RecipientClass::Other,
+            next_hop: NextHop::parse(hop).unwrap(),
+        };
+        let envelope = Envelope {
+            reverse_path: ReversePath::parse("a@src.test").unwrap(),
+            body: BodyType::SevenBit,
+            smtputf8: false,
+            ret: None,
+            envid: None,
+            recipients: hops.iter().enumerate().map(recipient).collect(),
+        };
+        let chunk = Chunk::from(b"Subject: x\r\n\r\nbody\r\n".to_vec());
+        let fresh = Fresh {
+            id,
+            state: MessageState::fresh(self.clock.wall_ms, Origin::default(), envelope),
+            body: NewBody::Inline(vec![chunk.clone()]),
+            parts: Some(vec![chunk]),
+            size: 20,
+        };
+        let after = After { tell: Tell::Filter { edge: 1, ticket: 1 }, reload: Reload::Never };
+        self.ledger.commit(Vec::new(), vec![fresh], Urgency::Durable, after).unwrap();
+        id
+    }
+
+    fn stored(&mut self, hops: &[&str]) -> QueueId {
+        let id = self.add(hops);
+        assert_eq!(self.poll(), [Ok(())]);
+        id
+    }
+
+    fn lease(&mut self) -> Option<Plan> {
+        match self.ledger.schedule.next(self.clock.mono_ms) {
+            Next::Lease(plan) => Some(plan),
+            Next::Idle | Next::Later => None,
+        }
+    }
+
+    /// Delivery of a lease ends like this.
+    fn settle(&mut self, plan: &Plan, result: Result3) {
+        let state = self.ledger.outgoing(plan.id).unwrap().state;
+        let attempted = Attempted { id: plan.id, state, leased: self.clock };
+        let enhanced = match result {
+            Result3::Delivered => (2, 0, 0),
+            Result3::Deferred => (4, 0, 0),
+            Result3::Failed => (5, 0, 0),
+        };
+        let settled =
+            |index: &u32| queue_deliver::Settled { index: *index, result, enhanced, text: "x".to_owned() };
+        let wire = queue_deliver::Outcome {
+            lease: plan.lease,
+            settled: plan.recipients.iter().map(settled).collect(),
+            reach: Reach::Reached,
+            remote: String::new(),
+            delays_ms: (0, 0, 0),
+        };
+        let outcome = Outcome::try_from(&wire).unwrap();
+        let settled = self.ledger.schedule.settle(
+            plan.lane,
+            plan.lease,
+            &outcome.verdicts(),
+            outcome.reach(),
+            self.clock.mono_ms,
+        );
+        outcome::apply(&mut self.ledger, &attempted, &outcome, &settled.unwrap(), self.clock);
+    }
+
+    fn sleep(&mut self, milliseconds: u64) {
+        self.clock.mono_ms += milliseconds;
+        self.clock.wall_ms += milliseconds;
+        while self.ledger.schedule.tick(self.clock.mono_ms) {}
+        self.ledger.read_again(self.clock);
+    }
+}
+
+#[test]
+fn a_message_whose_sync_failed_was_never_there() {
+    let mut bench = Bench::new();
+    bench.faults.sync.store(true, Ordering::Relaxed);
+    let id = bench.add(&["smtp:dst.test"]);
+    assert!(matches!(bench.poll()[..], [Err(_)]));
+    assert!(!bench.ledger.schedule.contains(id) && !bench.ledger.store.contains(id));
+    bench.faults.sync.store(false, Ordering::Relaxed);
+    let next = bench.stored(&["smtp:dst.test"]);
+    assert_eq!(bench.lease().unwrap().id, next);
+    let mut bench = bench.restart();
+    assert_eq!(bench.lease().unwrap().id, next);
+    assert_eq!(bench.lease(), None);
+}
+
+#[test]
+fn a_delivery_that_could_not_be_written_is_written_later() {
+    let mut bench = Bench::new();
+    let id = bench.stored(&["smtp:dst.test"]);
+    let plan = bench.lease().unwrap();
+    bench.faults.sync.store(true, Ordering::Relaxed);
+    bench.settle(&plan, Result3::Delivered);
+    bench.poll();
+    assert!(bench.ledger.store.contains(id) && bench.lease().is_none());
+    bench.faults.sync.store(false, Ordering::Relaxed);
+    // The next message finds a new segment, and the store's patience brings the rest along.
+    bench.stored(&["smtp:dst.test"]);
+    bench.poll();
+    assert!(!bench.ledger.store.contains(id));
+}
+
+#[test]
+fn a_failure_whose_report_could_not_be_written_is_tried_again() {
+    let mut bench = Bench::new();
+    let id = bench.stored(&["smtp:dst.test"]);
+    let plan = bench.lease().unwrap();
+    bench.faults.sync.store(true, Ordering::Relaxed);
+    bench.settle(&plan, Result3::Failed);
+    bench.poll();
+    bench.faults.sync.store(false, Ordering::Relaxed);
+    assert!(bench.ledger.schedule.contains(id), "visible");
+    assert_eq!(bench.lease(), None, "and tried again later");
+    bench.sleep(RELOAD_WAIT_MS + 1000);
+    let plan = bench.lease().unwrap();
+    bench.settle(&plan, Result3::Failed);
+    bench.poll();
+    let report = bench.lease().unwrap();
+    assert!(report.id != id && !bench.ledger.store.contains(id));
+}
+
+#[test]
+fn a_failure_and_its_report_are_one() {
+    for fails in [false, true] {
+        let mut bench = Bench::new();
+        let id = bench.stored(&["smtp:dst.test"]);
+        let plan = bench.lease().unwrap();
+        bench.faults.sync.store(fails, Ordering::Relaxed);
+        bench.settle(&plan, Result3::Failed);
+        bench.poll();
+        let mut bench = bench.restart();
+        assert_eq!(bench.ledger.store.len(), 1);
+        assert_eq!(bench.ledger.store.contains(id), fails);
+        let plan = bench.lease().unwrap();
+        let outgoing = bench.ledger.outgoing(plan.id).unwrap();
+        let start = content::start(&outgoing.parts, 10_000).unwrap();
+        let is_report = outgoing.state.envelope.reverse_path == ReversePath::Null;
+        assert_eq!((is_report, plan.id == id), (!fails, fails));
+        assert!(header_end(&start) > 0);
+    }
+}
+
+#[test]
+fn failures_wait_for_the_rest_of_their_message_but_not_for_ever() {
+    let mut bench = Bench::new();
+    let id = bench.stored(&["smtp:dst.test", "smtp:other.test"]);
+    let (first, _second) = (bench.lease().unwrap(), bench.lease().unwrap());
+    bench.settle(&first, Result3::Failed);
+    bench.poll();
+    assert_eq!(bench.ledger.store.len(), 1, "the other recipient is still out");
+    assert!(bench.ledger.failures.overdue(bench.clock).is_empty());
+    bench.sleep(61_000);
+    assert_eq!(bench.ledger.failures.overdue(bench.clock), [id]);
+    outcome::close(&mut bench.ledger, id, bench.clock);
+    bench.poll();
+    assert_eq!(bench.ledger.store.len(), 2);
+    let state = bench.ledger.store.message(id).unwrap().state;
+    let failed = |index: u32| matches!(state.progress[index as usize], RecipientState::Failed(_));
+    assert!(failed(first.recipients[0]) && !failed(1 - first.recipients[0]));
+}
+
+#[test]
+fn what_cannot_be_read_is_listed_and_read_again() {
+    let mut bench = Bench::new();
+    let id = bench.stored(&["smtp:dst.test", "smtp:dst.test"]);
+    bench.faults.read.store(true, Ordering::Relaxed);
+    bench.ledger.reload(id, 0, bench.clock);
+    let survey = bench.ledger.schedule.survey(id, bench.clock.mono_ms).unwrap();
+    assert_eq!(survey.standing, Standing::Dead);
+    bench.sleep(RELOAD_WAIT_MS + 1);
+    assert!(bench.ledger.schedule.contains(id));
+    bench.faults.read.store(false, Ordering::Relaxed);
+    assert_eq!(bench.lease(), None);
+    bench.sleep(RELOAD_WAIT_MS + 1);
+    assert_eq!(bench.lease().unwrap().recipients, [0, 1]);
+}
+
+#[test]
+fn deferrals_are_remembered() {
+    let mut bench = Bench::new();
+    let id = bench.stored(&["smtp:dst.test"]);
+    let plan = bench.lease().unwrap();
+    bench.settle(&plan, Result3::Deferred);
+    bench.poll();
+    let mut bench = bench.restart();
+    assert_eq!(bench.lease(), None, "it waits as it did before");
+    let survey = bench.ledger.schedule.survey(id, bench.clock.mono_ms).unwrap();
+    assert_eq!((survey.deferred, survey.attempts), (true, 1));
+    bench.sleep(340_000);
+    assert_eq!(bench.lease().unwrap().attempts, 1);
+}
+
+#[test]
+fn a_crash_between_the_last_outcome_and_the_removal_leaves_nothing() {
+    let mut bench = Bench::new();
+    let id = bench.stored(&["smtp:dst.test"]);
+    let results = vec![(0, RecipientState::Delivered(None))];
+    let clock = bench.clock;
+    bench.ledger.change(Change::Outcome { id, results }, Urgency::Lazy, After::NOTHING, clock);
+    bench.poll();
+    let mut bench = bench.restart();
+    assert_eq!(bench.lease(), None);
+    bench.poll();
+    assert!(bench.ledger.store.is_empty());
+}
