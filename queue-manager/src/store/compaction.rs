@@ -10,7 +10,7 @@ use super::index::LEAVING;
 use super::janitor::{Found, Job, Loaded, LoadedBody};
 use super::layout::{Kind, SEGMENT_BLOCK};
 use super::prepare::send_internal;
-use super::reader::Place;
+use super::reader::{Place, ReadError};
 use super::record::{Draft, DraftBody, Location};
 use super::segments::RESERVE;
 use super::transaction::{Alarm, Event, Ticket};
@@ -19,6 +19,9 @@ use super::transaction::{Alarm, Event, Ticket};
 const STEP_BYTES: u64 = 1024 * 1024;
 /// Messages that are read for moving at once.
 const STEP_MESSAGES: usize = 256;
+
+/// Reads that may fail before a message counts as unreadable and is set aside.
+const MAX_READ_FAILURES: u32 = 16;
 
 /// What is being moved.
 #[derive(Debug)]
@@ -29,6 +32,10 @@ pub(super) struct Compaction {
     filling: bool,
     /// Something was committed since the last [`Store::trim`].
     pub(super) busy: bool,
+    /// A message could not be read; the next try comes after [`Store::trim`].
+    paused: bool,
+    /// Failed reads since a segment was freed.
+    read_failures: u32,
     /// The last attempt to make a segment ready failed; none is made until there is a reason to.
     full: bool,
 }
@@ -52,7 +59,15 @@ enum Stage {
 
 impl Compaction {
     pub(super) fn new(retire: BTreeSet<u32>) -> Self {
-        Compaction { stage: Stage::Idle, retire, filling: false, busy: false, full: false }
+        Compaction {
+            stage: Stage::Idle,
+            retire,
+            filling: false,
+            busy: false,
+            paused: false,
+            read_failures: 0,
+            full: false,
+        }
     }
 }
 
@@ -98,6 +113,9 @@ impl Store {
     fn begin_compaction(&mut self) {
         let mut oldest = self.segments.iter();
         let Some(((epoch, segment), (next, _))) = oldest.next().zip(oldest.next()) else { return };
+        if self.compaction.paused {
+            return;
+        }
         let (epoch, next, size, dead) = (*epoch, *next, segment.size, segment.live == 0);
         if dead {
             let ticket = send_internal(self, Draft::tail(next));
@@ -171,7 +189,9 @@ impl Store {
         } else {
             Vec::new()
         };
-        if missed.is_empty() {
+        if self.compaction.paused {
+            self.compaction.stage = Stage::Idle;
+        } else if missed.is_empty() {
             if let Some(segment) = self.segments.get_mut(&epoch) {
                 segment.live = 0;
             }
@@ -182,7 +202,7 @@ impl Store {
         }
     }
 
-    fn move_one(&mut self, place: Place, result: Result<Loaded, String>) {
+    fn move_one(&mut self, place: Place, result: Result<Loaded, ReadError>) {
         let Some(slot) = self.index.find(place.id) else { return };
         let Some(known) = self.index.at(slot).copied() else { return };
         let unchanged = known.base == place.base
@@ -206,11 +226,16 @@ impl Store {
                     *copies += 1;
                 }
             }
+            // The disk may do better another time, or there were too few descriptors.
+            Err(ReadError::Disk(_)) if self.compaction.read_failures < MAX_READ_FAILURES => {
+                self.compaction.read_failures += 1;
+                self.compaction.paused = true;
+            }
             Err(why) => {
-                // The janitor has put what is left of it into the corrupt area.
+                self.engine.job(Job::SetAside(place));
                 self.index.remove(slot);
                 self.release(known.base.epoch, known.span());
-                self.events.push_back(Event::Alarm(Alarm::Unreadable(place.id, why)));
+                self.events.push_back(Event::Alarm(Alarm::Unreadable(place.id, why.to_string())));
             }
         }
     }
@@ -230,6 +255,7 @@ impl Store {
 
     /// The log says durably that these segments are free.
     fn free_before(&mut self, tail: u32) {
+        self.compaction.read_failures = 0;
         self.look_for_room();
         let kept = self.segments.split_off(&tail);
         for (epoch, segment) in std::mem::replace(&mut self.segments, kept) {
@@ -240,10 +266,11 @@ impl Store {
         }
     }
 
-    /// Gives back segments that are only needed under load, and looks whether a full disk has room again. To be called
-    /// every few seconds, best when nothing has happened since the last time.
+    /// Gives back segments that are only needed under load, and looks whether a disk that was full or failing does better
+    /// now. To be called every few seconds, best when nothing has happened since the last time.
     pub fn trim(&mut self) {
         self.compaction.busy = false;
+        self.compaction.paused = false;
         self.look_for_room();
         while let Some(free) = self.pool.take_spare(RESERVE) {
             self.engine.job(Job::Free { number: free.number, epoch: 0, reuse: false });

@@ -8,16 +8,19 @@ use vsmtp_mail::QueueId;
 
 use super::body::{BodyPart, Chunk, LargeRef};
 use super::disk::{Area, Disk};
-use super::layout::SEGMENT_BLOCK;
+use super::layout::{MAX_INLINE_BODY, SEGMENT_BLOCK};
 use super::log::Prepared;
 use super::message::MessageState;
-use super::reader::{Place, Reader, StoredBody};
+use super::reader::{Place, ReadError, Reader, StoredBody};
 use super::record::Location;
 use super::scan::{self, Range};
 use super::segments::{Free, Known, MOST_FREE, Pool, segment_name, sidecar_name};
 use super::sidecar::Sidecar;
 use super::staging::StagedBody;
 use super::transaction::CommitError;
+
+/// Octets that are kept of a message that cannot be read: as many as a segment holds of any.
+const MAX_SET_ASIDE: u64 = MAX_INLINE_BODY as u64 + SEGMENT_BLOCK;
 
 /// Something to do.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub(super) enum Job {
     Read(Vec<Place>),
     /// Remove a large body.
     RemoveBody(String),
+    /// Keep what is left of a message that cannot be read, before its segment is used again.
+    SetAside(Place),
     /// This segment holds nothing alive: use it again, or remove it.
     Free { number: u64, epoch: u32, reuse: bool },
 }
@@ -48,7 +53,7 @@ pub(super) enum Found {
     /// The messages that begin in a segment, and where.
     Listed { epoch: u32, messages: Vec<(QueueId, Location)> },
     /// Messages with their bodies, or why they cannot be read.
-    Read(Vec<(Place, Result<Loaded, String>)>),
+    Read(Vec<(Place, Result<Loaded, ReadError>)>),
 }
 
 /// A message that is on its way to another segment.
@@ -90,6 +95,10 @@ impl Janitor {
             }
             Job::RemoveBody(name) => {
                 let _ = self.disk.remove(Area::Large, &name);
+                None
+            }
+            Job::SetAside(place) => {
+                self.set_aside(place);
                 None
             }
             Job::Free { number, epoch, reuse } => {
@@ -134,30 +143,28 @@ impl Janitor {
         messages
     }
 
-    fn load(&self, place: Place) -> Result<Loaded, String> {
-        let loaded = self.reader.message_and_body(place).and_then(|(message, body)| {
-            let body = match &body {
-                StoredBody::Large(large) => LoadedBody::Large(large.clone()),
-                StoredBody::Inline { .. } => match self.reader.stored(&body)? {
-                    BodyPart::Bytes(chunk) => LoadedBody::Inline(chunk),
-                    BodyPart::File { .. } => LoadedBody::Inline(Chunk::from(Vec::new())),
-                },
-            };
-            Ok(Loaded { state: message.state, body })
-        });
-        loaded.map_err(|error| {
-            self.set_aside(place);
-            error.to_string()
-        })
+    fn load(&self, place: Place) -> Result<Loaded, ReadError> {
+        let (message, body) = self.reader.message_and_body(place)?;
+        let body = match &body {
+            StoredBody::Large(large) => LoadedBody::Large(large.clone()),
+            StoredBody::Inline { .. } => match self.reader.stored(&body)? {
+                BodyPart::Bytes(chunk) => LoadedBody::Inline(chunk),
+                BodyPart::File { .. } => return Err(ReadError::Damaged("body")),
+            },
+        };
+        Ok(Loaded { state: message.state, body })
     }
 
-    /// Keeps what is left of a message that cannot be read, before its segment is used again.
+    /// What the disk gives of the record, in pieces: one bad sector must not cost the others.
     fn set_aside(&self, place: Place) {
         let Ok((_, file)) = self.reader.catalogue.file(place.base.epoch) else { return };
         let Ok(copy) = self.disk.create(Area::Corrupt, &format!("{}.record", place.id), 0) else { return };
-        let mut octets = vec![0; super::layout::MAX_INLINE_BODY + SEGMENT_BLOCK as usize];
-        let have = file.read_at(&mut octets, place.base.offset()).unwrap_or(0);
-        let _ = copy.write_all_at(&[IoSlice::new(octets.get(..have).unwrap_or_default())], 0);
+        let mut octets = [0; SEGMENT_BLOCK as usize];
+        for at in (0..MAX_SET_ASIDE).step_by(octets.len()) {
+            let have = file.read_at(&mut octets, place.base.offset() + at).unwrap_or(octets.len());
+            let _ = copy.write_all_at(&[IoSlice::new(octets.get(..have).unwrap_or_default())], at);
+            octets.fill(0);
+        }
         let _ = copy.sync_data();
         let name = place.id.to_string();
         let _ = self.disk.rename((Area::Large, &name), (Area::Corrupt, &name));

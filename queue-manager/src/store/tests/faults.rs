@@ -180,3 +180,44 @@ fn a_full_disk_refuses_new_messages_and_lets_the_queue_drain() {
     }
     assert_eq!(open(&disk.after_power_cut(0)).2.messages, 30);
 }
+
+#[test]
+fn a_message_that_cannot_be_read_is_tried_again_and_then_set_aside() {
+    let disk = SimDisk::default();
+    let (mut store, ..) = open(&disk);
+    for n in 0..20 {
+        commit(&mut store, vec![accept(n, 1, 5000)]);
+    }
+    let segment = disk.names(Area::Segments).remove(0);
+    disk.bad_sector(Area::Segments, &segment, 30);
+    let mut unreadable = Vec::new();
+    for n in 0..20 {
+        let remove = Change::Remove { id: id(n), reason: RemoveReason::Settled };
+        if n > 4 {
+            store.submit(Transaction::one(remove, Urgency::Durable)).unwrap();
+        }
+        poll(&mut store);
+    }
+    for n in 100..400 {
+        store.submit(Transaction::one(accept(n, 1, 3000), Urgency::Durable)).unwrap();
+        let mut events = poll(&mut store);
+        let remove = Change::Remove { id: id(n), reason: RemoveReason::Settled };
+        store.submit(Transaction::one(remove, Urgency::Durable)).unwrap();
+        events.extend(poll(&mut store));
+        unreadable.extend(events.into_iter().filter_map(|event| match event {
+            Event::Alarm(Alarm::Unreadable(id, _)) => Some((n, id)),
+            _ => None,
+        }));
+        if n % 10 == 0 {
+            store.trim();
+        }
+    }
+    let [(when, lost)] = unreadable[..] else { panic!("{unreadable:?}") };
+    assert!(when > 200, "tried often: {when}");
+    assert!(!store.contains(lost) && store.len() == 4);
+    assert!(disk.names(Area::Corrupt)[0].starts_with(&lost.to_string()));
+    assert!(store.space().log_bytes <= 3 * OPTIONS.segment_bytes, "{:?}", store.space());
+    for n in (0..5).filter(|n| id(*n) != lost) {
+        assert_eq!(stored_octets(&store, n), body(n, 5000));
+    }
+}

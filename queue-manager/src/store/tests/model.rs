@@ -111,6 +111,7 @@ impl Model {
     /// Once the disk has crashed nobody is left to hear of a refusal.
     pub(super) fn hear(&mut self, events: Vec<Event>, crashed: bool) {
         for event in events {
+            assert!(!matches!(event, Event::Alarm(Alarm::Unreadable(..))) || crashed, "{event:?}");
             let Event::Completed { ticket, result } = event else { continue };
             if crashed && result.is_err() {
                 continue;

@@ -107,6 +107,14 @@ fn the_model_agrees_with_every_start_of_a_random_life() {
             }
             day.step(&mut store, &disk);
             let fate = day.dice.below(40);
+            if fate == 2 {
+                settle(&mut store, &mut day.model, &disk);
+                store.trim();
+                settle(&mut store, &mut day.model, &disk);
+                if !disk.crashed() {
+                    assert_short(&store, &context);
+                }
+            }
             if disk.crashed() || fate < 2 {
                 let power_cut = disk.crashed() && fate.is_multiple_of(2);
                 drop(store);
@@ -117,13 +125,6 @@ fn the_model_agrees_with_every_start_of_a_random_life() {
                 day.model.compare(&again, power_cut, &context);
                 store = again;
                 next_fault = disk.ops();
-            } else if fate == 2 {
-                settle(&mut store, &mut day.model, &disk);
-                store.trim();
-                settle(&mut store, &mut day.model, &disk);
-                if !disk.crashed() {
-                    assert_short(&store, &context);
-                }
             }
         }
         disk.never_crash();
