@@ -3,6 +3,8 @@
 //!
 //! On failure messages wait: without a verdict nothing is delivered past a rule.
 
+mod edit;
+
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -11,20 +13,18 @@ use vsmtp_daemon::{Link, Reactor};
 use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::queue_filter::{CREDITS, PostAsk, PostStage, PostVerdict};
 use vsmtp_ipc::role::ProcessName;
-use vsmtp_ipc::wire::{self, WireError};
+use vsmtp_ipc::wire;
 use vsmtp_ipc::{ChannelError, Credits, EdgeId};
-use vsmtp_mail::{EnhancedCode, Envelope, QueueId, Reply};
+use vsmtp_mail::{EnhancedCode, QueueId, Reply};
 
 use crate::content;
-use crate::intake::{disposition, piece};
 use crate::ledger::{After, Clock, Judgement, Ledger, Reload, Tell};
 use crate::outcome::{self, Failure};
 use crate::schedule::Standing;
-use crate::store::{
-    Change, Diagnostic, Disposition, MessageState, Piece, ReadError, RecipientState, StateChange, Text,
-    Urgency,
-};
+use crate::store::{Change, Diagnostic, Disposition, MessageState, ReadError, StateChange, Text, Urgency};
 use crate::trace;
+
+use edit::Edit;
 
 /// Most filters at once, those of old generations included.
 const MAX_EDGES: usize = 16;
@@ -337,68 +337,6 @@ fn is_judging(ledger: &Ledger, id: QueueId, clock: Clock) -> bool {
     ledger.schedule.survey(id, clock.mono_ms).is_some_and(|survey| survey.standing == Standing::Judging)
 }
 
-/// A checked edit.
-struct Edit {
-    state: MessageState,
-}
-
-impl Edit {
-    fn new(
-        envelope: &wire::Envelope,
-        wanted: &vsmtp_ipc::edge::filter_queue::Disposition,
-        pieces: Vec<wire::Piece>,
-        asked: &Asked,
-    ) -> Result<Self, WireError> {
-        let envelope = Envelope::try_from(envelope)?;
-        wire::check_pieces(&pieces, asked.size)?;
-        let mut state = (*asked.state).clone();
-        state.progress = vec![RecipientState::FRESH; envelope.recipients.len()];
-        state.envelope = envelope;
-        state.disposition = disposition(wanted)?;
-        state.marks.judged = true;
-        if !pieces.is_empty() {
-            let laid = overlay(state.pieces.as_deref(), pieces.into_iter().map(piece));
-            state.pieces = Some(laid);
-        }
-        if state.pieces.as_ref().is_some_and(|pieces| pieces.len() > crate::store::MAX_PIECES) {
-            return Err(WireError("number of pieces"));
-        }
-        Ok(Edit { state })
-    }
-}
-
-/// Pieces of the present revision in terms of the stored body.
-fn overlay(present: Option<&[Piece]>, new: impl Iterator<Item = Piece>) -> Vec<Piece> {
-    let Some(present) = present else { return new.collect() };
-    let mut laid = Vec::new();
-    for piece in new {
-        match piece {
-            Piece::Inline(bytes) => laid.push(Piece::Inline(bytes)),
-            Piece::Stored { offset, len } => cut(present, offset, len, &mut laid),
-        }
-    }
-    laid
-}
-
-/// The octets `offset..offset + len` of what the pieces make.
-fn cut(pieces: &[Piece], mut offset: u64, mut len: u64, out: &mut Vec<Piece>) {
-    for piece in pieces {
-        let here = piece.len().saturating_sub(offset).min(len);
-        if here > 0 {
-            out.push(match piece {
-                Piece::Stored { offset: from, .. } => Piece::Stored { offset: from + offset, len: here },
-                Piece::Inline(bytes) => {
-                    let start = usize::try_from(offset).unwrap_or(usize::MAX);
-                    let end = start.saturating_add(usize::try_from(here).unwrap_or(usize::MAX));
-                    Piece::Inline(bytes.get(start..end).unwrap_or_default().into())
-                }
-            });
-        }
-        len -= here;
-        offset = offset.saturating_sub(piece.len());
-    }
-}
-
 fn revise(mut edit: Edit, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
     let id = asked.id;
     let Some(survey) = ledger.schedule.survey(id, clock.mono_ms) else { return };
@@ -447,30 +385,5 @@ fn origin(state: &MessageState) -> wire::Origin {
             .identity
             .as_ref()
             .and_then(|identity| identity.as_str().strip_prefix("uid:")?.parse().ok()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(text: &str) -> Piece {
-        Piece::Inline(text.as_bytes().into())
-    }
-
-    #[test]
-    fn edits_of_edits_refer_to_the_stored_body() {
-        let present = [text("Header\r\n"), Piece::Stored { offset: 100, len: 50 }];
-        let new =
-            [text("New\r\n"), Piece::Stored { offset: 6, len: 12 }, Piece::Stored { offset: 8, len: 50 }];
-        assert_eq!(
-            overlay(Some(&present), new.into_iter()),
-            [
-                text("New\r\n"),
-                text("\r\n"),
-                Piece::Stored { offset: 100, len: 10 },
-                Piece::Stored { offset: 100, len: 50 }
-            ]
-        );
     }
 }

@@ -12,9 +12,9 @@ use vsmtp_mail::{
 use super::*;
 use crate::content;
 use crate::outcome::{self, Attempted, Outcome};
-use crate::schedule::{Lane, LaneKind, Next, Plan};
+use crate::schedule::{Lane, LaneKind, Next, Plan, Standing};
 use crate::settings::tests::slice;
-use crate::store::{Area, Disk, DiskFile, Listed, Options, Origin, RealDisk, Unrecovered};
+use crate::store::{Area, Disk, DiskFile, Listed, Options, Origin, RealDisk, RecipientState, Unrecovered};
 
 const LANE: Lane = Lane { kind: LaneKind::Smtp, instance: 0, life: 1 };
 const MAILBOX: Lane = Lane { kind: LaneKind::Mailbox, instance: 0, life: 2 };

@@ -1,0 +1,173 @@
+//! From the store into the schedule: recovered messages by and by, changed ones at once, unreadable ones as what they are.
+
+use vsmtp_mail::{MailboxFormat, NextHop, QueueId};
+
+use super::{After, Clock, Judgement, LOAD_AT_ONCE, Ledger, MAX_LINE, RELOAD_WAIT_MS};
+use crate::schedule::{Admission, AdmitError, Pending, Sender, Standing};
+use crate::store::{
+    Change, DispositionKind, MessageState, ReadError, RecipientState, RemoveReason, Summaries, Summary,
+    Urgency,
+};
+use crate::trace;
+
+impl Ledger {
+    /// Forgets what the schedule and the cache know of a message, and reads it again.
+    pub fn reload(&mut self, id: QueueId, at_least_ms: u64, clock: Clock) {
+        self.schedule.remove(id);
+        self.warm.forget(id);
+        self.failures.forget(id);
+        match self.store.message(id) {
+            Ok(message) => {
+                let age = clock.wall_ms.saturating_sub(message.state.arrival_ms);
+                self.admit(id, &message.state, age, at_least_ms, clock);
+            }
+            Err(ReadError::Unknown | ReadError::NotYet) => {}
+            Err(error) => {
+                trace::unreadable(id, &error);
+                self.admit_unreadable(id, clock);
+                if matches!(error, ReadError::Disk(_)) {
+                    self.unread.push_back((clock.mono_ms.saturating_add(RELOAD_WAIT_MS), id));
+                }
+            }
+        }
+    }
+
+    /// Nothing in the queue is invisible: a message that cannot be read is listed as dead, with a recipient that stands
+    /// for those it has. It is never delivered in this form: whoever releases it has it read again.
+    fn admit_unreadable(&mut self, id: QueueId, clock: Clock) {
+        let admission =
+            Admission { id, sender: Sender::NULL, age_ms: 0, standing: Standing::Dead, warned: true };
+        let next_hop = NextHop::Mailbox(MailboxFormat::Maildir);
+        let pending = Pending { index: 0, next_hop: &next_hop, attempts: 0, wait_ms: 0 };
+        if let Err(error) = self.schedule.admit(&admission, [pending], clock.mono_ms) {
+            trace::not_scheduled(id, &error);
+        }
+    }
+
+    /// Tries to read what a failing disk did not give.
+    pub fn read_again(&mut self, clock: Clock) {
+        while let Some((due_ms, id)) = self.unread.front().copied()
+            && due_ms <= clock.mono_ms
+        {
+            self.unread.pop_front();
+            // An operator may have dealt with it.
+            let survey = self.schedule.survey(id, clock.mono_ms);
+            if survey.is_some_and(|survey| survey.standing == Standing::Dead) {
+                self.reload(id, 0, clock);
+            }
+        }
+    }
+
+    pub(super) fn admit(
+        &mut self,
+        id: QueueId,
+        state: &MessageState,
+        age_ms: u64,
+        at_least_ms: u64,
+        clock: Clock,
+    ) {
+        let standing = self.standing(id, (&state.disposition).into(), state.marks.judged);
+        let admission = Admission {
+            id,
+            sender: Sender::from(&state.envelope.reverse_path),
+            age_ms,
+            standing,
+            warned: state.marks.delay_reported,
+        };
+        let pending = (0u32..).zip(state.envelope.recipients.iter().zip(&state.progress)).filter_map(
+            |(index, (recipient, progress))| match progress {
+                RecipientState::Waiting { attempts, until, .. } => Some(Pending {
+                    index,
+                    next_hop: &recipient.next_hop,
+                    attempts: u32::from(*attempts),
+                    wait_ms: wait_ms(*until, clock).max(at_least_ms),
+                }),
+                _ => None,
+            },
+        );
+        match self.schedule.admit(&admission, pending, clock.mono_ms) {
+            Ok(()) => {}
+            Err(AdmitError::Recipients) => self.remove_settled(id, clock),
+            Err(error) => trace::not_scheduled(id, &error),
+        }
+    }
+
+    /// Schedules some of the recovered messages. True if there are more.
+    pub fn load(&mut self, clock: Clock) -> bool {
+        let Some(mut summaries) = self.summaries.take() else { return false };
+        for _ in 0..LOAD_AT_ONCE {
+            match summaries.next() {
+                Some(summary) => self.load_one(&summary, &summaries, clock),
+                None => {
+                    trace::loaded(&self.schedule.totals());
+                    return false;
+                }
+            }
+        }
+        self.summaries = Some(summaries);
+        true
+    }
+
+    /// True while recovered messages are not all scheduled.
+    pub fn is_loading(&self) -> bool {
+        self.summaries.is_some()
+    }
+
+    fn load_one(&mut self, summary: &Summary, summaries: &Summaries, clock: Clock) {
+        let standing = self.standing(summary.id, summary.disposition, summary.marks.judged);
+        let admission = Admission {
+            id: summary.id,
+            sender: Sender(summary.sender),
+            age_ms: clock.wall_ms.saturating_sub(summary.arrival_ms),
+            standing,
+            warned: summary.marks.delay_reported,
+        };
+        let pending = (0u32..).zip(&summary.recipients).filter_map(|(index, one)| {
+            let next_hop = summaries.hop(one.hop)?;
+            let attempts = u32::from(one.state.attempts);
+            let wait_ms = wait_ms(one.state.until, clock);
+            one.state.settled.is_none().then_some(Pending { index, next_hop, attempts, wait_ms })
+        });
+        match self.schedule.admit(&admission, pending, clock.mono_ms) {
+            Ok(()) => {}
+            // A crash came between the last outcome and the removal, or the message was changed already.
+            Err(AdmitError::Recipients) => self.remove_settled(summary.id, clock),
+            Err(AdmitError::Known) => {}
+            Err(error) => trace::not_scheduled(summary.id, &error),
+        }
+    }
+
+    fn remove_settled(&mut self, id: QueueId, clock: Clock) {
+        if self.store.contains(id) {
+            let change = Change::Remove { id, reason: RemoveReason::Settled };
+            self.change(change, Urgency::Background, After::NOTHING, clock);
+        }
+    }
+
+    fn standing(&mut self, id: QueueId, disposition: DispositionKind, judged: bool) -> Standing {
+        match disposition {
+            DispositionKind::Hold => Standing::Held,
+            DispositionKind::Quarantine => Standing::Quarantined,
+            DispositionKind::Dead => Standing::Dead,
+            DispositionKind::Active if judged || !self.wants_judgement() => Standing::Active,
+            DispositionKind::Active => {
+                if self.line.len() < MAX_LINE {
+                    self.line.push_back(id);
+                } else {
+                    self.line_is_short = true;
+                }
+                Standing::Judging
+            }
+        }
+    }
+
+    /// True if messages must pass the post-queue filter, or may have to.
+    pub fn wants_judgement(&self) -> bool {
+        !matches!(self.judgement, Judgement::Wanted { postq: false, delivery: false })
+    }
+}
+
+/// Milliseconds until a time in seconds since 1970.
+fn wait_ms(until: u64, clock: Clock) -> u64 {
+    until.saturating_mul(1000).saturating_sub(clock.wall_ms)
+}
