@@ -29,7 +29,9 @@ case $1 in
 start)
     mode=$2 port=$3 sink=$4
     rm -rf "$dir"
-    mkdir -p "$dir/etc/vsmtp" "$dir/mail" "$dir/var/log"
+    mkdir -p "$dir/etc/vsmtp" "$dir/var/log"
+    # Maildirs lie by domain and user; the comparison looks for users directly below mail/.
+    ln -s maildirs/local.test "$dir/mail"
     chmod 755 "$dir"
     echo "$port" >"$dir/port"
     case $mode in
@@ -47,7 +49,7 @@ fn on_config(config) {
     config.server.logs.filename = "/var/log/vsmtp.log";
     config.delivery.mailboxes = ["*"];
     config.delivery.local = "maildir";
-    config.delivery.mail_root = "/mail";
+    config.delivery.mail_root = "/maildirs";
     config.delivery.relayhost = $relayhost;
     config
 }
