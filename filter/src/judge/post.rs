@@ -46,7 +46,7 @@ pub enum PostJudged {
 }
 
 impl Judge {
-    /// Runs the rules of a stage after the queue.
+    /// Runs the rules of a stage after the queue; those of delivery too, if rules of postq changed the message.
     pub fn post(&self, message: PostMessage) -> PostJudged {
         let PostMessage { stage, envelope, content, .. } = &message;
         let header = match read_header(&**content, self.max_header.saturating_mul(2)) {
@@ -57,29 +57,44 @@ impl Judge {
                 return PostJudged::Unavailable;
             }
         };
-        let before = envelope.clone();
         let shared = Shared::new(self.reopen(&message, &header));
-        let (status, failed) = self.run_or_fail(&shared, *stage);
-        if failed {
-            return PostJudged::Unavailable;
+        match self.judged(&shared, *stage, envelope) {
+            // The queue commits an edit as the last word about a message and asks no more, so that an edit never happens
+            // twice: the rules of delivery must have their say in it.
+            (PostJudged::Edit(_, Disposition::Active, _), false) if *stage == Stage::Postq => {
+                shared.lock().stage = Stage::Delivery;
+                self.judged(&shared, Stage::Delivery, envelope).0
+            }
+            (judged, _) => judged,
         }
+    }
+
+    /// What one stage makes of the transaction, and whether a rule accepted it for all later stages.
+    fn judged(&self, shared: &Shared, stage: Stage, before: &Envelope) -> (PostJudged, bool) {
+        let (status, failed) = self.run_or_fail(shared, stage);
+        if failed {
+            return (PostJudged::Unavailable, false);
+        }
+        let is_final = matches!(status, Status::FinalAccept(_));
         let transaction = shared.lock();
         let disposition = match status {
-            Status::Deny(reply) | Status::Reject(reply) => return PostJudged::Refuse(reply),
+            Status::Deny(reply) | Status::Reject(reply) => return (PostJudged::Refuse(reply), false),
             Status::Quarantine(name) => Disposition::Quarantine(name.into()),
             _ if transaction.hold => Disposition::Hold,
             _ => Disposition::Active,
         };
-        match self.rebuilt(&before, &transaction) {
+        let judged = match self.rebuilt(before, &transaction) {
             Ok(after) => {
                 let pieces = pieces(&transaction);
-                if after == before && pieces.is_empty() && disposition == Disposition::Active {
-                    return PostJudged::Keep;
+                if after == *before && pieces.is_empty() && disposition == Disposition::Active {
+                    PostJudged::Keep
+                } else {
+                    PostJudged::Edit(after, disposition, pieces)
                 }
-                PostJudged::Edit(after, disposition, pieces)
             }
             Err(reply) => PostJudged::Refuse(reply),
-        }
+        };
+        (judged, is_final)
     }
 
     fn reopen(&self, message: &PostMessage, header: &[u8]) -> Transaction {

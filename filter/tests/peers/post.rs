@@ -70,6 +70,23 @@ fn what_rules_change_becomes_an_edit_and_nothing_else_does() {
 }
 
 #[test]
+fn an_edit_of_postq_holds_what_delivery_does() {
+    let script = "#{ postq: [ rule \"p\" || { msg::set_header(\"Subject\", \"new\"); if helo() == \"final\" { faccept() } else { next() } } ],
+        delivery: [ action \"d\" || { msg::append_header(\"X-D\", \"1\"); transport::forward_all(\"192.0.2.1\"); } ] }";
+    let (_stage, mut queue) = start(script, (true, true));
+    for (helo, header, hop) in [
+        ("client.test", "Received: x\r\nSubject: new\r\nX-D: 1\r\n\r\n", "smtp:[192.0.2.1]:25"),
+        ("final", "Received: x\r\nSubject: new\r\n\r\n", "maildir"),
+    ] {
+        let mut question = ask(1, PostStage::Postq);
+        question.origin.helo = helo.into();
+        let PostVerdict::Edit { envelope, pieces, .. } = verdict(&mut queue, &question) else { panic!() };
+        assert_eq!(envelope.recipients[0].next_hop, hop);
+        assert_eq!(pieces[0], Piece::Text(header.as_bytes().to_vec()), "{helo}");
+    }
+}
+
+#[test]
 fn refusals_quarantine_and_failures() {
     for (body, expected) in [
         ("deny(\"550 no\")", "Refuse"),
