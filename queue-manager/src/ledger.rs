@@ -8,7 +8,7 @@ mod load;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use vsmtp_mail::{QueueId, QueueIdMint};
@@ -152,6 +152,8 @@ pub struct Ledger {
     pub line: VecDeque<QueueId>,
     /// There are more in the schedule than in the line.
     pub line_is_short: bool,
+    /// Messages whose verdict is being committed: they stand as before, and must not be judged again.
+    pub revising: HashSet<QueueId>,
     /// Messages that a failing disk did not give, and when they are read again.
     unread: VecDeque<(u64, QueueId)>,
     mint: QueueIdMint,
@@ -179,6 +181,7 @@ impl Ledger {
             judgement: Judgement::Unknown,
             line: VecDeque::new(),
             line_is_short: false,
+            revising: HashSet::new(),
             unread: VecDeque::new(),
             mint,
             waiting: HashMap::new(),

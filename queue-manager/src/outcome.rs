@@ -233,6 +233,9 @@ pub fn apply(ledger: &mut Ledger, attempted: &Attempted, outcome: &Outcome, sett
 /// envelope is still the one that was leased.
 fn late(ledger: &mut Ledger, attempted: &Attempted, results: Vec<(u32, RecipientState)>, clock: Clock) {
     let id = attempted.id;
+    if ledger.store.is_leaving(id) {
+        return;
+    }
     let Ok(message) = ledger.store.message(id) else { return };
     let is_same = |index: u32| {
         let now = recipient(&message.state, index).map(|recipient| &recipient.address);

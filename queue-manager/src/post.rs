@@ -122,7 +122,8 @@ impl Post {
                 return false;
             }
             let Some(id) = ledger.line.pop_front() else { return false };
-            if !is_judging(ledger, id, clock) {
+            // The line may hold a message twice: it was read anew, or another filter came.
+            if !is_judging(ledger, id, clock) || self.is_asked(id) {
                 continue;
             }
             let stage = if postq { PostStage::Postq } else { PostStage::Delivery };
@@ -131,6 +132,11 @@ impl Post {
             }
         }
         true
+    }
+
+    /// At most [`MAX_EDGES`] times [`CREDITS`] are out, and mostly few.
+    fn is_asked(&self, id: QueueId) -> bool {
+        self.asked.values().any(|asked| asked.id == id)
     }
 
     /// There are no rules: what waited for them goes on. True if there is more.
@@ -294,7 +300,7 @@ impl Post {
             );
         }
         let id = asked.id;
-        if ledger.schedule.contains(id) {
+        if standing(ledger, id, clock).is_some() {
             let after = After { tell: Tell::Nobody, reload: Reload::OnFailure(id) };
             // An operator may have stopped it meanwhile.
             if is_judging(ledger, id, clock) {
@@ -333,18 +339,32 @@ impl Post {
     }
 }
 
+/// It waits for a verdict, and none is being committed.
 fn is_judging(ledger: &Ledger, id: QueueId, clock: Clock) -> bool {
-    ledger.schedule.survey(id, clock.mono_ms).is_some_and(|survey| survey.standing == Standing::Judging)
+    standing(ledger, id, clock) == Some(Standing::Judging)
+}
+
+/// As the verdicts see it; `None` if it is gone, or has its verdict already.
+fn standing(ledger: &Ledger, id: QueueId, clock: Clock) -> Option<Standing> {
+    let survey = ledger.schedule.survey(id, clock.mono_ms)?;
+    (!ledger.revising.contains(&id)).then_some(survey.standing)
 }
 
 fn revise(mut edit: Edit, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
     let id = asked.id;
-    let Some(survey) = ledger.schedule.survey(id, clock.mono_ms) else { return };
-    // An operator may have stopped it meanwhile.
-    if survey.standing == Standing::Held && edit.state.disposition.is_active() {
-        edit.state.disposition = Disposition::Hold("by an operator".into());
+    match standing(ledger, id, clock) {
+        Some(Standing::Judging) => {}
+        // An operator stopped it meanwhile.
+        Some(Standing::Held) => {
+            if edit.state.disposition.is_active() {
+                edit.state.disposition = Disposition::Hold("by an operator".into());
+            }
+        }
+        // The edit was made on a state that is over; to commit it would undo what has happened since.
+        Some(Standing::Active | Standing::Quarantined | Standing::Dead) | None => return,
     }
     trace::judged(id, "edit");
+    ledger.revising.insert(id);
     let change = Change::Revise { id, state: Box::new(edit.state) };
     ledger.change(change, Urgency::Durable, After { tell: Tell::Nobody, reload: Reload::Always(id) }, clock);
 }
@@ -352,7 +372,7 @@ fn revise(mut edit: Edit, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
 /// Refused after it was accepted: every recipient fails, and the sender is told.
 fn refuse(reply: &Reply, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
     let id = asked.id;
-    if !ledger.schedule.remove(id) {
+    if ledger.revising.contains(&id) || !ledger.schedule.remove(id) {
         return;
     }
     trace::judged(id, "refuse");

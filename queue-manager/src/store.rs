@@ -288,6 +288,12 @@ impl Store {
         self.index.find(id).is_some()
     }
 
+    /// True if its removal is on its way. What [`Store::message`] says of it then is over already; if the removal fails, it
+    /// is there as before.
+    pub fn is_leaving(&self, id: QueueId) -> bool {
+        self.index.find(id).and_then(|slot| self.index.at(slot)).is_some_and(|known| known.is(index::LEAVING))
+    }
+
     /// Room taken.
     pub fn space(&self) -> Space {
         Space {

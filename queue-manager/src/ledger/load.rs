@@ -16,6 +16,11 @@ impl Ledger {
         self.schedule.remove(id);
         self.warm.forget(id);
         self.failures.forget(id);
+        self.revising.remove(&id);
+        if self.store.is_leaving(id) {
+            // It is settled. Should its removal fail, this is called again.
+            return;
+        }
         match self.store.message(id) {
             Ok(message) => {
                 let age = clock.wall_ms.saturating_sub(message.state.arrival_ms);
@@ -87,7 +92,7 @@ impl Ledger {
         );
         match self.schedule.admit(&admission, pending, clock.mono_ms) {
             Ok(()) => {}
-            Err(AdmitError::Recipients) => self.remove_settled(id, clock),
+            Err(AdmitError::Recipients) => self.remove_settled(id),
             Err(error) => trace::not_scheduled(id, &error),
         }
     }
@@ -131,16 +136,20 @@ impl Ledger {
         match self.schedule.admit(&admission, pending, clock.mono_ms) {
             Ok(()) => {}
             // A crash came between the last outcome and the removal, or the message was changed already.
-            Err(AdmitError::Recipients) => self.remove_settled(summary.id, clock),
+            Err(AdmitError::Recipients) => self.remove_settled(summary.id),
             Err(AdmitError::Known) => {}
             Err(error) => trace::not_scheduled(summary.id, &error),
         }
     }
 
-    fn remove_settled(&mut self, id: QueueId, clock: Clock) {
-        if self.store.contains(id) {
-            let change = Change::Remove { id, reason: RemoveReason::Settled };
-            self.change(change, Urgency::Background, After::NOTHING, clock);
+    fn remove_settled(&mut self, id: QueueId) {
+        if !self.store.contains(id) || self.store.is_leaving(id) {
+            return;
+        }
+        let change = Change::Remove { id, reason: RemoveReason::Settled };
+        // Not by way of `change`, which would come back here. Nothing is left to deliver; the next start tries again.
+        if let Err(error) = self.commit(vec![change], Vec::new(), Urgency::Background, After::NOTHING) {
+            trace::not_committed(id, &error);
         }
     }
 

@@ -14,7 +14,9 @@ use crate::content;
 use crate::outcome::{self, Attempted, Outcome};
 use crate::schedule::{Lane, LaneKind, Next, Plan, Standing};
 use crate::settings::tests::slice;
-use crate::store::{Area, Disk, DiskFile, Listed, Options, Origin, RealDisk, RecipientState, Unrecovered};
+use crate::store::{
+    Area, Disk, DiskFile, Listed, Options, Origin, RealDisk, RecipientState, RemoveReason, Unrecovered,
+};
 
 const LANE: Lane = Lane { kind: LaneKind::Smtp, instance: 0, life: 1 };
 const MAILBOX: Lane = Lane { kind: LaneKind::Mailbox, instance: 0, life: 2 };
@@ -349,6 +351,49 @@ fn a_crash_between_the_last_outcome_and_the_removal_leaves_nothing() {
     bench.poll();
     let mut bench = bench.restart();
     assert_eq!(bench.lease(), None);
+    bench.poll();
+    assert!(bench.ledger.store.is_empty());
+}
+
+#[test]
+fn a_message_whose_removal_is_on_its_way_does_not_come_back() {
+    let mut bench = Bench::new();
+    let id = bench.stored(&["smtp:dst.test"]);
+    let plan = bench.lease().unwrap();
+    bench.settle(&plan, Result3::Delivered);
+    assert!(bench.ledger.store.is_leaving(id));
+    bench.ledger.reload(id, 0, bench.clock);
+    assert_eq!(bench.lease(), None, "it would be delivered twice");
+    bench.poll();
+    assert!(!bench.ledger.store.contains(id));
+}
+
+#[test]
+fn a_removal_that_failed_brings_the_message_back() {
+    let mut bench = Bench::new();
+    let id = bench.stored(&["smtp:dst.test"]);
+    let clock = bench.clock;
+    bench.faults.sync.store(true, Ordering::Relaxed);
+    let change = Change::Remove { id, reason: RemoveReason::Deleted };
+    bench.ledger.change(change, Urgency::Durable, After::or_reload(id), clock);
+    bench.ledger.reload(id, 0, clock);
+    assert!(!bench.ledger.schedule.contains(id));
+    bench.poll();
+    assert!(!bench.ledger.store.is_leaving(id) && bench.ledger.schedule.contains(id));
+}
+
+#[test]
+fn a_message_that_is_read_again_while_nothing_is_left_of_it_ends_once() {
+    let mut bench = Bench::new();
+    let id = bench.stored(&["smtp:dst.test"]);
+    let results = vec![(0, RecipientState::Delivered(None))];
+    let clock = bench.clock;
+    bench.ledger.change(Change::Outcome { id, results }, Urgency::Lazy, After::NOTHING, clock);
+    bench.poll();
+    for _ in 0..3 {
+        bench.ledger.reload(id, 0, clock);
+    }
+    assert!(bench.ledger.store.is_leaving(id));
     bench.poll();
     assert!(bench.ledger.store.is_empty());
 }

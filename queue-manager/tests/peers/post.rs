@@ -138,3 +138,37 @@ fn a_filter_that_answers_what_was_not_asked_is_dropped() {
         stage.misbehaved(Role::FilterPost);
     }
 }
+
+/// While the first filter's edits are on their way to the disk, the messages still stand as those that wait for a verdict.
+#[test]
+fn what_one_filter_has_judged_is_not_asked_of_the_next() {
+    const MESSAGES: usize = 40;
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut deliver, mut old) = (stage.filter(), stage.deliver(), stage.post(true, false));
+    let mut asks = Vec::new();
+    for _ in 0..MESSAGES {
+        let message = stage.message(HOP);
+        filter.store(message);
+        asks.push(old.hear().0);
+    }
+    for ask in asks {
+        old.say(&PostVerdict::Edit {
+            ticket: ask.ticket,
+            envelope: ask.envelope,
+            disposition: Disposition::Active,
+            pieces: vec![Piece::Original { offset: 0, len: BODY.len() as u64 }],
+        });
+    }
+    let mut new = stage.post(true, false);
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..MESSAGES {
+        assert!(seen.insert(deliver.serve(Result3::Delivered).id), "delivered twice");
+    }
+    stage.figure("messages", 0);
+    assert!(deliver.is_idle(&mut stage));
+    assert_eq!(stage.log().matches("verdict=edit").count(), MESSAGES);
+    // The next question is about the next message.
+    let message = stage.message(HOP);
+    let id = filter.store(message);
+    assert_eq!(new.hear().0.id, id);
+}
