@@ -18,7 +18,20 @@ pub const MAX_CONNECTIONS: usize = 16;
 /// The open connections.
 #[derive(Default)]
 pub struct Connections {
-    open: [Option<MasterEnd>; MAX_CONNECTIONS],
+    open: [Option<Connection>; MAX_CONNECTIONS],
+    last_serial: u64,
+}
+
+struct Connection {
+    serial: u64,
+    channel: MasterEnd,
+}
+
+/// Who gets an answer that takes time. Places are used again, serial numbers are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asker {
+    at: usize,
+    serial: u64,
 }
 
 impl Connections {
@@ -31,7 +44,8 @@ impl Connections {
             let channel = MasterEnd::new(socket, EdgeId::CtlMaster);
             let raw = channel.socket().as_raw_fd();
             if registry.register(&mut SourceFd(&raw), Event::Ctl(at).token(), Interest::READABLE).is_ok() {
-                self.open[at] = Some(channel);
+                self.last_serial += 1;
+                self.open[at] = Some(Connection { serial: self.last_serial, channel });
             }
         }
     }
@@ -39,7 +53,7 @@ impl Connections {
     /// The next request of one connection. A bad one closes it.
     pub fn request(&mut self, at: usize) -> Option<Request> {
         let slot = self.open.get_mut(at)?;
-        match slot.as_mut()?.receive() {
+        match slot.as_mut()?.channel.receive() {
             Ok(received) => received.map(|received| received.message),
             Err(error) => {
                 if !matches!(error, ChannelError::Closed) {
@@ -53,11 +67,24 @@ impl Connections {
         }
     }
 
+    /// Remembers a connection for an answer that takes time.
+    pub fn asker(&self, at: usize) -> Option<Asker> {
+        let open = self.open.get(at)?.as_ref()?;
+        Some(Asker { at, serial: open.serial })
+    }
+
+    /// Answers who asked long ago, if it still waits.
+    pub fn answer_late(&mut self, asker: Asker, answer: &Answer) {
+        if self.asker(asker.at) == Some(asker) {
+            self.answer(asker.at, answer);
+        }
+    }
+
     /// Answers one connection.
     pub fn answer(&mut self, at: usize, answer: &Answer) {
         let Some(slot) = self.open.get_mut(at) else { return };
-        let sent =
-            slot.as_mut().map(|channel| channel.send(answer, Vec::new()).and_then(|()| channel.flush()));
+        let say = |channel: &mut MasterEnd| channel.send(answer, Vec::new()).and_then(|()| channel.flush());
+        let sent = slot.as_mut().map(|open| say(&mut open.channel));
         if matches!(sent, Some(Err(_))) {
             *slot = None;
         }

@@ -31,7 +31,7 @@ pub fn greet(out: &mut impl Write, address: &str, mail_root: &str, root: &Path) 
         "\n\
          vSMTP is up on {address}. Send it a first message:\n\n\
          \x20 swaks --server {address} --from you@example.org --to friend@example.test\n\
-         \x20 curl smtp://{address} --mail-from you@example.org --mail-rcpt friend@example.test -T README.md\n\
+         \x20 curl --crlf smtp://{address}/client.example.org --mail-from you@example.org --mail-rcpt friend@example.test -T README.md\n\
          \x20 python3 -c 'import smtplib; smtplib.SMTP(\"{host}\", {port}).sendmail(\
          \"you@example.org\", \"friend@example.test\", \"Subject: hi\\r\\n\\r\\nhello\\r\\n\")'\n\n\
          It lands in    {mail_root}/example.test/friend/new/\n\

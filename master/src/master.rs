@@ -19,7 +19,7 @@ use vsmtp_sys::{clock, spawn};
 use crate::arguments::Arguments;
 use crate::boot;
 use crate::child::State;
-use crate::control::Connections;
+use crate::control::{Asker, Connections};
 use crate::demo;
 use crate::error::Error;
 use crate::evaluate::{self, Evaluation};
@@ -49,6 +49,8 @@ pub struct Master {
     signals: Signals,
     poll: Poll,
     evaluation: Option<Evaluation>,
+    /// Waits to hear how the reload ends.
+    reloader: Option<Asker>,
     shutdown: Option<Shutdown>,
     connections: Connections,
     /// All processes of the first generation have been ready.
@@ -93,6 +95,7 @@ impl Master {
             signals,
             poll,
             evaluation: None,
+            reloader: None,
             shutdown: None,
             connections: Connections::default(),
             announced: false,
@@ -141,8 +144,9 @@ impl Master {
             }
             Event::Ctl(at) => {
                 while let Some(request) = self.connections.request(at) {
-                    let answer = self.answer(&request);
-                    self.connections.answer(at, &answer);
+                    if let Some(answer) = self.answer(at, &request) {
+                        self.connections.answer(at, &answer);
+                    }
                 }
             }
             Event::Evaluation => self.look_at_evaluation(),
@@ -168,6 +172,7 @@ impl Master {
         if self.shutdown.is_none() {
             Record::new("stopping").emit();
             let _ = sd_notify("STOPPING=1");
+            self.answer_reloader(&Answer::Failed("a stop came first".to_owned()));
             self.shutdown = Some(Shutdown::begin(&mut self.family, clock::monotonic_ms()));
         }
     }
@@ -193,15 +198,25 @@ impl Master {
         self.evaluation = None;
         let taken = result.and_then(|config| self.take(config));
         match taken {
-            Ok(()) => Record::new("reloaded").field("generation", self.generation).emit(),
+            Ok(()) => {
+                Record::new("reloaded").field("generation", self.generation).emit();
+                self.answer_reloader(&Answer::Done(format!("reloaded: generation {}", self.generation)));
+            }
             Err(error) => {
                 // The old configuration stays in force.
                 for line in error.to_string().lines() {
                     Record::at(log::Level::Error, "reload-refused").field("error", line).emit();
                 }
+                self.answer_reloader(&Answer::Failed(error.to_string()));
             }
         }
         let _ = sd_notify("READY=1");
+    }
+
+    fn answer_reloader(&mut self, answer: &Answer) {
+        if let Some(asker) = self.reloader.take() {
+            self.connections.answer_late(asker, answer);
+        }
     }
 
     fn take(&mut self, config: Config) -> Result<(), Error> {
@@ -380,8 +395,9 @@ impl Master {
         Duration::from_millis(next.saturating_sub(now).max(1))
     }
 
-    fn answer(&mut self, request: &Request) -> Answer {
-        match request {
+    /// `None`: the answer comes later.
+    fn answer(&mut self, at: usize, request: &Request) -> Option<Answer> {
+        Some(match request {
             Request::Status => Answer::Processes(self.processes(false)),
             Request::Processes => Answer::Processes(self.processes(true)),
             Request::Config => match vsmtp_config::encode(&self.config.show()) {
@@ -389,14 +405,17 @@ impl Master {
                 Err(error) => Answer::Failed(error.to_string()),
             },
             Request::Reload => match self.reload() {
-                Ok(()) => Answer::Done("reload begun; the log says how it ends".to_owned()),
+                Ok(()) => {
+                    self.reloader = self.connections.asker(at);
+                    return None;
+                }
                 Err(error) => Answer::Failed(error.to_string()),
             },
             Request::Stop => {
                 self.stop();
                 Answer::Done("stopping".to_owned())
             }
-        }
+        })
     }
 
     /// Figures for people who watch, jails for people who compare: never both, so that an answer stays small.
