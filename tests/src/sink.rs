@@ -94,7 +94,7 @@ fn serve(stream: TcpStream, kept: &Mutex<Vec<SinkMessage>>, script: &Script) -> 
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let mut out = stream.try_clone().ok()?;
     let mut lines = BufReader::new(stream);
-    let mut message = SinkMessage::of("");
+    let (mut message, mut is_open) = (SinkMessage::of(""), false);
     say(&mut out, script("connect").as_deref().unwrap_or("220 sink.test ESMTP"))?;
     loop {
         let line = read_line(&mut lines)?;
@@ -105,14 +105,20 @@ fn serve(stream: TcpStream, kept: &Mutex<Vec<SinkMessage>>, script: &Script) -> 
             "EHLO" | "LHLO" => {
                 ("250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 104857600", false)
             }
+            // A pipelining client has sent it before it heard that all recipients were refused.
+            "DATA" if message.to.is_empty() => ("503 5.5.1 no recipients", true),
             "DATA" => ("354 go on", true),
+            "RCPT" if !is_open => ("503 5.5.1 no sender", false),
             "QUIT" => ("221 bye", false),
             _ => ("250 2.0.0 ok", false),
         };
         let reply = script(&line).unwrap_or_else(|| usual.to_owned());
         let taken = reply.starts_with('2') || reply.starts_with('3');
         match verb.as_str() {
-            "MAIL" if taken => message = SinkMessage::of(inside),
+            "MAIL" => {
+                is_open = taken;
+                message = SinkMessage::of(inside);
+            }
             "RCPT" if taken => message.to.push(inside.to_owned()),
             _ => {}
         }
@@ -134,6 +140,7 @@ fn serve(stream: TcpStream, kept: &Mutex<Vec<SinkMessage>>, script: &Script) -> 
             if reply.starts_with('2') {
                 kept.lock().ok()?.push(message.clone());
             }
+            (message, is_open) = (SinkMessage::of(""), false);
             say(&mut out, &reply)?;
         }
     }

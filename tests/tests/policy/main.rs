@@ -1,0 +1,22 @@
+//! Real policy in vSL, seen from outside: what a client hears and what arrives where.
+
+mod edits;
+mod failures;
+mod refusals;
+
+use vsmtp_tests::{Mta, Settings, Sink};
+
+/// An MTA with these rules, which relays to the sink.
+fn start(filter: &str, sink: &Sink) -> Mta {
+    start_with(filter, sink, "")
+}
+
+/// The same with more lines of `on_config`.
+fn start_with(filter: &str, sink: &Sink, config: &str) -> Mta {
+    Mta::start(&settings(filter, sink, config))
+}
+
+fn settings(filter: &str, sink: &Sink, config: &str) -> Settings {
+    let relay = format!("config.delivery.relayhost = \"[127.0.0.1]:{}\";", sink.port());
+    Settings { config: format!("{relay}\n{config}"), filter: filter.to_owned() }
+}
