@@ -10,7 +10,7 @@ use crate::store::OpenError;
 /// Why the queue-manager cannot start.
 #[derive(Debug)]
 pub enum StartError {
-    /// The spool cannot be opened. The operator must do something.
+    /// The spool cannot be opened, or another process has it. The operator must do something.
     Spool(OpenError),
     /// The folder of the spool cannot be made.
     Folder(String, io::Error),
@@ -33,8 +33,6 @@ impl std::error::Error for StartError {}
 impl From<StartError> for BootError {
     fn from(error: StartError) -> Self {
         match error {
-            // A lock may be held by a predecessor that is about to end: starting again can help.
-            StartError::Spool(OpenError::Locked { .. }) => BootError::Master(error.to_string()),
             StartError::Spool(_) | StartError::Folder(..) => BootError::Fatal(error.to_string()),
             StartError::Recovery(error) => BootError::Io("recover the queue", error),
         }

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use vsmtp_config::QueueSlice;
 use vsmtp_daemon::{Boot, BootError, Daemon, Event, FIRST_TOKEN, Flow, Reactor};
@@ -19,7 +20,7 @@ use crate::outcome;
 use crate::post::Post;
 use crate::schedule::Notice;
 use crate::settings::{self, Settings};
-use crate::store::Unrecovered;
+use crate::store::{OpenError, Options, Unrecovered};
 use crate::{metrics, notice, sandbox, trace};
 
 /// The one timer: something in the schedule is due.
@@ -28,6 +29,10 @@ const DUE: u64 = 1;
 const WATCH_MS: u64 = 1000;
 /// Time that is kept for the last sync when the process is to end, in milliseconds.
 const CLOSING_MS: u64 = 500;
+/// How long the spool may be locked at the start, in milliseconds: longer than an orphaned process lives.
+const PREDECESSOR_MS: u64 = 4000;
+/// How often the lock is tried meanwhile.
+const LOCK_LOOK: Duration = Duration::from_millis(50);
 
 /// The queue-manager.
 pub struct QueueManager {
@@ -67,7 +72,7 @@ impl Daemon for QueueManager {
         let spool = PathBuf::from(&boot.slice.spool);
         make_folder(&spool)?;
         let options = settings::store_options(&boot.slice);
-        let unrecovered = Unrecovered::open(&spool, options).map_err(StartError::Spool)?;
+        let unrecovered = open_when_free(&spool, options)?;
         let mint = QueueIdMint::new(boot.node, boot.process);
         let start = Start { unrecovered, settings: Settings::from(&boot.slice), mint };
         Ok(QueueManager {
@@ -279,6 +284,19 @@ fn reconfigure(ledger: &mut Ledger, slice: &[u8]) {
     match vsmtp_config::decode::<QueueSlice>(slice) {
         Ok(slice) => ledger.reconfigure(Settings::from(&slice)),
         Err(error) => trace::trouble("bad-configuration", &error),
+    }
+}
+
+/// A predecessor whose master died may take its time to end; anybody else who has the spool keeps it.
+fn open_when_free(spool: &Path, options: Options) -> Result<Unrecovered, StartError> {
+    let deadline_ms = vsmtp_sys::clock::monotonic_ms() + PREDECESSOR_MS;
+    loop {
+        match Unrecovered::open(spool, options) {
+            Err(OpenError::Locked { .. }) if vsmtp_sys::clock::monotonic_ms() < deadline_ms => {
+                std::thread::sleep(LOCK_LOOK);
+            }
+            opened => return opened.map_err(StartError::Spool),
+        }
     }
 }
 
