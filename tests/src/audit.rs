@@ -1,6 +1,6 @@
 //! What was accepted against what arrived: lost, torn, and twice, and whether each of those may be.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -25,8 +25,10 @@ pub struct Arrival {
 pub struct Kill {
     /// The process, as `vsmtpctl status` calls it, or `master` or `system`.
     pub victim: String,
-    /// When.
-    pub at: SystemTime,
+    /// Not before this.
+    pub from: SystemTime,
+    /// Not after this.
+    pub until: SystemTime,
 }
 
 /// The account of one run.
@@ -42,6 +44,8 @@ pub struct Audit {
     pub never_sent: Vec<String>,
     /// Delivered more than once: the process that delivered, or the one that notes it, was killed in between.
     pub repeated: usize,
+    /// The same by the first victim that explains it.
+    pub repeated_by: BTreeMap<String, usize>,
     /// The same with no kill to explain it.
     pub repeated_for_no_reason: Vec<String>,
     /// Attempts without an answer that arrived all the same.
@@ -119,8 +123,8 @@ impl Audit {
             Fate::Refused(_) => {
                 self.others[0] += 1;
                 let between = |kill: &&Kill| {
-                    kill.at >= attempt.began
-                        && kill.at <= attempt.ended
+                    kill.until >= attempt.began
+                        && kill.from <= attempt.ended
                         && is_one_of(&kill.victim, &["filter-session", "queue-manager", "master", "system"])
                 };
                 match (arrived, kills.iter().find(between)) {
@@ -146,12 +150,13 @@ impl Audit {
         let deliverer = if recipient.ends_with("@local.test") { "deliver-mailbox" } else { "deliver-smtp" };
         let [first, second] = pair else { return };
         let explains = |kill: &Kill| {
-            kill.at + OUTCOME_ON_ITS_WAY >= *first
-                && kill.at <= *second
+            kill.until + OUTCOME_ON_ITS_WAY >= *first
+                && kill.from <= *second
                 && is_one_of(&kill.victim, &[deliverer, "queue-manager", "master", "system"])
         };
-        if kills.iter().any(explains) {
+        if let Some(kill) = kills.iter().find(|kill| explains(kill)) {
             self.repeated += 1;
+            *self.repeated_by.entry(kill.victim.clone()).or_default() += 1;
         } else {
             self.repeated_for_no_reason.push(format!("{what} at {first:?} and {second:?}"));
         }
@@ -167,12 +172,13 @@ impl fmt::Display for Audit {
         let [refused, declined, unanswered, broken] = self.others;
         write!(
             f,
-            "accepted {}, lost {}, torn {}; twice: {} by the next hop's side, {} unanswered, {} refused, {} unexplained; \
-             attempts refused {refused}, declined {declined}, unanswered {unanswered}, broken {broken}",
+            "accepted {}, lost {}, torn {}; delivered twice {} {:?}; delivered though unanswered {}, refused {}; \
+             unexplained {}; attempts refused {refused}, declined {declined}, unanswered {unanswered}, broken {broken}",
             self.accepted,
             self.lost.len(),
             self.torn.len() + self.never_sent.len(),
             self.repeated,
+            self.repeated_by,
             self.unanswered_and_delivered,
             self.refused_and_delivered,
             self.repeated_for_no_reason.len() + self.refused_and_delivered_for_no_reason.len(),

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::{Audit, Dice, Kill, Mta, Settings, Sink, Traffic, wait_until};
+use crate::{Audit, Dice, Kill, Mta, NameServer, Settings, Sink, Traffic, wait_until};
 
 /// Fields that the rules of these runs add. Each message must have them exactly once: an edit is made once, whoever dies.
 const EDITS: [&str; 2] = ["X-Preq:", "X-Postq:"];
-const RULES: &str = "#{ preq: [ action \"mark\" || msg::append_header(\"X-Preq\", \"yes\") ], \
-                        postq: [ action \"mark\" || msg::append_header(\"X-Postq\", \"yes\") ] }";
+const RULES: &str = "#{ preq: [ action \"mark before\" || msg::append_header(\"X-Preq\", \"yes\") ], \
+                        postq: [ action \"mark after\" || msg::append_header(\"X-Postq\", \"yes\") ] }";
 /// Clients at once, and the pause of each after every letter.
 const CLIENTS: u64 = 8;
 const PAUSE: Duration = Duration::from_millis(10);
@@ -43,18 +43,22 @@ pub struct Campaign {
     pub sink: Sink,
     /// Its clients.
     pub traffic: Traffic,
+    _names: NameServer,
     dice: Dice,
     kills: Vec<Kill>,
+    /// Pids of killed children. The master may still think that they live.
+    dead: Vec<u32>,
     recoveries: BTreeMap<String, Vec<Duration>>,
 }
 
 impl Campaign {
     /// Starts everything and waits for the first accepted letter.
     pub fn start(seed: u64) -> Campaign {
-        let sink = Sink::start();
+        let (sink, names) = (Sink::start(), NameServer::start());
         let config = format!(
-            "config.delivery.relayhost = \"[127.0.0.1]:{}\"; config.queue.segment_size = \"4MiB\";\n\
+            "{} config.delivery.relayhost = \"[sink.test]:{}\"; config.queue.segment_size = \"4MiB\";\n\
              config.queue.backoff.min = \"1s\"; config.queue.backoff.max = \"2s\";",
+            names.config(),
             sink.port()
         );
         let mta = Mta::start(&Settings { config, filter: RULES.to_owned() });
@@ -63,8 +67,10 @@ impl Campaign {
             mta,
             sink,
             traffic,
+            _names: names,
             dice: Dice::new(seed),
             kills: Vec::new(),
+            dead: Vec::new(),
             recoveries: BTreeMap::new(),
         };
         wait_until("traffic flows", || campaign.traffic.accepted() > 0);
@@ -131,7 +137,7 @@ impl Campaign {
 
     fn strike(&mut self, victim: &str) -> SystemTime {
         // Noted before, so that nothing that the kill causes comes earlier.
-        let at = SystemTime::now();
+        let from = SystemTime::now();
         let name = match victim {
             SYSTEM => {
                 self.mta.crash();
@@ -146,13 +152,15 @@ impl Campaign {
             role => match self.pick(role) {
                 Some((name, pid)) => {
                     crate::signal(&[pid], "KILL");
+                    self.dead.push(pid);
                     name
                 }
-                None => return at,
+                None => return from,
             },
         };
-        self.kills.push(Kill { victim: name, at });
-        at
+        let until = SystemTime::now();
+        self.kills.push(Kill { victim: name, from, until });
+        until
     }
 
     fn pick(&mut self, role: &str) -> Option<(String, u32)> {
@@ -174,7 +182,7 @@ impl Campaign {
     fn wait_for_service(&self, since: SystemTime) {
         wait_until("all processes are ready again", || {
             let processes = self.mta.processes();
-            !processes.is_empty() && processes.iter().all(|process| process.is_ready)
+            !processes.is_empty() && processes.iter().all(|p| p.is_ready && !self.dead.contains(&p.pid))
         });
         wait_until("letters are accepted again", || self.traffic.accepted_since(since));
         let (sent, filed) = (self.sink.count(), self.filed());

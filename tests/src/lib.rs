@@ -9,6 +9,7 @@ mod dice;
 mod dovecot;
 mod letter;
 mod mta;
+mod name_server;
 mod postfix;
 mod program;
 mod sink;
@@ -23,6 +24,7 @@ pub use letter::Letter;
 pub use mta::{
     Mta, Process, Settings, binary, free_port, is_alive, is_root, needs_root, say, signal, wait_until,
 };
+pub use name_server::NameServer;
 pub use postfix::Postfix;
 pub use program::{needs_programs, program, python, run, run_with_input, said};
 pub use sink::{Sink, SinkMessage};

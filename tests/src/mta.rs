@@ -45,10 +45,16 @@ pub struct Mta {
 impl Mta {
     /// Starts with the defaults of tests: domain local.test with Maildirs for everybody, relay for loopback.
     pub fn start(settings: &Settings) -> Mta {
-        let folder = tempfile::Builder::new().prefix("vsmtp-test.").tempdir().expect("make a folder");
-        let mut mta = Mta { folder, port: free_port(), master: None };
-        mta.write_configuration(settings);
+        let mut mta = Mta::prepare(settings);
         mta.launch();
+        mta
+    }
+
+    /// As `start`, and starts nothing.
+    pub fn prepare(settings: &Settings) -> Mta {
+        let folder = tempfile::Builder::new().prefix("vsmtp-test.").tempdir().expect("make a folder");
+        let mta = Mta { folder, port: free_port(), master: None };
+        mta.write_configuration(settings);
         mta
     }
 

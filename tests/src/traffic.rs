@@ -90,6 +90,11 @@ impl Traffic {
             .any(|attempt| attempt.fate == Fate::Accepted && attempt.began > moment)
     }
 
+    /// What became of all attempts so far.
+    pub fn fates(&self) -> Vec<Fate> {
+        self.shared.attempts().iter().map(|attempt| attempt.fate).collect()
+    }
+
     /// Connections that were not greeted with 220 and answered with 250 to EHLO, other than by nobody listening.
     pub fn turned_away(&self) -> u64 {
         self.shared.turned_away.load(Ordering::SeqCst)
