@@ -27,6 +27,9 @@ impl State {
     }
 }
 
+/// A process that is past its start and says nothing for so long hangs, in milliseconds. It beats every second.
+pub const SILENCE_MS: u64 = 60_000;
+
 /// A running process.
 pub struct Child {
     /// Who it is.
@@ -41,6 +44,8 @@ pub struct Child {
     pub served: bool,
     /// Monotonic milliseconds.
     pub started_ms: u64,
+    /// When it last said anything, in monotonic milliseconds.
+    pub heard_ms: u64,
     /// Its latest report.
     pub figures: Vec<Figure>,
     /// Its jail, in its own words.
@@ -50,6 +55,11 @@ pub struct Child {
 }
 
 impl Child {
+    /// True if it hangs: no beat for too long. One that still starts may be recovering a large spool, and is left alone.
+    pub fn is_silent(&self, now_ms: u64) -> bool {
+        self.state != State::Starting && now_ms.saturating_sub(self.heard_ms) > SILENCE_MS
+    }
+
     /// Queues a message and tries to send it. False if the edge is dead: the process is about to be reaped.
     pub fn say(&mut self, message: &ToChild, descriptor: Option<std::os::fd::OwnedFd>) -> bool {
         let sent =

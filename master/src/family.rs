@@ -196,6 +196,16 @@ impl Family {
         }
     }
 
+    /// Ends processes that hang; they are then started again like any other dead child.
+    pub fn kill_silent(&mut self, now_ms: u64) {
+        let silent: Vec<ProcessName> =
+            self.children().filter(|child| child.is_silent(now_ms)).map(|child| child.name).collect();
+        for name in silent {
+            Record::at(log::Level::Error, "silent").field("process", name).emit();
+            self.kill(name);
+        }
+    }
+
     /// Ends a process now.
     pub fn kill(&mut self, name: ProcessName) {
         if let Some(child) = self.child(name)

@@ -51,6 +51,7 @@ impl Launcher {
             state: State::Starting,
             served: false,
             started_ms: clock::monotonic_ms(),
+            heard_ms: clock::monotonic_ms(),
             figures: Vec::new(),
             declared: String::new(),
             accusations: 0,
@@ -75,7 +76,7 @@ impl Launcher {
             Error::System(format!("{} is neither beside vsmtp nor in /usr/libexec/vsmtp", program.binary))
         })?;
         let file = File::open(&path).map_err(Error::path("open", &path))?;
-        let log = self.log.open().map_err(Error::io("open the log"))?;
+        let log = self.log.open_or_stand_in().map_err(Error::io("open the log"))?;
         let as_root = self.accounts.are_separate();
         let stderr = log.try_clone().map_err(Error::io("copy the log descriptor"))?;
         let spawned = spawn::Spawn {

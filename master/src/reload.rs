@@ -8,6 +8,7 @@ use vsmtp_ipc::role::{ProcessName, Role};
 
 use crate::child::{Child, State};
 use crate::family::{Family, Life};
+use crate::log_sink::LogSink;
 
 /// Old sessions may go on this long, in milliseconds; then 421.
 pub const OLD_SESSIONS_MS: u64 = 600_000;
@@ -56,6 +57,17 @@ pub fn turn_over(family: &mut Family, old: &Config, new: &Config, generation: u3
             Role::Receiver | Role::FilterSession | Role::FilterPost => replace(family, role, new, generation),
             _ if unchanged => {}
             _ => replace(family, role, new, generation),
+        }
+    }
+}
+
+/// Every process gets the log opened anew: its place may have changed, or its file have been moved away. The kinds that are
+/// kept over a reload would write to the old one for ever.
+pub fn hand_out_log(family: &mut Family, log: &LogSink) {
+    for child in family.children() {
+        // One that gets none keeps what it has.
+        if let Ok(sink) = log.open_or_stand_in() {
+            child.say(&log.message(), Some(sink));
         }
     }
 }
@@ -124,6 +136,7 @@ mod tests {
             state: State::Ready,
             served: true,
             started_ms: 0,
+            heard_ms: 0,
             figures: Vec::new(),
             declared: String::new(),
             accusations: 0,
@@ -145,6 +158,17 @@ mod tests {
         }
         assert_eq!(state(&mut family, queue), State::Ready);
         assert_eq!(state(&mut family, resolver), State::Ready);
+    }
+
+    #[test]
+    fn only_a_process_that_is_past_its_start_can_be_silent() {
+        let mut family = Family::default();
+        let (name, _end) = ready(&mut family, Role::Resolver, 0);
+        let child = family.child(name).unwrap();
+        assert!(!child.is_silent(crate::child::SILENCE_MS));
+        assert!(child.is_silent(crate::child::SILENCE_MS + 1));
+        child.state = State::Starting;
+        assert!(!child.is_silent(u64::MAX));
     }
 
     #[test]
