@@ -112,6 +112,11 @@ impl Model {
     pub(super) fn hear(&mut self, events: Vec<Event>, crashed: bool) {
         for event in events {
             assert!(!matches!(event, Event::Alarm(Alarm::Unreadable(..))) || crashed, "{event:?}");
+            if matches!(event, Event::Alarm(Alarm::SegmentFailed { .. })) {
+                // Until they are written again, the end of the process would undo them.
+                let lazy = self.lazy.clone();
+                self.set(&lazy, Fate::OnItsWay);
+            }
             let Event::Completed { ticket, result } = event else { continue };
             if crashed && result.is_err() {
                 continue;
@@ -183,8 +188,8 @@ impl Model {
     fn happened(&self, (n, at): (u32, usize), found: &BTreeMap<u32, Option<MessageState>>) -> Option<bool> {
         let history = &self.messages[&n];
         let states = History { steps: history.steps[..=at].to_vec(), ..*history }.possible(Fate::Durable);
-        let [.., before, after] = &states[..] else { return None };
-        (at == history.steps.len() - 1 && before != after).then(|| found[&n] == *after)
+        let (after, before) = states.split_last()?;
+        (at == history.steps.len() - 1 && !before.contains(after)).then(|| found[&n] == *after)
     }
 
     /// Compares what a new process finds with what may be, lets it go on, and starts once more.
