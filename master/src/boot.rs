@@ -2,12 +2,14 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::ExitCode;
 
 use log::LevelFilter;
 use vsmtp_config::Config;
+use vsmtp_ipc::edge::master_child::LogTarget;
 use vsmtp_ipc::role::Role;
 use vsmtp_sys::disk::{self, Lock, Locked};
 use vsmtp_sys::signals::{self, Signals};
@@ -96,8 +98,28 @@ fn start(arguments: &Arguments) -> Result<Master, Error> {
     Master::new(layout, arguments.clone(), launcher, config, listeners, signals, lock)
 }
 
-/// Points the master's own log at a sink.
+/// Points the master's own log at a sink. A file that cannot be written is a mistake of the configuration; a daemon that is
+/// down comes back.
 pub fn log_to(sink: &LogSink) -> Result<(), Error> {
+    let out = match sink.open() {
+        Err(error) if sink.kind() != LogTarget::Stream => {
+            vsmtp_daemon::Record::at(log::Level::Warn, "log-unreachable").field("error", error).emit();
+            sink.open_or_stand_in()
+        }
+        opened => opened,
+    };
+    point(sink, out.map_err(Error::io("open the log"))?);
+    Ok(())
+}
+
+/// Opens the master's own sink again after it broke.
+pub fn log_again(sink: &LogSink) {
+    if let Ok(out) = sink.open_or_stand_in() {
+        point(sink, out);
+    }
+}
+
+fn point(sink: &LogSink, out: OwnedFd) {
     let level = match sink.level() {
         1 => LevelFilter::Error,
         2 => LevelFilter::Warn,
@@ -105,9 +127,7 @@ pub fn log_to(sink: &LogSink) -> Result<(), Error> {
         4 => LevelFilter::Debug,
         _ => LevelFilter::Trace,
     };
-    let out = sink.open().map_err(Error::io("open the log"))?;
     vsmtp_daemon::init_log(out, sink.kind(), "vsmtp", level, sink.facility());
-    Ok(())
 }
 
 /// Keys that are accepted and have no effect are said once, at the start.

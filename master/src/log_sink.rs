@@ -1,5 +1,6 @@
 //! Where all processes log. The master opens the sink, again and again if need be: jailed children cannot.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::{TcpStream, UdpSocket};
@@ -10,7 +11,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use vsmtp_config::{Facility, LogLevel, LogSlice, LogTarget, SyslogTransport};
-use vsmtp_ipc::edge::master_child;
+use vsmtp_ipc::edge::master_child::{self, ToChild};
+use vsmtp_sys::clock;
 
 /// journald's own socket.
 const JOURNALD: &str = "/run/systemd/journal/socket";
@@ -19,21 +21,46 @@ const FILE_MODE: u32 = 0o640;
 /// A remote syslog daemon must take a connection within this time.
 const CONNECT: Duration = Duration::from_secs(1);
 
+/// A remote daemon that did not is left alone for so long, in milliseconds: each attempt holds the master up.
+const AWAY_MS: u64 = 10_000;
+
 /// The sink of one configuration.
 #[derive(Debug, Clone)]
 pub struct LogSink {
     slice: LogSlice,
+    away_until_ms: Cell<u64>,
 }
 
 impl LogSink {
     /// The sink before there is a configuration: standard error.
     pub fn stderr() -> Self {
-        LogSink { slice: LogSlice { level: LogLevel::Info, target: LogTarget::Stderr } }
+        LogSink::new(LogSlice { level: LogLevel::Info, target: LogTarget::Stderr })
     }
 
     /// The sink that the configuration names.
     pub fn new(slice: LogSlice) -> Self {
-        LogSink { slice }
+        LogSink { slice, away_until_ms: Cell::new(0) }
+    }
+
+    /// The same for a message.
+    pub fn message(&self) -> ToChild {
+        let (target, level, facility) = (self.kind(), self.level(), self.facility());
+        ToChild::LogSink(master_child::LogSink { target, level, facility })
+    }
+
+    /// A descriptor in any case: if the sink is not there at the moment, one that takes nothing. Its owner finds it broken
+    /// and asks for another. No log daemon that is down may keep a process from being started.
+    pub fn open_or_stand_in(&self) -> io::Result<OwnedFd> {
+        let stand_in = || UnixDatagram::unbound().map(OwnedFd::from);
+        if clock::monotonic_ms() < self.away_until_ms.get() {
+            return stand_in();
+        }
+        self.open().or_else(|_| {
+            if self.kind() == master_child::LogTarget::SyslogStream {
+                self.away_until_ms.set(clock::monotonic_ms() + AWAY_MS);
+            }
+            stand_in()
+        })
     }
 
     /// A fresh descriptor.
@@ -106,4 +133,42 @@ fn datagram(path: &str) -> io::Result<OwnedFd> {
     socket.connect(path)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sink(target: LogTarget) -> LogSink {
+        LogSink::new(LogSlice { level: LogLevel::Info, target })
+    }
+
+    #[test]
+    fn a_log_daemon_that_is_away_holds_nobody_up() {
+        let path = std::env::temp_dir().join(format!("vsmtp-log-sink.{}", std::process::id()));
+        let path = path.display().to_string();
+        let syslog = sink(LogTarget::Syslog(SyslogTransport::Unix(path.clone()), Facility::Mail));
+        assert!(syslog.open().is_err());
+        let stand_in = UnixDatagram::from(syslog.open_or_stand_in().unwrap());
+        assert!(stand_in.send(b"x").is_err(), "its owner must find out");
+        let daemon = UnixDatagram::bind(&path).unwrap();
+        UnixDatagram::from(syslog.open_or_stand_in().unwrap()).send(b"x").unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(daemon.recv(&mut [0; 4]).unwrap(), 1);
+        assert!(
+            matches!(syslog.message(), ToChild::LogSink(it) if it.target == master_child::LogTarget::Syslog)
+        );
+    }
+
+    #[test]
+    fn a_remote_daemon_that_is_away_is_not_asked_at_once_again() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let remote = sink(LogTarget::Syslog(SyslogTransport::Tcp(address), Facility::Mail));
+        assert!(remote.open_or_stand_in().is_ok());
+        let _listener = std::net::TcpListener::bind(address).unwrap();
+        let stand_in = UnixDatagram::from(remote.open_or_stand_in().unwrap());
+        assert!(stand_in.peer_addr().is_err());
+    }
 }

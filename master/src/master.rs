@@ -227,11 +227,13 @@ impl Master {
             ));
         }
         self.listeners.rebind(&slice.listeners, slice.receivers)?;
-        self.launcher.log = LogSink::new(slice.log);
-        boot::log_to(&self.launcher.log)?;
+        let log = LogSink::new(slice.log);
+        boot::log_to(&log)?;
+        self.launcher.log = log;
         boot::report_warnings(&config);
         self.generation += 1;
         reload::turn_over(&mut self.family, &self.config, &config, self.generation);
+        reload::hand_out_log(&mut self.family, &self.launcher.log);
         self.config = config;
         Ok(())
     }
@@ -304,6 +306,7 @@ impl Master {
 
     fn hear(&mut self, name: ProcessName, message: ToMaster) {
         let Some(child) = self.family.child(name) else { return };
+        child.heard_ms = clock::monotonic_ms();
         match message {
             ToMaster::Ready => {
                 if child.state == State::Starting {
@@ -323,8 +326,9 @@ impl Master {
             ToMaster::Serving => child.served = true,
             ToMaster::Beat(figures) => child.figures = figures,
             ToMaster::NeedLogSink => {
-                if let Ok(sink) = self.launcher.log.open() {
-                    child.say(&ToChild::LogSink, Some(sink));
+                // It asks again when it finds this one broken too.
+                if let Ok(sink) = self.launcher.log.open_or_stand_in() {
+                    child.say(&self.launcher.log.message(), Some(sink));
                 }
             }
             ToMaster::Misbehaved(accused) => self.family.accuse(name, accused),
@@ -377,11 +381,16 @@ impl Master {
 
     /// What happens by time alone. True when all is over.
     fn proceed(&mut self) -> bool {
+        self.family.kill_silent(clock::monotonic_ms());
         for child in self.family.children() {
             // An edge that cannot be flushed belongs to a process that is about to be reaped.
             let _ = child.flush();
         }
         self.look_at_evaluation();
+        if vsmtp_daemon::take_broken_log() {
+            // If it is still away, the next line finds that out.
+            boot::log_again(&self.launcher.log);
+        }
         let now = clock::monotonic_ms();
         let Some(shutdown) = &mut self.shutdown else { return false };
         shutdown.proceed(&mut self.family, now)

@@ -23,7 +23,7 @@ pub enum ToChild {
     /// A listening socket. One descriptor.
     Listener(Listener),
     /// A fresh log sink instead of the old one. One descriptor.
-    LogSink,
+    LogSink(LogSink),
     /// A new slice after a reload, for the one process that is never doubled.
     Reconfigure(Vec<u8>),
     /// Accept no more; go on with what is open.
@@ -67,6 +67,17 @@ pub struct Evaluate {
     pub cores: u32,
     /// Folder below which all absolute paths lie; empty for `/`.
     pub root: String,
+}
+
+/// How to write to a log descriptor that replaces the one of `Configure`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct LogSink {
+    /// What kind of sink it is.
+    pub target: LogTarget,
+    /// As `Configure::log_level`.
+    pub level: u8,
+    /// The syslog facility's number.
+    pub facility: u8,
 }
 
 /// What stands behind the log descriptor.
@@ -127,7 +138,7 @@ pub struct Figure {
 impl Message for ToChild {
     fn descriptors(&self) -> usize {
         match self {
-            ToChild::Peer(_) | ToChild::Listener(_) | ToChild::LogSink => 1,
+            ToChild::Peer(_) | ToChild::Listener(_) | ToChild::LogSink(_) => 1,
             ToChild::Configure(_)
             | ToChild::Reconfigure(_)
             | ToChild::StopAccepting

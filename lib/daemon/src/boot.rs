@@ -98,7 +98,7 @@ pub fn boot<D: Daemon>() -> Result<Live<D>, BootError> {
     }
 }
 
-fn level(number: u8) -> LevelFilter {
+pub(crate) fn level(number: u8) -> LevelFilter {
     match number {
         0 => LevelFilter::Off,
         1 => LevelFilter::Error,

@@ -20,5 +20,5 @@ pub use link::Link;
 pub use live::Live;
 pub use reactor::{FIRST_TOKEN, Reactor};
 pub use record::Record;
-pub use sink::{LineSink, flush_log, init_log};
+pub use sink::{LineSink, flush_log, init_log, take_broken_log};
 pub use timers::Timers;

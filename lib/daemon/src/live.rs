@@ -120,8 +120,9 @@ impl<D: Daemon> Live<D> {
                     let event = match (received.message, descriptors.next()) {
                         (ToChild::Peer(name), Some(fd)) => Event::Peer(name, fd),
                         (ToChild::Listener(listener), Some(fd)) => Event::Listener(listener, fd),
-                        (ToChild::LogSink, Some(fd)) => {
-                            sink::replace_sink(fd);
+                        (ToChild::LogSink(sink), Some(fd)) => {
+                            let level = crate::boot::level(sink.level);
+                            sink::init_log(fd, sink.target, D::NAME, level, sink.facility);
                             continue;
                         }
                         (ToChild::Reconfigure(slice), _) => Event::Reconfigure(slice),
@@ -177,7 +178,7 @@ impl<D: Daemon> Live<D> {
         self.next_beat_ms = self.reactor.now_ms() + BEAT_MS;
         self.reactor.figure("log_lines_dropped", sink::dropped());
         self.reactor.report();
-        if sink::take_broken() {
+        if sink::take_broken_log() {
             self.reactor.tell_master(&vsmtp_ipc::edge::master_child::ToMaster::NeedLogSink);
         }
     }

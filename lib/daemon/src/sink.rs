@@ -51,9 +51,11 @@ struct State {
     waiting: Vec<u8>,
 }
 
-/// Points the log at a descriptor, first or again.
+/// Points the log at a descriptor, first or again. What waits for the old one is written to it.
 pub fn init_log(out: OwnedFd, target: LogTarget, name: &'static str, level: LevelFilter, facility: u8) {
     let mut state = SINK.lock();
+    // The old sink is on its way out, whatever it says.
+    let _ = state.write_waiting();
     state.facility = facility;
     state.pid = std::process::id();
     state.out = Some(File::from(out));
@@ -66,19 +68,13 @@ pub fn init_log(out: OwnedFd, target: LogTarget, name: &'static str, level: Leve
     log::set_max_level(level);
 }
 
-/// Replaces a broken descriptor.
-pub(crate) fn replace_sink(out: OwnedFd) {
-    SINK.lock().out = Some(File::from(out));
-    SINK.broken.store(false, Ordering::Relaxed);
-}
-
 /// Writes what waits. Call before waiting for anything.
 pub fn flush_log() {
     SINK.flush();
 }
 
-/// True once after the sink broke.
-pub(crate) fn take_broken() -> bool {
+/// True once after the sink broke: another should be opened.
+pub fn take_broken_log() -> bool {
     SINK.broken.swap(false, Ordering::Relaxed)
 }
 
