@@ -401,6 +401,7 @@ impl Store {
                     self.segments.insert(epoch, Segment { number, size, live: 0 });
                     self.newest = (epoch, 0);
                 }
+                Report::Tick => self.tick(),
                 Report::Found(Found::Published(prepared)) => self.engine.commit(prepared),
                 Report::Found(Found::NotPublished(prepared, error)) => {
                     self.done(prepared.ticket, Err(error));

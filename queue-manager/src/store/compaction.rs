@@ -266,12 +266,26 @@ impl Store {
         }
     }
 
-    /// Gives back segments that are only needed under load, and looks whether a disk that was full or failing does better
-    /// now. To be called every few seconds, best when nothing has happened since the last time.
-    pub fn trim(&mut self) {
+    /// Some seconds have passed: a disk that was full or failing is looked at again, and what only load needs is given
+    /// back if there was none.
+    pub(super) fn tick(&mut self) {
+        let was_busy = self.compaction.busy;
         self.compaction.busy = false;
         self.compaction.paused = false;
         self.look_for_room();
+        if !was_busy {
+            self.give_back();
+        }
+    }
+
+    /// What a store with threads does by itself every few seconds: gives back segments that only load needs, and looks
+    /// again at a disk that was full or failing.
+    pub fn trim(&mut self) {
+        self.compaction.busy = false;
+        self.tick();
+    }
+
+    fn give_back(&mut self) {
         while let Some(free) = self.pool.take_spare(RESERVE) {
             self.engine.job(Job::Free { number: free.number, epoch: 0, reuse: false });
         }

@@ -12,6 +12,8 @@ use super::log::{Log, Prepared, Report};
 /// Called, from any thread, when [`super::Store::poll`] has something to say.
 pub type Wake = Box<dyn Fn() + Send + Sync>;
 
+/// The janitor reports so often that time has passed.
+const TICK: Duration = Duration::from_secs(10);
 /// Most transactions of one batch.
 const MAX_BATCH: usize = 4096;
 /// Most octets of one batch, more or less.
@@ -205,9 +207,18 @@ fn do_all(
     reports: &Sender<Vec<Report>>,
     wake: &(dyn Fn() + Send + Sync),
 ) {
-    while let Ok(job) = jobs.recv() {
-        if let Some(found) = janitor.work(job) {
-            let _ = reports.send(vec![Report::Found(found)]);
+    let mut ticked = Instant::now();
+    loop {
+        let report = match jobs.recv_timeout(TICK.saturating_sub(ticked.elapsed())) {
+            Ok(job) => janitor.work(job).map(Report::Found),
+            Err(RecvTimeoutError::Timeout) => {
+                ticked = Instant::now();
+                Some(Report::Tick)
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        if let Some(report) = report {
+            let _ = reports.send(vec![report]);
             wake();
         }
     }

@@ -77,6 +77,8 @@ pub(in crate::store) enum Report {
     },
     Alarm(Alarm),
     Found(Found),
+    /// Some seconds have passed.
+    Tick,
 }
 
 /// Where a log begins to be written.
