@@ -14,14 +14,16 @@ build: release
 release:
 	$(CARGO) build --release --locked --workspace --bins
 
-# All tests. As root they include users, namespaces and sandboxes; without root those are skipped by name.
-test: release
+# All tests, end-to-end ones against the built binaries. As root they include users, namespaces and sandboxes; without root
+# those are skipped by name.
+test:
 	tests/prepare
-	VSMTP_BIN="$(CURDIR)/target/release" $(CARGO) test --release --locked --workspace -- --test-threads=2
+	$(CARGO) build --locked --workspace --bins
+	VSMTP_BIN="$(CURDIR)/target/debug" $(CARGO) test --locked --workspace -- --test-threads=2
 
 lint:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 # Needs root and Debian's postfix package; see docs/performance.md.
 bench: release
