@@ -1,7 +1,7 @@
 //! vsmtpctl's side of the queue. Who may speak is decided by the peer's credentials before a byte is read; one request at a
 //! time per connection; whatever concerns many messages is done a slice at a time between other events.
 
-mod listing;
+pub mod listing;
 mod work;
 
 use std::collections::HashMap;

@@ -22,6 +22,7 @@ mod trace;
 mod warm;
 
 pub mod bounce;
+pub mod offline;
 pub mod schedule;
 pub mod store;
 

@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+use vsmtp_queue_manager::{QueueManager, offline};
+
 fn main() -> ExitCode {
-    vsmtp_daemon::run::<vsmtp_queue_manager::QueueManager>()
+    // An operator looks at a spool; the master starts its children without arguments of this kind.
+    offline::main(std::env::args_os().skip(1)).unwrap_or_else(vsmtp_daemon::run::<QueueManager>)
 }

@@ -6,10 +6,10 @@ use vsmtp_mail::QueueId;
 
 use crate::ledger::{Clock, Ledger};
 use crate::schedule::{Standing, Survey};
-use crate::store::{Disposition, Message, RecipientState};
+use crate::store::{Disposition, Message, ReadError, RecipientState};
 
 /// Recipients that a list shows of each message.
-const LISTED_RECIPIENTS: usize = 5;
+pub const LISTED_RECIPIENTS: usize = 5;
 /// Recipients that the view of one message shows.
 const SHOWN_RECIPIENTS: usize = 1000;
 
@@ -67,13 +67,7 @@ fn entry(ledger: &Ledger, id: QueueId, recipients: usize, unsettled_only: bool, 
     match ledger.store.message(id) {
         Ok(message) => fill(&mut entry, &message, recipients, unsettled_only),
         // It is listed all the same: nothing in the queue is invisible.
-        Err(error) => entry.recipients.push(EntryRecipient {
-            address: String::new(),
-            next_hop: String::new(),
-            status: "unreadable".to_owned(),
-            attempts: 0,
-            diagnostic: error.to_string(),
-        }),
+        Err(error) => entry.recipients.push(unreadable(&error)),
     }
     entry
 }
@@ -88,7 +82,19 @@ fn next_attempt(survey: &Survey, clock: Clock) -> u64 {
     }
 }
 
-fn fill(entry: &mut Entry, message: &Message, recipients: usize, unsettled_only: bool) {
+/// What stands for the recipients of a message that cannot be read.
+pub fn unreadable(error: &ReadError) -> EntryRecipient {
+    EntryRecipient {
+        address: String::new(),
+        next_hop: String::new(),
+        status: "unreadable".to_owned(),
+        attempts: 0,
+        diagnostic: error.to_string(),
+    }
+}
+
+/// Puts down what is stored of a message: all but its state and its next attempt.
+pub fn fill(entry: &mut Entry, message: &Message, recipients: usize, unsettled_only: bool) {
     let state = &message.state;
     entry.size = message.len();
     entry.arrived_ms = state.arrival_ms;
