@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::{Audit, Dice, Kill, Mta, NameServer, Settings, Sink, Traffic, wait_until};
+use crate::{Audit, Dice, Kill, Mta, NameServer, Settings, Sink, Strace, Traffic, is_alive, wait_until};
 
 /// Fields that the rules of these runs add. Each message must have them exactly once: an edit is made once, whoever dies.
 const EDITS: [&str; 2] = ["X-Preq:", "X-Postq:"];
@@ -15,6 +15,8 @@ const CLIENTS: u64 = 8;
 const PAUSE: Duration = Duration::from_millis(10);
 /// At most so many letters are accepted between one kill's recovery and the next kill.
 const MOST_BETWEEN: u64 = 25;
+/// A death at a system call comes at one of the next so many of its kind.
+const LATEST_CALL: u64 = 12;
 /// The queue drains within this.
 const DRAIN: Duration = Duration::from_secs(120);
 /// How long a master may be refused to start while the children of a killed one end.
@@ -133,6 +135,26 @@ impl Campaign {
         let at = self.strike(victim);
         self.wait_for_service(at);
         self.recoveries.entry(victim.to_owned()).or_default().push(killed.elapsed());
+    }
+
+    /// Has a child die at a system call, one of the next few that it makes, and waits until the service is back. All
+    /// processes of the role are set up for it, because some may have nothing to do.
+    pub fn kill_at(&mut self, role: &str, call: &str) {
+        let processes = self.mta.processes();
+        let pids: Vec<u32> = processes.iter().filter(|p| p.name.starts_with(role)).map(|p| p.pid).collect();
+        let from = SystemTime::now();
+        let rule = format!("{call}:signal=KILL:when={}", 1 + self.dice.below(LATEST_CALL));
+        let straces: Vec<Strace> = pids.iter().map(|pid| Strace::inject(*pid, &[&rule])).collect();
+        wait_until(&format!("a {role} has died at {call}"), || pids.iter().any(|pid| !is_alive(*pid)));
+        drop(straces);
+        let until = SystemTime::now();
+        self.dead.extend(pids.iter().filter(|pid| !is_alive(**pid)));
+        self.kills.push(Kill { victim: role.to_owned(), from, until });
+        self.wait_for_service(until);
+        self.recoveries
+            .entry(format!("{role} at {call}"))
+            .or_default()
+            .push(until.elapsed().unwrap_or_default());
     }
 
     fn strike(&mut self, victim: &str) -> SystemTime {

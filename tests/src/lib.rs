@@ -13,6 +13,8 @@ mod name_server;
 mod postfix;
 mod program;
 mod sink;
+mod strace;
+mod tmpfs;
 mod traffic;
 
 pub use audit::{Arrival, Audit, Kill};
@@ -28,4 +30,6 @@ pub use name_server::NameServer;
 pub use postfix::Postfix;
 pub use program::{needs_programs, program, python, run, run_with_input, said};
 pub use sink::{Sink, SinkMessage};
-pub use traffic::{Attempt, Fate, Traffic};
+pub use strace::Strace;
+pub use tmpfs::Tmpfs;
+pub use traffic::{Attempt, Fate, Traffic, send_letter};

@@ -40,6 +40,7 @@ pub struct Mta {
     folder: tempfile::TempDir,
     port: u16,
     master: Option<Child>,
+    limits: Vec<String>,
 }
 
 impl Mta {
@@ -53,7 +54,7 @@ impl Mta {
     /// As `start`, and starts nothing.
     pub fn prepare(settings: &Settings) -> Mta {
         let folder = tempfile::Builder::new().prefix("vsmtp-test.").tempdir().expect("make a folder");
-        let mta = Mta { folder, port: free_port(), master: None };
+        let mta = Mta { folder, port: free_port(), master: None, limits: Vec::new() };
         mta.write_configuration(settings);
         mta
     }
@@ -108,9 +109,18 @@ impl Mta {
         Ok(())
     }
 
+    /// Limits for the next start, as words of prlimit(1); they hold for all processes.
+    pub fn set_limits(&mut self, limits: &[&str]) {
+        self.limits = limits.iter().map(|word| (*word).to_owned()).collect();
+    }
+
     /// The command that starts a master on this root.
     pub fn master_command(&self) -> Command {
-        let mut command = Command::new(binary("vsmtp"));
+        let mut command = Command::new("prlimit");
+        command.args(&self.limits).arg(binary("vsmtp"));
+        if self.limits.is_empty() {
+            command = Command::new(binary("vsmtp"));
+        }
         command.arg("--root").arg(self.root()).arg("run");
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command

@@ -140,7 +140,7 @@ impl Shared {
             for _ in 0..=dice.below(PER_CONNECTION) {
                 let letter = again.take().unwrap_or_else(|| self.next_letter());
                 let began = SystemTime::now();
-                let fate = send(&mut client, letter, dice.below(2) == 0);
+                let fate = send_letter(&mut client, letter, dice.below(2) == 0);
                 self.attempts().push(Attempt { letter, began, ended: SystemTime::now(), fate });
                 if fate != Fate::Accepted {
                     again = Some(Letter { attempt: letter.attempt + 1, ..letter });
@@ -167,7 +167,7 @@ impl Shared {
 }
 
 /// One transaction, command by command or all at once up to DATA.
-fn send(client: &mut Client, letter: Letter, pipelined: bool) -> Fate {
+pub fn send_letter(client: &mut Client, letter: Letter, pipelined: bool) -> Fate {
     let mut commands = vec!["MAIL FROM:<load@src.test>".to_owned()];
     commands.extend(letter.recipients().iter().map(|to| format!("RCPT TO:<{to}>")));
     commands.push("DATA".to_owned());
