@@ -102,18 +102,18 @@ pub enum QueueCommand {
     },
 }
 
-/// Which messages a command changes.
+/// Which messages a command changes. One of them is needed; `--all --state S` is the same as `--state S`.
 #[derive(Debug, Args)]
-#[group(required = true)]
+#[group(required = true, multiple = true)]
 pub struct Which {
     /// Queue ids; `-` reads them from standard input.
-    #[arg(value_name = "ID", conflicts_with = "all")]
+    #[arg(value_name = "ID", conflicts_with_all = ["all", "state"])]
     pub ids: Vec<String>,
     /// All messages.
     #[arg(long)]
     pub all: bool,
-    /// Of all messages, those in this state.
-    #[arg(long, requires = "all", conflicts_with = "ids")]
+    /// All messages in this state.
+    #[arg(long)]
     pub state: Option<StateWord>,
 }
 
@@ -191,6 +191,7 @@ mod tests {
             &format!("vsmtpctl queue show {id}"),
             &format!("vsmtpctl queue delete {id} {id}"),
             "vsmtpctl queue flush --all --state deferred",
+            "vsmtpctl queue flush --state deferred",
             "vsmtpctl queue hold -",
             "vsmtpctl config show --changed server.",
             "vsmtpctl config check -c /etc/vsmtp/vsmtp.vsl",
@@ -203,7 +204,8 @@ mod tests {
     fn nothing_is_deleted_by_accident() {
         for line in [
             "vsmtpctl queue delete",
-            "vsmtpctl queue delete --state held",
+            "vsmtpctl queue delete --state",
+            "vsmtpctl queue delete x --state held",
             "vsmtpctl queue delete x --all",
             "vsmtpctl queue show x",
         ] {

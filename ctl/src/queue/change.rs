@@ -24,7 +24,7 @@ pub fn change(
     which: &Which,
     out: &mut Output<'_>,
 ) -> Result<(), Failure> {
-    let selections = if which.all {
+    let selections = if which.all || which.state.is_some() {
         vec![Selection::All(which.state.map(State::from))]
     } else {
         ids(&which.ids, &mut io::stdin().lock())?.into_iter().map(|id| Selection::One(id.into())).collect()

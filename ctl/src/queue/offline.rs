@@ -13,7 +13,16 @@ use crate::place::program;
 /// The words for `vsmtp-queue`, if the command reads a spool directly.
 pub fn of(command: &QueueCommand) -> Option<Vec<OsString>> {
     let words: Vec<OsString> = match command {
-        QueueCommand::List { spool: Some(spool), .. } => vec!["--spool".into(), spool.into(), "list".into()],
+        QueueCommand::List { state, limit, spool: Some(spool) } => {
+            let mut words = vec!["--spool".into(), spool.into(), "list".into()];
+            if let Some(state) = state {
+                words.extend(["--state".into(), super::word((*state).into()).into()]);
+            }
+            if let Some(limit) = limit {
+                words.extend(["--limit".into(), limit.to_string().into()]);
+            }
+            words
+        }
         QueueCommand::Cat { id, spool: Some(spool) } => {
             vec!["--spool".into(), spool.into(), "cat".into(), id.to_string().into()]
         }
@@ -48,16 +57,20 @@ pub fn run(words: Vec<OsString>, out: &mut Output<'_>) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arguments::StateWord;
 
     #[test]
     fn only_commands_with_a_spool_are_passed_on() {
         let list = |spool: Option<&str>| QueueCommand::List {
-            state: None,
-            limit: None,
+            state: spool.map(|_| StateWord::Held),
+            limit: spool.map(|_| 7),
             spool: spool.map(Into::into),
         };
         assert_eq!(of(&list(None)), None);
-        assert_eq!(of(&list(Some("/s"))).unwrap(), ["--spool", "/s", "list"]);
+        assert_eq!(
+            of(&list(Some("/s"))).unwrap(),
+            ["--spool", "/s", "list", "--state", "held", "--limit", "7"]
+        );
         let verify = QueueCommand::Verify { spool: "/s".into() };
         assert_eq!(of(&verify).unwrap(), ["--spool", "/s", "verify"]);
     }

@@ -150,10 +150,12 @@ fn changes_name_what_failed_and_do_the_rest() {
 
 #[test]
 fn all_of_a_state_is_one_request() {
-    let (mut line, asked) = queue(1, Box::new(|_| (Answer::Changed(42), vec![])));
-    let release = QueueCommand::Release(Which { ids: vec![], all: true, state: Some(StateWord::Held) });
-    let (text, _) = printed(true, |out| run(&release, &mut line, out));
-    assert_eq!(text, "{\"changed\":42,\"failed\":[]}\n");
-    let asked = asked.join().unwrap();
-    assert!(matches!(asked.as_slice(), [Request::Release(Selection::All(Some(State::Held)))]));
+    for all in [true, false] {
+        let (mut line, asked) = queue(1, Box::new(|_| (Answer::Changed(42), vec![])));
+        let release = QueueCommand::Release(Which { ids: vec![], all, state: Some(StateWord::Held) });
+        let (text, _) = printed(true, |out| run(&release, &mut line, out));
+        assert_eq!(text, "{\"changed\":42,\"failed\":[]}\n");
+        let asked = asked.join().unwrap();
+        assert!(matches!(asked.as_slice(), [Request::Release(Selection::All(Some(State::Held)))]));
+    }
 }
