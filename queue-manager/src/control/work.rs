@@ -129,6 +129,7 @@ impl Work {
         let state = |change| Change::State { id, change };
         let stopped = matches!(survey.standing, Standing::Held | Standing::Quarantined | Standing::Dead);
         let (change, reload) = match self.action {
+            // What is stopped is not tried, however much it is wanted: it has to be released first.
             Action::Flush if stopped => return,
             Action::Flush => {
                 if ledger.schedule.flush(id) {

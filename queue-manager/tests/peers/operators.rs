@@ -40,6 +40,27 @@ fn hold_release_and_delete() {
 }
 
 #[test]
+fn a_flush_counts_what_will_be_tried() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let deferred = stage.message(HOP);
+    filter.store(deferred);
+    deliver.serve(Result3::Deferred);
+    stage.logged("event=deferred");
+    let mut quarantined = stage.message(HOP);
+    quarantined.disposition = Disposition::Quarantine("virus".to_owned());
+    let quarantined = filter.store(quarantined);
+    let mut held = stage.message(HOP);
+    held.disposition = Disposition::Hold;
+    filter.store(held);
+    let mut operator = stage.operator();
+    assert_eq!(operator.changed(&Request::Flush(Selection::One(quarantined))), 0);
+    assert_eq!(operator.changed(&Request::Flush(Selection::All(Some(State::Quarantined)))), 0);
+    assert_eq!(operator.flush_all(), 1);
+    deliver.serve(Result3::Delivered);
+    stage.figure("messages", 2);
+}
+
+#[test]
 fn lists_come_in_pages_and_show_tells_all() {
     let (mut stage, mut filter, mut deliver) = Stage::with_peers();
     let mut ids = Vec::new();
