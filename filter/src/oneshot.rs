@@ -26,6 +26,8 @@ const ENTRY: &str = "on_config";
 /// A configuration script's result.
 #[derive(Debug)]
 pub struct Evaluated {
+    /// The entry script, as it is shown.
+    pub file: String,
     /// The tree, defaults included where the script left them.
     pub tree: Value,
     /// Where keys were written.
@@ -43,7 +45,7 @@ pub fn evaluate(
     let text = root.read(file)?;
     let name = root.display_name(file);
     let tree = run(&root, &name, &text, defaults, host)?;
-    Ok(Evaluated { tree, places: KeyPlaces::of_files(&root) })
+    Ok(Evaluated { file: name, tree, places: KeyPlaces::of_files(&root) })
 }
 
 /// The same for a script that is not a file and imports nothing, such as the embedded development configuration.
@@ -56,7 +58,7 @@ pub fn evaluate_text(
     let tree = run(&Root::none(), name, text, defaults, host)?;
     let mut places = KeyPlaces::default();
     places.scan(name, text);
-    Ok(Evaluated { tree, places })
+    Ok(Evaluated { file: name.to_owned(), tree, places })
 }
 
 /// The oneshot role's whole work: the tree, checked and encoded, or all errors, one per line, each with its place.
@@ -85,7 +87,9 @@ pub fn answer(request: &Evaluate, environment: BTreeMap<String, String>) -> Resu
 /// Checks the tree against the table of keys. Each error says where its key was written.
 pub fn check(context: &Context, evaluated: &Evaluated) -> Result<Config, Vec<ScriptError>> {
     let config = Config::build(context, &evaluated.tree).map_err(|errors| {
-        let place = |path: &str| evaluated.places.locate(path).cloned().unwrap_or_default();
+        // A key that no line names was made by the script.
+        let somewhere = || Location { file: evaluated.file.clone(), ..Location::default() };
+        let place = |path: &str| evaluated.places.locate(path).cloned().unwrap_or_else(somewhere);
         errors.iter().map(|error| ScriptError::at(place(&error.path), error.to_string())).collect::<Vec<_>>()
     })?;
     for warning in config.warnings() {

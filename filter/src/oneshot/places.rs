@@ -33,8 +33,15 @@ impl KeyPlaces {
         places
     }
 
-    /// Where `key` (dotted) is written, or the nearest section above it.
+    /// Where `key` (dotted) is written, or the first key of that section, or the nearest section above it.
     pub fn locate(&self, key: &str) -> Option<&Location> {
+        let is_below =
+            |name: &str| name.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let below = self.places.iter().filter(|(name, _)| is_below(name));
+        let first = below.min_by_key(|(name, place)| (name.len() > key.len(), place.line));
+        if let Some((_, place)) = first {
+            return Some(place);
+        }
         let mut key = key;
         loop {
             if let Some(place) = self.places.get(key) {
@@ -142,6 +149,8 @@ mod tests {
             ("virtual.example.com.k", 4),
             ("deep.n", 5),
             ("a.b.unknown", 2),
+            ("virtual", 4),
+            ("m.y", 3),
         ] {
             assert_eq!(places.locate(key).map(|place| place.line), Some(line), "{key}");
         }
