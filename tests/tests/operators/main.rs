@@ -1,0 +1,38 @@
+//! What an operator does: checks, starts, reloads, stops, looks at the queue and changes it, reads logs and reports.
+
+mod logs;
+mod processes;
+mod queue;
+mod reports;
+mod settings;
+
+use std::process::{Command, Output, Stdio};
+
+use vsmtp_tests::{Mta, Settings, Sink, binary};
+
+/// An MTA that relays to the sink, with more lines of `on_config`.
+fn relaying_to(sink: &Sink, config: &str) -> Mta {
+    let relay = format!("config.delivery.relayhost = \"[127.0.0.1]:{}\";", sink.port());
+    Mta::start(&Settings { config: format!("{relay}\n{config}"), ..Settings::default() })
+}
+
+/// What vsmtpctl prints, as text; panics unless it succeeds.
+fn ctl(mta: &Mta, words: &[&str]) -> String {
+    let output = mta.ctl(words);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "vsmtpctl {words:?}: {said}");
+    String::from_utf8(output.stdout).expect("vsmtpctl prints UTF-8")
+}
+
+/// What vsmtpctl complains about, and its exit status.
+fn refused(mta: &Mta, words: &[&str]) -> (i32, String) {
+    let output = mta.ctl(words);
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Runs the master's own program on the root of an MTA.
+fn vsmtp(mta: &Mta, action: &str) -> Output {
+    let mut command = Command::new(binary("vsmtp"));
+    command.arg("--root").arg(mta.root()).arg(action).stdin(Stdio::null());
+    command.output().expect("run vsmtp")
+}

@@ -1,0 +1,118 @@
+//! The configuration: checked before it is used, shown as it is in force, taken up by a reload or refused as a whole.
+
+use vsmtp_tests::{Client, Mta, Settings, wait_until};
+
+use crate::{ctl, refused, vsmtp};
+
+/// Each is wrong in its own way; the words are what the message must hold.
+const WRONG: [(&str, &[&str]); 7] = [
+    ("config.server.naem = \"x.test\";", &["vsmtp.vsl:", "server.naem", "server.name"]),
+    ("config.queue.lifetime = 3;", &["vsmtp.vsl:", "queue.lifetime", "1m"]),
+    ("config.server.smtp.rcpt_count_max = \"many\";", &["vsmtp.vsl:", "rcpt_count_max", "integer"]),
+    ("config.server.interfaces.addr = [\"localhost\"];", &["vsmtp.vsl:", "interfaces.addr", "port"]),
+    ("config.delivery.local = \"floppy\";", &["vsmtp.vsl:", "delivery.local", "maildir"]),
+    ("config.server.tls.protocol = 1;", &["vsmtp.vsl:", "tls"]),
+    ("this is no script;", &["vsmtp.vsl:9:"]),
+];
+
+fn wrong(line: &str) -> Settings {
+    Settings { config: line.to_owned(), ..Settings::default() }
+}
+
+#[test]
+fn a_check_names_file_line_key_and_the_nearest_key() {
+    let mta = Mta::prepare(&Settings::default());
+    let check = || {
+        let output = vsmtp(&mta, "check");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let (code, text) = check();
+    assert_eq!((code, text.trim()), (Some(0), "configuration is valid"));
+    for (line, words) in WRONG {
+        mta.write_configuration(&wrong(line));
+        let (code, text) = check();
+        assert_eq!(code, Some(1), "{line}: {text}");
+        for word in words {
+            assert!(text.contains(word), "{word} is missing for {line}: {text}");
+        }
+        let (code, said) = refused(&mta, &["config", "check"]);
+        assert_eq!(code, 1, "{line}: {said}");
+        let row = mta.ctl(&["config", "check", "--json"]);
+        let row: serde_json::Value = serde_json::from_slice(&row.stdout).expect("an object");
+        assert_eq!(row["ok"], false);
+        assert!(words.iter().all(|word| row["messages"].to_string().contains(word)), "{row}");
+    }
+    // All mistakes at once, not one after the other.
+    mta.write_configuration(&wrong("config.server.naem = 1; config.queue.lifetiem = 2;"));
+    let (_, text) = check();
+    assert!(text.contains("server.naem") && text.contains("queue.lifetiem"), "{text}");
+}
+
+#[test]
+fn a_refused_reload_leaves_the_old_configuration_in_force() {
+    let mta = Mta::start(&Settings::default());
+    let before = mta.ctl_rows(&["status"]);
+    for (line, words) in &WRONG[..3] {
+        mta.write_configuration(&wrong(line));
+        let (code, said) = refused(&mta, &["reload"]);
+        assert_eq!(code, 1, "{said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    }
+    assert_eq!(mta.log().matches("event=reload-refused").count(), 3);
+    let pids = |rows: &[serde_json::Value]| rows.iter().map(|row| row["pid"].clone()).collect::<Vec<_>>();
+    assert_eq!(pids(&mta.ctl_rows(&["status"])), pids(&before), "nothing was restarted");
+    assert_eq!(Client::connect(mta.port()).reply().0, "220 mx.local.test ESMTP");
+}
+
+#[test]
+fn a_reload_takes_changed_settings_up_by_command_and_by_signal() {
+    let mta = Mta::start(&Settings::default());
+    let greeting = || Client::connect(mta.port()).reply().0;
+    mta.write_configuration(&wrong("config.server.name = \"two.local.test\";"));
+    assert!(ctl(&mta, &["reload"]).contains("generation 1"));
+    wait_until("the new name is in the greeting", || greeting() == "220 two.local.test ESMTP");
+    mta.write_configuration(&wrong(
+        "config.server.name = \"three.local.test\"; config.server.esmtp.pipelining = false;",
+    ));
+    mta.hang_up();
+    wait_until("the new name is in the greeting", || greeting() == "220 three.local.test ESMTP");
+    let mut client = Client::connect(mta.port());
+    client.reply();
+    assert!(!client.say("EHLO client.test").0.contains("PIPELINING"));
+    // Nobody has to wait for a reload to end before the next one: mail flows through all of them.
+    for round in 0..3 {
+        assert!(mta.ctl(&["reload", "--json"]).status.success());
+        let reply = Client::hello(mta.port()).mail("a@src.test", &["b@local.test"], "Subject: x\r\n\r\nx");
+        assert_eq!(reply.code(), 250, "round {round}: {reply:?}");
+    }
+    mta.wait_for_mail("local.test", "b", 3);
+}
+
+#[test]
+fn the_spool_does_not_move_while_the_service_runs() {
+    let mta = Mta::start(&Settings::default());
+    mta.write_configuration(&wrong("config.server.queues.dirpath = \"/var/spool/other\";"));
+    let (code, said) = refused(&mta, &["reload"]);
+    assert_eq!(code, 1);
+    assert!(said.contains("restart"), "{said}");
+}
+
+#[test]
+fn the_configuration_in_force_is_shown() {
+    let mta = Mta::start(&wrong("config.queue.lifetime = \"2d\";"));
+    let all = mta.ctl_rows(&["config", "show"]);
+    assert!(all.len() > 50, "{}", all.len());
+    assert!(all.iter().all(|row| row["doc"].as_str().is_some_and(|doc| doc.len() > 10)), "{all:?}");
+    let lifetime = all.iter().find(|row| row["key"] == "queue.lifetime").expect("the key is shown");
+    assert_eq!((lifetime["value"].as_str(), lifetime["default"].as_bool()), (Some("\"2d\""), Some(false)));
+    let changed = ctl(&mta, &["config", "show", "--changed", "queue."]);
+    let lines: Vec<&str> = changed.lines().collect();
+    assert_eq!(lines.len(), 2, "{changed}");
+    assert!(lines[0].starts_with("KEY") && lines[1].starts_with("queue.lifetime"), "{changed}");
+    // What was changed on disk is not in force before a reload.
+    mta.write_configuration(&wrong("config.queue.lifetime = \"3d\";"));
+    assert!(ctl(&mta, &["config", "show", "queue.lifetime"]).contains("2d"));
+    ctl(&mta, &["reload"]);
+    assert!(ctl(&mta, &["config", "show", "queue.lifetime"]).contains("3d"));
+}
