@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::{Audit, Dice, Kill, Mta, NameServer, Settings, Sink, Strace, Traffic, is_alive, wait_until};
+use crate::{
+    Audit, Dice, Disk, Kill, Mta, NameServer, Settings, Sink, Strace, Traffic, is_alive, wait_until,
+};
 
 /// Fields that the rules of these runs add. Each message must have them exactly once: an edit is made once, whoever dies.
 const EDITS: [&str; 2] = ["X-Preq:", "X-Postq:"];
@@ -56,6 +58,11 @@ pub struct Campaign {
 impl Campaign {
     /// Starts everything and waits for the first accepted letter.
     pub fn start(seed: u64) -> Campaign {
+        Campaign::start_on(seed, |_| ()).0
+    }
+
+    /// As `start`, and lets the test do something with the folder before anything runs.
+    pub fn start_on<T>(seed: u64, prepare: impl FnOnce(&Mta) -> T) -> (Campaign, T) {
         let (sink, names) = (Sink::start(), NameServer::start());
         let config = format!(
             "{} config.delivery.relayhost = \"[sink.test]:{}\"; config.queue.segment_size = \"4MiB\";\n\
@@ -63,7 +70,9 @@ impl Campaign {
             names.config(),
             sink.port()
         );
-        let mta = Mta::start(&Settings { config, filter: RULES.to_owned() });
+        let mut mta = Mta::prepare(&Settings { config, filter: RULES.to_owned() });
+        let prepared = prepare(&mta);
+        mta.launch();
         let traffic = Traffic::start(mta.port(), CLIENTS, PAUSE);
         let campaign = Campaign {
             mta,
@@ -76,7 +85,7 @@ impl Campaign {
             recoveries: BTreeMap::new(),
         };
         wait_until("traffic flows", || campaign.traffic.accepted() > 0);
-        campaign
+        (campaign, prepared)
     }
 
     /// Kills each victim so many times, in random order, each time waiting until the service is back.
@@ -135,6 +144,23 @@ impl Campaign {
         let at = self.strike(victim);
         self.wait_for_service(at);
         self.recoveries.entry(victim.to_owned()).or_default().push(killed.elapsed());
+    }
+
+    /// The power fails: every process stops at once, what the disk has not been told to keep is gone, and all starts anew.
+    pub fn cut_power(&mut self, disk: &Disk) {
+        let from = SystemTime::now();
+        self.mta.freeze();
+        disk.forget();
+        self.mta.crash();
+        disk.mount_again();
+        self.mta.launch();
+        let until = SystemTime::now();
+        self.kills.push(Kill { victim: SYSTEM.to_owned(), from, until });
+        self.wait_for_service(until);
+        self.recoveries
+            .entry("power".to_owned())
+            .or_default()
+            .push(until.duration_since(from).unwrap_or_default());
     }
 
     /// Has a child die at a system call, one of the next few that it makes, and waits until the service is back. All

@@ -6,6 +6,7 @@ mod audit;
 mod campaign;
 mod client;
 mod dice;
+mod disk;
 mod dovecot;
 mod letter;
 mod mta;
@@ -21,6 +22,7 @@ pub use audit::{Arrival, Audit, Kill};
 pub use campaign::{CHILDREN, Campaign, MASTER, SYSTEM};
 pub use client::{Client, ReplyText};
 pub use dice::Dice;
+pub use disk::Disk;
 pub use dovecot::Dovecot;
 pub use letter::Letter;
 pub use mta::{

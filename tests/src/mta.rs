@@ -149,6 +149,17 @@ impl Mta {
         wait_until("all processes are gone", || !pids.iter().any(|pid| is_alive(*pid)));
     }
 
+    /// Stops every process where it is. Only `crash` makes sense after this.
+    pub fn freeze(&self) {
+        let master = self.master_pid();
+        let mut pids = vec![master];
+        pids.extend(children_of(master));
+        signal(&pids, "STOP");
+        wait_until("all processes have stopped", || {
+            pids.iter().all(|pid| state(*pid).is_none_or(|state| "Tt".contains(state)))
+        });
+    }
+
     /// Kills the master alone. Its children end by themselves; their pids.
     pub fn kill_master(&mut self) -> Vec<u32> {
         let Some(mut master) = self.master.take() else { return Vec::new() };
@@ -295,15 +306,20 @@ impl Drop for Mta {
                 let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{line}\n").as_bytes());
             }
         }
-        if let Some(mut child) = self.master.take() {
-            signal(&[child.id()], "TERM");
-            let deadline = Instant::now() + STOP;
-            while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            let _ = child.kill();
-            let _ = child.wait();
+        let Some(mut master) = self.master.take() else { return };
+        let mut pids = children_of(master.id());
+        pids.push(master.id());
+        signal(&[master.id()], "TERM");
+        // Those that a test has frozen.
+        signal(&pids, "CONT");
+        let deadline = Instant::now() + STOP;
+        while matches!(master.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
         }
+        if matches!(master.try_wait(), Ok(None)) {
+            signal(&pids, "KILL");
+        }
+        let _ = master.wait();
     }
 }
 
@@ -383,9 +399,14 @@ fn children_of(pid: u32) -> Vec<u32> {
 
 /// True if the process runs.
 pub fn is_alive(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // A zombie is dead: its parent, or init, has not looked yet.
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+    state(pid).is_some_and(|state| state != 'Z' && state != 'X')
+}
+
+/// A process's state, as proc(5) has it.
+fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
 /// Other users must be able to reach what they must below the private directory.

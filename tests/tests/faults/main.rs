@@ -6,6 +6,7 @@ mod damage;
 mod descriptors;
 mod disk;
 mod next_hops;
+mod power;
 mod rules;
 mod space;
 mod system_calls;
