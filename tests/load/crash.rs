@@ -4,8 +4,8 @@
 //! make release && cargo run --release -p vsmtp-tests --example crash -- --seed 1 --kills 300
 //! ```
 //!
-//! `--victims` names those that are killed (children, `master`, `system`), separated by commas; `--pairs` kills two at
-//! once. Ends with an error if anything was lost, torn, or doubled without a reason.
+//! `--victims` names those that are killed, separated by commas: children, `master`, `system`; `reload` and `stop` do what
+//! they say and kill nobody. `--pairs` takes two at once. Ends with an error if anything was lost, torn, or doubled without a reason.
 
 use std::process::ExitCode;
 

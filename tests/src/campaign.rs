@@ -39,6 +39,11 @@ pub const MASTER: &str = "master";
 /// All processes at once.
 pub const SYSTEM: &str = "system";
 
+/// Not a death: the configuration is read again.
+pub const RELOAD: &str = "reload";
+/// Not a death: an orderly stop, and a new start.
+pub const STOP: &str = "stop";
+
 /// A loaded MTA with its next hop.
 pub struct Campaign {
     /// The MTA.
@@ -197,6 +202,15 @@ impl Campaign {
                 self.restart();
                 MASTER.to_owned()
             }
+            RELOAD => {
+                self.mta.hang_up();
+                RELOAD.to_owned()
+            }
+            STOP => {
+                self.mta.stop();
+                self.mta.launch();
+                STOP.to_owned()
+            }
             role => match self.pick(role) {
                 Some((name, pid)) => {
                     crate::signal(&[pid], "KILL");
@@ -230,7 +244,8 @@ impl Campaign {
     fn wait_for_service(&self, since: SystemTime) {
         wait_until("all processes are ready again", || {
             let processes = self.mta.processes();
-            !processes.is_empty() && processes.iter().all(|p| p.is_ready && !self.dead.contains(&p.pid))
+            !processes.is_empty()
+                && processes.iter().all(|p| (p.is_ready || p.is_draining) && !self.dead.contains(&p.pid))
         });
         wait_until("letters are accepted again", || self.traffic.accepted_since(since));
         let (sent, filed) = (self.sink.count(), self.filed());

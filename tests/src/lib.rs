@@ -19,7 +19,7 @@ mod tmpfs;
 mod traffic;
 
 pub use audit::{Arrival, Audit, Kill};
-pub use campaign::{CHILDREN, Campaign, MASTER, SYSTEM};
+pub use campaign::{CHILDREN, Campaign, MASTER, RELOAD, STOP, SYSTEM};
 pub use client::{Client, ReplyText};
 pub use dice::Dice;
 pub use disk::Disk;

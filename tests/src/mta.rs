@@ -31,6 +31,8 @@ pub struct Process {
     pub pid: u32,
     /// It works.
     pub is_ready: bool,
+    /// It finishes its work for a successor.
+    pub is_draining: bool,
     /// How often it was started again.
     pub restarts: u64,
 }
@@ -183,6 +185,7 @@ impl Mta {
             name: row["process"].as_str().unwrap_or("").to_owned(),
             pid: row["pid"].as_u64().unwrap_or(0) as u32,
             is_ready: row["state"] == "ready",
+            is_draining: row["state"] == "draining",
             restarts: row["restarts"].as_u64().unwrap_or(0),
         })
         .collect()
