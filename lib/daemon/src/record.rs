@@ -63,8 +63,7 @@ impl Record {
 fn write_value(line: &mut String, value: &dyn Display) {
     let start = line.len();
     let _ = write!(Cut { line, left: MAX_VALUE }, "{value}");
-    let is_bare =
-        |c: char| !c.is_control() && c != ' ' && c != '"' && c != '\\' && c != '=' && c != '\u{2028}';
+    let is_bare = |c: char| !c.is_control() && !matches!(c, ' ' | '"' | '\\' | '=' | '\u{2028}' | '\u{2029}');
     let written = line.get(start..).unwrap_or("");
     if !written.is_empty() && written.chars().all(is_bare) {
         return;
@@ -127,6 +126,8 @@ mod tests {
         assert_eq!(line(""), "x=\"\"");
         assert_eq!(line("a b"), "x=\"a b\"");
         assert_eq!(line("a\" level=x"), "x=\"a\\\" level=x\"");
+        assert_eq!(line("a\u{2028}b\u{2029}c"), "x=\"a\\u{2028}b\\u{2029}c\"");
+        assert_eq!(line("a\u{2029}c"), "x=\"a\\u{2029}c\"");
     }
 
     #[test]
