@@ -60,7 +60,7 @@ impl Session {
     fn named(&mut self, verdict: Verdict, extended: bool) {
         self.phase = Phase::Ready;
         match verdict {
-            Verdict::Accept | Verdict::AcceptWith(_) if extended => {
+            verdict if extended && is_yes(&verdict) => {
                 reply::write_ehlo(&self.settings, &mut self.output);
             }
             Verdict::Accept => reply::write_helo(&self.settings, &mut self.output),
@@ -86,7 +86,7 @@ impl Session {
     fn data_allowed(&mut self, verdict: Verdict) {
         let Phase::Mail(transaction) = self.phase else { return };
         self.phase = Phase::Ready;
-        if matches!(verdict, Verdict::Accept | Verdict::AcceptWith(_)) {
+        if is_yes(&verdict) {
             let decoder = DataDecoder::new(self.settings.limits.body.clone(), self.settings.bare_newline);
             self.phase = Phase::Body(Box::new(Body { transaction, decoder, reported: false }));
             self.say(Own::DataStart);
@@ -180,5 +180,14 @@ impl Session {
         self.phase = Phase::Closing(dropped);
         self.open = None;
         self.input = Input::default();
+    }
+}
+
+/// An acceptance with a reply that refuses is none.
+fn is_yes(verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Accept => true,
+        Verdict::AcceptWith(reply) => reply.is_positive(),
+        Verdict::Refuse(_) | Verdict::Close(_) | Verdict::Unavailable => false,
     }
 }

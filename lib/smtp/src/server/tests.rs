@@ -172,6 +172,24 @@ fn a_verdict_that_contradicts_itself_is_not_a_yes() {
 }
 
 #[test]
+fn an_acceptance_that_refuses_opens_neither_a_session_nor_a_message() {
+    let refusal = || Verdict::AcceptWith(Reply::parse("451 4.3.0 no").unwrap());
+    let mut session = session();
+    let mut body = Vec::new();
+    feed(&mut session, b"", &mut body);
+    session.advance(b"EHLO a\r\n", &mut body);
+    session.answer(refusal()).unwrap();
+    assert_eq!(session.output(), b"451 4.3.0 no\r\n");
+    session.sent(usize::MAX);
+    feed(&mut session, GREETED, &mut body);
+    feed(&mut session, b"RCPT TO:<b@b>\r\n", &mut body);
+    session.advance(b"DATA\r\n", &mut body);
+    session.answer(refusal()).unwrap();
+    assert_eq!(session.output(), b"451 4.3.0 no\r\n");
+    assert!(!session.in_transaction());
+}
+
+#[test]
 fn errors_are_seen_by_the_caller() {
     let mut session = session();
     let mut output = Vec::new();
