@@ -90,7 +90,7 @@ impl SegmentHeader {
         if get_u32(bytes, &segment::CHECKSUM) != crc32c::crc32c(&bytes[..segment::CHECKSUM.at]) {
             return SegmentStart::Broken;
         }
-        SegmentStart::Valid(SegmentHeader {
+        let header = SegmentHeader {
             epoch: get_u32(bytes, &segment::EPOCH),
             salt: get_uint(bytes, &segment::SALT),
             size: get_uint(bytes, &segment::SIZE),
@@ -100,7 +100,17 @@ impl SegmentHeader {
             previous_end: get_uint(bytes, &segment::PREVIOUS_END),
             first_sequence: get_uint(bytes, &segment::FIRST_SEQUENCE),
             spool: get_uint(bytes, &segment::SPOOL),
-        })
+        };
+        if header.is_possible() { SegmentStart::Valid(header) } else { SegmentStart::Broken }
+    }
+
+    /// False for numbers that the store never writes, whatever their checksum says. A tail beyond the segment's own epoch
+    /// would free the segments that come next, with all that will have been accepted into them.
+    fn is_possible(&self) -> bool {
+        (1..=layout::MAX_EPOCH).contains(&self.epoch)
+            && self.tail <= self.epoch
+            && self.previous_epoch < self.epoch
+            && self.first_sequence <= layout::MAX_SEQUENCE
     }
 }
 
@@ -162,6 +172,9 @@ impl RecordHeader {
             return None;
         }
         if get_u32(bytes, &record::VERSION) != u32::from(RECORD_VERSION) {
+            return None;
+        }
+        if get_uint(bytes, &record::SEQUENCE) > layout::MAX_SEQUENCE {
             return None;
         }
         Some(RecordHeader {
@@ -276,6 +289,21 @@ mod tests {
         }
         assert_eq!(SegmentHeader::decode(&[0; 4096]), SegmentStart::Blank);
         assert_eq!(SegmentHeader::decode(&good[..10]), SegmentStart::Foreign);
+    }
+
+    #[test]
+    fn numbers_that_the_store_never_writes_are_not_believed() {
+        for impossible in [
+            SegmentHeader { epoch: 0, tail: 0, previous_epoch: 0, ..SEGMENT },
+            SegmentHeader { epoch: u32::MAX, ..SEGMENT },
+            SegmentHeader { tail: 8, ..SEGMENT },
+            SegmentHeader { previous_epoch: 7, ..SEGMENT },
+            SegmentHeader { first_sequence: u64::MAX, ..SEGMENT },
+        ] {
+            assert_eq!(SegmentHeader::decode(&impossible.encode()), SegmentStart::Broken, "{impossible:?}");
+        }
+        let endless = RecordHeader { sequence: u64::MAX, ..record() }.encode(SEGMENT.seed());
+        assert_eq!(RecordHeader::decode(&endless, SEGMENT.seed(), 7), None);
     }
 
     #[test]

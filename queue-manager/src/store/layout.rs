@@ -28,6 +28,10 @@ pub const MAX_META: usize = 16 * 1024 * 1024;
 pub const MAX_INLINE_BODY: usize = 1024 * 1024;
 /// Most records of one transaction.
 pub const MAX_TRANSACTION_RECORDS: usize = 256;
+/// Largest epoch that is believed. No spool lives so long, and behind it there is always room for the next.
+pub const MAX_EPOCH: u32 = u32::MAX / 2;
+/// Largest sequence that is believed, for the same reason.
+pub const MAX_SEQUENCE: u64 = u64::MAX / 2;
 
 /// Where a field of fixed size stands in its structure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -150,6 +150,7 @@ impl Replay {
         brief: &[u8],
     ) -> Result<(), Malformed> {
         match (Brief::take(kind, brief)?, self.index.find(id)) {
+            (Brief::Tail(epoch), _) if epoch > at.epoch => return Err(Malformed("tail")),
             (Brief::Tail(epoch), _) => self.tail = self.tail.max(epoch),
             (Brief::Message(brief), found) if kind.is_base() => self.begin(id, found, at, span, brief)?,
             (_, None) => self.strays += 1,
@@ -348,5 +349,20 @@ impl Iterator for Summaries {
             marks: fact.marks,
             recipients,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_beyond_its_own_segment_frees_nothing() {
+        let mut replay = Replay::default();
+        let (nobody, at) = (QueueId::from_bytes([0; 16]), Location::at(3, 4096));
+        assert!(replay.record(Kind::Tail, nobody, at, 64, &4u32.to_le_bytes()).is_err());
+        assert_eq!(replay.tail, 0);
+        assert!(replay.record(Kind::Tail, nobody, at, 64, &3u32.to_le_bytes()).is_ok());
+        assert_eq!(replay.tail, 3);
     }
 }

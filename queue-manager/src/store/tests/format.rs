@@ -50,6 +50,8 @@ fn kinds_and_numbers_are_as_documented() {
             ("largest structured part", MAX_META as u64),
             ("largest body in a segment", MAX_INLINE_BODY as u64),
             ("most records of a transaction", MAX_TRANSACTION_RECORDS as u64),
+            ("largest epoch", u64::from(MAX_EPOCH)),
+            ("largest sequence", MAX_SEQUENCE),
             ("smallest segment", MIN_SEGMENT_BYTES),
             ("largest segment", MAX_SEGMENT_BYTES),
         ]
