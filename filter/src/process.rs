@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use vsmtp_daemon::{Daemon, Live, Reactor};
+use vsmtp_ipc::ChannelError;
 
 use crate::api::Surroundings;
 
@@ -54,6 +55,11 @@ where
 
 type RunOf<D> = fn(<D as Desk>::Job) -> <D as Desk>::Done;
 
+/// How loud the end of an edge is. A peer that leaves properly and leaves nothing undone, as at each reload, is no news.
+fn level_of_end(error: &ChannelError, is_idle: bool) -> log::Level {
+    if is_idle && matches!(error, ChannelError::Closed) { log::Level::Info } else { log::Level::Warn }
+}
+
 /// What scripts may ask about the host.
 fn surroundings() -> Surroundings {
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -68,4 +74,17 @@ fn waker(reactor: &Reactor) -> Arc<dyn Fn() + Send + Sync> {
             log::error!("event=wake-failed error=\"{error}\"");
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_end_that_costs_something_is_a_warning() {
+        assert_eq!(level_of_end(&ChannelError::Closed, true), log::Level::Info);
+        assert_eq!(level_of_end(&ChannelError::Closed, false), log::Level::Warn);
+        let broken = ChannelError::Io(std::io::ErrorKind::ConnectionReset.into());
+        assert_eq!(level_of_end(&broken, true), log::Level::Warn);
+    }
 }

@@ -21,7 +21,7 @@ use vsmtp_sys::sandbox::Profile;
 
 use super::content::{Inline, Memory, Staged};
 use super::leader::Desk;
-use super::{cede, sandbox, surroundings};
+use super::{cede, level_of_end, sandbox, surroundings};
 use crate::judge::{Judge, PostJudged, PostMessage};
 use crate::stage::Stage;
 use crate::transaction::{Content, Peer};
@@ -215,9 +215,13 @@ impl Post {
     }
 
     fn close(&mut self, reactor: &mut Reactor, error: &ChannelError) {
+        let is_idle = self.jobs.is_empty();
         self.jobs.clear();
         let Some(queue) = self.queue.take() else { return };
-        Record::at(log::Level::Warn, "edge-closed").field("peer", queue.name).field("error", error).emit();
+        Record::at(level_of_end(error, is_idle), "edge-closed")
+            .field("peer", queue.name)
+            .field("error", error)
+            .emit();
         if matches!(error, ChannelError::Misbehaved(_)) {
             reactor.tell_master(&ToMaster::Misbehaved(queue.name));
         }

@@ -26,7 +26,7 @@ use vsmtp_ipc::wire::{Body, Id};
 use vsmtp_sys::sandbox::Profile;
 
 use super::leader::Desk;
-use super::{cede, sandbox, surroundings};
+use super::{cede, level_of_end, sandbox, surroundings};
 use crate::judge::Judge;
 use crate::stage::Stage;
 
@@ -265,8 +265,12 @@ impl Session {
     }
 
     fn close_receiver(&mut self, reactor: &mut Reactor, token: usize, error: &ChannelError) {
-        let Some(name) = self.receivers.get(&token).map(|receiver| receiver.name) else { return };
-        Record::at(log::Level::Warn, "edge-closed").field("peer", name).field("error", error).emit();
+        let Some(receiver) = self.receivers.get(&token) else { return };
+        let name = receiver.name;
+        Record::at(level_of_end(error, receiver.open() == 0), "edge-closed")
+            .field("peer", name)
+            .field("error", error)
+            .emit();
         if matches!(error, ChannelError::Misbehaved(_)) {
             reactor.tell_master(&ToMaster::Misbehaved(name));
         }

@@ -17,6 +17,7 @@ use super::seats::Key;
 use super::work::{Done, Outcome};
 use crate::judge::{Decision, Judged, local_error};
 use crate::process::content::Staged;
+use crate::process::level_of_end;
 
 impl Session {
     /// Takes a result of a job.
@@ -148,9 +149,13 @@ impl Session {
 
     pub(super) fn close_queue(&mut self, reactor: &mut Reactor, error: &ChannelError) {
         let (name, lost) = self.queue.disconnect();
+        let is_idle = lost.is_empty();
         self.lose(lost);
         let Some(name) = name else { return };
-        Record::at(log::Level::Warn, "edge-closed").field("peer", name).field("error", error).emit();
+        Record::at(level_of_end(error, is_idle), "edge-closed")
+            .field("peer", name)
+            .field("error", error)
+            .emit();
         if matches!(error, ChannelError::Misbehaved(_)) {
             reactor.tell_master(&ToMaster::Misbehaved(name));
         }
