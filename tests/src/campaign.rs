@@ -19,6 +19,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 const MOST_BETWEEN: u64 = 25;
 /// A death at a system call comes at one of the next so many of its kind.
 const LATEST_CALL: u64 = 12;
+/// The master finds out within a minute that a process hangs.
+const HANG: Duration = Duration::from_secs(90);
 /// The queue drains within this.
 const DRAIN: Duration = Duration::from_secs(120);
 /// How long a master may be refused to start while the children of a killed one end.
@@ -149,6 +151,32 @@ impl Campaign {
         let at = self.strike(victim);
         self.wait_for_service(at);
         self.recoveries.entry(victim.to_owned()).or_default().push(killed.elapsed());
+    }
+
+    /// A child stands still for a while, and goes on as if nothing had been.
+    pub fn pause(&mut self, role: &str, while_: Duration) {
+        let (_, pid) = self.pick(role).expect("a living process");
+        crate::signal(&[pid], "STOP");
+        std::thread::sleep(while_);
+        crate::signal(&[pid], "CONT");
+        self.wait_for_service(SystemTime::now());
+    }
+
+    /// One child of each role stands still for ever. It is for the master to find out.
+    pub fn hang(&mut self, roles: &[&str]) {
+        let from = SystemTime::now();
+        let victims: Vec<(String, u32)> = roles.iter().filter_map(|role| self.pick(role)).collect();
+        let pids: Vec<u32> = victims.iter().map(|(_, pid)| *pid).collect();
+        crate::signal(&pids, "STOP");
+        while pids.iter().any(|pid| is_alive(*pid)) {
+            assert!(from.elapsed().unwrap_or_default() < HANG, "{victims:?} hang and nobody minds");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let until = SystemTime::now();
+        self.dead.extend(pids);
+        self.kills.extend(victims.into_iter().map(|(victim, _)| Kill { victim, from, until }));
+        self.wait_for_service(until);
+        self.recoveries.entry("hanging".to_owned()).or_default().push(from.elapsed().unwrap_or_default());
     }
 
     /// The power fails: every process stops at once, what the disk has not been told to keep is gone, and all starts anew.

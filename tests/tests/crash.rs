@@ -45,6 +45,25 @@ fn two_deaths_at_once_lose_nothing() {
     settle("pairs of children killed", campaign);
 }
 
+#[test]
+fn a_child_that_stands_still_for_a_while_loses_nothing() {
+    let mut campaign = Campaign::start(SEED);
+    for role in CHILDREN {
+        campaign.wait_for_a_moment();
+        campaign.pause(role, Duration::from_secs(1));
+    }
+    let (audit, text) = campaign.finish();
+    say(&format!("children paused: {text}"));
+    assert!(audit.is_clean() && audit.repeated == 0 && audit.refused_and_delivered == 0, "{audit:#?}");
+}
+
+#[test]
+fn children_that_hang_are_replaced() {
+    let mut campaign = Campaign::start(SEED);
+    campaign.hang(&CHILDREN);
+    settle("children that hang", campaign);
+}
+
 /// Three stops, each with a client in the middle of its message that will never go on.
 #[test]
 fn a_stop_under_load_takes_five_seconds_and_loses_nothing() {
