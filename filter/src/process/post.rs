@@ -218,10 +218,8 @@ impl Post {
         let is_idle = self.jobs.is_empty();
         self.jobs.clear();
         let Some(queue) = self.queue.take() else { return };
-        Record::at(level_of_end(error, is_idle), "edge-closed")
-            .field("peer", queue.name)
-            .field("error", error)
-            .emit();
+        let level = level_of_end(error, is_idle);
+        Record::at(level, "edge-closed").field("peer", queue.name).field("error", error).emit();
         if matches!(error, ChannelError::Misbehaved(_)) {
             reactor.tell_master(&ToMaster::Misbehaved(queue.name));
         }

@@ -267,10 +267,8 @@ impl Session {
     fn close_receiver(&mut self, reactor: &mut Reactor, token: usize, error: &ChannelError) {
         let Some(receiver) = self.receivers.get(&token) else { return };
         let name = receiver.name;
-        Record::at(level_of_end(error, receiver.open() == 0), "edge-closed")
-            .field("peer", name)
-            .field("error", error)
-            .emit();
+        let level = level_of_end(error, receiver.open() == 0);
+        Record::at(level, "edge-closed").field("peer", name).field("error", error).emit();
         if matches!(error, ChannelError::Misbehaved(_)) {
             reactor.tell_master(&ToMaster::Misbehaved(name));
         }

@@ -152,10 +152,8 @@ impl Session {
         let is_idle = lost.is_empty();
         self.lose(lost);
         let Some(name) = name else { return };
-        Record::at(level_of_end(error, is_idle), "edge-closed")
-            .field("peer", name)
-            .field("error", error)
-            .emit();
+        let level = level_of_end(error, is_idle);
+        Record::at(level, "edge-closed").field("peer", name).field("error", error).emit();
         if matches!(error, ChannelError::Misbehaved(_)) {
             reactor.tell_master(&ToMaster::Misbehaved(name));
         }
