@@ -66,7 +66,7 @@ pub fn settled(
             recipient.original.as_ref().map(|original| format!("{};{}", original.kind, original.address)),
         )
         .field("next_hop", &recipient.next_hop)
-        .field("remote", &outcome.remote)
+        .maybe("remote", (!outcome.remote.as_str().is_empty()).then_some(&outcome.remote))
         .field("status", one.status)
         .field("attempt", attempts)
         .field("delay", clock.wall_ms.saturating_sub(attempted.state.arrival_ms))

@@ -33,6 +33,20 @@ fn a_message_goes_in_and_out() {
 }
 
 #[test]
+fn a_delivery_without_a_host_logs_no_host() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
+    filter.store(message);
+    let (attempt, _) = deliver.hear();
+    let mut local = outcome(attempt.lease, &[(0, Result3::Delivered)]);
+    local.remote.clear();
+    deliver.say(&local);
+    stage.logged("event=removed");
+    let log = stage.log();
+    assert!(log.contains("next_hop=smtp:dst.test status="), "{log}");
+}
+
+#[test]
 fn what_was_stored_survives_the_death_of_the_process() {
     let (mut stage, mut filter, mut deliver) = Stage::with_peers();
     let message = stage.message(&[("b@dst.test", "smtp:dst.test"), ("c@dst.test", "smtp:dst.test")]);

@@ -206,13 +206,15 @@ impl Client {
     ) {
         self.tally.refused = self.tally.refused.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
         context.services.figures.refused += count as u64;
+        let from =
+            self.transaction.as_ref().map(|transaction| format!("<{}>", transaction.mail.reverse_path));
         Record::new("refused")
             .field("stage", stage)
             .field("session", self.number)
             .field("client", self.who)
             .maybe("helo", self.hello.as_ref().map(|hello| hello.name.as_str()))
-            .maybe("from", self.transaction.as_ref().map(|transaction| &transaction.mail.reverse_path))
-            .maybe("to", recipient)
+            .maybe("from", from)
+            .maybe("to", recipient.map(|address| format!("<{address}>")))
             .maybe("count", (count > 1).then_some(count))
             .field("reply", reply)
             .emit();

@@ -164,7 +164,7 @@ impl Client {
                 .field("stage", "message")
                 .field("session", self.number)
                 .field("client", self.who)
-                .field("from", &transaction.mail.reverse_path)
+                .field("from", format_args!("<{}>", transaction.mail.reverse_path))
                 .field("reply", fault.reply().wire().trim_end())
                 .emit();
         }

@@ -205,7 +205,7 @@ impl Client {
             .field("session", self.number)
             .field("client", self.who)
             .maybe("helo", self.hello.as_ref().map(|hello| hello.name.as_str()))
-            .field("from", &transaction.mail.reverse_path)
+            .field("from", format_args!("<{}>", transaction.mail.reverse_path))
             .field("recipients", transaction.accepted)
             .field("size", transaction.size)
             .field("ms", now_ms.saturating_sub(transaction.began_ms))

@@ -85,5 +85,5 @@ fn the_log_has_one_line_per_message() {
     let log = stage.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("event=accepted")).collect();
     assert_eq!(lines.len(), 1, "{log}");
-    assert!(lines[0].contains("from=a@client.test recipients=1 size=3 ms="), "{log}");
+    assert!(lines[0].contains("from=<a@client.test> recipients=1 size=3 ms="), "{log}");
 }
