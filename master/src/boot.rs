@@ -98,9 +98,14 @@ fn start(arguments: &Arguments) -> Result<Master, Error> {
     Master::new(layout, arguments.clone(), launcher, config, listeners, signals, lock)
 }
 
-/// Points the master's own log at a sink. A file that cannot be written is a mistake of the configuration; a daemon that is
-/// down comes back.
+/// Points the master's own log at a sink.
 pub fn log_to(sink: &LogSink) -> Result<(), Error> {
+    point(sink, open_log(sink)?);
+    Ok(())
+}
+
+/// Opens a sink. A file that cannot be written is a mistake of the configuration; a daemon that is down comes back.
+pub fn open_log(sink: &LogSink) -> Result<OwnedFd, Error> {
     let out = match sink.open() {
         Err(error) if sink.kind() != LogTarget::Stream => {
             vsmtp_daemon::Record::at(log::Level::Warn, "log-unreachable").field("error", error).emit();
@@ -108,8 +113,7 @@ pub fn log_to(sink: &LogSink) -> Result<(), Error> {
         }
         opened => opened,
     };
-    point(sink, out.map_err(Error::io("open the log"))?);
-    Ok(())
+    out.map_err(Error::io("open the log"))
 }
 
 /// Opens the master's own sink again after it broke.
@@ -119,7 +123,8 @@ pub fn log_again(sink: &LogSink) {
     }
 }
 
-fn point(sink: &LogSink, out: OwnedFd) {
+/// Points the master's own log at what was opened.
+pub fn point(sink: &LogSink, out: OwnedFd) {
     let level = match sink.level() {
         1 => LevelFilter::Error,
         2 => LevelFilter::Warn,

@@ -226,9 +226,11 @@ impl Master {
                 "the spool and the mail root cannot change without a restart".to_owned(),
             ));
         }
-        self.listeners.rebind(&slice.listeners, slice.receivers)?;
+        // What can fail comes first: a configuration that is refused has changed nothing.
         let log = LogSink::new(slice.log);
-        boot::log_to(&log)?;
+        let opened = boot::open_log(&log)?;
+        self.listeners.rebind(&slice.listeners, slice.receivers)?;
+        boot::point(&log, opened);
         self.launcher.log = log;
         boot::report_warnings(&config);
         self.generation += 1;

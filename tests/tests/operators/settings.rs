@@ -1,6 +1,6 @@
 //! The configuration: checked before it is used, shown as it is in force, taken up by a reload or refused as a whole.
 
-use vsmtp_tests::{Client, Mta, Settings, wait_until};
+use vsmtp_tests::{Client, Mta, Settings, free_port, wait_until};
 
 use crate::{ctl, refused, vsmtp};
 
@@ -115,4 +115,51 @@ fn the_configuration_in_force_is_shown() {
     assert!(ctl(&mta, &["config", "show", "queue.lifetime"]).contains("2d"));
     ctl(&mta, &["reload"]);
     assert!(ctl(&mta, &["config", "show", "queue.lifetime"]).contains("3d"));
+}
+
+#[test]
+fn addresses_and_receivers_come_and_go_with_a_reload() {
+    let mta = Mta::start(&wrong("config.server.receivers = 2;"));
+    let second = free_port();
+    let both = format!("config.server.interfaces.addr.push(\"127.0.0.1:{second}\");");
+    let greets = |port| Client::try_hello(port).is_ok();
+    let mut open = Client::hello(mta.port());
+    for (settings, on_second) in [
+        (format!("{both} config.server.receivers = 3;"), true),
+        (format!("{both} config.server.receivers = 1;"), true),
+        ("config.server.receivers = 1;".to_owned(), false),
+        ("config.server.receivers = 2;".to_owned(), false),
+    ] {
+        mta.write_configuration(&wrong(&settings));
+        ctl(&mta, &["reload"]);
+        wait_until("the addresses are those of the configuration", || greets(second) == on_second);
+        // Every socket of the port has a receiver behind it, whichever the kernel chooses.
+        for port in [Some(mta.port()), on_second.then_some(second)].into_iter().flatten() {
+            assert!((0..40).all(|_| greets(port)), "{settings}");
+        }
+        assert_eq!(open.say("NOOP").code(), 250, "an open session goes on");
+    }
+}
+
+#[test]
+fn a_reload_that_cannot_be_carried_out_changes_nothing() {
+    let mta = Mta::start(&Settings::default());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let taken = taken.local_addr().expect("its address");
+    let free = free_port();
+    let more = format!("config.server.interfaces.addr.push(\"127.0.0.1:{free}\");");
+    for (line, word) in [
+        (format!("{more} config.server.interfaces.addr.push(\"{taken}\");"), taken.to_string()),
+        (format!("{more} config.server.logs.filename = \"/etc/vsmtp/vsmtp.vsl/log\";"), "log".to_owned()),
+    ] {
+        mta.write_configuration(&wrong(&line));
+        let (code, said) = refused(&mta, &["reload"]);
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(&word), "{said}");
+        let connected = std::net::TcpStream::connect(("127.0.0.1", free));
+        assert!(connected.is_err(), "the other address is not served either");
+        let reply = Client::hello(mta.port()).mail("a@src.test", &["b@local.test"], "Subject: x\r\n\r\nx");
+        assert_eq!(reply.code(), 250, "{reply:?}");
+    }
+    wait_until("both refusals are logged", || mta.log().matches("event=reload-refused").count() == 2);
 }
