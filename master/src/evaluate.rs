@@ -67,6 +67,12 @@ impl Evaluation {
         }
     }
 
+    /// Ends it without a result.
+    pub fn abandon(self) {
+        // It may have ended by itself. Whether or not, it is reaped with the others.
+        let _ = spawn::kill(self.child.process.pid, 9);
+    }
+
     /// For the loop's poll.
     pub fn fd(&self) -> i32 {
         self.child.channel.socket().as_raw_fd()

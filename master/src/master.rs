@@ -173,6 +173,10 @@ impl Master {
             Record::new("stopping").emit();
             let _ = sd_notify("STOPPING=1");
             self.answer_reloader(&Answer::Failed("a stop came first".to_owned()));
+            // What it would bring is a new generation that nobody would start or end.
+            if let Some(evaluation) = self.evaluation.take() {
+                evaluation.abandon();
+            }
             self.shutdown = Some(Shutdown::begin(&mut self.family, clock::monotonic_ms()));
         }
     }

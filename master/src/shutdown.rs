@@ -8,6 +8,8 @@ use crate::family::Family;
 
 /// After this, what still lives is killed, in milliseconds.
 const KILL_MS: u64 = 4_700;
+/// What is killed and not gone is killed again after so many milliseconds.
+const KILL_AGAIN_MS: u64 = 250;
 
 /// One step: which roles are told to drain, how long they get, and when the step ends at the latest.
 struct Step {
@@ -30,6 +32,8 @@ const STEPS: [Step; 3] = [
 pub struct Shutdown {
     began_ms: u64,
     step: usize,
+    /// When what is left is killed, in monotonic milliseconds.
+    kill_ms: u64,
 }
 
 impl Shutdown {
@@ -37,13 +41,15 @@ impl Shutdown {
     pub fn begin(family: &mut Family, now_ms: u64) -> Self {
         family.forget_waiting(|_| true);
         family.say_to(|_| true, || ToChild::StopAccepting, false);
-        let shutdown = Shutdown { began_ms: now_ms, step: 0 };
+        let shutdown = Shutdown { began_ms: now_ms, step: 0, kill_ms: now_ms + KILL_MS };
         shutdown.drain(family);
         shutdown
     }
 
     /// Goes on as children end or time passes. True when all are gone.
     pub fn proceed(&mut self, family: &mut Family, now_ms: u64) -> bool {
+        // A place without a process has nobody to end.
+        family.forget_waiting(|_| true);
         while let Some(step) = STEPS.get(self.step) {
             if family.any_of(step.roles) && now_ms < self.began_ms + step.ends_ms {
                 return false;
@@ -54,6 +60,10 @@ impl Shutdown {
         if !family.any_of(&Role::DAEMONS) {
             return true;
         }
+        if now_ms < self.kill_ms {
+            return false;
+        }
+        self.kill_ms = now_ms + KILL_AGAIN_MS;
         let left: Vec<_> = family.slots().map(|(name, _)| name).collect();
         for name in left {
             vsmtp_daemon::Record::at(log::Level::Warn, "killed-at-stop").field("process", name).emit();
@@ -64,7 +74,7 @@ impl Shutdown {
 
     /// When to look again, in monotonic milliseconds.
     pub fn next_ms(&self) -> u64 {
-        STEPS.get(self.step).map_or(self.began_ms + KILL_MS, |step| self.began_ms + step.ends_ms)
+        STEPS.get(self.step).map_or(self.kill_ms, |step| self.began_ms + step.ends_ms)
     }
 
     fn drain(&self, family: &mut Family) {
@@ -72,5 +82,18 @@ impl Shutdown {
             let drain = || ToChild::Drain { deadline_ms: step.drain_ms };
             family.say_to(|child| step.roles.contains(&child.name.role), drain, true);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_that_nobody_fills_any_more_keep_nobody_waiting() {
+        let mut family = Family::default();
+        let mut shutdown = Shutdown::begin(&mut family, 0);
+        family.add(Role::Receiver, 0, 1);
+        assert!(shutdown.proceed(&mut family, 1));
     }
 }
