@@ -36,7 +36,9 @@ pub struct Kill {
 pub struct Audit {
     /// Attempts that were answered with 250.
     pub accepted: usize,
-    /// Of those, each recipient that got nothing.
+    /// Delivery reports that arrived.
+    pub reports: usize,
+    /// Of the accepted, each recipient that got nothing and of whom the sender was told nothing.
     pub lost: Vec<String>,
     /// What arrived and is not as it was sent.
     pub torn: Vec<String>,
@@ -94,6 +96,18 @@ impl Audit {
     fn collect(&mut self, mta: &Mta, sink: &Sink, once: &[&str]) -> Vec<Arrival> {
         let mut arrivals = Vec::new();
         for message in sink.messages() {
+            if message.from.is_empty() {
+                self.reports += 1;
+                match Letter::read_report(&message.data) {
+                    Some(letter) => arrivals.push(Arrival {
+                        letter,
+                        recipient: Letter::UNKNOWN.to_owned(),
+                        at: message.arrived,
+                    }),
+                    None => self.torn.push(format!("a report: {:.4000}", message.data)),
+                }
+                continue;
+            }
             for recipient in &message.to {
                 self.take(&mut arrivals, recipient, message.arrived, &message.data, once);
             }
@@ -172,9 +186,10 @@ impl fmt::Display for Audit {
         let [refused, declined, unanswered, broken] = self.others;
         write!(
             f,
-            "accepted {}, lost {}, torn {}; delivered twice {} {:?}; delivered though unanswered {}, refused {}; \
+            "accepted {}, reports {}, lost {}, torn {}; delivered twice {} {:?}; delivered though unanswered {}, refused {}; \
              unexplained {}; attempts refused {refused}, declined {declined}, unanswered {unanswered}, broken {broken}",
             self.accepted,
+            self.reports,
             self.lost.len(),
             self.torn.len() + self.never_sent.len(),
             self.repeated,

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::{
-    Audit, Dice, Disk, Kill, Mta, NameServer, Settings, Sink, Strace, Traffic, is_alive, wait_until,
+    Audit, Dice, Disk, Kill, Letter, Mta, NameServer, Process, Settings, Sink, Strace, Traffic, is_alive,
+    wait_until,
 };
 
+/// Every so many commands the next hop asks to come back later.
+const MOOD: u64 = 41;
 /// Fields that the rules of these runs add. Each message must have them exactly once: an edit is made once, whoever dies.
 const EDITS: [&str; 2] = ["X-Preq:", "X-Postq:"];
 const RULES: &str = "#{ preq: [ action \"mark before\" || msg::append_header(\"X-Preq\", \"yes\") ], \
@@ -23,6 +27,8 @@ const LATEST_CALL: u64 = 12;
 const HANG: Duration = Duration::from_secs(90);
 /// The queue drains within this.
 const DRAIN: Duration = Duration::from_secs(120);
+/// Children are back within this, also one whose role is throttled because it dies before it has had anything to do.
+const READY: Duration = Duration::from_secs(60);
 /// How long a master may be refused to start while the children of a killed one end.
 const RESTART: Duration = Duration::from_secs(10);
 
@@ -70,7 +76,7 @@ impl Campaign {
 
     /// As `start`, and lets the test do something with the folder before anything runs.
     pub fn start_on<T>(seed: u64, prepare: impl FnOnce(&Mta) -> T) -> (Campaign, T) {
-        let (sink, names) = (Sink::start(), NameServer::start());
+        let (sink, names) = (moody_sink(), NameServer::start());
         let config = format!(
             "{} config.delivery.relayhost = \"[sink.test]:{}\"; config.queue.segment_size = \"4MiB\";\n\
              config.queue.backoff.min = \"1s\"; config.queue.backoff.max = \"2s\";",
@@ -270,19 +276,37 @@ impl Campaign {
     }
 
     fn wait_for_service(&self, since: SystemTime) {
-        wait_until("all processes are ready again", || {
+        let began = Instant::now();
+        loop {
             let processes = self.mta.processes();
-            !processes.is_empty()
-                && processes.iter().all(|p| (p.is_ready || p.is_draining) && !self.dead.contains(&p.pid))
-        });
+            let is_at_work = |p: &Process| (p.is_ready || p.is_draining) && !self.dead.contains(&p.pid);
+            if !processes.is_empty() && processes.iter().all(is_at_work) {
+                break;
+            }
+            assert!(began.elapsed() < READY, "not all are ready again: {processes:#?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
         wait_until("letters are accepted again", || self.traffic.accepted_since(since));
         let (sent, filed) = (self.sink.count(), self.filed());
         wait_until("letters are delivered again", || self.sink.count() > sent && self.filed() > filed);
     }
 
     fn filed(&self) -> usize {
-        crate::Letter::mailboxes().iter().map(|user| self.mta.mail_count("local.test", user)).sum()
+        Letter::mailboxes().iter().map(|user| self.mta.mail_count("local.test", user)).sum()
     }
+}
+
+/// Takes most; refuses one recipient for good, and a command now and then for the moment.
+fn moody_sink() -> Sink {
+    let commands = AtomicU64::new(0);
+    Sink::scripted(move |line| {
+        if line.contains(Letter::UNKNOWN) {
+            return Some("550 5.1.1 nobody of that name".to_owned());
+        }
+        let moody = ["MAIL", "RCPT", "."].iter().any(|word| line.starts_with(word))
+            && commands.fetch_add(1, Ordering::SeqCst) % MOOD == MOOD - 1;
+        moody.then(|| "451 4.3.0 not now".to_owned())
+    })
 }
 
 /// Median and worst.

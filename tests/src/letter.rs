@@ -30,14 +30,19 @@ impl Letter {
         (0..MAILBOXES).map(|n| format!("u{n}")).collect()
     }
 
-    /// To whom: a mailbox, addresses elsewhere, or both.
+    /// Whom the next hop does not know: the sender must get a report instead.
+    pub const UNKNOWN: &str = "unknown@dst.test";
+
+    /// To whom: a mailbox, addresses elsewhere, or both, and now and then somebody unknown.
     pub fn recipients(&self) -> Vec<String> {
         let own = format!("u{}@local.test", self.number % MAILBOXES);
         let other = |n: u64| format!("r{}@dst.test", (self.number + n) % 7);
-        match self.number % 4 {
-            0 => vec![own],
-            1 | 2 => vec![other(0)],
-            _ => vec![own, other(0), other(1)],
+        match self.number % 8 {
+            0 | 4 => vec![own],
+            6 => vec![Letter::UNKNOWN.to_owned()],
+            3 => vec![own, other(0), Letter::UNKNOWN.to_owned()],
+            7 => vec![own, other(0), other(1)],
+            _ => vec![other(0)],
         }
     }
 
@@ -50,14 +55,24 @@ impl Letter {
         )
     }
 
+    /// Finds out which letter a delivery report is about; `None` if it says nothing of the unknown recipient.
+    pub fn read_report(report: &str) -> Option<Letter> {
+        let about = report.contains("Action: failed") && report.contains(Letter::UNKNOWN);
+        let words = report.lines().find_map(|line| line.strip_prefix("X-Load: ")).filter(|_| about)?;
+        Letter::parse(words)
+    }
+
+    fn parse(words: &str) -> Option<Letter> {
+        let (number, attempt) = words.split_once(' ')?;
+        Some(Letter { number: number.parse().ok()?, attempt: attempt.parse().ok()? })
+    }
+
     /// Finds out which letter a delivered message is; `None` if it is none. The flag says whether it is whole: body
     /// octet by octet, and each field of `once` exactly one time.
     pub fn read(mail: &str, once: &[&str]) -> Option<(Letter, bool)> {
         let mail = mail.replace("\r\n", "\n");
         let (header, found) = mail.split_once("\n\n")?;
-        let words = header.lines().find_map(|line| line.strip_prefix("X-Load: "))?;
-        let (number, attempt) = words.split_once(' ')?;
-        let letter = Letter { number: number.parse().ok()?, attempt: attempt.parse().ok()? };
+        let letter = Letter::parse(header.lines().find_map(|line| line.strip_prefix("X-Load: "))?)?;
         let times = |name: &str| header.lines().filter(|line| line.starts_with(name)).count();
         let whole = found == body(letter.number).replace("\r\n", "\n");
         Some((letter, whole && once.iter().all(|name| times(name) == 1)))

@@ -87,6 +87,18 @@ fn a_stop_under_load_takes_five_seconds_and_loses_nothing() {
 }
 
 #[test]
+fn a_stop_in_the_middle_of_a_reload_is_as_quick() {
+    let mut mta = Mta::start(&Settings::default());
+    for pause_ms in [0, 5, 20, 40, 60, 80, 120] {
+        mta.hang_up();
+        std::thread::sleep(Duration::from_millis(pause_ms));
+        let took = mta.stop();
+        assert!(took < STOP + SLACK, "{took:?} when {pause_ms} ms behind the reload\n{}", mta.log());
+        mta.launch();
+    }
+}
+
+#[test]
 fn reloads_under_load_drop_no_session() {
     let campaign = Campaign::start(SEED);
     let mta = &campaign.mta;

@@ -28,7 +28,7 @@ fn with_a_queue(gate: &Gate) -> (Mta, Vec<PathBuf>) {
 
 /// The nth of those letters that go to the next hop alone.
 fn letter(nth: u64) -> Letter {
-    Letter { number: 4 * nth + 1, attempt: 1 }
+    Letter { number: 8 * nth + 1, attempt: 1 }
 }
 
 fn submit(mta: &Mta, nth: u64) {
@@ -51,7 +51,7 @@ fn what_is_delivered(mta: &mut Mta, gate: &Gate) -> Vec<u64> {
     let mut numbers = Vec::new();
     for message in gate.sink.messages() {
         match Letter::read(&message.data, &[]) {
-            Some((letter, true)) => numbers.push(letter.number / 4),
+            Some((letter, true)) => numbers.push(letter.number / 8),
             torn => panic!("{torn:?}: {}", message.data),
         }
     }
@@ -92,16 +92,17 @@ fn flip(path: &Path, offset: u64, bit: u32) {
     file.write_all_at(&octet, offset).expect("write an octet");
 }
 
+/// Not the last message: where nothing follows, damage cannot be told from a batch that was never acknowledged.
 #[test]
 fn flipped_bits_cost_the_messages_they_hit() {
     let gate = Gate::closed();
     let (mut mta, segments) = with_a_queue(&gate);
-    for nth in [5, 11, 29] {
+    for nth in [5, 11, 20] {
         let (path, offset) = find(&segments, nth);
         flip(&path, offset + 30, 3);
     }
     let delivered = what_is_delivered(&mut mta, &gate);
-    let hit = [5, 11, 29];
+    let hit = [5, 11, 20];
     assert_eq!(delivered, (0..COUNT).filter(|number| !hit.contains(number)).collect::<Vec<_>>());
     assert_eq!(reports(&mta), hit.len());
 }
