@@ -18,6 +18,7 @@ release:
 # those are skipped by name.
 test:
 	tests/prepare
+	$(CARGO) fetch --locked
 	$(CARGO) build --locked --workspace --bins
 	VSMTP_BIN="$(CURDIR)/target/debug" $(CARGO) test --locked --workspace -- --test-threads=2
 
