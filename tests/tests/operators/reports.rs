@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use vsmtp_tests::{Client, Mta, Sink, needs_programs, python, said, wait_until};
+use vsmtp_tests::{Client, Mta, Settings, Sink, free_port, needs_programs, python, said, wait_until};
 
 use crate::relaying_to;
 
@@ -163,6 +163,38 @@ fn a_deferred_message_is_tried_again_and_its_sender_warned_once() {
     wait_until("it is delivered", || sink.count() == 1);
     wait_until("the queue is empty", || mta.queued() == 0);
     assert_eq!(mta.maildir("local.test", "a").len(), 1, "one warning and nothing else");
+}
+
+#[test]
+fn a_message_that_goes_in_circles_ends() {
+    let mut mta = Mta::prepare(&Settings::default());
+    let circle = format!("config.delivery.relayhost = \"[127.0.0.1]:{}\";", mta.port());
+    mta.write_configuration(&Settings { config: circle, ..Settings::default() });
+    mta.launch();
+    send(&mta, "a@local.test", &["b@dst.test"], "round and round");
+    let bounce = String::from_utf8_lossy(&only(&mta, "a")).into_owned();
+    assert!(bounce.contains("Status: 5.4.6"), "{bounce}");
+    wait_until("the queue is empty", || mta.queued() == 0);
+    assert!(mta.log().matches("event=accepted").count() < 2 * 60, "it ends soon");
+}
+
+#[test]
+fn a_next_hop_that_is_away_is_tried_again() {
+    let port = free_port();
+    let config = format!(
+        "{HASTY} config.delivery.relayhost = \"[127.0.0.1]:{port}\"; \
+         config.delivery.local = \"lmtp:unix:/nonexistent/lmtp\";"
+    );
+    let mta = Mta::start(&Settings { config, ..Settings::default() });
+    send(&mta, "", &["b@dst.test", "b@local.test"], "nobody is there");
+    wait_until("both were tried twice", || {
+        let tries =
+            |hop: &str| mta.log().lines().filter(|l| l.contains("event=deferred") && l.contains(hop)).count();
+        tries("smtp:") >= 2 && tries("lmtp:") >= 2
+    });
+    let rows = mta.ctl_rows(&["queue", "list"]);
+    let why = rows[0]["recipients"].to_string();
+    assert!(why.contains("onnection refused") && why.contains("o such file"), "{why}");
 }
 
 #[test]
