@@ -4,23 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Our own crates and what of ours each may name. Development dependencies count.
-const OURS: [(&str, &[&str]); 14] = [
+const OURS: [(&str, &[&str]); 15] = [
     ("vsmtp-mail", &[]),
     ("vsmtp-sys", &[]),
     ("vsmtp-config", &["vsmtp-mail"]),
     ("vsmtp-smtp", &["vsmtp-mail"]),
+    ("vsmtp-tls", &[]),
     ("vsmtp-ipc", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys"]),
     ("vsmtp-daemon", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc"]),
     ("vsmtp-master", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
     (
         "vsmtp-receiver",
-        &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon", "vsmtp-smtp"],
+        &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon", "vsmtp-smtp", "vsmtp-tls"],
     ),
     ("vsmtp-filter", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon", "vsmtp-smtp"]),
     ("vsmtp-queue-manager", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
     (
         "vsmtp-deliver",
-        &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon", "vsmtp-smtp"],
+        &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon", "vsmtp-smtp", "vsmtp-tls"],
     ),
     ("vsmtp-resolver", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
     // vsmtpctl reads a spool offline, so it may use the library half of the queue-manager.
@@ -29,13 +30,15 @@ const OURS: [(&str, &[&str]); 14] = [
 ];
 
 /// Third-party crates that only some may reach, directly or through others.
-const RESERVED: [(&str, &[&str]); 6] = [
+const RESERVED: [(&str, &[&str]); 8] = [
     ("rhai", &["vsmtp-filter"]),
     ("libloading", &["vsmtp-filter"]),
     ("tokio", &["vsmtp-resolver"]),
     ("hickory-resolver", &["vsmtp-resolver"]),
     ("hickory-proto", &["vsmtp-resolver"]),
-    ("rustls", &["vsmtp-receiver", "vsmtp-deliver", "vsmtp-resolver"]),
+    ("rustls", &["vsmtp-tls", "vsmtp-receiver", "vsmtp-deliver", "vsmtp-resolver"]),
+    ("aws-lc-rs", &["vsmtp-tls", "vsmtp-receiver", "vsmtp-deliver", "vsmtp-resolver"]),
+    ("openssl-sys", &[]),
 ];
 
 type Graph = BTreeMap<String, BTreeSet<String>>;
