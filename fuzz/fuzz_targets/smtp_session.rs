@@ -8,8 +8,9 @@ use libfuzzer_sys::fuzz_target;
 use vsmtp_fuzz::cut::{Dice, splittings};
 use vsmtp_mail::{Address, Domain, EnhancedCode, Reply, header_end};
 use vsmtp_smtp::{
-    BareNewline, BodyLimits, Dropped, EarlyTalk, Extension, Extensions, Hello, Limits, MailRequest,
-    MessageFacts, Own, Protocol, Question, Session, Settings, Step, Verdict, Waiting,
+    AuthSettings, AuthVerdict, BareNewline, BodyLimits, Dropped, EarlyTalk, Extension, Extensions, Hello,
+    Limits, MailRequest, Mechanism, MessageFacts, Own, Protocol, Question, Session, Settings, Step, TlsFacts,
+    Verdict, Waiting,
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -17,14 +18,20 @@ fuzz_target!(|input: &[u8]| {
     let settings = settings(options);
     let [whole, rest @ ..] = splittings(stream).map(|pieces| Play::run(&settings, options, temper, &pieces));
     check_output(&whole.output);
-    // A TLS hello is answered as soon as its first two octets stand alone, which is up to the network.
-    if memchr::memmem::find(stream, &[0x16, 0x03]).is_none() {
+    if !is_up_to_the_network(stream) {
         for other in rest {
             assert_eq!(String::from_utf8_lossy(&other.output), String::from_utf8_lossy(&whole.output));
             assert_eq!(other.log, whole.log);
         }
     }
 });
+
+/// A TLS hello is answered as soon as its first two octets stand alone, and what comes behind STARTTLS counts or not by
+/// when it comes.
+fn is_up_to_the_network(stream: &[u8]) -> bool {
+    memchr::memmem::find(stream, &[0x16, 0x03]).is_some()
+        || memchr::memmem::find(&stream.to_ascii_uppercase(), b"STARTTLS").is_some()
+}
 
 fn settings(options: u8) -> Arc<Settings> {
     static ALL: LazyLock<Vec<Arc<Settings>>> =
@@ -51,6 +58,13 @@ fn make_settings(options: u8) -> Settings {
         let body = BodyLimits { size: 200, header: 100, line: 50, hops: 2, ..BodyLimits::default() };
         settings.limits = Limits { recipients: 3, soft_errors: 2, hard_errors: 6, junk: 3, body };
     }
+    if options & 128 != 0 {
+        let mut plain = Mechanism::new("PLAIN");
+        plain.in_clear = true;
+        let mut login = Mechanism::new("LOGIN");
+        login.server_first = true;
+        settings.auth = AuthSettings { mechanisms: vec![plain, login], required: true, failures: 3 };
+    }
     settings
 }
 
@@ -66,7 +80,9 @@ enum Told {
 struct Play {
     session: Session,
     temper: u8,
-    asked: [u64; 6],
+    asked: [u64; 8],
+    /// An AUTH exchange goes on.
+    login: bool,
     body: Vec<u8>,
     mail: Option<MailRequest>,
     to: Vec<Address>,
@@ -79,7 +95,8 @@ impl Play {
         let mut play = Play {
             session: Session::new(Arc::clone(settings)),
             temper,
-            asked: [0; 6],
+            asked: [0; 8],
+            login: false,
             body: Vec::new(),
             mail: None,
             to: Vec::new(),
@@ -129,6 +146,12 @@ impl Play {
                     self.body.clear();
                     self.log.push(Told::Dropped(why));
                 }
+                Step::AuthCancelled => assert!(std::mem::take(&mut self.login), "no exchange goes on"),
+                Step::StartTls => {
+                    self.send();
+                    self.session.tls_started(TlsFacts::default());
+                    assert!(self.session.is_secured() && !self.session.is_authenticated());
+                }
                 Step::Close => return self.send(),
             }
         }
@@ -145,6 +168,12 @@ impl Play {
             Question::Hello(hello) => {
                 self.log.push(Told::Hello(hello));
                 self.verdict(1)
+            }
+            Question::StartTls => self.verdict(6),
+            Question::Auth(_) | Question::AuthContinue(_) => {
+                let verdict = self.auth_verdict();
+                self.login = matches!(verdict, AuthVerdict::Challenge(_));
+                return self.session.answer_auth(verdict).expect("a question is open");
             }
             Question::Mail(request) => {
                 let verdict = self.verdict(2);
@@ -180,6 +209,16 @@ impl Play {
             }
         };
         self.session.answer(verdict).expect("a question is open");
+    }
+
+    /// As `verdict`, for AUTH.
+    fn auth_verdict(&mut self) -> AuthVerdict {
+        match self.verdict(7) {
+            Verdict::Accept => AuthVerdict::Success,
+            Verdict::AcceptWith(_) => AuthVerdict::Challenge(b"more".to_vec()),
+            Verdict::Unavailable => AuthVerdict::Failure,
+            other => other.into(),
+        }
     }
 
     /// The n-th question of its kind is always answered the same way, however the questions were put together.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vsmtp_config::{self as config, Network, ReceiverSlice};
-use vsmtp_smtp::{self as smtp, BodyLimits, EarlyTalk, Extension, Extensions, Limits, Protocol, Replies};
+use vsmtp_smtp::{
+    self as smtp, AuthSettings, BodyLimits, EarlyTalk, Extension, Extensions, Limits, Protocol, Replies,
+};
 
 /// Octets that are read after a message broke a rule, in search of its end, beyond the size limit.
 const DRAIN_BEYOND_LIMIT: u64 = 16 * 1024 * 1024;
@@ -95,6 +97,8 @@ fn dialogue(slice: &ReceiverSlice) -> smtp::Settings {
         name: (*slice.server_name).clone(),
         protocol: Protocol::Smtp,
         extensions,
+        tls_required: false,
+        auth: AuthSettings::default(),
         limits: Limits {
             recipients: slice.rcpt_count_max,
             soft_errors: slice.error_soft_count.unwrap_or(u32::MAX),

@@ -6,6 +6,7 @@ mod path;
 
 use vsmtp_mail::{Address, BodyType, MAX_DOMAIN, Notify, OriginalRecipient, Ret, ReversePath};
 
+use crate::auth::AUTH_LINE_LIMIT;
 use crate::extension::Extensions;
 use crate::line::{LINE_LIMIT, PATH_LINE_LIMIT};
 use crate::reply::Own;
@@ -36,6 +37,10 @@ pub enum Verb {
     Help,
     /// QUIT.
     Quit,
+    /// STARTTLS.
+    StartTls,
+    /// AUTH.
+    Auth,
     /// A command that RFCs know and this server does not offer.
     Unoffered,
     /// A verb of HTTP: someone makes a browser or a proxy talk to us.
@@ -93,8 +98,8 @@ const VERBS: [(&str, Verb); 25] = [
     ("VRFY", Verb::Vrfy),
     ("HELP", Verb::Help),
     ("EXPN", Verb::Unoffered),
-    ("STARTTLS", Verb::Unoffered),
-    ("AUTH", Verb::Unoffered),
+    ("STARTTLS", Verb::StartTls),
+    ("AUTH", Verb::Auth),
     ("BDAT", Verb::Unoffered),
     ("TURN", Verb::Unoffered),
     ("ETRN", Verb::Unoffered),
@@ -129,6 +134,7 @@ impl Verb {
     fn line_limit(self) -> usize {
         match self {
             Verb::Mail | Verb::Rcpt => PATH_LINE_LIMIT,
+            Verb::Auth => AUTH_LINE_LIMIT,
             _ => LINE_LIMIT,
         }
     }

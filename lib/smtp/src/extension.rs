@@ -16,6 +16,10 @@ pub enum Extension {
     Dsn,
     /// RFC 6531.
     SmtpUtf8,
+    /// RFC 3207.
+    StartTls,
+    /// RFC 4954.
+    Auth,
 }
 
 /// A set of extensions.
@@ -24,13 +28,15 @@ pub struct Extensions(u16);
 
 impl Extension {
     /// All, in the order in which EHLO lists them.
-    pub const ALL: [Extension; 6] = [
+    pub const ALL: [Extension; 8] = [
         Extension::Pipelining,
         Extension::Size,
         Extension::EightBitMime,
         Extension::EnhancedStatusCodes,
         Extension::Dsn,
         Extension::SmtpUtf8,
+        Extension::StartTls,
+        Extension::Auth,
     ];
 
     /// The keyword in the EHLO reply.
@@ -42,6 +48,8 @@ impl Extension {
             Extension::EnhancedStatusCodes => "ENHANCEDSTATUSCODES",
             Extension::Dsn => "DSN",
             Extension::SmtpUtf8 => "SMTPUTF8",
+            Extension::StartTls => "STARTTLS",
+            Extension::Auth => "AUTH",
         }
     }
 

@@ -4,6 +4,7 @@
 //! sends is hostile input; each buffer, list and count has a named bound.
 #![forbid(unsafe_code)]
 
+mod auth;
 mod client;
 mod command;
 mod data;
@@ -12,10 +13,12 @@ mod line;
 mod received;
 mod reply;
 mod scan;
+mod secret;
 mod server;
 mod settings;
 mod xtext;
 
+pub use auth::{AUTH_LINE_LIMIT, AuthRequest, AuthSettings, AuthVerdict, Mechanism, Needs, TlsFacts};
 pub use client::{
     Awaiting, Capabilities, ClientSettings, ClientStep, Dialogue, DotStuffer, HostError, HostFault, NotIdle,
     Outcome, ParsedReply, RemoteRecipient, ReplyFault, ReplyParser, Transaction, Why,
@@ -26,6 +29,7 @@ pub use extension::{Extension, Extensions};
 pub use line::{BareNewline, LINE_LIMIT, PATH_LINE_LIMIT};
 pub use received::{Origin, Trace, WithProtocol};
 pub use reply::{Own, Replies};
+pub use secret::Secret;
 pub use server::{Dropped, Hello, NoQuestion, Question, Session, Step, Verdict, Waiting};
 pub use settings::{EarlyTalk, Limits, Protocol, Settings};
 pub use xtext::{decode as decode_xtext, encode as encode_xtext};

@@ -2,7 +2,8 @@
 
 use vsmtp_mail::Reply;
 
-use crate::extension::Extension;
+use crate::auth::TlsFacts;
+use crate::extension::{Extension, Extensions};
 use crate::settings::{Protocol, Settings};
 
 macro_rules! own_replies {
@@ -31,8 +32,12 @@ macro_rules! own_replies {
 own_replies! {
     /// HELP.
     Help = "214 2.0.0 Commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT";
+    /// STARTTLS: the handshake may begin.
+    StartTls = "220 2.0.0 Ready to start TLS";
     /// QUIT.
     Closing = "221 2.0.0 Bye";
+    /// AUTH succeeded.
+    AuthOk = "235 2.7.0 Authentication succeeded";
     /// RSET, NOOP.
     Ok = "250 2.0.0 Ok";
     /// MAIL accepted.
@@ -63,12 +68,18 @@ own_replies! {
     Unavailable = "451 4.3.0 Temporary failure, try again later";
     /// One recipient too many.
     TooManyRecipients = "452 4.5.3 Too many recipients";
+    /// STARTTLS, and it does not work now.
+    TlsUnavailable = "454 4.7.0 TLS is not available now";
+    /// AUTH, and nobody could check.
+    AuthUnavailable = "454 4.7.0 Temporary authentication failure";
     /// Not a command.
     UnknownCommand = "500 5.5.1 Command not recognized";
     /// A command line with a lone CR or LF.
     BareNewline = "500 5.5.2 Lines must end with <CR><LF>";
     /// A command line over the limit.
     LineTooLong = "500 5.5.2 Line too long";
+    /// A line of an AUTH exchange over the limit.
+    AuthLineTooLong = "500 5.5.6 Authentication exchange line is too long";
     /// Control characters, or not UTF-8.
     BadCharacters = "501 5.5.2 Command holds invalid characters";
     /// Arguments where there are none, or none where there must be.
@@ -81,6 +92,14 @@ own_replies! {
     BadRcptSyntax = "501 5.5.4 Syntax: RCPT TO:<address> [parameters]";
     /// A parameter with a wrong value, or twice.
     BadParameter = "501 5.5.4 Invalid parameter value";
+    /// AUTH with what is not base64.
+    BadBase64 = "501 5.5.2 Cannot decode the response";
+    /// AUTH with what the mechanism cannot read.
+    AuthMalformed = "501 5.5.2 Cannot understand the response";
+    /// AUTH, and the client gave up.
+    AuthCancelled = "501 5.7.0 Authentication cancelled";
+    /// AUTH with an initial response where the server speaks first.
+    MustNotStart = "501 5.7.0 Client must not start with this mechanism";
     /// Known and not offered.
     NotImplemented = "502 5.5.1 Command not implemented";
     /// MAIL before EHLO.
@@ -91,6 +110,24 @@ own_replies! {
     MailFirst = "503 5.5.1 Send MAIL first";
     /// DATA before RCPT.
     RcptFirst = "503 5.5.1 Send RCPT first";
+    /// STARTTLS or AUTH within a transaction.
+    InTransaction = "503 5.5.1 Not while a message is on its way";
+    /// STARTTLS under TLS.
+    TlsActive = "503 5.5.1 TLS is active already";
+    /// AUTH after AUTH.
+    AuthDone = "503 5.5.1 Already authenticated";
+    /// AUTH with a mechanism that is not offered.
+    UnknownMechanism = "504 5.5.4 Authentication mechanism is not offered";
+    /// MAIL before STARTTLS where that must come first.
+    TlsRequired = "530 5.7.0 Must issue a STARTTLS command first";
+    /// MAIL before AUTH where that must come first.
+    AuthRequired = "530 5.7.0 Authentication required";
+    /// AUTH failed.
+    AuthFailed = "535 5.7.8 Authentication credentials invalid";
+    /// AUTH with a mechanism that is offered under TLS only.
+    MechanismNeedsTls = "538 5.7.11 Encryption required for requested authentication mechanism";
+    /// The client sent something behind STARTTLS.
+    InputBehindTls = "554 5.5.1 Protocol error: input behind STARTTLS";
     /// The greeting of a client that did not wait for it.
     EarlyTalker = "554 5.5.1 Protocol error: client spoke before the greeting";
     /// Lone CR or LF in a message.
@@ -154,18 +191,25 @@ pub(crate) fn write_helo(settings: &Settings, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The reply to EHLO and LHLO: what it lists is what the listener does.
-pub(crate) fn write_ehlo(settings: &Settings, out: &mut Vec<u8>) {
+/// The reply to EHLO and LHLO: `offered` is what the listener does now.
+pub(crate) fn write_ehlo(settings: &Settings, offered: Extensions, tls: Option<TlsFacts>, out: &mut Vec<u8>) {
     let mut last = out.len();
     out.extend_from_slice(b"250-");
     out.extend_from_slice(settings.name.as_str().as_bytes());
-    for extension in settings.extensions.iter() {
+    for extension in offered.iter() {
         out.extend_from_slice(b"\r\n");
         last = out.len();
         out.extend_from_slice(b"250-");
         out.extend_from_slice(extension.keyword().as_bytes());
-        if extension == Extension::Size && settings.limits.body.size > 0 {
-            out.extend_from_slice(format!(" {}", settings.limits.body.size).as_bytes());
+        match extension {
+            Extension::Size if settings.limits.body.size > 0 => {
+                out.extend_from_slice(format!(" {}", settings.limits.body.size).as_bytes());
+            }
+            Extension::Auth => settings.auth.offered(tls).for_each(|mechanism| {
+                out.push(b' ');
+                out.extend_from_slice(mechanism.name.as_bytes());
+            }),
+            _ => {}
         }
     }
     out.extend_from_slice(b"\r\n");

@@ -6,15 +6,18 @@
 mod answer;
 mod ask;
 mod dialogue;
+mod secure;
 mod state;
 
 use std::sync::Arc;
 
 use vsmtp_mail::Reply;
 
+use crate::auth::{AuthRequest, TlsFacts};
 use crate::command::{HeloName, MailRequest, RcptRequest};
 use crate::data::{BodyFault, MessageFacts};
 use crate::reply::Own;
+use crate::secret::Secret;
 use crate::settings::Settings;
 use state::{Input, Open, Phase};
 
@@ -42,6 +45,12 @@ pub enum Question {
     Connect,
     /// May it have this name? An open transaction was dropped before. Refusing it, another name may follow.
     Hello(Hello),
+    /// May it begin TLS now? `Unavailable` is 454; accepted, `Step::StartTls` follows.
+    StartTls,
+    /// Is it who it will say it is? To be answered by [`Session::answer_auth`].
+    Auth(AuthRequest),
+    /// The client's next words in the exchange that `Auth` began; answered in the same way.
+    AuthContinue(Secret),
     /// May it send from here? Accepted, a transaction is open, and the caller keeps what was asked.
     Mail(MailRequest),
     /// May it send there? 1 to 64 recipients, to be answered one by one.
@@ -93,6 +102,10 @@ pub enum Step {
     AwaitAnswer,
     /// The open transaction is gone.
     Dropped(Dropped),
+    /// The client has given up the exchange that `Question::Auth` began, or broke it.
+    AuthCancelled,
+    /// Send the output, do the TLS handshake, and call [`Session::tls_started`]. If the handshake fails, close.
+    StartTls,
     /// Send the output, then close the connection.
     Close,
 }
@@ -106,6 +119,8 @@ pub enum Waiting {
     Command,
     /// More of a message.
     Body,
+    /// The end of the TLS handshake that was begun.
+    Handshake,
     /// Nothing: it is over.
     Nothing,
 }
@@ -125,6 +140,10 @@ pub struct Session {
     errors: u32,
     junk: u32,
     talked_early: bool,
+    tls: Option<TlsFacts>,
+    authenticated: bool,
+    auth_failures: u32,
+    ended_by: Option<Own>,
 }
 
 impl Session {
@@ -139,6 +158,10 @@ impl Session {
             errors: 0,
             junk: 0,
             talked_early: false,
+            tls: None,
+            authenticated: false,
+            auth_failures: 0,
+            ended_by: None,
         }
     }
 
@@ -152,6 +175,7 @@ impl Session {
         }
         match (&self.phase, &self.open) {
             (Phase::Closing(_), _) => Step::Close,
+            (Phase::Handshake, _) => self.handshake(input),
             (_, Some(_)) => {
                 self.keep(input);
                 if matches!(self.phase, Phase::Closing(_)) {
@@ -205,8 +229,14 @@ impl Session {
     pub fn close(&mut self, own: Own) {
         if !matches!(self.phase, Phase::Closing(_)) {
             self.say(own);
+            self.ended_by = Some(own);
             self.end();
         }
+    }
+
+    /// With which of our own replies the session ended, if it did with one.
+    pub fn ended_by(&self) -> Option<Own> {
+        self.ended_by
     }
 
     /// What the session waits for.
@@ -215,6 +245,7 @@ impl Session {
             (Phase::Closing(_), _) => Waiting::Nothing,
             (_, Some(_)) | (Phase::Start, None) => Waiting::Answer,
             (Phase::Body(_), None) => Waiting::Body,
+            (Phase::Handshake, None) => Waiting::Handshake,
             _ => Waiting::Command,
         }
     }

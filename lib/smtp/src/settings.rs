@@ -2,6 +2,7 @@
 
 use vsmtp_mail::Domain;
 
+use crate::auth::AuthSettings;
 use crate::data::BodyLimits;
 use crate::extension::{Extension, Extensions};
 use crate::line::BareNewline;
@@ -49,8 +50,12 @@ pub struct Settings {
     pub name: Domain,
     /// SMTP or LMTP.
     pub protocol: Protocol,
-    /// What EHLO lists, and which parameters MAIL and RCPT take.
+    /// What EHLO lists where it is true, and which parameters MAIL and RCPT take. `auth` decides about AUTH.
     pub extensions: Extensions,
+    /// MAIL, VRFY and AUTH only under TLS.
+    pub tls_required: bool,
+    /// Who must say who it is, and how.
+    pub auth: AuthSettings,
     /// Bounds.
     pub limits: Limits,
     /// Lone CR and LF.
@@ -79,6 +84,8 @@ impl Settings {
                 Extension::EightBitMime,
                 Extension::EnhancedStatusCodes,
             ]),
+            tls_required: false,
+            auth: AuthSettings::default(),
             limits: Limits::default(),
             bare_newline: BareNewline::default(),
             early_talk: EarlyTalk::default(),

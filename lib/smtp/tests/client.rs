@@ -474,7 +474,7 @@ impl Server {
                     self.session.answer(Verdict::Accept).unwrap();
                 }
                 Step::Ask(_) => self.session.answer(Verdict::Accept).unwrap(),
-                Step::Flush | Step::AwaitAnswer => {}
+                Step::Flush | Step::AwaitAnswer | Step::AuthCancelled | Step::StartTls => {}
             }
         }
         let output = self.session.output().to_vec();

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use vsmtp_mail::{Domain, Reply};
 use vsmtp_smtp::{
-    BareNewline, EarlyTalk, Extension, Extensions, Protocol, Question, Session, Settings, Step, Verdict,
+    AuthVerdict, BareNewline, EarlyTalk, Extension, Extensions, Mechanism, Needs, Protocol, Question, Secret,
+    Session, Settings, Step, TlsFacts, Verdict,
 };
 
 /// What a caller reads at a time at most.
@@ -18,6 +19,8 @@ struct Rule {
     stage: String,
     pattern: String,
     verdict: Verdict,
+    /// At `auth`, what else may be said.
+    auth: Option<AuthVerdict>,
 }
 
 enum Turn {
@@ -32,6 +35,7 @@ struct Dialogue {
     rules: Vec<Rule>,
     turns: Vec<Turn>,
     turns_only: bool,
+    tls: Option<TlsFacts>,
 }
 
 #[test]
@@ -104,6 +108,7 @@ fn cut(dialogue: &Dialogue, name: &str, size: usize) {
 struct Player<'a> {
     session: Session,
     rules: &'a [Rule],
+    tls: Option<TlsFacts>,
     body: Vec<u8>,
     bodies: Vec<Vec<u8>>,
     output: Vec<u8>,
@@ -112,10 +117,14 @@ struct Player<'a> {
 
 impl<'a> Player<'a> {
     fn new(dialogue: &'a Dialogue) -> Self {
-        let session = Session::new(Arc::new(dialogue.settings.clone()));
+        let mut session = Session::new(Arc::new(dialogue.settings.clone()));
+        if let Some(facts) = dialogue.tls {
+            session.tls_started(facts);
+        }
         Player {
             session,
             rules: &dialogue.rules,
+            tls: dialogue.tls,
             body: Vec::new(),
             bodies: Vec::new(),
             output: Vec::new(),
@@ -145,6 +154,8 @@ impl<'a> Player<'a> {
                 Step::Flush => {}
                 Step::AwaitAnswer => panic!("a question was left open"),
                 Step::Dropped(_) => self.body.clear(),
+                Step::AuthCancelled => {}
+                Step::StartTls => self.session.tls_started(self.tls.unwrap_or_default()),
                 Step::Ask(question) => self.answer(question),
             }
         }
@@ -156,6 +167,16 @@ impl<'a> Player<'a> {
         let verdicts = match &question {
             Question::Connect => vec![verdict("connect", "")],
             Question::Hello(hello) => vec![verdict("helo", hello.name.as_str())],
+            Question::StartTls => vec![verdict("starttls", "")],
+            Question::Auth(request) => {
+                let initial = request.initial.as_ref().map_or("none".to_owned(), words);
+                let said = self.auth_verdict(&format!("{} {initial}", request.mechanism));
+                return self.session.answer_auth(said).unwrap();
+            }
+            Question::AuthContinue(response) => {
+                let said = self.auth_verdict(&words(response));
+                return self.session.answer_auth(said).unwrap();
+            }
             Question::Mail(mail) => vec![verdict("mail", &mail.reverse_path.to_string())],
             Question::Recipients(list) => {
                 list.iter().map(|rcpt| verdict("rcpt", &rcpt.address.to_string())).collect()
@@ -175,11 +196,20 @@ impl<'a> Player<'a> {
     }
 
     fn verdict(&self, stage: &str, text: &str) -> Verdict {
-        let hit = self
-            .rules
-            .iter()
-            .find(|rule| rule.stage == stage && (rule.pattern == "*" || text.contains(&rule.pattern)));
-        hit.map_or(Verdict::Accept, |rule| rule.verdict.clone())
+        self.rule(stage, text).map_or(Verdict::Accept, |rule| rule.verdict.clone())
+    }
+
+    fn auth_verdict(&self, text: &str) -> AuthVerdict {
+        match self.rule("auth", text) {
+            None => AuthVerdict::Success,
+            Some(Rule { auth: Some(verdict), .. }) => verdict.clone(),
+            Some(rule) => rule.verdict.clone().into(),
+        }
+    }
+
+    fn rule(&self, stage: &str, text: &str) -> Option<&Rule> {
+        let hits = |rule: &&Rule| rule.pattern == "*" || text.contains(&rule.pattern);
+        self.rules.iter().filter(|rule| rule.stage == stage).find(hits)
     }
 
     fn take_output(&mut self, count: usize) -> Vec<u8> {
@@ -190,12 +220,16 @@ impl<'a> Player<'a> {
 
 fn parse(text: &str, name: &str) -> Dialogue {
     let mut settings = Settings::new(Domain::parse("mx.test").unwrap());
-    let (mut rules, mut turns, mut turns_only) = (Vec::new(), Vec::new(), false);
+    let (mut rules, mut turns, mut turns_only, mut tls) = (Vec::new(), Vec::new(), false, None);
     for (number, line) in text.lines().enumerate() {
         let (mark, rest) = line.split_once(' ').unwrap_or((line, ""));
         match mark {
             "" | "#" => {}
             "!" if rest == "turns-only" => turns_only = true,
+            "!" if rest == "tls" => tls = Some(TlsFacts::default()),
+            "!" if rest == "tls full" => {
+                tls = Some(TlsFacts { channel_binding: true, client_certificate: true });
+            }
             "!" => option(rest, &mut settings, &mut rules)
                 .unwrap_or_else(|| panic!("{name}:{}: unknown option {rest}", number + 1)),
             "C:" => turns.push(Turn::Client([unescape(rest), b"\r\n".to_vec()].concat())),
@@ -206,7 +240,7 @@ fn parse(text: &str, name: &str) -> Dialogue {
             _ => panic!("{name}:{}: unknown mark {mark}", number + 1),
         }
     }
-    Dialogue { settings, rules, turns: merge(turns), turns_only }
+    Dialogue { settings, rules, turns: merge(turns), turns_only, tls }
 }
 
 /// Consecutive turns of one kind are one turn.
@@ -231,6 +265,11 @@ fn option(text: &str, settings: &mut Settings, rules: &mut Vec<Rule>) -> Option<
             let list: Vec<_> = value.split(',').filter_map(Extension::from_keyword).collect();
             settings.extensions = Extensions::of(&list);
         }
+        "starttls" if value.is_empty() => settings.extensions = settings.extensions.with(Extension::StartTls),
+        "tls-required" => settings.tls_required = true,
+        "auth-required" => settings.auth.required = true,
+        "auth-failures" => settings.auth.failures = value.parse().ok()?,
+        "mechanisms" => settings.auth.mechanisms = value.split(',').map(mechanism).collect(),
         "normalise" => settings.bare_newline = BareNewline::Normalise,
         "refuse-early" => settings.early_talk = EarlyTalk::Refuse,
         "recipients" => settings.limits.recipients = value.parse().ok()?,
@@ -241,10 +280,18 @@ fn option(text: &str, settings: &mut Settings, rules: &mut Vec<Rule>) -> Option<
         "header" => settings.limits.body.header = value.parse().ok()?,
         "hops" => settings.limits.body.hops = value.parse().ok()?,
         "drain" => settings.limits.body.drain = value.parse().ok()?,
-        "connect" | "helo" | "mail" | "rcpt" | "data" | "message" => {
+        "connect" | "helo" | "starttls" | "auth" | "mail" | "rcpt" | "data" | "message" => {
             let action = words.next().unwrap_or("accept");
-            let reply = words.next().and_then(|text| Reply::parse(text).ok());
+            let rest = words.next();
+            let auth = match action {
+                "challenge" => Some(AuthVerdict::Challenge(unescape(rest.unwrap_or("")))),
+                "fail" => Some(AuthVerdict::Failure),
+                "malformed" => Some(AuthVerdict::Malformed),
+                _ => None,
+            };
+            let reply = rest.and_then(|text| Reply::parse(text).ok());
             let verdict = match (action, reply) {
+                _ if auth.is_some() => Verdict::Accept,
                 ("accept", Some(reply)) => Verdict::AcceptWith(reply),
                 ("accept", None) => Verdict::Accept,
                 ("refuse", Some(reply)) => Verdict::Refuse(reply),
@@ -252,11 +299,28 @@ fn option(text: &str, settings: &mut Settings, rules: &mut Vec<Rule>) -> Option<
                 ("unavailable", None) => Verdict::Unavailable,
                 _ => return None,
             };
-            rules.push(Rule { stage: key.to_owned(), pattern: value.to_owned(), verdict });
+            rules.push(Rule { stage: key.to_owned(), pattern: value.to_owned(), verdict, auth });
         }
         _ => return None,
     }
     Some(())
+}
+
+/// A mechanism's name, with `*` behind it where it may be used in clear text, `+` where the server speaks first.
+fn mechanism(text: &str) -> Mechanism {
+    let name = text.trim_end_matches(['*', '+']);
+    let needs = match name {
+        "EXTERNAL" => Needs::ClientCertificate,
+        plus if plus.ends_with("-PLUS") => Needs::ChannelBinding,
+        _ => Needs::Nothing,
+    };
+    let (in_clear, server_first) = (text.contains('*'), text.contains('+'));
+    Mechanism { name: name.into(), in_clear, needs, server_first }
+}
+
+/// What a client sent, with `|` for NUL.
+fn words(secret: &Secret) -> String {
+    String::from_utf8_lossy(secret.expose()).replace('\0', "|")
 }
 
 /// `\r \n \0 \t \\ \xHH` and `\{N:c}` for N times the character c.

@@ -67,6 +67,11 @@ impl Client {
                 self.introduced.hello = false;
                 Topic::Hello
             }
+            Question::StartTls | Question::Auth(_) | Question::AuthContinue(_) => {
+                // Neither is offered by this process yet, so nobody can have asked for it.
+                let _ = self.dialogue.answer(Verdict::Unavailable);
+                return;
+            }
             Question::Mail(mail) => {
                 self.transaction = Some(Box::new(Transaction::new(mail, context.reactor.now_ms())));
                 Topic::Mail

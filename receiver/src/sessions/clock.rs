@@ -47,6 +47,7 @@ impl Client {
             (Asking::InFlight { .. } | Asking::InLine(_), _) | (_, Waiting::Answer) => ANSWER_MS,
             (_, Waiting::Body) => timeouts.body,
             (_, Waiting::Nothing) => STALL_MS,
+            (_, Waiting::Handshake) => timeouts.greeted,
             (_, Waiting::Command) => match (&self.hello, &self.transaction) {
                 (None, _) => timeouts.greeted,
                 (_, None) => timeouts.ready,
@@ -110,7 +111,7 @@ impl Client {
     fn due(&self) -> u64 {
         let end = match self.dialogue.waiting() {
             Waiting::Body | Waiting::Answer => self.clock.last_end,
-            Waiting::Command | Waiting::Nothing => self.clock.end,
+            Waiting::Command | Waiting::Handshake | Waiting::Nothing => self.clock.end,
         };
         self.clock.deadline.min(end)
     }

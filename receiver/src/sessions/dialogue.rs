@@ -146,6 +146,8 @@ impl Client {
                 }
                 Step::AwaitAnswer => return Fate::Stay,
                 Step::Dropped(why) => self.dropped(context, why),
+                Step::AuthCancelled => {}
+                Step::StartTls => return Fate::Gone(Why::Closed),
                 Step::Close => return self.say_goodbye(context),
             }
         }

@@ -1,4 +1,4 @@
-//! Parameters of MAIL and RCPT (RFC 1870, 3461, 6152, 6531). A parameter of an extension that the listener does not
+//! Parameters of MAIL and RCPT (RFC 1870, 3461, 4954, 6152, 6531). A parameter of an extension that the listener does not
 //! offer is as unknown as any other word.
 
 use vsmtp_mail::{BodyType, MAX_ENVID, Notify, OriginalRecipient, Ret};
@@ -15,12 +15,14 @@ const MAX_ORCPT: usize = 500;
 
 /// Reads the parameters of MAIL into the request.
 pub(super) fn mail(text: &str, offered: Extensions, request: &mut MailRequest) -> Result<(), SyntaxFault> {
-    let mut body = None;
+    let (mut body, mut submitter) = (None, None);
     for (keyword, value) in words(text) {
         match known(keyword, MAIL, offered)? {
             "SIZE" => put(&mut request.size, value.and_then(size))?,
             "BODY" => put(&mut body, value.and_then(body_type))?,
             "RET" => put(&mut request.ret, value.and_then(ret))?,
+            // Nobody is trusted with it, so it is read and forgotten.
+            "AUTH" => put(&mut submitter, value.and_then(xtext::decode))?,
             "ENVID" => put(&mut request.envid, value.and_then(envid))?,
             _ => {
                 if value.is_some() || request.smtputf8 {
@@ -51,6 +53,7 @@ const MAIL: &[(&str, Extension)] = &[
     ("SMTPUTF8", Extension::SmtpUtf8),
     ("RET", Extension::Dsn),
     ("ENVID", Extension::Dsn),
+    ("AUTH", Extension::Auth),
 ];
 const RCPT: &[(&str, Extension)] = &[("NOTIFY", Extension::Dsn), ("ORCPT", Extension::Dsn)];
 

@@ -12,6 +12,15 @@ use crate::settings::{EarlyTalk, Protocol};
 /// 421 says that the connection will be closed (RFC 5321 3.8).
 const CLOSING: u16 = 421;
 
+/// What a verdict came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Yes,
+    No,
+    /// Nobody could say, which is no fault of the client.
+    NotNow,
+}
+
 impl Session {
     /// Applies the answers to the question that was open.
     pub(super) fn settle(&mut self, open: Open, verdicts: Vec<Verdict>) {
@@ -19,6 +28,8 @@ impl Session {
         let mut next = || verdicts.next().unwrap_or(Verdict::Unavailable);
         match open {
             Open::Connect => self.connected(next()),
+            Open::StartTls => self.tls_allowed(next()),
+            Open::Auth => self.auth_answered(next().into()),
             Open::Hello { extended } => self.named(next(), extended),
             Open::Mail { smtputf8 } => {
                 if self.verdict(next(), Own::SenderOk) {
@@ -28,9 +39,8 @@ impl Session {
             Open::Recipients { count } => (0..count).for_each(|_| self.recipient(next())),
             Open::Data => self.data_allowed(next()),
             Open::Message { recipients } => {
-                for _ in 0..self.replies_to_message(recipients) {
-                    self.message(next());
-                }
+                let count = self.replies_to_message(recipients) as usize;
+                self.message((0..count).map(|_| next()));
             }
         }
     }
@@ -61,7 +71,7 @@ impl Session {
         self.phase = Phase::Ready;
         match verdict {
             verdict if extended && is_yes(&verdict) => {
-                reply::write_ehlo(&self.settings, &mut self.output);
+                reply::write_ehlo(&self.settings, self.offered(), self.tls, &mut self.output);
             }
             Verdict::Accept => reply::write_helo(&self.settings, &mut self.output),
             other => {
@@ -95,10 +105,21 @@ impl Session {
         }
     }
 
-    fn message(&mut self, verdict: Verdict) {
-        if !matches!(self.phase, Phase::Closing(_)) && self.verdict(verdict, Own::MessageOk) {
-            self.errors = 0;
-            self.junk = 0;
+    /// A message refused for many recipients is one error. Each gets its reply, even if the session ends with it.
+    fn message(&mut self, verdicts: impl Iterator<Item = Verdict>) {
+        let mut refused = false;
+        for verdict in verdicts {
+            match self.reply_to(verdict, Own::MessageOk) {
+                Said::Yes => {
+                    self.errors = 0;
+                    self.junk = 0;
+                }
+                Said::No => refused = true,
+                Said::NotNow => {}
+            }
+        }
+        if refused {
+            self.count_error();
         }
     }
 
@@ -110,38 +131,48 @@ impl Session {
         }
     }
 
-    /// Writes the reply of a verdict and tells whether it is a yes.
-    fn verdict(&mut self, verdict: Verdict, yes: Own) -> bool {
+    /// Writes the reply of a verdict, counts a refusal, and tells whether it is a yes.
+    pub(super) fn verdict(&mut self, verdict: Verdict, yes: Own) -> bool {
+        let said = self.reply_to(verdict, yes);
+        if said == Said::No {
+            self.count_error();
+        }
+        said == Said::Yes
+    }
+
+    fn reply_to(&mut self, verdict: Verdict, yes: Own) -> Said {
         match verdict {
-            Verdict::Accept => self.say(yes),
-            Verdict::AcceptWith(reply) if reply.is_positive() => reply.write_to(&mut self.output),
-            Verdict::AcceptWith(reply) | Verdict::Refuse(reply) => {
-                self.refuse(&reply);
-                return false;
+            Verdict::Accept => {
+                self.say(yes);
+                Said::Yes
             }
+            Verdict::AcceptWith(reply) if reply.is_positive() => {
+                reply.write_to(&mut self.output);
+                Said::Yes
+            }
+            Verdict::AcceptWith(reply) | Verdict::Refuse(reply) => self.refuse(&reply),
             Verdict::Close(reply) => {
-                self.refuse(&reply);
+                let said = self.refuse(&reply);
                 self.end();
-                return false;
+                said
             }
             Verdict::Unavailable => {
                 self.say(Own::Unavailable);
-                return false;
+                Said::NotNow
             }
         }
-        true
     }
 
-    fn refuse(&mut self, reply: &Reply) {
+    fn refuse(&mut self, reply: &Reply) -> Said {
         if !reply.is_transient() && !reply.is_permanent() {
             self.say(Own::Unavailable);
-            return;
+            return Said::NotNow;
         }
         reply.write_to(&mut self.output);
         if reply.code() == CLOSING {
             self.end();
         }
-        self.count_error();
+        Said::No
     }
 
     /// Writes one of our own replies.
@@ -162,7 +193,7 @@ impl Session {
         }
     }
 
-    fn count_error(&mut self) {
+    pub(super) fn count_error(&mut self) {
         self.errors += 1;
         if self.errors >= self.settings.limits.hard_errors {
             self.close(Own::TooManyErrors);

@@ -23,9 +23,9 @@ impl Session {
             Verb::Rset => self.rset(arguments),
             Verb::Noop => self.junk(Own::Ok),
             Verb::Help => self.junk(Own::Help),
-            Verb::Vrfy if arguments.is_empty() => self.failed(Own::BadArguments),
-            Verb::Vrfy if !arguments.is_ascii() => self.failed(Own::NeedsSmtpUtf8),
-            Verb::Vrfy => self.junk(Own::CannotVerify),
+            Verb::StartTls => self.starttls(arguments, behind),
+            Verb::Auth => self.auth(arguments),
+            Verb::Vrfy => self.vrfy(arguments),
             Verb::Quit if !arguments.is_empty() => self.failed(Own::BadArguments),
             Verb::Quit => {
                 self.close(Own::Closing);
@@ -67,7 +67,10 @@ impl Session {
             Phase::Mail(_) => return self.failed(Own::NestedMail),
             _ => return self.failed(Own::HeloFirst),
         }
-        let request = match MailRequest::parse(arguments, self.settings.extensions) {
+        if let Some(first) = self.gate() {
+            return self.failed(first);
+        }
+        let request = match MailRequest::parse(arguments, self.parameters()) {
             Ok(request) => request,
             Err(fault) => return self.failed(fault),
         };
@@ -117,7 +120,7 @@ impl Session {
     }
 
     fn rcpt_request(&self, arguments: &str, transaction: Transaction) -> Result<RcptRequest, Own> {
-        RcptRequest::parse(arguments, self.settings.extensions, transaction.smtputf8, &self.settings.name)
+        RcptRequest::parse(arguments, self.parameters(), transaction.smtputf8, &self.settings.name)
     }
 
     fn recipient_failed(&mut self, fault: Own) -> Handled {
@@ -149,6 +152,8 @@ impl Session {
         }
         match (transaction.accepted, transaction.refused) {
             (0, 0) => self.failed(Own::RcptFirst),
+            // RFC 2033 4.2 wants 503 of LMTP here.
+            (0, _) if self.settings.protocol == Protocol::Lmtp => self.failed(Own::RcptFirst),
             (0, _) => self.failed(Own::NoValidRecipients),
             _ => self.asked(Open::Data, Question::Data),
         }
@@ -164,18 +169,27 @@ impl Session {
         self.junk(Own::Ok)
     }
 
+    fn vrfy(&mut self, arguments: &str) -> Handled {
+        match self.gate() {
+            Some(first) => self.failed(first),
+            None if arguments.is_empty() => self.failed(Own::BadArguments),
+            None if !arguments.is_ascii() => self.failed(Own::NeedsSmtpUtf8),
+            None => self.junk(Own::CannotVerify),
+        }
+    }
+
     fn junk(&mut self, own: Own) -> Handled {
         self.say(own);
         self.count_junk();
         Handled::Done
     }
 
-    fn failed(&mut self, fault: Own) -> Handled {
+    pub(super) fn failed(&mut self, fault: Own) -> Handled {
         self.fail(fault);
         Handled::Done
     }
 
-    fn asked(&mut self, open: Open, question: Question) -> Handled {
+    pub(super) fn asked(&mut self, open: Open, question: Question) -> Handled {
         self.open = Some(open);
         Handled::Ask { question, used: 0 }
     }

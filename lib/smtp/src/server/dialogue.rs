@@ -3,7 +3,7 @@
 use super::state::{Body, Open, Phase};
 use super::{Dropped, MAX_OUTPUT, MAX_PENDING, Question, Session, Step};
 use crate::data::Progress;
-use crate::line::{self, Line, PATH_LINE_LIMIT, SKIP_LIMIT, Skip};
+use crate::line::{self, Line, SKIP_LIMIT, Skip};
 use crate::reply::Own;
 
 /// How a TLS ClientHello begins: such a client waits for ever, for its bytes hold no line.
@@ -67,6 +67,7 @@ impl Session {
                 Phase::Closing(_) => (rest.len(), Some(Step::Close)),
                 Phase::Body(_) => self.body(rest, body),
                 _ if self.input.skipping.is_some() => self.skip(rest),
+                Phase::Auth => self.sasl_line(rest),
                 _ => self.line(rest),
             };
             at += used;
@@ -77,7 +78,7 @@ impl Session {
     }
 
     fn line(&mut self, rest: &[u8]) -> (usize, Option<Step>) {
-        match line::split(rest, PATH_LINE_LIMIT, self.settings.bare_newline) {
+        match line::split(rest, self.line_limit(rest), self.settings.bare_newline) {
             Line::Partial if rest.starts_with(TLS_HELLO) => {
                 self.close(Own::NotSmtp);
                 (rest.len(), None)
@@ -148,8 +149,9 @@ impl Session {
                 self.phase = Phase::Reported(Dropped::Body(fault));
             }
             for _ in 0..self.replies_to_message(transaction.accepted) {
-                self.fail(fault.reply());
+                self.say(fault.reply());
             }
+            self.count_error();
             return None;
         }
         self.open = Some(Open::Message { recipients: transaction.accepted });

@@ -1,5 +1,7 @@
 //! What a session remembers between two calls.
 
+use std::fmt;
+
 use super::Dropped;
 use crate::data::DataDecoder;
 
@@ -16,6 +18,10 @@ pub(super) enum Phase {
     Mail(Transaction),
     /// A message comes in.
     Body(Box<Body>),
+    /// The next line belongs to an AUTH exchange.
+    Auth,
+    /// STARTTLS was granted, and the handshake is to come.
+    Handshake,
     /// The session ends; an open transaction is still to be reported.
     Closing(Option<Dropped>),
     /// The transaction was dropped, which is to be reported; the name stays.
@@ -46,18 +52,26 @@ pub(super) struct Body {
 pub(super) enum Open {
     Connect,
     Hello { extended: bool },
+    StartTls,
+    Auth,
     Mail { smtputf8: bool },
     Recipients { count: usize },
     Data,
     Message { recipients: u32 },
 }
 
-/// Input that could not be handled yet, and the skipping of a broken line.
-#[derive(Debug, Default)]
+/// Input that could not be handled yet, and the skipping of a broken line. It may hold a password.
+#[derive(Default)]
 pub(super) struct Input {
     pub pending: Vec<u8>,
     /// Octets skipped so far of a line that was answered already.
     pub skipping: Option<usize>,
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Input({} octets, skipping {:?})", self.pending.len(), self.skipping)
+    }
 }
 
 impl Phase {

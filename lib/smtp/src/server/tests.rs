@@ -190,6 +190,91 @@ fn an_acceptance_that_refuses_opens_neither_a_session_nor_a_message() {
 }
 
 #[test]
+fn a_password_never_shows() {
+    let mut session = session();
+    let auth = crate::AuthSettings { mechanisms: vec![crate::Mechanism::new("PLAIN")], ..Default::default() };
+    session.settings = Arc::new(Settings { auth, ..(*session.settings).clone() });
+    session.tls_started(crate::TlsFacts::default());
+    feed(&mut session, b"EHLO a\r\n", &mut Vec::new());
+    let step = session.advance(b"AUTH PLAIN AGEAc2VjcmV0\r\nAGEAc2VjcmV0", &mut Vec::new());
+    let Step::Ask(Question::Auth(request)) = &step else { panic!("{step:?}") };
+    assert_eq!(request.initial.as_ref().unwrap().expose(), b"\0a\0secret");
+    for shown in [format!("{step:?}"), format!("{session:?}")] {
+        assert!(
+            !shown.contains("secret") && !shown.contains("c2VjcmV0") && !shown.contains("115"),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn an_answer_that_is_no_login_does_not_log_in() {
+    for verdict in [Verdict::Accept, Verdict::AcceptWith(Reply::parse("235 2.7.0 yes").unwrap())] {
+        let mut session = session();
+        let mechanism = crate::Mechanism { in_clear: true, ..crate::Mechanism::new("PLAIN") };
+        let auth = crate::AuthSettings { mechanisms: vec![mechanism], ..Default::default() };
+        session.settings = Arc::new(Settings { auth, ..(*session.settings).clone() });
+        feed(&mut session, b"EHLO a\r\n", &mut Vec::new());
+        session.advance(b"AUTH PLAIN AGEAYg==\r\n", &mut Vec::new());
+        session.answer(verdict).unwrap();
+        assert_eq!(session.output(), Own::AuthUnavailable.wire().as_bytes());
+        assert!(!session.is_authenticated());
+        assert_eq!(session.answer_auth(crate::AuthVerdict::Success), Err(NoQuestion));
+    }
+}
+
+#[test]
+fn the_handshake_forgets_what_was_said_in_clear() {
+    let mut session = session();
+    let extensions = session.settings.extensions.with(crate::Extension::StartTls);
+    session.settings = Arc::new(Settings { extensions, ..(*session.settings).clone() });
+    feed(&mut session, b"EHLO a\r\n", &mut Vec::new());
+    let mut body = Vec::new();
+    assert_eq!(session.advance(b"STARTTLS\r\n", &mut body), Step::Ask(Question::StartTls));
+    session.answer(Verdict::Accept).unwrap();
+    assert_eq!(session.advance(b"", &mut body), Step::StartTls);
+    assert_eq!((session.waiting(), session.is_secured()), (Waiting::Handshake, false));
+    session.sent(usize::MAX);
+    session.tls_started(crate::TlsFacts::default());
+    assert!(session.is_secured());
+    session.advance(b"MAIL FROM:<a@a>\r\n", &mut body);
+    assert_eq!(session.output(), Own::HeloFirst.wire().as_bytes());
+}
+
+#[test]
+fn clear_text_while_the_handshake_is_awaited_ends_the_session() {
+    for late in [false, true] {
+        let mut session = session();
+        let extensions = session.settings.extensions.with(crate::Extension::StartTls);
+        session.settings = Arc::new(Settings { extensions, ..(*session.settings).clone() });
+        feed(&mut session, b"", &mut Vec::new());
+        let mut body = Vec::new();
+        assert_eq!(session.advance(b"STARTTLS\r\n", &mut body), Step::Ask(Question::StartTls));
+        if !late {
+            assert_eq!(session.advance(b"NOOP\r\n", &mut body), Step::AwaitAnswer);
+        }
+        session.answer(Verdict::Accept).unwrap();
+        let step = session.advance(if late { b"NOOP\r\n" } else { b"" }, &mut body);
+        assert_eq!((step, session.ended_by()), (Step::Close, Some(Own::InputBehindTls)));
+        session.tls_started(crate::TlsFacts::default());
+        assert!(!session.is_secured());
+    }
+}
+
+#[test]
+fn a_message_refused_for_many_is_one_error() {
+    let mut session = session();
+    session.settings = Arc::new(Settings { protocol: crate::Protocol::Lmtp, ..(*session.settings).clone() });
+    let rcpts = b"RCPT TO:<b@b>\r\n".repeat(50);
+    let begin = [b"LHLO a\r\nMAIL FROM:<a@a>\r\n", &rcpts[..], b"DATA\r\n"].concat();
+    feed(&mut session, &begin, &mut Vec::new());
+    session.advance(b"x\r\n.\r\n", &mut Vec::new());
+    session.answer(Verdict::Refuse(Reply::parse("550 5.7.1 no").unwrap())).unwrap();
+    assert_eq!(session.output(), b"550 5.7.1 no\r\n".repeat(50));
+    assert_eq!(session.errors(), 1);
+}
+
+#[test]
 fn errors_are_seen_by_the_caller() {
     let mut session = session();
     let mut output = Vec::new();

@@ -1,0 +1,224 @@
+//! STARTTLS (RFC 3207) and AUTH (RFC 4954): the order in which they may come, and what a client that breaks it hears.
+//! Whatever was said in clear text is forgotten when TLS begins, and what was sent ahead of it is never read.
+
+use super::dialogue::Handled;
+use super::state::{Input, Open, Phase};
+use super::{NoQuestion, Question, Session, Step, Verdict};
+use crate::auth::{self, AUTH_LINE_LIMIT, AuthVerdict, TlsFacts};
+use crate::extension::{Extension, Extensions};
+use crate::line::{self, Line};
+use crate::reply::Own;
+
+impl Session {
+    /// The handshake is done: after `Step::StartTls`, or before the first step where TLS begins the connection. What the
+    /// client said before is forgotten.
+    pub fn tls_started(&mut self, facts: TlsFacts) {
+        match self.phase {
+            Phase::Handshake => {
+                self.phase = Phase::Greeted;
+                self.input = Input::default();
+                self.authenticated = false;
+            }
+            Phase::Start => {}
+            _ => return,
+        }
+        self.tls = Some(facts);
+    }
+
+    /// True if the session is under TLS.
+    pub fn is_secured(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// True if the client has said who it is, and was believed.
+    pub fn is_authenticated(&self) -> bool {
+        self.authenticated
+    }
+
+    /// Answers the open question of an AUTH exchange.
+    ///
+    /// # Errors
+    /// None is open.
+    pub fn answer_auth(&mut self, verdict: AuthVerdict) -> Result<(), NoQuestion> {
+        match self.open {
+            Some(Open::Auth) => {
+                self.open = None;
+                self.auth_answered(verdict);
+                Ok(())
+            }
+            _ => Err(NoQuestion),
+        }
+    }
+
+    /// What is true of this listener now, for EHLO.
+    pub(super) fn offered(&self) -> Extensions {
+        let mut offered = self.settings.extensions.without(Extension::Auth);
+        if self.is_secured() {
+            offered = offered.without(Extension::StartTls);
+        }
+        if !self.authenticated && self.settings.auth.offered(self.tls).next().is_some() {
+            offered = offered.with(Extension::Auth);
+        }
+        offered
+    }
+
+    /// Whose parameters MAIL and RCPT may have. A client that has authenticated still knows of AUTH.
+    pub(super) fn parameters(&self) -> Extensions {
+        if self.authenticated { self.offered().with(Extension::Auth) } else { self.offered() }
+    }
+
+    /// What must come before MAIL and VRFY, if it has not.
+    pub(super) fn gate(&self) -> Option<Own> {
+        if self.settings.tls_required && !self.is_secured() {
+            Some(Own::TlsRequired)
+        } else if self.settings.auth.required && !self.authenticated {
+            Some(Own::AuthRequired)
+        } else {
+            None
+        }
+    }
+
+    /// STARTTLS. Nothing may have been sent behind it: it would be read as if it had come under TLS.
+    pub(super) fn starttls(&mut self, arguments: &str, behind: &[u8]) -> Handled {
+        if !self.settings.extensions.has(Extension::StartTls) {
+            return self.failed(Own::NotImplemented);
+        }
+        match self.phase {
+            _ if self.is_secured() => self.failed(Own::TlsActive),
+            Phase::Mail(_) => self.failed(Own::InTransaction),
+            _ if !arguments.is_empty() => self.failed(Own::BadArguments),
+            _ if !behind.is_empty() => {
+                self.close(Own::InputBehindTls);
+                Handled::Done
+            }
+            _ => self.asked(Open::StartTls, Question::StartTls),
+        }
+    }
+
+    pub(super) fn tls_allowed(&mut self, verdict: Verdict) {
+        match verdict {
+            _ if !self.input.pending.is_empty() => self.close(Own::InputBehindTls),
+            Verdict::Unavailable => self.say(Own::TlsUnavailable),
+            other => {
+                if self.verdict(other, Own::StartTls) {
+                    self.phase = Phase::Handshake;
+                }
+            }
+        }
+    }
+
+    /// What the caller is to do while the handshake has not come. Clear text now can only be an intruder's.
+    pub(super) fn handshake(&mut self, input: &[u8]) -> Step {
+        if input.is_empty() {
+            return Step::StartTls;
+        }
+        self.close(Own::InputBehindTls);
+        Step::Close
+    }
+
+    /// AUTH.
+    pub(super) fn auth(&mut self, arguments: &str) -> Handled {
+        if self.settings.auth.mechanisms.is_empty() {
+            return self.failed(Own::NotImplemented);
+        }
+        match self.phase {
+            Phase::Mail(_) => return self.failed(Own::InTransaction),
+            Phase::Ready if self.authenticated => return self.failed(Own::AuthDone),
+            Phase::Ready => {}
+            _ => return self.failed(Own::HeloFirst),
+        }
+        if self.settings.tls_required && !self.is_secured() {
+            return self.failed(Own::TlsRequired);
+        }
+        match self.settings.auth.request(arguments, self.tls) {
+            Ok(request) => self.asked(Open::Auth, Question::Auth(request)),
+            Err(fault) => self.failed(fault),
+        }
+    }
+
+    /// The most octets of the line that begins here.
+    pub(super) fn line_limit(&self, rest: &[u8]) -> usize {
+        let auth = rest.get(..5).is_some_and(|word| word.eq_ignore_ascii_case(b"AUTH "));
+        if auth && !self.settings.auth.mechanisms.is_empty() {
+            AUTH_LINE_LIMIT
+        } else {
+            line::PATH_LINE_LIMIT
+        }
+    }
+
+    /// A line of an exchange.
+    pub(super) fn sasl_line(&mut self, rest: &[u8]) -> (usize, Option<Step>) {
+        match line::split(rest, AUTH_LINE_LIMIT, self.settings.bare_newline) {
+            Line::Partial => (0, Some(Step::NeedInput)),
+            Line::Bare { used } => (used, Some(self.exchange_broken(Own::BareNewline))),
+            Line::TooLong { used } => (used, Some(self.exchange_broken(Own::AuthLineTooLong))),
+            Line::Complete { text: b"*", used } => (used, Some(self.exchange_ended(Own::AuthCancelled))),
+            Line::Complete { text, used } => match auth::decode(text) {
+                Ok(response) => {
+                    self.open = Some(Open::Auth);
+                    (used, Some(Step::Ask(Question::AuthContinue(response))))
+                }
+                Err(fault) => (used, Some(self.exchange_ended(fault))),
+            },
+        }
+    }
+
+    fn exchange_broken(&mut self, fault: Own) -> Step {
+        self.input.skipping = Some(0);
+        self.exchange_ended(fault)
+    }
+
+    fn exchange_ended(&mut self, fault: Own) -> Step {
+        self.phase = Phase::Ready;
+        self.fail(fault);
+        Step::AuthCancelled
+    }
+
+    pub(super) fn auth_answered(&mut self, verdict: AuthVerdict) {
+        self.phase = Phase::Ready;
+        match verdict {
+            AuthVerdict::Challenge(octets) => {
+                auth::write_challenge(&octets, &mut self.output);
+                self.phase = Phase::Auth;
+            }
+            AuthVerdict::Success => {
+                self.authenticated = true;
+                self.say(Own::AuthOk);
+            }
+            AuthVerdict::Temporary => self.say(Own::AuthUnavailable),
+            AuthVerdict::Failure => {
+                self.fail(Own::AuthFailed);
+                self.count_auth_failure();
+            }
+            AuthVerdict::Malformed => {
+                self.fail(Own::AuthMalformed);
+                self.count_auth_failure();
+            }
+            AuthVerdict::Refuse(reply) => {
+                self.verdict(Verdict::Refuse(reply), Own::AuthOk);
+                self.count_auth_failure();
+            }
+            AuthVerdict::Close(reply) => {
+                self.verdict(Verdict::Close(reply), Own::AuthOk);
+            }
+        }
+    }
+
+    fn count_auth_failure(&mut self) {
+        self.auth_failures = self.auth_failures.saturating_add(1);
+        if self.auth_failures >= self.settings.auth.failures {
+            self.close(Own::TooManyErrors);
+        }
+    }
+}
+
+impl From<Verdict> for AuthVerdict {
+    /// For a caller that answers AUTH as it answers everything else: a plain yes proves no identity.
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Refuse(reply) => AuthVerdict::Refuse(reply),
+            Verdict::Close(reply) => AuthVerdict::Close(reply),
+            Verdict::Accept | Verdict::AcceptWith(_) | Verdict::Unavailable => AuthVerdict::Temporary,
+        }
+    }
+}
