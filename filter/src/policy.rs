@@ -140,6 +140,7 @@ pub(crate) mod tests {
 
     pub(crate) fn peer(client: Option<&str>) -> Peer {
         Peer {
+            service: Some(vsmtp_mail::Service::Smtp),
             client: client.map(|ip| (ip.parse().unwrap(), 4000)),
             server: Some(("198.51.100.1".parse().unwrap(), 25)),
             uid: None,

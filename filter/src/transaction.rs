@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rhai::{Dynamic, ImmutableString};
-use vsmtp_mail::{BodyType, Domain, HeaderBlock, QueueId, Ret, ReversePath};
+use vsmtp_mail::{BodyType, Domain, HeaderBlock, QueueId, Ret, ReversePath, Service};
 
 use crate::object::Object;
 use crate::stage::Stage;
@@ -20,6 +20,8 @@ pub use header::EARLY_HEADER_BYTES;
 /// What is known of a session and does not change while it lasts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
+    /// What the client came for; not known any more after the message was accepted.
+    pub service: Option<Service>,
     /// Client address; `None` on a local socket.
     pub client: Option<(IpAddr, u16)>,
     /// Our address as the client sees it.

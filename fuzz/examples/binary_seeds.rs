@@ -16,7 +16,7 @@ use vsmtp_ipc::edge::queue_filter::{PostAsk, PostStage, PostVerdict};
 use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Facts, Verdict};
 use vsmtp_ipc::edge::{client_resolver, ctl_master, ctl_queue};
 use vsmtp_ipc::role::{ProcessName, Role};
-use vsmtp_ipc::wire::{Body, Body7, Envelope, Id, MailFrom, Notify, Origin, Piece, RcptTo, Reply};
+use vsmtp_ipc::wire::{Body, Body7, Envelope, Id, MailFrom, Notify, Origin, Piece, RcptTo, Reply, Service};
 use vsmtp_mail::{Domain, EnhancedCode};
 use vsmtp_queue_manager::store::layout::{ALIGN, RECORD_MAGIC, SEGMENT_BLOCK, Span, align_up, record};
 use vsmtp_queue_manager::store::{
@@ -48,6 +48,7 @@ fn seed<T: Encode>(kind: u8, name: &str, message: &T) {
 fn facts() -> Facts {
     Facts {
         session: 1,
+        service: Service::Smtp,
         client: Some(([192, 0, 2, 1].into(), 4000)),
         server: Some((std::net::Ipv6Addr::LOCALHOST.into(), 25)),
         uid: Some(3),
@@ -140,7 +141,7 @@ fn ipc_message() {
     let rcpt =
         RcptTo { address: "r@b.test".into(), original: Some(("rfc822".into(), "o".into())), notify: None };
     seed(0, "configure", &configure());
-    seed(0, "listener", &ToChild::Listener(Listener::Smtp("127.0.0.1:25".into())));
+    seed(0, "listener", &ToChild::Listener(Listener::Smtp { address: "127.0.0.1:25".into(), service: Service::Smtp }));
     seed(1, "beat", &ToMaster::Beat(vec![Figure { name: "sessions".into(), value: 1 }]));
     seed(1, "evaluated", &ToMaster::Evaluated(Err("no".into())));
     seed(2, "mail", &Ask::Mail(facts(), mail_from()));

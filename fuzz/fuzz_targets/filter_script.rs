@@ -73,6 +73,7 @@ impl Content for Bytes {
 
 fn session(judge: &Judge) {
     let peer = Peer {
+        service: Some(vsmtp_mail::Service::Submission),
         client: Some((IpAddr::from([192, 0, 2, 1]), 4000)),
         server: Some((IpAddr::from([192, 0, 2, 2]), 25)),
         uid: None,

@@ -137,6 +137,45 @@ impl From<Body7> for mail::BodyType {
     }
 }
 
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Service {
+    /// Mail from other servers.
+    Smtp,
+    /// Mail of our own users.
+    Submission,
+    /// The same under TLS from the first octet.
+    Submissions,
+    /// Mail for delivery by LMTP.
+    Lmtp,
+    /// The local socket.
+    Local,
+}
+
+impl From<mail::Service> for Service {
+    fn from(service: mail::Service) -> Self {
+        match service {
+            mail::Service::Smtp => Service::Smtp,
+            mail::Service::Submission => Service::Submission,
+            mail::Service::Submissions => Service::Submissions,
+            mail::Service::Lmtp => Service::Lmtp,
+            mail::Service::Local => Service::Local,
+        }
+    }
+}
+
+impl From<Service> for mail::Service {
+    fn from(service: Service) -> Self {
+        match service {
+            Service::Smtp => mail::Service::Smtp,
+            Service::Submission => mail::Service::Submission,
+            Service::Submissions => mail::Service::Submissions,
+            Service::Lmtp => mail::Service::Lmtp,
+            Service::Local => mail::Service::Local,
+        }
+    }
+}
+
 /// NOTIFY=.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Notify {

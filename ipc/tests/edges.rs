@@ -77,6 +77,7 @@ fn facts() -> receiver_filter::Facts {
     let local: IpAddr = [127, 0, 0, 1].into();
     receiver_filter::Facts {
         session: 1,
+        service: vsmtp_ipc::wire::Service::Submission,
         client: Some((local, 1)),
         server: Some((std::net::Ipv6Addr::LOCALHOST.into(), 25)),
         uid: Some(3),
@@ -139,7 +140,10 @@ fn configure() -> ToChild {
 edge!(
     master_child,
     configure(),
-    ToChild::Listener(Listener::Smtp("127.0.0.1:25".into())),
+    ToChild::Listener(Listener::Smtp {
+        address: "127.0.0.1:24".into(),
+        service: vsmtp_ipc::wire::Service::Lmtp
+    }),
     ToMaster::Beat(vec![Figure { name: "sessions".into(), value: 1 }]),
     ToMaster::Evaluated(Err("no".into())),
 );

@@ -9,7 +9,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sys::socket::{
     self, AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, sockopt,
 };
+use vsmtp_config::ByText;
 use vsmtp_ipc::edge::master_child::Listener;
+use vsmtp_mail::Service;
 use vsmtp_sys::unix::{self, Kind};
 
 use crate::accounts::Accounts;
@@ -23,53 +25,56 @@ const SUBMIT_MODE: u32 = 0o666;
 /// Root and the admin group.
 const CONTROL_MODE: u32 = 0o660;
 
+/// Where clients are served, and with what.
+type Place = (SocketAddr, ByText<Service>);
+
 /// All listening sockets.
 pub struct Listeners {
-    /// Each address has one socket per place of a receiver.
-    smtp: BTreeMap<SocketAddr, Vec<OwnedFd>>,
+    clients: BTreeMap<SocketAddr, Door>,
     submit: OwnedFd,
     queue: OwnedFd,
     /// vsmtpctl to the master itself.
     pub control: OwnedFd,
 }
 
+/// One address on the network.
+struct Door {
+    service: Service,
+    /// One for each place of a receiver.
+    sockets: Vec<OwnedFd>,
+}
+
 impl Listeners {
     /// Binds everything. Errors name the address or path.
-    pub fn bind(
-        layout: &Layout,
-        accounts: &Accounts,
-        addresses: &[SocketAddr],
-        places: u32,
-    ) -> Result<Self, Error> {
+    pub fn bind(layout: &Layout, accounts: &Accounts, doors: &[Place], places: u32) -> Result<Self, Error> {
         let local = |path: std::path::PathBuf, mode, owner, kind| {
             unix::listen_unix(&path, mode, owner, kind).map_err(Error::path("listen on", &path))
         };
         let mut listeners = Listeners {
-            smtp: BTreeMap::new(),
+            clients: BTreeMap::new(),
             submit: local(layout.submit_socket(), SUBMIT_MODE, None, Kind::Stream)?,
             queue: local(layout.queue_socket(), CONTROL_MODE, accounts.admin(), Kind::SeqPacket)?,
             control: local(layout.control_socket(), CONTROL_MODE, accounts.admin(), Kind::SeqPacket)?,
         };
-        listeners.rebind(addresses, places)?;
+        listeners.rebind(doors, places)?;
         Ok(listeners)
     }
 
     /// Follows a new configuration: binds what is new, closes what is gone. On error nothing has changed.
-    pub fn rebind(&mut self, addresses: &[SocketAddr], places: u32) -> Result<(), Error> {
+    pub fn rebind(&mut self, doors: &[Place], places: u32) -> Result<(), Error> {
         let mut fresh = Vec::new();
-        for address in addresses {
-            let have = self.smtp.get(address).map_or(0, Vec::len);
-            for _ in have..places as usize {
-                let socket = listen_tcp(*address).map_err(Error::io(format!("listen on {address}")))?;
-                fresh.push((*address, socket));
-            }
+        for (address, service) in doors {
+            let have = self.clients.get(address).map_or(0, |door| door.sockets.len());
+            let missing = (have..places as usize).map(|_| listen_tcp(*address));
+            let sockets = missing.collect::<io::Result<Vec<_>>>();
+            fresh.push((*address, **service, sockets.map_err(Error::io(format!("listen on {address}")))?));
         }
-        self.smtp.retain(|address, _| addresses.contains(address));
-        for (address, socket) in fresh {
-            self.smtp.entry(address).or_default().push(socket);
-        }
-        for sockets in self.smtp.values_mut() {
+        let mut before = std::mem::take(&mut self.clients);
+        for (address, service, more) in fresh {
+            let mut sockets = before.remove(&address).map(|door| door.sockets).unwrap_or_default();
+            sockets.extend(more);
             sockets.truncate(places as usize);
+            self.clients.insert(address, Door { service, sockets });
         }
         Ok(())
     }
@@ -77,9 +82,10 @@ impl Listeners {
     /// The sockets of the receiver at that place.
     pub fn for_receiver(&self, place: u32) -> io::Result<Vec<(Listener, OwnedFd)>> {
         let mut out = Vec::new();
-        for (address, sockets) in &self.smtp {
-            if let Some(socket) = sockets.get(place as usize) {
-                out.push((Listener::Smtp(address.to_string()), socket.try_clone()?));
+        for (address, door) in &self.clients {
+            if let Some(socket) = door.sockets.get(place as usize) {
+                let listener = Listener::Smtp { address: address.to_string(), service: door.service.into() };
+                out.push((listener, socket.try_clone()?));
             }
         }
         out.push((Listener::Submit, self.submit.try_clone()?));
@@ -108,8 +114,8 @@ fn listen_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
 }
 
 /// Fails if another program listens there: SO_REUSEPORT would let two masters of one user share a port in silence.
-pub fn refuse_if_taken(addresses: &[SocketAddr]) -> Result<(), Error> {
-    for address in addresses {
+pub fn refuse_if_taken(doors: &[Place]) -> Result<(), Error> {
+    for (address, _) in doors {
         drop(std::net::TcpListener::bind(address).map_err(Error::io(format!("listen on {address}")))?);
     }
     Ok(())

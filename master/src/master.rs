@@ -364,7 +364,7 @@ impl Master {
         let _ = sd_notify("READY=1");
         if let (true, Some(root)) = (self.arguments.demo, self.arguments.root.clone()) {
             let slice = self.config.master();
-            let address = slice.listeners.first().map(ToString::to_string).unwrap_or_default();
+            let address = slice.listeners.first().map(|(address, _)| address.to_string()).unwrap_or_default();
             let mut out = io::stdout();
             let _ = demo::greet(&mut out, &address, &slice.mail_root, &root).and_then(|()| out.flush());
         }

@@ -14,14 +14,13 @@ use vsmtp_sys::fds;
 use vsmtp_sys::sandbox::Profile;
 
 use crate::filter_edge::{Answer, CREDIT_TIMER, EdgeKey, Heard, Waiter};
-use crate::intake::{Intake, MAX_LISTENERS, REOPEN_TIMER};
+use crate::intake::{Arrival, Intake, MAX_LISTENERS, REOPEN_TIMER};
 use crate::limits::{Budget, Clients, MAX_BODIES};
 use crate::metrics::Gauges;
 use crate::sandbox;
 use crate::services::{Context, Services};
 use crate::sessions::{Client, DEADLINE_TIMER, Fate, Sessions, Who, Why};
 use crate::settings::Settings;
-use crate::socket::Socket;
 
 /// Descriptors that one process asks for.
 const DESCRIPTORS: u64 = 65_536;
@@ -231,8 +230,8 @@ impl Receiver {
         for session in std::mem::take(&mut self.services.again) {
             self.wake(reactor, session, |client, context| client.go_on(context));
         }
-        for (socket, who) in self.intake.accept(reactor) {
-            self.admit(reactor, socket, who);
+        for arrival in self.intake.accept(reactor) {
+            self.admit(reactor, arrival);
         }
         self.relieve_memory(reactor);
         // Each once: with several filters, one without credit must not turn its sessions round and round.
@@ -254,7 +253,8 @@ impl Receiver {
     }
 
     /// Begins a session, or tells the client why not.
-    fn admit(&mut self, reactor: &mut Reactor, mut socket: Socket, who: Who) {
+    fn admit(&mut self, reactor: &mut Reactor, mut arrival: Arrival) {
+        let who = arrival.who;
         let address = match who {
             Who::Network { client: (address, _), .. } => Some(address),
             Who::Local(_) => None,
@@ -265,14 +265,14 @@ impl Receiver {
         if full || !address.is_none_or(|address| self.clients.enter(address, limit)) {
             self.services.figures.turned_away += 1;
             // The client may be gone already, and then needs no answer.
-            let _ = socket.write(Own::TooBusy.wire().as_bytes());
+            let _ = arrival.socket.write(Own::TooBusy.wire().as_bytes());
             let reason = if full { "all" } else { "client" };
             Record::at(log::Level::Debug, "turned-away").field("client", who).field("limit", reason).emit();
             return;
         }
         self.services.figures.sessions += 1;
         let services = &self.services;
-        let session = self.sessions.insert(|number| Client::new(number, socket, who, reactor, services));
+        let session = self.sessions.insert(|number| Client::new(number, arrival, reactor, services));
         let registered = self
             .sessions
             .get(session)

@@ -10,6 +10,7 @@ use mio::Interest;
 use mio::net::{TcpListener, UnixListener};
 use vsmtp_daemon::Reactor;
 use vsmtp_ipc::edge::master_child::Listener;
+use vsmtp_mail::Service;
 use vsmtp_sys::{fds, unix};
 
 use crate::sessions::Who;
@@ -31,8 +32,19 @@ pub struct Intake {
     shut: bool,
 }
 
+/// A client at the door.
+pub struct Arrival {
+    /// Its connection.
+    pub socket: Socket,
+    /// Who it is.
+    pub who: Who,
+    /// What it came for.
+    pub service: Service,
+}
+
 struct Door {
     socket: Listening,
+    service: Service,
     /// Someone may be waiting.
     ready: bool,
 }
@@ -56,21 +68,21 @@ impl Intake {
             return Err(io::Error::other("too many listeners"));
         }
         fds::set_nonblocking(&socket)?;
-        let socket = match what {
-            Listener::Smtp(_) => {
+        let (socket, service) = match what {
+            Listener::Smtp { service, .. } => {
                 // What accept returns inherits this, so it is set once instead of for each client.
                 let stream = std::net::TcpStream::from(socket);
                 stream.set_nodelay(true)?;
                 let listener = std::net::TcpListener::from(OwnedFd::from(stream));
                 let address = listener.local_addr()?;
                 let fixed = (!address.ip().is_unspecified()).then(|| pair(address));
-                Listening::Tcp(TcpListener::from_std(listener), fixed)
+                (Listening::Tcp(TcpListener::from_std(listener), fixed), Service::from(*service))
             }
-            Listener::Submit => Listening::Unix(UnixListener::from_std(socket.into())),
+            Listener::Submit => (Listening::Unix(UnixListener::from_std(socket.into())), Service::Local),
             Listener::Control => return Err(io::Error::other("a receiver has no control socket")),
         };
         reactor.register(socket.as_fd(), first_token + self.doors.len(), Interest::READABLE)?;
-        self.doors.push(Door { socket, ready: true });
+        self.doors.push(Door { socket, service, ready: true });
         Ok(())
     }
 
@@ -98,7 +110,7 @@ impl Intake {
     }
 
     /// Lets in those who wait, a bounded number at each door.
-    pub fn accept(&mut self, reactor: &mut Reactor) -> Vec<(Socket, Who)> {
+    pub fn accept(&mut self, reactor: &mut Reactor) -> Vec<Arrival> {
         let mut accepted = Vec::new();
         for door in &mut self.doors {
             for _ in 0..ACCEPTS_PER_TURN {
@@ -122,7 +134,8 @@ impl Intake {
 
 impl Door {
     /// One client; `None` if there is none, or if this one is gone already.
-    fn accept(&mut self) -> io::Result<Option<(Socket, Who)>> {
+    fn accept(&mut self) -> io::Result<Option<Arrival>> {
+        let service = self.service;
         let accepted = match &self.socket {
             Listening::Tcp(listener, fixed) => listener.accept().map(|(stream, client)| {
                 let server = fixed.or_else(|| stream.local_addr().ok().map(pair));
@@ -134,7 +147,7 @@ impl Door {
             }),
         };
         match accepted {
-            Ok((socket, who)) => Ok(who.map(|who| (socket, who))),
+            Ok((socket, who)) => Ok(who.map(|who| Arrival { socket, who, service })),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.ready = false;
                 Ok(None)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vsmtp_config::{self as config, Network, ReceiverSlice};
+use vsmtp_mail::Service;
 use vsmtp_smtp::{
     self as smtp, AuthSettings, BodyLimits, EarlyTalk, Extension, Extensions, Limits, Protocol, Replies,
 };
@@ -15,8 +16,8 @@ const DRAIN_BEYOND_LIMIT: u64 = 16 * 1024 * 1024;
 /// What sessions go by.
 #[derive(Debug)]
 pub struct Settings {
-    /// The dialogue; shared by all sessions.
-    pub smtp: Arc<smtp::Settings>,
+    /// The dialogue of each service, at the place of its number; shared by all sessions.
+    dialogues: [Arc<smtp::Settings>; Service::ALL.len()],
     /// Longest waits for the client.
     pub timeouts: Timeouts,
     /// Most sessions at once in this process.
@@ -51,12 +52,24 @@ impl Settings {
     pub fn new(slice: &ReceiverSlice, descriptors: u64) -> Self {
         let room = u32::try_from(descriptors / 2).unwrap_or(u32::MAX);
         Settings {
-            smtp: Arc::new(dialogue(slice)),
+            dialogues: Service::ALL.map(|service| Arc::new(dialogue(slice, service))),
             timeouts: Timeouts::new(slice),
             // Half of the descriptors is for bodies, edges and listeners.
             sessions: slice.client_count_max.unwrap_or(u32::MAX).min(room),
             per_client: slice.connections_per_client,
             trusted: slice.trusted.iter().map(|network| **network).collect(),
+        }
+    }
+
+    /// The dialogue of a service.
+    pub fn dialogue(&self, service: Service) -> &Arc<smtp::Settings> {
+        let [smtp, submission, submissions, lmtp, local] = &self.dialogues;
+        match service {
+            Service::Smtp => smtp,
+            Service::Submission => submission,
+            Service::Submissions => submissions,
+            Service::Lmtp => lmtp,
+            Service::Local => local,
         }
     }
 
@@ -85,7 +98,7 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn dialogue(slice: &ReceiverSlice) -> smtp::Settings {
+fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
     let mut extensions = Extensions::of(&[Extension::Size, Extension::EnhancedStatusCodes]);
     if slice.pipelining {
         extensions = extensions.with(Extension::Pipelining);
@@ -95,7 +108,7 @@ fn dialogue(slice: &ReceiverSlice) -> smtp::Settings {
     }
     smtp::Settings {
         name: (*slice.server_name).clone(),
-        protocol: Protocol::Smtp,
+        protocol: if service == Service::Lmtp { Protocol::Lmtp } else { Protocol::Smtp },
         extensions,
         tls_required: false,
         auth: AuthSettings::default(),

@@ -49,6 +49,10 @@ fn connection(registry: &mut Registry) {
         Ok(timestamp(t.peer.connected_ms))
     });
     registry.on0(name("ctx", "is_secured", &["is_secured"]), Stage::Connect, |_| Ok(false));
+    registry.on0(name("ctx", "service", &[]), Stage::Connect, |t| {
+        let service = t.peer.service.ok_or_else(|| Fault::new("the service is known before 'postq' only"))?;
+        Ok(ImmutableString::from(service.name()))
+    });
     registry.on0(name("ctx", "is_esmtp", &[]), Stage::Helo, |t| Ok(t.esmtp));
     registry.on0(name("ctx", "is_local", &[]), Stage::Connect, |t| Ok(t.peer.client.is_none()));
     registry.on0(name("auth", "is_authenticated", &["is_authenticated"]), Stage::Connect, |_| Ok(false));

@@ -43,6 +43,7 @@ fn address(text: &str) -> Address {
 /// A transaction as it is when `stage` runs.
 fn at(stage: Stage) -> Transaction {
     let peer = Peer {
+        service: Some(vsmtp_mail::Service::Submission),
         client: Some(("192.168.1.7".parse().unwrap(), 4321)),
         server: Some(("192.0.2.1".parse().unwrap(), 25)),
         uid: None,
@@ -119,6 +120,7 @@ fn values_of_the_context() {
             Stage::Connect,
             "ctx::server_address() == \"192.0.2.1:25\" && ctx::server_name() == \"mx.example.com\"",
         ),
+        (Stage::Connect, "ctx::service() == \"submission\""),
         (Stage::Connect, "ctx::connection_timestamp() == \"2026-11-22T05:10:49Z\""),
         (Stage::Connect, "!ctx::is_secured() && !auth::is_authenticated() && !ctx::is_local()"),
         (Stage::Helo, "ctx::helo() == \"client.example\" && helo() is \"client.example\""),

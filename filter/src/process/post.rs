@@ -163,6 +163,7 @@ impl Post {
 
     fn asked(&mut self, ask: PostAsk, descriptor: Option<OwnedFd>) -> Result<(), ChannelError> {
         let peer = Peer {
+            service: None,
             client: client(&ask.origin.client)?,
             server: None,
             uid: ask.origin.uid,

@@ -197,6 +197,7 @@ impl Drop for Stage {
 pub fn facts(session: u64) -> Facts {
     Facts {
         session,
+        service: vsmtp_ipc::wire::Service::Smtp,
         client: Some((IpAddr::from([203, 0, 113, 5]), 4321)),
         server: Some((IpAddr::from([198, 51, 100, 1]), 25)),
         uid: None,

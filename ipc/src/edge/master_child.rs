@@ -5,6 +5,7 @@ use bincode::{Decode, Encode};
 
 use crate::channel::{Channel, Message};
 use crate::role::ProcessName;
+use crate::wire::Service;
 
 /// How long a child may go on after its master has gone, in milliseconds.
 pub const ORPHAN_GRACE_MS: u64 = 2_000;
@@ -96,8 +97,13 @@ pub enum LogTarget {
 /// A listening socket's use.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Listener {
-    /// SMTP on this address.
-    Smtp(String),
+    /// Clients on the network.
+    Smtp {
+        /// Address and port.
+        address: String,
+        /// What they come for.
+        service: Service,
+    },
     /// SMTP over a local socket; the peer's credentials are its identity.
     Submit,
     /// For vsmtpctl.

@@ -6,7 +6,7 @@
 use bincode::{Decode, Encode};
 
 use crate::channel::{Channel, Message};
-use crate::wire::{Body, Id, MailFrom, RcptTo, Reply};
+use crate::wire::{Body, Id, MailFrom, RcptTo, Reply, Service};
 
 /// Questions in flight.
 pub const CREDITS: u32 = 256;
@@ -16,6 +16,8 @@ pub const CREDITS: u32 = 256;
 pub struct Facts {
     /// Unique within this edge.
     pub session: u64,
+    /// What the client came for.
+    pub service: Service,
     /// Client address; `None` on a local socket.
     pub client: Option<(std::net::IpAddr, u16)>,
     /// Our address as the client sees it.

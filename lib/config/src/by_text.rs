@@ -6,7 +6,7 @@ use std::ops::Deref;
 use bincode::de::{BorrowDecode, BorrowDecoder, Decode, Decoder};
 use bincode::enc::{Encode, Encoder};
 use bincode::error::{DecodeError, EncodeError};
-use vsmtp_mail::{Address, Domain, NextHop};
+use vsmtp_mail::{Address, Domain, NextHop, Service};
 
 /// A type with one canonical text form.
 pub trait Textual: Sized {
@@ -89,6 +89,16 @@ impl Textual for Address {
 impl Textual for NextHop {
     fn from_text(text: &str) -> Option<Self> {
         NextHop::parse(text).ok()
+    }
+
+    fn to_text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Textual for Service {
+    fn from_text(text: &str) -> Option<Self> {
+        Service::parse(text)
     }
 
     fn to_text(&self) -> String {

@@ -1,8 +1,13 @@
 //! Values that are right by themselves and do not go together.
 
+mod services;
+
 use crate::config::Config;
 use crate::error::{ConfigError, Problem};
 use crate::keys::{DnsType, TargetChoice};
+
+#[cfg(test)]
+pub(crate) use services::LACKING;
 
 /// The conflicts of a configuration; none if it may be used.
 pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
@@ -19,7 +24,6 @@ pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
     let rules = [
         (both.is_some(), "server.relay_domains", format!("{} is also in server.domains", shown(both))),
         (literal.is_some(), "server.domains", format!("{} is an address, not a domain", shown(literal))),
-        (server.addr.is_empty(), "server.interfaces.addr", "at least one address is needed".to_owned()),
         (
             soft_after_hard,
             "server.smtp.error.soft_count",
@@ -56,10 +60,10 @@ pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
             "must be set when server.logs.target is \"file\"".to_owned(),
         ),
     ];
-    rules
-        .into_iter()
-        .filter(|(broken, ..)| *broken)
-        .map(|(_, path, text)| ConfigError { path: path.to_owned(), problem: Problem::Conflict(text) })
+    let broken = rules.into_iter().filter(|(broken, ..)| *broken).map(|(_, path, text)| (path, text));
+    broken
+        .chain(services::conflicts(config))
+        .map(|(path, text)| ConfigError { path: path.to_owned(), problem: Problem::Conflict(text) })
         .collect()
 }
 

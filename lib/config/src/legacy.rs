@@ -54,8 +54,6 @@ pub const LEGACY: &[Legacy] = &[
         fate: Retired("the resolver decides this itself"),
     },
     Legacy { name: "server.system.group_local", fate: Later("delivery to system users") },
-    Legacy { name: "server.interfaces.addr_submission", fate: Later("the submission service") },
-    Legacy { name: "server.interfaces.addr_submissions", fate: Later("the submission service over TLS") },
     Legacy { name: "server.tls.*", fate: Later("TLS") },
     Legacy { name: "server.smtp.auth.*", fate: Later("AUTH") },
     Legacy { name: "server.smtp.codes.*", fate: Later("replies of your own") },

@@ -12,6 +12,7 @@ mod header;
 mod next_hop;
 mod queue_id;
 mod reply;
+mod service;
 
 pub use address::{Address, AddressError, MAX_LOCAL_PART, MAX_PATH, ReversePath};
 pub use date::{Rfc5322Date, parse_duration};
@@ -23,3 +24,4 @@ pub use header::{Field, HeaderBlock, MAX_HEADER_FIELDS, header_end};
 pub use next_hop::{LmtpTarget, MailboxFormat, NextHop, NextHopError};
 pub use queue_id::{QueueId, QueueIdError, QueueIdMint};
 pub use reply::{EnhancedCode, Reply, ReplyError, escape_text};
+pub use service::Service;

@@ -2,15 +2,18 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use vsmtp_daemon::{Reactor, Record};
 use vsmtp_ipc::edge::receiver_filter::Facts;
+use vsmtp_mail::Service;
 use vsmtp_smtp::{Hello, Session, Waiting};
 
 use super::asking::{Asking, Introduced, Topic};
 use super::clock::Clock;
 use super::message::Transaction;
 use crate::filter_edge::EdgeKey;
+use crate::intake::Arrival;
 use crate::services::{Context, Services};
 use crate::socket::Socket;
 
@@ -77,6 +80,8 @@ pub struct Client {
     pub(super) socket: Socket,
     pub(super) dialogue: Session,
     pub(super) who: Who,
+    /// What it came for.
+    pub(super) service: Service,
     /// Wall clock, milliseconds since 1970.
     pub(super) connected_ms: u64,
     pub(super) hello: Option<Hello>,
@@ -93,13 +98,15 @@ pub struct Client {
 
 impl Client {
     /// A session at its very start.
-    pub fn new(number: u64, socket: Socket, who: Who, reactor: &Reactor, services: &Services) -> Self {
+    pub fn new(number: u64, arrival: Arrival, reactor: &Reactor, services: &Services) -> Self {
         let settings = &services.settings;
+        let Arrival { socket, who, service } = arrival;
         Client {
             number,
             socket,
-            dialogue: Session::new(settings.smtp.clone()),
+            dialogue: Session::new(Arc::clone(settings.dialogue(service))),
             who,
+            service,
             connected_ms: reactor.wall_ms(),
             hello: None,
             transaction: None,
@@ -163,6 +170,7 @@ impl Client {
         };
         Facts {
             session: self.number,
+            service: self.service.into(),
             client,
             server,
             uid,

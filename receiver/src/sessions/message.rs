@@ -4,7 +4,7 @@
 use vsmtp_daemon::Record;
 use vsmtp_ipc::edge::receiver_filter::Ask;
 use vsmtp_ipc::wire::{Id, MAX_MEMFD_BODY};
-use vsmtp_mail::{Address, EnhancedCode, QueueId, Reply, Rfc5322Date};
+use vsmtp_mail::{Address, EnhancedCode, QueueId, Reply, Rfc5322Date, Service};
 use vsmtp_smtp::{MailRequest, Origin, RcptRequest, Trace, Verdict, WithProtocol};
 
 use super::asking::Want;
@@ -93,11 +93,13 @@ impl Client {
                 Who::Network { client: (address, _), .. } => Origin::Network { address, name: None },
                 Who::Local(uid) => Origin::Local { uid },
             },
-            by: &services.settings.smtp.name,
+            by: &services.settings.dialogue(self.service).name,
             with: WithProtocol {
+                lmtp: self.service == Service::Lmtp,
                 extended: hello.extended,
+                tls: self.dialogue.is_secured(),
+                authenticated: self.dialogue.is_authenticated(),
                 utf8: transaction.mail.smtputf8,
-                ..WithProtocol::default()
             },
             id,
             recipients: only.map(std::slice::from_ref).unwrap_or_default(),

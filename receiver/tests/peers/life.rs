@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use crate::stage::{Stage, slice};
 use vsmtp_ipc::edge::master_child::{Listener, ToChild};
 use vsmtp_ipc::edge::receiver_filter::Ask;
+use vsmtp_ipc::wire::Service;
 
 #[test]
 fn told_to_stop_it_accepts_no_more_and_ends_with_its_last_session() {
@@ -124,4 +125,27 @@ fn an_accepted_connection_does_not_wait_for_full_packets() {
     let _client = TcpStream::connect(address).unwrap();
     assert!(listener.accept().unwrap().0.nodelay().unwrap());
     let _ = slice();
+}
+
+#[test]
+fn the_filter_hears_what_the_client_came_for() {
+    let (mut stage, mut filter) = Stage::with_filter();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let lmtp = Listener::Smtp { address: address.to_string(), service: Service::Lmtp };
+    stage.tell(&ToChild::Listener(lmtp), vec![listener.into()]);
+    let mut smtp = stage.greeted();
+    assert_eq!(smtp.begin(&mut filter).service, Service::Smtp);
+    stage.address = address;
+    let mut client = stage.connect();
+    assert_eq!(client.reply(), "220 mx.test LMTP");
+    assert!(client.ask("LHLO client.test").contains("250-mx.test"));
+    assert_eq!(client.begin(&mut filter).service, Service::Lmtp);
+    client.say("RCPT TO:<c@mx.test>");
+    filter.accept_recipients();
+    client.say("DATA\r\nx\r\n.");
+    let message = String::from_utf8(filter.accept_message()).unwrap();
+    assert!(message.contains(" with LMTP id "), "{message}");
+    let replies = [client.reply(), client.reply(), client.reply(), client.reply()];
+    assert!(replies[2].starts_with("250 2.0.0 queued as") && replies[2] == replies[3], "{replies:?}");
 }

@@ -14,6 +14,7 @@ use vsmtp_config::{
 use vsmtp_ipc::edge::master_child::{Configure, Listener, LogTarget, MasterEnd, ToChild, ToMaster};
 use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Facts, FilterEnd, Verdict};
 use vsmtp_ipc::role::{ProcessName, Role};
+use vsmtp_ipc::wire::Service;
 use vsmtp_ipc::{Channel, ChannelError, EdgeId, Message, Received};
 use vsmtp_mail::Domain;
 use vsmtp_sys::memfd::Sealed;
@@ -99,7 +100,8 @@ impl Stage {
         master.send(&configure, Vec::new()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        master.send(&ToChild::Listener(Listener::Smtp(address.to_string())), vec![listener.into()]).unwrap();
+        let smtp = Listener::Smtp { address: address.to_string(), service: Service::Smtp };
+        master.send(&ToChild::Listener(smtp), vec![listener.into()]).unwrap();
         assert_eq!(master.flush().unwrap(), vsmtp_ipc::Flushed::All);
         let mut stage = Stage { master, address, child, log };
         stage.hear_master(|said| matches!(said, ToMaster::Ready));

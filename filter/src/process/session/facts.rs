@@ -2,7 +2,7 @@
 //! parse is the receiver's fault and costs it the edge.
 
 use vsmtp_ipc::edge::receiver_filter::Facts;
-use vsmtp_ipc::wire::{self, MailFrom, Origin, RcptTo, WireError, clean};
+use vsmtp_ipc::wire::{self, MailFrom, Origin, RcptTo, Service, WireError, clean};
 use vsmtp_mail::{MAX_RECIPIENTS, Reply, Ret, ReversePath};
 
 use crate::judge::Judge;
@@ -14,6 +14,7 @@ const MAX_HELO: usize = 1024;
 /// The session's facts that rules see.
 pub fn peer(judge: &Judge, facts: &Facts) -> Peer {
     Peer {
+        service: Some(facts.service.into()),
         client: facts.client,
         server: facts.server,
         uid: facts.uid,
@@ -36,13 +37,13 @@ pub fn origin(facts: &Facts) -> Origin {
         session: facts.session,
         client: facts.client.map(|(ip, _)| ip.to_canonical().to_string()).unwrap_or_default(),
         helo: facts.helo.clone().unwrap_or_default(),
-        protocol: if facts.client.is_none() {
-            "local".to_owned()
-        } else if facts.esmtp {
-            "ESMTP".to_owned()
-        } else {
-            "SMTP".to_owned()
-        },
+        protocol: match (facts.service, facts.esmtp) {
+            (Service::Local, _) => "local",
+            (Service::Lmtp, _) => "LMTP",
+            (_, true) => "ESMTP",
+            (_, false) => "SMTP",
+        }
+        .to_owned(),
         uid: facts.uid,
     }
 }

@@ -27,6 +27,18 @@ keys! {
     addr: Listeners = "server.interfaces.addr", default List(&["127.0.0.1:25"]),
         example List(&["0.0.0.0:25", "[::]:25"]), for Master Deliver;
 
+    /// Addresses and ports on which users submit their mail, usually port 587 (RFC 6409): they must authenticate.
+    addr_submission: Listeners = "server.interfaces.addr_submission", default List(&[]),
+        example List(&["0.0.0.0:587", "[::]:587"]), for Master Deliver;
+
+    /// The same under TLS from the first octet, usually port 465 (RFC 8314).
+    addr_submissions: Listeners = "server.interfaces.addr_submissions", default List(&[]),
+        example List(&["0.0.0.0:465", "[::]:465"]), for Master Deliver;
+
+    /// Addresses and ports on which mail is taken by LMTP (RFC 2033). The rules for recipients are those of SMTP.
+    addr_lmtp: Listeners = "server.interfaces.addr_lmtp", default List(&[]), example List(&["127.0.0.1:24"]),
+        for Master Deliver;
+
     /// Most clients served at once, in all receivers together; -1 for no limit. One more gets 421.
     client_count_max: Limit { min: 1, max: 1_000_000 } = "server.client_count_max", default Int(20_000),
         example Int(500), for Receiver;

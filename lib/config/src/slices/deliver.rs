@@ -85,7 +85,7 @@ impl Config {
         DeliverSlice {
             log: self.log(Role::Deliver),
             server_name: self.server.name.clone().into(),
-            own_addresses: self.server.addr.clone(),
+            own_addresses: self.listeners().map(|(address, _)| address).collect(),
             connections: delivery.connections.div_ceil(self.delivers()),
             family: delivery.family,
             timeouts: NextHopTimeouts {

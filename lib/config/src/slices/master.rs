@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 
 use bincode::{Decode, Encode};
+use vsmtp_mail::Service;
 
 use super::LogSlice;
+use crate::by_text::ByText;
 use crate::config::Config;
 use crate::table::Role;
 
@@ -13,8 +15,8 @@ use crate::table::Role;
 pub struct MasterSlice {
     /// Its own log.
     pub log: LogSlice,
-    /// Sockets to bind for SMTP.
-    pub listeners: Vec<SocketAddr>,
+    /// Sockets to bind for clients, each address once, and what each is for.
+    pub listeners: Vec<(SocketAddr, ByText<Service>)>,
     /// Receiver processes to start, at least one.
     pub receivers: u32,
     /// `deliver --role smtp` processes to start, at least one.
@@ -32,13 +34,25 @@ impl Config {
     pub fn master(&self) -> MasterSlice {
         MasterSlice {
             log: self.log(Role::Master),
-            listeners: self.server.addr.clone(),
+            listeners: self.listeners().map(|(address, service)| (address, service.into())).collect(),
             receivers: self.receivers(),
             delivers: self.delivers(),
             spool: self.placed(&self.server.spool),
             mail_root: self.placed(&self.delivery.mail_root),
             uid_range: Some(self.server.uid_range).filter(|uid| *uid > 0),
         }
+    }
+
+    /// Where clients are served, and with what.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = (SocketAddr, Service)> {
+        let server = &self.server;
+        let doors = [
+            (&server.addr, Service::Smtp),
+            (&server.addr_submission, Service::Submission),
+            (&server.addr_submissions, Service::Submissions),
+            (&server.addr_lmtp, Service::Lmtp),
+        ];
+        doors.into_iter().flat_map(|(addresses, service)| addresses.iter().map(move |at| (*at, service)))
     }
 
     /// Receiver processes, where 0 stands for one per core.

@@ -1,0 +1,3 @@
+//! The edge as clients meet it: the services, and what each of them speaks.
+
+mod services;
