@@ -11,6 +11,8 @@ use vsmtp_tests::{Client, Mta, Settings, Sink, binary, needs_programs, needs_roo
 
 /// CAP_NET_BIND_SERVICE.
 const BIND: u64 = 1 << 10;
+/// The policy under which a wake-up does not interrupt who runs (sched(7)).
+const SCHED_BATCH: u64 = 3;
 /// Who an MTA without root runs as.
 const NOBODY_IN_PARTICULAR: u32 = 61_235;
 
@@ -78,6 +80,13 @@ fn numbers(value: &Value) -> Vec<u64> {
     value.as_array().expect("a list").iter().map(|number| number.as_u64().expect("a number")).collect()
 }
 
+/// A process's scheduling policy (proc(5), field 41 of stat, counted here from behind the name).
+fn policy(pid: u64) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("its stat");
+    let (_, fields) = stat.rsplit_once(')').expect("its fields");
+    fields.split_whitespace().nth(38).and_then(|policy| policy.parse().ok()).expect("its policy")
+}
+
 fn net(row: &Value) -> u64 {
     row["namespaces"]["net"].as_u64().expect("a network namespace")
 }
@@ -106,8 +115,9 @@ fn every_process_has_its_user_its_jail_and_no_power() {
         let core =
             limits.iter().find(|limit| limit["limit"] == "Max core file size").expect("a limit of cores");
         assert_eq!((core["soft"].as_str(), core["hard"].as_str()), (Some("0"), Some("0")), "{name}");
-        // The kernel gives the files of a process that may not be dumped to root.
         let pid = row["pid"].as_u64().expect("a pid");
+        assert_eq!(policy(pid), SCHED_BATCH, "{name}");
+        // The kernel gives the files of a process that may not be dumped to root.
         assert_eq!(
             std::fs::metadata(format!("/proc/{pid}/environ")).expect("its environ").uid(),
             0,

@@ -19,6 +19,7 @@ pub mod region;
 pub mod sandbox;
 
 pub mod report;
+pub mod scheduling;
 pub mod signals;
 pub mod spawn;
 pub mod users;
