@@ -8,7 +8,7 @@ use vsmtp_fuzz::cut::Dice;
 use vsmtp_mail::{Address, BodyType, Domain, Notify, OriginalRecipient, Ret, ReversePath};
 use vsmtp_smtp::{
     ClientSettings, ClientStep, Dialogue, Extension, Extensions, HostFault, MailRequest, Outcome, Protocol,
-    RcptRequest, RemoteRecipient, Transaction, Verb, Why,
+    RcptRequest, RemoteRecipient, Transaction, UseTls, Verb, Why,
 };
 
 const BODY: &[u8] = b"Subject: x\r\n\r\n.dot\r\nlast line";
@@ -39,7 +39,8 @@ struct Play {
 impl Play {
     fn run(options: u8, pieces: &[&[u8]]) -> Play {
         let protocol = if options & 1 != 0 { Protocol::Lmtp } else { Protocol::Smtp };
-        let settings = ClientSettings { protocol, helo: "c.test".into(), pipelining: options & 2 != 0 };
+        let tls = [UseTls::Never, UseTls::IfOffered, UseTls::Always, UseTls::FromStart][usize::from(options >> 2 & 3)];
+        let settings = ClientSettings { protocol, helo: "c.test".into(), pipelining: options & 2 != 0, tls };
         let mut play = Play {
             dialogue: Dialogue::new(settings),
             options,
@@ -68,6 +69,8 @@ impl Play {
             self.send_commands();
             match self.dialogue.step() {
                 ClientStep::NeedInput => return,
+                ClientStep::StartTls if self.options & 32 != 0 => self.dialogue.tls_failed("no"),
+                ClientStep::StartTls => self.dialogue.tls_started(),
                 ClientStep::WantBody => self.send_body(),
                 ClientStep::Done(outcomes) => self.outcomes.push(outcomes),
                 ClientStep::Idle if self.started < 2 => {

@@ -29,6 +29,21 @@ pub struct ClientSettings {
     pub helo: Box<str>,
     /// Use PIPELINING where it is offered.
     pub pipelining: bool,
+    /// When TLS begins.
+    pub tls: UseTls,
+}
+
+/// When TLS begins on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UseTls {
+    /// Never.
+    Never,
+    /// By STARTTLS if the server offers it.
+    IfOffered,
+    /// By STARTTLS; without it the connection is of no use.
+    Always,
+    /// Before the first word (RFC 8314).
+    FromStart,
 }
 
 /// One message for one connection.
@@ -101,6 +116,8 @@ pub enum HostFault {
     Lost,
     /// It does not speak SMTP.
     Protocol,
+    /// TLS cannot be had, or did not prove what it must.
+    Insecure,
 }
 
 /// What the caller is to do next. Output is to be sent whatever the step is.
@@ -108,6 +125,9 @@ pub enum HostFault {
 pub enum ClientStep {
     /// Send the output, read from the server.
     NeedInput,
+    /// Send the output, then do the TLS handshake, and say `tls_started` or `tls_failed`. From now on nothing may be given
+    /// to the dialogue that did not come through TLS.
+    StartTls,
     /// Give more of the message with `body`, or end it with `body_end`.
     WantBody,
     /// The transaction is over: one outcome per recipient, in their order.
@@ -127,6 +147,10 @@ pub enum Awaiting {
     Greeting,
     /// The reply to EHLO, HELO or LHLO.
     Hello,
+    /// The reply to STARTTLS.
+    StartTls,
+    /// The end of the TLS handshake.
+    Handshake,
     /// The reply to MAIL.
     Mail,
     /// The reply to RCPT.
@@ -151,6 +175,8 @@ impl Awaiting {
         Duration::from_secs(match self {
             Awaiting::Connect => 30,
             Awaiting::Greeting | Awaiting::Hello | Awaiting::Mail | Awaiting::Rcpt => 300,
+            // RFC 3207 names none; a server that greeted us is awake.
+            Awaiting::StartTls | Awaiting::Handshake => 120,
             Awaiting::Data => 120,
             Awaiting::Block => 180,
             Awaiting::Dot => 600,
@@ -167,6 +193,8 @@ impl fmt::Display for Awaiting {
             Awaiting::Connect => "the connection",
             Awaiting::Greeting => "the greeting",
             Awaiting::Hello => "the reply to EHLO",
+            Awaiting::StartTls => "the reply to STARTTLS",
+            Awaiting::Handshake => "the end of the TLS handshake",
             Awaiting::Mail => "the reply to MAIL",
             Awaiting::Rcpt => "the reply to RCPT",
             Awaiting::Data => "the reply to DATA",

@@ -9,7 +9,7 @@ use crate::line::BareNewline;
 use crate::reply::Replies;
 
 /// Which protocol a listener speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Protocol {
     /// RFC 5321.
     #[default]

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use vsmtp_mail::{Address, BodyType, Domain, Notify, OriginalRecipient, Reply, Ret, ReversePath};
 use vsmtp_smtp::{
     Awaiting, ClientSettings, ClientStep, Dialogue, Extension, HostError, HostFault, Outcome, Protocol,
-    Question, RemoteRecipient, Session, Settings, Step, Transaction, Verdict, Why,
+    Question, RemoteRecipient, Session, Settings, Step, Transaction, UseTls, Verdict, Why,
 };
 
 struct Client {
@@ -17,7 +17,11 @@ struct Client {
 
 impl Client {
     fn new(protocol: Protocol) -> Self {
-        let settings = ClientSettings { protocol, helo: "us.test".into(), pipelining: true };
+        Self::with(protocol, UseTls::Never)
+    }
+
+    fn with(protocol: Protocol, tls: UseTls) -> Self {
+        let settings = ClientSettings { protocol, helo: "us.test".into(), pipelining: true, tls };
         Client { dialogue: Dialogue::new(settings), body: b"Subject: x\r\n\r\n.body".to_vec() }
     }
 
@@ -104,6 +108,104 @@ fn transaction(recipients: &[&str]) -> Transaction {
         size: 100,
         recipients: recipients.iter().map(recipient).collect(),
     }
+}
+
+/// A client that has greeted a server with STARTTLS and heard its answer.
+fn securing(tls: UseTls, reply: &str) -> Client {
+    let mut client = Client::with(Protocol::Smtp, tls);
+    client.hear("220 them\r\n");
+    assert_eq!(client.sent(), "EHLO us.test\r\n");
+    client.hear("250-them\r\n250-SIZE 1000\r\n250 STARTTLS\r\n");
+    assert_eq!((client.sent().as_str(), client.dialogue.awaiting()), ("STARTTLS\r\n", Awaiting::StartTls));
+    client.hear(reply);
+    client
+}
+
+#[test]
+fn after_starttls_all_begins_again() {
+    for tls in [UseTls::IfOffered, UseTls::Always] {
+        let mut client = securing(tls, "220 go\r\n");
+        assert_eq!((client.step(), client.dialogue.awaiting()), (ClientStep::StartTls, Awaiting::Handshake));
+        client.dialogue.tls_started();
+        assert_eq!(client.sent(), "EHLO us.test\r\n");
+        assert_eq!(client.dialogue.capabilities().size, None);
+        // It may offer STARTTLS again, and is not believed.
+        client.hear("250-them\r\n250-SIZE 7\r\n250 STARTTLS\r\n");
+        assert_eq!((client.step(), client.sent().as_str()), (ClientStep::Idle, ""));
+        assert_eq!(client.dialogue.capabilities().size, Some(7));
+    }
+}
+
+#[test]
+fn clear_text_behind_the_answer_to_starttls_ends_the_connection() {
+    for (answer, rest) in [
+        ("220 go\r\n250-forged\r\n250 AUTH PLAIN\r\n", ""),
+        ("220 go\r\n2", ""),
+        ("220 go\r\n", "250 forged\r\n"),
+    ] {
+        let mut client = securing(UseTls::IfOffered, answer);
+        client.hear(rest);
+        assert_eq!(client.error().fault, HostFault::Protocol, "{answer:?}");
+        client.dialogue.tls_started();
+        assert!(matches!(client.step(), ClientStep::Closed(Some(_))) && client.sent().is_empty());
+    }
+}
+
+#[test]
+fn a_server_without_tls_is_used_only_where_that_may_be() {
+    let clear = |tls| {
+        let mut client = Client::with(Protocol::Smtp, tls);
+        client.hear("220 them\r\n250 them\r\n");
+        client
+    };
+    assert_eq!(clear(UseTls::IfOffered).step(), ClientStep::Idle);
+    let error = clear(UseTls::Always).error();
+    assert_eq!(
+        (error.fault, error.why.reply().enhanced().unwrap().to_string().as_str()),
+        (HostFault::Insecure, "4.7.4")
+    );
+    // One that knows no EHLO either.
+    let old = |tls| {
+        let mut client = Client::with(Protocol::Smtp, tls);
+        client.hear("220 them\r\n500 what\r\n250 hello\r\n");
+        client
+    };
+    assert_eq!(old(UseTls::IfOffered).step(), ClientStep::Idle);
+    assert_eq!(old(UseTls::Always).error().fault, HostFault::Insecure);
+    // One that offers it and has none now.
+    assert_eq!(securing(UseTls::IfOffered, "454 not now\r\n").step(), ClientStep::Idle);
+    let error = securing(UseTls::Always, "454 4.7.0 not now\r\n").error();
+    assert!(error.fault == HostFault::Insecure && error.to_string().contains("454 4.7.0 not now"), "{error}");
+}
+
+#[test]
+fn a_handshake_that_fails_says_so_and_nothing_else_is_sent() {
+    let mut client = securing(UseTls::IfOffered, "220 go\r\n");
+    client.dialogue.tls_failed("wrong certificate");
+    let error = client.error();
+    assert_eq!((error.phase, error.fault), (Awaiting::Handshake, HostFault::Insecure));
+    assert!(error.to_string().contains("4.7.5 wrong certificate"), "{error}");
+    for end in [Dialogue::on_lost, Dialogue::on_timeout] {
+        let mut client = securing(UseTls::IfOffered, "220 go\r\n");
+        end(&mut client.dialogue);
+        assert_eq!(client.error().phase, Awaiting::Handshake);
+    }
+}
+
+#[test]
+fn tls_from_the_start_comes_before_the_greeting() {
+    let mut client = Client::with(Protocol::Smtp, UseTls::FromStart);
+    assert_eq!(client.step(), ClientStep::StartTls);
+    client.dialogue.tls_started();
+    assert_eq!((client.step(), client.dialogue.awaiting()), (ClientStep::NeedInput, Awaiting::Greeting));
+    client.hear("220 them\r\n");
+    assert_eq!(client.sent(), "EHLO us.test\r\n");
+    client.hear("250-them\r\n250 STARTTLS\r\n");
+    assert_eq!((client.step(), client.sent().as_str()), (ClientStep::Idle, ""));
+    // A greeting in clear is none.
+    let mut client = Client::with(Protocol::Smtp, UseTls::FromStart);
+    client.hear("220 them\r\n");
+    assert_eq!(client.error().fault, HostFault::Protocol);
 }
 
 #[test]
@@ -512,6 +614,7 @@ proptest! {
                     }
                     None => client.dialogue.quit(),
                 },
+                ClientStep::StartTls => prop_assert!(false, "TLS was not asked for"),
                 ClientStep::WantBody => {
                     for piece in client.body.chunks(cut) {
                         client.dialogue.body(piece);

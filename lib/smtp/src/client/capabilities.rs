@@ -9,6 +9,8 @@ pub struct Capabilities {
     pub extensions: Extensions,
     /// Largest message in octets, if the server named one.
     pub size: Option<u64>,
+    /// STARTTLS.
+    pub starttls: bool,
 }
 
 impl Capabilities {
@@ -17,7 +19,9 @@ impl Capabilities {
         let mut found = Capabilities::default();
         for line in text.lines().skip(1) {
             let mut words = line.split_ascii_whitespace();
-            let Some(extension) = words.next().and_then(Extension::from_keyword) else { continue };
+            let Some(keyword) = words.next() else { continue };
+            found.starttls |= keyword.eq_ignore_ascii_case("STARTTLS");
+            let Some(extension) = Extension::from_keyword(keyword) else { continue };
             found.extensions = found.extensions.with(extension);
             if extension == Extension::Size {
                 // 0 means that there is no limit (RFC 1870 4).
@@ -41,7 +45,7 @@ mod tests {
     fn known_words_in_any_case() {
         let found = Capabilities::parse("mx.test PIPELINING\nsize 1000\n8bitmime\nX-FOO bar\n\nSTARTTLS");
         assert!(found.has(Extension::EightBitMime) && !found.has(Extension::Pipelining));
-        assert_eq!(found.size, Some(1000));
+        assert!(found.size == Some(1000) && found.starttls);
         for none in ["mx\nSIZE", "mx\nSIZE 0", "mx\nSIZE x", "mx\nSIZE 99999999999999999999"] {
             assert_eq!(Capabilities::parse(none).size, None);
         }

@@ -9,7 +9,7 @@ use super::replies::{ParsedReply, ReplyParser};
 use super::transaction::{self, Active, Next, Stage};
 use super::{
     Awaiting, Capabilities, ClientSettings, ClientStep, DotStuffer, HostError, HostFault, Outcome,
-    Transaction, Why,
+    Transaction, UseTls, Why,
 };
 use crate::extension::Extension;
 use crate::settings::Protocol;
@@ -31,6 +31,8 @@ pub struct Dialogue {
     done: VecDeque<Vec<Outcome>>,
     /// The last transaction ended before its message did.
     reset_first: bool,
+    /// Everything goes through TLS.
+    secure: bool,
 }
 
 /// The connection is not idle.
@@ -39,8 +41,10 @@ pub struct NotIdle;
 
 #[derive(Debug)]
 enum Phase {
-    /// Greeting and EHLO.
+    /// Greeting, EHLO, STARTTLS.
     Opening,
+    /// The TLS handshake, which is the caller's.
+    Securing,
     Idle,
     Busy(Box<Active>),
     Quitting,
@@ -53,6 +57,7 @@ enum Expect {
     Greeting,
     Ehlo,
     Helo,
+    StartTls,
     Reset,
     Mail,
     Rcpt(usize),
@@ -69,21 +74,31 @@ enum Expect {
 impl Dialogue {
     /// A connection that was just made.
     pub fn new(settings: ClientSettings) -> Self {
+        let (phase, expected) = match settings.tls {
+            UseTls::FromStart => (Phase::Securing, VecDeque::new()),
+            _ => (Phase::Opening, VecDeque::from([Expect::Greeting])),
+        };
         Dialogue {
             settings,
             capabilities: Capabilities::default(),
-            phase: Phase::Opening,
-            expected: VecDeque::from([Expect::Greeting]),
+            phase,
+            expected,
             replies: ReplyParser::default(),
             output: Vec::new(),
             done: VecDeque::new(),
             reset_first: false,
+            secure: false,
         }
     }
 
     /// Takes what the server sent.
     pub fn on_bytes(&mut self, mut input: &[u8]) {
         while !input.is_empty() && !matches!(self.phase, Phase::Closed(_)) {
+            if matches!(self.phase, Phase::Securing) {
+                // Whoever put it there wants it to be taken for what comes through TLS (CVE-2021-38371).
+                let text = "server sent clear text behind its answer to STARTTLS";
+                return self.break_off(HostFault::Protocol, Awaiting::StartTls, text);
+            }
             let (used, found) = self.replies.push(input);
             input = input.get(used..).unwrap_or_default();
             match found {
@@ -108,6 +123,29 @@ impl Dialogue {
         self.break_off(HostFault::Lost, self.awaiting(), &text);
     }
 
+    /// The handshake is done: all that follows comes and goes through TLS. What was learnt before it is forgotten
+    /// (RFC 3207 4.2). Ignored unless the step was `StartTls`.
+    pub fn tls_started(&mut self) {
+        if !matches!(self.phase, Phase::Securing) {
+            return;
+        }
+        self.secure = true;
+        self.capabilities = Capabilities::default();
+        self.phase = Phase::Opening;
+        if self.settings.tls == UseTls::FromStart {
+            self.expected.push_back(Expect::Greeting);
+        } else {
+            self.hello();
+        }
+    }
+
+    /// The handshake failed; ignored unless the step was `StartTls`.
+    pub fn tls_failed(&mut self, why: &str) {
+        if matches!(self.phase, Phase::Securing) {
+            self.break_off(HostFault::Insecure, Awaiting::Handshake, why);
+        }
+    }
+
     /// What is to be sent.
     pub fn output(&self) -> &[u8] {
         &self.output
@@ -130,6 +168,7 @@ impl Dialogue {
         match &self.phase {
             Phase::Closed(error) => ClientStep::Closed(error.clone()),
             Phase::Idle if self.expected.is_empty() => ClientStep::Idle,
+            Phase::Securing => ClientStep::StartTls,
             Phase::Busy(active)
                 if matches!(active.stage, Stage::Body(_)) && self.output.len() < MAX_OUTPUT =>
             {
@@ -149,9 +188,13 @@ impl Dialogue {
         if matches!(&self.phase, Phase::Busy(active) if matches!(active.stage, Stage::Body(_))) {
             return Awaiting::Block;
         }
+        if matches!(self.phase, Phase::Securing) {
+            return Awaiting::Handshake;
+        }
         match self.expected.front() {
             Some(Expect::Greeting) => Awaiting::Greeting,
             Some(Expect::Ehlo | Expect::Helo) => Awaiting::Hello,
+            Some(Expect::StartTls) => Awaiting::StartTls,
             Some(Expect::Reset) => Awaiting::Reset,
             Some(Expect::Mail) => Awaiting::Mail,
             Some(Expect::Rcpt(_)) => Awaiting::Rcpt,
@@ -248,7 +291,8 @@ impl Dialogue {
         self.expected.pop_front();
         match expect {
             Expect::Greeting if reply.code / 100 == 2 => self.hello(),
-            Expect::Helo if reply.code / 100 == 2 => self.phase = Phase::Idle,
+            Expect::Helo if reply.code / 100 == 2 => self.greeted(),
+            Expect::StartTls => self.on_starttls(&reply),
             Expect::Greeting | Expect::Helo => self.refused(reply.to_reply(), phase),
             Expect::Ehlo => self.on_ehlo(reply),
             Expect::Quit => self.close(None),
@@ -265,10 +309,37 @@ impl Dialogue {
         match reply.code / 100 {
             2 => {
                 self.capabilities = Capabilities::parse(&reply.text);
-                self.phase = Phase::Idle;
+                self.greeted();
             }
             5 if self.settings.protocol == Protocol::Smtp => self.write_hello("HELO", Expect::Helo),
             _ => self.refused(reply.to_reply(), Awaiting::Hello),
+        }
+    }
+
+    /// The server has said what it offers: begins TLS, or lets transactions begin.
+    fn greeted(&mut self) {
+        match self.settings.tls {
+            UseTls::IfOffered | UseTls::Always if !self.secure && self.capabilities.starttls => {
+                self.output.extend_from_slice(b"STARTTLS\r\n");
+                self.expected.push_back(Expect::StartTls);
+            }
+            UseTls::Always if !self.secure => {
+                let text = "TLS is required, and the server does not offer it";
+                self.break_off(HostFault::Insecure, Awaiting::StartTls, text);
+            }
+            _ => self.phase = Phase::Idle,
+        }
+    }
+
+    /// A refusal changes nothing: nothing of the handshake was sent.
+    fn on_starttls(&mut self, reply: &ParsedReply) {
+        if reply.code / 100 == 2 {
+            self.phase = Phase::Securing;
+        } else if self.settings.tls == UseTls::Always {
+            let text = format!("TLS is required, and the server refused it: {}", reply.to_reply());
+            self.break_off(HostFault::Insecure, Awaiting::StartTls, &text);
+        } else {
+            self.phase = Phase::Idle;
         }
     }
 
@@ -374,8 +445,12 @@ impl Dialogue {
         if matches!(self.phase, Phase::Closed(_)) {
             return;
         }
-        let enhanced =
-            if fault == HostFault::Protocol { EnhancedCode(4, 5, 0) } else { EnhancedCode(4, 4, 2) };
+        let enhanced = match fault {
+            HostFault::Protocol => EnhancedCode(4, 5, 0),
+            HostFault::Insecure if phase == Awaiting::StartTls => EnhancedCode(4, 7, 4),
+            HostFault::Insecure => EnhancedCode(4, 7, 5),
+            HostFault::Refused | HostFault::Lost => EnhancedCode(4, 4, 2),
+        };
         let why = transaction::local(451, enhanced, text);
         let ours = matches!(self.phase, Phase::Quitting);
         let error = HostError { phase, fault, why: why.clone() };
