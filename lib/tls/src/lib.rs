@@ -9,6 +9,7 @@ mod facts;
 mod provider;
 mod stream;
 
+pub mod client;
 pub mod server;
 
 pub use facts::{Facts, PeerCertificate};
