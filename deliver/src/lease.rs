@@ -176,6 +176,8 @@ pub struct Ended {
     pub reach: Reach,
     /// Name and address of the host that answered; empty if none.
     pub remote: String,
+    /// What TLS reached with it; empty if none answered.
+    pub tls: String,
     /// Waiting, connecting, sending, in milliseconds.
     pub delays_ms: (u32, u32, u32),
 }
@@ -187,6 +189,7 @@ impl From<Ended> for Outcome {
             settled: ended.settled,
             reach: ended.reach,
             remote: ended.remote,
+            tls: ended.tls,
             delays_ms: ended.delays_ms,
         }
     }

@@ -179,8 +179,14 @@ impl Mailbox {
         let delays_ms =
             (span_ms(lease.arrived_ms, started_ms), 0, span_ms(started_ms, vsmtp_sys::clock::monotonic_ms()));
         reactor.count("leases", 1);
-        let ended =
-            Ended { key: lease.key, settled, reach: Reach::Reached, remote: String::new(), delays_ms };
+        let ended = Ended {
+            key: lease.key,
+            settled,
+            reach: Reach::Reached,
+            remote: String::new(),
+            tls: String::new(),
+            delays_ms,
+        };
         self.queue.settle(reactor, ended);
     }
 

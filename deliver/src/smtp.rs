@@ -8,6 +8,7 @@ mod idle;
 mod lookup;
 mod resolution;
 mod route;
+mod security;
 mod socket;
 mod traffic;
 mod transaction;
@@ -16,7 +17,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use vsmtp_config::DeliverSlice;
-use vsmtp_daemon::{Boot, BootError, Daemon, Event, FIRST_TOKEN, Flow, Reactor};
+use vsmtp_daemon::{Boot, BootError, Daemon, Event, FIRST_TOKEN, Flow, Reactor, Record};
 use vsmtp_ipc::edge::queue_deliver::{Reach, Settled};
 use vsmtp_ipc::role::Role;
 use vsmtp_mail::{EnhancedCode, NextHop};
@@ -30,6 +31,7 @@ use crate::smtp::destination::{Destination, Waiting};
 use crate::smtp::idle::IdlePool;
 use crate::smtp::lookup::Lookup;
 use crate::smtp::route::Ourselves;
+use crate::smtp::security::Policies;
 
 /// Token of the edge to the queue-manager.
 const QUEUE_TOKEN: usize = FIRST_TOKEN;
@@ -54,6 +56,8 @@ const MAX_REMEMBERED: usize = 1024;
 pub struct Smtp {
     slice: DeliverSlice,
     us: Ourselves,
+    policies: Policies,
+    tls: Rc<vsmtp_tls::client::Client>,
     queue: QueueEdge,
     lookup: Lookup<Rc<NextHop>>,
     destinations: HashMap<Rc<NextHop>, Destination>,
@@ -79,6 +83,31 @@ enum Drain {
     Hasty,
 }
 
+/// Who answered, and how.
+struct Heard {
+    reach: Reach,
+    /// Name and address of the host; empty if none.
+    remote: String,
+    /// What TLS reached, for the log; empty if no host answered.
+    tls: String,
+}
+
+/// The authorities for `verify`. Without any, nothing is verified and all else works.
+fn roots(ca_file: Option<&str>) -> Result<vsmtp_tls::client::Roots, BootError> {
+    let Some(path) = ca_file else {
+        let known = rustls_native_certs::load_native_certs().certs;
+        let roots = vsmtp_tls::client::Roots::of_certificates(known.iter().map(|known| known.to_vec()));
+        if roots.is_empty() {
+            Record::at(log::Level::Warn, "no-authorities").emit();
+        }
+        return Ok(roots);
+    };
+    let wrong =
+        |error: &dyn std::fmt::Display| BootError::Fatal(format!("delivery.tls.ca_file {path}: {error}"));
+    let pem = std::fs::read(path).map_err(|error| wrong(&error))?;
+    vsmtp_tls::client::Roots::of_pem(&pem).map_err(|error| wrong(&error))
+}
+
 impl Daemon for Smtp {
     const NAME: &'static str = "vsmtp-deliver";
     type Slice = DeliverSlice;
@@ -86,6 +115,8 @@ impl Daemon for Smtp {
     fn before_jail(boot: Boot<DeliverSlice>) -> Result<Self, BootError> {
         let slice = boot.slice;
         Ok(Smtp {
+            policies: Policies::new(&slice.tls),
+            tls: Rc::new(vsmtp_tls::client::Client::new(roots(slice.tls.ca_file.as_deref())?)),
             us: Ourselves { name: (*slice.server_name).clone(), listen: slice.own_addresses.clone() },
             slice,
             queue: QueueEdge::new(QUEUE_TOKEN),
@@ -174,7 +205,8 @@ impl Smtp {
         remote: String,
     ) {
         let waited = span_ms(lease.arrived_ms, reactor.now_ms());
-        self.settle(reactor, lease, lease.all(verdict), reach, remote, (waited, 0, 0));
+        let heard = Heard { reach, remote, tls: String::new() };
+        self.settle(reactor, lease, lease.all(verdict), heard, (waited, 0, 0));
     }
 
     fn settle(
@@ -182,12 +214,12 @@ impl Smtp {
         reactor: &mut Reactor,
         lease: &Lease,
         settled: Vec<Settled>,
-        reach: Reach,
-        remote: String,
+        heard: Heard,
         delays_ms: (u32, u32, u32),
     ) {
         reactor.count("leases", 1);
-        self.queue.settle(reactor, Ended { key: lease.key, settled, reach, remote, delays_ms });
+        let Heard { reach, remote, tls } = heard;
+        self.queue.settle(reactor, Ended { key: lease.key, settled, reach, remote, tls, delays_ms });
     }
 
     /// No new work. With little time what waits is given back, by closing the edge, and tried again soon.

@@ -181,6 +181,7 @@ fn ipc_message() {
             settled: vec![settled],
             reach: Reach::Reached,
             remote: "mx".into(),
+            tls: "none".to_owned(),
             delays_ms: (1, 2, 3),
         },
     );

@@ -221,6 +221,7 @@ edge!(
         }],
         reach: queue_deliver::Reach::Unreachable,
         remote: "mx".into(),
+        tls: String::new(),
         delays_ms: (1, 2, 3),
     },
 );

@@ -58,6 +58,8 @@ pub struct Outcome {
     pub reached: bool,
     /// Who answered.
     pub remote: Text,
+    /// What TLS reached; empty if it does not apply.
+    pub tls: Text,
     /// Waiting, connecting, sending.
     pub delays_ms: (u32, u32, u32),
 }
@@ -69,6 +71,7 @@ impl TryFrom<&queue_deliver::Outcome> for Outcome {
         if wire.settled.is_empty()
             || wire.settled.len() > MAX_LEASE_RECIPIENTS
             || wire.remote.len() > MAX_TEXT
+            || wire.tls.len() > MAX_TEXT
         {
             return Err(WireError("outcome"));
         }
@@ -76,6 +79,7 @@ impl TryFrom<&queue_deliver::Outcome> for Outcome {
             settled: wire.settled.iter().map(One::try_from).collect::<Result<_, _>>()?,
             reached: wire.reach == Reach::Reached,
             remote: Text::new(&wire.remote),
+            tls: Text::new(&wire.tls),
             delays_ms: wire.delays_ms,
         })
     }

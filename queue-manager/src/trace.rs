@@ -67,6 +67,7 @@ pub fn settled(
         )
         .field("next_hop", &recipient.next_hop)
         .maybe("remote", (!outcome.remote.as_str().is_empty()).then_some(&outcome.remote))
+        .maybe("tls", (!outcome.tls.as_str().is_empty()).then_some(&outcome.tls))
         .field("status", one.status)
         .field("attempt", attempts)
         .field("delay", clock.wall_ms.saturating_sub(attempted.state.arrival_ms))

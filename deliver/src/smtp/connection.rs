@@ -11,6 +11,7 @@ use vsmtp_config::NextHopTimeouts;
 use vsmtp_daemon::Reactor;
 use vsmtp_mail::NextHop;
 use vsmtp_smtp::{Awaiting, ClientStep, Dialogue, HostError, Outcome};
+use vsmtp_tls::client::{TlsFailure, TlsFault};
 
 use crate::lease::{Lease, LeaseKey, Verdict};
 use crate::smtp::destination::Waiting;
@@ -40,7 +41,10 @@ pub struct Connection {
     pub messages: u32,
     /// A timer is pending for this time.
     pub timer_ms: u64,
+    /// Why its handshake failed.
+    pub tls_failure: Option<TlsFailure>,
     socket: Socket,
+    tls: Rc<vsmtp_tls::client::Client>,
     connected: bool,
     dialogue: Dialogue,
     /// Until then the present wait may last.
@@ -114,9 +118,18 @@ pub enum Happened {
 
 impl Connection {
     /// Takes a socket that is connecting.
-    pub fn new(socket: Socket, site: Site, dialogue: Dialogue, serves: Rc<NextHop>, dial: Dial) -> Self {
+    pub fn new(
+        socket: Socket,
+        tls: Rc<vsmtp_tls::client::Client>,
+        site: Site,
+        dialogue: Dialogue,
+        serves: Rc<NextHop>,
+        dial: Dial,
+    ) -> Self {
         Connection {
             site,
+            tls_failure: None,
+            tls,
             serves,
             stage: Stage::Dialing(dial),
             messages: 0,
@@ -144,14 +157,48 @@ impl Connection {
             self.connected = true;
             self.progress += 1;
         }
-        if readable {
+        // While TLS begins, what comes belongs to the handshake.
+        if readable && !self.socket.is_starting_tls() {
             self.read(closed);
         }
         Ok(())
     }
 
+    /// Goes on with the TLS handshake; true when there is something new to be done.
+    fn secure(&mut self) -> bool {
+        match self.try_secure() {
+            Ok(false) => false,
+            Ok(true) => {
+                self.dialogue.tls_started();
+                self.progress += 1;
+                // The server's first words may have come together with the end of the handshake.
+                self.read(false);
+                true
+            }
+            Err(failure) => {
+                self.dialogue.tls_failed(&failure.text);
+                self.tls_failure = Some(failure);
+                true
+            }
+        }
+    }
+
+    fn try_secure(&mut self) -> Result<bool, TlsFailure> {
+        if !self.socket.is_starting_tls() {
+            let no_tls = || TlsFailure::new(TlsFault::Local, "there is no TLS in this policy");
+            let (proof, name) = self.site.security.handshake().ok_or_else(no_tls)?;
+            self.socket.start_tls(self.tls.session(proof, name)?);
+        }
+        self.socket.handshake()
+    }
+
+    /// What TLS has reached, for the log.
+    pub fn security(&self) -> String {
+        self.site.security.describe(self.socket.secured())
+    }
+
     /// Reads until the kernel has no more. It has none if it gave less than there was room for, unless the peer has
-    /// closed; that saves a system call per reply.
+    /// closed; that saves a system call per reply. TLS gives what it has got in pieces of its own.
     fn read(&mut self, to_the_end: bool) {
         let mut buffer = [0; READ];
         for _ in 0..MAX_READS {
@@ -160,7 +207,7 @@ impl Connection {
                 Ok(Some(0)) => return self.dialogue.on_lost(),
                 Ok(Some(got)) => {
                     self.dialogue.on_bytes(buffer.get(..got).unwrap_or_default());
-                    if got < READ && !to_the_end {
+                    if got < READ && !to_the_end && self.socket.secured().is_none() {
                         return;
                     }
                 }
@@ -212,12 +259,21 @@ impl Connection {
         }
         loop {
             match self.dialogue.step() {
+                ClientStep::StartTls => {
+                    if !self.secure() {
+                        return Happened::Waits;
+                    }
+                }
                 ClientStep::NeedInput if !self.dialogue.output().is_empty() => match self.write() {
                     Wrote::All if !self.wants_body() => return Happened::Waits,
                     Wrote::All | Wrote::Lost => {}
                     Wrote::Blocked => return Happened::Waits,
                 },
-                ClientStep::NeedInput => return Happened::Waits,
+                ClientStep::NeedInput => {
+                    // What TLS still holds: a failure will show when the connection is read.
+                    let _ = self.socket.flush();
+                    return Happened::Waits;
+                }
                 ClientStep::WantBody => {
                     // A full buffer is written before more is read: a slow server costs one chunk of memory.
                     if !self.dialogue.output().is_empty() && self.body_left() > 0 {
@@ -231,7 +287,10 @@ impl Connection {
                 }
                 ClientStep::Done(outcomes) => return Happened::Done(outcomes),
                 ClientStep::Idle => return Happened::Free,
-                ClientStep::Closed(error) => return Happened::Closed(error),
+                ClientStep::Closed(error) => {
+                    self.socket.close();
+                    return Happened::Closed(error);
+                }
             }
         }
     }
@@ -252,17 +311,24 @@ impl Connection {
             match self.socket.write(self.dialogue.output()) {
                 Ok(Some(count)) => self.dialogue.sent(count),
                 Ok(None) => return Wrote::Blocked,
-                Err(error) => {
-                    log::debug!("event=write-failed remote={} error=\"{error}\"", self.site);
-                    // A server that closes after a 421 has often said so before our write failed.
-                    self.read(true);
-                    self.dialogue.on_lost();
-                    return Wrote::Lost;
-                }
+                Err(error) => return self.write_failed(&error),
             }
+        }
+        match self.socket.flush() {
+            Ok(true) => {}
+            Ok(false) => return Wrote::Blocked,
+            Err(error) => return self.write_failed(&error),
         }
         self.progress += 1;
         Wrote::All
+    }
+
+    fn write_failed(&mut self, error: &io::Error) -> Wrote {
+        log::debug!("event=write-failed remote={} error=\"{error}\"", self.site);
+        // A server that closes after a 421 has often said so before our write failed.
+        self.read(true);
+        self.dialogue.on_lost();
+        Wrote::Lost
     }
 
     /// Gives the dialogue the next piece of the message, or its end.
@@ -341,7 +407,7 @@ impl Connection {
 fn patience(awaiting: Awaiting, timeouts: &NextHopTimeouts, idle: Duration) -> Duration {
     match awaiting {
         Awaiting::Connect => timeouts.connect,
-        Awaiting::Greeting | Awaiting::Hello => timeouts.greeting,
+        Awaiting::Greeting | Awaiting::Hello | Awaiting::StartTls | Awaiting::Handshake => timeouts.greeting,
         Awaiting::Mail => timeouts.mail,
         Awaiting::Rcpt => timeouts.rcpt,
         Awaiting::Data => timeouts.data,

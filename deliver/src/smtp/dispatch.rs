@@ -36,7 +36,7 @@ impl Smtp {
                 self.resolve(reactor, next_hop);
                 continue;
             };
-            if let Some(token) = self.idle.take(&route.endpoints(), route.protocol) {
+            if let Some(token) = self.idle.take(&route.places()) {
                 self.use_again(reactor, token, next_hop);
             } else if !destination.may_dial(reactor.now_ms())
                 || (destination.is_served() && !self.starved.is_empty())
@@ -87,7 +87,7 @@ impl Smtp {
     }
 
     fn resolve(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>) {
-        let (resolution, step) = Resolution::begin(next_hop);
+        let (resolution, step) = Resolution::begin(next_hop, self.policies.of(next_hop));
         if let Some(destination) = self.destinations.get_mut(next_hop) {
             destination.route = RouteState::Asking(resolution);
         }
@@ -176,10 +176,12 @@ impl Smtp {
             protocol: site.protocol,
             helo: self.slice.server_name.as_str().into(),
             pipelining: true,
+            tls: site.security.use_tls(),
         };
         let token = self.next_token;
         self.next_token += 1;
-        let connection = Connection::new(socket, site, Dialogue::new(settings), Rc::clone(next_hop), dial);
+        let (tls, dialogue) = (Rc::clone(&self.tls), Dialogue::new(settings));
+        let connection = Connection::new(socket, tls, site, dialogue, Rc::clone(next_hop), dial);
         if let Err(error) = connection.register(reactor, token) {
             return self.not_connected(reactor, connection, &error.to_string());
         }

@@ -1,20 +1,14 @@
-//! Connections that are open and free, by endpoint.
+//! Connections that are open and free, by place.
 
 use std::collections::HashMap;
 
-use vsmtp_smtp::Protocol;
-
-use crate::smtp::route::{Endpoint, Site};
+use crate::smtp::route::{Place, Site};
 
 /// Tokens of idle connections. The one used last is used first: the others may end.
 #[derive(Debug, Default)]
 pub struct IdlePool {
-    by_endpoint: HashMap<(Endpoint, bool), Vec<usize>>,
+    by_place: HashMap<Place, Vec<usize>>,
     count: usize,
-}
-
-fn key(endpoint: &Endpoint, protocol: Protocol) -> (Endpoint, bool) {
-    (endpoint.clone(), protocol == Protocol::Lmtp)
 }
 
 impl IdlePool {
@@ -25,68 +19,80 @@ impl IdlePool {
 
     /// A connection became free.
     pub fn put(&mut self, site: &Site, token: usize) {
-        self.by_endpoint.entry(key(&site.endpoint, site.protocol)).or_default().push(token);
+        self.by_place.entry(site.place()).or_default().push(token);
         self.count += 1;
     }
 
-    /// A free connection to one of these endpoints, the first that has one.
-    pub fn take(&mut self, endpoints: &[Endpoint], protocol: Protocol) -> Option<usize> {
+    /// A free connection to one of these places, the first that has one.
+    pub fn take(&mut self, places: &[Place]) -> Option<usize> {
         if self.count == 0 {
             return None;
         }
-        endpoints.iter().find_map(|endpoint| {
-            let key = key(endpoint, protocol);
-            let tokens = self.by_endpoint.get_mut(&key)?;
-            let token = tokens.pop();
-            if tokens.is_empty() {
-                self.by_endpoint.remove(&key);
-            }
-            self.count -= usize::from(token.is_some());
-            token
+        places.iter().find_map(|place| {
+            self.take_at(place).or_else(|| place.in_clear().and_then(|clear| self.take_at(&clear)))
         })
+    }
+
+    fn take_at(&mut self, place: &Place) -> Option<usize> {
+        let tokens = self.by_place.get_mut(place)?;
+        let token = tokens.pop();
+        if tokens.is_empty() {
+            self.by_place.remove(place);
+        }
+        self.count -= usize::from(token.is_some());
+        token
     }
 
     /// A connection is not idle any more. False if it was not.
     pub fn remove(&mut self, site: &Site, token: usize) -> bool {
-        let key = key(&site.endpoint, site.protocol);
-        let Some(tokens) = self.by_endpoint.get_mut(&key) else { return false };
+        let place = site.place();
+        let Some(tokens) = self.by_place.get_mut(&place) else { return false };
         let Some(at) = tokens.iter().position(|other| *other == token) else { return false };
         tokens.remove(at);
         if tokens.is_empty() {
-            self.by_endpoint.remove(&key);
+            self.by_place.remove(&place);
         }
         self.count -= 1;
         true
     }
 
-    /// All connections to an endpoint that has proved to be unreliable.
-    pub fn take_endpoint(&mut self, site: &Site) -> Vec<usize> {
-        let tokens = self.by_endpoint.remove(&key(&site.endpoint, site.protocol)).unwrap_or_default();
+    /// All connections to a place that has proved to be unreliable.
+    pub fn take_place(&mut self, site: &Site) -> Vec<usize> {
+        let tokens = self.by_place.remove(&site.place()).unwrap_or_default();
         self.count -= tokens.len();
         tokens
     }
 
     /// Any connection, to make room for another.
     pub fn take_any(&mut self) -> Option<usize> {
-        let endpoint = self.by_endpoint.keys().next()?.clone();
-        let protocol = if endpoint.1 { Protocol::Lmtp } else { Protocol::Smtp };
-        self.take(&[endpoint.0], protocol)
+        let place = self.by_place.keys().next()?.clone();
+        self.take_at(&place)
     }
 
     /// All connections.
     pub fn take_all(&mut self) -> Vec<usize> {
         self.count = 0;
-        std::mem::take(&mut self.by_endpoint).into_values().flatten().collect()
+        std::mem::take(&mut self.by_place).into_values().flatten().collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
+    use vsmtp_smtp::Protocol;
+
     use super::*;
+    use crate::smtp::route::Endpoint;
+    use crate::smtp::security::Security;
 
     fn site(port: u16, protocol: Protocol) -> Site {
         let endpoint = Endpoint::Tcp(([192, 0, 2, 1], port).into());
-        Site { endpoint, host: "".into(), protocol }
+        Site { endpoint, host: "".into(), protocol, security: Rc::new(Security::Clear) }
+    }
+
+    fn under(site: &Site, security: Security) -> Site {
+        Site { security: Rc::new(security), ..site.clone() }
     }
 
     #[test]
@@ -96,22 +102,40 @@ mod tests {
         pool.put(&a, 1);
         pool.put(&a, 2);
         pool.put(&b, 3);
-        let both = [b.endpoint.clone(), a.endpoint.clone()];
-        assert_eq!(pool.take(&both, Protocol::Lmtp), None);
-        assert_eq!(pool.take(&both, Protocol::Smtp), Some(3));
-        assert_eq!(pool.take(&both, Protocol::Smtp), Some(2));
+        let both = [b.place(), a.place()];
+        let lmtp = [site(25, Protocol::Lmtp).place(), site(26, Protocol::Lmtp).place()];
+        assert_eq!(pool.take(&lmtp), None);
+        assert_eq!(pool.take(&both), Some(3));
+        assert_eq!(pool.take(&both), Some(2));
         assert!(pool.remove(&a, 1) && !pool.remove(&a, 1));
         assert_eq!((pool.len(), pool.take_any()), (0, None));
     }
 
     #[test]
-    fn an_endpoint_is_emptied_at_once() {
+    fn a_connection_serves_only_those_with_the_same_needs() {
+        let mut pool = IdlePool::default();
+        let clear = site(25, Protocol::Smtp);
+        let name: Box<str> = "mx.test".into();
+        let may = under(&clear, Security::IfOffered { name: name.clone() });
+        let proof = vsmtp_tls::client::Proof::Nothing;
+        let always = under(&clear, Security::Always { name, proof, wrapper: false });
+        pool.put(&clear, 1);
+        assert_eq!(pool.take(&[always.place()]), None);
+        // One that was made in clear after a handshake had failed serves its policy.
+        assert_eq!(pool.take(&[may.place()]), Some(1));
+        pool.put(&may, 2);
+        assert_eq!((pool.take(&[clear.place()]), pool.take(&[always.place()])), (None, None));
+        assert_eq!(pool.take(&[may.place()]), Some(2));
+    }
+
+    #[test]
+    fn a_place_is_emptied_at_once() {
         let mut pool = IdlePool::default();
         for token in 0..3 {
             pool.put(&site(25, Protocol::Lmtp), token);
         }
         pool.put(&site(25, Protocol::Smtp), 9);
-        assert_eq!(pool.take_endpoint(&site(25, Protocol::Lmtp)), [0, 1, 2]);
+        assert_eq!(pool.take_place(&site(25, Protocol::Lmtp)), [0, 1, 2]);
         assert_eq!((pool.len(), pool.take_all()), (1, vec![9]));
     }
 }

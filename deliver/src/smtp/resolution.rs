@@ -2,13 +2,16 @@
 //! Pure. Answers come from strangers: names and addresses in them are checked before use.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
+use vsmtp_config::TlsPolicy;
 use vsmtp_ipc::edge::client_resolver::{DnsError, Query, Records};
 use vsmtp_mail::{Domain, EnhancedCode, LmtpTarget, NextHop};
 use vsmtp_smtp::Protocol;
 
 use crate::lease::Verdict;
 use crate::smtp::route::{MailHost, Ourselves, Route, RouteTarget, is_unusable};
+use crate::smtp::security::{Security, bare, security};
 
 /// Most mail exchangers whose addresses are asked for; the best ones.
 const MAX_HOSTS: usize = 8;
@@ -25,6 +28,7 @@ pub struct Resolution {
     host: Domain,
     port: u16,
     protocol: Protocol,
+    policy: TlsPolicy,
     mx: bool,
     /// Hosts whose addresses are known, or not yet.
     hosts: Vec<MailHost>,
@@ -45,24 +49,25 @@ pub enum Step {
 }
 
 impl Resolution {
-    /// Begins. Without names nothing needs to be asked.
-    pub fn begin(next_hop: &NextHop) -> (Self, Step) {
+    /// Begins, with the policy of the next hop. Without names nothing needs to be asked.
+    pub fn begin(next_hop: &NextHop, policy: TlsPolicy) -> (Self, Step) {
         let (host, port, protocol, mx) = match next_hop {
             NextHop::Smtp { host, port, mx } => (host.clone(), *port, Protocol::Smtp, *mx),
             NextHop::Lmtp(LmtpTarget::Tcp(host, port)) => (host.clone(), *port, Protocol::Lmtp, false),
             NextHop::Lmtp(LmtpTarget::Unix(path)) => {
                 let target = RouteTarget::Unix(path.clone());
-                return (Self::nothing(), Step::Done(Ok(Route { protocol: Protocol::Lmtp, target })));
+                return (Self::nothing(policy), Step::Done(Ok(Route { protocol: Protocol::Lmtp, target })));
             }
             NextHop::Mailbox(_) => {
                 let verdict = Verdict::deferred(EnhancedCode(4, 3, 5), "next hop is a mailbox");
-                return (Self::nothing(), Step::Done(Err(Unroutable(verdict))));
+                return (Self::nothing(policy), Step::Done(Err(Unroutable(verdict))));
             }
         };
-        let mut resolution = Resolution { host, port, protocol, mx, ..Self::nothing() };
+        let mut resolution = Resolution { host, port, protocol, mx, ..Self::nothing(policy) };
         let step = match resolution.host.as_literal() {
             Some(address) => {
-                let host = MailHost { preference: 0, name: "".into(), addresses: vec![address] };
+                let security = Rc::new(Security::Clear);
+                let host = MailHost { preference: 0, name: "".into(), addresses: vec![address], security };
                 Step::Done(resolution.route(vec![host]))
             }
             None if mx => {
@@ -74,10 +79,17 @@ impl Resolution {
         (resolution, step)
     }
 
-    fn nothing() -> Self {
-        let host = Domain::literal(IpAddr::from([0, 0, 0, 0]));
-        let protocol = Protocol::Smtp;
-        Resolution { host, port: 0, protocol, mx: false, hosts: Vec::new(), unanswered: 0, temporary: false }
+    fn nothing(policy: TlsPolicy) -> Self {
+        Resolution {
+            host: Domain::literal(IpAddr::from([0, 0, 0, 0])),
+            port: 0,
+            protocol: Protocol::Smtp,
+            policy,
+            mx: false,
+            hosts: Vec::new(),
+            unanswered: 0,
+            temporary: false,
+        }
     }
 
     /// Takes the answer to one of the questions. `Err` if it is no answer to such a question.
@@ -145,7 +157,12 @@ impl Resolution {
         let questions = hosts.iter().map(|(_, name)| Query::Addresses(name.clone())).collect();
         self.hosts = hosts
             .into_iter()
-            .map(|(preference, name)| MailHost { preference, name: name.into(), addresses: Vec::new() })
+            .map(|(preference, name)| MailHost {
+                preference,
+                name: name.into(),
+                addresses: Vec::new(),
+                security: Rc::new(Security::Clear),
+            })
             .collect();
         Step::Ask(questions)
     }
@@ -179,7 +196,11 @@ impl Resolution {
         Step::Done(Err(Unroutable(Verdict::deferred(EnhancedCode(4, 4, 3), text))))
     }
 
-    fn route(&self, hosts: Vec<MailHost>) -> Result<Route, Unroutable> {
+    fn route(&self, mut hosts: Vec<MailHost>) -> Result<Route, Unroutable> {
+        for host in &mut hosts {
+            let name = if host.name.is_empty() { bare(&self.host) } else { host.name.clone() };
+            host.security = security(&self.policy, &self.host, &name);
+        }
         Ok(Route { protocol: self.protocol, target: RouteTarget::Hosts(hosts, self.port) })
     }
 }
@@ -200,9 +221,13 @@ mod tests {
         Ourselves { name: Domain::parse("us.test").unwrap(), listen: vec!["192.0.2.99:25".parse().unwrap()] }
     }
 
+    fn may() -> TlsPolicy {
+        TlsPolicy::parse("may").unwrap()
+    }
+
     /// Answers questions by name until the end; the same name may be asked for MX and for addresses.
     fn resolve(next_hop: &str, mx: Answer, addresses: &[(&str, Answer)]) -> Result<Route, Unroutable> {
-        let (mut resolution, mut step) = Resolution::begin(&NextHop::parse(next_hop).unwrap());
+        let (mut resolution, mut step) = Resolution::begin(&NextHop::parse(next_hop).unwrap(), may());
         let mut asked = Vec::new();
         loop {
             step = match step {
@@ -317,7 +342,7 @@ mod tests {
 
     #[test]
     fn an_answer_to_another_question_is_noticed() {
-        let (mut resolution, _) = Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap());
+        let (mut resolution, _) = Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap(), may());
         assert!(resolution.on_answer(&Query::Mx("dst.test".into()), a("192.0.2.1"), &us()).is_err());
     }
 

@@ -3,10 +3,13 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 
 use vsmtp_config::Family;
 use vsmtp_mail::Domain;
 use vsmtp_smtp::Protocol;
+
+use crate::smtp::security::Security;
 
 /// Most addresses that one attempt tries.
 pub const MAX_ADDRESSES: usize = 10;
@@ -29,6 +32,8 @@ pub struct Site {
     pub host: Box<str>,
     /// What is spoken there.
     pub protocol: Protocol,
+    /// What it needs.
+    pub security: Rc<Security>,
 }
 
 /// As in `mx.example.com[192.0.2.1]:25`.
@@ -50,6 +55,8 @@ pub struct MailHost {
     pub name: Box<str>,
     /// In the order of the answer.
     pub addresses: Vec<IpAddr>,
+    /// What a connection to it needs.
+    pub security: Rc<Security>,
 }
 
 /// What is known of a next hop.
@@ -74,7 +81,10 @@ impl Route {
     /// The places to try, in order: by preference, equal ones as `chance` says, the families of a host in turns.
     pub fn sites(&self, family: Family, mut chance: u64) -> Vec<Site> {
         let (hosts, port) = match &self.target {
-            RouteTarget::Unix(path) => return vec![self.site(Endpoint::Unix(path.clone()), "")],
+            RouteTarget::Unix(path) => {
+                let security = Rc::new(Security::Clear);
+                return vec![self.site(Endpoint::Unix(path.clone()), "", security)];
+            }
             RouteTarget::Hosts(hosts, port) => (hosts, *port),
         };
         let mut sites = Vec::new();
@@ -83,30 +93,75 @@ impl Route {
             shuffle(&mut group, &mut chance);
             for host in group {
                 let addresses = interleave(&host.addresses, family, chance & 1 == 0);
-                sites.extend(
-                    addresses
-                        .into_iter()
-                        .map(|address| self.site(Endpoint::Tcp(SocketAddr::new(address, port)), &host.name)),
-                );
+                sites.extend(addresses.into_iter().map(|address| {
+                    let endpoint = Endpoint::Tcp(SocketAddr::new(address, port));
+                    self.site(endpoint, &host.name, Rc::clone(&host.security))
+                }));
             }
         }
         limit(sites)
     }
 
-    fn site(&self, endpoint: Endpoint, host: &str) -> Site {
-        Site { endpoint, host: host.into(), protocol: self.protocol }
+    fn site(&self, endpoint: Endpoint, host: &str, security: Rc<Security>) -> Site {
+        Site { endpoint, host: host.into(), protocol: self.protocol, security }
     }
 
-    /// Every endpoint of the route, for finding a connection that is open already; the best hosts first.
-    pub fn endpoints(&self) -> Vec<Endpoint> {
+    /// Every place of the route, for finding a connection that is open already; the best hosts first.
+    pub fn places(&self) -> Vec<Place> {
         match &self.target {
-            RouteTarget::Unix(path) => vec![Endpoint::Unix(path.clone())],
-            RouteTarget::Hosts(hosts, port) => hosts
-                .iter()
-                .flat_map(|host| &host.addresses)
-                .map(|address| Endpoint::Tcp(SocketAddr::new(*address, *port)))
-                .collect(),
+            RouteTarget::Unix(path) => {
+                let endpoint = Endpoint::Unix(path.clone());
+                vec![Place { endpoint, protocol: self.protocol, security: Rc::new(Security::Clear) }]
+            }
+            RouteTarget::Hosts(hosts, port) => {
+                let places = |host: &MailHost| {
+                    let security = Rc::clone(&host.security);
+                    let endpoints = host.addresses.iter().map(|a| Endpoint::Tcp(SocketAddr::new(*a, *port)));
+                    let protocol = self.protocol;
+                    endpoints
+                        .map(|endpoint| Place { endpoint, protocol, security: Rc::clone(&security) })
+                        .collect::<Vec<_>>()
+                };
+                hosts.iter().flat_map(places).collect()
+            }
         }
+    }
+}
+
+/// What makes two connections stand for each other: the same server, spoken to in the same way, under the same needs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// What it needs.
+    pub security: Rc<Security>,
+}
+
+impl Place {
+    /// Where a connection without TLS stands, if one may serve here: a server whose handshake failed was asked again in
+    /// clear, by the same policy.
+    pub fn in_clear(&self) -> Option<Place> {
+        let may = matches!(*self.security, Security::IfOffered { .. });
+        may.then(|| Place { security: Rc::new(Security::Clear), ..self.clone() })
+    }
+}
+
+impl Site {
+    /// What its connections are known by.
+    pub fn place(&self) -> Place {
+        Place {
+            endpoint: self.endpoint.clone(),
+            protocol: self.protocol,
+            security: Rc::clone(&self.security),
+        }
+    }
+
+    /// The same place without TLS, if its policy lets it do without.
+    pub fn in_clear(&self) -> Option<Site> {
+        let Place { security, .. } = self.place().in_clear()?;
+        Some(Site { security, ..self.clone() })
     }
 }
 
@@ -202,7 +257,7 @@ mod tests {
 
     fn host(preference: u16, name: &str, addresses: &[&str]) -> MailHost {
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        MailHost { preference, name: name.into(), addresses }
+        MailHost { preference, name: name.into(), addresses, security: Rc::new(Security::Clear) }
     }
 
     fn route(hosts: Vec<MailHost>) -> Route {

@@ -1,35 +1,50 @@
-//! One outgoing stream, TCP or Unix, never blocking. TLS will wrap it here.
+//! One outgoing stream, TCP or Unix, in clear or through TLS, never blocking.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::net::{TcpStream, UnixStream};
+use vsmtp_tls::client::{ClientSession, Secured, TlsFailure};
 
 use crate::smtp::route::Endpoint;
 
 /// A connection being made, or made.
 #[derive(Debug)]
-pub enum Socket {
-    /// TCP.
+pub struct Socket {
+    stream: Stream,
+    tls: Tls,
+}
+
+/// Where TLS stands.
+#[derive(Debug)]
+enum Tls {
+    None,
+    /// In the handshake: nothing else may be said.
+    Starting(ClientSession),
+    On(ClientSession, Secured),
+}
+
+#[derive(Debug)]
+enum Stream {
     Tcp(TcpStream),
-    /// Unix.
     Unix(UnixStream),
 }
 
 impl Socket {
     /// Begins to connect. The socket becomes writable when that is decided.
     pub fn connect(endpoint: &Endpoint) -> io::Result<Self> {
-        match endpoint {
-            Endpoint::Tcp(address) => TcpStream::connect(*address).map(Socket::Tcp),
-            Endpoint::Unix(path) => UnixStream::connect(&**path).map(Socket::Unix),
-        }
+        let stream = match endpoint {
+            Endpoint::Tcp(address) => TcpStream::connect(*address).map(Stream::Tcp)?,
+            Endpoint::Unix(path) => UnixStream::connect(&**path).map(Stream::Unix)?,
+        };
+        Ok(Socket { stream, tls: Tls::None })
     }
 
     /// After it became writable: true if it is connected, false if that is not decided yet.
     pub fn connected(&self) -> io::Result<bool> {
-        let (error, peer) = match self {
-            Socket::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
-            Socket::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
+        let (error, peer) = match &self.stream {
+            Stream::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
+            Stream::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
         };
         if let Some(error) = error {
             return Err(error);
@@ -37,7 +52,7 @@ impl Socket {
         match peer {
             Ok(()) => {
                 // Everything is written in as few pieces as possible, so there is nothing to wait for.
-                if let Socket::Tcp(stream) = self {
+                if let Stream::Tcp(stream) = &self.stream {
                     let _ = stream.set_nodelay(true);
                 }
                 Ok(true)
@@ -47,28 +62,104 @@ impl Socket {
         }
     }
 
+    /// From now on everything goes through TLS, the handshake first. Once only.
+    pub fn start_tls(&mut self, session: ClientSession) {
+        self.tls = Tls::Starting(session);
+    }
+
+    /// True between the begin of a handshake and its end.
+    pub fn is_starting_tls(&self) -> bool {
+        matches!(self.tls, Tls::Starting(_))
+    }
+
+    /// What was agreed on, once the handshake is done.
+    pub fn secured(&self) -> Option<&Secured> {
+        match &self.tls {
+            Tls::On(_, secured) => Some(secured),
+            Tls::None | Tls::Starting(_) => None,
+        }
+    }
+
+    /// Goes on with the handshake; true when it is done.
+    ///
+    /// # Errors
+    /// The connection is of no more use.
+    pub fn handshake(&mut self) -> Result<bool, TlsFailure> {
+        let Tls::Starting(session) = &mut self.tls else { return Ok(true) };
+        if !session.handshake(&mut self.stream)? {
+            return Ok(false);
+        }
+        self.tls = match std::mem::replace(&mut self.tls, Tls::None) {
+            Tls::Starting(session) => {
+                let secured = session.secured();
+                Tls::On(session, secured)
+            }
+            other => other,
+        };
+        Ok(true)
+    }
+
     /// Reads what is there; `None` if there is nothing now, 0 at the end.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        now(|| match self {
-            Socket::Tcp(stream) => stream.read(buffer),
-            Socket::Unix(stream) => stream.read(buffer),
-        })
+        match &mut self.tls {
+            Tls::None => now(|| self.stream.read(buffer)),
+            Tls::Starting(_) => Ok(None),
+            Tls::On(session, _) => session.read(&mut self.stream, buffer),
+        }
     }
 
     /// Writes as much as fits; `None` if nothing fits now.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
-        now(|| match self {
-            Socket::Tcp(stream) => stream.write(bytes),
-            Socket::Unix(stream) => stream.write(bytes),
-        })
+        match &mut self.tls {
+            Tls::None => now(|| self.stream.write(bytes)),
+            Tls::Starting(_) => Ok(None),
+            Tls::On(session, _) => session.write(&mut self.stream, bytes),
+        }
+    }
+
+    /// Sends what TLS has taken and not sent; true if nothing is left.
+    pub fn flush(&mut self) -> io::Result<bool> {
+        match &mut self.tls {
+            Tls::On(session, _) => session.flush(&mut self.stream),
+            Tls::None | Tls::Starting(_) => Ok(true),
+        }
+    }
+
+    /// Tells the other side that no more comes.
+    pub fn close(&mut self) {
+        if let Tls::On(session, _) = &mut self.tls {
+            session.close(&mut self.stream);
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read(buffer),
+            Stream::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write(bytes),
+            Stream::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Socket::Tcp(stream) => stream.as_fd(),
-            Socket::Unix(stream) => stream.as_fd(),
+        match &self.stream {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
         }
     }
 }

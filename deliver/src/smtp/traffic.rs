@@ -5,14 +5,14 @@ use std::rc::Rc;
 use vsmtp_daemon::{Reactor, Record};
 use vsmtp_ipc::edge::queue_deliver::Reach;
 use vsmtp_mail::{EnhancedCode, NextHop};
-use vsmtp_smtp::{HostError, Outcome, Why};
+use vsmtp_smtp::{Awaiting, HostError, Outcome, Why};
 
 use crate::lease::{Verdict, span_ms};
 use crate::smtp::connection::{Connection, Happened, NotBegun, Stage, Work};
 use crate::smtp::destination::Waiting;
 use crate::smtp::dispatch::note_refusal;
 use crate::smtp::transaction;
-use crate::smtp::{Drain, Smtp};
+use crate::smtp::{Drain, Heard, Smtp};
 
 /// How often a lease may meet an old connection that turns out to be dead.
 const MAX_RETRIES: u8 = 3;
@@ -158,18 +158,19 @@ impl Smtp {
                     .emit();
                 destination.waiting.push_front(Waiting { lease: work.lease, retries: work.retries + 1 });
                 // What else is open there is as old, and as dead.
-                for stale in self.idle.take_endpoint(&connection.site) {
+                for stale in self.idle.take_place(&connection.site) {
                     self.connections.remove(&stale);
                 }
                 return;
             }
         }
-        let remote = connection.site.to_string();
+        let (remote, tls) = (connection.site.to_string(), connection.security());
         let Work { lease, started_ms, connecting_ms, .. } = work;
         let before = span_ms(lease.arrived_ms, started_ms).saturating_sub(connecting_ms);
         let delays = (before, connecting_ms, span_ms(started_ms, reactor.now_ms()));
         let settled = transaction::settle(&lease, outcomes);
-        self.settle(reactor, &lease, settled, Reach::Reached, remote, delays);
+        let heard = Heard { reach: Reach::Reached, remote, tls };
+        self.settle(reactor, &lease, settled, heard, delays);
     }
 
     fn on_closed(&mut self, reactor: &mut Reactor, token: usize, error: Option<HostError>) {
@@ -195,6 +196,19 @@ impl Smtp {
     /// A server did not let us in: another one may.
     fn refused(&mut self, reactor: &mut Reactor, connection: Connection, error: Option<HostError>) {
         let Stage::Dialing(mut dial) = connection.stage else { return };
+        if let Some(error) = error.as_ref().filter(|error| error.phase == Awaiting::Handshake) {
+            let clear = connection.site.in_clear();
+            Record::new("tls-failed")
+                .field("remote", &connection.site)
+                .field("next_hop", &connection.serves)
+                .field("reason", error)
+                .maybe("action", clear.is_some().then_some("retry-in-clear"))
+                .emit();
+            if let Some(clear) = clear {
+                dial.left.push(clear);
+                return self.dial_next(reactor, &connection.serves, dial);
+            }
+        }
         let verdict = match error {
             Some(error) => {
                 let text = transaction::text(&error.why);

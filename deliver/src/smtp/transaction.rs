@@ -111,7 +111,7 @@ mod tests {
     }
 
     fn offers(list: &[Extension]) -> Capabilities {
-        Capabilities { extensions: Extensions::of(list), size: None }
+        Capabilities { extensions: Extensions::of(list), ..Capabilities::default() }
     }
 
     #[test]

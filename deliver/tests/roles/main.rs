@@ -7,3 +7,5 @@ mod mailbox;
 mod peer;
 mod routes;
 mod smtp;
+mod tls;
+mod tls_peer;

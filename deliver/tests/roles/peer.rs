@@ -21,6 +21,8 @@ pub struct Peer {
 pub struct Talk {
     reader: BufReader<Box<dyn Stream>>,
     writer: Box<dyn Stream>,
+    /// For TLS on top of it.
+    tcp: Option<TcpStream>,
 }
 
 impl Peer {
@@ -46,7 +48,10 @@ impl Peer {
         let stream = self.listener.accept().unwrap().0;
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(PATIENCE_MS))).unwrap();
-        Talk::new(Box::new(stream.try_clone().unwrap()), Box::new(stream))
+        let mut talk =
+            Talk::new(Box::new(stream.try_clone().unwrap()), Box::new(stream.try_clone().unwrap()));
+        talk.tcp = Some(stream);
+        talk
     }
 
     /// The next connection, after greeting and EHLO.
@@ -71,7 +76,15 @@ pub fn accept_unix(path: &Path, listener: &UnixListener) -> Talk {
 
 impl Talk {
     fn new(reader: Box<dyn Stream>, writer: Box<dyn Stream>) -> Self {
-        Talk { reader: BufReader::new(reader), writer }
+        Talk { reader: BufReader::new(reader), writer, tcp: None }
+    }
+
+    /// From now on through something on top of the same connection. What was sent ahead is lost, and there must be none.
+    pub fn wrap<S: Stream + 'static>(&mut self, wrap: impl FnOnce(TcpStream) -> (S, S)) {
+        assert!(self.reader.buffer().is_empty(), "the client did not wait");
+        let (reader, writer) = wrap(self.tcp.take().unwrap());
+        self.reader = BufReader::new(Box::new(reader));
+        self.writer = Box::new(writer);
     }
 
     pub fn say(&mut self, text: &str) {
@@ -97,6 +110,11 @@ impl Talk {
         // A reset is an end like any other here.
         let _ = self.reader.read_line(&mut line);
         line.trim_end().to_owned()
+    }
+
+    /// Waits until something was sent, whatever it is.
+    pub fn hear_something(&mut self) {
+        assert!(!self.reader.fill_buf().unwrap().is_empty(), "nothing was said");
     }
 
     /// Waits for a line that begins so.

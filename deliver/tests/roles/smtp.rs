@@ -4,7 +4,9 @@ use std::io::{IoSlice, Write};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use vsmtp_config::{DeliverSlice, Family, LogLevel, LogSlice, LogTarget, NextHopTimeouts};
+use vsmtp_config::{
+    DeliverSlice, DeliverTls, Family, LogLevel, LogSlice, LogTarget, NextHopTimeouts, TlsPolicy,
+};
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::queue_deliver::{Outcome, Reach, Result3};
@@ -38,6 +40,11 @@ pub fn settings() -> DeliverSlice {
         },
         reuse_idle: Some(long),
         reuse_max_messages: None,
+        tls: DeliverTls {
+            level: TlsPolicy::parse("may").unwrap().into(),
+            policies: Vec::new(),
+            ca_file: None,
+        },
     }
 }
 

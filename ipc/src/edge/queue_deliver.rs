@@ -94,6 +94,8 @@ pub struct Outcome {
     pub reach: Reach,
     /// Name and address of the host that answered, as `mx.example.com[192.0.2.1]:25`; empty if none.
     pub remote: String,
+    /// What TLS reached: `none`, or level, protocol and cipher; empty if it does not apply. For the log.
+    pub tls: String,
     /// Delay parts for the log: waiting in deliver, connecting, sending; in milliseconds.
     pub delays_ms: (u32, u32, u32),
 }

@@ -9,7 +9,9 @@ use vsmtp_mail::{Address, Domain};
 use crate::cross_check;
 use crate::error::{ConfigError, Problem, Warning};
 use crate::input::Input;
-use crate::keys::{DeliveryKeys, DnsKeys, FilterKeys, LogKeys, QueueKeys, ServerKeys, SmtpKeys, keys};
+use crate::keys::{
+    DeliveryKeys, DeliveryTlsKeys, DnsKeys, FilterKeys, LogKeys, QueueKeys, ServerKeys, SmtpKeys, keys,
+};
 use crate::kind::Kind;
 use crate::legacy::{LEGACY, Legacy};
 use crate::table::Preset;
@@ -36,6 +38,7 @@ pub struct Config {
     pub(crate) smtp: SmtpKeys,
     pub(crate) filter: FilterKeys,
     pub(crate) delivery: DeliveryKeys,
+    pub(crate) delivery_tls: DeliveryTlsKeys,
     pub(crate) queue: QueueKeys,
     pub(crate) dns: DnsKeys,
     pub(crate) logs: LogKeys,
@@ -56,13 +59,22 @@ impl Config {
             SmtpKeys::read(&mut input),
             FilterKeys::read(&mut input),
             DeliveryKeys::read(&mut input),
+            DeliveryTlsKeys::read(&mut input),
             QueueKeys::read(&mut input),
             DnsKeys::read(&mut input),
             LogKeys::read(&mut input),
         );
         let Input { values, errors, warnings, .. } = input;
-        let (Some(server), Some(smtp), Some(filter), Some(delivery), Some(queue), Some(dns), Some(logs)) =
-            groups
+        let (
+            Some(server),
+            Some(smtp),
+            Some(filter),
+            Some(delivery),
+            Some(delivery_tls),
+            Some(queue),
+            Some(dns),
+            Some(logs),
+        ) = groups
         else {
             return Err(errors);
         };
@@ -85,6 +97,7 @@ impl Config {
             smtp,
             filter,
             delivery,
+            delivery_tls,
             queue,
             dns,
             logs,

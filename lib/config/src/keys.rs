@@ -1,6 +1,7 @@
 //! The table of keys, in groups; nothing else in the code may name a key, give a default or state a range.
 
 mod delivery;
+mod delivery_tls;
 mod dns;
 mod filter;
 mod logs;
@@ -9,6 +10,7 @@ mod server;
 mod smtp;
 
 pub(crate) use delivery::DeliveryKeys;
+pub(crate) use delivery_tls::DeliveryTlsKeys;
 pub(crate) use dns::{DnsKeys, DnsType};
 pub(crate) use filter::FilterKeys;
 pub(crate) use logs::{LogKeys, SyslogType, TargetChoice};
@@ -19,11 +21,12 @@ pub(crate) use smtp::SmtpKeys;
 use crate::table::Key;
 
 /// The groups, in the order of the documentation.
-pub(crate) const GROUPS: [(&str, &[Key]); 7] = [
+pub(crate) const GROUPS: [(&str, &[Key]); 8] = [
     ("Server", ServerKeys::KEYS),
     ("SMTP sessions", SmtpKeys::KEYS),
     ("Rules", FilterKeys::KEYS),
     ("Delivery", DeliveryKeys::KEYS),
+    ("TLS of deliveries", DeliveryTlsKeys::KEYS),
     ("Queue", QueueKeys::KEYS),
     ("DNS", DnsKeys::KEYS),
     ("Logs", LogKeys::KEYS),

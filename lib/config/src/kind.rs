@@ -3,6 +3,7 @@
 mod list;
 mod scalar;
 mod text;
+mod tls;
 
 use std::fmt;
 
@@ -11,6 +12,8 @@ pub(crate) use scalar::{Bytes, Count, DAY, Flag, HOUR, Limit, MINUTE, OneOf, Per
 pub(crate) use text::{
     DomainName, FilePath, MaybeAddress, MaybePath, MaybeRelay, RecipientDelimiter, ServerAddress, Target,
 };
+
+pub(crate) use tls::{Tls, TlsByNextHop};
 
 use crate::value::Value;
 

@@ -23,6 +23,7 @@ mod network;
 mod pattern;
 mod recipients;
 mod slices;
+mod tls_policy;
 mod wire;
 
 mod document;
@@ -40,10 +41,11 @@ pub use pattern::AddressPattern;
 pub use recipients::Recipients;
 pub use show::Row;
 pub use slices::{
-    Alias, BareNewline, ClientTimeouts, DeliverSlice, Facility, Family, FilterSlice, LogLevel, LogSlice,
-    LogTarget, MailboxSlice, MasterSlice, NextHopTimeouts, OnError, QueueSlice, ReceiverSlice, ResolverSlice,
-    SyslogTransport,
+    Alias, BareNewline, ClientTimeouts, DeliverSlice, DeliverTls, Facility, Family, FilterSlice, LogLevel,
+    LogSlice, LogTarget, MailboxSlice, MasterSlice, NextHopTimeouts, OnError, QueueSlice, ReceiverSlice,
+    ResolverSlice, SyslogTransport,
 };
 pub use table::{Key, Preset, Role};
+pub use tls_policy::{TlsDestination, TlsLevel, TlsName, TlsPolicy};
 pub use value::{MAX_DEPTH, MAX_ENTRIES, Value};
 pub use wire::{MAX_WIRE, WireError, decode, encode};

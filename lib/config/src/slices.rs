@@ -11,7 +11,7 @@ mod queue;
 mod receiver;
 mod resolver;
 
-pub use deliver::{DeliverSlice, Family, MailboxSlice, NextHopTimeouts};
+pub use deliver::{DeliverSlice, DeliverTls, Family, MailboxSlice, NextHopTimeouts};
 pub use filter::{Alias, FilterSlice, OnError};
 pub use log::{Facility, LogLevel, LogSlice, LogTarget, SyslogTransport};
 pub use master::MasterSlice;

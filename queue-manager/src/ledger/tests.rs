@@ -199,6 +199,7 @@ impl Bench {
             settled: plan.recipients.iter().map(settled).collect(),
             reach: Reach::Reached,
             remote: String::new(),
+            tls: "none".to_owned(),
             delays_ms: (0, 0, 0),
         };
         let outcome = Outcome::try_from(&wire).unwrap();

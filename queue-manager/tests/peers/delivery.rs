@@ -40,6 +40,7 @@ fn a_delivery_without_a_host_logs_no_host() {
     let (attempt, _) = deliver.hear();
     let mut local = outcome(attempt.lease, &[(0, Result3::Delivered)]);
     local.remote.clear();
+    local.tls.clear();
     deliver.say(&local);
     stage.logged("event=removed");
     let log = stage.log();

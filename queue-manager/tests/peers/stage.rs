@@ -388,6 +388,7 @@ pub fn outcome(lease: u64, results: &[(u32, Result3)]) -> Outcome {
         settled: results.iter().map(settled).collect(),
         reach: Reach::Reached,
         remote: "mx.dst.test[192.0.2.1]:25".to_owned(),
+        tls: "none".to_owned(),
         delays_ms: (1, 2, 3),
     }
 }

@@ -10,6 +10,7 @@ use super::LogSlice;
 use crate::by_text::ByText;
 use crate::config::Config;
 use crate::table::Role;
+use crate::tls_policy::{TlsDestination, TlsPolicy};
 
 /// What `deliver --role smtp` is told.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -30,6 +31,19 @@ pub struct DeliverSlice {
     pub reuse_idle: Option<Duration>,
     /// Messages over one connection; `None` for no limit.
     pub reuse_max_messages: Option<u32>,
+    /// TLS towards next hops.
+    pub tls: DeliverTls,
+}
+
+/// TLS towards next hops.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct DeliverTls {
+    /// What a next hop needs that has no policy of its own.
+    pub level: ByText<TlsPolicy>,
+    /// Policies of single next hops.
+    pub policies: Vec<(ByText<TlsDestination>, ByText<TlsPolicy>)>,
+    /// PEM file of authorities, absolute; `None` for those of the system.
+    pub ca_file: Option<String>,
 }
 
 /// Longest waits for a remote server (RFC 5321 4.5.3.2).
@@ -99,6 +113,19 @@ impl Config {
             },
             reuse_idle: Some(delivery.reuse_idle).filter(|idle| !idle.is_zero()),
             reuse_max_messages: delivery.reuse_max_messages,
+            tls: self.deliver_tls(),
+        }
+    }
+
+    fn deliver_tls(&self) -> DeliverTls {
+        let tls = &self.delivery_tls;
+        let row = |(destination, policy): &(TlsDestination, TlsPolicy)| {
+            (destination.clone().into(), policy.clone().into())
+        };
+        DeliverTls {
+            level: tls.level.clone().into(),
+            policies: tls.policy.iter().map(row).collect(),
+            ca_file: tls.ca_file.as_ref().map(|path| self.placed(path)),
         }
     }
 

@@ -1,0 +1,230 @@
+//! How much TLS a server needs before it gets a message, from the policy of the *next hop* and what is known of the
+//! server. Pure. Two next hops that share a server and not their needs do not share connections.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::rc::Rc;
+
+use vsmtp_config::{DeliverTls, TlsDestination, TlsLevel, TlsName, TlsPolicy};
+use vsmtp_mail::{Domain, NextHop};
+use vsmtp_smtp::UseTls;
+use vsmtp_tls::client::{CertificateName, Proof, Secured};
+
+/// The port of SMTP over TLS (RFC 8314 3.3).
+const SMTPS_PORT: u16 = 465;
+
+/// What a connection to one server needs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Security {
+    /// No TLS.
+    Clear,
+    /// TLS if the server offers it.
+    IfOffered {
+        /// Name for the server (SNI).
+        name: Box<str>,
+    },
+    /// TLS, or no message.
+    Always {
+        /// Name for the server (SNI).
+        name: Box<str>,
+        /// What the server must prove.
+        proof: Proof,
+        /// From the first octet on.
+        wrapper: bool,
+    },
+}
+
+impl Security {
+    /// When the dialogue is to begin TLS.
+    pub fn use_tls(&self) -> UseTls {
+        match self {
+            Security::Clear => UseTls::Never,
+            Security::IfOffered { .. } => UseTls::IfOffered,
+            Security::Always { wrapper: false, .. } => UseTls::Always,
+            Security::Always { wrapper: true, .. } => UseTls::FromStart,
+        }
+    }
+
+    /// Proof and name for a handshake.
+    pub fn handshake(&self) -> Option<(&Proof, &str)> {
+        match self {
+            Security::Clear => None,
+            Security::IfOffered { name } => Some((&Proof::Nothing, name)),
+            Security::Always { name, proof, .. } => Some((proof, name)),
+        }
+    }
+
+    /// How the log calls what a finished handshake has shown.
+    fn reached(&self) -> &'static str {
+        match self {
+            Security::Clear => "none",
+            Security::IfOffered { .. } | Security::Always { proof: Proof::Nothing, .. } => "encrypted",
+            Security::Always { proof: Proof::Authority(_), .. } => "verified",
+            Security::Always { proof: Proof::Fingerprint(_), .. } => "fingerprint",
+            Security::Always { proof: Proof::Dane(..), .. } => "dane",
+        }
+    }
+
+    /// Words for the log: `none`, or what was reached and agreed on.
+    pub fn describe(&self, secured: Option<&Secured>) -> String {
+        match secured {
+            None => "none".to_owned(),
+            Some(Secured { protocol, cipher }) => format!("{} {protocol} {cipher}", self.reached()),
+        }
+    }
+}
+
+/// The policies of the configuration.
+#[derive(Debug, Clone)]
+pub struct Policies {
+    usual: TlsPolicy,
+    by_next_hop: HashMap<NextHop, TlsPolicy>,
+    below: HashMap<Domain, TlsPolicy>,
+}
+
+impl Policies {
+    /// Sorts what the slice says.
+    pub fn new(slice: &DeliverTls) -> Self {
+        let mut policies =
+            Policies { usual: (*slice.level).clone(), by_next_hop: HashMap::new(), below: HashMap::new() };
+        for (destination, policy) in &slice.policies {
+            match &**destination {
+                TlsDestination::NextHop(next_hop) => {
+                    policies.by_next_hop.insert(next_hop.clone(), (**policy).clone());
+                }
+                TlsDestination::Below(domain) => {
+                    policies.below.insert(domain.clone(), (**policy).clone());
+                }
+            }
+        }
+        policies
+    }
+
+    /// The policy of a next hop: its own, that of the nearest domain above it, the usual one. LMTP servers, which are
+    /// near, have only their own.
+    pub fn of(&self, next_hop: &NextHop) -> TlsPolicy {
+        let mut policy = self.named(next_hop).unwrap_or_else(|| self.unnamed(next_hop)).clone();
+        if matches!(next_hop, NextHop::Smtp { port: SMTPS_PORT, .. }) && policy.level != TlsLevel::None {
+            policy.wrapper = true;
+            if policy.level == TlsLevel::May {
+                policy.level = TlsLevel::Encrypt;
+            }
+        }
+        policy
+    }
+
+    fn named(&self, next_hop: &NextHop) -> Option<&TlsPolicy> {
+        self.by_next_hop.get(next_hop).or_else(|| {
+            let NextHop::Smtp { host, .. } = next_hop else { return None };
+            parents(host).find_map(|parent| self.below.get(&parent))
+        })
+    }
+
+    fn unnamed(&self, next_hop: &NextHop) -> &TlsPolicy {
+        const NONE: TlsPolicy = TlsPolicy { level: TlsLevel::None, wrapper: false };
+        if matches!(next_hop, NextHop::Smtp { .. }) { &self.usual } else { &NONE }
+    }
+}
+
+/// The domains above one, the nearest first.
+fn parents(domain: &Domain) -> impl Iterator<Item = Domain> {
+    let text = domain.as_str();
+    text.match_indices('.').filter_map(|(dot, _)| Domain::parse(text.get(dot + 1..)?).ok())
+}
+
+/// What a server of a next hop needs. `host` is the name of the server, or its address if it has none.
+pub fn security(policy: &TlsPolicy, next_hop: &Domain, host: &str) -> Rc<Security> {
+    let always = |proof| Security::Always { name: host.into(), proof, wrapper: policy.wrapper };
+    Rc::new(match &policy.level {
+        TlsLevel::None => Security::Clear,
+        TlsLevel::May => Security::IfOffered { name: host.into() },
+        TlsLevel::Encrypt => always(Proof::Nothing),
+        TlsLevel::Fingerprint(prints) => always(Proof::Fingerprint(prints.clone())),
+        TlsLevel::Verify(names) => {
+            let names = names.iter().map(|name| certificate_name(name, next_hop, host)).collect();
+            always(Proof::Authority(names))
+        }
+    })
+}
+
+fn certificate_name(name: &TlsName, next_hop: &Domain, host: &str) -> CertificateName {
+    match name {
+        TlsName::HostName => CertificateName::Exact(host.into()),
+        TlsName::NextHop => CertificateName::Exact(bare(next_hop)),
+        TlsName::BelowNextHop => CertificateName::Below(bare(next_hop)),
+        TlsName::Exact(domain) => CertificateName::Exact(domain.as_str().into()),
+        TlsName::Below(domain) => CertificateName::Below(domain.as_str().into()),
+    }
+}
+
+/// A name, or an address without brackets.
+pub fn bare(domain: &Domain) -> Box<str> {
+    domain.as_literal().map_or_else(|| domain.as_str().into(), |address| address.to_string().into())
+}
+
+impl fmt::Display for Security {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reached())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policies(level: &str, rows: &[(&str, &str)]) -> Policies {
+        let policy = |text| TlsPolicy::parse(text).unwrap();
+        Policies::new(&DeliverTls {
+            level: policy(level).into(),
+            policies: rows
+                .iter()
+                .map(|(name, text)| (TlsDestination::parse(name).unwrap().into(), policy(text).into()))
+                .collect(),
+            ca_file: None,
+        })
+    }
+
+    fn of(policies: &Policies, next_hop: &str) -> String {
+        policies.of(&NextHop::parse(next_hop).unwrap()).to_string()
+    }
+
+    #[test]
+    fn the_nearest_policy_counts() {
+        let policies = policies(
+            "may",
+            &[
+                ("a.test", "encrypt"),
+                (".test", "none"),
+                (".b.test", "verify"),
+                ("lmtp:[l.test]:24", "encrypt"),
+            ],
+        );
+        for (next_hop, expected) in [
+            ("smtp:a.test", "encrypt"),
+            ("smtp:a.test:26", "none"),
+            ("smtp:x.b.test", "verify match=nexthop:dot-nexthop"),
+            ("smtp:b.test", "none"),
+            ("smtp:example.org", "may"),
+            ("smtp:[192.0.2.1]:25", "may"),
+            ("smtp:[mx.example.org]:465", "encrypt wrapper"),
+            ("smtp:[mx.c.test]:465", "none"),
+            ("lmtp:[l.test]:24", "encrypt"),
+            ("lmtp:[m.test]:24", "none"),
+            ("lmtp:unix:/run/l", "none"),
+        ] {
+            assert_eq!(of(&policies, next_hop), expected, "{next_hop}");
+        }
+    }
+
+    #[test]
+    fn names_come_from_the_next_hop_and_not_from_the_dns() {
+        let policy = TlsPolicy::parse("verify").unwrap();
+        let found = security(&policy, &Domain::parse("dst.test").unwrap(), "mx.other.test");
+        let Some((Proof::Authority(names), sni)) = found.handshake() else { panic!() };
+        assert_eq!(
+            names[..],
+            [CertificateName::Exact("dst.test".into()), CertificateName::Below("dst.test".into())]
+        );
+        assert_eq!(sni, "mx.other.test");
+    }
+}
