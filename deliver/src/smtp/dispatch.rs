@@ -108,10 +108,10 @@ impl Smtp {
     }
 
     pub(super) fn on_answers(&mut self, reactor: &mut Reactor, mut answers: Vec<Answered<Rc<NextHop>>>) {
-        while let Some(Answered { asker, query, result }) = answers.pop() {
+        while let Some(Answered { asker, query, heard }) = answers.pop() {
             let Some(destination) = self.destinations.get_mut(&asker) else { continue };
             let RouteState::Asking(resolution) = &mut destination.route else { continue };
-            match resolution.on_answer(&query, result, &self.us) {
+            match resolution.on_answer(&query, heard, &self.us) {
                 Ok(step) => self.on_step(reactor, &asker, step),
                 Err(what) => {
                     destination.route = RouteState::Unknown;

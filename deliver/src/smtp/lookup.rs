@@ -22,8 +22,24 @@ pub struct Answered<T> {
     pub asker: T,
     /// What.
     pub query: Query,
+    /// What the resolver said.
+    pub heard: Heard,
+}
+
+/// The resolver's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
     /// The records, or why there are none.
     pub result: Result<Records, DnsError>,
+    /// DNSSEC vouches for it.
+    pub secure: bool,
+}
+
+impl Heard {
+    /// Nobody could say anything.
+    fn nothing() -> Self {
+        Heard { result: Err(DnsError::Temporary), secure: false }
+    }
 }
 
 /// Questions in flight and waiting. `T` names the asker.
@@ -76,7 +92,7 @@ impl<T> Lookup<T> {
     #[must_use]
     pub fn ask(&mut self, reactor: &mut Reactor, asker: T, query: Query) -> Option<Answered<T>> {
         if self.edge.is_none() {
-            return Some(Answered { asker, query, result: Err(DnsError::Temporary) });
+            return Some(Answered { asker, query, heard: Heard::nothing() });
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -110,14 +126,14 @@ impl<T> Lookup<T> {
         if !self.credits.give_back() {
             return Err(ChannelError::Misbehaved("answer without a question".to_owned()));
         }
-        let Answer { ticket, result, .. } = received.message;
+        let Answer { ticket, result, secure } = received.message;
         if ticket >= self.next_ticket {
             return Err(ChannelError::Misbehaved("answer to a question that was not asked".to_owned()));
         }
         Ok(Some(self.asked.remove(&ticket).map(|Asked { asker, query, .. }| Answered {
             asker,
             query,
-            result,
+            heard: Heard { result, secure },
         })))
     }
 
@@ -192,5 +208,5 @@ impl<T> Lookup<T> {
 }
 
 fn unanswered<T>(asked: Asked<T>) -> Answered<T> {
-    Answered { asker: asked.asker, query: asked.query, result: Err(DnsError::Temporary) }
+    Answered { asker: asked.asker, query: asked.query, heard: Heard::nothing() }
 }

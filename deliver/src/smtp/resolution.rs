@@ -10,8 +10,9 @@ use vsmtp_mail::{Domain, EnhancedCode, LmtpTarget, NextHop};
 use vsmtp_smtp::Protocol;
 
 use crate::lease::Verdict;
+use crate::smtp::lookup::Heard;
 use crate::smtp::route::{MailHost, Ourselves, Route, RouteTarget, is_unusable};
-use crate::smtp::security::{Security, bare, security};
+use crate::smtp::security::{Security, Tlsa, asks_for_tlsa, bare, security};
 
 /// Most mail exchangers whose addresses are asked for; the best ones.
 const MAX_HOSTS: usize = 8;
@@ -30,11 +31,30 @@ pub struct Resolution {
     protocol: Protocol,
     policy: TlsPolicy,
     mx: bool,
+    /// DNSSEC vouches for the names of the hosts.
+    secure: bool,
     /// Hosts whose addresses are known, or not yet.
-    hosts: Vec<MailHost>,
+    hosts: Vec<Candidate>,
     unanswered: usize,
     /// At least one host could not be looked up now.
     temporary: bool,
+}
+
+/// A host that mail may go to.
+#[derive(Debug)]
+struct Candidate {
+    host: MailHost,
+    /// DNSSEC vouches for its addresses.
+    secure: bool,
+    tlsa: Tlsa,
+}
+
+impl Candidate {
+    fn new(preference: u16, name: &str, addresses: Vec<IpAddr>) -> Self {
+        let security = Rc::new(Security::Clear);
+        let host = MailHost { preference, name: name.into(), addresses, security };
+        Candidate { host, secure: false, tlsa: Tlsa::None }
+    }
 }
 
 /// What comes next.
@@ -66,9 +86,8 @@ impl Resolution {
         let mut resolution = Resolution { host, port, protocol, mx, ..Self::nothing(policy) };
         let step = match resolution.host.as_literal() {
             Some(address) => {
-                let security = Rc::new(Security::Clear);
-                let host = MailHost { preference: 0, name: "".into(), addresses: vec![address], security };
-                Step::Done(resolution.route(vec![host]))
+                resolution.hosts = vec![Candidate::new(0, "", vec![address])];
+                Step::Done(resolution.route())
             }
             None if mx => {
                 resolution.unanswered = 1;
@@ -86,6 +105,7 @@ impl Resolution {
             protocol: Protocol::Smtp,
             policy,
             mx: false,
+            secure: true,
             hosts: Vec::new(),
             unanswered: 0,
             temporary: false,
@@ -93,23 +113,35 @@ impl Resolution {
     }
 
     /// Takes the answer to one of the questions. `Err` if it is no answer to such a question.
-    pub fn on_answer(
-        &mut self,
-        query: &Query,
-        result: Result<Records, DnsError>,
-        us: &Ourselves,
-    ) -> Result<Step, &'static str> {
+    pub fn on_answer(&mut self, query: &Query, heard: Heard, us: &Ourselves) -> Result<Step, &'static str> {
         self.unanswered = self.unanswered.saturating_sub(1);
+        let Heard { result, secure } = heard;
         match (query, result) {
-            (Query::Mx(_), Ok(Records::Mx(records))) => Ok(self.on_mx(records)),
-            (Query::Mx(_), Err(error)) => Ok(self.on_no_mx(error)),
+            (Query::Mx(_), Ok(Records::Mx(records))) => {
+                self.secure &= secure;
+                Ok(self.on_mx(records))
+            }
+            (Query::Mx(_), Err(error)) => {
+                self.secure &= secure;
+                Ok(self.on_no_mx(error))
+            }
             (Query::Addresses(name), Ok(Records::Addresses(addresses))) => {
                 let usable = addresses.into_iter().filter(|address| !is_unusable(*address));
                 let usable: Vec<IpAddr> = usable.take(MAX_HOST_ADDRESSES).collect();
-                if let Some(host) = self.hosts.iter_mut().find(|host| *host.name == **name) {
-                    host.addresses = usable;
+                if let Some(found) = self.hosts.iter_mut().find(|found| *found.host.name == **name) {
+                    found.host.addresses = usable;
+                    found.secure = secure;
                 }
                 Ok(self.on_addresses(us))
+            }
+            (Query::Tlsa(name), Ok(Records::Tlsa(records))) => {
+                // Records that anybody can have written ask for nothing (RFC 7672 2.1.1).
+                let found = if secure { Tlsa::of_records(&records) } else { Tlsa::None };
+                Ok(self.on_tlsa(name, found))
+            }
+            (Query::Tlsa(name), Err(error)) => {
+                let is_absent = matches!(error, DnsError::NoSuchName | DnsError::NoRecords);
+                Ok(self.on_tlsa(name, if is_absent { Tlsa::None } else { Tlsa::Unclear }))
             }
             (Query::Addresses(_), Err(error)) => {
                 self.temporary |= matches!(error, DnsError::Temporary | DnsError::Bogus);
@@ -157,12 +189,7 @@ impl Resolution {
         let questions = hosts.iter().map(|(_, name)| Query::Addresses(name.clone())).collect();
         self.hosts = hosts
             .into_iter()
-            .map(|(preference, name)| MailHost {
-                preference,
-                name: name.into(),
-                addresses: Vec::new(),
-                security: Rc::new(Security::Clear),
-            })
+            .map(|(preference, name)| Candidate::new(preference, &name, Vec::new()))
             .collect();
         Step::Ask(questions)
     }
@@ -171,14 +198,20 @@ impl Resolution {
         if self.unanswered > 0 {
             return Step::Wait;
         }
-        let mut hosts = std::mem::take(&mut self.hosts);
         // A host that an operator named may well be ourselves on purpose.
-        if self.mx && us.remove_from(&mut hosts, self.port) && hosts.is_empty() {
-            return fail(EnhancedCode(5, 4, 6), format!("mail for {} loops back to this server", self.host));
+        if self.mx {
+            let best = us.best_of(self.hosts.iter().map(|found| &found.host), self.port);
+            self.hosts.retain(|found| best.is_none_or(|ours| found.host.preference < ours));
+            if best.is_some() && self.hosts.is_empty() {
+                return fail(
+                    EnhancedCode(5, 4, 6),
+                    format!("mail for {} loops back to this server", self.host),
+                );
+            }
         }
-        hosts.retain(|host| !host.addresses.is_empty());
-        if !hosts.is_empty() {
-            return Step::Done(self.route(hosts));
+        self.hosts.retain(|found| !found.host.addresses.is_empty());
+        if !self.hosts.is_empty() {
+            return self.ask_proofs();
         }
         if self.temporary {
             return self.defer();
@@ -191,18 +224,56 @@ impl Resolution {
         Step::Done(Err(Unroutable(Verdict::deferred(EnhancedCode(4, 4, 4), text))))
     }
 
+    /// Asks for the TLSA records of the hosts whose names and addresses DNSSEC vouches for (RFC 7672 2.2.2), if the
+    /// policy wants them.
+    fn ask_proofs(&mut self) -> Step {
+        let vouched = asks_for_tlsa(&self.policy) && self.secure;
+        let asked: Vec<Query> = self
+            .hosts
+            .iter()
+            .filter(|found| vouched && found.secure)
+            .map(|found| Query::Tlsa(tlsa_name(self.port, &found.host.name)))
+            .collect();
+        self.unanswered = asked.len();
+        if asked.is_empty() { Step::Done(self.route()) } else { Step::Ask(asked) }
+    }
+
+    fn on_tlsa(&mut self, name: &str, tlsa: Tlsa) -> Step {
+        let port = self.port;
+        if let Some(found) = self.hosts.iter_mut().find(|found| tlsa_name(port, &found.host.name) == name) {
+            found.tlsa = tlsa;
+        }
+        if self.unanswered > 0 { Step::Wait } else { Step::Done(self.route()) }
+    }
+
     fn defer(&self) -> Step {
         let text = format!("names of {} cannot be resolved now", self.host);
         Step::Done(Err(Unroutable(Verdict::deferred(EnhancedCode(4, 4, 3), text))))
     }
 
-    fn route(&self, mut hosts: Vec<MailHost>) -> Result<Route, Unroutable> {
-        for host in &mut hosts {
+    /// The hosts that may get mail, each with what it needs.
+    fn route(&mut self) -> Result<Route, Unroutable> {
+        let (mut hosts, mut why) = (Vec::new(), String::new());
+        for Candidate { mut host, tlsa, .. } in std::mem::take(&mut self.hosts) {
             let name = if host.name.is_empty() { bare(&self.host) } else { host.name.clone() };
-            host.security = security(&self.policy, &self.host, &name);
+            match security(&self.policy, &self.host, &name, &tlsa) {
+                Ok(security) => {
+                    host.security = security;
+                    hosts.push(host);
+                }
+                Err(reason) => why = reason,
+            }
+        }
+        if hosts.is_empty() {
+            return Err(Unroutable(Verdict::deferred(EnhancedCode(4, 7, 5), why)));
         }
         Ok(Route { protocol: self.protocol, target: RouteTarget::Hosts(hosts, self.port) })
     }
+}
+
+/// Where the TLSA records of a server are (RFC 6698 3).
+fn tlsa_name(port: u16, host: &str) -> String {
+    format!("_{port}._tcp.{host}")
 }
 
 fn fail(enhanced: EnhancedCode, text: String) -> Step {
@@ -246,7 +317,7 @@ mod tests {
                             .unwrap(),
                         _ => mx.clone(),
                     };
-                    resolution.on_answer(&query, answer, &us()).unwrap()
+                    resolution.on_answer(&query, Heard { result: answer, secure: false }, &us()).unwrap()
                 }
             };
         }
@@ -343,7 +414,8 @@ mod tests {
     #[test]
     fn an_answer_to_another_question_is_noticed() {
         let (mut resolution, _) = Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap(), may());
-        assert!(resolution.on_answer(&Query::Mx("dst.test".into()), a("192.0.2.1"), &us()).is_err());
+        let heard = Heard { result: a("192.0.2.1"), secure: false };
+        assert!(resolution.on_answer(&Query::Mx("dst.test".into()), heard, &us()).is_err());
     }
 
     #[test]
@@ -351,5 +423,78 @@ mod tests {
         let bad = Ok(Records::Addresses(vec!["0.0.0.0".parse().unwrap(), "ff02::1".parse().unwrap()]));
         let result = resolve("smtp:dst.test", mx(&[(1, "a.test")]), &[("a.test", bad)]);
         assert_eq!(verdict(result), (Result3::Failed, EnhancedCode(5, 4, 4)));
+    }
+
+    /// What the route needs of each host, with these answers to the questions for records; MX and addresses are signed
+    /// as said.
+    fn needs(
+        level: &str,
+        signed: (bool, bool),
+        tlsa: &[(&str, Answer, bool)],
+    ) -> Result<Vec<String>, EnhancedCode> {
+        let policy = TlsPolicy::parse(level).unwrap();
+        let (mut resolution, mut step) = Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap(), policy);
+        let mut asked = Vec::new();
+        loop {
+            step = match step {
+                Step::Done(Ok(route)) => {
+                    let RouteTarget::Hosts(hosts, _) = route.target else { panic!() };
+                    let show = |host: &MailHost| format!("{} {}", host.name, host.security);
+                    return Ok(hosts.iter().map(show).collect());
+                }
+                Step::Done(Err(Unroutable(verdict))) => {
+                    assert_eq!(verdict.result, Result3::Deferred);
+                    return Err(verdict.enhanced);
+                }
+                Step::Ask(queries) => {
+                    asked.extend(queries);
+                    Step::Wait
+                }
+                Step::Wait => {
+                    let query = asked.remove(0);
+                    let (result, secure) = match &query {
+                        Query::Mx(_) => (mx(&[(1, "a.test"), (2, "b.test")]), signed.0),
+                        Query::Addresses(_) => (a("192.0.2.1"), signed.1),
+                        Query::Tlsa(name) => {
+                            let host = name.strip_prefix("_25._tcp.").unwrap();
+                            let (_, result, secure) = tlsa.iter().find(|(known, ..)| *known == host).unwrap();
+                            (result.clone(), *secure)
+                        }
+                        other => panic!("{other:?}"),
+                    };
+                    resolution.on_answer(&query, Heard { result, secure }, &us()).unwrap()
+                }
+            };
+        }
+    }
+
+    #[test]
+    fn tlsa_records_count_only_where_dnssec_vouches_for_all() {
+        let good = || Ok(Records::Tlsa(vec![(3, 1, 1, vec![7; 32])]));
+        let useless = || Ok(Records::Tlsa(vec![(1, 1, 1, vec![7; 32])]));
+        let no = |error| (Err(error), true);
+        let show = |a: &str, b: &str| Ok(vec![format!("a.test {a}"), format!("b.test {b}")]);
+        let both = |of_a: (Answer, bool), of_b: (Answer, bool)| {
+            [("a.test", of_a.0, of_a.1), ("b.test", of_b.0, of_b.1)]
+        };
+        let fine = || both((good(), true), (useless(), true));
+        assert_eq!(needs("dane", (true, true), &fine()), show("dane", "encrypted"));
+        assert_eq!(needs("dane-only", (true, true), &fine()), show("dane", "encrypted"));
+        // Nothing is even asked where MX or addresses are not signed.
+        for signed in [(false, true), (true, false)] {
+            assert_eq!(needs("dane", signed, &[]), show("encrypted", "encrypted"));
+            assert_eq!(needs("dane-only", signed, &[]), Err(EnhancedCode(4, 7, 5)));
+        }
+        // Records that are not signed are none.
+        let unsigned = both((good(), false), no(DnsError::NoSuchName));
+        assert_eq!(needs("dane-only", (true, true), &unsigned), Err(EnhancedCode(4, 7, 5)));
+        // A host whose records cannot be looked up gets nothing, and never in clear; another may.
+        for error in [DnsError::Temporary, DnsError::Bogus, DnsError::BadName] {
+            let half = both(no(error), (good(), true));
+            assert_eq!(needs("dane", (true, true), &half), Ok(vec!["b.test dane".to_owned()]));
+            let none = both(no(error), no(error));
+            assert_eq!(needs("dane", (true, true), &none), Err(EnhancedCode(4, 7, 5)));
+        }
+        assert_eq!(needs("may", (true, true), &[]), show("encrypted", "encrypted"));
     }
 }

@@ -219,13 +219,9 @@ pub struct Ourselves {
 }
 
 impl Ourselves {
-    /// Takes ourselves and every host that is not better than us out of a list sorted by preference; true if we stood in it.
-    pub fn remove_from(&self, hosts: &mut Vec<MailHost>, port: u16) -> bool {
-        let ours = hosts.iter().filter(|host| self.is(host, port)).map(|host| host.preference).min();
-        if let Some(ours) = ours {
-            hosts.retain(|host| host.preference < ours);
-        }
-        ours.is_some()
+    /// Our best preference among these hosts, if we are one of them: mail may go only to those that are better.
+    pub fn best_of<'a>(&self, hosts: impl Iterator<Item = &'a MailHost>, port: u16) -> Option<u16> {
+        hosts.filter(|host| self.is(host, port)).map(|host| host.preference).min()
     }
 
     fn is(&self, host: &MailHost, port: u16) -> bool {
@@ -309,15 +305,12 @@ mod tests {
         let hosts = || {
             vec![host(5, "a", &["192.0.2.1"]), host(10, "x", &["192.0.2.9"]), host(10, "y", &["192.0.2.2"])]
         };
-        let mut by_address = hosts();
-        assert!(us.remove_from(&mut by_address, 25));
-        assert_eq!(by_address, [host(5, "a", &["192.0.2.1"])]);
-        let mut by_name = vec![host(5, "MAIL.dst.test", &["192.0.2.7"]), host(9, "b", &["192.0.2.1"])];
-        assert!(us.remove_from(&mut by_name, 25) && by_name.is_empty());
-        let mut other_port = hosts();
-        assert!(!us.remove_from(&mut other_port, 26));
-        let mut loopback = vec![host(0, "l", &["127.0.0.1"])];
-        assert!(!us.remove_from(&mut loopback, 25));
-        assert!(us.remove_from(&mut loopback, 2525));
+        let best = |hosts: Vec<MailHost>, port| us.best_of(hosts.iter(), port);
+        assert_eq!(best(hosts(), 25), Some(10));
+        let by_name = vec![host(5, "MAIL.dst.test", &["192.0.2.7"]), host(9, "b", &["192.0.2.1"])];
+        assert_eq!(best(by_name, 25), Some(5));
+        assert_eq!(best(hosts(), 26), None);
+        let loopback = || vec![host(0, "l", &["127.0.0.1"])];
+        assert_eq!((best(loopback(), 25), best(loopback(), 2525)), (None, Some(0)));
     }
 }

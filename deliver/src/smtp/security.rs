@@ -8,7 +8,7 @@ use std::rc::Rc;
 use vsmtp_config::{DeliverTls, TlsDestination, TlsLevel, TlsName, TlsPolicy};
 use vsmtp_mail::{Domain, NextHop};
 use vsmtp_smtp::UseTls;
-use vsmtp_tls::client::{CertificateName, Proof, Secured};
+use vsmtp_tls::client::{Association, CertificateName, MAX_ASSOCIATIONS, Proof, Secured};
 
 /// The port of SMTP over TLS (RFC 8314 3.3).
 const SMTPS_PORT: u16 = 465;
@@ -74,6 +74,34 @@ impl Security {
     }
 }
 
+/// What is known of the TLSA records of a server (RFC 7672 2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tlsa {
+    /// There are none, or nobody vouches for those that there are.
+    None,
+    /// There are, and mail can use none of them: TLS is a must, and nothing can be proved.
+    Unusable,
+    /// At least one.
+    Usable(Vec<Association>),
+    /// They cannot be looked up now, or the answer was forged: such a server gets nothing.
+    Unclear,
+}
+
+impl Tlsa {
+    /// Sorts records that DNSSEC vouches for: usage, selector, matching type, data.
+    pub fn of_records(records: &[(u8, u8, u8, Vec<u8>)]) -> Self {
+        let usable = records.iter().filter_map(|(usage, selector, matching, data)| {
+            Association::new(*usage, *selector, *matching, data)
+        });
+        let usable: Vec<Association> = usable.take(MAX_ASSOCIATIONS).collect();
+        match (records.is_empty(), usable.is_empty()) {
+            (true, _) => Tlsa::None,
+            (false, true) => Tlsa::Unusable,
+            (false, false) => Tlsa::Usable(usable),
+        }
+    }
+}
+
 /// The policies of the configuration.
 #[derive(Debug, Clone)]
 pub struct Policies {
@@ -132,19 +160,45 @@ fn parents(domain: &Domain) -> impl Iterator<Item = Domain> {
     text.match_indices('.').filter_map(|(dot, _)| Domain::parse(text.get(dot + 1..)?).ok())
 }
 
+/// True if a policy asks for TLSA records.
+pub fn asks_for_tlsa(policy: &TlsPolicy) -> bool {
+    matches!(policy.level, TlsLevel::Dane | TlsLevel::DaneOnly)
+}
+
 /// What a server of a next hop needs. `host` is the name of the server, or its address if it has none.
-pub fn security(policy: &TlsPolicy, next_hop: &Domain, host: &str) -> Rc<Security> {
+///
+/// # Errors
+/// It gets no mail for this next hop; says why.
+pub fn security(
+    policy: &TlsPolicy,
+    next_hop: &Domain,
+    host: &str,
+    tlsa: &Tlsa,
+) -> Result<Rc<Security>, String> {
     let always = |proof| Security::Always { name: host.into(), proof, wrapper: policy.wrapper };
-    Rc::new(match &policy.level {
+    Ok(Rc::new(match &policy.level {
         TlsLevel::None => Security::Clear,
         TlsLevel::May => Security::IfOffered { name: host.into() },
         TlsLevel::Encrypt => always(Proof::Nothing),
+        TlsLevel::Dane | TlsLevel::DaneOnly => match tlsa {
+            Tlsa::Usable(records) => {
+                // For DANE-TA (RFC 7672 3.2.2): the name that the records belong to, and the next hop.
+                let names = [host.into(), bare(next_hop)].map(CertificateName::Exact);
+                always(Proof::Dane(records.clone(), names.to_vec()))
+            }
+            Tlsa::Unusable => always(Proof::Nothing),
+            Tlsa::Unclear => return Err(format!("TLSA records of {host} cannot be looked up now")),
+            Tlsa::None if policy.level == TlsLevel::DaneOnly => {
+                return Err(format!("{host} has no TLSA records that DNSSEC vouches for"));
+            }
+            Tlsa::None => Security::IfOffered { name: host.into() },
+        },
         TlsLevel::Fingerprint(prints) => always(Proof::Fingerprint(prints.clone())),
         TlsLevel::Verify(names) => {
             let names = names.iter().map(|name| certificate_name(name, next_hop, host)).collect();
             always(Proof::Authority(names))
         }
-    })
+    }))
 }
 
 fn certificate_name(name: &TlsName, next_hop: &Domain, host: &str) -> CertificateName {
@@ -219,12 +273,39 @@ mod tests {
     #[test]
     fn names_come_from_the_next_hop_and_not_from_the_dns() {
         let policy = TlsPolicy::parse("verify").unwrap();
-        let found = security(&policy, &Domain::parse("dst.test").unwrap(), "mx.other.test");
+        let dst = Domain::parse("dst.test").unwrap();
+        let found = security(&policy, &dst, "mx.other.test", &Tlsa::None).unwrap();
         let Some((Proof::Authority(names), sni)) = found.handshake() else { panic!() };
         assert_eq!(
             names[..],
             [CertificateName::Exact("dst.test".into()), CertificateName::Below("dst.test".into())]
         );
         assert_eq!(sni, "mx.other.test");
+    }
+
+    #[test]
+    fn tlsa_records_decide_and_their_absence_too() {
+        let good = || (3, 1, 1, vec![7; 32]);
+        let of = |level: &str, tlsa: &Tlsa| {
+            let policy = TlsPolicy::parse(level).unwrap();
+            let dst = Domain::parse("dst.test").unwrap();
+            security(&policy, &dst, "mx.test", tlsa).map(|security| security.to_string())
+        };
+        let usable = Tlsa::of_records(&[(0, 1, 1, vec![7; 32]), good()]);
+        assert!(matches!(&usable, Tlsa::Usable(records) if records.len() == 1));
+        let unusable =
+            Tlsa::of_records(&[(1, 1, 1, vec![7; 32]), (3, 1, 1, vec![7; 3]), (3, 9, 1, vec![7; 32])]);
+        assert_eq!((&unusable, Tlsa::of_records(&[])), (&Tlsa::Unusable, Tlsa::None));
+        assert_eq!(of("dane", &usable).as_deref(), Ok("dane"));
+        assert_eq!(of("dane-only", &usable).as_deref(), Ok("dane"));
+        assert_eq!(of("dane", &unusable).as_deref(), Ok("encrypted"));
+        assert!(of("dane", &Tlsa::None).is_ok() && of("dane-only", &Tlsa::None).is_err());
+        assert!(of("dane", &Tlsa::Unclear).is_err() && of("dane-only", &Tlsa::Unclear).is_err());
+        // Other policies do not ask for records, and none of these says anything to them.
+        assert_eq!(of("encrypt", &Tlsa::Unclear).as_deref(), Ok("encrypted"));
+        let many = vec![good(); 2 * MAX_ASSOCIATIONS];
+        assert!(
+            matches!(Tlsa::of_records(&many), Tlsa::Usable(records) if records.len() == MAX_ASSOCIATIONS)
+        );
     }
 }

@@ -31,6 +31,10 @@ pub enum TlsLevel {
     Encrypt,
     /// Always, with a certificate of a known authority for one of these names.
     Verify(Vec<TlsName>),
+    /// What the TLSA records of the server ask for (RFC 7672); where it has none, as `may`.
+    Dane,
+    /// What the TLSA records of the server ask for; without any, no mail.
+    DaneOnly,
     /// Always, with a certificate or key that has one of these SHA-256 fingerprints.
     Fingerprint(Vec<[u8; SHA256]>),
 }
@@ -91,6 +95,8 @@ impl TlsPolicy {
             // There is no going back from TLS that came first.
             "may" if !wrapper => TlsLevel::May,
             "encrypt" => TlsLevel::Encrypt,
+            "dane" if !wrapper => TlsLevel::Dane,
+            "dane-only" => TlsLevel::DaneOnly,
             _ => return None,
         };
         Some(TlsPolicy { level, wrapper })
@@ -135,6 +141,8 @@ impl fmt::Display for TlsPolicy {
             TlsLevel::None => f.write_str("none")?,
             TlsLevel::May => f.write_str("may")?,
             TlsLevel::Encrypt => f.write_str("encrypt")?,
+            TlsLevel::Dane => f.write_str("dane")?,
+            TlsLevel::DaneOnly => f.write_str("dane-only")?,
             TlsLevel::Verify(names) => {
                 let names: Vec<String> = names.iter().map(TlsName::to_string).collect();
                 write!(f, "verify match={}", names.join(":"))?;
@@ -220,6 +228,8 @@ mod tests {
             ("none", "none"),
             ("may", "may"),
             ("encrypt wrapper", "encrypt wrapper"),
+            ("dane", "dane"),
+            ("dane-only wrapper", "dane-only wrapper"),
             ("verify", "verify match=nexthop:dot-nexthop"),
             ("verify  match=hostname:.Example.com", "verify match=hostname:.example.com"),
             (&format!("fingerprint sha256:{print}"), &format!("fingerprint sha256:{print}")),
@@ -241,6 +251,7 @@ mod tests {
             "",
             "must",
             "may wrapper",
+            "dane wrapper",
             "none wrapper",
             "encrypt match=nexthop",
             "fingerprint",

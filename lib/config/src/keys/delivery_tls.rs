@@ -8,11 +8,12 @@ keys! {
     DeliveryTlsKeys;
 
     /// How much TLS next hops need that `delivery.tls.policy` does not name: `none`; `may`, where it is offered;
-    /// `encrypt`, always; `verify`, always and with a certificate for the next hop. `docs/tls-policy.md` explains each.
+    /// `encrypt`, always; `dane`, what the TLSA records of the server ask for; `verify`, always and with a certificate for the
+    /// next hop. `docs/tls-policy.md` explains each.
     level: Tls = "delivery.tls.level", default Text("may"), example Text("encrypt"), for Deliver;
 
     /// How much TLS single next hops need: `domain`, `.domain` (all below it) or `[host]:port`, each with a policy:
-    /// `none`, `may`, `encrypt`, `verify match=NAME:...`, `fingerprint sha256:HEX`, and `wrapper` for TLS from the start.
+    /// `none`, `may`, `encrypt`, `dane`, `dane-only`, `verify match=NAME:...`, `fingerprint sha256:HEX`, and `wrapper` for TLS from the start.
     policy: TlsByNextHop = "delivery.tls.policy", default Map(&[]),
         example Map(&[("example.com", &["encrypt"]), ("[smtp.example.net]:465", &["verify", "match=hostname"])]), for Deliver;
 

@@ -35,7 +35,7 @@ impl Kind for Tls {
     }
 
     fn expected(&self) -> String {
-        "\"none\", \"may\", \"encrypt\", \"verify match=NAME:...\" or \"fingerprint sha256:HEX\"".to_owned()
+        "\"none\", \"may\", \"encrypt\", \"dane\", \"dane-only\", \"verify match=NAME:...\" or \"fingerprint sha256:HEX\"".to_owned()
     }
 }
 
