@@ -106,6 +106,12 @@ fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
     if slice.eightbitmime {
         extensions = extensions.with(Extension::EightBitMime);
     }
+    if slice.chunking {
+        extensions = extensions.with(Extension::Chunking);
+        if slice.eightbitmime {
+            extensions = extensions.with(Extension::BinaryMime);
+        }
+    }
     smtp::Settings {
         name: (*slice.server_name).clone(),
         protocol: if service == Service::Lmtp { Protocol::Lmtp } else { Protocol::Smtp },

@@ -64,9 +64,14 @@ fn write(
     job: &Job,
 ) -> Result<Ready, Verdict> {
     let recipient = job.recipient();
-    let text = MailboxText::new(&job.lease().content, &job.lease().reverse_path, &recipient.address)
-        .map_err(|error| verdict::of_error("read the message", &error))?
-        .map_err(|_| verdict::looped(&recipient.address))?;
+    let text = MailboxText::new(
+        &job.lease().content,
+        job.lease().body_type,
+        &job.lease().reverse_path,
+        &recipient.address,
+    )
+    .map_err(|error| verdict::of_error("read the message", &error))?
+    .map_err(|_| verdict::looped(&recipient.address))?;
     let maildir = match open.get(job.mailbox()) {
         Some(maildir) => Rc::clone(maildir),
         None => {

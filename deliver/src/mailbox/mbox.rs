@@ -36,11 +36,12 @@ type Failure = (&'static str, io::Error);
 
 fn try_deliver(disk: &impl Disk, job: &Job, now_s: u64) -> Result<Progress, Failure> {
     let (lease, recipient) = (job.lease(), job.recipient());
-    let text = match MailboxText::new(&lease.content, &lease.reverse_path, &recipient.address) {
-        Ok(Ok(text)) => text,
-        Ok(Err(_)) => return Ok(Progress::Done(verdict::looped(&recipient.address))),
-        Err(error) => return Err(("read the message", error)),
-    };
+    let text =
+        match MailboxText::new(&lease.content, lease.body_type, &lease.reverse_path, &recipient.address) {
+            Ok(Ok(text)) => text,
+            Ok(Err(_)) => return Ok(Progress::Done(verdict::looped(&recipient.address))),
+            Err(error) => return Err(("read the message", error)),
+        };
     let folder = open_domain(disk, &job.mailbox().domain).map_err(|error| ("open the folder", error))?;
     let name = job.mailbox().mbox();
     let Some(lock) =

@@ -1,10 +1,11 @@
 //! What is written into a mailbox: Return-Path and Delivered-To on top (RFC 5321 4.4, RFC 9228), the message without any
-//! Return-Path that it brought, lines ended by LF as mailboxes have them. Streams; holds the header and one chunk.
+//! Return-Path that it brought, lines ended by LF as mailboxes have them. The body of a binary message (RFC 3030) has no
+//! lines and stays as it is. Streams; holds the header and one chunk.
 
 use std::io;
 use std::ops::Range;
 
-use vsmtp_mail::{Address, HeaderBlock, ReversePath, header_end};
+use vsmtp_mail::{Address, BodyType, HeaderBlock, ReversePath, header_end};
 
 use crate::content::Content;
 use crate::mailbox::quote::FromQuoter;
@@ -26,12 +27,15 @@ pub struct MailboxText<'a> {
     top: String,
     /// Ranges of the original that are left out, in order.
     skipped: Vec<Range<u64>>,
+    /// From here on octets are no lines.
+    raw_from: u64,
 }
 
 impl<'a> MailboxText<'a> {
     /// Reads the header. `Ok(Err(Loop))` if the message was delivered to this address before.
     pub fn new(
         content: &'a Content,
+        body_type: BodyType,
         reverse_path: &ReversePath,
         recipient: &Address,
     ) -> io::Result<Result<Self, Loop>> {
@@ -50,7 +54,9 @@ impl<'a> MailboxText<'a> {
             }
         }
         let top = format!("Return-Path: <{reverse_path}>\r\nDelivered-To: {recipient}\r\n");
-        Ok(Ok(MailboxText { content, top, skipped }))
+        let is_binary = body_type == BodyType::BinaryMime;
+        let raw_from = if is_binary { header_end(&head) as u64 } else { u64::MAX };
+        Ok(Ok(MailboxText { content, top, skipped, raw_from }))
     }
 
     /// Gives the text to `sink`, piece by piece, with LF line ends.
@@ -70,11 +76,15 @@ impl<'a> MailboxText<'a> {
     ) -> io::Result<()> {
         let mut ends = LineEnds::default();
         let (mut plain, mut out) = (Vec::with_capacity(CHUNK + 1), Vec::new());
-        let mut give = |bytes: &[u8], last: bool| {
+        let mut give = |bytes: &[u8], raw: bool, last: bool| {
             plain.clear();
-            ends.push(bytes, &mut plain);
-            if last {
+            if raw || last {
                 ends.finish(&mut plain);
+            }
+            if raw {
+                plain.extend_from_slice(bytes);
+            } else {
+                ends.push(bytes, &mut plain);
             }
             let Some(quoter) = &mut quoter else { return sink(&plain) };
             out.clear();
@@ -84,19 +94,21 @@ impl<'a> MailboxText<'a> {
             }
             sink(&out)
         };
-        give(self.top.as_bytes(), false)?;
+        give(self.top.as_bytes(), false, false)?;
         let mut buffer = vec![0; usize::try_from(self.content.len()).unwrap_or(CHUNK).min(CHUNK)];
         for range in self.kept() {
             let mut offset = range.start;
             while offset < range.end {
-                let left = usize::try_from(range.end - offset).unwrap_or(CHUNK);
+                let raw = offset >= self.raw_from;
+                let end = if raw { range.end } else { range.end.min(self.raw_from) };
+                let left = usize::try_from(end - offset).unwrap_or(CHUNK);
                 let wanted = buffer.len().min(left);
                 let part = buffer.get_mut(..wanted).unwrap_or_default();
                 offset += self.content.read_at(part, offset)? as u64;
-                give(part, false)?;
+                give(part, raw, false)?;
             }
         }
-        give(b"", true)
+        give(b"", false, true)
     }
 
     /// The ranges between the skipped ones.
@@ -181,16 +193,30 @@ mod tests {
     use super::*;
 
     fn text(message: &[u8], recipient: &str) -> Result<String, Loop> {
+        Ok(String::from_utf8(octets(message, BodyType::EightBitMime, recipient)?).unwrap())
+    }
+
+    fn octets(message: &[u8], body_type: BodyType, recipient: &str) -> Result<Vec<u8>, Loop> {
         let content = Content::Memory(message.to_vec());
         let sender = ReversePath::parse("s@src.test").unwrap();
-        let text = MailboxText::new(&content, &sender, &Address::parse(recipient).unwrap()).unwrap()?;
+        let recipient = Address::parse(recipient).unwrap();
+        let text = MailboxText::new(&content, body_type, &sender, &recipient).unwrap()?;
         let mut out = Vec::new();
         text.write_to(|part| {
             out.extend_from_slice(part);
             Ok(())
         })
         .unwrap();
-        Ok(String::from_utf8(out).unwrap())
+        Ok(out)
+    }
+
+    #[test]
+    fn a_binary_body_stays_as_it_is() {
+        for body in [&b"\0\r\n\r\r\n\n\xff\r"[..], b"", b"\r\n"] {
+            let message = [b"Subject: a\r\nReturn-Path: <x@y>\r\n\r\n", body].concat();
+            let top = b"Return-Path: <s@src.test>\nDelivered-To: j@dst.test\nSubject: a\n\n";
+            assert_eq!(octets(&message, BodyType::BinaryMime, "j@dst.test").unwrap(), [top, body].concat());
+        }
     }
 
     #[test]

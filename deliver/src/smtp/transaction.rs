@@ -13,6 +13,8 @@ use crate::lease::{Lease, Verdict};
 const MAX_HEADER: usize = 256 * 1024;
 /// Octets looked at together when a message is searched for 8-bit octets.
 const CHUNK: usize = 64 * 1024;
+/// Longest line that DATA carries, without its CRLF, in octets (RFC 5321 4.5.3.1.6).
+const MAX_LINE: usize = 998;
 
 /// The lease as a transaction with a server that offers these extensions.
 ///
@@ -38,10 +40,34 @@ pub fn of_lease(lease: &Lease, offered: &Capabilities) -> io::Result<Transaction
     })
 }
 
-/// A message that was announced as 8-bit and is not may go to a server of the old kind.
+/// A message that was announced as 8-bit and is not may go to a server of the old kind; one that was announced as binary
+/// and is made of lines may go as 8-bit.
 fn body_type(lease: &Lease, offered: &Capabilities) -> io::Result<BodyType> {
-    let plain = lease.body_type == BodyType::SevenBit || offered.has(Extension::EightBitMime);
-    Ok(if !plain && is_seven_bit(&lease.content)? { BodyType::SevenBit } else { lease.body_type })
+    let stated = match lease.body_type {
+        BodyType::BinaryMime if is_text(&lease.content)? => BodyType::EightBitMime,
+        stated => stated,
+    };
+    let plain = stated != BodyType::EightBitMime || offered.has(Extension::EightBitMime);
+    Ok(if !plain && is_seven_bit(&lease.content)? { BodyType::SevenBit } else { stated })
+}
+
+/// True if the message is what DATA can carry: lines of at most 998 octets with CRLF, and no NUL (RFC 6152 2).
+fn is_text(content: &Content) -> io::Result<bool> {
+    let (mut buffer, mut offset, mut column, mut before) = (vec![0; CHUNK], 0, 0usize, b'\n');
+    while offset < content.len() {
+        let got = content.read_at(&mut buffer, offset)?;
+        for octet in buffer.get(..got).unwrap_or_default() {
+            let is_lone = (before == b'\r') != (*octet == b'\n');
+            column = if *octet == b'\n' { 0 } else { column + 1 };
+            // The CR of a full line is its 999th octet.
+            if is_lone || *octet == 0 || column > MAX_LINE + usize::from(*octet == b'\r') {
+                return Ok(false);
+            }
+            before = *octet;
+        }
+        offset += got as u64;
+    }
+    Ok(before == b'\n')
 }
 
 fn is_seven_bit(content: &Content) -> io::Result<bool> {
@@ -123,6 +149,24 @@ mod tests {
         assert_eq!(body(b"A: b\r\n\r\nascii\r\n", &[]), BodyType::SevenBit);
         assert_eq!(body("A: b\r\n\r\né\r\n".as_bytes(), &[]), BodyType::EightBitMime);
         assert_eq!(body(b"A: b\r\n\r\n", &[Extension::EightBitMime]), BodyType::EightBitMime);
+    }
+
+    #[test]
+    fn a_message_announced_as_binary_that_is_made_of_lines_may_go_by_data() {
+        let binary = |lease: &mut Lease| lease.body_type = BodyType::BinaryMime;
+        let body = |message: &[u8]| of_lease(&lease(message, binary), &offers(&[])).unwrap().body;
+        assert_eq!(body(b"A: b\r\n\r\nascii\r\n"), BodyType::SevenBit);
+        assert_eq!(body(b"A: b\r\n\r\n\xff\r\n"), BodyType::EightBitMime);
+        assert_eq!(body(&[&b"A: b\r\n\r\n"[..], &[b'x'; 998], b"\r\n"].concat()), BodyType::SevenBit);
+        for not_lines in
+            [&b"\0\r\n"[..], b"a\rb\r\n", b"a\nb\r\n", b"\n", b"a", b"a\r", b"\r\r\n", &[b'x'; 999]]
+        {
+            for end in [&b""[..], b"\r\n"] {
+                let message = [b"A: b\r\n\r\n", not_lines, end].concat();
+                let is_fine = message.ends_with(b"\n\r\na\r\n");
+                assert_eq!(body(&message) != BodyType::BinaryMime, is_fine, "{not_lines:?} {end:?}");
+            }
+        }
     }
 
     #[test]

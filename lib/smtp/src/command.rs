@@ -27,6 +27,8 @@ pub enum Verb {
     Rcpt,
     /// DATA.
     Data,
+    /// BDAT.
+    Bdat,
     /// RSET.
     Rset,
     /// NOOP.
@@ -84,6 +86,15 @@ pub struct RcptRequest {
     pub original: Option<OriginalRecipient>,
 }
 
+/// BDAT (RFC 3030 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChunkRequest {
+    /// Octets that follow the command.
+    pub size: u64,
+    /// They are the last of the message.
+    pub last: bool,
+}
+
 /// Verbs in the order of their frequency.
 const VERBS: [(&str, Verb); 25] = [
     ("RCPT", Verb::Rcpt),
@@ -100,7 +111,7 @@ const VERBS: [(&str, Verb); 25] = [
     ("EXPN", Verb::Unoffered),
     ("STARTTLS", Verb::StartTls),
     ("AUTH", Verb::Auth),
-    ("BDAT", Verb::Unoffered),
+    ("BDAT", Verb::Bdat),
     ("TURN", Verb::Unoffered),
     ("ETRN", Verb::Unoffered),
     ("SEND", Verb::Unoffered),
@@ -175,6 +186,23 @@ impl MailRequest {
             return Err(Own::NeedsSmtpUtf8);
         }
         Ok(request)
+    }
+}
+
+impl ChunkRequest {
+    /// Most digits of a size, as many as SIZE= may have.
+    const MAX_DIGITS: usize = 20;
+
+    /// Parses what follows `BDAT `. A size beyond 64 bits is larger than any limit, which is all that matters.
+    pub(crate) fn parse(arguments: &str) -> Result<Self, SyntaxFault> {
+        let mut words = arguments.split(' ').filter(|word| !word.is_empty());
+        let (size, last, end) = (words.next().unwrap_or_default(), words.next(), words.next());
+        let digits = (1..=Self::MAX_DIGITS).contains(&size.len()) && size.bytes().all(|b| b.is_ascii_digit());
+        let is_last = last.is_some_and(|word| word.eq_ignore_ascii_case("LAST"));
+        if !digits || end.is_some() || last.is_some() != is_last {
+            return Err(Own::BadChunk);
+        }
+        Ok(ChunkRequest { size: size.parse().unwrap_or(u64::MAX), last: is_last })
     }
 }
 
@@ -256,6 +284,10 @@ mod tests {
         assert_eq!((request.size, request.body), (Some(1000), BodyType::EightBitMime));
         assert!(request.smtputf8);
         assert_eq!((request.ret, request.envid.as_deref()), (Some(Ret::Headers), Some("x y")));
+        assert_eq!(mail("FROM:<a@b> BODY=binarymime").unwrap().body, BodyType::BinaryMime);
+        let unchunked = Extensions::of(&Extension::ALL).without(Extension::BinaryMime);
+        let refused = MailRequest::parse("FROM:<a@b> BODY=BINARYMIME", unchunked);
+        assert_eq!(refused, Err(Own::BadParameter));
         assert_eq!(mail("from: <>").unwrap().reverse_path, ReversePath::Null);
     }
 
@@ -277,7 +309,7 @@ mod tests {
             ("FROM:<a@b> SIZE=+1", Own::BadParameter),
             ("FROM:<a@b> SIZE=123456789012345678901", Own::BadParameter),
             ("FROM:<a@b> SIZE=1 SIZE=1", Own::BadParameter),
-            ("FROM:<a@b> BODY=BINARYMIME", Own::BadParameter),
+            ("FROM:<a@b> BODY=BINARY", Own::BadParameter),
             ("FROM:<a@b> SMTPUTF8=1", Own::BadParameter),
             ("FROM:<a@b> RET=ALL", Own::BadParameter),
             ("FROM:<a@b> ENVID=", Own::BadParameter),
@@ -291,6 +323,17 @@ mod tests {
         let none = |text: &str| MailRequest::parse(text, Extensions::NONE);
         for text in ["SIZE=1", "BODY=7BIT", "RET=FULL", "ENVID=a", "SMTPUTF8"] {
             assert_eq!(none(&format!("FROM:<a@b> {text}")), Err(Own::UnknownParameter), "{text}");
+        }
+    }
+
+    #[test]
+    fn chunks() {
+        let chunk = |text: &str| ChunkRequest::parse(text).map(|chunk| (chunk.size, chunk.last));
+        assert_eq!(chunk("5"), Ok((5, false)));
+        assert_eq!(chunk("0  last"), Ok((0, true)));
+        assert_eq!(chunk("99999999999999999999 LAST"), Ok((u64::MAX, true)));
+        for bad in ["", "LAST", "-1", "+1", "5 LAST x", "5 FIRST", "5LAST", "0x5", "100000000000000000000"] {
+            assert_eq!(chunk(bad), Err(Own::BadChunk), "{bad}");
         }
     }
 

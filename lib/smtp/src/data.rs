@@ -1,6 +1,6 @@
-//! The body between DATA and the dot: dots are un-stuffed, limits kept, and what headers tell is counted while the
-//! bytes pass by. Only CRLF.CRLF ends a message, however the bytes are cut. A message that breaks a rule is read to its
-//! end and not kept.
+//! A message on its way in, by DATA or by BDAT: limits are kept, and what headers tell is counted while the bytes pass by.
+//! After DATA dots are un-stuffed, and only CRLF.CRLF ends the message, however the bytes are cut; by BDAT the caller knows
+//! the end. A message that breaks a rule is read to its end and not kept.
 
 mod watch;
 
@@ -30,6 +30,18 @@ impl Default for BodyLimits {
     fn default() -> Self {
         BodyLimits { size: 10_240_000, header: 1 << 20, line: 1 << 20, hops: 50, drain: 1 << 30 }
     }
+}
+
+/// How the octets of a message come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Framing {
+    /// DATA: dots are stuffed, and a line with a dot ends it.
+    #[default]
+    Dots,
+    /// BDAT: lines of text, as DATA has them; the caller says where the end is.
+    Chunks,
+    /// BDAT with BODY=BINARYMIME: a header of lines, and behind it whatever there is.
+    Binary,
 }
 
 /// Why a message was not kept.
@@ -101,6 +113,7 @@ enum State {
 /// Decodes one message.
 #[derive(Debug)]
 pub struct DataDecoder {
+    framing: Framing,
     state: State,
     bare: BareNewline,
     fault: Option<BodyFault>,
@@ -113,9 +126,15 @@ pub struct DataDecoder {
 }
 
 impl DataDecoder {
-    /// A decoder at the start of a message.
+    /// A decoder at the start of a message that comes by DATA.
     pub fn new(limits: BodyLimits, bare: BareNewline) -> Self {
+        Self::framed(limits, bare, Framing::Dots)
+    }
+
+    /// A decoder at the start of a message.
+    pub(crate) fn framed(limits: BodyLimits, bare: BareNewline, framing: Framing) -> Self {
         DataDecoder {
+            framing,
             state: State::LineStart,
             bare,
             fault: None,
@@ -138,7 +157,10 @@ impl DataDecoder {
         let mut careful = 0;
         while let Some(&byte) = input.get(at) {
             match (self.state, byte) {
-                (State::LineStart, b'.') => {
+                _ if self.framing == Framing::Binary && !self.watch.in_header() => {
+                    at = input.len();
+                }
+                (State::LineStart, b'.') if self.framing == Framing::Dots => {
                     self.emit(&input[kept..at], out);
                     at += 1;
                     kept = at;
@@ -196,6 +218,23 @@ impl DataDecoder {
             }
         }
         Progress::More
+    }
+
+    /// More octets are announced. If they are too many, there is no use in keeping what comes.
+    pub(crate) fn announce(&mut self, octets: u64) {
+        self.check(self.limits.size, self.size.saturating_add(octets), BodyFault::TooBig);
+    }
+
+    /// The end of a message that came in chunks. A text gets the line end that its last line lacks, so that it can go on
+    /// by DATA; a signature does not see it (RFC 6376 3.4).
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
+        if self.state == State::Cr {
+            self.bare_newline(out);
+        }
+        if self.column > 0 && (self.framing == Framing::Chunks || self.watch.in_header()) {
+            self.emit(b"\r\n", out);
+            self.line_end();
+        }
     }
 
     /// The first rule that the message broke.

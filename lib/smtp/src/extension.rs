@@ -20,6 +20,10 @@ pub enum Extension {
     StartTls,
     /// RFC 4954.
     Auth,
+    /// RFC 3030.
+    Chunking,
+    /// RFC 3030.
+    BinaryMime,
 }
 
 /// A set of extensions.
@@ -28,7 +32,7 @@ pub struct Extensions(u16);
 
 impl Extension {
     /// All, in the order in which EHLO lists them.
-    pub const ALL: [Extension; 8] = [
+    pub const ALL: [Extension; 10] = [
         Extension::Pipelining,
         Extension::Size,
         Extension::EightBitMime,
@@ -37,6 +41,8 @@ impl Extension {
         Extension::SmtpUtf8,
         Extension::StartTls,
         Extension::Auth,
+        Extension::Chunking,
+        Extension::BinaryMime,
     ];
 
     /// The keyword in the EHLO reply.
@@ -50,6 +56,8 @@ impl Extension {
             Extension::SmtpUtf8 => "SMTPUTF8",
             Extension::StartTls => "STARTTLS",
             Extension::Auth => "AUTH",
+            Extension::Chunking => "CHUNKING",
+            Extension::BinaryMime => "BINARYMIME",
         }
     }
 

@@ -46,6 +46,8 @@ own_replies! {
     RecipientOk = "250 2.1.5 Ok";
     /// Message accepted, and policy gave no text.
     MessageOk = "250 2.0.0 Ok: message accepted";
+    /// A chunk of BDAT that is not the last.
+    ChunkOk = "250 2.0.0 Ok: chunk received";
     /// VRFY: an answer that tells nothing.
     CannotVerify = "252 2.0.0 Cannot verify the user, but will try to deliver";
     /// DATA.
@@ -90,6 +92,8 @@ own_replies! {
     BadMailSyntax = "501 5.5.4 Syntax: MAIL FROM:<address> [parameters]";
     /// No `TO:<...>`.
     BadRcptSyntax = "501 5.5.4 Syntax: RCPT TO:<address> [parameters]";
+    /// BDAT with a size that is none: what follows cannot be told from commands.
+    BadChunk = "501 5.5.4 Syntax: BDAT size [LAST]";
     /// A parameter with a wrong value, or twice.
     BadParameter = "501 5.5.4 Invalid parameter value";
     /// AUTH with what is not base64.
@@ -108,6 +112,10 @@ own_replies! {
     NestedMail = "503 5.5.1 Sender already given";
     /// RCPT before MAIL.
     MailFirst = "503 5.5.1 Send MAIL first";
+    /// RCPT, MAIL or DATA between chunks.
+    MessageBegun = "503 5.5.1 The message is on its way by BDAT";
+    /// DATA for a message with BODY=BINARYMIME.
+    BinaryNeedsBdat = "503 5.5.1 BODY=BINARYMIME needs BDAT";
     /// DATA before RCPT.
     RcptFirst = "503 5.5.1 Send RCPT first";
     /// STARTTLS or AUTH within a transaction.

@@ -5,6 +5,7 @@
 
 mod answer;
 mod ask;
+mod chunks;
 mod dialogue;
 mod secure;
 mod state;
@@ -55,7 +56,7 @@ pub enum Question {
     Mail(MailRequest),
     /// May it send there? 1 to 64 recipients, to be answered one by one.
     Recipients(Vec<RcptRequest>),
-    /// May it send the message now? Anything but acceptance closes the transaction.
+    /// May it send the message now, by DATA or in chunks? Anything but acceptance closes the transaction.
     Data,
     /// The whole message is in the caller's body buffer. Is it ours now? Whatever the answer, the transaction is over.
     Message(MessageFacts),
@@ -244,8 +245,8 @@ impl Session {
         match (&self.phase, &self.open) {
             (Phase::Closing(_), _) => Waiting::Nothing,
             (_, Some(_)) | (Phase::Start, None) => Waiting::Answer,
-            (Phase::Body(_), None) => Waiting::Body,
             (Phase::Handshake, None) => Waiting::Handshake,
+            _ if self.expects_octets() => Waiting::Body,
             _ => Waiting::Command,
         }
     }

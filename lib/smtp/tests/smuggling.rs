@@ -7,8 +7,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use vsmtp_mail::Domain;
 use vsmtp_smtp::{
-    BareNewline, BodyFault, BodyLimits, DataDecoder, DotStuffer, Progress, Question, Session, Settings, Step,
-    Verdict,
+    BareNewline, BodyFault, BodyLimits, DataDecoder, DotStuffer, Extension, Progress, Question, Session,
+    Settings, Step, Verdict,
 };
 
 const BREAKS: [&[u8]; 5] = [b"\n", b"\r", b"\r\n", b"\r\r\n", b"\0"];
@@ -17,6 +17,7 @@ const BREAKS: [&[u8]; 5] = [b"\n", b"\r", b"\r\n", b"\r\r\n", b"\0"];
 fn play(bare: BareNewline, pieces: &[&[u8]]) -> (Vec<Vec<u8>>, Vec<String>) {
     let mut settings = Settings::new(Domain::parse("mx.test").unwrap());
     settings.bare_newline = bare;
+    settings.extensions = settings.extensions.with(Extension::Chunking).with(Extension::BinaryMime);
     let mut session = Session::new(Arc::new(settings));
     let (mut body, mut messages, mut senders) = (Vec::new(), Vec::new(), Vec::new());
     for piece in pieces {
@@ -75,6 +76,71 @@ fn s8_only_crlf_dot_crlf_ends_a_message() {
                 let bytes: Vec<&[u8]> = stream.chunks(1).collect();
                 assert_eq!(play(bare, &bytes), (whole_messages.clone(), whole_senders));
             }
+        }
+    }
+}
+
+/// The same attack in chunks; `middle` is where the one ends and the other begins.
+fn attack_by_bdat(before: &[u8], after: &[u8], body: &str, middle: usize) -> (Vec<u8>, Vec<u8>) {
+    let message = [
+        &b"Subject: x\r\n\r\ntext"[..],
+        before,
+        b".",
+        after,
+        b"MAIL FROM:<smuggled@a>\r\nRCPT TO:<b@b>\r\nBDAT 0 LAST\r\nQUIT\r\n",
+    ]
+    .concat();
+    let (first, second) = message.split_at(middle.min(message.len()));
+    let stream = [
+        format!("EHLO a\r\nMAIL FROM:<first@a>{body}\r\nRCPT TO:<b@b>\r\nBDAT {}\r\n", first.len())
+            .as_bytes(),
+        first,
+        format!("BDAT {} LAST\r\n", second.len()).as_bytes(),
+        second,
+        b"MAIL FROM:<last@a>\r\n",
+    ]
+    .concat();
+    (message, stream)
+}
+
+#[test]
+fn s8_a_chunk_ends_where_its_size_says_and_nowhere_else() {
+    for bare in [BareNewline::Refuse, BareNewline::Normalise] {
+        for (before, after) in BREAKS.into_iter().flat_map(|before| BREAKS.map(|after| (before, after))) {
+            for body in ["", " BODY=BINARYMIME"] {
+                let length = attack_by_bdat(before, after, body, 0).0.len();
+                for middle in 0..=length {
+                    let (message, stream) = attack_by_bdat(before, after, body, middle);
+                    let (messages, senders) = play(bare, &[&stream]);
+                    assert_eq!(senders, ["first@a", "last@a"], "{before:?} {after:?} {middle}");
+                    let lone = |bytes: &[u8]| bytes != b"\r\n" && bytes != b"\0";
+                    match (body, bare) {
+                        (" BODY=BINARYMIME", _) => assert_eq!(messages, [message]),
+                        (_, BareNewline::Refuse) if lone(before) || lone(after) => {
+                            assert!(messages.is_empty())
+                        }
+                        _ => assert_eq!(messages.len(), 1),
+                    }
+                    if middle % 16 == 0 {
+                        let bytes: Vec<&[u8]> = stream.chunks(1).collect();
+                        assert_eq!(play(bare, &bytes), (messages, senders));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn s9_what_came_in_chunks_is_one_message_on_the_next_server() {
+    for (before, after) in BREAKS.into_iter().flat_map(|before| BREAKS.map(|after| (before, after))) {
+        let (_, stream) = attack_by_bdat(before, after, "", 20);
+        for message in play(BareNewline::Normalise, &[&stream]).0 {
+            let mut stuffer = DotStuffer::default();
+            let mut wire = b"HELO a\r\nMAIL FROM:<first@a>\r\nRCPT TO:<b@b>\r\nDATA\r\n".to_vec();
+            stuffer.push(&message, &mut wire);
+            stuffer.finish(&mut wire);
+            assert_eq!(play(BareNewline::Refuse, &[&wire]), (vec![message], vec!["first@a".to_owned()]));
         }
     }
 }

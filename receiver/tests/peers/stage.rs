@@ -63,6 +63,7 @@ pub fn slice() -> ReceiverSlice {
         hop_count_max: 50,
         pipelining: true,
         eightbitmime: true,
+        chunking: true,
     }
 }
 

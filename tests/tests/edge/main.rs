@@ -1,3 +1,4 @@
 //! The edge as clients meet it: the services, and what each of them speaks.
 
+mod chunks;
 mod services;

@@ -329,12 +329,12 @@ fn old_names_still_speak() {
 #[test]
 fn what_does_not_work_yet_may_be_declined() {
     let config = with(&[
-        ("server.esmtp.chunking", Value::Bool(false)),
+        ("server.system.group_local", Value::Bool(false)),
         ("server.tls", Value::Null),
         ("server.interfaces.addr_submission", Value::List(vec![])),
     ]);
     assert_eq!(config.unwrap().warnings(), []);
-    assert!(with(&[("server.esmtp.chunking", Value::Bool(true))]).is_err());
+    assert!(with(&[("server.system.group_local", text("mail"))]).is_err());
 }
 
 #[test]

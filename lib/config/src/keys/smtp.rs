@@ -74,4 +74,7 @@ keys! {
 
     /// Announce 8BITMIME (RFC 6152).
     eightbitmime: Flag = "server.esmtp.eightbitmime", default Bool(true), example Bool(false), for Receiver;
+
+    /// Announce CHUNKING, and with 8BITMIME also BINARYMIME (RFC 3030).
+    chunking: Flag = "server.esmtp.chunking", default Bool(true), example Bool(false), for Receiver;
 }

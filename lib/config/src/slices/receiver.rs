@@ -50,6 +50,8 @@ pub struct ReceiverSlice {
     pub pipelining: bool,
     /// Announce 8BITMIME.
     pub eightbitmime: bool,
+    /// Announce CHUNKING, and BINARYMIME if 8BITMIME is announced.
+    pub chunking: bool,
 }
 
 /// Longest waits for a client, by what it sent last.
@@ -110,6 +112,7 @@ impl Config {
             hop_count_max: smtp.hop_count_max,
             pipelining: smtp.pipelining,
             eightbitmime: smtp.eightbitmime,
+            chunking: smtp.chunking,
         }
     }
 }

@@ -127,6 +127,10 @@ pub(super) fn unsendable(transaction: &Transaction, offered: &Capabilities) -> O
     if transaction.needs_smtputf8 && !offered.has(Extension::SmtpUtf8) {
         return Some(local(553, EnhancedCode(5, 6, 7), "server does not take SMTPUTF8 messages"));
     }
+    // Without BDAT every lone CR or LF would be made a line end.
+    if transaction.body == BodyType::BinaryMime {
+        return Some(local(554, EnhancedCode(5, 6, 3), "server does not take binary messages"));
+    }
     if transaction.body != BodyType::SevenBit && !offered.has(Extension::EightBitMime) {
         return Some(local(554, EnhancedCode(5, 6, 3), "server does not take 8-bit messages"));
     }

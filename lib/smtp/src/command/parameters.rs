@@ -19,7 +19,7 @@ pub(super) fn mail(text: &str, offered: Extensions, request: &mut MailRequest) -
     for (keyword, value) in words(text) {
         match known(keyword, MAIL, offered)? {
             "SIZE" => put(&mut request.size, value.and_then(size))?,
-            "BODY" => put(&mut body, value.and_then(body_type))?,
+            "BODY" => put(&mut body, value.and_then(|value| body_type(value, offered)))?,
             "RET" => put(&mut request.ret, value.and_then(ret))?,
             // Nobody is trusted with it, so it is read and forgotten.
             "AUTH" => put(&mut submitter, value.and_then(xtext::decode))?,
@@ -90,13 +90,11 @@ fn size(value: &str) -> Option<u64> {
     digits.then(|| value.parse().unwrap_or(u64::MAX))
 }
 
-/// BINARYMIME needs BDAT, which comes with CHUNKING.
-fn body_type(value: &str) -> Option<BodyType> {
-    if value.eq_ignore_ascii_case("7BIT") {
-        Some(BodyType::SevenBit)
-    } else {
-        value.eq_ignore_ascii_case("8BITMIME").then_some(BodyType::EightBitMime)
-    }
+fn body_type(value: &str, offered: Extensions) -> Option<BodyType> {
+    let binary = offered.has(Extension::BinaryMime).then_some(("BINARYMIME", BodyType::BinaryMime));
+    let plain = [("7BIT", BodyType::SevenBit), ("8BITMIME", BodyType::EightBitMime)];
+    let mut known = plain.into_iter().chain(binary);
+    known.find(|(word, _)| word.eq_ignore_ascii_case(value)).map(|(_, body)| body)
 }
 
 fn ret(value: &str) -> Option<Ret> {

@@ -3,7 +3,7 @@
 
 use vsmtp_mail::Reply;
 
-use super::state::{Body, Input, Open, Phase, Transaction};
+use super::state::{Body, Input, Open, Part, Phase, Transaction};
 use super::{Dropped, Session, Verdict};
 use crate::data::DataDecoder;
 use crate::reply::{self, Own};
@@ -31,13 +31,14 @@ impl Session {
             Open::StartTls => self.tls_allowed(next()),
             Open::Auth => self.auth_answered(next().into()),
             Open::Hello { extended } => self.named(next(), extended),
-            Open::Mail { smtputf8 } => {
+            Open::Mail { smtputf8, binary } => {
                 if self.verdict(next(), Own::SenderOk) {
-                    self.phase = Phase::Mail(Transaction { smtputf8, ..Transaction::default() });
+                    self.phase = Phase::Mail(Transaction { smtputf8, binary, ..Transaction::default() });
                 }
             }
             Open::Recipients { count } => (0..count).for_each(|_| self.recipient(next())),
-            Open::Data => self.data_allowed(next()),
+            Open::Data { chunk: None } => self.data_allowed(next()),
+            Open::Data { chunk: Some(chunk) } => self.chunks_allowed(next(), chunk),
             Open::Message { recipients } => {
                 let count = self.replies_to_message(recipients) as usize;
                 self.message((0..count).map(|_| next()));
@@ -98,7 +99,8 @@ impl Session {
         self.phase = Phase::Ready;
         if is_yes(&verdict) {
             let decoder = DataDecoder::new(self.settings.limits.body.clone(), self.settings.bare_newline);
-            self.phase = Phase::Body(Box::new(Body { transaction, decoder, reported: false }));
+            self.phase =
+                Phase::Body(Box::new(Body { transaction, decoder, part: Part::UpToTheDot, reported: false }));
             self.say(Own::DataStart);
         } else {
             self.verdict(verdict, Own::Unavailable);
@@ -215,7 +217,7 @@ impl Session {
 }
 
 /// An acceptance with a reply that refuses is none.
-fn is_yes(verdict: &Verdict) -> bool {
+pub(super) fn is_yes(verdict: &Verdict) -> bool {
     match verdict {
         Verdict::Accept => true,
         Verdict::AcceptWith(reply) => reply.is_positive(),

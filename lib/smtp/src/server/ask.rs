@@ -1,5 +1,7 @@
 //! The commands: which is allowed when, and what each asks for.
 
+use vsmtp_mail::BodyType;
+
 use super::dialogue::Handled;
 use super::state::{Open, Phase, Transaction};
 use super::{Dropped, Hello, MAX_BATCH, Question, Session};
@@ -15,10 +17,14 @@ impl Session {
             Ok(split) => split,
             Err(fault) => return self.failed(fault),
         };
+        if verb != Verb::Bdat {
+            self.forget_strays();
+        }
         match verb {
             Verb::Rcpt => self.rcpt(arguments, behind),
             Verb::Mail => self.mail(arguments),
             Verb::Data => self.data(arguments),
+            Verb::Bdat => self.bdat(arguments),
             Verb::Helo | Verb::Ehlo | Verb::Lhlo => self.hello(verb, arguments),
             Verb::Rset => self.rset(arguments),
             Verb::Noop => self.junk(Own::Ok),
@@ -50,8 +56,8 @@ impl Session {
             Err(fault) => return self.failed(fault),
         };
         match self.phase {
-            Phase::Mail(_) => {
-                self.phase = Phase::Reported(Dropped::Hello);
+            Phase::Mail(_) | Phase::Body(_) => {
+                self.drop_chunks(Dropped::Hello);
                 return Handled::Again;
             }
             Phase::Ready => self.count_junk(),
@@ -64,7 +70,7 @@ impl Session {
     fn mail(&mut self, arguments: &str) -> Handled {
         match self.phase {
             Phase::Ready => {}
-            Phase::Mail(_) => return self.failed(Own::NestedMail),
+            Phase::Mail(_) | Phase::Body(_) => return self.failed(Own::NestedMail),
             _ => return self.failed(Own::HeloFirst),
         }
         if let Some(first) = self.gate() {
@@ -78,12 +84,13 @@ impl Session {
         if limit != 0 && request.size.is_some_and(|size| size > limit) {
             return self.failed(Own::MessageTooBig);
         }
-        self.asked(Open::Mail { smtputf8: request.smtputf8 }, Question::Mail(request))
+        let binary = request.body == BodyType::BinaryMime;
+        self.asked(Open::Mail { smtputf8: request.smtputf8, binary }, Question::Mail(request))
     }
 
     /// Asks about this recipient and those that were sent right behind it: one question instead of many.
     fn rcpt(&mut self, arguments: &str, behind: &[u8]) -> Handled {
-        let Phase::Mail(transaction) = self.phase else { return self.failed(Own::MailFirst) };
+        let Phase::Mail(transaction) = self.phase else { return self.failed(self.no_transaction()) };
         let limit = self.settings.limits.recipients;
         let Some(room) = limit.checked_sub(transaction.accepted).filter(|room| *room > 0) else {
             return self.excess();
@@ -144,27 +151,43 @@ impl Session {
 
     fn data(&mut self, arguments: &str) -> Handled {
         let Phase::Mail(transaction) = self.phase else {
-            let greeted = matches!(self.phase, Phase::Ready);
-            return self.failed(if greeted { Own::MailFirst } else { Own::HeloFirst });
+            let greeted = !matches!(self.phase, Phase::Greeted);
+            return self.failed(if greeted { self.no_transaction() } else { Own::HeloFirst });
         };
+        if transaction.binary {
+            return self.failed(Own::BinaryNeedsBdat);
+        }
         if !arguments.is_empty() {
             return self.failed(Own::BadArguments);
         }
-        match (transaction.accepted, transaction.refused) {
-            (0, 0) => self.failed(Own::RcptFirst),
-            // RFC 2033 4.2 wants 503 of LMTP here.
-            (0, _) if self.settings.protocol == Protocol::Lmtp => self.failed(Own::RcptFirst),
-            (0, _) => self.failed(Own::NoValidRecipients),
-            _ => self.asked(Open::Data, Question::Data),
+        match self.nobody(transaction) {
+            Some(fault) => self.failed(fault),
+            None => self.asked(Open::Data { chunk: None }, Question::Data),
         }
+    }
+
+    /// The fault of a message that nobody would get.
+    pub(super) fn nobody(&self, transaction: Transaction) -> Option<Own> {
+        match (transaction.accepted, transaction.refused) {
+            (0, 0) => Some(Own::RcptFirst),
+            // RFC 2033 4.2 wants 503 of LMTP here.
+            (0, _) if self.settings.protocol == Protocol::Lmtp => Some(Own::RcptFirst),
+            (0, _) => Some(Own::NoValidRecipients),
+            _ => None,
+        }
+    }
+
+    /// The fault of a command that needs an open transaction without a message.
+    fn no_transaction(&self) -> Own {
+        if matches!(self.phase, Phase::Body(_)) { Own::MessageBegun } else { Own::MailFirst }
     }
 
     fn rset(&mut self, arguments: &str) -> Handled {
         if !arguments.is_empty() {
             return self.failed(Own::BadArguments);
         }
-        if matches!(self.phase, Phase::Mail(_)) {
-            self.phase = Phase::Reported(Dropped::Reset);
+        if matches!(self.phase, Phase::Mail(_) | Phase::Body(_)) {
+            self.drop_chunks(Dropped::Reset);
         }
         self.junk(Own::Ok)
     }

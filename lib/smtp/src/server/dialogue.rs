@@ -1,6 +1,6 @@
-//! From bytes to lines, and from lines to what they ask for. Order is checked before arguments are read.
+//! From bytes to lines and to parts of a message, and from lines to what they ask for.
 
-use super::state::{Body, Open, Phase};
+use super::state::{Body, Open, Part, Phase};
 use super::{Dropped, MAX_OUTPUT, MAX_PENDING, Question, Session, Step};
 use crate::data::Progress;
 use crate::line::{self, Line, SKIP_LIMIT, Skip};
@@ -65,7 +65,13 @@ impl Session {
             let rest = input.get(at..).unwrap_or_default();
             let (used, step) = match &mut self.phase {
                 Phase::Closing(_) => (rest.len(), Some(Step::Close)),
-                Phase::Body(_) => self.body(rest, body),
+                _ if self.input.refused.is_some() => self.refused_chunk(rest),
+                Phase::Body(incoming) => match incoming.part {
+                    Part::UpToTheDot => self.body(rest, body),
+                    Part::Chunk { left, last } => self.chunk(rest, left, last, body),
+                    Part::Command if self.input.skipping.is_some() => self.skip(rest),
+                    Part::Command => self.line(rest),
+                },
                 _ if self.input.skipping.is_some() => self.skip(rest),
                 Phase::Auth => self.sasl_line(rest),
                 _ => self.line(rest),
@@ -125,13 +131,7 @@ impl Session {
     fn body(&mut self, rest: &[u8], out: &mut Vec<u8>) -> (usize, Option<Step>) {
         let Phase::Body(body) = &mut self.phase else { return (0, None) };
         match body.decoder.push(rest, out) {
-            Progress::More => match body.decoder.fault().filter(|_| !body.reported) {
-                Some(fault) => {
-                    body.reported = true;
-                    (rest.len(), Some(Step::Dropped(Dropped::Body(fault))))
-                }
-                None => (rest.len(), Some(Step::NeedInput)),
-            },
+            Progress::More => (rest.len(), Some(body.report().map_or(Step::NeedInput, Step::Dropped))),
             Progress::Overrun => {
                 self.close(Own::Flooded);
                 (rest.len(), None)
@@ -141,9 +141,9 @@ impl Session {
     }
 
     /// The message is complete: it is refused here, or the caller is asked. Either way the transaction is over.
-    fn end_of_body(&mut self) -> Option<Step> {
+    pub(super) fn end_of_body(&mut self) -> Option<Step> {
         let Phase::Body(body) = std::mem::replace(&mut self.phase, Phase::Ready) else { return None };
-        let Body { transaction, decoder, reported } = *body;
+        let Body { transaction, decoder, reported, .. } = *body;
         if let Some(fault) = decoder.fault() {
             if !reported {
                 self.phase = Phase::Reported(Dropped::Body(fault));

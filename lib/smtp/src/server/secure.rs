@@ -85,7 +85,7 @@ impl Session {
         }
         match self.phase {
             _ if self.is_secured() => self.failed(Own::TlsActive),
-            Phase::Mail(_) => self.failed(Own::InTransaction),
+            Phase::Mail(_) | Phase::Body(_) => self.failed(Own::InTransaction),
             _ if !arguments.is_empty() => self.failed(Own::BadArguments),
             _ if !behind.is_empty() => {
                 self.close(Own::InputBehindTls);
@@ -122,7 +122,7 @@ impl Session {
             return self.failed(Own::NotImplemented);
         }
         match self.phase {
-            Phase::Mail(_) => return self.failed(Own::InTransaction),
+            Phase::Mail(_) | Phase::Body(_) => return self.failed(Own::InTransaction),
             Phase::Ready if self.authenticated => return self.failed(Own::AuthDone),
             Phase::Ready => {}
             _ => return self.failed(Own::HeloFirst),

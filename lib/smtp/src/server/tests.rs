@@ -275,6 +275,36 @@ fn a_message_refused_for_many_is_one_error() {
 }
 
 #[test]
+fn s4_a_million_chunks_of_one_octet_cost_nothing() {
+    const CHUNKS: usize = 1_000_000;
+    let mut session = session();
+    let extensions = session.settings.extensions.with(crate::Extension::Chunking);
+    session.settings = Arc::new(Settings { extensions, ..(*session.settings).clone() });
+    feed(&mut session, &[GREETED, b"RCPT TO:<b@b>\r\n"].concat(), &mut Vec::new());
+    let (mut body, mut size, mut replies) = (Vec::new(), 0, 0);
+    let thousand = b"BDAT 1\r\nx".repeat(1000);
+    for _ in 0..CHUNKS / 1000 {
+        let mut input = &thousand[..];
+        loop {
+            let step = session.advance(std::mem::take(&mut input), &mut body);
+            assert!(
+                session.output().len() < MAX_OUTPUT + 512 && session.input.pending.len() <= thousand.len()
+            );
+            replies += session.output().iter().filter(|octet| **octet == b'\n').count();
+            session.sent(usize::MAX);
+            size += std::mem::take(&mut body).len();
+            match step {
+                Step::NeedInput => break,
+                Step::Ask(_) => session.answer(Verdict::Accept).unwrap(),
+                other => assert_eq!(other, Step::Flush),
+            }
+        }
+    }
+    assert_eq!((size, replies, session.errors(), session.in_transaction()), (CHUNKS, CHUNKS, 0, true));
+    assert_eq!(session.input.pending.capacity(), 0);
+}
+
+#[test]
 fn errors_are_seen_by_the_caller() {
     let mut session = session();
     let mut output = Vec::new();
