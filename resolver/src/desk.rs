@@ -238,6 +238,7 @@ fn keys(query: &Query) -> Option<Vec<Key>> {
         Query::Mx(text) => one(text, Kind::Mx),
         Query::Text(text) => one(text, Kind::Txt),
         Query::Tlsa(text) => one(text, Kind::Tlsa),
+        Query::StsPolicy(text) => one(text, Kind::StsPolicy),
         Query::Names(address) => Some(vec![Key { name: name::of_address(*address), kind: Kind::Ptr }]),
         Query::Addresses(text) => {
             let name = name::parse(text)?;

@@ -9,12 +9,14 @@ use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::client_resolver::Answer;
 use vsmtp_ipc::role::Role;
 use vsmtp_sys::sandbox::Profile;
+use vsmtp_tls::client::{Client, Roots};
 
 use crate::clients::Clients;
 use crate::desk::{Act, Asker, ClientId, Desk};
-use crate::finding::{Finding, Key};
+use crate::finding::{Finding, Key, Kind};
 use crate::lookup::look_up;
 use crate::sandbox;
+use crate::sts::Sts;
 use crate::surroundings::Surroundings;
 use crate::upstream::Upstream;
 use crate::worker::{MAX_LOOK_UPS, Worker};
@@ -25,6 +27,8 @@ pub struct Resolver {
     clients: Clients,
     /// Until the jail is entered.
     upstream: Option<Upstream>,
+    /// Authorities for the hosts of MTA-STS policies; until the jail is entered.
+    roots: Option<Roots>,
     /// From then on.
     worker: Option<Worker>,
     draining: bool,
@@ -48,6 +52,7 @@ impl Daemon for Resolver {
             desk: Desk::new(local, usize::try_from(boot.slice.cache_size).unwrap_or(usize::MAX)),
             clients: Clients::default(),
             upstream: Some(upstream),
+            roots: Some(roots(boot.slice.ca_file.as_deref())?),
             worker: None,
             draining: false,
         })
@@ -65,8 +70,18 @@ impl Daemon for Resolver {
             }
         };
         let upstream = self.upstream.take().ok_or_else(|| BootError::Fatal("started twice".to_owned()))?;
+        let roots = self.roots.take().unwrap_or_else(Roots::none);
         let (upstream, epoch) = (Arc::new(upstream), Instant::now());
-        let look_up = move |key| look_up(Arc::clone(&upstream), key, epoch);
+        let sts = Arc::new(Sts::new(Client::new(roots)));
+        let look_up = move |key: Key| {
+            let (upstream, sts) = (Arc::clone(&upstream), Arc::clone(&sts));
+            async move {
+                match key.kind {
+                    Kind::StsPolicy => sts.look_up(upstream, key.name, epoch).await,
+                    _ => look_up(upstream, key, epoch).await,
+                }
+            }
+        };
         let worker =
             Worker::start(look_up, wake).map_err(|error| BootError::Io("start the thread", error))?;
         self.worker = Some(worker);
@@ -167,6 +182,18 @@ impl Resolver {
         }
         if !alive || (self.draining && self.desk.open() == 0) { Flow::Exit } else { Flow::Continue }
     }
+}
+
+/// The authorities that the hosts of policies need a certificate of.
+fn roots(ca_file: Option<&str>) -> Result<Roots, BootError> {
+    let Some(path) = ca_file else {
+        let known = rustls_native_certs::load_native_certs().certs;
+        return Ok(Roots::of_certificates(known.iter().map(|known| known.to_vec())));
+    };
+    let wrong =
+        |error: &dyn std::fmt::Display| BootError::Fatal(format!("delivery.tls.ca_file {path}: {error}"));
+    let pem = std::fs::read(path).map_err(|error| wrong(&error))?;
+    Roots::of_pem(&pem).map_err(|error| wrong(&error))
 }
 
 /// The edges of the architecture.

@@ -25,6 +25,8 @@ pub enum Kind {
     Txt,
     /// Certificate associations.
     Tlsa,
+    /// The MTA-STS policy of a domain.
+    StsPolicy,
 }
 
 impl Kind {
@@ -35,7 +37,8 @@ impl Kind {
             Kind::A => RecordType::A,
             Kind::Aaaa => RecordType::AAAA,
             Kind::Ptr => RecordType::PTR,
-            Kind::Txt => RecordType::TXT,
+            // A policy is announced by a text.
+            Kind::Txt | Kind::StsPolicy => RecordType::TXT,
             Kind::Tlsa => RecordType::TLSA,
         }
     }
@@ -82,6 +85,7 @@ impl Finding {
                 Ok(Records::Names(names)) => names.iter().map(|name| each + name.len()).sum(),
                 Ok(Records::Text(texts)) => texts.iter().map(|text| each + text.len()).sum(),
                 Ok(Records::Tlsa(associations)) => associations.iter().map(|tlsa| each + tlsa.3.len()).sum(),
+                Ok(Records::StsPolicy { mx, .. }) => mx.iter().map(|host| each + host.len()).sum(),
                 Err(_) => 0,
             }
     }

@@ -1,4 +1,4 @@
-//! The resolver: DNS for all other processes.
+//! The resolver: DNS for all other processes, and the MTA-STS policies of mail domains.
 //!
 //! Clients ask over edges; one desk answers from memory or has a question looked up; one thread with tokio looks up. It
 //! never trusts a server's word that an answer is authentic unless configuration or the server's place says so, it never
@@ -14,6 +14,7 @@ mod local;
 mod name;
 
 mod lookup;
+mod sts;
 mod upstream;
 mod worker;
 

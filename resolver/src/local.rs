@@ -54,7 +54,7 @@ impl Local {
                 }
                 special(&name, || Ok(Records::Addresses(LOOPBACK.to_vec())))
             }
-            Query::Mx(name) | Query::Text(name) | Query::Tlsa(name) => {
+            Query::Mx(name) | Query::Text(name) | Query::Tlsa(name) | Query::StsPolicy(name) => {
                 special(&normal(name), || Err(DnsError::NoRecords))
             }
         }

@@ -23,7 +23,10 @@ const OURS: [(&str, &[&str]); 15] = [
         "vsmtp-deliver",
         &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon", "vsmtp-smtp", "vsmtp-tls"],
     ),
-    ("vsmtp-resolver", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
+    (
+        "vsmtp-resolver",
+        &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon", "vsmtp-tls"],
+    ),
     // vsmtpctl reads a spool offline, so it may use the library half of the queue-manager.
     ("vsmtp-ctl", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-queue-manager"]),
     ("vsmtp-tests", &[]),

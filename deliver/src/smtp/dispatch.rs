@@ -87,7 +87,8 @@ impl Smtp {
     }
 
     fn resolve(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>) {
-        let (resolution, step) = Resolution::begin(next_hop, self.policies.of(next_hop));
+        let (resolution, step) =
+            Resolution::begin(next_hop, self.policies.of(next_hop), self.slice.tls.mta_sts);
         if let Some(destination) = self.destinations.get_mut(next_hop) {
             destination.route = RouteState::Asking(resolution);
         }

@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use vsmtp_config::TlsPolicy;
-use vsmtp_ipc::edge::client_resolver::{DnsError, Query, Records};
+use vsmtp_ipc::edge::client_resolver::{DnsError, Query, Records, StsMode};
 use vsmtp_mail::{Domain, EnhancedCode, LmtpTarget, NextHop};
 use vsmtp_smtp::Protocol;
 
 use crate::lease::Verdict;
 use crate::smtp::lookup::Heard;
 use crate::smtp::route::{MailHost, Ourselves, Route, RouteTarget, is_unusable};
-use crate::smtp::security::{Security, Tlsa, asks_for_tlsa, bare, security};
+use crate::smtp::security::{Security, Sts, Tlsa, asks_for_sts, asks_for_tlsa, bare, security};
 
 /// Most mail exchangers whose addresses are asked for; the best ones.
 const MAX_HOSTS: usize = 8;
@@ -31,6 +31,10 @@ pub struct Resolution {
     protocol: Protocol,
     policy: TlsPolicy,
     mx: bool,
+    /// The domain's own policy, if mail is to be held to it.
+    sts: Option<Sts>,
+    /// Every host has its addresses, or none.
+    located: bool,
     /// DNSSEC vouches for the names of the hosts.
     secure: bool,
     /// Hosts whose addresses are known, or not yet.
@@ -69,8 +73,9 @@ pub enum Step {
 }
 
 impl Resolution {
-    /// Begins, with the policy of the next hop. Without names nothing needs to be asked.
-    pub fn begin(next_hop: &NextHop, policy: TlsPolicy) -> (Self, Step) {
+    /// Begins, with the policy of the next hop, and with that of the mail domain if `mta_sts` says so. Without names
+    /// nothing needs to be asked.
+    pub fn begin(next_hop: &NextHop, policy: TlsPolicy, mta_sts: bool) -> (Self, Step) {
         let (host, port, protocol, mx) = match next_hop {
             NextHop::Smtp { host, port, mx } => (host.clone(), *port, Protocol::Smtp, *mx),
             NextHop::Lmtp(LmtpTarget::Tcp(host, port)) => (host.clone(), *port, Protocol::Lmtp, false),
@@ -90,8 +95,12 @@ impl Resolution {
                 Step::Done(resolution.route())
             }
             None if mx => {
-                resolution.unanswered = 1;
-                Step::Ask(vec![Query::Mx(resolution.host.to_string())])
+                let mut queries = vec![Query::Mx(resolution.host.to_string())];
+                if mta_sts && asks_for_sts(&resolution.policy) {
+                    queries.push(Query::StsPolicy(resolution.host.to_string()));
+                }
+                resolution.unanswered = queries.len();
+                Step::Ask(queries)
             }
             None => resolution.ask_addresses(vec![(0, resolution.host.to_string())]),
         };
@@ -105,6 +114,8 @@ impl Resolution {
             protocol: Protocol::Smtp,
             policy,
             mx: false,
+            sts: None,
+            located: false,
             secure: true,
             hosts: Vec::new(),
             unanswered: 0,
@@ -132,20 +143,28 @@ impl Resolution {
                     found.host.addresses = usable;
                     found.secure = secure;
                 }
-                Ok(self.on_addresses(us))
+                Ok(self.go_on(us))
             }
+            (Query::StsPolicy(_), Ok(Records::StsPolicy { mode, mx, .. })) => {
+                self.sts = (mode == StsMode::Enforce).then_some(Sts { mx });
+                Ok(self.go_on(us))
+            }
+            // Without a policy the domain asks for nothing (RFC 8461 3.1).
+            (Query::StsPolicy(_), Err(_)) => Ok(self.go_on(us)),
             (Query::Tlsa(name), Ok(Records::Tlsa(records))) => {
                 // Records that anybody can have written ask for nothing (RFC 7672 2.1.1).
                 let found = if secure { Tlsa::of_records(&records) } else { Tlsa::None };
-                Ok(self.on_tlsa(name, found))
+                self.on_tlsa(name, found);
+                Ok(self.go_on(us))
             }
             (Query::Tlsa(name), Err(error)) => {
                 let is_absent = matches!(error, DnsError::NoSuchName | DnsError::NoRecords);
-                Ok(self.on_tlsa(name, if is_absent { Tlsa::None } else { Tlsa::Unclear }))
+                self.on_tlsa(name, if is_absent { Tlsa::None } else { Tlsa::Unclear });
+                Ok(self.go_on(us))
             }
             (Query::Addresses(_), Err(error)) => {
                 self.temporary |= matches!(error, DnsError::Temporary | DnsError::Bogus);
-                Ok(self.on_addresses(us))
+                Ok(self.go_on(us))
             }
             _ => Err("answer does not fit its question"),
         }
@@ -185,7 +204,7 @@ impl Resolution {
     }
 
     fn ask_addresses(&mut self, hosts: Vec<(u16, String)>) -> Step {
-        self.unanswered = hosts.len();
+        self.unanswered += hosts.len();
         let questions = hosts.iter().map(|(_, name)| Query::Addresses(name.clone())).collect();
         self.hosts = hosts
             .into_iter()
@@ -194,10 +213,17 @@ impl Resolution {
         Step::Ask(questions)
     }
 
-    fn on_addresses(&mut self, us: &Ourselves) -> Step {
-        if self.unanswered > 0 {
-            return Step::Wait;
+    /// When nothing is open any more: from addresses to proofs, and from there to the end.
+    fn go_on(&mut self, us: &Ourselves) -> Step {
+        match (self.unanswered, self.located) {
+            (0, false) => self.on_located(us),
+            (0, true) => Step::Done(self.route()),
+            _ => Step::Wait,
         }
+    }
+
+    fn on_located(&mut self, us: &Ourselves) -> Step {
+        self.located = true;
         // A host that an operator named may well be ourselves on purpose.
         if self.mx {
             let best = us.best_of(self.hosts.iter().map(|found| &found.host), self.port);
@@ -238,12 +264,11 @@ impl Resolution {
         if asked.is_empty() { Step::Done(self.route()) } else { Step::Ask(asked) }
     }
 
-    fn on_tlsa(&mut self, name: &str, tlsa: Tlsa) -> Step {
+    fn on_tlsa(&mut self, name: &str, tlsa: Tlsa) {
         let port = self.port;
         if let Some(found) = self.hosts.iter_mut().find(|found| tlsa_name(port, &found.host.name) == name) {
             found.tlsa = tlsa;
         }
-        if self.unanswered > 0 { Step::Wait } else { Step::Done(self.route()) }
     }
 
     fn defer(&self) -> Step {
@@ -256,7 +281,7 @@ impl Resolution {
         let (mut hosts, mut why) = (Vec::new(), String::new());
         for Candidate { mut host, tlsa, .. } in std::mem::take(&mut self.hosts) {
             let name = if host.name.is_empty() { bare(&self.host) } else { host.name.clone() };
-            match security(&self.policy, &self.host, &name, &tlsa) {
+            match security(&self.policy, &self.host, &name, &tlsa, self.sts.as_ref()) {
                 Ok(security) => {
                     host.security = security;
                     hosts.push(host);
@@ -298,7 +323,7 @@ mod tests {
 
     /// Answers questions by name until the end; the same name may be asked for MX and for addresses.
     fn resolve(next_hop: &str, mx: Answer, addresses: &[(&str, Answer)]) -> Result<Route, Unroutable> {
-        let (mut resolution, mut step) = Resolution::begin(&NextHop::parse(next_hop).unwrap(), may());
+        let (mut resolution, mut step) = Resolution::begin(&NextHop::parse(next_hop).unwrap(), may(), false);
         let mut asked = Vec::new();
         loop {
             step = match step {
@@ -413,7 +438,7 @@ mod tests {
 
     #[test]
     fn an_answer_to_another_question_is_noticed() {
-        let (mut resolution, _) = Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap(), may());
+        let (mut resolution, _) = Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap(), may(), false);
         let heard = Heard { result: a("192.0.2.1"), secure: false };
         assert!(resolution.on_answer(&Query::Mx("dst.test".into()), heard, &us()).is_err());
     }
@@ -433,7 +458,8 @@ mod tests {
         tlsa: &[(&str, Answer, bool)],
     ) -> Result<Vec<String>, EnhancedCode> {
         let policy = TlsPolicy::parse(level).unwrap();
-        let (mut resolution, mut step) = Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap(), policy);
+        let (mut resolution, mut step) =
+            Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap(), policy, false);
         let mut asked = Vec::new();
         loop {
             step = match step {

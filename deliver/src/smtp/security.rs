@@ -102,6 +102,25 @@ impl Tlsa {
     }
 }
 
+/// What a mail domain says of its servers (RFC 8461), as far as mail is to be held to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sts {
+    /// Hosts that may serve it: names, or `*.` and a domain for one label more.
+    pub mx: Vec<String>,
+}
+
+impl Sts {
+    /// True if it lists the host (RFC 8461 4.1).
+    fn lists(&self, host: &str) -> bool {
+        self.mx.iter().any(|pattern| match pattern.strip_prefix("*.") {
+            None => pattern.eq_ignore_ascii_case(host),
+            Some(domain) => host
+                .split_once('.')
+                .is_some_and(|(label, rest)| !label.is_empty() && rest.eq_ignore_ascii_case(domain)),
+        })
+    }
+}
+
 /// The policies of the configuration.
 #[derive(Debug, Clone)]
 pub struct Policies {
@@ -160,6 +179,11 @@ fn parents(domain: &Domain) -> impl Iterator<Item = Domain> {
     text.match_indices('.').filter_map(|(dot, _)| Domain::parse(text.get(dot + 1..)?).ok())
 }
 
+/// True if the domain's own policy counts.
+pub fn asks_for_sts(policy: &TlsPolicy) -> bool {
+    matches!(policy.level, TlsLevel::May | TlsLevel::Dane)
+}
+
 /// True if a policy asks for TLSA records.
 pub fn asks_for_tlsa(policy: &TlsPolicy) -> bool {
     matches!(policy.level, TlsLevel::Dane | TlsLevel::DaneOnly)
@@ -174,11 +198,19 @@ pub fn security(
     next_hop: &Domain,
     host: &str,
     tlsa: &Tlsa,
+    sts: Option<&Sts>,
 ) -> Result<Rc<Security>, String> {
     let always = |proof| Security::Always { name: host.into(), proof, wrapper: policy.wrapper };
+    let if_offered = || match sts {
+        None => Ok(Security::IfOffered { name: host.into() }),
+        Some(sts) if sts.lists(host) => {
+            Ok(always(Proof::Authority(vec![CertificateName::Exact(host.into())])))
+        }
+        Some(_) => Err(format!("the MTA-STS policy of {next_hop} does not list {host}")),
+    };
     Ok(Rc::new(match &policy.level {
         TlsLevel::None => Security::Clear,
-        TlsLevel::May => Security::IfOffered { name: host.into() },
+        TlsLevel::May => if_offered()?,
         TlsLevel::Encrypt => always(Proof::Nothing),
         TlsLevel::Dane | TlsLevel::DaneOnly => match tlsa {
             Tlsa::Usable(records) => {
@@ -191,7 +223,7 @@ pub fn security(
             Tlsa::None if policy.level == TlsLevel::DaneOnly => {
                 return Err(format!("{host} has no TLSA records that DNSSEC vouches for"));
             }
-            Tlsa::None => Security::IfOffered { name: host.into() },
+            Tlsa::None => if_offered()?,
         },
         TlsLevel::Fingerprint(prints) => always(Proof::Fingerprint(prints.clone())),
         TlsLevel::Verify(names) => {
@@ -234,6 +266,7 @@ mod tests {
                 .iter()
                 .map(|(name, text)| (TlsDestination::parse(name).unwrap().into(), policy(text).into()))
                 .collect(),
+            mta_sts: false,
             ca_file: None,
         })
     }
@@ -274,7 +307,7 @@ mod tests {
     fn names_come_from_the_next_hop_and_not_from_the_dns() {
         let policy = TlsPolicy::parse("verify").unwrap();
         let dst = Domain::parse("dst.test").unwrap();
-        let found = security(&policy, &dst, "mx.other.test", &Tlsa::None).unwrap();
+        let found = security(&policy, &dst, "mx.other.test", &Tlsa::None, None).unwrap();
         let Some((Proof::Authority(names), sni)) = found.handshake() else { panic!() };
         assert_eq!(
             names[..],
@@ -284,12 +317,40 @@ mod tests {
     }
 
     #[test]
+    fn the_domains_own_policy_names_its_hosts() {
+        let sts = Sts { mx: vec!["mx.dst.test".into(), "*.example.net".into()] };
+        for (host, listed) in [
+            ("mx.dst.test", true),
+            ("MX.dst.test", true),
+            ("a.example.net", true),
+            ("a.b.example.net", false),
+            ("example.net", false),
+            (".example.net", false),
+            ("x.mx.dst.test", false),
+        ] {
+            assert_eq!(sts.lists(host), listed, "{host}");
+        }
+        let dst = Domain::parse("dst.test").unwrap();
+        let of = |level: &str, host: &str, tlsa: &Tlsa| {
+            let policy = TlsPolicy::parse(level).unwrap();
+            security(&policy, &dst, host, tlsa, Some(&sts)).map(|found| found.to_string())
+        };
+        for level in ["may", "dane"] {
+            assert_eq!(of(level, "mx.dst.test", &Tlsa::None).as_deref(), Ok("verified"));
+            assert!(of(level, "evil.test", &Tlsa::None).is_err());
+        }
+        // DANE wins (RFC 8461 2), and so does what the operator wrote.
+        assert_eq!(of("dane", "evil.test", &Tlsa::Unusable).as_deref(), Ok("encrypted"));
+        assert_eq!(of("encrypt", "evil.test", &Tlsa::None).as_deref(), Ok("encrypted"));
+    }
+
+    #[test]
     fn tlsa_records_decide_and_their_absence_too() {
         let good = || (3, 1, 1, vec![7; 32]);
         let of = |level: &str, tlsa: &Tlsa| {
             let policy = TlsPolicy::parse(level).unwrap();
             let dst = Domain::parse("dst.test").unwrap();
-            security(&policy, &dst, "mx.test", tlsa).map(|security| security.to_string())
+            security(&policy, &dst, "mx.test", tlsa, None).map(|security| security.to_string())
         };
         let usable = Tlsa::of_records(&[(0, 1, 1, vec![7; 32]), good()]);
         assert!(matches!(&usable, Tlsa::Usable(records) if records.len() == 1));

@@ -8,5 +8,6 @@ mod mailbox;
 mod peer;
 mod routes;
 mod smtp;
+mod sts;
 mod tls;
 mod tls_peer;

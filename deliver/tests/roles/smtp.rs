@@ -43,6 +43,7 @@ pub fn settings() -> DeliverSlice {
         tls: DeliverTls {
             level: TlsPolicy::parse("may").unwrap().into(),
             policies: Vec::new(),
+            mta_sts: false,
             ca_file: None,
         },
     }

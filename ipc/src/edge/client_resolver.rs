@@ -27,6 +27,8 @@ pub enum Query {
     Text(String),
     /// TLSA of a name such as `_25._tcp.mx.example.com`.
     Tlsa(String),
+    /// The MTA-STS policy of a mail domain (RFC 8461).
+    StsPolicy(String),
 }
 
 /// A question.
@@ -53,6 +55,26 @@ pub enum Records {
     Text(Vec<Vec<u8>>),
     /// Usage, selector, matching type, data.
     Tlsa(Vec<(u8, u8, u8, Vec<u8>)>),
+    /// A policy. A domain without one has no records.
+    StsPolicy {
+        /// What it asks for.
+        mode: StsMode,
+        /// Hosts that may serve the domain: names, or `*.` and a domain for one label more.
+        mx: Vec<String>,
+        /// Seconds since it was fetched.
+        age_s: u32,
+    },
+}
+
+/// What an MTA-STS policy asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum StsMode {
+    /// No mail to a server that does not prove itself.
+    Enforce,
+    /// Mail as usual; failures are to be reported.
+    Testing,
+    /// Nothing.
+    None,
 }
 
 /// Why there is no answer.

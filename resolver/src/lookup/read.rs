@@ -152,7 +152,7 @@ fn collect(wanted: &[&Record], kind: Kind) -> Option<Records> {
             RData::PTR(host) => name::host_text(&host.0),
             _ => None,
         }))),
-        Kind::Txt => Records::Text(some(data().filter_map(|data| match data {
+        Kind::Txt | Kind::StsPolicy => Records::Text(some(data().filter_map(|data| match data {
             RData::TXT(text) => Some(text.txt_data.concat()),
             _ => None,
         }))),
@@ -202,6 +202,7 @@ fn len(records: &Records) -> usize {
         Records::Names(names) => names.len(),
         Records::Text(texts) => texts.len(),
         Records::Tlsa(associations) => associations.len(),
+        Records::StsPolicy { mx, .. } => mx.len(),
     }
 }
 

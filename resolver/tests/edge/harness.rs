@@ -34,6 +34,7 @@ pub fn slice(servers: &[SocketAddr]) -> ResolverSlice {
         attempts: 1,
         cache_size: 100,
         trust_ad: false,
+        ca_file: None,
     }
 }
 

@@ -6,5 +6,6 @@ mod process;
 mod records;
 mod secure;
 mod sharing;
+mod sts;
 mod trouble;
 mod validating;

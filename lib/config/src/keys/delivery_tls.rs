@@ -1,7 +1,7 @@
 //! TLS towards next hops.
 
-use crate::kind::{MaybePath, Tls, TlsByNextHop};
-use crate::table::Preset::{Map, Text, Unset};
+use crate::kind::{Flag, MaybePath, Tls, TlsByNextHop};
+use crate::table::Preset::{Bool, Map, Text, Unset};
 
 keys! {
     /// Keys of TLS towards next hops.
@@ -17,6 +17,9 @@ keys! {
     policy: TlsByNextHop = "delivery.tls.policy", default Map(&[]),
         example Map(&[("example.com", &["encrypt"]), ("[smtp.example.net]:465", &["verify", "match=hostname"])]), for Deliver;
 
-    /// PEM file of the authorities whose certificates count for `verify`. By default those that the system knows.
-    ca_file: MaybePath = "delivery.tls.ca_file", default Unset, example Text("/etc/vsmtp/ca.pem"), for Deliver;
+    /// PEM file of the authorities whose certificates count for `verify` and MTA-STS. By default those that the system knows.
+    ca_file: MaybePath = "delivery.tls.ca_file", default Unset, example Text("/etc/vsmtp/ca.pem"), for Deliver Resolver;
+
+    /// Hold mail domains to their MTA-STS policies (RFC 8461), where the level is `may` or `dane` and mail goes by MX records.
+    mta_sts: Flag = "delivery.tls.mta_sts", default Bool(true), example Bool(false), for Deliver;
 }

@@ -42,6 +42,8 @@ pub struct DeliverTls {
     pub level: ByText<TlsPolicy>,
     /// Policies of single next hops.
     pub policies: Vec<(ByText<TlsDestination>, ByText<TlsPolicy>)>,
+    /// Hold mail domains to their MTA-STS policies.
+    pub mta_sts: bool,
     /// PEM file of authorities, absolute; `None` for those of the system.
     pub ca_file: Option<String>,
 }
@@ -125,6 +127,7 @@ impl Config {
         DeliverTls {
             level: tls.level.clone().into(),
             policies: tls.policy.iter().map(row).collect(),
+            mta_sts: tls.mta_sts,
             ca_file: tls.ca_file.as_ref().map(|path| self.placed(path)),
         }
     }

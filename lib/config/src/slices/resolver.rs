@@ -25,6 +25,8 @@ pub struct ResolverSlice {
     pub cache_size: u32,
     /// Believe the AD bit of answers.
     pub trust_ad: bool,
+    /// PEM file of the authorities for MTA-STS policies, absolute; `None` for those of the system.
+    pub ca_file: Option<String>,
 }
 
 const DNS_PORT: u16 = 53;
@@ -57,6 +59,7 @@ impl Config {
             attempts: self.dns.attempts,
             cache_size: self.dns.cache_size,
             trust_ad: self.dns.trust_ad,
+            ca_file: self.delivery_tls.ca_file.as_ref().map(|path| self.placed(path)),
         }
     }
 }

@@ -123,6 +123,11 @@ impl ClientSession {
         Ok(true)
     }
 
+    /// True if something waits to be sent.
+    pub fn wants_write(&self) -> bool {
+        self.connection.wants_write()
+    }
+
     /// Says that no more comes, as far as the stream allows.
     pub fn close(&mut self, stream: &mut impl Write) {
         self.connection.send_close_notify();

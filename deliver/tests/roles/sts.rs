@@ -1,0 +1,115 @@
+//! MTA-STS: what the resolver says of a domain's policy, and which servers then get mail.
+
+use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query, Records, ResolverEnd, StsMode};
+use vsmtp_ipc::edge::queue_deliver::Result3;
+use vsmtp_ipc::role::Role;
+
+use crate::harness::{Deliver, attempt, inline, receive, results, send};
+use crate::peer::{EHLO, Peer};
+use crate::smtp::start;
+use crate::tls_peer::{Authority, OFFERS};
+
+const MESSAGE: &str = "A: b\r\n\r\nbody\r\n";
+
+fn deliver(authority: &Authority) -> (Deliver, ResolverEnd, tempfile::NamedTempFile) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, authority.pem.as_bytes()).unwrap();
+    let mut deliver = start(|slice| {
+        slice.tls.mta_sts = true;
+        slice.tls.ca_file = Some(file.path().to_str().unwrap().to_owned());
+    });
+    let resolver = deliver.resolver();
+    (deliver, resolver, file)
+}
+
+fn send_one(deliver: &mut Deliver, peer: &Peer) {
+    let next_hop = format!("smtp:dst.test:{}", peer.port());
+    deliver.lease(&attempt(1, &next_hop, &["b@dst.test"], inline(MESSAGE)));
+}
+
+/// Answers for two hosts at two addresses, and this policy.
+fn answer(resolver: &mut ResolverEnd, policy: &Result<Records, DnsError>) {
+    for _ in 0..4 {
+        let question = receive(resolver, Role::DeliverSmtp);
+        let address = |text: &str| Ok(Records::Addresses(vec![text.parse().unwrap()]));
+        let result = match &question.query {
+            Query::Mx(_) => Ok(Records::Mx(vec![(1, "evil.test".to_owned()), (2, "mx.dst.test".to_owned())])),
+            Query::Addresses(name) if name == "evil.test" => address("127.0.0.2"),
+            Query::Addresses(_) => address("127.0.0.1"),
+            Query::StsPolicy(domain) => {
+                assert_eq!(domain, "dst.test");
+                policy.clone()
+            }
+            other => panic!("{other:?}"),
+        };
+        send(resolver, &Answer { ticket: question.ticket, result, secure: false }, Vec::new());
+    }
+}
+
+fn policy(mode: StsMode, mx: &[&str]) -> Result<Records, DnsError> {
+    Ok(Records::StsPolicy { mode, mx: mx.iter().map(|host| (*host).to_owned()).collect(), age_s: 0 })
+}
+
+#[test]
+fn only_hosts_of_the_policy_get_mail_and_only_with_their_certificate() {
+    let authority = Authority::new();
+    let (mut deliver, mut resolver, _file) = deliver(&authority);
+    let peer = Peer::new();
+    let evil = Peer::at(&format!("127.0.0.2:{}", peer.port()));
+    send_one(&mut deliver, &peer);
+    answer(&mut resolver, &policy(StsMode::Enforce, &["*.dst.test"]));
+    let mut talk = peer.accept();
+    let stream = authority.identity(&["mx.dst.test"]).start_tls(&mut talk);
+    assert_eq!(stream.name().as_deref(), Some("mx.dst.test"));
+    talk.take_message("250 ok\r\n");
+    let outcome = deliver.outcome();
+    assert!(outcome.tls.starts_with("verified") && outcome.remote.starts_with("mx.dst.test["), "{outcome:?}");
+    assert!(evil.nobody_came());
+}
+
+#[test]
+fn a_wrong_certificate_no_tls_or_no_host_of_the_policy_defers_the_mail() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let peer = Peer::new();
+    let enforced = policy(StsMode::Enforce, &["mx.dst.test"]);
+    for identity in [authority.identity(&["dst.test"]), stranger.identity(&["mx.dst.test"])] {
+        let (mut deliver, mut resolver, _file) = deliver(&authority);
+        send_one(&mut deliver, &peer);
+        answer(&mut resolver, &enforced);
+        let mut talk = peer.accept();
+        talk.greet(OFFERS);
+        talk.hear_say("STARTTLS", "220 go on\r\n");
+        identity.wrap(&mut talk);
+        assert!(talk.ended());
+        assert_eq!(results(&deliver.outcome())[0], (Result3::Deferred, (4, 7, 5)));
+    }
+    let (mut deliver, mut resolver, _file) = deliver(&authority);
+    send_one(&mut deliver, &peer);
+    answer(&mut resolver, &enforced);
+    peer.accept().greet(EHLO);
+    assert_eq!(results(&deliver.outcome())[0], (Result3::Deferred, (4, 7, 4)));
+    send_one(&mut deliver, &peer);
+    answer(&mut resolver, &policy(StsMode::Enforce, &["other.test"]));
+    let outcome = deliver.outcome();
+    assert_eq!(results(&outcome)[0], (Result3::Deferred, (4, 7, 5)));
+    assert!(outcome.settled[0].text.contains("MTA-STS policy of dst.test"), "{}", outcome.settled[0].text);
+    assert!(peer.nobody_came());
+}
+
+#[test]
+fn a_policy_that_only_tests_and_no_policy_at_all_change_nothing() {
+    let authority = Authority::new();
+    for found in [
+        policy(StsMode::Testing, &["other.test"]),
+        policy(StsMode::None, &[]),
+        Err(DnsError::NoRecords),
+        Err(DnsError::Temporary),
+    ] {
+        let (mut deliver, mut resolver, _file) = deliver(&authority);
+        let peer = Peer::at("127.0.0.2:0");
+        send_one(&mut deliver, &peer);
+        answer(&mut resolver, &found);
+        peer.accept_greeted().take_message("250 ok\r\n");
+        assert_eq!(deliver.outcome().tls, "none");
+    }
+}

@@ -1,0 +1,134 @@
+//! MTA-STS (RFC 8461): the policy of a mail domain, found by a TXT record and fetched by HTTPS, and remembered for as long
+//! as the domain asks for.
+//!
+//! On failure: whatever cannot be found, read or fetched changes nothing. A policy that is remembered counts until its
+//! time is over; without one the domain has no policy, and mail to it is as safe as without MTA-STS.
+
+mod cache;
+mod fetch;
+mod http;
+mod policy;
+mod record;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hickory_resolver::proto::rr::Name;
+use tokio::time::Instant;
+use vsmtp_daemon::Record;
+use vsmtp_ipc::edge::client_resolver::{DnsError, Records};
+use vsmtp_tls::client::Client;
+
+use crate::finding::{Finding, Key, Kind};
+use crate::lookup::look_up;
+use crate::name;
+use crate::upstream::Upstream;
+use cache::Cache;
+pub use policy::Policy;
+
+/// How long a policy is given out before its record is looked at again.
+const KEEP: Duration = Duration::from_secs(600);
+/// Longest time for the fetch of a policy, connecting and all (RFC 8461 3.3 suggests a minute).
+const MAX_FETCH: Duration = Duration::from_secs(50);
+/// Most addresses of the policy's host that are tried.
+const MAX_ADDRESSES: usize = 4;
+/// The port of policies; there is no other.
+const HTTPS: u16 = 443;
+
+/// What is needed to find policies, and those that were found.
+pub struct Sts {
+    client: Client,
+    cache: Mutex<Cache>,
+}
+
+impl Sts {
+    /// Believes the authorities of that client; remembers nothing yet.
+    pub fn new(client: Client) -> Self {
+        Sts { client, cache: Mutex::new(Cache::default()) }
+    }
+
+    /// The policy of a domain, from memory if its record has not changed. `epoch` is the clock of the caller.
+    pub async fn look_up(&self, upstream: Arc<Upstream>, domain: Name, epoch: Instant) -> Finding {
+        let now = || epoch.elapsed();
+        let Some(text) = name::host_text(&domain) else { return Finding::failed(DnsError::BadName) };
+        let known = self.cache().find(&text, now());
+        let record = self.record(&upstream, &text, epoch).await;
+        let id = match (record, known) {
+            (Ok(id), Some((known_id, policy, age))) if id == known_id => return found(&policy, age),
+            (Ok(id), _) => id,
+            (Err(_), Some((_, policy, age))) => return found(&policy, age),
+            (Err(finding), None) => return finding,
+        };
+        let fetched = tokio::time::timeout(MAX_FETCH, self.fetch(&upstream, &text, epoch));
+        let fetched = fetched.await.unwrap_or_else(|_| Err("timeout".to_owned()));
+        match fetched.and_then(|body| Policy::parse(&body).map_err(|fault| fault.to_string())) {
+            Ok(policy) => {
+                let policy = Arc::new(policy);
+                self.cache().insert(text, id, Arc::clone(&policy), now());
+                found(&policy, Duration::ZERO)
+            }
+            Err(why) => {
+                Record::new("sts-not-fetched").field("domain", &text).field("why", why).emit();
+                let known = self.cache().find(&text, now());
+                known.map_or_else(none, |(_, policy, age)| found(&policy, age))
+            }
+        }
+    }
+
+    /// The id that the domain's record states; without one, what the caller is to hear if it remembers nothing.
+    async fn record(
+        &self,
+        upstream: &Arc<Upstream>,
+        domain: &str,
+        epoch: Instant,
+    ) -> Result<String, Finding> {
+        let Some(name) = name::parse(&format!("_mta-sts.{domain}")) else {
+            return Err(Finding::failed(DnsError::BadName));
+        };
+        let finding = look_up(Arc::clone(upstream), Key { name, kind: Kind::Txt }, epoch).await;
+        match &finding.result {
+            Ok(Records::Text(texts)) => record::id(texts).ok_or_else(none),
+            Ok(_) => Err(Finding::failed(DnsError::Temporary)),
+            Err(DnsError::NoSuchName) => Err(Finding { result: Err(DnsError::NoRecords), ..finding }),
+            Err(_) => Err(finding),
+        }
+    }
+
+    async fn fetch(&self, upstream: &Arc<Upstream>, domain: &str, epoch: Instant) -> Result<Vec<u8>, String> {
+        let host = format!("mta-sts.{domain}");
+        let name = name::parse(&host).ok_or("its host has no name")?;
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for kind in [Kind::A, Kind::Aaaa] {
+            let key = Key { name: name.clone(), kind };
+            if let Ok(Records::Addresses(found)) = look_up(Arc::clone(upstream), key, epoch).await.result {
+                addresses.extend(found);
+            }
+        }
+        addresses.truncate(MAX_ADDRESSES);
+        let mut why = format!("{host} has no address");
+        for address in addresses {
+            match fetch::fetch(&self.client, SocketAddr::new(address, HTTPS), &host).await {
+                Ok(body) => return Ok(body),
+                Err(error) => why = format!("{host}[{address}]: {error}"),
+            }
+        }
+        Err(why)
+    }
+
+    fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
+        // What a panicking look-up left behind is whole: entries are replaced and never edited.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn found(policy: &Policy, age: Duration) -> Finding {
+    let age_s = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+    let records = Records::StsPolicy { mode: policy.mode, mx: policy.mx.clone(), age_s };
+    Finding { result: Ok(records), secure: false, keep: KEEP }
+}
+
+/// There is no policy, and that is worth remembering for a while.
+fn none() -> Finding {
+    Finding { result: Err(DnsError::NoRecords), secure: false, keep: KEEP }
+}

@@ -1,0 +1,174 @@
+//! MTA-STS policies from a real HTTPS server (Python's) with a certificate of an authority of our own. Port 443 of a
+//! loopback address of its own needs root; skipped, by name, where it cannot be had.
+
+use std::fs;
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use hickory_resolver::proto::rr::{RData, RecordType, rdata::A};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use vsmtp_config::ResolverSlice;
+use vsmtp_ipc::edge::client_resolver::{DnsError, Query, Records, StsMode};
+
+use crate::dns::{Asked, Dns, Say, say, txt};
+use crate::harness::{Client, PATIENCE, Resolver, slice};
+
+/// Nobody else's on this host.
+const HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 84, 61);
+
+/// Gives the file that the host is called; `moved` has moved, and `page` is a page.
+const SERVER: &str = r#"
+import http.server, ssl, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        host = self.headers["Host"]
+        if self.path != "/.well-known/mta-sts.txt" or "/" in host:
+            return self.send_error(404)
+        if "moved" in host:
+            self.send_response(302)
+            self.send_header("Location", "https://mta-sts.dst.test/.well-known/mta-sts.txt")
+            return self.end_headers()
+        body = open(sys.argv[1] + "/" + host, "rb").read()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html" if "page" in host else "text/plain")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1] + "/certificate.pem", sys.argv[1] + "/key.pem")
+server = http.server.ThreadingHTTPServer((sys.argv[2], 443), Handler)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"#;
+
+struct Https {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Https {
+    fn start() -> Option<Self> {
+        if TcpListener::bind((HOST, 443)).is_err() || !Path::new("/usr/bin/python3").exists() {
+            let _ = writeln!(std::io::stderr(), "skipped: needs root and python3: MTA-STS policies by HTTPS");
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["mta-sts.dst.test", "mta-sts.moved.test", "mta-sts.page.test", "mta-sts.bad.test"];
+        certificates(folder.path(), &names);
+        for name in [&names[..], &["mta-sts.elsewhere.test"]].concat() {
+            fs::write(folder.path().join(name), policy("enforce", "mx.test")).unwrap();
+        }
+        fs::write(folder.path().join("mta-sts.bad.test"), "version: STSv1\nmode: enforce\n").unwrap();
+        let child = Command::new("python3")
+            .arg("-c")
+            .arg(SERVER)
+            .arg(folder.path())
+            .arg(HOST.to_string())
+            .stdin(Stdio::null())
+            .stderr(fs::File::create(folder.path().join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let end = Instant::now() + PATIENCE;
+        while TcpStream::connect((HOST, 443)).is_err() {
+            assert!(Instant::now() < end, "the HTTPS server does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(Https { child, folder })
+    }
+
+    fn change(&self, mode: &str, mx: &str) {
+        fs::write(self.folder.path().join("mta-sts.dst.test"), policy(mode, mx)).unwrap();
+    }
+
+    fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Https {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn policy(mode: &str, mx: &str) -> String {
+    format!("version: STSv1\r\nmode: {mode}\r\nmx: {mx}\r\nmax_age: 86400\r\n")
+}
+
+/// Writes authority, certificate and key.
+fn certificates(folder: &Path, names: &[&str]) {
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let (ca_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let ca = authority.self_signed(&ca_key).unwrap();
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let issuer = Issuer::from_params(&authority, &ca_key);
+    let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+    fs::write(folder.join("ca.pem"), ca.pem()).unwrap();
+    fs::write(folder.join("certificate.pem"), certificate.pem()).unwrap();
+    fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
+}
+
+/// Every domain has a record with this id, and every host the one address; without an id there is no record.
+fn dns(id: &Arc<Mutex<String>>) -> Dns {
+    let id = Arc::clone(id);
+    Dns::start(move |asked: &Asked| -> Vec<Say> {
+        let record = format!("v=STSv1; id={};", id.lock().unwrap());
+        let is_known = !id.lock().unwrap().is_empty();
+        say(match asked.kind() {
+            RecordType::TXT if asked.name().starts_with("_mta-sts.") && is_known => {
+                asked.answer([txt(&[record.as_bytes()])])
+            }
+            RecordType::A => asked.answer([RData::A(A(HOST))]),
+            _ => asked.nothing(),
+        })
+    })
+}
+
+fn of(client: &mut Client, domain: &str) -> Result<(StsMode, Vec<String>), DnsError> {
+    match client.result(Query::StsPolicy(domain.to_owned()))? {
+        Records::StsPolicy { mode, mx, .. } => Ok((mode, mx)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_policy_is_fetched_remembered_and_fetched_again_when_its_record_changes() {
+    let Some(mut https) = Https::start() else { return };
+    let id = Arc::new(Mutex::new("1".to_owned()));
+    let dns = dns(&id);
+    // The desk remembers nothing, so that each question is a look-up.
+    let ca_file = Some(https.folder.path().join("ca.pem").to_str().unwrap().to_owned());
+    let mut resolver = Resolver::start(&ResolverSlice { cache_size: 0, ca_file, ..slice(&[dns.address]) });
+    let mut client = resolver.deliver();
+    let enforced = |mx: &str| Ok((StsMode::Enforce, vec![mx.to_owned()]));
+
+    assert_eq!(of(&mut client, "dst.test"), enforced("mx.test"));
+    https.change("enforce", "*.new.test");
+    assert_eq!(of(&mut client, "dst.test"), enforced("mx.test"), "the record has not changed");
+    *id.lock().unwrap() = "2".to_owned();
+    assert_eq!(of(&mut client, "DST.test"), enforced("*.new.test"));
+
+    // Another certificate, another place, another kind of document, half a policy: no policy.
+    for domain in ["elsewhere.test", "moved.test", "page.test", "bad.test"] {
+        assert_eq!(of(&mut client, domain), Err(DnsError::NoRecords), "{domain}");
+        assert!(
+            resolver.log().contains(&format!("event=sts-not-fetched domain={domain}")),
+            "{}",
+            resolver.log()
+        );
+    }
+
+    // What is remembered counts also when nothing can be fetched, or the record is gone.
+    https.stop();
+    *id.lock().unwrap() = "3".to_owned();
+    assert_eq!(of(&mut client, "dst.test"), enforced("*.new.test"));
+    id.lock().unwrap().clear();
+    assert_eq!(of(&mut client, "dst.test"), enforced("*.new.test"));
+    assert_eq!(of(&mut client, "other.test"), Err(DnsError::NoRecords));
+}
