@@ -116,6 +116,11 @@ impl Reader {
                     state = *revised;
                     break;
                 }
+                // A copy that is not synced yet, so that the index does not name it: what follows it was reported at once.
+                Ok(Entry::Message(copied, _)) if at > place.base => {
+                    state = *copied;
+                    break;
+                }
                 Ok(entry @ (Entry::Outcome(previous, _) | Entry::State(previous, _))) => {
                     later.push(entry);
                     at = previous;

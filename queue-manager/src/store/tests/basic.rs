@@ -77,6 +77,28 @@ fn several_changes_of_one_message_may_be_on_their_way() {
     assert_eq!(open(&disk.after_power_cut(0)).0.message(id(1)).unwrap().state, expected);
 }
 
+/// The main loop hears of an outcome before the sync, and of the copy that it follows only after it.
+#[test]
+fn a_message_that_is_being_moved_reads_with_what_happens_meanwhile() {
+    let disk = SimDisk::default();
+    let (mut store, ..) = open(&disk);
+    commit(&mut store, vec![accept(0, 1, 100)]);
+    let (mut attempts, began) = (0, store.segments.keys().next().copied());
+    for n in 1..40 {
+        let remove = Change::Remove { id: id(n), reason: RemoveReason::Settled };
+        for change in [accept(n, 1, 8_000), remove] {
+            commit(&mut store, vec![change]);
+            attempts += 1;
+            let results = vec![(0, waiting(attempts, 5))];
+            store.submit(Transaction::one(Change::Outcome { id: id(0), results }, Urgency::Lazy)).unwrap();
+            poll(&mut store);
+            let state = store.message(id(0)).unwrap().state;
+            assert_eq!((&state.progress[0], state.disposition), (&waiting(attempts, 5), Disposition::Active));
+        }
+    }
+    assert_ne!(store.segments.keys().next().copied(), began, "it was moved");
+}
+
 #[test]
 fn pieces_are_laid_over_the_stored_body() {
     let disk = SimDisk::default();
