@@ -308,6 +308,10 @@ impl Drop for Mta {
             for line in lines.iter().rev() {
                 let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{line}\n").as_bytes());
             }
+            if std::env::var_os("VSMTP_KEEP").is_some() {
+                self.folder.disable_cleanup(true);
+                say(&format!("kept: {}", self.root().display()));
+            }
         }
         let Some(mut master) = self.master.take() else { return };
         let mut pids = children_of(master.id());
