@@ -157,8 +157,7 @@ fn is_address(value: &[u8], address: &Address) -> bool {
     let Ok(text) = std::str::from_utf8(value) else { return false };
     let text = text.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(text);
     Address::parse(text).is_ok_and(|other| {
-        other.domain() == address.domain()
-            && other.local_part().to_lowercase() == address.local_part().to_lowercase()
+        other.domain() == address.domain() && other.folded_local_part() == address.folded_local_part()
     })
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use vsmtp_mail::{Address, Domain};
+use vsmtp_mail::{Address, Domain, fold_local_part};
 
 use crate::by_text::ByText;
 use crate::pattern::AddressPattern;
@@ -99,7 +99,7 @@ impl<V> PatternMap<V> {
                 self.exact.entry(folded(address)).or_insert(value);
             }
             AddressPattern::Local(local) => {
-                self.local.entry(local.to_ascii_lowercase()).or_insert(value);
+                self.local.entry(fold_local_part(local)).or_insert(value);
             }
             AddressPattern::Domain(domain) => {
                 self.domain.entry(domain.clone()).or_insert(value);
@@ -118,14 +118,14 @@ impl<V> PatternMap<V> {
         }
         forms
             .iter()
-            .find_map(|form| self.local.get(&form.local_part().to_ascii_lowercase()))
+            .find_map(|form| self.local.get(&form.folded_local_part()))
             .or_else(|| forms.first().and_then(|form| self.domain.get(form.domain())))
             .or(self.any.as_ref())
     }
 }
 
 fn folded(address: &Address) -> (String, Domain) {
-    (address.local_part().to_ascii_lowercase(), address.domain().clone())
+    (address.folded_local_part(), address.domain().clone())
 }
 
 #[cfg(test)]

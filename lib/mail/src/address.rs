@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use icu_normalizer::ComposingNormalizerBorrowed;
+
 use crate::domain::{Domain, DomainError, MAX_DOMAIN};
 
 /// Longest local part, in octets (RFC 5321 4.5.3.1.1).
@@ -72,6 +74,11 @@ impl Address {
         &self.domain
     }
 
+    /// The local part as this host's own tables compare it, see [`fold_local_part`].
+    pub fn folded_local_part(&self) -> String {
+        fold_local_part(&self.local)
+    }
+
     /// True if sending this address needs SMTPUTF8 (RFC 6531). Domains are always A-labels here.
     pub fn needs_smtputf8(&self) -> bool {
         !self.local.is_ascii()
@@ -81,6 +88,16 @@ impl Address {
     pub fn is_postmaster(&self) -> bool {
         self.local.eq_ignore_ascii_case("postmaster")
     }
+}
+
+/// A local part in the form in which the tables of its own domain compare it: lower case, and composed (Unicode NFC, RFC 6532
+/// 3.1), so that what looks the same on two keyboards is one mailbox. Only for a host's own mailboxes and aliases.
+pub fn fold_local_part(local: &str) -> String {
+    if local.is_ascii() {
+        return local.to_ascii_lowercase();
+    }
+    let nfc = ComposingNormalizerBorrowed::new_nfc();
+    nfc.normalize(&nfc.normalize(local).to_lowercase()).into_owned()
 }
 
 fn split_plain(text: &str) -> Result<(String, &str), AddressError> {
@@ -192,6 +209,19 @@ mod tests {
     }
 
     #[test]
+    fn one_mailbox_may_be_written_in_many_ways() {
+        for (written, folded) in [
+            ("Jane", "jane"),
+            ("J\u{d6}rg", "j\u{f6}rg"),
+            ("Jo\u{308}rg", "j\u{f6}rg"),
+            ("JO\u{308}RG", "j\u{f6}rg"),
+            ("\u{7528}\u{6237}", "\u{7528}\u{6237}"),
+        ] {
+            assert_eq!(fold_local_part(written), folded, "{written}");
+        }
+    }
+
+    #[test]
     fn quoting_survives_a_round_trip() {
         for text in [r#""a b"@c.d"#, r#""a@b"@c.d"#, r#""a\"b"@c.d"#, r#""a\\"@c.d"#] {
             let parsed = Address::parse(text).unwrap();
@@ -236,6 +266,8 @@ mod tests {
         #[test]
         fn whatever_parses_prints_and_parses_again(text in "\\PC{0,40}") {
             if let Ok(parsed) = Address::parse(&text) {
+                let folded = parsed.folded_local_part();
+                proptest::prop_assert_eq!(fold_local_part(&folded), folded);
                 proptest::prop_assert_eq!(Address::parse(&parsed.to_string()), Ok(parsed));
             }
         }

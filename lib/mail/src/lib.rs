@@ -14,7 +14,7 @@ mod queue_id;
 mod reply;
 mod service;
 
-pub use address::{Address, AddressError, MAX_LOCAL_PART, MAX_PATH, ReversePath};
+pub use address::{Address, AddressError, MAX_LOCAL_PART, MAX_PATH, ReversePath, fold_local_part};
 pub use date::{Rfc5322Date, parse_duration};
 pub use domain::{Domain, DomainError, MAX_DOMAIN};
 pub use envelope::{
