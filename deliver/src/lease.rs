@@ -9,7 +9,7 @@ use vsmtp_ipc::edge::queue_deliver::{
 };
 use vsmtp_ipc::wire::{self, MAX_TEXT, WireError};
 use vsmtp_mail::{
-    Address, BodyType, EnhancedCode, NextHop, Notify, OriginalRecipient, QueueId, Ret, ReversePath,
+    Address, BodyType, Demands, EnhancedCode, NextHop, Notify, OriginalRecipient, QueueId, Ret, ReversePath,
     escape_text,
 };
 
@@ -42,6 +42,8 @@ pub struct Lease {
     pub ret: Option<Ret>,
     /// ENVID=.
     pub envid: Option<Box<str>>,
+    /// What is demanded of the way.
+    pub demands: Demands,
     /// At least one, at most [`MAX_LEASE_RECIPIENTS`].
     pub recipients: Vec<LeaseRecipient>,
     /// The message's bytes.
@@ -87,6 +89,7 @@ impl Lease {
             smtputf8: attempt.smtputf8,
             ret: attempt.ret_full.map(|full| if full { Ret::Full } else { Ret::Headers }),
             envid: wire::envid(attempt.envid.as_deref())?,
+            demands: attempt.demands.into(),
             recipients,
             content,
             arrived_ms: now_ms,
@@ -178,6 +181,8 @@ pub struct Ended {
     pub remote: String,
     /// What TLS reached with it; empty if none answered.
     pub tls: String,
+    /// The host knows of DSN: reports are its business.
+    pub reports: bool,
     /// Waiting, connecting, sending, in milliseconds.
     pub delays_ms: (u32, u32, u32),
 }
@@ -190,6 +195,7 @@ impl From<Ended> for Outcome {
             reach: ended.reach,
             remote: ended.remote,
             tls: ended.tls,
+            reports: ended.reports,
             delays_ms: ended.delays_ms,
         }
     }
@@ -222,6 +228,7 @@ pub(crate) mod tests {
             smtputf8: false,
             ret_full: None,
             envid: None,
+            demands: wire::Demands::default(),
             recipients: recipients.iter().enumerate().map(recipient).collect(),
             body: Body::Inline(body.to_vec()),
         }

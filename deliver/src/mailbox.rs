@@ -185,6 +185,7 @@ impl Mailbox {
             reach: Reach::Reached,
             remote: String::new(),
             tls: String::new(),
+            reports: false,
             delays_ms,
         };
         self.queue.settle(reactor, ended);

@@ -90,6 +90,8 @@ struct Heard {
     remote: String,
     /// What TLS reached, for the log; empty if no host answered.
     tls: String,
+    /// It knows of DSN: reports are its business.
+    reports: bool,
 }
 
 /// The authorities for `verify`. Without any, nothing is verified and all else works.
@@ -205,7 +207,7 @@ impl Smtp {
         remote: String,
     ) {
         let waited = span_ms(lease.arrived_ms, reactor.now_ms());
-        let heard = Heard { reach, remote, tls: String::new() };
+        let heard = Heard { reach, remote, tls: String::new(), reports: false };
         self.settle(reactor, lease, lease.all(verdict), heard, (waited, 0, 0));
     }
 
@@ -218,8 +220,8 @@ impl Smtp {
         delays_ms: (u32, u32, u32),
     ) {
         reactor.count("leases", 1);
-        let Heard { reach, remote, tls } = heard;
-        self.queue.settle(reactor, Ended { key: lease.key, settled, reach, remote, tls, delays_ms });
+        let Heard { reach, remote, tls, reports } = heard;
+        self.queue.settle(reactor, Ended { key: lease.key, settled, reach, remote, tls, reports, delays_ms });
     }
 
     /// No new work. With little time what waits is given back, by closing the edge, and tried again soon.

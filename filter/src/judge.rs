@@ -22,7 +22,7 @@ use crate::status::Status;
 use crate::transaction::{RcptSpec, Shared};
 
 pub use message::{Judged, Source};
-pub use post::{PostJudged, PostMessage};
+pub use post::{Edit, PostJudged, PostMessage};
 
 /// A rule that runs longer hands the event loop on.
 const SLOW_AFTER: Duration = Duration::from_millis(1);

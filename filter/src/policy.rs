@@ -3,6 +3,8 @@
 
 mod routing;
 
+pub use routing::Routed;
+
 use std::collections::HashSet;
 use std::net::IpAddr;
 

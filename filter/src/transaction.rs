@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rhai::{Dynamic, ImmutableString};
-use vsmtp_mail::{BodyType, Domain, HeaderBlock, QueueId, Ret, ReversePath, Service};
+use vsmtp_mail::{BodyType, Demands, Domain, HeaderBlock, QueueId, Ret, ReversePath, Service};
 
 use crate::object::Object;
 use crate::stage::Stage;
@@ -47,6 +47,8 @@ pub struct MailSpec {
     pub ret: Option<Ret>,
     /// ENVID=, decoded.
     pub envid: Option<Box<str>>,
+    /// What is demanded of the way.
+    pub demands: Demands,
     /// When it was said, in milliseconds since 1970.
     pub at_ms: u64,
 }

@@ -66,6 +66,7 @@ fn mail_from() -> MailFrom {
         ret_full: Some(false),
         envid: Some("envid".into()),
         size: Some(9),
+        demands: vsmtp_ipc::wire::Demands { requiretls: true },
     }
 }
 
@@ -99,6 +100,7 @@ fn submit(body: Body) -> Submit {
         envelope: envelope(),
         origin: origin(),
         disposition: Disposition::Quarantine("spam".into()),
+        expanded: Vec::new(),
         pieces: pieces(),
         body,
     })
@@ -114,11 +116,12 @@ fn attempt(body: Body) -> Attempt {
         smtputf8: false,
         ret_full: None,
         envid: None,
+        demands: vsmtp_ipc::wire::Demands::default(),
         recipients: vec![AttemptRecipient {
             index: 0,
             address: "r@b.test".into(),
             original: Some(("rfc822".into(), "o@b.test".into())),
-            notify: Notify { success: false, failure: true, delay: true },
+            notify: Notify { success: false, failure: true, delay: true, stated: false },
         }],
         body,
     }
@@ -162,6 +165,7 @@ fn ipc_message() {
             ticket: 1,
             id: Id([7; 16]),
             stage,
+            reroute: false,
             envelope: envelope_of,
             origin: origin_of,
             arrived_ms: 2,
@@ -169,7 +173,7 @@ fn ipc_message() {
         },
     );
     let disposition = Disposition::Hold;
-    seed(7, "edit", &PostVerdict::Edit { ticket: 1, envelope: envelope(), disposition, pieces: pieces() });
+    seed(7, "edit", &PostVerdict::Edit { ticket: 1, envelope: envelope(), expanded: Vec::new(), disposition, pieces: pieces() });
     seed(7, "refuse", &PostVerdict::Refuse { ticket: 1, reply: reply() });
     seed(8, "attempt", &attempt(Body::Memfd(9)));
     let settled = Settled { index: 0, result: Result3::Deferred, enhanced: (4, 4, 1), text: "later".into() };
@@ -182,6 +186,7 @@ fn ipc_message() {
             reach: Reach::Reached,
             remote: "mx".into(),
             tls: "none".to_owned(),
+            reports: true,
             delays_ms: (1, 2, 3),
         },
     );

@@ -94,6 +94,7 @@ fn session(judge: &Judge) {
         smtputf8: false,
         ret: None,
         envid: Some("envid".into()),
+        demands: vsmtp_mail::Demands::default(),
         at_ms: 1_700_000_000_001,
     });
     if !goes_on(&judge.command(&shared, Stage::Mail)) {

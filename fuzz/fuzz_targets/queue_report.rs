@@ -20,7 +20,7 @@ fuzz_target!(|input: &[u8]| {
     let recipient = Recipient {
         address: Address::parse(if options & 1 != 0 { "ü@b.test" } else { "r@b.test" }).expect("an address"),
         original: wire::original_recipient(&original).ok(),
-        notify: Notify { success: true, failure: true, delay: true },
+        notify: Notify { success: true, failure: true, delay: true, stated: true },
         class: RecipientClass::Relay,
         next_hop: NextHop::parse("smtp:b.test").expect("a next hop"),
     };
@@ -30,6 +30,7 @@ fuzz_target!(|input: &[u8]| {
         smtputf8: options & 2 != 0,
         ret: if options & 4 != 0 { Some(Ret::Headers) } else { None },
         envid: wire::envid(Some(&envid)).ok().flatten(),
+        demands: vsmtp_mail::Demands { requiretls: options & 64 != 0 },
         recipients: vec![recipient],
     };
     let kind = match options >> 4 & 3 {

@@ -64,6 +64,7 @@ pub fn state(n: u8) -> MessageState {
         smtputf8: true,
         ret: Some(Ret::Headers),
         envid: Some("envid".into()),
+        demands: vsmtp_mail::Demands::default(),
         recipients: ["smtp:b.test", "lmtp:unix:/run/l", "smtp:[192.0.2.1]:25"].map(recipient).into(),
     };
     let origin = Origin {

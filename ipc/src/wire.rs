@@ -104,6 +104,27 @@ pub struct MailFrom {
     pub envid: Option<String>,
     /// SIZE=.
     pub size: Option<u64>,
+    /// What is demanded of the way.
+    pub demands: Demands,
+}
+
+/// What a sender demands of every server on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Demands {
+    /// REQUIRETLS.
+    pub requiretls: bool,
+}
+
+impl From<mail::Demands> for Demands {
+    fn from(demands: mail::Demands) -> Self {
+        Demands { requiretls: demands.requiretls }
+    }
+}
+
+impl From<Demands> for mail::Demands {
+    fn from(demands: Demands) -> Self {
+        mail::Demands { requiretls: demands.requiretls }
+    }
 }
 
 /// BODY=.
@@ -185,17 +206,19 @@ pub struct Notify {
     pub failure: bool,
     /// Report delay.
     pub delay: bool,
+    /// The sender said so.
+    pub stated: bool,
 }
 
 impl From<mail::Notify> for Notify {
     fn from(n: mail::Notify) -> Self {
-        Notify { success: n.success, failure: n.failure, delay: n.delay }
+        Notify { success: n.success, failure: n.failure, delay: n.delay, stated: n.stated }
     }
 }
 
 impl From<Notify> for mail::Notify {
     fn from(n: Notify) -> Self {
-        mail::Notify { success: n.success, failure: n.failure, delay: n.delay }
+        mail::Notify { success: n.success, failure: n.failure, delay: n.delay, stated: n.stated }
     }
 }
 
@@ -251,6 +274,8 @@ pub struct Envelope {
     pub ret_full: Option<bool>,
     /// ENVID=, decoded.
     pub envid: Option<String>,
+    /// What is demanded of the way.
+    pub demands: Demands,
     /// At least one.
     pub recipients: Vec<Recipient>,
 }
@@ -307,6 +332,7 @@ impl From<&mail::Envelope> for Envelope {
             smtputf8: e.smtputf8,
             ret_full: e.ret.map(|ret| ret == mail::Ret::Full),
             envid: e.envid.as_deref().map(str::to_owned),
+            demands: e.demands.into(),
             recipients: e.recipients.iter().map(Recipient::from).collect(),
         }
     }
@@ -326,9 +352,42 @@ impl TryFrom<&Envelope> for mail::Envelope {
             smtputf8: wire.smtputf8,
             ret: wire.ret_full.map(|full| if full { mail::Ret::Full } else { mail::Ret::Headers }),
             envid: envid(wire.envid.as_deref())?,
+            demands: wire.demands.into(),
             recipients,
         })
     }
+}
+
+/// A recipient that stands for several, whose sender wants to hear of success: that is told now (RFC 3461 5.2.7).
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Expanded {
+    /// The mailbox.
+    pub address: String,
+    /// ORCPT=, type and address.
+    pub original: Option<(String, String)>,
+}
+
+impl From<&mail::Expanded> for Expanded {
+    fn from(e: &mail::Expanded) -> Self {
+        Expanded {
+            address: e.address.to_string(),
+            original: e.original.as_ref().map(|o| (o.kind.to_string(), o.address.to_string())),
+        }
+    }
+}
+
+/// Checks a list of them.
+pub fn expanded(wire: &[Expanded]) -> Result<Vec<mail::Expanded>, WireError> {
+    if wire.len() > mail::MAX_RECIPIENTS {
+        return Err(WireError("number of expanded recipients"));
+    }
+    let one = |one: &Expanded| {
+        Ok(mail::Expanded {
+            address: mail::Address::parse(&one.address).map_err(|_| WireError("expanded recipient"))?,
+            original: one.original.as_ref().map(original_recipient).transpose()?,
+        })
+    };
+    wire.iter().map(one).collect()
 }
 
 /// Checks an ENVID that crossed an edge.
@@ -449,6 +508,7 @@ mod tests {
             smtputf8: false,
             ret_full: Some(true),
             envid: Some("e1".into()),
+            demands: Demands { requiretls: true },
             recipients: vec![recipient()],
         }
     }

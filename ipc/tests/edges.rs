@@ -12,7 +12,8 @@ use vsmtp_ipc::edge::{
 };
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{
-    Body, Body7, Class, Envelope, Id, MailFrom, Notify, Origin, Piece, RcptTo, Recipient, Reply,
+    Body, Body7, Class, Demands, Envelope, Expanded, Id, MailFrom, Notify, Origin, Piece, RcptTo, Recipient,
+    Reply,
 };
 use vsmtp_ipc::{Message, decode, encode};
 
@@ -70,6 +71,7 @@ fn mail_from() -> MailFrom {
         ret_full: Some(false),
         envid: Some("e".into()),
         size: Some(9),
+        demands: Demands { requiretls: true },
     }
 }
 
@@ -91,7 +93,7 @@ fn recipient() -> Recipient {
     Recipient {
         address: "b@dst.test".into(),
         original: Some(("rfc822".into(), "b".into())),
-        notify: Notify { success: true, failure: false, delay: true },
+        notify: Notify { success: true, failure: false, delay: true, stated: true },
         class: Class::Relay,
         next_hop: "smtp:dst.test".into(),
     }
@@ -104,6 +106,7 @@ fn envelope() -> Envelope {
         smtputf8: false,
         ret_full: None,
         envid: None,
+        demands: Demands::default(),
         recipients: vec![recipient()],
     }
 }
@@ -169,6 +172,7 @@ edge!(
         envelope: envelope(),
         origin: origin(),
         disposition: filter_queue::Disposition::Quarantine("q".into()),
+        expanded: vec![Expanded { address: "b@c".into(), original: None }],
         pieces: pieces(),
         body: Body::Memfd(3),
     }),
@@ -180,6 +184,7 @@ edge!(
         ticket: 1,
         id: id(),
         stage: queue_filter::PostStage::Delivery,
+        reroute: true,
         envelope: envelope(),
         origin: origin(),
         arrived_ms: 1,
@@ -188,6 +193,7 @@ edge!(
     queue_filter::PostVerdict::Edit {
         ticket: 1,
         envelope: envelope(),
+        expanded: Vec::new(),
         disposition: filter_queue::Disposition::Hold,
         pieces: pieces(),
     },
@@ -203,11 +209,12 @@ edge!(
         smtputf8: false,
         ret_full: Some(true),
         envid: None,
+        demands: Demands { requiretls: true },
         recipients: vec![queue_deliver::AttemptRecipient {
             index: 0,
             address: "b@c".into(),
             original: None,
-            notify: Notify { success: false, failure: true, delay: true },
+            notify: Notify { success: false, failure: true, delay: true, stated: false },
         }],
         body: Body::Inline(vec![2; 9]),
     },
@@ -222,6 +229,7 @@ edge!(
         reach: queue_deliver::Reach::Unreachable,
         remote: "mx".into(),
         tls: String::new(),
+        reports: true,
         delays_ms: (1, 2, 3),
     },
 );

@@ -31,6 +31,7 @@ fn envelope(n: u64) -> Result<Envelope, Failure> {
         smtputf8: false,
         ret: None,
         envid: None,
+        demands: vsmtp_mail::Demands::default(),
         recipients: vec![recipient],
     })
 }

@@ -12,8 +12,8 @@ mod tests;
 mod words;
 
 use vsmtp_mail::{
-    Address, BodyType, Domain, EnhancedCode, Envelope, NextHop, Notify, QueueId, Recipient, RecipientClass,
-    Ret, ReversePath, Rfc5322Date,
+    Address, BodyType, Demands, Domain, EnhancedCode, Envelope, NextHop, Notify, QueueId, Recipient,
+    RecipientClass, Ret, ReversePath, Rfc5322Date,
 };
 
 use original::Returned;
@@ -37,6 +37,8 @@ pub enum Kind {
     },
     /// The next hop took it, and the sender wanted to know.
     Success,
+    /// The address stands for several others, to whom it goes on; the sender wanted to know of success.
+    Expansion,
     /// A report of ours, or another's, could not be delivered; the postmaster is told.
     DoubleBounce,
 }
@@ -106,7 +108,7 @@ impl Reporter {
         match kind {
             Kind::Failure => notify.failure,
             Kind::Delay { .. } => notify.delay,
-            Kind::Success => notify.success,
+            Kind::Success | Kind::Expansion => notify.success,
             Kind::DoubleBounce => true,
         }
     }
@@ -132,14 +134,21 @@ impl Reporter {
             return None;
         }
         let returned = Returned::choose(kind, original, self.max_return);
-        let is_global = to.needs_smtputf8() || original.envelope.smtputf8 || listed.iter().any(needs_utf8);
+        let is_global = to.needs_smtputf8()
+            || original.envelope.smtputf8 && (returned.is_global() || listed.iter().any(needs_utf8));
         let draft = Draft { reporter: self, kind, original, listed: &listed, is_global, stamp };
         let bytes = draft.write(to, &returned);
-        let envelope = self.envelope(targets, &bytes, is_global);
+        let envelope = self.envelope(original, targets, &bytes, is_global);
         Some(Report { envelope, bytes })
     }
 
-    fn envelope(&self, targets: &[(Address, NextHop)], bytes: &[u8], is_global: bool) -> Envelope {
+    fn envelope(
+        &self,
+        original: &Original<'_>,
+        targets: &[(Address, NextHop)],
+        bytes: &[u8],
+        is_global: bool,
+    ) -> Envelope {
         let recipient = |(address, next_hop): &(Address, NextHop)| Recipient {
             address: address.clone(),
             original: None,
@@ -154,6 +163,8 @@ impl Reporter {
             smtputf8: is_global && !bytes.is_ascii(),
             ret: None,
             envid: None,
+            // RFC 8689 5: what must not be read on its way there must not be read on its way back.
+            demands: Demands { requiretls: original.envelope.demands.requiretls },
             recipients: targets.iter().map(recipient).collect(),
         }
     }
@@ -162,6 +173,7 @@ impl Reporter {
 fn needs_utf8(one: &Reported<'_>) -> bool {
     one.recipient.address.needs_smtputf8()
         || one.recipient.original.as_ref().is_some_and(|original| !original.address.is_ascii())
+        || !one.text.is_ascii()
 }
 
 /// A report being written.
@@ -229,7 +241,7 @@ impl Draft<'_> {
     }
 }
 
-/// True if the sender asked for the header only.
+/// True if the sender asked for the header only, or for care on the way (RFC 8689 5).
 fn asks_for_header(envelope: &Envelope) -> bool {
-    envelope.ret == Some(Ret::Headers)
+    envelope.ret == Some(Ret::Headers) || envelope.demands.requiretls
 }

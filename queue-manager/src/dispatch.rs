@@ -270,6 +270,7 @@ fn attempt(plan: &Plan, state: &MessageState, body: Body) -> Option<Attempt> {
         smtputf8: envelope.smtputf8,
         ret_full: envelope.ret.map(|ret| ret == Ret::Full),
         envid: envelope.envid.as_deref().map(str::to_owned),
+        demands: envelope.demands.into(),
         recipients,
         body,
     })

@@ -237,7 +237,7 @@ fn submit(
     }
     let fresh = checked.into_fresh(ledger, clock)?;
     let after = After { tell: Tell::Filter { edge: token, ticket }, reload: Reload::Never };
-    ledger.commit(Vec::new(), vec![fresh], Urgency::Durable, after).map_err(|error| match error {
+    ledger.commit(Vec::new(), fresh, Urgency::Durable, after).map_err(|error| match error {
         SubmitError::Duplicate(_) => Refusal::Repeated,
         SubmitError::Full => Refusal::Full,
         SubmitError::Busy => Refusal::Busy,

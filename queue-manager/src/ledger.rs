@@ -17,8 +17,8 @@ use crate::outcome::Failures;
 use crate::schedule::Schedule;
 use crate::settings::Settings;
 use crate::store::{
-    Change, Chunk, CommitError, Event, MessageState, NewBody, ReadError, Store, SubmitError, Summaries,
-    Ticket, Transaction, Urgency,
+    Alarm, Change, Chunk, CommitError, Event, MessageState, NewBody, ReadError, Store, SubmitError,
+    Summaries, Ticket, Transaction, Urgency,
 };
 use crate::trace;
 use crate::warm::{Outgoing, Warm};
@@ -152,6 +152,8 @@ pub struct Ledger {
     pub line: VecDeque<QueueId>,
     /// There are more in the schedule than in the line.
     pub line_is_short: bool,
+    /// Messages that wait for the post-queue filter because their next hops are to be chosen anew, rules or not.
+    pub rerouting: HashSet<QueueId>,
     /// Messages whose verdict is being committed: they stand as before, and must not be judged again.
     pub revising: HashSet<QueueId>,
     /// Messages that a failing disk did not give, and when they are read again.
@@ -181,6 +183,7 @@ impl Ledger {
             judgement: Judgement::Unknown,
             line: VecDeque::new(),
             line_is_short: false,
+            rerouting: HashSet::new(),
             revising: HashSet::new(),
             unread: VecDeque::new(),
             mint,
@@ -277,7 +280,14 @@ impl Ledger {
                     }
                     self.follow(after, result, clock, ended);
                 }
-                Event::Alarm(alarm) => trace::alarm(&alarm),
+                Event::Alarm(alarm) => {
+                    trace::alarm(&alarm);
+                    if let Alarm::Unreadable(id, _) = alarm {
+                        // The store has put it into its folder for what is corrupt; only a human can do more.
+                        self.forget(id);
+                        trace::removed(id, "set-aside", None, clock);
+                    }
+                }
             }
         }
     }

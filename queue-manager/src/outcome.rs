@@ -60,6 +60,8 @@ pub struct Outcome {
     pub remote: Text,
     /// What TLS reached; empty if it does not apply.
     pub tls: Text,
+    /// Who answered knows of DSN: reports are its business.
+    pub reports: bool,
     /// Waiting, connecting, sending.
     pub delays_ms: (u32, u32, u32),
 }
@@ -80,6 +82,7 @@ impl TryFrom<&queue_deliver::Outcome> for Outcome {
             reached: wire.reach == Reach::Reached,
             remote: Text::new(&wire.remote),
             tls: Text::new(&wire.tls),
+            reports: wire.reports,
             delays_ms: wire.delays_ms,
         })
     }
@@ -209,7 +212,7 @@ pub fn apply(ledger: &mut Ledger, attempted: &Attempted, outcome: &Outcome, sett
         let failure = |diagnostic| Failure { index: one.index, diagnostic, at_ms: clock.wall_ms };
         match one.result {
             Result3::Delivered => {
-                if Reporter::is_wanted(Kind::Success, recipient.notify) {
+                if Reporter::is_wanted(Kind::Success, recipient.notify) && !outcome.reports {
                     successes.push(failure(diagnostic.clone()));
                 }
                 results.push((one.index, RecipientState::Delivered(Some(diagnostic))));

@@ -15,13 +15,16 @@ use vsmtp_ipc::edge::queue_filter::{CREDITS, PostAsk, PostStage, PostVerdict};
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::wire;
 use vsmtp_ipc::{ChannelError, Credits, EdgeId};
-use vsmtp_mail::{EnhancedCode, QueueId, Reply};
+use vsmtp_mail::{EnhancedCode, QueueId, Recipient, Reply};
 
 use crate::content;
-use crate::ledger::{After, Clock, Judgement, Ledger, Reload, Tell};
+use crate::ledger::{After, Clock, Judgement, Ledger, RELOAD_WAIT_MS, Reload, Tell};
 use crate::outcome::{self, Failure};
+use crate::reports;
 use crate::schedule::Standing;
-use crate::store::{Change, Diagnostic, Disposition, MessageState, ReadError, StateChange, Text, Urgency};
+use crate::store::{
+    Change, Diagnostic, Disposition, MessageState, ReadError, RecipientState, StateChange, Text, Urgency,
+};
 use crate::trace;
 
 use edit::Edit;
@@ -55,11 +58,17 @@ struct Edge {
     wanted: Option<(bool, bool)>,
 }
 
+/// A recipient that is settled.
+type Done = (Recipient, RecipientState);
+
 struct Asked {
     token: usize,
     id: QueueId,
     stage: PostStage,
+    /// As it was asked about: with those recipients only that are not settled.
     state: Arc<MessageState>,
+    /// The others.
+    settled: Vec<Done>,
     size: u64,
 }
 
@@ -110,7 +119,7 @@ impl Post {
             ledger.line.push_back(id);
         }
         if !postq && !delivery {
-            return self.release(ledger, clock);
+            return self.release(ledger, reactor, clock);
         }
         for _ in 0..ASK_AT_ONCE {
             let Some(token) = self.newest else { return false };
@@ -139,15 +148,29 @@ impl Post {
         self.asked.values().any(|asked| asked.id == id)
     }
 
-    /// There are no rules: what waited for them goes on. True if there is more.
-    fn release(&mut self, ledger: &mut Ledger, clock: Clock) -> bool {
+    /// There are no rules: what waited for them goes on, unless it is to be routed anew. True if there is more.
+    fn release(&mut self, ledger: &mut Ledger, reactor: &mut Reactor, clock: Clock) -> bool {
         if ledger.line.is_empty() && ledger.line_is_short {
             self.refill(ledger, RELEASE_AT_ONCE);
         }
         for _ in 0..RELEASE_AT_ONCE {
             let Some(id) = ledger.line.pop_front() else { break };
-            if is_judging(ledger, id, clock) {
+            if !is_judging(ledger, id, clock) || self.is_asked(id) {
+                continue;
+            }
+            if !ledger.rerouting.contains(&id) {
                 ledger.schedule.set_standing(id, Standing::Active);
+                continue;
+            }
+            let asker =
+                self.newest.filter(|token| self.edges.get(token).is_some_and(|edge| edge.credits.free() > 0));
+            let Some(token) = asker else {
+                ledger.line.push_front(id);
+                return false;
+            };
+            if let Err(error) = self.question(token, id, PostStage::Routing, None, ledger, clock) {
+                self.disconnect(token, &error, ledger, reactor, clock);
+                return false;
             }
         }
         !ledger.line.is_empty() || ledger.line_is_short
@@ -185,7 +208,7 @@ impl Post {
         token: usize,
         id: QueueId,
         stage: PostStage,
-        known: Option<(Arc<MessageState>, u64)>,
+        known: Option<(Arc<MessageState>, Vec<Done>)>,
         ledger: &mut Ledger,
         clock: Clock,
     ) -> Result<(), ChannelError> {
@@ -202,16 +225,20 @@ impl Post {
                 return Ok(());
             }
         };
-        let state = known.map_or(outgoing.state, |(state, _)| state);
+        let reroute = known.is_none() && ledger.rerouting.contains(&id);
+        let (state, settled) = known.unwrap_or_else(|| unsettled(outgoing.state));
         let spare = ledger.mint(clock);
-        let (body, descriptors) =
-            content::to_wire(&outgoing.parts, &ledger.store, spare).map_err(ChannelError::Io)?;
+        let (body, descriptors) = match stage {
+            PostStage::Routing => (wire::Body::Inline(Vec::new()), Vec::new()),
+            _ => content::to_wire(&outgoing.parts, &ledger.store, spare).map_err(ChannelError::Io)?,
+        };
         let Some(edge) = self.edges.get_mut(&token) else { return Err(ChannelError::Closed) };
         self.last_ticket += 1;
         let ask = PostAsk {
             ticket: self.last_ticket,
             id: id.into(),
             stage,
+            reroute,
             envelope: wire::Envelope::from(&state.envelope),
             origin: origin(&state),
             arrived_ms: state.arrival_ms,
@@ -220,7 +247,7 @@ impl Post {
         edge.link.send(&ask, descriptors)?;
         let _ = edge.credits.take();
         let size = content::len(&outgoing.parts);
-        self.asked.insert(self.last_ticket, Asked { token, id, stage, state, size });
+        self.asked.insert(self.last_ticket, Asked { token, id, stage, state, settled, size });
         Ok(())
     }
 
@@ -248,8 +275,9 @@ impl Post {
         match verdict {
             PostVerdict::Wanted { .. } => Ok(()),
             PostVerdict::Keep { .. } => self.keep(token, asked, ledger, clock),
-            PostVerdict::Edit { envelope, disposition, pieces, .. } => {
-                let edited = Edit::new(&envelope, &disposition, pieces, &asked)?;
+            PostVerdict::Edit { envelope, expanded, disposition, pieces, .. } => {
+                let mut edited = Edit::new(&envelope, &disposition, pieces, &asked)?;
+                edited.expanded = wire::expanded(&expanded)?;
                 revise(edited, &asked, ledger, clock);
                 Ok(())
             }
@@ -294,7 +322,7 @@ impl Post {
                 token,
                 asked.id,
                 PostStage::Delivery,
-                Some((asked.state, asked.size)),
+                Some((asked.state, asked.settled)),
                 ledger,
                 clock,
             );
@@ -302,6 +330,7 @@ impl Post {
         let id = asked.id;
         if standing(ledger, id, clock).is_some() {
             let after = After { tell: Tell::Nobody, reload: Reload::OnFailure(id) };
+            ledger.rerouting.remove(&id);
             // An operator may have stopped it meanwhile.
             if is_judging(ledger, id, clock) {
                 ledger.schedule.set_standing(id, Standing::Active);
@@ -364,9 +393,14 @@ fn revise(mut edit: Edit, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
         Some(Standing::Active | Standing::Quarantined | Standing::Dead) | None => return,
     }
     trace::judged(id, "edit");
+    let told = reports::on_expansion(ledger, id, &edit.state, None, &edit.expanded, clock);
     ledger.revising.insert(id);
     let change = Change::Revise { id, state: Box::new(edit.state) };
-    ledger.change(change, Urgency::Durable, After { tell: Tell::Nobody, reload: Reload::Always(id) }, clock);
+    let after = After { tell: Tell::Nobody, reload: Reload::Always(id) };
+    if let Err(error) = ledger.commit(vec![change], Vec::from_iter(told), Urgency::Durable, after) {
+        trace::not_committed(id, &error);
+        ledger.reload(id, RELOAD_WAIT_MS, clock);
+    }
 }
 
 /// Refused after it was accepted: every recipient fails, and the sender is told.
@@ -375,6 +409,7 @@ fn refuse(reply: &Reply, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
     if ledger.revising.contains(&id) || !ledger.schedule.remove(id) {
         return;
     }
+    ledger.rerouting.remove(&id);
     trace::judged(id, "refuse");
     let status = match reply.enhanced() {
         Some(EnhancedCode(5, subject, detail)) => EnhancedCode(5, subject, detail),
@@ -392,6 +427,19 @@ fn refuse(reply: &Reply, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
     }
     ledger.failures.add(id, &asked.state, failures, clock);
     outcome::close(ledger, id, clock);
+}
+
+/// The message with those recipients that can still be decided about, and the others. Usually there are none.
+fn unsettled(state: Arc<MessageState>) -> (Arc<MessageState>, Vec<Done>) {
+    if !state.progress.iter().any(RecipientState::is_settled) {
+        return (state, Vec::new());
+    }
+    let mut open = MessageState::clone(&state);
+    let all =
+        std::mem::take(&mut open.envelope.recipients).into_iter().zip(std::mem::take(&mut open.progress));
+    let (settled, waiting): (Vec<_>, Vec<_>) = all.partition(|(_, progress)| progress.is_settled());
+    (open.envelope.recipients, open.progress) = waiting.into_iter().unzip();
+    (Arc::new(open), settled)
 }
 
 fn origin(state: &MessageState) -> wire::Origin {

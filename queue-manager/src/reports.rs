@@ -2,7 +2,7 @@
 
 use std::io;
 
-use vsmtp_mail::{EnhancedCode, QueueId, ReversePath};
+use vsmtp_mail::{EnhancedCode, Expanded, Notify, QueueId, Recipient, RecipientClass, ReversePath};
 
 use crate::bounce::{Kind, MAX_HEADER_RETURN, Original, Reported, Reporter, Stamp};
 use crate::content;
@@ -15,6 +15,9 @@ use crate::trace;
 pub const BOUNCE: &str = "bounce";
 /// The protocol in the origin of a report to the postmaster; if that fails too, the message is dead.
 pub const DOUBLE_BOUNCE: &str = "double-bounce";
+
+/// RFC 3463: the destination address is valid.
+const EXPANDED: EnhancedCode = EnhancedCode(2, 1, 5);
 
 /// Who is to be told of failures.
 #[derive(Debug)]
@@ -68,19 +71,69 @@ pub fn write(
     if !told.iter().any(|one| is_due(&one)) {
         return Ok(None);
     }
+    let content = original(ledger, about);
+    let reported: Vec<Reported<'_>> = told.iter().filter_map(|one| reported(state, one)).collect();
+    compose(ledger, kind, about, state, content, &reported, clock)
+}
+
+/// The report on aliases that stand for several, if one is due. `content` is what [`content`] says of a message that is not
+/// stored yet. It is a courtesy: what cannot be written is left out.
+pub fn on_expansion(
+    ledger: &mut Ledger,
+    about: QueueId,
+    state: &MessageState,
+    content: Option<(Vec<u8>, u64)>,
+    expanded: &[Expanded],
+    clock: Clock,
+) -> Option<Fresh> {
+    if expanded.is_empty() {
+        return None;
+    }
+    let content = content.unwrap_or_else(|| original(ledger, about));
+    let recipient = |one: &Expanded| Recipient {
+        address: one.address.clone(),
+        original: one.original.clone(),
+        notify: Notify { success: true, ..Notify::NEVER },
+        class: RecipientClass::Virtual,
+        next_hop: ledger.settings.routes.local().clone(),
+    };
+    let recipients: Vec<Recipient> = expanded.iter().map(recipient).collect();
+    let reported: Vec<Reported<'_>> = recipients
+        .iter()
+        .map(|recipient| Reported {
+            recipient,
+            status: EXPANDED,
+            text: "mail for this address goes on to several others",
+            remote: "",
+            at_ms: clock.wall_ms,
+        })
+        .collect();
+    compose(ledger, Kind::Expansion, about, state, content, &reported, clock).unwrap_or_else(|error| {
+        trace::trouble("report-not-staged", &error);
+        None
+    })
+}
+
+fn compose(
+    ledger: &mut Ledger,
+    kind: Kind,
+    about: QueueId,
+    state: &MessageState,
+    (start, size): (Vec<u8>, u64),
+    reported: &[Reported<'_>],
+    clock: Clock,
+) -> io::Result<Option<Fresh>> {
     let to = match (kind, &state.envelope.reverse_path) {
         (Kind::DoubleBounce, _) => ledger.settings.postmaster.clone(),
         (_, ReversePath::Address(address)) => address.clone(),
         (_, ReversePath::Null) => return Ok(None),
     };
     let targets = ledger.settings.routes.resolve(&to);
-    let (start, size) = original(ledger, about);
     let id = ledger.mint(clock);
     let stamp = Stamp { id, now_ms: clock.wall_ms, random: random() };
     let original =
         Original { id: about, envelope: &state.envelope, arrived_ms: state.arrival_ms, size, start: &start };
-    let reported: Vec<Reported<'_>> = told.iter().filter_map(|one| reported(state, one)).collect();
-    let Some(report) = ledger.settings.reporter.report(kind, &original, &reported, &to, &targets, stamp)
+    let Some(report) = ledger.settings.reporter.report(kind, &original, reported, &to, &targets, stamp)
     else {
         return Ok(None);
     };
@@ -147,6 +200,7 @@ fn name(kind: Kind) -> &'static str {
         Kind::Failure => "failure",
         Kind::Delay { .. } => "delay",
         Kind::Success => "success",
+        Kind::Expansion => "expansion",
         Kind::DoubleBounce => "double-bounce",
     }
 }

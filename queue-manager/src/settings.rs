@@ -125,6 +125,11 @@ impl Routes {
         found.into_iter().map(|one| (one.clone(), self.hop(&one))).collect()
     }
 
+    /// Where mail for this host's own domains goes.
+    pub fn local(&self) -> &NextHop {
+        &self.local
+    }
+
     fn hop(&self, address: &Address) -> NextHop {
         if self.recipients.is_own(address.domain()) {
             return self.local.clone();

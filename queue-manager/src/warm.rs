@@ -102,6 +102,7 @@ mod tests {
             smtputf8: false,
             ret: None,
             envid: None,
+            demands: vsmtp_mail::Demands::default(),
             recipients: Vec::new(),
         };
         let state = Arc::new(MessageState::fresh(0, Origin::default(), envelope));

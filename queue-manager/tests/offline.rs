@@ -36,6 +36,7 @@ fn state(n: u8) -> MessageState {
         smtputf8: false,
         ret: None,
         envid: None,
+        demands: vsmtp_mail::Demands::default(),
         recipients: ["b", "c"].map(recipient).to_vec(),
     };
     let mut state = MessageState::fresh(1_795_324_249_000, Origin::default(), envelope);

@@ -100,11 +100,15 @@ fn milliseconds(duration: Duration) -> u64 {
 
 fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
     let mut extensions = Extensions::of(&[Extension::Size, Extension::EnhancedStatusCodes]);
-    if slice.pipelining {
-        extensions = extensions.with(Extension::Pipelining);
-    }
-    if slice.eightbitmime {
-        extensions = extensions.with(Extension::EightBitMime);
+    for (extension, wanted) in [
+        (Extension::Pipelining, slice.pipelining),
+        (Extension::EightBitMime, slice.eightbitmime),
+        (Extension::Dsn, slice.dsn),
+        (Extension::SmtpUtf8, slice.smtputf8),
+    ] {
+        if wanted {
+            extensions = extensions.with(extension);
+        }
     }
     if slice.chunking {
         extensions = extensions.with(Extension::Chunking);

@@ -10,7 +10,7 @@ use mio::Interest;
 use vsmtp_config::NextHopTimeouts;
 use vsmtp_daemon::Reactor;
 use vsmtp_mail::NextHop;
-use vsmtp_smtp::{Awaiting, ClientStep, Dialogue, HostError, Outcome};
+use vsmtp_smtp::{Awaiting, ClientStep, Dialogue, Extension, HostError, Outcome};
 use vsmtp_tls::client::{TlsFailure, TlsFault};
 
 use crate::lease::{Lease, LeaseKey, Verdict};
@@ -235,6 +235,11 @@ impl Connection {
         self.progress += 1;
         self.stage = Stage::Busy(Work { lease, retries, connecting_ms, started_ms: now_ms, offset: 0 });
         Ok(())
+    }
+
+    /// True if the server offers this.
+    pub fn offers(&self, extension: Extension) -> bool {
+        self.dialogue.capabilities().has(extension)
     }
 
     /// True if a connection that had worked before ended before the server said a word about this message, of which

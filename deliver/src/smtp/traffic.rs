@@ -5,7 +5,7 @@ use std::rc::Rc;
 use vsmtp_daemon::{Reactor, Record};
 use vsmtp_ipc::edge::queue_deliver::Reach;
 use vsmtp_mail::{EnhancedCode, NextHop};
-use vsmtp_smtp::{Awaiting, HostError, Outcome, Why};
+use vsmtp_smtp::{Awaiting, Extension, HostError, Outcome, Why};
 
 use crate::lease::{Verdict, span_ms};
 use crate::smtp::connection::{Connection, Happened, NotBegun, Stage, Work};
@@ -165,11 +165,12 @@ impl Smtp {
             }
         }
         let (remote, tls) = (connection.site.to_string(), connection.security());
+        let reports = connection.offers(Extension::Dsn);
         let Work { lease, started_ms, connecting_ms, .. } = work;
         let before = span_ms(lease.arrived_ms, started_ms).saturating_sub(connecting_ms);
         let delays = (before, connecting_ms, span_ms(started_ms, reactor.now_ms()));
         let settled = transaction::settle(&lease, outcomes);
-        let heard = Heard { reach: Reach::Reached, remote, tls };
+        let heard = Heard { reach: Reach::Reached, remote, tls, reports };
         self.settle(reactor, &lease, settled, heard, delays);
     }
 

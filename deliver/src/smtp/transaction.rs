@@ -3,7 +3,7 @@
 use std::io;
 
 use vsmtp_ipc::edge::queue_deliver::Settled;
-use vsmtp_mail::{BodyType, EnhancedCode, Notify, Reply, header_end};
+use vsmtp_mail::{BodyType, EnhancedCode, Reply, header_end};
 use vsmtp_smtp::{Capabilities, Extension, Outcome, RemoteRecipient, Transaction, Why};
 
 use crate::content::Content;
@@ -33,7 +33,7 @@ pub fn of_lease(lease: &Lease, offered: &Capabilities) -> io::Result<Transaction
             .iter()
             .map(|recipient| RemoteRecipient {
                 address: recipient.address.clone(),
-                notify: Some(recipient.notify).filter(|notify| *notify != Notify::default()),
+                notify: Some(recipient.notify).filter(|notify| notify.stated),
                 original: recipient.original.clone(),
             })
             .collect(),
@@ -83,15 +83,16 @@ fn is_seven_bit(content: &Content) -> io::Result<bool> {
     Ok(true)
 }
 
-/// A message that asked for SMTPUTF8 and is all ASCII in envelope and header may go anywhere (RFC 6531 3.6).
+/// A message that asked for SMTPUTF8 and is all ASCII in envelope and header may go anywhere (RFC 6531 3.6). One that did
+/// not ask may need it because of what an alias has made of a recipient.
 fn needs_smtputf8(lease: &Lease) -> io::Result<bool> {
-    if !lease.smtputf8 {
-        return Ok(false);
-    }
     let sender = lease.reverse_path.address();
     let mut addresses = sender.into_iter().chain(lease.recipients.iter().map(|recipient| &recipient.address));
     if addresses.any(vsmtp_mail::Address::needs_smtputf8) {
         return Ok(true);
+    }
+    if !lease.smtputf8 {
+        return Ok(false);
     }
     let head = lease.content.head(MAX_HEADER)?;
     Ok(!head.get(..header_end(&head)).unwrap_or_default().is_ascii())

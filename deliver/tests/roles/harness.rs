@@ -199,6 +199,7 @@ pub fn attempt(lease: u64, next_hop: &str, recipients: &[&str], body: Body) -> A
         smtputf8: false,
         ret_full: None,
         envid: None,
+        demands: vsmtp_ipc::wire::Demands::default(),
         recipients: recipients.iter().enumerate().map(recipient).collect(),
         body,
     }

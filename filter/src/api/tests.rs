@@ -62,6 +62,7 @@ fn at(stage: Stage) -> Transaction {
             smtputf8: false,
             ret: None,
             envid: None,
+            demands: vsmtp_mail::Demands::default(),
             at_ms: 1_795_324_250_000,
         });
     }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use vsmtp_ipc::edge::filter_queue::Disposition;
 use vsmtp_ipc::wire::Piece;
-use vsmtp_mail::{EnhancedCode, Envelope, QueueId, Reply, header_end};
+use vsmtp_mail::{EnhancedCode, Envelope, Expanded, QueueId, Reply, header_end};
 
 use super::{Decision, Judge, local_error};
+use crate::policy::Routed;
 use crate::stage::Stage;
 use crate::status::Status;
 use crate::transaction::{Content, Shared, Transaction};
@@ -34,6 +35,8 @@ pub enum Judged {
     Store {
         /// Envelope with all that policy decided.
         envelope: Envelope,
+        /// Aliases for several of which the sender wants to hear.
+        expanded: Vec<Expanded>,
         /// How its bytes are put together; empty: as they came.
         pieces: Vec<Piece>,
         /// What becomes of it first.
@@ -99,8 +102,8 @@ impl Judge {
 
     fn store(&self, transaction: &Transaction, disposition: Disposition, reply: Option<Reply>) -> Judged {
         let Some(mail) = &transaction.mail else { return Judged::Answer(Decision::Refuse(local_error())) };
-        let recipients = match self.policy.route(&transaction.recipients) {
-            Ok(recipients) => recipients,
+        let Routed { recipients, expanded } = match self.policy.route(&transaction.recipients) {
+            Ok(routed) => routed,
             Err(reply) => return Judged::Answer(Decision::Refuse(reply)),
         };
         let envelope = Envelope {
@@ -109,13 +112,14 @@ impl Judge {
             smtputf8: mail.smtputf8,
             ret: mail.ret,
             envid: mail.envid.clone(),
+            demands: mail.demands,
             recipients,
         };
         let disposition = match disposition {
             Disposition::Active if transaction.hold => Disposition::Hold,
             other => other,
         };
-        Judged::Store { envelope, pieces: pieces(transaction), disposition, reply }
+        Judged::Store { envelope, expanded, pieces: pieces(transaction), disposition, reply }
     }
 }
 

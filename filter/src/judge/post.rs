@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use vsmtp_ipc::edge::filter_queue::Disposition;
 use vsmtp_ipc::wire::Piece;
-use vsmtp_mail::{Envelope, QueueId, Reply};
+use vsmtp_mail::{Envelope, Expanded, QueueId, Reply};
 
 use super::Judge;
 use super::message::{pieces, read_header};
+use crate::policy::Routed;
 use crate::stage::Stage;
 use crate::status::Status;
 use crate::transaction::{Content, Entry, MailSpec, Peer, RcptSpec, Shared, Transaction};
@@ -18,8 +19,10 @@ use crate::transaction::{Content, Entry, MailSpec, Peer, RcptSpec, Shared, Trans
 pub struct PostMessage {
     /// Its id.
     pub id: QueueId,
-    /// Postq or delivery.
-    pub stage: Stage,
+    /// Postq or delivery; `None` if only the routing tables are asked.
+    pub stage: Option<Stage>,
+    /// The routing tables choose the next hops anew.
+    pub reroute: bool,
     /// Its envelope.
     pub envelope: Envelope,
     /// Where it came from.
@@ -38,30 +41,46 @@ pub enum PostJudged {
     /// Go on as it is.
     Keep,
     /// Go on changed.
-    Edit(Envelope, Disposition, Vec<Piece>),
+    Edit(Edit),
     /// All recipients fail.
     Refuse(Reply),
     /// A rule failed: ask again later.
     Unavailable,
 }
 
+/// What a message is from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// Its envelope.
+    pub envelope: Envelope,
+    /// Aliases for several of which the sender wants to hear.
+    pub expanded: Vec<Expanded>,
+    /// What becomes of it.
+    pub disposition: Disposition,
+    /// How its bytes are put together; empty: unchanged.
+    pub pieces: Vec<Piece>,
+}
+
 impl Judge {
     /// Runs the rules of a stage after the queue; those of delivery too, if rules of postq changed the message.
     pub fn post(&self, message: PostMessage) -> PostJudged {
-        let PostMessage { stage, envelope, content, .. } = &message;
+        let PostMessage { envelope, content, .. } = &message;
+        let Some(stage) = message.stage else { return self.rerouted(&message) };
         let header = match read_header(&**content, self.max_header.saturating_mul(2)) {
             Ok(Some(header)) => header,
-            Ok(None) => return PostJudged::Keep,
+            Ok(None) => return self.rerouted(&message),
             Err(error) => {
                 log::error!("event=body-unreadable id={} error=\"{error}\"", message.id);
                 return PostJudged::Unavailable;
             }
         };
-        let shared = Shared::new(self.reopen(&message, &header));
-        match self.judged(&shared, *stage, envelope) {
+        let shared = Shared::new(self.reopen(&message, stage, &header));
+        match self.judged(&shared, stage, envelope) {
             // The queue commits an edit as the last word about a message and asks no more, so that an edit never happens
             // twice: the rules of delivery must have their say in it.
-            (PostJudged::Edit(_, Disposition::Active, _), false) if *stage == Stage::Postq => {
+            (PostJudged::Edit(Edit { disposition: Disposition::Active, .. }), false)
+                if stage == Stage::Postq =>
+            {
                 shared.lock().stage = Stage::Delivery;
                 self.judged(&shared, Stage::Delivery, envelope).0
             }
@@ -83,21 +102,16 @@ impl Judge {
             _ if transaction.hold => Disposition::Hold,
             _ => Disposition::Active,
         };
-        let judged = match self.rebuilt(before, &transaction) {
-            Ok(after) => {
-                let pieces = pieces(&transaction);
-                if after == *before && pieces.is_empty() && disposition == Disposition::Active {
-                    PostJudged::Keep
-                } else {
-                    PostJudged::Edit(after, disposition, pieces)
-                }
-            }
-            Err(reply) => PostJudged::Refuse(reply),
-        };
-        (judged, is_final)
+        (self.rebuilt(before, &transaction, disposition), is_final)
     }
 
-    fn reopen(&self, message: &PostMessage, header: &[u8]) -> Transaction {
+    /// What the routing tables alone make of a message.
+    fn rerouted(&self, message: &PostMessage) -> PostJudged {
+        let transaction = self.reopen(message, Stage::Postq, b"");
+        self.rebuilt(&message.envelope, &transaction, Disposition::Active)
+    }
+
+    fn reopen(&self, message: &PostMessage, stage: Stage, header: &[u8]) -> Transaction {
         let envelope = &message.envelope;
         let mut transaction = Transaction::new(Arc::new(message.peer.clone()), self.max_recipients);
         transaction.helo = Some(message.helo.as_str().into());
@@ -107,11 +121,12 @@ impl Judge {
             smtputf8: envelope.smtputf8,
             ret: envelope.ret,
             envid: envelope.envid.clone(),
+            demands: envelope.demands,
             at_ms: message.arrived_ms,
         });
-        transaction.stage = message.stage;
+        transaction.stage = stage;
         transaction.id = Some(message.id);
-        // The next hops were decided when the message was taken: they stay unless a rule changes them.
+        // The next hops were decided when the message was taken: they stay unless a rule or an operator changes them.
         transaction.recipients = envelope
             .recipients
             .iter()
@@ -121,7 +136,7 @@ impl Judge {
                     original: recipient.original.clone(),
                     notify: recipient.notify,
                 },
-                transport: Some(recipient.next_hop.clone()),
+                transport: (!message.reroute).then(|| recipient.next_hop.clone()),
                 by_rule: false,
             })
             .collect();
@@ -131,9 +146,17 @@ impl Judge {
         transaction
     }
 
-    fn rebuilt(&self, before: &Envelope, transaction: &Transaction) -> Result<Envelope, Reply> {
+    fn rebuilt(&self, before: &Envelope, transaction: &Transaction, disposition: Disposition) -> PostJudged {
         let sender = transaction.mail.as_ref().map_or(&before.reverse_path, |mail| &mail.reverse_path);
-        let recipients = self.policy.route(&transaction.recipients)?;
-        Ok(Envelope { reverse_path: sender.clone(), recipients, ..before.clone() })
+        let Routed { recipients, expanded } = match self.policy.route(&transaction.recipients) {
+            Ok(routed) => routed,
+            Err(reply) => return PostJudged::Refuse(reply),
+        };
+        let envelope = Envelope { reverse_path: sender.clone(), recipients, ..before.clone() };
+        let pieces = pieces(transaction);
+        if envelope == *before && pieces.is_empty() && disposition == Disposition::Active {
+            return PostJudged::Keep;
+        }
+        PostJudged::Edit(Edit { envelope, expanded, disposition, pieces })
     }
 }

@@ -52,6 +52,7 @@ impl Bench {
             smtputf8: false,
             ret: None,
             envid: None,
+            demands: vsmtp_mail::Demands::default(),
             at_ms: 0,
         });
         self.judge.command(&self.shared, Stage::Mail)

@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 
 use vsmtp_mail::{
-    Address, EnhancedCode, MAX_RECIPIENTS, NextHop, OriginalRecipient, Recipient, RecipientClass, Reply,
+    Address, EnhancedCode, Expanded, MAX_RECIPIENTS, NextHop, OriginalRecipient, Recipient, RecipientClass,
+    Reply,
 };
 
 use super::Policy;
@@ -15,13 +16,29 @@ const MAX_ALIAS_DEPTH: usize = 16;
 /// Recipients that one alias may stand for, all levels together.
 const MAX_EXPANSION: usize = 5_000;
 
+/// What the recipients of a transaction became.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routed {
+    /// The queue's recipients: at least one.
+    pub recipients: Vec<Recipient>,
+    /// Those that stand for several and whose sender wants to hear of success. That is told of the alias, and not of those
+    /// behind it (RFC 3461 5.2.7).
+    pub expanded: Vec<Expanded>,
+}
+
 impl Policy {
-    /// The queue's recipients: at least one, or the reply that says why not.
-    pub fn route(&self, entries: &[Entry]) -> Result<Vec<Recipient>, Reply> {
+    /// The queue's recipients, or the reply that says why there are none.
+    pub fn route(&self, entries: &[Entry]) -> Result<Routed, Reply> {
         let mut out = Vec::with_capacity(entries.len());
-        let mut seen = HashSet::new();
+        let (mut seen, mut expanded) = (HashSet::new(), Vec::new());
         for entry in entries {
-            for recipient in self.expand(entry)? {
+            let mut leaves = self.expand(entry)?;
+            if leaves.len() > 1 && entry.spec.notify.success {
+                let RcptSpec { address, original, .. } = &entry.spec;
+                expanded.push(Expanded { address: address.clone(), original: original.clone() });
+                leaves.iter_mut().for_each(|leaf| leaf.notify = leaf.notify.without_success());
+            }
+            for recipient in leaves {
                 if seen.insert((recipient.address.clone(), recipient.next_hop.clone())) {
                     out.push(recipient);
                 }
@@ -33,7 +50,7 @@ impl Policy {
         if out.is_empty() {
             return Err(Reply::fixed(554, EnhancedCode(5, 5, 1), "No valid recipients"));
         }
-        Ok(out)
+        Ok(Routed { recipients: out, expanded })
     }
 
     fn expand(&self, entry: &Entry) -> Result<Vec<Recipient>, Reply> {
@@ -130,7 +147,7 @@ mod tests {
         let show = |r: &Recipient| format!("{}>{}", r.address, r.next_hop);
         policy
             .route(entries)
-            .map(|all| all.iter().map(show).collect::<Vec<_>>().join(" "))
+            .map(|all| all.recipients.iter().map(show).collect::<Vec<_>>().join(" "))
             .map_err(|reply| reply.code())
     }
 
@@ -148,7 +165,7 @@ mod tests {
         }
         let policy = Policy::new(&slice(&[("delivery.relayhost", Value::Text("[relay.example]:26".into()))]));
         let found = policy.route(&[entry("x@else.example", None)]).unwrap();
-        assert_eq!(found[0].next_hop.to_string(), "smtp:[relay.example]:26");
+        assert_eq!(found.recipients[0].next_hop.to_string(), "smtp:[relay.example]:26");
         assert_eq!(routed(rows, &[]), Err(554));
     }
 
@@ -175,6 +192,32 @@ mod tests {
         let aliases = Value::Map([("info@example.com".to_owned(), list(&["jane@example.com"]))].into());
         let policy = Policy::new(&slice(&[("delivery.aliases", aliases)]));
         let found = policy.route(&[entry("info@example.com", None)]).unwrap();
-        assert_eq!(&*found[0].original.as_ref().unwrap().address, "info@example.com");
+        assert_eq!(&*found.recipients[0].original.as_ref().unwrap().address, "info@example.com");
+    }
+
+    #[test]
+    fn success_is_told_of_an_alias_for_several_and_of_the_one_behind_an_alias() {
+        let rows = [
+            ("all@example.com", &["jane@example.com", "x@else.example"][..]),
+            ("one@example.com", &["joe@example.org"]),
+        ];
+        let aliases = rows.iter().map(|(from, to)| ((*from).to_owned(), list(to))).collect();
+        let policy = Policy::new(&slice(&[("delivery.aliases", Value::Map(aliases))]));
+        let mut entries = [entry("all@example.com", None), entry("one@example.com", None)];
+        let wanted = Notify { success: true, failure: true, delay: false, stated: true };
+        entries.iter_mut().for_each(|entry| entry.spec.notify = wanted);
+        entries[0].spec.original = Some(OriginalRecipient { kind: "rfc822".into(), address: "O@o".into() });
+        let routed = policy.route(&entries).unwrap();
+        let success: Vec<bool> = routed.recipients.iter().map(|r| r.notify.success).collect();
+        assert_eq!(success, [false, false, true]);
+        assert!(routed.recipients.iter().all(|r| r.notify.failure && r.notify.stated));
+        assert_eq!(&*routed.recipients[1].original.as_ref().unwrap().address, "O@o");
+        let [all] = &routed.expanded[..] else { panic!("{:?}", routed.expanded) };
+        assert_eq!(
+            (all.address.to_string().as_str(), &*all.original.as_ref().unwrap().address),
+            ("all@example.com", "O@o")
+        );
+        entries[0].spec.notify = Notify::default();
+        assert!(policy.route(&entries).unwrap().expanded.is_empty());
     }
 }

@@ -22,7 +22,7 @@ use vsmtp_sys::sandbox::Profile;
 use super::content::{Inline, Memory, Staged};
 use super::leader::Desk;
 use super::{cede, level_of_end, sandbox, surroundings};
-use crate::judge::{Judge, PostJudged, PostMessage};
+use crate::judge::{Edit, Judge, PostJudged, PostMessage};
 use crate::stage::Stage;
 use crate::transaction::{Content, Peer};
 
@@ -173,9 +173,11 @@ impl Post {
         let message = PostMessage {
             id: ask.id.into(),
             stage: match ask.stage {
-                PostStage::Postq => Stage::Postq,
-                PostStage::Delivery => Stage::Delivery,
+                PostStage::Routing => None,
+                PostStage::Postq => Some(Stage::Postq),
+                PostStage::Delivery => Some(Stage::Delivery),
             },
+            reroute: ask.reroute,
             envelope: Envelope::try_from(&ask.envelope)?,
             peer,
             helo: ask.origin.helo,
@@ -195,8 +197,9 @@ impl Post {
             PostJudged::Keep => PostVerdict::Keep { ticket },
             PostJudged::Refuse(reply) => PostVerdict::Refuse { ticket, reply: (&reply).into() },
             PostJudged::Unavailable => PostVerdict::Unavailable { ticket },
-            PostJudged::Edit(envelope, disposition, pieces) => {
-                PostVerdict::Edit { ticket, envelope: (&envelope).into(), disposition, pieces }
+            PostJudged::Edit(Edit { envelope, expanded, disposition, pieces }) => {
+                let expanded = expanded.iter().map(Into::into).collect();
+                PostVerdict::Edit { ticket, envelope: (&envelope).into(), expanded, disposition, pieces }
             }
         };
         if let Err(error) = queue.link.send(&verdict, Vec::new()) {

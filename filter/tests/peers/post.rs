@@ -12,16 +12,18 @@ fn ask(ticket: u64, stage: PostStage) -> PostAsk {
         ticket,
         id: id(1),
         stage,
+        reroute: false,
         envelope: Envelope {
             reverse_path: "a@client.test".into(),
             body: Body7::SevenBit,
             smtputf8: false,
             ret_full: None,
             envid: None,
+            demands: vsmtp_ipc::wire::Demands::default(),
             recipients: vec![Recipient {
                 address: "b@mx.test".into(),
                 original: None,
-                notify: Notify { success: false, failure: true, delay: true },
+                notify: Notify { success: false, failure: true, delay: true, stated: false },
                 class: Class::Local,
                 next_hop: "maildir".into(),
             }],
@@ -59,7 +61,7 @@ fn what_rules_change_becomes_an_edit_and_nothing_else_does() {
         delivery: [ action \"d\" || { msg::set_header(\"Subject\", \"new\"); transport::forward_all(\"192.0.2.1\"); } ] }";
     let (_stage, mut queue) = start(script, (true, true));
     assert!(matches!(verdict(&mut queue, &ask(1, PostStage::Postq)), PostVerdict::Keep { ticket: 1 }));
-    let PostVerdict::Edit { ticket: 2, envelope, disposition: Disposition::Active, pieces } =
+    let PostVerdict::Edit { ticket: 2, envelope, disposition: Disposition::Active, pieces, .. } =
         verdict(&mut queue, &ask(2, PostStage::Delivery))
     else {
         panic!()
@@ -84,6 +86,29 @@ fn an_edit_of_postq_holds_what_delivery_does() {
         assert_eq!(envelope.recipients[0].next_hop, hop);
         assert_eq!(pieces[0], Piece::Text(header.as_bytes().to_vec()), "{helo}");
     }
+}
+
+#[test]
+fn next_hops_are_chosen_anew_only_if_that_is_asked_for() {
+    let (_stage, mut queue) = start("#{}", (false, false));
+    let mut question = ask(1, PostStage::Routing);
+    question.envelope.recipients[0].next_hop = "smtp:[192.0.2.77]:25".into();
+    question.body = Body::Inline(Vec::new());
+    assert!(matches!(verdict(&mut queue, &question), PostVerdict::Keep { .. }));
+    question.reroute = true;
+    let PostVerdict::Edit { envelope, disposition: Disposition::Active, pieces, .. } =
+        verdict(&mut queue, &question)
+    else {
+        panic!()
+    };
+    assert_eq!((envelope.recipients[0].next_hop.as_str(), pieces), ("maildir", Vec::new()));
+    // Rules come after the tables and have the last word.
+    let script = "#{ postq: [ action \"r\" || transport::forward_all(\"192.0.2.1\") ] }";
+    let (_stage, mut queue) = start(script, (true, false));
+    let mut question = ask(1, PostStage::Postq);
+    question.reroute = true;
+    let PostVerdict::Edit { envelope, .. } = verdict(&mut queue, &question) else { panic!() };
+    assert_eq!(envelope.recipients[0].next_hop, "smtp:[192.0.2.1]:25");
 }
 
 #[test]

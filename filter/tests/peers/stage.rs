@@ -214,6 +214,7 @@ pub fn mail(from: &str) -> MailFrom {
         smtputf8: false,
         ret_full: None,
         envid: None,
+        demands: vsmtp_ipc::wire::Demands::default(),
         size: None,
     }
 }

@@ -6,7 +6,7 @@
 use bincode::{Decode, Encode};
 
 use crate::channel::{Channel, Message};
-use crate::wire::{Body, Envelope, Id, Origin, Piece};
+use crate::wire::{Body, Envelope, Expanded, Id, Origin, Piece};
 
 /// Submissions in flight.
 pub const CREDITS: u32 = 64;
@@ -68,6 +68,8 @@ pub struct NewMessage {
     pub origin: Origin,
     /// What becomes of it.
     pub disposition: Disposition,
+    /// Aliases for several of which the sender wants to hear; at most [`vsmtp_mail::MAX_RECIPIENTS`].
+    pub expanded: Vec<Expanded>,
     /// How its bytes are put together; empty: the body as it is.
     pub pieces: Vec<Piece>,
     /// The bytes.

@@ -5,7 +5,7 @@
 use bincode::{Decode, Encode};
 
 use crate::channel::{Channel, Message};
-use crate::wire::{Body, Body7, Id, Notify};
+use crate::wire::{Body, Body7, Demands, Id, Notify};
 
 /// Leases in flight.
 pub const CREDITS: u32 = 256;
@@ -31,6 +31,8 @@ pub struct Attempt {
     pub ret_full: Option<bool>,
     /// ENVID=.
     pub envid: Option<String>,
+    /// What is demanded of the way.
+    pub demands: Demands,
     /// At least one, at most [`MAX_LEASE_RECIPIENTS`].
     pub recipients: Vec<AttemptRecipient>,
     /// The whole message. `Memfd` and `File` bring one read-only descriptor.
@@ -96,6 +98,8 @@ pub struct Outcome {
     pub remote: String,
     /// What TLS reached: `none`, or level, protocol and cipher; empty if it does not apply. For the log.
     pub tls: String,
+    /// The next hop knows of DSN and was told what the sender wants to hear: reports are its business (RFC 3461 5.2.2).
+    pub reports: bool,
     /// Delay parts for the log: waiting in deliver, connecting, sending; in milliseconds.
     pub delays_ms: (u32, u32, u32),
 }

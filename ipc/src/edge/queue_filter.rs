@@ -5,7 +5,7 @@ use bincode::{Decode, Encode};
 
 use crate::channel::{Channel, Message};
 use crate::edge::filter_queue::Disposition;
-use crate::wire::{Body, Envelope, Id, Origin, Piece};
+use crate::wire::{Body, Envelope, Expanded, Id, Origin, Piece};
 
 /// Questions in flight.
 pub const CREDITS: u32 = 64;
@@ -13,6 +13,8 @@ pub const CREDITS: u32 = 64;
 /// Which rules to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum PostStage {
+    /// None: only the routing tables are asked.
+    Routing,
     /// After the message was accepted, once.
     Postq,
     /// Before the first attempt, once.
@@ -28,6 +30,8 @@ pub struct PostAsk {
     pub id: Id,
     /// Which rules.
     pub stage: PostStage,
+    /// An operator wants policy to decide anew: the routing tables choose the next hops again, before any rule.
+    pub reroute: bool,
     /// The envelope of the present revision.
     pub envelope: Envelope,
     /// Where it came from.
@@ -59,6 +63,8 @@ pub enum PostVerdict {
         ticket: u64,
         /// The new envelope.
         envelope: Envelope,
+        /// Aliases for several of which the sender wants to hear.
+        expanded: Vec<Expanded>,
         /// What becomes of the message.
         disposition: Disposition,
         /// How its bytes are put together now; empty: unchanged.

@@ -58,7 +58,6 @@ pub const LEGACY: &[Legacy] = &[
     Legacy { name: "server.smtp.auth.*", fate: Later("AUTH") },
     Legacy { name: "server.smtp.codes.*", fate: Later("replies of your own") },
     Legacy { name: "server.esmtp.auth.*", fate: Later("AUTH") },
-    Legacy { name: "server.esmtp.smtputf8", fate: Later("SMTPUTF8") },
     Legacy { name: "server.virtual.*", fate: Later("settings by domain") },
     Legacy {
         name: "server.logs.system.*",

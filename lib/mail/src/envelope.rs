@@ -38,17 +38,25 @@ pub struct Notify {
     pub failure: bool,
     /// Report delay.
     pub delay: bool,
+    /// The sender said so: the next hop is told the same, and else nothing (RFC 3461 5.2.1). True of all but the default.
+    pub stated: bool,
 }
 
 impl Notify {
     /// NOTIFY=NEVER.
-    pub const NEVER: Notify = Notify { success: false, failure: false, delay: false };
+    pub const NEVER: Notify = Notify { success: false, failure: false, delay: false, stated: true };
+
+    /// The same without reports of success, which are given here.
+    #[must_use]
+    pub fn without_success(self) -> Notify {
+        Notify { success: false, ..self }
+    }
 }
 
 /// What holds when the sender does not say: failures and delays are reported.
 impl Default for Notify {
     fn default() -> Self {
-        Notify { success: false, failure: true, delay: true }
+        Notify { success: false, failure: true, delay: true, stated: false }
     }
 }
 
@@ -90,6 +98,22 @@ pub struct Recipient {
     pub next_hop: NextHop,
 }
 
+/// A recipient that stood for several, and whose sender wants to hear of success.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expanded {
+    /// The mailbox.
+    pub address: Address,
+    /// What the sender originally wrote, if it said so.
+    pub original: Option<OriginalRecipient>,
+}
+
+/// What a sender demands of every server on the way. Nothing by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Demands {
+    /// REQUIRETLS: only over TLS with a verified server that promises the same (RFC 8689).
+    pub requiretls: bool,
+}
+
 /// All that travels beside the message's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
@@ -103,6 +127,8 @@ pub struct Envelope {
     pub ret: Option<Ret>,
     /// ENVID=, decoded; at most [`MAX_ENVID`] octets, free of control characters.
     pub envid: Option<Box<str>>,
+    /// What is demanded of the way.
+    pub demands: Demands,
     /// At least one, at most [`MAX_RECIPIENTS`].
     pub recipients: Vec<Recipient>,
 }

@@ -18,7 +18,8 @@ pub use address::{Address, AddressError, MAX_LOCAL_PART, MAX_PATH, ReversePath, 
 pub use date::{Rfc5322Date, parse_duration};
 pub use domain::{Domain, DomainError, MAX_DOMAIN};
 pub use envelope::{
-    BodyType, Envelope, MAX_ENVID, MAX_RECIPIENTS, Notify, OriginalRecipient, Recipient, RecipientClass, Ret,
+    BodyType, Demands, Envelope, Expanded, MAX_ENVID, MAX_RECIPIENTS, Notify, OriginalRecipient, Recipient,
+    RecipientClass, Ret,
 };
 pub use header::{Field, HeaderBlock, MAX_HEADER_FIELDS, header_end};
 pub use next_hop::{LmtpTarget, MailboxFormat, NextHop, NextHopError};

@@ -73,6 +73,8 @@ pub struct MailRequest {
     pub ret: Option<Ret>,
     /// ENVID=, decoded.
     pub envid: Option<Box<str>>,
+    /// REQUIRETLS.
+    pub requiretls: bool,
 }
 
 /// RCPT TO.
@@ -180,6 +182,7 @@ impl MailRequest {
             smtputf8: false,
             ret: None,
             envid: None,
+            requiretls: false,
         };
         parameters::mail(rest, offered, &mut request)?;
         if !path.is_ascii() && !request.smtputf8 {
@@ -374,7 +377,7 @@ mod tests {
     #[test]
     fn rcpt_parameters() {
         let request = rcpt("TO:<a@b> NOTIFY=SUCCESS,delay ORCPT=rfc822;c+2Bd@e").unwrap();
-        assert_eq!(request.notify, Some(Notify { success: true, failure: false, delay: true }));
+        assert_eq!(request.notify, Some(Notify { success: true, failure: false, delay: true, stated: true }));
         let original = request.original.unwrap();
         assert_eq!((&*original.kind, &*original.address), ("rfc822", "c+d@e"));
         assert_eq!(rcpt("TO:<a@b> NOTIFY=NEVER").unwrap().notify, Some(Notify::NEVER));

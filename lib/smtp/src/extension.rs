@@ -24,6 +24,8 @@ pub enum Extension {
     Chunking,
     /// RFC 3030.
     BinaryMime,
+    /// RFC 8689. Offered under TLS only, whatever the settings say.
+    RequireTls,
 }
 
 /// A set of extensions.
@@ -32,7 +34,7 @@ pub struct Extensions(u16);
 
 impl Extension {
     /// All, in the order in which EHLO lists them.
-    pub const ALL: [Extension; 10] = [
+    pub const ALL: [Extension; 11] = [
         Extension::Pipelining,
         Extension::Size,
         Extension::EightBitMime,
@@ -43,6 +45,7 @@ impl Extension {
         Extension::Auth,
         Extension::Chunking,
         Extension::BinaryMime,
+        Extension::RequireTls,
     ];
 
     /// The keyword in the EHLO reply.
@@ -58,6 +61,7 @@ impl Extension {
             Extension::Auth => "AUTH",
             Extension::Chunking => "CHUNKING",
             Extension::BinaryMime => "BINARYMIME",
+            Extension::RequireTls => "REQUIRETLS",
         }
     }
 

@@ -1,6 +1,9 @@
 //! xtext (RFC 3461 4): printable ASCII with `+HH` for everything else. Decoding never yields a control character, so a
 //! value can stand in a header or a report.
 
+/// The address type of RFC 6533.
+pub(crate) const UTF8: &str = "utf-8";
+
 /// Encodes bytes as xtext.
 pub fn encode(text: &str) -> String {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
@@ -12,6 +15,25 @@ pub fn encode(text: &str) -> String {
             out.push('+');
             out.push(char::from(HEX[usize::from(byte >> 4)]));
             out.push(char::from(HEX[usize::from(byte & 15)]));
+        }
+    }
+    out
+}
+
+/// Encodes an address of this type for ORCPT: as xtext, or if it is UTF-8 in the ASCII form of RFC 6533 3, which every
+/// server takes.
+pub(crate) fn encode_address(kind: &str, address: &str) -> String {
+    if kind.eq_ignore_ascii_case(UTF8) { encode_utf8_address(address) } else { encode(address) }
+}
+
+/// Writes everything but plain ASCII, and what would be read as an escape, as `\x{HEX}` (RFC 6533 3).
+pub fn encode_utf8_address(address: &str) -> String {
+    let mut out = String::with_capacity(address.len() * 2);
+    for c in address.chars() {
+        if c.is_ascii_graphic() && !matches!(c, '\\' | '+' | '=') {
+            out.push(c);
+        } else {
+            out.push_str(&format!("\\x{{{:02X}}}", u32::from(c)));
         }
     }
     out
@@ -74,7 +96,11 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_was_encoded_decodes(text in "[^\\p{Cc}]{0,40}") {
+        fn what_was_encoded_decodes(text in "[^\\p{Cc}]{0,40}|[\\\\+=x{}a]{0,10}") {
+            let escaped = encode_utf8_address(&text);
+            proptest::prop_assert!(escaped.is_ascii());
+            let plain = decode(&escaped).and_then(|plain| decode_utf8_address(&plain));
+            proptest::prop_assert_eq!(plain.as_deref(), Some(&*text));
             proptest::prop_assert_eq!(decode(&encode(&text)), Some(text));
         }
 

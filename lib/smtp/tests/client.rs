@@ -512,7 +512,8 @@ fn parameters_follow_what_is_offered() {
     transaction.needs_smtputf8 = true;
     transaction.ret = Some(Ret::Headers);
     transaction.envid = Some("x+y".into());
-    transaction.recipients[0].notify = Some(Notify { success: true, failure: true, delay: false });
+    transaction.recipients[0].notify =
+        Some(Notify { success: true, failure: true, delay: false, stated: true });
     transaction.recipients[0].original =
         Some(OriginalRecipient { kind: "rfc822".into(), address: "a=b c@d".into() });
     transaction.recipients[1].notify = Some(Notify::NEVER);

@@ -24,6 +24,11 @@ impl<'a> Returned<'a> {
         Returned { bytes, is_whole, is_global: !header.is_ascii() }
     }
 
+    /// True if only RFC 6532 allows what is in its header.
+    pub fn is_global(&self) -> bool {
+        self.is_global
+    }
+
     pub fn len(&self) -> usize {
         self.bytes.len()
     }

@@ -107,6 +107,7 @@ fn envelope(sender: &str, recipients: Vec<Recipient>) -> Envelope {
         smtputf8: false,
         ret: None,
         envid: None,
+        demands: vsmtp_mail::Demands::default(),
         recipients,
     }
 }
@@ -187,7 +188,7 @@ fn ret_and_size_decide_what_is_returned() {
     envelope.ret = Some(Ret::Headers);
     assert!(!whole(&envelope, Kind::Failure, MESSAGE).0);
     envelope.ret = Some(Ret::Full);
-    envelope.recipients[0].notify = Notify { success: true, failure: true, delay: true };
+    envelope.recipients[0].notify = Notify { success: true, failure: true, delay: true, stated: true };
     assert!(!whole(&envelope, Kind::Success, MESSAGE).0);
     assert!(!whole(&envelope, Kind::Delay { until_ms: 9 }, MESSAGE).0);
 }
@@ -195,7 +196,7 @@ fn ret_and_size_decide_what_is_returned() {
 #[test]
 fn only_those_who_asked_are_told_and_the_null_sender_never() {
     let mut loud = recipient("b@dst.test", "smtp:dst.test");
-    loud.notify = Notify { success: true, failure: false, delay: false };
+    loud.notify = Notify { success: true, failure: false, delay: false, stated: true };
     let mut silent = recipient("c@dst.test", "smtp:dst.test");
     silent.notify = Notify::NEVER;
     let envelope = envelope("a@src.test", vec![loud, silent, recipient("d@dst.test", "smtp:dst.test")]);
@@ -227,7 +228,7 @@ fn actions_and_classes_agree() {
         ],
     );
     for one in &mut envelope.recipients {
-        one.notify = Notify { success: true, failure: true, delay: true };
+        one.notify = Notify { success: true, failure: true, delay: true, stated: true };
     }
     let fields = |kind, status| {
         let reported: Vec<Reported<'_>> =
@@ -270,6 +271,37 @@ fn smtputf8_addresses_make_a_global_report() {
     let groups = read_status(&parsed.parts[1].1);
     assert_eq!(one(&groups[1], "Final-Recipient"), "utf-8; bücher@dst.test");
     assert_eq!(one(&groups[1], "Diagnostic-Code"), "smtp; unbekannt: bücher");
+}
+
+#[test]
+fn a_sender_who_said_nothing_of_utf8_is_told_in_ascii() {
+    let mut envelope = envelope("a@src.test", vec![recipient("j\u{f6}+rg@dst.test", "smtp:dst.test")]);
+    let original = OriginalRecipient { kind: "UTF-8".into(), address: "\u{7528}@old.test".into() };
+    envelope.recipients[0].original = Some(original);
+    let report =
+        write(Kind::Failure, &envelope, MESSAGE, &[said(&envelope.recipients[0], "n\u{f6}")]).unwrap();
+    assert!(report.bytes.is_ascii() && !report.envelope.smtputf8);
+    let parsed = parse(&report.bytes);
+    assert_eq!(one(&parsed.parts[1].0, "Content-Type"), "message/delivery-status");
+    let groups = read_status(&parsed.parts[1].1);
+    assert_eq!(one(&groups[1], "Final-Recipient"), "utf-8; j\\x{F6}\\x{2B}rg@dst.test");
+    assert_eq!(one(&groups[1], "Original-Recipient"), "UTF-8; \\x{7528}@old.test");
+    // Who said so, and wrote all in ASCII, is told as anybody else.
+    let mut envelope = self::envelope("a@src.test", vec![recipient("b@dst.test", "smtp:dst.test")]);
+    envelope.smtputf8 = true;
+    let report = write(Kind::Failure, &envelope, MESSAGE, &[said(&envelope.recipients[0], "no")]).unwrap();
+    assert_eq!(one(&parse(&report.bytes).parts[1].0, "Content-Type"), "message/delivery-status");
+}
+
+#[test]
+fn an_expansion_says_what_was_expanded_and_promises_nothing() {
+    let mut envelope = envelope("a@src.test", vec![recipient("all@src.test", "maildir")]);
+    envelope.recipients[0].notify = Notify { success: true, ..Notify::NEVER };
+    let one_of = |kind| write(kind, &envelope, MESSAGE, &[said(&envelope.recipients[0], "x")]).unwrap();
+    let parsed = parse(&one_of(Kind::Expansion).bytes);
+    let groups = read_status(&parsed.parts[1].1);
+    assert_eq!((one(&groups[1], "Action"), one(&groups[1], "Status")), ("expanded", "2.0.0"));
+    assert_eq!(one(&parsed.parts[2].0, "Content-Type"), "text/rfc822-headers");
 }
 
 #[test]

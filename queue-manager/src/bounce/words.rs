@@ -11,6 +11,7 @@ impl Draft<'_> {
             Kind::Failure => "Not delivered: your message",
             Kind::Delay { .. } => "Delayed: your message is still on its way",
             Kind::Success => "Delivered: your message",
+            Kind::Expansion => "Passed on: your message",
             Kind::DoubleBounce => "Not delivered: a delivery report",
         }
     }
@@ -25,7 +26,7 @@ impl Draft<'_> {
             paragraph("", "");
         }
         for one in self.listed {
-            paragraph(&format!("<{}>", one.recipient.address), "  ");
+            paragraph(&format!("<{}>", self.address(&one.recipient.address.to_string())), "  ");
             let said = if one.remote.is_empty() { String::new() } else { format!("{} said: ", one.remote) };
             paragraph(&format!("{said}{}", one.text), "      ");
         }
@@ -47,6 +48,11 @@ impl Draft<'_> {
             Kind::Success => vec![
                 "Your message was delivered to the recipients below, or handed to a server that may not send such \
                  reports."
+                    .to_owned(),
+            ],
+            Kind::Expansion => vec![
+                "The addresses below stand for several others, to whom your message goes on. You will not be told of \
+                 success with each of them."
                     .to_owned(),
             ],
             Kind::DoubleBounce => vec![

@@ -147,9 +147,7 @@ impl Work {
             // The store knows whether it was judged.
             Action::Release => (state(StateChange::Disposition(Disposition::Active)), Reload::Now(id)),
             Action::Delete => {
-                ledger.schedule.remove(id);
-                ledger.warm.forget(id);
-                ledger.failures.forget(id);
+                ledger.forget(id);
                 (Change::Remove { id, reason: RemoveReason::Deleted }, Reload::OnFailure(id))
             }
             Action::Requeue => {

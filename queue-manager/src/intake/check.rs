@@ -5,11 +5,13 @@ use std::os::fd::OwnedFd;
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::filter_queue::{self, NewMessage, Refusal};
 use vsmtp_ipc::wire::{self, Body, MAX_INLINE_BODY, MAX_MEMFD_BODY, MAX_TEXT, WireError};
-use vsmtp_mail::{Envelope, QueueId};
+use vsmtp_mail::{Envelope, Expanded, QueueId};
 use vsmtp_sys::memfd::Sealed;
 
 use super::staging::Stages;
+use crate::bounce::MAX_HEADER_RETURN;
 use crate::ledger::{Clock, Fresh, Ledger};
+use crate::reports;
 use crate::store::{Chunk, Disposition, MessageState, NewBody, Origin, Piece, Staging, Text};
 
 /// A message is at most so old when it is submitted, in milliseconds.
@@ -24,6 +26,7 @@ pub struct Checked {
     envelope: Envelope,
     origin: Origin,
     disposition: Disposition,
+    expanded: Vec<Expanded>,
     pieces: Vec<Piece>,
     size: u64,
     bytes: Bytes,
@@ -56,6 +59,7 @@ impl Checked {
             envelope: Envelope::try_from(&new.envelope)?,
             origin: origin(&new.origin)?,
             disposition: disposition(&new.disposition)?,
+            expanded: wire::expanded(&new.expanded)?,
             pieces: new.pieces.into_iter().map(piece).collect(),
             size,
             bytes: bytes(id, new.body, descriptor, stages)?,
@@ -67,27 +71,41 @@ impl Checked {
         self.id
     }
 
-    /// The message as the store takes it.
-    pub fn into_fresh(self, ledger: &Ledger, clock: Clock) -> Result<Fresh, Refusal> {
-        let Checked { id, arrived_ms, envelope, origin, disposition, pieces, size, bytes } = self;
+    /// The message as the store takes it, and behind it the report on aliases if one is due: there is not the one without
+    /// the other.
+    pub fn into_fresh(self, ledger: &mut Ledger, clock: Clock) -> Result<Vec<Fresh>, Refusal> {
+        let Checked { id, arrived_ms, envelope, origin, disposition, expanded, pieces, size, bytes } = self;
         // A receiver whose clock is wrong, or that lies, makes a message neither younger than now nor old.
         let arrived_ms = arrived_ms.clamp(clock.wall_ms.saturating_sub(LONGEST_SESSION_MS), clock.wall_ms);
         let mut state = MessageState::fresh(arrived_ms, origin, envelope);
         state.disposition = disposition;
+        let mut start = Vec::new();
         let (body, parts) = match bytes {
             Bytes::Lost => return Err(Refusal::Disk),
             Bytes::Here(chunk) => {
                 let parts = compose(&chunk, &pieces);
+                if !expanded.is_empty() {
+                    start = parts
+                        .iter()
+                        .flat_map(|part| part.as_bytes())
+                        .copied()
+                        .take(MAX_HEADER_RETURN)
+                        .collect();
+                }
                 state.pieces = (!pieces.is_empty()).then_some(pieces);
                 (NewBody::Inline(vec![chunk]), Some(parts))
             }
             Bytes::Staged(staging) => {
                 let staged = super::staging::compose(staging, id, &pieces, ledger)
                     .map_err(|error| super::staging::refusal(&error))?;
+                if !expanded.is_empty() {
+                    start = staged.start(MAX_HEADER_RETURN).unwrap_or_default();
+                }
                 (NewBody::Staged(staged.finish()), None)
             }
         };
-        Ok(Fresh { id, state, body, parts, size })
+        let told = reports::on_expansion(ledger, id, &state, Some((start, size)), &expanded, clock);
+        Ok(std::iter::once(Fresh { id, state, body, parts, size }).chain(told).collect())
     }
 }
 

@@ -5,18 +5,15 @@ use vsmtp_mail::{MailboxFormat, NextHop, QueueId};
 use super::{After, Clock, Judgement, LOAD_AT_ONCE, Ledger, MAX_LINE, RELOAD_WAIT_MS};
 use crate::schedule::{Admission, AdmitError, Pending, Sender, Standing};
 use crate::store::{
-    Change, DispositionKind, MessageState, ReadError, RecipientState, RemoveReason, Summaries, Summary,
-    Urgency,
+    Change, DispositionKind, Marks, MessageState, ReadError, RecipientState, RemoveReason, Summaries,
+    Summary, Urgency,
 };
 use crate::trace;
 
 impl Ledger {
     /// Forgets what the schedule and the cache know of a message, and reads it again.
     pub fn reload(&mut self, id: QueueId, at_least_ms: u64, clock: Clock) {
-        self.schedule.remove(id);
-        self.warm.forget(id);
-        self.failures.forget(id);
-        self.revising.remove(&id);
+        self.forget(id);
         if self.store.is_leaving(id) {
             // It is settled. Should its removal fail, this is called again.
             return;
@@ -35,6 +32,15 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    /// Whatever is known of a message beside the store. One that the store has set aside must not be tried for ever.
+    pub fn forget(&mut self, id: QueueId) {
+        self.schedule.remove(id);
+        self.warm.forget(id);
+        self.failures.forget(id);
+        self.revising.remove(&id);
+        self.rerouting.remove(&id);
     }
 
     /// Nothing in the queue is invisible: a message that cannot be read is listed as dead, with a recipient that stands
@@ -71,7 +77,7 @@ impl Ledger {
         at_least_ms: u64,
         clock: Clock,
     ) {
-        let standing = self.standing(id, (&state.disposition).into(), state.marks.judged);
+        let standing = self.standing(id, (&state.disposition).into(), state.marks);
         let admission = Admission {
             id,
             sender: Sender::from(&state.envelope.reverse_path),
@@ -119,7 +125,7 @@ impl Ledger {
     }
 
     fn load_one(&mut self, summary: &Summary, summaries: &Summaries, clock: Clock) {
-        let standing = self.standing(summary.id, summary.disposition, summary.marks.judged);
+        let standing = self.standing(summary.id, summary.disposition, summary.marks);
         let admission = Admission {
             id: summary.id,
             sender: Sender(summary.sender),
@@ -153,13 +159,17 @@ impl Ledger {
         }
     }
 
-    fn standing(&mut self, id: QueueId, disposition: DispositionKind, judged: bool) -> Standing {
+    fn standing(&mut self, id: QueueId, disposition: DispositionKind, marks: Marks) -> Standing {
         match disposition {
             DispositionKind::Hold => Standing::Held,
             DispositionKind::Quarantine => Standing::Quarantined,
             DispositionKind::Dead => Standing::Dead,
-            DispositionKind::Active if judged || !self.wants_judgement() => Standing::Active,
+            DispositionKind::Active if marks.judged => Standing::Active,
+            DispositionKind::Active if !marks.reroute && !self.wants_judgement() => Standing::Active,
             DispositionKind::Active => {
+                if marks.reroute {
+                    self.rerouting.insert(id);
+                }
                 if self.line.len() < MAX_LINE {
                     self.line.push_back(id);
                 } else {

@@ -155,6 +155,7 @@ impl Bench {
             smtputf8: false,
             ret: None,
             envid: None,
+            demands: vsmtp_mail::Demands::default(),
             recipients: hops.iter().enumerate().map(recipient).collect(),
         };
         let chunk = Chunk::from(b"Subject: x\r\n\r\nbody\r\n".to_vec());
@@ -200,6 +201,7 @@ impl Bench {
             reach: Reach::Reached,
             remote: String::new(),
             tls: "none".to_owned(),
+            reports: false,
             delays_ms: (0, 0, 0),
         };
         let outcome = Outcome::try_from(&wire).unwrap();
@@ -325,6 +327,17 @@ fn what_cannot_be_read_is_listed_and_read_again() {
     assert_eq!(bench.lease(), None);
     bench.sleep(RELOAD_WAIT_MS + 1);
     assert_eq!(bench.lease().unwrap().recipients, [0, 1]);
+}
+
+#[test]
+fn what_the_store_has_set_aside_is_tried_no_more() {
+    let mut bench = Bench::new();
+    let (lost, other) = (bench.stored(&["smtp:dst.test"]), bench.stored(&["smtp:dst.test"]));
+    let alarm = Event::Alarm(crate::store::Alarm::Unreadable(lost, "a hole".to_owned()));
+    bench.ledger.take_in(&mut vec![alarm], bench.clock, &mut Vec::new());
+    assert!(!bench.ledger.schedule.contains(lost) && bench.ledger.warm.lookup(lost).is_none());
+    assert_eq!(bench.lease().unwrap().id, other);
+    assert_eq!(bench.lease(), None);
 }
 
 #[test]

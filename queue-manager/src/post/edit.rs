@@ -2,7 +2,7 @@
 
 use vsmtp_ipc::edge::filter_queue;
 use vsmtp_ipc::wire::{self, WireError};
-use vsmtp_mail::Envelope;
+use vsmtp_mail::{Address, Envelope, Expanded};
 
 use super::Asked;
 use crate::intake::{disposition, piece};
@@ -12,6 +12,8 @@ use crate::store::{MAX_PIECES, MessageState, Piece, RecipientState};
 pub(super) struct Edit {
     /// The message's next revision.
     pub state: MessageState,
+    /// Aliases for several of which the sender wants to hear.
+    pub expanded: Vec<Expanded>,
 }
 
 impl Edit {
@@ -22,13 +24,20 @@ impl Edit {
         pieces: Vec<wire::Piece>,
         asked: &Asked,
     ) -> Result<Self, WireError> {
-        let envelope = Envelope::try_from(envelope)?;
+        let mut envelope = Envelope::try_from(envelope)?;
+        // Who has it already does not get it once more, whatever it is routed by now.
+        let has = |to: &Address| asked.settled.iter().any(|(settled, _)| settled.address == *to);
+        envelope.recipients.retain(|recipient| !has(&recipient.address));
         wire::check_pieces(&pieces, asked.size)?;
         let mut state = (*asked.state).clone();
         state.progress = vec![RecipientState::FRESH; envelope.recipients.len()];
+        for (recipient, progress) in &asked.settled {
+            envelope.recipients.push(recipient.clone());
+            state.progress.push(progress.clone());
+        }
         state.envelope = envelope;
         state.disposition = disposition(wanted)?;
-        state.marks.judged = true;
+        (state.marks.judged, state.marks.reroute) = (true, false);
         if !pieces.is_empty() {
             let laid = overlay(state.pieces.as_deref(), pieces.into_iter().map(piece));
             state.pieces = Some(laid);
@@ -36,7 +45,7 @@ impl Edit {
         if state.pieces.as_ref().is_some_and(|pieces| pieces.len() > MAX_PIECES) {
             return Err(WireError("number of pieces"));
         }
-        Ok(Edit { state })
+        Ok(Edit { state, expanded: Vec::new() })
     }
 }
 

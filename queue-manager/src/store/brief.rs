@@ -52,10 +52,7 @@ pub(super) fn put_message(out: &mut Vec<u8>, state: &MessageState, stored_len: u
     out.put_u64(state.arrival_ms);
     out.put_u64(stored_len);
     out.put_u32(sender_hash(state));
-    let marks = u8::from(state.marks.judged)
-        | u8::from(state.marks.delay_reported) << 1
-        | u8::from(state.marks.expired) << 2;
-    out.put_u8(marks | if large { LARGE } else { 0 });
+    out.put_u8(state.marks.bits() | if large { LARGE } else { 0 });
     encode::put_disposition(out, &state.disposition);
     out.put_u32(u32::try_from(state.envelope.recipients.len()).unwrap_or(u32::MAX));
     for (recipient, progress) in state.envelope.recipients.iter().zip(&state.progress) {

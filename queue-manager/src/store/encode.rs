@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use vsmtp_mail::{
-    Address, BodyType, Domain, EnhancedCode, Envelope, LmtpTarget, MAX_ENVID, MAX_RECIPIENTS, MailboxFormat,
-    NextHop, Notify, OriginalRecipient, Recipient, RecipientClass, Ret, ReversePath,
+    Address, BodyType, Demands, Domain, EnhancedCode, Envelope, LmtpTarget, MAX_ENVID, MAX_RECIPIENTS,
+    MailboxFormat, NextHop, Notify, OriginalRecipient, Recipient, RecipientClass, Ret, ReversePath,
 };
 
 use super::codec::{Malformed, Put, Take};
@@ -18,11 +18,7 @@ use super::message::{
 pub(super) fn put_state(out: &mut Vec<u8>, state: &MessageState) {
     out.put_u64(state.arrival_ms);
     put_disposition(out, &state.disposition);
-    out.put_u8(
-        u8::from(state.marks.judged)
-            | u8::from(state.marks.delay_reported) << 1
-            | u8::from(state.marks.expired) << 2,
-    );
+    out.put_u8(state.marks.bits());
     put_origin(out, &state.origin);
     put_envelope(out, &state.envelope);
     for progress in &state.progress {
@@ -36,10 +32,10 @@ pub(super) fn take_state(take: &mut Take<'_>) -> Result<MessageState, Malformed>
     let arrival_ms = take.u64()?;
     let disposition = take_disposition(take)?;
     let marks = take.u8()?;
-    if marks > 7 {
+    if marks > Marks::ALL {
         return Err(Malformed("marks"));
     }
-    let marks = Marks { judged: marks & 1 != 0, delay_reported: marks & 2 != 0, expired: marks & 4 != 0 };
+    let marks = Marks::from_bits(marks);
     let origin = take_origin(take)?;
     let envelope = take_envelope(take)?;
     let progress =
@@ -108,7 +104,7 @@ fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope) {
         BodyType::EightBitMime => 1,
         BodyType::BinaryMime => 2,
     });
-    out.put_u8(u8::from(envelope.smtputf8));
+    out.put_u8(u8::from(envelope.smtputf8) | u8::from(envelope.demands.requiretls) << 1);
     out.put_u8(match envelope.ret {
         None => 0,
         Some(Ret::Full) => 1,
@@ -129,7 +125,12 @@ fn take_envelope(take: &mut Take<'_>) -> Result<Envelope, Malformed> {
         2 => BodyType::BinaryMime,
         _ => return Err(Malformed("body type")),
     };
-    let smtputf8 = take_bool(take)?;
+    let wishes = take.u8()?;
+    if wishes > 3 {
+        return Err(Malformed("wishes"));
+    }
+    let smtputf8 = wishes & 1 != 0;
+    let demands = Demands { requiretls: wishes & 2 != 0 };
     let ret = match take.u8()? {
         0 => None,
         1 => Some(Ret::Full),
@@ -146,7 +147,7 @@ fn take_envelope(take: &mut Take<'_>) -> Result<Envelope, Malformed> {
         return Err(Malformed("recipient count"));
     }
     let recipients = (0..count).map(|_| take_recipient(take)).collect::<Result<_, _>>()?;
-    Ok(Envelope { reverse_path, body, smtputf8, ret, envid, recipients })
+    Ok(Envelope { reverse_path, body, smtputf8, ret, envid, demands, recipients })
 }
 
 fn put_recipient(out: &mut Vec<u8>, recipient: &Recipient) {
@@ -155,8 +156,7 @@ fn put_recipient(out: &mut Vec<u8>, recipient: &Recipient) {
         out.put_str(&original.kind);
         out.put_str(&original.address);
     });
-    let notify = recipient.notify;
-    out.put_u8(u8::from(notify.success) | u8::from(notify.failure) << 1 | u8::from(notify.delay) << 2);
+    put_notify(out, recipient.notify);
     out.put_u8(match recipient.class {
         RecipientClass::Local => 0,
         RecipientClass::Virtual => 1,
@@ -175,11 +175,7 @@ fn take_recipient(take: &mut Take<'_>) -> Result<Recipient, Malformed> {
         }
         Ok(OriginalRecipient { kind: kind.into(), address: address.into() })
     })?;
-    let notify = take.u8()?;
-    if notify > 7 {
-        return Err(Malformed("notify"));
-    }
-    let notify = Notify { success: notify & 1 != 0, failure: notify & 2 != 0, delay: notify & 4 != 0 };
+    let notify = take_notify(take)?;
     let class = match take.u8()? {
         0 => RecipientClass::Local,
         1 => RecipientClass::Virtual,
@@ -188,6 +184,27 @@ fn take_recipient(take: &mut Take<'_>) -> Result<Recipient, Malformed> {
         _ => return Err(Malformed("recipient class")),
     };
     Ok(Recipient { address, original, notify, class, next_hop: take_hop(take)? })
+}
+
+/// What is not the default was stated; only where the two are alike, a bit says so.
+fn put_notify(out: &mut Vec<u8>, notify: Notify) {
+    let stated = notify.stated && Notify { stated: false, ..notify } == Notify::default();
+    out.put_u8(
+        u8::from(notify.success)
+            | u8::from(notify.failure) << 1
+            | u8::from(notify.delay) << 2
+            | u8::from(stated) << 3,
+    );
+}
+
+fn take_notify(take: &mut Take<'_>) -> Result<Notify, Malformed> {
+    let bits = take.u8()?;
+    if bits > 15 {
+        return Err(Malformed("notify"));
+    }
+    let notify =
+        Notify { success: bits & 1 != 0, failure: bits & 2 != 0, delay: bits & 4 != 0, stated: false };
+    Ok(Notify { stated: bits & 8 != 0 || notify != Notify::default(), ..notify })
 }
 
 /// Local part and domain apart: both are checked again when they are read, and neither needs quotes.

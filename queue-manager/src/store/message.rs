@@ -167,6 +167,45 @@ pub struct Marks {
     pub delay_reported: bool,
     /// It is to be given up at the next look.
     pub expired: bool,
+    /// The routing tables are to choose its next hops anew before the next attempt.
+    pub reroute: bool,
+}
+
+impl Marks {
+    /// All of them.
+    pub(super) const ALL: u8 = 15;
+
+    /// One bit for each, as on disk.
+    pub(super) fn bits(self) -> u8 {
+        u8::from(self.judged)
+            | u8::from(self.delay_reported) << 1
+            | u8::from(self.expired) << 2
+            | u8::from(self.reroute) << 3
+    }
+
+    /// From those bits; others are ignored.
+    pub(super) fn from_bits(bits: u8) -> Self {
+        Marks {
+            judged: bits & 1 != 0,
+            delay_reported: bits & 2 != 0,
+            expired: bits & 4 != 0,
+            reroute: bits & 8 != 0,
+        }
+    }
+
+    /// Applies what a change of the whole message means for them.
+    pub(super) fn change(&mut self, change: &StateChange) {
+        match change {
+            StateChange::Disposition(_) => {}
+            StateChange::DelayReported => self.delay_reported = true,
+            StateChange::Judged => (self.judged, self.reroute) = (true, false),
+            StateChange::Expire => self.expired = true,
+            StateChange::Requeue => {
+                let delay_reported = self.delay_reported;
+                *self = Marks { delay_reported, reroute: true, ..Marks::default() };
+            }
+        }
+    }
 }
 
 /// One part of the message as it goes out.
@@ -243,14 +282,12 @@ impl MessageState {
 
     /// Applies a change of the whole message.
     pub fn change(&mut self, change: &StateChange) {
+        self.marks.change(change);
         match change {
             StateChange::Disposition(disposition) => self.disposition.clone_from(disposition),
-            StateChange::DelayReported => self.marks.delay_reported = true,
-            StateChange::Judged => self.marks.judged = true,
-            StateChange::Expire => self.marks.expired = true,
+            StateChange::DelayReported | StateChange::Judged | StateChange::Expire => {}
             StateChange::Requeue => {
                 self.disposition = Disposition::Active;
-                self.marks = Marks { delay_reported: self.marks.delay_reported, ..Marks::default() };
                 for state in self.progress.iter_mut().filter(|state| !state.is_settled()) {
                     *state = RecipientState::FRESH;
                 }
@@ -269,13 +306,13 @@ impl MessageState {
 pub enum StateChange {
     /// Hold, release, quarantine, dead.
     Disposition(Disposition),
-    /// Active again, attempts forgotten, to be judged again.
+    /// Active again, attempts forgotten, to be routed and judged again.
     Requeue,
     /// Give it up at the next look.
     Expire,
     /// The sender was told of a delay.
     DelayReported,
-    /// Post-queue rules have judged it and changed nothing.
+    /// Post-queue rules and the routing tables have seen it and changed nothing.
     Judged,
 }
 

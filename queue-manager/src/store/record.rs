@@ -266,6 +266,7 @@ mod tests {
             smtputf8: true,
             ret: Some(Ret::Headers),
             envid: Some("env".into()),
+            demands: vsmtp_mail::Demands::default(),
             recipients: (0..recipients).map(recipient).collect(),
         };
         let origin = Origin {
@@ -286,7 +287,10 @@ mod tests {
     fn every_kind_comes_back_as_it_was_written() {
         let mut full = state(9);
         full.disposition = Disposition::Quarantine("spam".into());
-        full.marks.judged = true;
+        (full.marks.judged, full.marks.reroute) = (true, true);
+        full.envelope.demands.requiretls = true;
+        full.envelope.recipients[0].notify = Notify::default();
+        full.envelope.recipients[1].notify = Notify { stated: true, ..Notify::default() };
         full.progress[1] = RecipientState::Waiting { attempts: 3, until: 99, last: Some(diagnostic()) };
         full.progress[2] = RecipientState::Delivered(None);
         full.progress[3] = RecipientState::Failed(diagnostic());

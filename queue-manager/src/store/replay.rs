@@ -91,7 +91,7 @@ const NO_FACT: Fact = Fact {
     recipients_at: 0,
     recipients: 0,
     disposition: DispositionKind::Active,
-    marks: Marks { judged: false, delay_reported: false, expired: false },
+    marks: Marks { judged: false, delay_reported: false, expired: false, reroute: false },
 };
 
 /// One recipient in 16 octets.
@@ -216,11 +216,7 @@ impl Replay {
             3 => DispositionKind::Dead,
             _ => return Err(Malformed("brief disposition")),
         };
-        let marks = Marks {
-            judged: brief.marks & 1 != 0,
-            delay_reported: brief.marks & 2 != 0,
-            expired: brief.marks & 4 != 0,
-        };
+        let marks = Marks::from_bits(brief.marks);
         let (recipients_at, recipients) = (self.recipients.len() as u32, brief.recipients.count);
         while let Some((hop, state)) = brief.recipients.next()? {
             let hop = self.hop_number(hop)?;
@@ -241,14 +237,12 @@ impl Replay {
 
     fn change(&mut self, slot: Slot, change: &StateChange) {
         let fact = self.fact_mut(slot);
+        fact.marks.change(change);
         match change {
             StateChange::Disposition(disposition) => fact.disposition = disposition.into(),
-            StateChange::Expire => fact.marks.expired = true,
-            StateChange::DelayReported => fact.marks.delay_reported = true,
-            StateChange::Judged => fact.marks.judged = true,
+            StateChange::Expire | StateChange::DelayReported | StateChange::Judged => {}
             StateChange::Requeue => {
                 fact.disposition = DispositionKind::Active;
-                fact.marks = Marks { delay_reported: fact.marks.delay_reported, ..Marks::default() };
                 let (from, count) = (fact.recipients_at as usize, fact.recipients as usize);
                 for packed in self.recipients.iter_mut().skip(from).take(count) {
                     if packed.settled == 0 {

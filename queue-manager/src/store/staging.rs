@@ -45,6 +45,14 @@ impl Staging {
         self.body.disk.open(Area::Staging, &self.body.name, false)
     }
 
+    /// The first octets, at most so many.
+    pub fn start(&self, limit: usize) -> io::Result<Vec<u8>> {
+        let mut start = vec![0; usize::try_from(self.body.len).unwrap_or(limit).min(limit)];
+        let got = self.body.file.read_at(&mut start, 0)?;
+        start.truncate(got);
+        Ok(start)
+    }
+
     /// Nothing more will come.
     pub fn finish(self) -> StagedBody {
         self.body

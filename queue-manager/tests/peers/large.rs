@@ -3,9 +3,10 @@
 use vsmtp_ipc::edge::filter_queue::{Receipt, Refusal, Submit};
 use vsmtp_ipc::edge::queue_deliver::Result3;
 use vsmtp_ipc::role::Role;
-use vsmtp_ipc::wire::{Body, CHUNK, Id, Piece};
+use vsmtp_ipc::wire::{Body, CHUNK, Expanded, Id, Piece};
+use vsmtp_ipc::{Channel, EdgeId};
 
-use crate::stage::{Filter, Stage, octets, sealed};
+use crate::stage::{Deliver, Filter, Stage, octets, sealed};
 
 const HOP: &[(&str, &str)] = &[("b@dst.test", "smtp:dst.test")];
 
@@ -50,6 +51,21 @@ fn large_messages_are_staged_judged_and_delivered_as_files() {
         stage.figure("messages", 0);
     }
     nothing_is_left(&stage);
+}
+
+#[test]
+fn the_report_on_an_alias_holds_the_header_of_a_large_message() {
+    let (mut stage, mut filter, _deliver) = Stage::with_peers();
+    let mut mailbox = Deliver(Channel::new(stage.introduce(Role::DeliverMailbox, 0), EdgeId::QueueDeliver));
+    let (mut message, body) = (stage.message(HOP), body(1_500_000));
+    chunks(&mut filter, message.id, &body);
+    message.body = Body::File(body.len() as u64);
+    message.expanded = vec![Expanded { address: "all@src.test".to_owned(), original: None }];
+    filter.store(message);
+    let (report, descriptors) = mailbox.hear();
+    let bytes = String::from_utf8(octets(report.body, descriptors)).unwrap();
+    assert!(bytes.contains("Content-Type: text/rfc822-headers\r\n\r\nSubject: large\r\n"), "{bytes}");
+    assert!(bytes.len() < 10_000);
 }
 
 #[test]

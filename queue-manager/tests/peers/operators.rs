@@ -3,7 +3,7 @@
 use vsmtp_ipc::edge::ctl_queue::{Answer, Request, Selection, State};
 use vsmtp_ipc::edge::filter_queue::Disposition;
 use vsmtp_ipc::edge::queue_deliver::Result3;
-use vsmtp_ipc::edge::queue_filter::PostVerdict;
+use vsmtp_ipc::edge::queue_filter::{PostStage, PostVerdict};
 
 use crate::stage::{BODY, Stage, octets};
 
@@ -118,6 +118,88 @@ fn requeue_forgets_attempts_and_asks_again() {
 }
 
 #[test]
+fn requeue_has_policy_choose_the_next_hops_anew_though_there_are_no_rules() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut deliver, mut post) = (stage.filter(), stage.deliver(), stage.post(false, false));
+    let message = stage.message(HOP);
+    let id = filter.store(message);
+    deliver.serve(Result3::Deferred);
+    stage.logged("event=deferred");
+    assert_eq!(stage.operator().changed(&Request::Requeue(Selection::One(id))), 1);
+    let (ask, _) = post.hear();
+    assert_eq!((ask.id, ask.stage, ask.reroute, ask.body.len()), (id, PostStage::Routing, true, 0));
+    assert!(deliver.is_idle(&mut stage), "nothing is tried before policy has spoken");
+    drop((filter, deliver, post));
+    // Death changes nothing.
+    let mut stage = stage.kill_and_restart(&[]);
+    let (mut deliver, mut post) = (stage.deliver(), stage.post(false, false));
+    let (ask, _) = post.hear();
+    assert_eq!((ask.id, ask.stage), (id, PostStage::Routing));
+    let mut envelope = ask.envelope;
+    envelope.recipients[0].next_hop = "smtp:new.test".to_owned();
+    post.say(&PostVerdict::Edit {
+        ticket: ask.ticket,
+        envelope,
+        expanded: Vec::new(),
+        disposition: Disposition::Active,
+        pieces: Vec::new(),
+    });
+    let attempt = deliver.serve(Result3::Deferred);
+    assert_eq!((attempt.id, attempt.next_hop.as_str()), (id, "smtp:new.test"));
+    stage.logged("event=deferred");
+    // That was decided once and for all.
+    drop((deliver, post));
+    let mut stage = stage.kill_and_restart(&[]);
+    let (mut deliver, _post) = (stage.deliver(), stage.post(false, false));
+    stage.figure("active", 1);
+    assert_eq!(stage.operator().flush_all(), 1);
+    assert_eq!(deliver.serve(Result3::Delivered).next_hop, "smtp:new.test");
+    stage.figure("messages", 0);
+}
+
+#[test]
+fn who_has_a_message_does_not_get_it_again_because_it_was_requeued() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut deliver, mut post) = (stage.filter(), stage.deliver(), stage.post(true, false));
+    let message = stage.message(&[("b@dst.test", "smtp:dst.test"), ("c@other.test", "smtp:other.test")]);
+    let id = filter.store(message);
+    let (ask, _) = post.hear();
+    assert!(!ask.reroute);
+    post.say(&PostVerdict::Keep { ticket: ask.ticket });
+    for _ in 0..2 {
+        let (attempt, _) = deliver.hear();
+        let is_first = attempt.recipients[0].address == "b@dst.test";
+        deliver.settle(&attempt, if is_first { Result3::Delivered } else { Result3::Deferred });
+    }
+    stage.logged("event=delivered");
+    stage.logged("event=deferred");
+    stage.figure("commits_open", 0);
+    assert_eq!(stage.operator().changed(&Request::Requeue(Selection::One(id))), 1);
+    let (ask, _) = post.hear();
+    let asked: Vec<&str> = ask.envelope.recipients.iter().map(|one| one.address.as_str()).collect();
+    assert_eq!((asked, ask.reroute), (vec!["c@other.test"], true));
+    // A rule that adds the one who has it.
+    let mut envelope = ask.envelope;
+    let again = vsmtp_ipc::wire::Recipient {
+        address: "b@dst.test".to_owned(),
+        next_hop: "smtp:elsewhere.test".to_owned(),
+        ..envelope.recipients[0].clone()
+    };
+    envelope.recipients.push(again);
+    post.say(&PostVerdict::Edit {
+        ticket: ask.ticket,
+        envelope,
+        expanded: Vec::new(),
+        disposition: Disposition::Active,
+        pieces: Vec::new(),
+    });
+    let attempt = deliver.serve(Result3::Delivered);
+    assert_eq!(attempt.recipients[0].address, "c@other.test");
+    stage.figure("messages", 0);
+    assert!(deliver.is_idle(&mut stage));
+}
+
+#[test]
 fn many_orders_over_many_messages() {
     let (mut stage, mut filter, _deliver) = Stage::with_peers();
     for _ in 0..1200 {
@@ -137,6 +219,7 @@ fn what_was_delivered_while_it_was_requeued_is_not_delivered_again() {
     let id = filter.store(message);
     let attempts = [deliver.hear().0, deliver.hear().0];
     assert_eq!(stage.operator().changed(&Request::Requeue(Selection::One(id))), 1);
+    stage.keep_routes();
     // Both are out again; the outcomes of the old leases still count.
     let mut again = vec![deliver.hear().0, deliver.hear().0];
     deliver.settle(&attempts[0], Result3::Delivered);
@@ -182,6 +265,7 @@ fn who_is_on_hold_stays_there_whatever_the_rules_say() {
             true => PostVerdict::Edit {
                 ticket,
                 envelope: ask.envelope,
+                expanded: Vec::new(),
                 disposition: Disposition::Active,
                 pieces: Vec::new(),
             },

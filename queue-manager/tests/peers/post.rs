@@ -59,7 +59,13 @@ fn edits_are_committed_before_the_first_attempt_and_survive() {
         Piece::Text(b"X-Post: yes\r\n".to_vec()),
         Piece::Original { offset: 18, len: BODY.len() as u64 - 18 },
     ];
-    post.say(&PostVerdict::Edit { ticket: ask.ticket, envelope, disposition: Disposition::Active, pieces });
+    post.say(&PostVerdict::Edit {
+        ticket: ask.ticket,
+        envelope,
+        expanded: Vec::new(),
+        disposition: Disposition::Active,
+        pieces,
+    });
     stage.logged("verdict=edit");
     stage.figure("active", 1);
     let mut stage = stage.kill_and_restart(&[]);
@@ -122,6 +128,7 @@ fn a_filter_that_answers_what_was_not_asked_is_dropped() {
         |ticket, ask| PostVerdict::Edit {
             ticket,
             envelope: ask.envelope.clone(),
+            expanded: Vec::new(),
             disposition: Disposition::Active,
             pieces: vec![Piece::Original { offset: 0, len: 10_000 }],
         },
@@ -155,6 +162,7 @@ fn what_one_filter_has_judged_is_not_asked_of_the_next() {
         old.say(&PostVerdict::Edit {
             ticket: ask.ticket,
             envelope: ask.envelope,
+            expanded: Vec::new(),
             disposition: Disposition::Active,
             pieces: vec![Piece::Original { offset: 0, len: BODY.len() as u64 }],
         });

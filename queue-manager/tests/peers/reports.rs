@@ -3,7 +3,7 @@
 use vsmtp_ipc::edge::ctl_queue::{Request, Selection, State};
 use vsmtp_ipc::edge::queue_deliver::{Reach, Result3};
 use vsmtp_ipc::role::Role;
-use vsmtp_ipc::wire::Notify;
+use vsmtp_ipc::wire::{Demands, Expanded, Notify};
 use vsmtp_ipc::{Channel, EdgeId};
 
 use crate::stage::{Deliver, Stage, octets, outcome, text};
@@ -33,7 +33,10 @@ fn failures_of_one_message_make_one_report_to_its_sender() {
     }
     let (report, descriptors) = mailbox.hear();
     assert_eq!((report.reverse_path.as_str(), report.recipients[0].address.as_str()), ("", "a@src.test"));
-    assert_eq!(report.recipients[0].notify, Notify { success: false, failure: false, delay: false });
+    assert_eq!(
+        report.recipients[0].notify,
+        Notify { success: false, failure: false, delay: false, stated: true }
+    );
     mailbox.settle(&report, Result3::Delivered);
     let bytes = String::from_utf8(octets(report.body, descriptors)).unwrap();
     assert_eq!(bytes.matches("Final-Recipient: rfc822; ").count(), 2, "{bytes}");
@@ -47,7 +50,8 @@ fn failures_of_one_message_make_one_report_to_its_sender() {
 fn who_asked_to_hear_nothing_hears_nothing() {
     let (mut stage, mut filter, mut deliver) = Stage::with_peers();
     let mut message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
-    message.envelope.recipients[0].notify = Notify { success: false, failure: false, delay: false };
+    message.envelope.recipients[0].notify =
+        Notify { success: false, failure: false, delay: false, stated: true };
     filter.store(message);
     deliver.serve(Result3::Failed);
     stage.figure("messages", 0);
@@ -59,7 +63,8 @@ fn who_asked_hears_of_success() {
     let (mut stage, mut filter, mut deliver) = Stage::with_peers();
     let mut mailbox = mailbox(&mut stage);
     let mut message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
-    message.envelope.recipients[0].notify = Notify { success: true, failure: true, delay: true };
+    message.envelope.recipients[0].notify =
+        Notify { success: true, failure: true, delay: true, stated: true };
     filter.store(message);
     deliver.serve(Result3::Delivered);
     let (report, descriptors) = mailbox.hear();
@@ -67,6 +72,77 @@ fn who_asked_hears_of_success() {
     let bytes = String::from_utf8(octets(report.body, descriptors)).unwrap();
     assert!(bytes.contains("Action: relayed") && bytes.contains("Status: 2.0.0"), "{bytes}");
     stage.figure("messages", 0);
+}
+
+#[test]
+fn a_next_hop_that_knows_of_reports_has_the_duty_to_send_them() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let mut message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
+    message.envelope.recipients[0].notify =
+        Notify { success: true, failure: true, delay: true, stated: true };
+    filter.store(message);
+    let (attempt, _) = deliver.hear();
+    let mut delivered = outcome(attempt.lease, &[(0, Result3::Delivered)]);
+    delivered.reports = true;
+    deliver.say(&delivered);
+    stage.figure("messages", 0);
+    assert!(!stage.log().contains("event=reported"));
+}
+
+#[test]
+fn an_alias_for_several_is_reported_when_its_message_is_stored() {
+    let (mut stage, mut filter, deliver) = Stage::with_peers();
+    let mut mailbox = mailbox(&mut stage);
+    let mut message = stage.message(&[("b@dst.test", "smtp:dst.test"), ("c@dst.test", "smtp:dst.test")]);
+    message.envelope.envid = Some("e1".to_owned());
+    let original = Some(("rfc822".to_owned(), "O@old.test".to_owned()));
+    message.expanded = vec![Expanded { address: "all@src.test".to_owned(), original }];
+    let id = filter.store(message);
+    // A death right behind the acceptance loses neither.
+    drop((filter, deliver));
+    let (report, descriptors) = mailbox.hear();
+    let bytes = String::from_utf8(octets(report.body, descriptors)).unwrap();
+    for field in [
+        "Original-Envelope-Id: e1\r\n",
+        "Original-Recipient: rfc822; O@old.test\r\nFinal-Recipient: rfc822; all@src.test\r\nAction: expanded\r\nStatus: 2.1.5",
+        "Content-Type: text/rfc822-headers\r\n\r\nReceived: from x\r\nSubject: hi\r\n",
+    ] {
+        assert!(bytes.contains(field), "{field}: {bytes}");
+    }
+    let mut stage = stage.kill_and_restart(&[]);
+    stage.no_rules();
+    stage.figure("messages", 2);
+    let mut deliver = stage.deliver();
+    assert_eq!(deliver.serve(Result3::Delivered).id, id);
+}
+
+#[test]
+fn the_null_sender_hears_of_no_alias() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let mut message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
+    message.envelope.reverse_path = String::new();
+    message.expanded = vec![Expanded { address: "all@src.test".to_owned(), original: None }];
+    filter.store(message);
+    deliver.serve(Result3::Delivered);
+    stage.figure("messages", 0);
+}
+
+#[test]
+fn what_must_not_be_read_on_its_way_is_not_returned_and_its_report_is_guarded_too() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let mut mailbox = mailbox(&mut stage);
+    let mut message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
+    message.envelope.demands = Demands { requiretls: true };
+    message.envelope.ret_full = Some(true);
+    filter.store(message);
+    assert!(deliver.serve(Result3::Failed).demands.requiretls);
+    let (report, descriptors) = mailbox.hear();
+    assert!(report.demands.requiretls);
+    let bytes = String::from_utf8(octets(report.body, descriptors)).unwrap();
+    assert!(
+        bytes.contains("Content-Type: text/rfc822-headers") && !bytes.contains("\r\nline\r\n"),
+        "{bytes}"
+    );
 }
 
 #[test]

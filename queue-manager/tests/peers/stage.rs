@@ -14,7 +14,7 @@ use vsmtp_ipc::edge::ctl_queue::{self, Answer, Entry, Request, Selection};
 use vsmtp_ipc::edge::filter_queue::{self, Disposition, NewMessage, Receipt, Submit};
 use vsmtp_ipc::edge::master_child::{Configure, Figure, Listener, LogTarget, MasterEnd, ToChild, ToMaster};
 use vsmtp_ipc::edge::queue_deliver::{self, Attempt, Outcome, Reach, Result3, Settled};
-use vsmtp_ipc::edge::queue_filter::{self, PostAsk, PostVerdict};
+use vsmtp_ipc::edge::queue_filter::{self, PostAsk, PostStage, PostVerdict};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Body7, Class, Envelope, Id, Notify, Origin, Recipient};
 use vsmtp_ipc::{Channel, ChannelError, EdgeId, Message, Received};
@@ -150,6 +150,14 @@ impl Stage {
         self.kept.push(post);
     }
 
+    /// Where no rules want to be asked, the next question is about routes: everything stays.
+    pub fn keep_routes(&mut self) {
+        let post = self.kept.last_mut().expect("a post filter that wants nothing");
+        let (ask, _) = post.hear();
+        assert_eq!((ask.stage, ask.reroute), (PostStage::Routing, true));
+        post.say(&PostVerdict::Keep { ticket: ask.ticket });
+    }
+
     pub fn deliver(&mut self) -> Deliver {
         Deliver(Channel::new(self.introduce(Role::DeliverSmtp, 0), EdgeId::QueueDeliver))
     }
@@ -240,7 +248,7 @@ pub fn message(id: Id, recipients: &[(&str, &str)]) -> NewMessage {
     let recipient = |(address, hop): &(&str, &str)| Recipient {
         address: (*address).to_owned(),
         original: None,
-        notify: Notify { success: false, failure: true, delay: true },
+        notify: Notify { success: false, failure: true, delay: true, stated: false },
         class: Class::Other,
         next_hop: (*hop).to_owned(),
     };
@@ -254,6 +262,7 @@ pub fn message(id: Id, recipients: &[(&str, &str)]) -> NewMessage {
             smtputf8: false,
             ret_full: None,
             envid: None,
+            demands: vsmtp_ipc::wire::Demands::default(),
             recipients: recipients.iter().map(recipient).collect(),
         },
         origin: Origin {
@@ -264,6 +273,7 @@ pub fn message(id: Id, recipients: &[(&str, &str)]) -> NewMessage {
             uid: None,
         },
         disposition: Disposition::Active,
+        expanded: Vec::new(),
         pieces: Vec::new(),
         body: Body::Inline(BODY.to_vec()),
     }
@@ -389,6 +399,7 @@ pub fn outcome(lease: u64, results: &[(u32, Result3)]) -> Outcome {
         reach: Reach::Reached,
         remote: "mx.dst.test[192.0.2.1]:25".to_owned(),
         tls: "none".to_owned(),
+        reports: false,
         delays_ms: (1, 2, 3),
     }
 }

@@ -18,6 +18,7 @@ pub fn mail_from(request: &MailRequest) -> wire::MailFrom {
         ret_full: request.ret.map(|ret| ret == Ret::Full),
         envid: request.envid.as_deref().map(str::to_owned),
         size: request.size,
+        demands: wire::Demands { requiretls: request.requiretls },
     }
 }
 

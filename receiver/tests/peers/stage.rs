@@ -64,6 +64,8 @@ pub fn slice() -> ReceiverSlice {
         pipelining: true,
         eightbitmime: true,
         chunking: true,
+        dsn: true,
+        smtputf8: true,
     }
 }
 

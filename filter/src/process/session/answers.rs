@@ -38,7 +38,7 @@ impl Session {
     }
 
     fn store(&mut self, key: Key, judged: Judged, now_ms: u64) {
-        let Judged::Store { envelope, pieces, disposition, reply } = judged else { return };
+        let Judged::Store { envelope, expanded, pieces, disposition, reply } = judged else { return };
         let seat =
             self.receivers.get_mut(&key.token).and_then(|receiver| receiver.seats.get_mut(&key.session));
         let Some(incoming) = seat.and_then(|seat| seat.incoming.as_mut()) else { return };
@@ -62,6 +62,7 @@ impl Session {
             envelope: (&envelope).into(),
             origin: incoming.origin.clone(),
             disposition,
+            expanded: expanded.iter().map(Into::into).collect(),
             pieces,
             body,
         };

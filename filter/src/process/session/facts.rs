@@ -56,6 +56,7 @@ pub fn mail_spec(mail: &MailFrom, at_ms: u64) -> Result<MailSpec, WireError> {
         smtputf8: mail.smtputf8,
         ret: mail.ret_full.map(|full| if full { Ret::Full } else { Ret::Headers }),
         envid: wire::envid(mail.envid.as_deref())?,
+        demands: mail.demands.into(),
         at_ms,
     })
 }

@@ -77,4 +77,10 @@ keys! {
 
     /// Announce CHUNKING, and with 8BITMIME also BINARYMIME (RFC 3030).
     chunking: Flag = "server.esmtp.chunking", default Bool(true), example Bool(false), for Receiver;
+
+    /// Announce DSN (RFC 3461): senders choose which delivery reports they want, and may have success reported.
+    dsn: Flag = "server.esmtp.dsn", default Bool(true), example Bool(false), for Receiver;
+
+    /// Announce SMTPUTF8 (RFC 6531): addresses and headers in any script.
+    smtputf8: Flag = "server.esmtp.smtputf8", default Bool(true), example Bool(false), for Receiver;
 }

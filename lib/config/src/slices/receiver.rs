@@ -52,6 +52,10 @@ pub struct ReceiverSlice {
     pub eightbitmime: bool,
     /// Announce CHUNKING, and BINARYMIME if 8BITMIME is announced.
     pub chunking: bool,
+    /// Announce DSN.
+    pub dsn: bool,
+    /// Announce SMTPUTF8.
+    pub smtputf8: bool,
 }
 
 /// Longest waits for a client, by what it sent last.
@@ -113,6 +117,8 @@ impl Config {
             pipelining: smtp.pipelining,
             eightbitmime: smtp.eightbitmime,
             chunking: smtp.chunking,
+            dsn: smtp.dsn,
+            smtputf8: smtp.smtputf8,
         }
     }
 }

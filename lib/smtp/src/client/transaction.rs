@@ -9,8 +9,8 @@ use super::{Capabilities, DotStuffer, Outcome, RemoteRecipient, Transaction, Why
 use crate::extension::Extension;
 use crate::xtext;
 
-/// The longest address text that fits ORCPT's 500 octets even if every octet is encoded (RFC 3461 4.2).
-const MAX_ORIGINAL: usize = 160;
+/// Longest ORCPT=, in octets (RFC 3461 4.2). A longer one is not passed on.
+const MAX_ORIGINAL: usize = 500;
 
 /// A transaction under way.
 #[derive(Debug)]
@@ -177,9 +177,11 @@ fn write_rcpt(recipient: &RemoteRecipient, offered: &Capabilities, out: &mut Vec
         if let Some(notify) = recipient.notify {
             let _ = write!(out, " NOTIFY={}", notify_words(notify));
         }
-        let short = |text: &str| text.len() <= MAX_ORIGINAL;
-        if let Some(original) = recipient.original.as_ref().filter(|original| short(&original.address)) {
-            let _ = write!(out, " ORCPT={};{}", original.kind, xtext::encode(&original.address));
+        let original = recipient.original.as_ref().map(|original| {
+            format!("{};{}", original.kind, xtext::encode_address(&original.kind, &original.address))
+        });
+        if let Some(original) = original.filter(|original| original.len() <= MAX_ORIGINAL) {
+            let _ = write!(out, " ORCPT={original}");
         }
     }
     out.extend_from_slice(b"\r\n");

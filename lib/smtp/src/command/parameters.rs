@@ -1,4 +1,4 @@
-//! Parameters of MAIL and RCPT (RFC 1870, 3461, 4954, 6152, 6531). A parameter of an extension that the listener does not
+//! Parameters of MAIL and RCPT (RFC 1870, 3461, 4954, 6152, 6531, 8689). A parameter of an extension that the listener does not
 //! offer is as unknown as any other word.
 
 use vsmtp_mail::{BodyType, MAX_ENVID, Notify, OriginalRecipient, Ret};
@@ -24,12 +24,8 @@ pub(super) fn mail(text: &str, offered: Extensions, request: &mut MailRequest) -
             // Nobody is trusted with it, so it is read and forgotten.
             "AUTH" => put(&mut submitter, value.and_then(xtext::decode))?,
             "ENVID" => put(&mut request.envid, value.and_then(envid))?,
-            _ => {
-                if value.is_some() || request.smtputf8 {
-                    return Err(Own::BadParameter);
-                }
-                request.smtputf8 = true;
-            }
+            "REQUIRETLS" => flag(&mut request.requiretls, value)?,
+            _ => flag(&mut request.smtputf8, value)?,
         }
     }
     request.body = body.unwrap_or_default();
@@ -54,6 +50,7 @@ const MAIL: &[(&str, Extension)] = &[
     ("RET", Extension::Dsn),
     ("ENVID", Extension::Dsn),
     ("AUTH", Extension::Auth),
+    ("REQUIRETLS", Extension::RequireTls),
 ];
 const RCPT: &[(&str, Extension)] = &[("NOTIFY", Extension::Dsn), ("ORCPT", Extension::Dsn)];
 
@@ -81,6 +78,15 @@ fn put<T>(slot: &mut Option<T>, value: Option<T>) -> Result<(), SyntaxFault> {
         return Err(Own::BadParameter);
     }
     *slot = value;
+    Ok(())
+}
+
+/// Sets a parameter without a value; with one, or a second time, it is a fault.
+fn flag(slot: &mut bool, value: Option<&str>) -> Result<(), SyntaxFault> {
+    if value.is_some() || *slot {
+        return Err(Own::BadParameter);
+    }
+    *slot = true;
     Ok(())
 }
 
@@ -133,7 +139,7 @@ fn original(value: &str) -> Option<OriginalRecipient> {
         return None;
     }
     let decoded = xtext::decode(address)?;
-    let utf8 = kind.eq_ignore_ascii_case("utf-8");
+    let utf8 = kind.eq_ignore_ascii_case(xtext::UTF8);
     let decoded = if utf8 { xtext::decode_utf8_address(&decoded)? } else { decoded };
     (utf8 || decoded.is_ascii()).then(|| OriginalRecipient { kind: kind.into(), address: decoded.into() })
 }
