@@ -33,6 +33,15 @@ pub enum Command {
     /// Look at and change the queue.
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// Show which clients have used up what, and reset one.
+    Limits {
+        /// At most so many, the heaviest first.
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        /// What to do instead.
+        #[command(subcommand)]
+        command: Option<LimitsCommand>,
+    },
     /// Show what confines each process, as the kernel reports it.
     Sandbox {
         /// Also print each process's declared jail: paths, limits, system calls with their reasons.
@@ -42,6 +51,16 @@ pub enum Command {
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+/// Commands on limits.
+#[derive(Debug, Subcommand)]
+pub enum LimitsCommand {
+    /// Forget what a client has used up, and that it passed tests.
+    Reset {
+        /// Its address.
+        address: std::net::IpAddr,
+    },
 }
 
 /// Commands on the queue.
@@ -194,6 +213,8 @@ mod tests {
             "vsmtpctl queue flush --state deferred",
             "vsmtpctl queue hold -",
             "vsmtpctl config show --changed server.",
+            "vsmtpctl limits --limit 20 --json",
+            "vsmtpctl limits reset 2001:db8::1",
             "vsmtpctl config check -c /etc/vsmtp/vsmtp.vsl",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
@@ -208,6 +229,7 @@ mod tests {
             "vsmtpctl queue delete x --state held",
             "vsmtpctl queue delete x --all",
             "vsmtpctl queue show x",
+            "vsmtpctl limits reset",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -10,6 +10,7 @@ mod output;
 mod place;
 
 mod config;
+mod limits;
 mod queue;
 mod sandbox;
 mod status;

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use vsmtp_ipc::EdgeId;
 
-use crate::arguments::{Arguments, Command, ConfigCommand};
+use crate::arguments::{Arguments, Command, ConfigCommand, LimitsCommand};
 use crate::failure::Failure;
 use crate::line::Line;
 use crate::output::Output;
 use crate::place::Place;
-use crate::{config, queue, sandbox, status};
+use crate::{config, limits, queue, sandbox, status};
 
 /// The whole main of vsmtpctl.
 pub fn main() -> ExitCode {
@@ -37,6 +37,10 @@ fn run(arguments: &Arguments, out: &mut Output<'_>) -> Result<(), Failure> {
         Command::Status => status::status(&mut master()?, out),
         Command::Reload => status::reload(&mut master()?, out),
         Command::Stop => status::stop(&mut master()?, out),
+        Command::Limits { command: Some(LimitsCommand::Reset { address }), .. } => {
+            limits::reset(&mut master()?, *address, out)
+        }
+        Command::Limits { limit, command: None } => limits::list(&mut master()?, *limit, out),
         Command::Sandbox { declared } => sandbox::sandbox(&mut master()?, *declared, out),
         Command::Config(ConfigCommand::Show { changed, prefix }) => {
             config::show(&mut master()?, *changed, prefix.as_deref().unwrap_or(""), out)

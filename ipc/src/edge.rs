@@ -8,3 +8,4 @@ pub mod master_child;
 pub mod queue_deliver;
 pub mod queue_filter;
 pub mod receiver_filter;
+pub mod receiver_limits;

@@ -29,6 +29,8 @@ pub enum EdgeId {
     CtlMaster = 7,
     /// vsmtpctl and queue-manager.
     CtlQueue = 8,
+    /// receiver and limits.
+    ReceiverLimits = 20,
 }
 
 pub(crate) fn hello(edge: EdgeId) -> [u8; HELLO_LEN] {

@@ -23,12 +23,15 @@ pub enum Role {
     DeliverMailbox,
     /// Asks the DNS.
     Resolver,
+    /// Counts what clients use up, and tests them before they are greeted.
+    Limits,
 }
 
 impl Role {
     /// All roles that stay for the life of the system, in the order in which they are started.
-    pub const DAEMONS: [Role; 7] = [
+    pub const DAEMONS: [Role; 8] = [
         Role::Resolver,
+        Role::Limits,
         Role::QueueManager,
         Role::DeliverMailbox,
         Role::DeliverSmtp,
@@ -48,6 +51,7 @@ impl Role {
             Role::DeliverSmtp => "deliver-smtp",
             Role::DeliverMailbox => "deliver-mailbox",
             Role::Resolver => "resolver",
+            Role::Limits => "limits",
         }
     }
 }

@@ -12,8 +12,15 @@ pub type Ids = (u32, u32);
 const UNUSED_FIRST: u32 = 64_710;
 
 /// The users of the package, in the order of their stand-in ids.
-const USERS: [&str; 6] =
-    ["vsmtp-receiver", "vsmtp-filter", "vsmtp-queue", "vsmtp-deliver", "vsmtp-mail", "vsmtp-resolver"];
+const USERS: [&str; 7] = [
+    "vsmtp-receiver",
+    "vsmtp-filter",
+    "vsmtp-queue",
+    "vsmtp-deliver",
+    "vsmtp-mail",
+    "vsmtp-resolver",
+    "vsmtp-limits",
+];
 /// Whose members may use vsmtpctl.
 const ADMIN_GROUP: &str = "vsmtp-admin";
 
@@ -62,6 +69,7 @@ impl Accounts {
             Role::DeliverSmtp => 3,
             Role::DeliverMailbox => 4,
             Role::Resolver => 5,
+            Role::Limits => 6,
         };
         self.ids.as_ref().map(|ids| ids[at])
     }

@@ -25,6 +25,8 @@ pub struct Connections {
 struct Connection {
     serial: u64,
     channel: MasterEnd,
+    /// The limiter has its question.
+    asks_limiter: bool,
 }
 
 /// Who gets an answer that takes time. Places are used again, serial numbers are not.
@@ -45,7 +47,7 @@ impl Connections {
             let raw = channel.socket().as_raw_fd();
             if registry.register(&mut SourceFd(&raw), Event::Ctl(at).token(), Interest::READABLE).is_ok() {
                 self.last_serial += 1;
-                self.open[at] = Some(Connection { serial: self.last_serial, channel });
+                self.open[at] = Some(Connection { serial: self.last_serial, channel, asks_limiter: false });
             }
         }
     }
@@ -77,6 +79,31 @@ impl Connections {
     pub fn answer_late(&mut self, asker: Asker, answer: &Answer) {
         if self.asker(asker.at) == Some(asker) {
             self.answer(asker.at, answer);
+        }
+    }
+
+    /// A number by which the limiter's answer finds this connection.
+    pub fn ticket(&mut self, at: usize) -> Option<u64> {
+        let open = self.open.get_mut(at)?.as_mut()?;
+        open.asks_limiter = true;
+        Some(open.serial)
+    }
+
+    /// The limiter has answered. One question in flight per connection: an answer that nobody waits for is dropped.
+    pub fn answer_ticket(&mut self, ticket: u64, answer: &Answer) {
+        let waits = |open: &Connection| open.asks_limiter && open.serial == ticket;
+        let Some(at) = self.open.iter().position(|open| open.as_ref().is_some_and(waits)) else { return };
+        if let Some(open) = self.open.get_mut(at).and_then(Option::as_mut) {
+            open.asks_limiter = false;
+        }
+        self.answer(at, answer);
+    }
+
+    /// There will be no answers of the limiter.
+    pub fn fail_tickets(&mut self, why: &str) {
+        let waiting = self.open.iter().flatten().filter(|open| open.asks_limiter).map(|open| open.serial);
+        for ticket in waiting.collect::<Vec<_>>() {
+            self.answer_ticket(ticket, &Answer::Failed(why.to_owned()));
         }
     }
 

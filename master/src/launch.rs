@@ -120,6 +120,7 @@ fn program(role: Role) -> Program {
         Role::DeliverSmtp => ("vsmtp-deliver", Some("smtp"), false),
         Role::DeliverMailbox => ("vsmtp-deliver", Some("mailbox"), true),
         Role::Resolver => ("vsmtp-resolver", None, false),
+        Role::Limits => ("vsmtp-limits", None, true),
     };
     Program { binary, role_argument, needs_no_network }
 }

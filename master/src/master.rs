@@ -10,7 +10,7 @@ use vsmtp_config::Config;
 use vsmtp_daemon::Record;
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::ctl_master::{Answer, ProcessStatus, Request};
-use vsmtp_ipc::edge::master_child::{ToChild, ToMaster};
+use vsmtp_ipc::edge::master_child::{LimitsRequest, ToChild, ToMaster};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_sys::disk::Locked;
 use vsmtp_sys::signals::{Signal, Signals, sd_notify};
@@ -345,7 +345,10 @@ impl Master {
                     self.stop();
                 }
             }
-            ToMaster::Evaluated(_) => self.family.kill(name),
+            ToMaster::Limits { ticket, answer } if name.role == Role::Limits => {
+                self.connections.answer_ticket(ticket, &Answer::Limits(answer));
+            }
+            ToMaster::Limits { .. } | ToMaster::Evaluated(_) => self.family.kill(name),
         }
     }
 
@@ -381,6 +384,9 @@ impl Master {
                 .field("status", status)
                 .maybe("restart_ms", back)
                 .emit();
+            if name.role == Role::Limits {
+                self.connections.fail_tickets("the limiter has ended");
+            }
             reload::release_filters(&mut self.family, self.generation);
         }
     }
@@ -426,11 +432,22 @@ impl Master {
                 }
                 Err(error) => Answer::Failed(error.to_string()),
             },
+            Request::Limits(request) => return self.ask_limiter(at, *request),
             Request::Stop => {
                 self.stop();
                 Answer::Done("stopping".to_owned())
             }
         })
+    }
+
+    /// Passes a question on to the limiter, whose answer comes later.
+    fn ask_limiter(&mut self, at: usize, request: LimitsRequest) -> Option<Answer> {
+        let Some(limiter) = self.family.children().find(|child| child.name.role == Role::Limits) else {
+            return Some(Answer::Failed("the limiter does not run just now".to_owned()));
+        };
+        let ticket = self.connections.ticket(at)?;
+        limiter.say(&ToChild::Limits { ticket, request }, None);
+        None
     }
 
     /// Figures for people who watch, jails for people who compare: never both, so that an answer stays small.

@@ -1,6 +1,6 @@
 //! A new configuration without a dropped session: new receivers and filters beside the old ones, which keep their edges
-//! until their sessions end. Deliver and resolver processes are replaced only if their slice changed; the queue-manager is
-//! never doubled and takes its new slice while it runs.
+//! until their sessions end. Deliver and resolver processes are replaced only if their slice changed; the queue-manager
+//! and the limiter are never doubled and take their new slices while they run.
 
 use vsmtp_config::Config;
 use vsmtp_ipc::edge::master_child::ToChild;
@@ -26,6 +26,7 @@ pub fn slice(config: &Config, role: Role) -> Result<Vec<u8>, vsmtp_config::WireE
         Role::DeliverSmtp => vsmtp_config::encode(&config.deliver()),
         Role::DeliverMailbox => vsmtp_config::encode(&config.mailbox()),
         Role::Resolver => vsmtp_config::encode(&config.resolver()),
+        Role::Limits => vsmtp_config::encode(&config.limits()),
     }
 }
 
@@ -44,7 +45,8 @@ pub fn turn_over(family: &mut Family, old: &Config, new: &Config, generation: u3
         let unchanged =
             slice(old, role).ok() == slice(new, role).ok() && count(old, role) == count(new, role);
         match role {
-            Role::QueueManager => {
+            // Never doubled, and what they hold in memory must outlive a reload.
+            Role::QueueManager | Role::Limits => {
                 if let (false, Ok(bytes)) = (unchanged, slice(new, role)) {
                     family.say_to(
                         |child| child.name.role == role,

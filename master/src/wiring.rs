@@ -3,13 +3,15 @@
 use vsmtp_ipc::role::Role;
 
 /// The edges, as unordered pairs of roles. The filter asks the resolver nothing yet, so it holds no end of such an edge.
-const EDGES: [(Role, Role); 6] = [
+const EDGES: [(Role, Role); 8] = [
     (Role::Receiver, Role::FilterSession),
     (Role::FilterSession, Role::QueueManager),
     (Role::QueueManager, Role::FilterPost),
     (Role::QueueManager, Role::DeliverSmtp),
     (Role::QueueManager, Role::DeliverMailbox),
     (Role::DeliverSmtp, Role::Resolver),
+    (Role::Receiver, Role::Limits),
+    (Role::Limits, Role::Resolver),
 ];
 
 /// True if an edge joins the two roles.
@@ -35,6 +37,8 @@ mod tests {
             (Role::FilterSession, Role::DeliverSmtp),
             (Role::DeliverMailbox, Role::Resolver),
             (Role::QueueManager, Role::Resolver),
+            (Role::Limits, Role::QueueManager),
+            (Role::Limits, Role::FilterSession),
         ] {
             assert!(!are_peers(a, b) && !are_peers(b, a), "{a} {b}");
         }

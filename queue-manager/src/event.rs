@@ -132,6 +132,7 @@ impl Daemon for QueueManager {
             }
             Event::Timer(_) => self.timer_ms = None,
             Event::Reconfigure(slice) => reconfigure(ledger, &slice),
+            Event::Limits { .. } => trace::trouble("unexpected-request", &"not for this process"),
             Event::StopAccepting => self.edges.intake.close(),
             Event::Drain { deadline_ms } => {
                 self.edges.intake.close();
@@ -233,7 +234,7 @@ impl Edges {
             Role::DeliverSmtp | Role::DeliverMailbox => {
                 self.dispatch.connect(ledger, reactor, name, socket, token, clock);
             }
-            Role::Receiver | Role::FilterOneshot | Role::QueueManager | Role::Resolver => {
+            Role::Receiver | Role::FilterOneshot | Role::QueueManager | Role::Resolver | Role::Limits => {
                 trace::trouble("unexpected-peer", &name);
             }
         }

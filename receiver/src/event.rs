@@ -7,7 +7,8 @@ use vsmtp_config::ReceiverSlice;
 use vsmtp_daemon::{Boot, BootError, Daemon, Event, FIRST_TOKEN, Flow, Reactor, Record};
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::master_child::{Listener, ToMaster};
-use vsmtp_ipc::role::ProcessName;
+use vsmtp_ipc::edge::receiver_limits;
+use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_mail::QueueIdMint;
 use vsmtp_smtp::Own;
 use vsmtp_sys::fds;
@@ -15,17 +16,19 @@ use vsmtp_sys::sandbox::Profile;
 
 use crate::filter_edge::{Answer, CREDIT_TIMER, EdgeKey, Heard, Waiter};
 use crate::intake::{Arrival, Intake, MAX_LISTENERS, REOPEN_TIMER};
-use crate::limits::{Budget, Clients, MAX_BODIES};
+use crate::limits::{Budget, MAX_BODIES};
 use crate::metrics::Gauges;
 use crate::sandbox;
 use crate::services::{Context, Services};
-use crate::sessions::{Client, DEADLINE_TIMER, Fate, Sessions, Who, Why};
+use crate::sessions::{Client, DEADLINE_TIMER, Fate, Sessions, Why};
 use crate::settings::Settings;
 
 /// Descriptors that one process asks for.
 const DESCRIPTORS: u64 = 65_536;
 /// Tokens of filters begin here: behind the listeners, and below the sessions, which begin at 2^32.
 const FIRST_EDGE_TOKEN: usize = 1 << 20;
+/// The limiter's token.
+const LIMITER_TOKEN: usize = FIRST_EDGE_TOKEN - 1;
 /// The loop's timer for the hurried part of a drain.
 const HURRY_TIMER: u64 = 3;
 /// How long that is, in milliseconds: idle clients hear 421, and busy ones as soon as their command is done. Before it
@@ -36,14 +39,13 @@ const LAST_CALL_TIMER: u64 = 4;
 /// How long before the end of a drain that is, in milliseconds.
 const LAST_CALL_MS: u64 = 100;
 
-const _: () = assert!(FIRST_TOKEN + MAX_LISTENERS < FIRST_EDGE_TOKEN);
+const _: () = assert!(FIRST_TOKEN + MAX_LISTENERS < LIMITER_TOKEN);
 const _: () = assert!(usize::BITS == 64, "tokens hold 64-bit session numbers");
 
 /// The receiver.
 pub struct Receiver {
     services: Services,
     sessions: Sessions,
-    clients: Clients,
     intake: Intake,
     descriptors: u64,
     stopping: bool,
@@ -84,6 +86,7 @@ impl Daemon for Receiver {
             Event::Timer(_) => {}
             Event::TurnEnd => return self.turn_end(reactor),
             Event::Reconfigure(_) => log::warn!("event=ignored what=reconfigure"),
+            Event::Limits { .. } => log::warn!("event=ignored what=limits"),
             Event::StopAccepting => {
                 self.intake.close();
                 self.stopping = true;
@@ -101,7 +104,6 @@ impl Receiver {
         Receiver {
             services: Services::new(settings, mint, Budget::new(MAX_BODIES)),
             sessions: Sessions::default(),
-            clients: Clients::default(),
             intake: Intake::default(),
             descriptors,
             stopping: false,
@@ -110,6 +112,9 @@ impl Receiver {
     }
 
     fn meet(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd) {
+        if name.role == Role::Limits {
+            return self.meet_limiter(reactor, name, socket);
+        }
         let token = |key: EdgeKey| FIRST_EDGE_TOKEN + key.0 as usize;
         match self.services.filters.introduce(reactor, name, socket, token) {
             Ok(Some(replaced)) => self.lose(reactor, replaced, &ChannelError::Closed),
@@ -128,6 +133,7 @@ impl Receiver {
 
     fn ready(&mut self, reactor: &mut Reactor, token: usize, readable: bool, writable: bool, closed: bool) {
         match token {
+            LIMITER_TOKEN => self.hear_limiter(reactor),
             0..FIRST_EDGE_TOKEN => self.intake.knock(token.saturating_sub(FIRST_TOKEN)),
             FIRST_EDGE_TOKEN..0x1_0000_0000 => {
                 self.hear(reactor, EdgeKey(u32::try_from(token - FIRST_EDGE_TOKEN).unwrap_or(0)));
@@ -154,10 +160,81 @@ impl Receiver {
 
     fn bury(&mut self, reactor: &mut Reactor, session: u64, why: Why) {
         let Some(client) = self.sessions.remove(session) else { return };
-        if let Some(address) = client.address() {
-            self.clients.leave(address);
-        }
         client.end(&mut Context { reactor, services: &mut self.services }, why);
+    }
+
+    fn meet_limiter(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd) {
+        self.lose_limiter(reactor, &ChannelError::Closed);
+        if let Err(error) = self.services.limiter.introduce(reactor, name, socket, LIMITER_TOKEN) {
+            log::error!("event=peer-failed peer={name} error=\"{error}\"");
+        }
+    }
+
+    /// Hears all that the limiter has to say.
+    fn hear_limiter(&mut self, reactor: &mut Reactor) {
+        loop {
+            let heard = match self.services.limiter.hear() {
+                Ok(Some(answer)) => self.heed_limiter(reactor, answer),
+                Ok(None) => return,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = heard {
+                return self.lose_limiter(reactor, &error);
+            }
+        }
+    }
+
+    fn heed_limiter(
+        &mut self,
+        reactor: &mut Reactor,
+        answer: receiver_limits::Answer,
+    ) -> Result<(), ChannelError> {
+        use receiver_limits::Answer;
+        let (session, fate) = match answer {
+            Answer::Wanted(wanted) => {
+                for session in self.sessions.select(Client::awaits_wanted) {
+                    self.wake(reactor, session, |client, context| client.on_wanted(context));
+                }
+                let all = self.sessions.select(|_| wanted.connect);
+                for session in all {
+                    let Some(client) = self.sessions.get(session) else { continue };
+                    client.present(&mut Context { reactor, services: &mut self.services });
+                }
+                return Ok(());
+            }
+            Answer::Entered { ticket, entry } => {
+                let Some(client) = self.sessions.get(ticket) else { return Ok(()) };
+                let context = &mut Context { reactor, services: &mut self.services };
+                (ticket, client.on_entered(context, entry)?)
+            }
+            Answer::Spent { ticket, spent } => {
+                let Some(client) = self.sessions.get(ticket) else { return Ok(()) };
+                let context = &mut Context { reactor, services: &mut self.services };
+                (ticket, client.on_spent(context, &spent)?)
+            }
+        };
+        if let Fate::Gone(why) = fate {
+            self.bury(reactor, session, why);
+        }
+        Ok(())
+    }
+
+    /// The limiter is gone, or must go: those who wait for it go on.
+    fn lose_limiter(&mut self, reactor: &mut Reactor, error: &ChannelError) {
+        let Some(name) = self.services.limiter.remove() else { return };
+        let waiting = self.sessions.select(Client::awaits_limiter);
+        self.services.limiter.was_lost(waiting.len());
+        Record::at(log::Level::Warn, "limits-lost")
+            .field("peer", name)
+            .field("questions", waiting.len())
+            .field("error", error)
+            .emit();
+        if let ChannelError::Misbehaved(_) | ChannelError::Overflow = error {
+            reactor.tell_master(&ToMaster::Misbehaved(name));
+        }
+        for session in waiting {
+            self.wake(reactor, session, |client, context| client.on_limiter_lost(context));
+        }
     }
 
     /// Hears all that a filter has to say.
@@ -240,6 +317,10 @@ impl Receiver {
             let Waiter { session, .. } = waiter;
             self.wake(reactor, session, |client, context| client.on_credit(context, waiter));
         }
+        self.services.limiter.flush(reactor);
+        if let Some(error) = self.services.limiter.take_failed() {
+            self.lose_limiter(reactor, &error);
+        }
         self.services.filters.flush(reactor);
         while let Some((edge, error)) = self.services.filters.take_failed() {
             self.lose(reactor, edge, &error);
@@ -254,20 +335,12 @@ impl Receiver {
 
     /// Begins a session, or tells the client why not.
     fn admit(&mut self, reactor: &mut Reactor, mut arrival: Arrival) {
-        let who = arrival.who;
-        let address = match who {
-            Who::Network { client: (address, _), .. } => Some(address),
-            Who::Local(_) => None,
-        };
-        let settings = &self.services.settings;
-        let full = self.sessions.len() >= settings.sessions as usize;
-        let limit = settings.per_client.filter(|_| address.is_some_and(|address| !settings.trusts(address)));
-        if full || !address.is_none_or(|address| self.clients.enter(address, limit)) {
+        if self.sessions.len() >= self.services.settings.sessions as usize {
             self.services.figures.turned_away += 1;
             // The client may be gone already, and then needs no answer.
             let _ = arrival.socket.write(Own::TooBusy.wire().as_bytes());
-            let reason = if full { "all" } else { "client" };
-            Record::at(log::Level::Debug, "turned-away").field("client", who).field("limit", reason).emit();
+            let who = arrival.who;
+            Record::at(log::Level::Debug, "turned-away").field("client", who).field("limit", "all").emit();
             return;
         }
         self.services.figures.sessions += 1;
@@ -327,6 +400,7 @@ impl Receiver {
             in_flight: self.services.filters.in_flight(),
             waiting: self.services.filters.waiting(),
             held: self.services.budget.used(),
+            limits_missed: self.services.limiter.missed(),
         };
         self.services.figures.publish(reactor, gauges);
     }

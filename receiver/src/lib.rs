@@ -10,6 +10,8 @@ mod sessions;
 
 mod body;
 mod filter_edge;
+mod limits_edge;
+mod probe;
 
 mod deadlines;
 mod limits;

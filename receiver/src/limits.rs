@@ -1,51 +1,11 @@
-//! What this process bounds over all its sessions: sessions of one client, and octets of messages that are held in
-//! memory. Pure counting; what happens at a bound is decided where it is met.
+//! What this process bounds over all its sessions: octets of messages that are held in memory. Pure counting; what happens
+//! at the bound is decided where it is met.
 
 use std::cell::Cell;
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 
 /// Octets of messages in memory from which on no more is read than goes on to the filter.
 pub const MAX_BODIES: u64 = 256 * 1024 * 1024;
-/// The part of an IPv6 address that counts as one client: a /64 is what one host is given.
-const IPV6_CLIENT: u128 = !(u64::MAX as u128);
-
-/// Counts the sessions of each client.
-#[derive(Debug, Default)]
-pub struct Clients {
-    sessions: HashMap<IpAddr, u32>,
-}
-
-impl Clients {
-    /// Counts one more session of this client, unless it has `limit` already.
-    #[must_use]
-    pub fn enter(&mut self, client: IpAddr, limit: Option<u32>) -> bool {
-        let count = self.sessions.entry(key(client)).or_default();
-        if limit.is_some_and(|limit| *count >= limit) {
-            return false;
-        }
-        *count += 1;
-        true
-    }
-
-    /// One session of this client has ended.
-    pub fn leave(&mut self, client: IpAddr) {
-        if let Some(count) = self.sessions.get_mut(&key(client)) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.sessions.remove(&key(client));
-            }
-        }
-    }
-}
-
-fn key(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & IPV6_CLIENT)),
-    }
-}
 
 /// Octets of messages held in memory, all sessions together.
 #[derive(Debug, Clone)]
@@ -115,34 +75,6 @@ impl Drop for Share {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn address(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn a_client_has_so_many_sessions_and_no_more() {
-        let mut clients = Clients::default();
-        let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
-        assert!(clients.enter(one, Some(2)) && clients.enter(one, Some(2)));
-        assert!(!clients.enter(one, Some(2)));
-        assert!(clients.enter(other, Some(2)) && clients.enter(one, None));
-        clients.leave(one);
-        clients.leave(one);
-        assert!(clients.enter(one, Some(2)) && !clients.enter(one, Some(2)));
-    }
-
-    #[test]
-    fn the_addresses_of_one_ipv6_host_are_one_client_and_ended_ones_cost_nothing() {
-        let mut clients = Clients::default();
-        assert!(clients.enter(address("2001:db8::1"), Some(1)));
-        assert!(!clients.enter(address("2001:db8::2"), Some(1)));
-        assert!(clients.enter(address("2001:db8:0:1::1"), Some(1)));
-        clients.leave(address("2001:db8::9"));
-        clients.leave(address("2001:db8:0:1::1"));
-        clients.leave(address("2001:db8:0:1::1"));
-        assert!(clients.sessions.is_empty());
-    }
 
     #[test]
     fn shares_give_back_what_they_held() {

@@ -18,6 +18,8 @@ pub struct Figures {
     pub octets: u64,
     /// Commands and messages that policy refused.
     pub refused: u64,
+    /// Commands that limits refused, in whole or in part.
+    pub limited: u64,
     /// Questions answered with "not now" because filter, queue or memory were not available.
     pub unavailable: u64,
     /// Sessions cut off for silence, or for not reading.
@@ -36,6 +38,8 @@ pub struct Gauges {
     pub waiting: u64,
     /// Octets of messages in memory.
     pub held: u64,
+    /// Questions that the limiter did not answer in time.
+    pub limits_missed: u64,
 }
 
 impl Figures {
@@ -53,6 +57,8 @@ impl Figures {
             ("accepted", self.accepted),
             ("accepted_octets", self.octets),
             ("refused", self.refused),
+            ("limited", self.limited),
+            ("limits_missed", gauges.limits_missed),
             ("unavailable", self.unavailable),
             ("timed_out", self.timed_out),
             ("asks_in_flight", gauges.in_flight),

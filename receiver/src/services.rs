@@ -7,6 +7,7 @@ use vsmtp_mail::QueueIdMint;
 use crate::deadlines::Deadlines;
 use crate::filter_edge::Filters;
 use crate::limits::Budget;
+use crate::limits_edge::Limiter;
 use crate::metrics::Figures;
 use crate::settings::Settings;
 
@@ -19,6 +20,8 @@ pub struct Services {
     pub settings: Settings,
     /// The filters.
     pub filters: Filters,
+    /// The limiter.
+    pub limiter: Limiter,
     /// When sessions have waited long enough.
     pub deadlines: Deadlines,
     /// Octets of messages in memory.
@@ -43,6 +46,7 @@ impl Services {
         Services {
             settings,
             filters: Filters::default(),
+            limiter: Limiter::default(),
             deadlines: Deadlines::default(),
             budget,
             mint,

@@ -6,6 +6,7 @@ mod asking;
 mod client;
 mod clock;
 mod dialogue;
+mod limited;
 mod message;
 
 pub use client::{Client, Fate, Who, Why};

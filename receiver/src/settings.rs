@@ -22,10 +22,10 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Most sessions at once in this process.
     pub sessions: u32,
-    /// Most sessions of one client at once; `None` for no limit.
-    pub per_client: Option<u32>,
-    /// Clients without that limit.
-    trusted: Vec<Network>,
+    /// The same for clients that are watched: no PIPELINING.
+    pub watched: Arc<smtp::Settings>,
+    /// Clients without limits and tests.
+    exempt: Vec<Network>,
 }
 
 /// Longest waits for the client, in milliseconds.
@@ -56,8 +56,8 @@ impl Settings {
             timeouts: Timeouts::new(slice),
             // Half of the descriptors is for bodies, edges and listeners.
             sessions: slice.client_count_max.unwrap_or(u32::MAX).min(room),
-            per_client: slice.connections_per_client,
-            trusted: slice.trusted.iter().map(|network| **network).collect(),
+            watched: Arc::new(watched(slice)),
+            exempt: slice.exempt.iter().map(|network| **network).collect(),
         }
     }
 
@@ -73,9 +73,9 @@ impl Settings {
         }
     }
 
-    /// True if the limit per client does not hold for this one.
-    pub fn trusts(&self, client: IpAddr) -> bool {
-        self.trusted.iter().any(|network| network.contains(client))
+    /// True if no limits hold for this client.
+    pub fn exempts(&self, client: IpAddr) -> bool {
+        self.exempt.iter().any(|network| network.contains(client))
     }
 }
 
@@ -96,6 +96,11 @@ impl Timeouts {
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What clients hear that are watched: a client that was not offered PIPELINING has no right to it.
+fn watched(slice: &ReceiverSlice) -> smtp::Settings {
+    dialogue(&ReceiverSlice { pipelining: false, ..slice.clone() }, Service::Smtp)
 }
 
 fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {

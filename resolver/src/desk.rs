@@ -236,6 +236,7 @@ fn keys(query: &Query) -> Option<Vec<Key>> {
     let one = |text: &str, kind| Some(vec![Key { name: name::parse(text)?, kind }]);
     match query {
         Query::Mx(text) => one(text, Kind::Mx),
+        Query::Ipv4(text) => one(text, Kind::A),
         Query::Text(text) => one(text, Kind::Txt),
         Query::Tlsa(text) => one(text, Kind::Tlsa),
         Query::StsPolicy(text) => one(text, Kind::StsPolicy),

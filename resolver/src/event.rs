@@ -198,5 +198,5 @@ fn roots(ca_file: Option<&str>) -> Result<Roots, BootError> {
 
 /// The edges of the architecture.
 fn may_ask(role: Role) -> bool {
-    matches!(role, Role::Receiver | Role::FilterSession | Role::FilterPost | Role::DeliverSmtp)
+    matches!(role, Role::Receiver | Role::FilterSession | Role::FilterPost | Role::DeliverSmtp | Role::Limits)
 }

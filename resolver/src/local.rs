@@ -54,9 +54,11 @@ impl Local {
                 }
                 special(&name, || Ok(Records::Addresses(LOOPBACK.to_vec())))
             }
-            Query::Mx(name) | Query::Text(name) | Query::Tlsa(name) | Query::StsPolicy(name) => {
-                special(&normal(name), || Err(DnsError::NoRecords))
-            }
+            Query::Mx(name)
+            | Query::Text(name)
+            | Query::Tlsa(name)
+            | Query::StsPolicy(name)
+            | Query::Ipv4(name) => special(&normal(name), || Err(DnsError::NoRecords)),
         }
     }
 }

@@ -21,6 +21,8 @@ pub enum Query {
     Mx(String),
     /// A and AAAA of a host.
     Addresses(String),
+    /// A only, as lists of hosts are asked (RFC 5782).
+    Ipv4(String),
     /// Names of an address.
     Names(IpAddr),
     /// TXT, the strings of each record joined.

@@ -4,7 +4,7 @@
 use bincode::{Decode, Encode};
 
 use crate::channel::{Channel, Message};
-use crate::edge::master_child::Figure;
+use crate::edge::master_child::{Figure, LimitsAnswer, LimitsRequest};
 use crate::role::ProcessName;
 
 /// A request.
@@ -20,6 +20,8 @@ pub enum Request {
     Processes,
     /// The configuration in force.
     Config,
+    /// To the limiter.
+    Limits(LimitsRequest),
 }
 
 /// One process.
@@ -50,6 +52,8 @@ pub enum Answer {
     Processes(Vec<ProcessStatus>),
     /// To `Config`: encoded by `vsmtp_config`.
     Config(Vec<u8>),
+    /// To `Limits`.
+    Limits(LimitsAnswer),
     /// Done, with a line for the operator.
     Done(String),
     /// Not done, with the reason.

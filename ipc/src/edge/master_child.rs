@@ -1,6 +1,8 @@
 //! master → child. The master speaks first: `Configure`, then peers and listeners. The child answers `Ready` when it is
 //! jailed and can work. End of file means that the master is gone: stop accepting, finish or refuse, exit within 2 s.
 
+use std::net::IpAddr;
+
 use bincode::{Decode, Encode};
 
 use crate::channel::{Channel, Message};
@@ -13,6 +15,9 @@ pub const ORPHAN_GRACE_MS: u64 = 2_000;
 pub const BEAT_MS: u64 = 1_000;
 /// Most figures in one report.
 pub const MAX_FIGURES: usize = 64;
+
+/// Most clients in one page of the limiter's list.
+pub const LIMITS_PAGE: usize = 500;
 
 /// From the master.
 #[derive(Debug, Encode, Decode)]
@@ -27,6 +32,13 @@ pub enum ToChild {
     LogSink(LogSink),
     /// A new slice after a reload, for the one process that is never doubled.
     Reconfigure(Vec<u8>),
+    /// An operator asks the limiter. Answered by `ToMaster::Limits`.
+    Limits {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// What is asked.
+        request: LimitsRequest,
+    },
     /// Accept no more; go on with what is open.
     StopAccepting,
     /// Finish within that many milliseconds, then exit.
@@ -121,6 +133,13 @@ pub enum ToMaster {
     Serving,
     /// Alive; with the figures of this process.
     Beat(Vec<Figure>),
+    /// To `ToChild::Limits`.
+    Limits {
+        /// Of the question.
+        ticket: u64,
+        /// The answer.
+        answer: LimitsAnswer,
+    },
     /// The log sink is broken; send another.
     NeedLogSink,
     /// That peer said what nobody may say: restart it.
@@ -141,12 +160,57 @@ pub struct Figure {
     pub value: u64,
 }
 
+/// What operators ask of the limiter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum LimitsRequest {
+    /// The clients behind that one, in the limiter's own order, at most [`LIMITS_PAGE`]; from the first if there is none.
+    Page(Option<IpAddr>),
+    /// Forget what that client has used up, and that it passed tests.
+    Reset(IpAddr),
+}
+
+/// What the limiter answers to operators.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum LimitsAnswer {
+    /// To `Page`.
+    Page {
+        /// Length of a window, in milliseconds.
+        window_ms: u64,
+        /// Most sessions of one client at once.
+        open_limit: Option<u32>,
+        /// Most of each kind in a window, in the order of `receiver_limits::Kind::ALL`.
+        rates: Vec<Option<u32>>,
+        /// Counts and sizes.
+        figures: Vec<Figure>,
+        /// The clients.
+        rows: Vec<LimitsRow>,
+    },
+    /// To `Reset`: whether anything was known of the client.
+    Reset(bool),
+}
+
+/// One client, or one network that counts as one.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct LimitsRow {
+    /// Its first address.
+    pub network: IpAddr,
+    /// Leading bits that make it.
+    pub prefix: u8,
+    /// Sessions that it has open.
+    pub open: u32,
+    /// Counts in the window, in the order of `receiver_limits::Kind::ALL`.
+    pub counts: Vec<u32>,
+    /// How often it was refused since it is known.
+    pub refused: u64,
+}
+
 impl Message for ToChild {
     fn descriptors(&self) -> usize {
         match self {
             ToChild::Peer(_) | ToChild::Listener(_) | ToChild::LogSink(_) => 1,
             ToChild::Configure(_)
             | ToChild::Reconfigure(_)
+            | ToChild::Limits { .. }
             | ToChild::StopAccepting
             | ToChild::Drain { .. } => 0,
         }

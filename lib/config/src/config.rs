@@ -10,7 +10,8 @@ use crate::cross_check;
 use crate::error::{ConfigError, Problem, Warning};
 use crate::input::Input;
 use crate::keys::{
-    DeliveryKeys, DeliveryTlsKeys, DnsKeys, FilterKeys, LogKeys, QueueKeys, ServerKeys, SmtpKeys, keys,
+    DeliveryKeys, DeliveryTlsKeys, DnsKeys, FilterKeys, LimitsKeys, LogKeys, QueueKeys, ServerKeys, SmtpKeys,
+    keys,
 };
 use crate::kind::Kind;
 use crate::legacy::{LEGACY, Legacy};
@@ -36,6 +37,7 @@ pub struct Config {
     pub(crate) context: Context,
     pub(crate) server: ServerKeys,
     pub(crate) smtp: SmtpKeys,
+    pub(crate) limits: LimitsKeys,
     pub(crate) filter: FilterKeys,
     pub(crate) delivery: DeliveryKeys,
     pub(crate) delivery_tls: DeliveryTlsKeys,
@@ -57,6 +59,7 @@ impl Config {
         let groups = (
             ServerKeys::read(&mut input),
             SmtpKeys::read(&mut input),
+            LimitsKeys::read(&mut input),
             FilterKeys::read(&mut input),
             DeliveryKeys::read(&mut input),
             DeliveryTlsKeys::read(&mut input),
@@ -68,6 +71,7 @@ impl Config {
         let (
             Some(server),
             Some(smtp),
+            Some(limits),
             Some(filter),
             Some(delivery),
             Some(delivery_tls),
@@ -95,6 +99,7 @@ impl Config {
             context,
             server,
             smtp,
+            limits,
             filter,
             delivery,
             delivery_tls,
@@ -120,6 +125,10 @@ impl Config {
         if let Some((value, true)) = self.values.get_mut("server.domains") {
             self.server.domains = own_domains(&self.server.name);
             *value = crate::kind::Domains.write(&self.server.domains);
+        }
+        if let Some((value, true)) = self.values.get_mut("server.limits.exempt") {
+            self.limits.exempt = self.server.relay_from.clone();
+            *value = crate::kind::Networks.write(&self.limits.exempt);
         }
     }
 
@@ -162,6 +171,9 @@ impl Preset {
         match self {
             Preset::HostName => Value::Text(context.hostname.to_string()),
             Preset::OwnDomains => crate::kind::Domains.write(&own_domains(&context.hostname)),
+            Preset::RelayFrom => {
+                crate::keys::key("server.relay_from").map_or(Value::Null, |key| key.default.value(context))
+            }
             fixed => fixed.fixed().unwrap_or(Value::Null),
         }
     }

@@ -57,6 +57,7 @@ fn default(key: &Key) -> String {
     match key.default {
         Preset::HostName => "the host's name".to_owned(),
         Preset::OwnDomains => "`server.name` and `\"localhost\"`".to_owned(),
+        Preset::RelayFrom => "those of `server.relay_from`".to_owned(),
         _ => format!("`{}`", written(&key.default)),
     }
 }

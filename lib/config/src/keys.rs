@@ -4,6 +4,7 @@ mod delivery;
 mod delivery_tls;
 mod dns;
 mod filter;
+mod limits;
 mod logs;
 mod queue;
 mod server;
@@ -13,6 +14,7 @@ pub(crate) use delivery::DeliveryKeys;
 pub(crate) use delivery_tls::DeliveryTlsKeys;
 pub(crate) use dns::{DnsKeys, DnsType};
 pub(crate) use filter::FilterKeys;
+pub(crate) use limits::LimitsKeys;
 pub(crate) use logs::{LogKeys, SyslogType, TargetChoice};
 pub(crate) use queue::QueueKeys;
 pub(crate) use server::ServerKeys;
@@ -21,9 +23,10 @@ pub(crate) use smtp::SmtpKeys;
 use crate::table::Key;
 
 /// The groups, in the order of the documentation.
-pub(crate) const GROUPS: [(&str, &[Key]); 8] = [
+pub(crate) const GROUPS: [(&str, &[Key]); 9] = [
     ("Server", ServerKeys::KEYS),
     ("SMTP sessions", SmtpKeys::KEYS),
+    ("Limits and tests of clients", LimitsKeys::KEYS),
     ("Rules", FilterKeys::KEYS),
     ("Delivery", DeliveryKeys::KEYS),
     ("TLS of deliveries", DeliveryTlsKeys::KEYS),

@@ -28,6 +28,7 @@ use Fate::{Later, Renamed, Retired};
 /// The keys of other versions.
 pub const LEGACY: &[Legacy] = &[
     Legacy { name: "server.esmtp.size", fate: Renamed("server.message_size_limit") },
+    Legacy { name: "server.smtp.connections_per_client", fate: Renamed("server.limits.connections") },
     Legacy {
         name: "version_requirement",
         fate: Retired("the version is not compared; vsmtp check tells what fits"),

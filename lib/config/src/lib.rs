@@ -19,6 +19,7 @@ mod legacy;
 mod nearest;
 
 mod by_text;
+mod dnsbl;
 mod network;
 mod pattern;
 mod recipients;
@@ -31,6 +32,7 @@ mod show;
 
 pub use by_text::{ByText, Textual};
 pub use config::{Config, Context, default_tree};
+pub use dnsbl::DnsblSite;
 pub use document::markdown;
 pub use error::{ConfigError, MAX_ERRORS, Problem, Warning};
 pub use keys::keys;
@@ -41,9 +43,9 @@ pub use pattern::AddressPattern;
 pub use recipients::Recipients;
 pub use show::Row;
 pub use slices::{
-    Alias, BareNewline, ClientTimeouts, DeliverSlice, DeliverTls, Facility, Family, FilterSlice, LogLevel,
-    LogSlice, LogTarget, MailboxSlice, MasterSlice, NextHopTimeouts, OnError, QueueSlice, ReceiverSlice,
-    ResolverSlice, SyslogTransport,
+    Alias, BareNewline, ClientTimeouts, DeliverSlice, DeliverTls, Facility, Family, FilterSlice, LimitsSlice,
+    LogLevel, LogSlice, LogTarget, MailboxSlice, MasterSlice, NextHopTimeouts, OnError, QueueSlice,
+    ReceiverSlice, ResolverSlice, ScreenAction, ScreenSlice, SyslogTransport,
 };
 pub use table::{Key, Preset, Role};
 pub use tls_policy::{TlsDestination, TlsLevel, TlsName, TlsPolicy};

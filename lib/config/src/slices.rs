@@ -5,6 +5,7 @@
 
 mod deliver;
 mod filter;
+mod limits;
 mod log;
 mod master;
 mod queue;
@@ -13,6 +14,7 @@ mod resolver;
 
 pub use deliver::{DeliverSlice, DeliverTls, Family, MailboxSlice, NextHopTimeouts};
 pub use filter::{Alias, FilterSlice, OnError};
+pub use limits::{LimitsSlice, ScreenAction, ScreenSlice};
 pub use log::{Facility, LogLevel, LogSlice, LogTarget, SyslogTransport};
 pub use master::MasterSlice;
 pub use queue::QueueSlice;

@@ -21,11 +21,13 @@ pub enum Role {
     Mailbox,
     /// `vsmtp-resolver`.
     Resolver,
+    /// `vsmtp-limits`.
+    Limits,
 }
 
 impl Role {
     /// Every role, in the order of the documentation.
-    pub const ALL: [Role; 7] = [
+    pub const ALL: [Role; 8] = [
         Role::Master,
         Role::Receiver,
         Role::Filter,
@@ -33,6 +35,7 @@ impl Role {
         Role::Deliver,
         Role::Mailbox,
         Role::Resolver,
+        Role::Limits,
     ];
 
     /// The name that operators see, also in `server.logs.level`. `filter` stands for all roles of the filter.
@@ -45,6 +48,7 @@ impl Role {
             Role::Deliver => "deliver-smtp",
             Role::Mailbox => "deliver-mailbox",
             Role::Resolver => "resolver",
+            Role::Limits => "limits",
         }
     }
 }
@@ -68,6 +72,8 @@ pub enum Preset {
     HostName,
     /// The server's own name and `localhost`.
     OwnDomains,
+    /// The networks of `server.relay_from`.
+    RelayFrom,
 }
 
 impl Preset {
@@ -84,7 +90,7 @@ impl Preset {
                 Some(Value::Map(rows.iter().map(|(name, to)| ((*name).to_owned(), list(to))).collect()))
             }
             Preset::Unset => Some(Value::Null),
-            Preset::HostName | Preset::OwnDomains => None,
+            Preset::HostName | Preset::OwnDomains | Preset::RelayFrom => None,
         }
     }
 }

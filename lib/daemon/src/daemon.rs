@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use bincode::Decode;
-use vsmtp_ipc::edge::master_child::Listener;
+use vsmtp_ipc::edge::master_child::{LimitsRequest, Listener};
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_sys::sandbox::Profile;
 
@@ -64,8 +64,16 @@ pub enum Event {
     Timer(u64),
     /// All events of this turn are handled: flush what they produced. Comes at the end of every turn.
     TurnEnd,
-    /// A new slice, encoded, after a reload. Only the queue-manager sees this; the others are started anew.
+    /// A new slice, encoded, after a reload. Only the queue-manager and the limiter see this; the others are started
+    /// anew.
     Reconfigure(Vec<u8>),
+    /// An operator asks the limiter. Only it sees this; answered by `ToMaster::Limits`.
+    Limits {
+        /// To be said in the answer.
+        ticket: u64,
+        /// What is asked.
+        request: LimitsRequest,
+    },
     /// Accept no more sessions or work; go on with what is open.
     StopAccepting,
     /// Finish until this time of the monotonic clock (milliseconds), then answer `Flow::Exit`; the skeleton ends the

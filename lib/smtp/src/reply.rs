@@ -138,6 +138,8 @@ own_replies! {
     InputBehindTls = "554 5.5.1 Protocol error: input behind STARTTLS";
     /// The greeting of a client that did not wait for it.
     EarlyTalker = "554 5.5.1 Protocol error: client spoke before the greeting";
+    /// A client that was watched broke the rules.
+    ProtocolFault = "554 5.5.1 Protocol error, closing connection";
     /// Lone CR or LF in a message.
     BareNewlineInMessage = "550 5.5.2 Message holds a bare <CR> or <LF>";
     /// SIZE=, or the message itself.

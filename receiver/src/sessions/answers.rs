@@ -124,7 +124,7 @@ impl Client {
         context: &mut Context<'_>,
         decisions: &[Decision],
     ) -> Result<(), ChannelError> {
-        let verdicts = decisions.iter().map(filter_edge::verdict).collect::<Result<Vec<_>, _>>()?;
+        let mut verdicts = decisions.iter().map(filter_edge::verdict).collect::<Result<Vec<_>, _>>()?;
         let Some(transaction) = &mut self.transaction else {
             self.answer(context, Verdict::Unavailable);
             return Ok(());
@@ -133,6 +133,7 @@ impl Client {
             return Err(misbehaved("answered another number of recipients than it was asked"));
         }
         let batch = std::mem::take(&mut transaction.batch);
+        let beyond = transaction.beyond.take();
         let mut refused = None;
         for (request, verdict) in batch.into_iter().zip(&verdicts) {
             if matches!(verdict, Verdict::Accept | Verdict::AcceptWith(_)) {
@@ -149,11 +150,27 @@ impl Client {
         if let Some((address, reply)) = refused {
             self.note_refused(context, "rcpt", &reply, count, Some(address.to_string()));
         }
+        if let Some((count, reply)) = beyond {
+            self.note_refused(context, "rcpt", &reply, count, None);
+            verdicts.extend(std::iter::repeat_n(Verdict::Refuse(reply), count));
+        }
         self.asking = Asking::Nothing;
         self.topic = None;
         let _ = self.dialogue.answer_each(verdicts);
         self.after_answer(context);
         Ok(())
+    }
+
+    /// Refuses the recipients that are being asked about, without asking the filter.
+    pub(super) fn refuse_recipients(&mut self, context: &mut Context<'_>, reply: &Reply) {
+        let batch = self.transaction.as_mut().map(|transaction| std::mem::take(&mut transaction.batch));
+        let batch = batch.unwrap_or_default();
+        let first = batch.first().map(|request| request.address.to_string());
+        self.note_refused(context, "rcpt", reply, batch.len(), first);
+        self.asking = Asking::Nothing;
+        self.topic = None;
+        let _ = self.dialogue.answer(Verdict::Refuse(reply.clone()));
+        self.after_answer(context);
     }
 
     fn chunk_answered(&mut self, context: &mut Context<'_>, stored: bool) {

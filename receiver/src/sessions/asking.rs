@@ -4,6 +4,7 @@
 use vsmtp_smtp::{Question, Verdict};
 
 use super::client::Client;
+use super::limited::Stage;
 use super::message::Transaction;
 use crate::body::Failure;
 use crate::filter_edge::{Asked, EdgeKey, Waiter, Wanted};
@@ -40,6 +41,8 @@ pub(super) enum Asking {
     InLine(Waiter),
     /// With that filter.
     InFlight { want: Want, edge: EdgeKey },
+    /// With the limiter, or waiting because it wants that.
+    Limiter(Stage),
 }
 
 /// What a filter knows of the session.
@@ -60,6 +63,7 @@ enum Plan {
 impl Client {
     /// Takes a question of the dialogue.
     pub(super) fn take_question(&mut self, context: &mut Context<'_>, question: Question) {
+        self.limited.consulted = false;
         self.topic = Some(match question {
             Question::Connect => Topic::Connect,
             Question::Hello(hello) => {
@@ -79,6 +83,7 @@ impl Client {
             Question::Recipients(batch) => {
                 if let Some(transaction) = &mut self.transaction {
                     transaction.batch = batch;
+                    transaction.beyond = None;
                 }
                 Topic::Recipients
             }
@@ -93,8 +98,11 @@ impl Client {
         self.proceed(context);
     }
 
-    /// Asks the filter the next thing that must be known, or answers the dialogue if all is.
+    /// Asks the limiter, then the filter, the next thing that must be known, or answers the dialogue if all is.
     pub(super) fn proceed(&mut self, context: &mut Context<'_>) {
+        if self.consult(context) {
+            return;
+        }
         match self.plan(context) {
             Plan::Answer(verdict) => self.answer(context, verdict),
             Plan::Ask(want, edge) => self.ask(context, want, edge),

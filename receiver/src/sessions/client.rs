@@ -11,6 +11,7 @@ use vsmtp_smtp::{Hello, Session, Waiting};
 
 use super::asking::{Asking, Introduced, Topic};
 use super::clock::Clock;
+use super::limited::Limited;
 use super::message::Transaction;
 use crate::filter_edge::EdgeKey;
 use crate::intake::Arrival;
@@ -91,6 +92,7 @@ pub struct Client {
     /// What the filter is being asked.
     pub(super) asking: Asking,
     pub(super) introduced: Introduced,
+    pub(super) limited: Limited,
     pub(super) line: Line,
     pub(super) clock: Clock,
     pub(super) tally: Tally,
@@ -113,6 +115,7 @@ impl Client {
             topic: None,
             asking: Asking::Nothing,
             introduced: Introduced::default(),
+            limited: Limited::new(who.address().filter(|address| !settings.exempts(*address))),
             line: Line::default(),
             clock: Clock::new(reactor.now_ms(), settings.timeouts.session),
             tally: Tally::default(),
@@ -137,14 +140,6 @@ impl Client {
     /// Its connection.
     pub fn socket(&self) -> &Socket {
         &self.socket
-    }
-
-    /// Its address, if it is on the network.
-    pub fn address(&self) -> Option<IpAddr> {
-        match self.who {
-            Who::Network { client: (address, _), .. } => Some(address),
-            Who::Local(_) => None,
-        }
     }
 
     /// True if nothing is going on but the wait for a command.
@@ -188,6 +183,7 @@ impl Client {
             context.services.filters.abandon(edge, self.number);
         }
         self.forget(context.services);
+        self.leave(context);
         let notable = self.tally.timed_out || self.dialogue.errors() > 0 || why == Why::Stalled;
         let level = if notable { log::Level::Info } else { log::Level::Debug };
         if log::log_enabled!(level) {
@@ -201,6 +197,16 @@ impl Client {
                 .field("unavailable", self.tally.unavailable)
                 .field("errors", self.dialogue.errors())
                 .emit();
+        }
+    }
+}
+
+impl Who {
+    /// The address, of someone on the network.
+    pub fn address(self) -> Option<IpAddr> {
+        match self {
+            Who::Network { client: (address, _), .. } => Some(address),
+            Who::Local(_) => None,
         }
     }
 }

@@ -44,6 +44,7 @@ impl Client {
         let timeouts = &context.services.settings.timeouts;
         let longest = match (&self.asking, self.dialogue.waiting()) {
             _ if self.line.blocked => STALL_MS,
+            (Asking::Limiter(stage), _) => stage.longest_ms(),
             (Asking::InFlight { .. } | Asking::InLine(_), _) | (_, Waiting::Answer) => ANSWER_MS,
             (_, Waiting::Body) => timeouts.body,
             (_, Waiting::Nothing) => STALL_MS,
@@ -82,6 +83,9 @@ impl Client {
     }
 
     fn expire(&mut self, context: &mut Context<'_>) -> Fate {
+        if let Asking::Limiter(stage) = self.asking {
+            return self.on_limiter_due(context, stage);
+        }
         if matches!(self.asking, Asking::InLine(_)) && context.reactor.now_ms() < self.clock.last_end {
             // The line has its own timer.
             self.restart_wait(context);

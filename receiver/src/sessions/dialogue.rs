@@ -34,6 +34,10 @@ impl Client {
     ) -> Fate {
         self.line.readable |= readable;
         self.line.ending |= closed;
+        match self.listen_early(context) {
+            Fate::Stay => {}
+            gone => return gone,
+        }
         if writable && self.line.blocked {
             self.line.blocked = false;
             // Failing, it stays with the wider interest, which costs a few needless events.
@@ -100,6 +104,7 @@ impl Client {
         if self.topic.is_some() {
             return Fate::Stay;
         }
+        let input = if self.keeps_to_protocol(input) { input } else { &[] };
         let mut scratch = std::mem::take(&mut context.services.scratch);
         let fate = self.steps(context, input, &mut scratch);
         scratch.clear();
@@ -175,8 +180,7 @@ impl Client {
 
     /// Sends the output, later if the client has made too many errors.
     fn reply(&mut self, context: &mut Context<'_>) -> Fate {
-        let errors = self.dialogue.errors();
-        let more = errors > std::mem::replace(&mut self.tally.errors, errors);
+        let more = self.note_errors(context) > 0;
         if more && self.dialogue.deserves_delay() && context.services.settings.timeouts.error_delay > 0 {
             self.hold_back(context);
         }
@@ -184,6 +188,7 @@ impl Client {
     }
 
     fn say_goodbye(&mut self, context: &mut Context<'_>) -> Fate {
+        self.note_errors(context);
         let fate = self.write(context);
         if fate == Fate::Stay && !self.line.blocked { Fate::Gone(Why::Closed) } else { fate }
     }

@@ -23,6 +23,8 @@ pub(super) struct Transaction {
     pub edge: Option<EdgeKey>,
     /// The recipients that are being asked about.
     pub batch: Vec<RcptRequest>,
+    /// How many more came together with those, and what the limiter says to them.
+    pub beyond: Option<(usize, Reply)>,
     /// How many recipients were accepted.
     pub accepted: u32,
     /// The first of them.
@@ -48,6 +50,7 @@ impl Transaction {
             began_ms,
             edge: None,
             batch: Vec::new(),
+            beyond: None,
             accepted: 0,
             first: None,
             incoming: None,

@@ -38,21 +38,6 @@ fn without_credit_sessions_wait_in_line() {
 }
 
 #[test]
-fn one_client_has_so_many_sessions_and_others_have_theirs() {
-    let mut strict = slice();
-    strict.trusted.clear();
-    let mut stage = Stage::start(&strict);
-    let _filter = stage.introduce((false, false, false));
-    let (_one, two) = (stage.greeted(), stage.greeted());
-    let mut three = stage.connect();
-    assert_eq!(three.reply(), "421 4.3.2 Too many connections, try again later");
-    assert!(three.is_closed());
-    drop(two);
-    stage.figure("sessions_open", 1);
-    stage.greeted();
-}
-
-#[test]
 fn the_process_has_so_many_sessions() {
     let mut strict = slice();
     strict.client_count_max = Some(2);

@@ -5,6 +5,7 @@ mod bodies;
 mod first_message;
 mod hostile;
 mod life;
+mod limiter;
 mod limits;
 mod loss;
 mod stage;

@@ -13,6 +13,7 @@ use vsmtp_config::{
 };
 use vsmtp_ipc::edge::master_child::{Configure, Listener, LogTarget, MasterEnd, ToChild, ToMaster};
 use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Facts, FilterEnd, Verdict};
+use vsmtp_ipc::edge::receiver_limits::{self, LimitsEnd, Wanted};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::Service;
 use vsmtp_ipc::{Channel, ChannelError, EdgeId, Message, Received};
@@ -23,6 +24,7 @@ use vsmtp_sys::spawn::{Child, Spawn};
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
 pub const FILTER: ProcessName = ProcessName { role: Role::FilterSession, instance: 0 };
+pub const LIMITS: ProcessName = ProcessName { role: Role::Limits, instance: 0 };
 
 /// A running receiver.
 pub struct Stage {
@@ -34,6 +36,9 @@ pub struct Stage {
 
 /// The filter's end of one edge.
 pub struct Filter(pub FilterEnd);
+
+/// The limiter's end of one edge.
+pub struct Limiter(pub LimitsEnd);
 
 /// An SMTP client.
 pub struct Client {
@@ -49,8 +54,7 @@ pub fn slice() -> ReceiverSlice {
         server_name: ByText::from(Domain::parse("mx.test").unwrap()),
         message_size_limit: 100 << 20,
         client_count_max: Some(1000),
-        connections_per_client: Some(2),
-        trusted: vec![ByText::from(Network::parse("127.0.0.0/8").unwrap())],
+        exempt: vec![ByText::from(Network::parse("127.0.0.0/8").unwrap())],
         rcpt_count_max: 1000,
         error_soft_count: None,
         error_hard_count: Some(20),
@@ -126,6 +130,20 @@ impl Stage {
         let (connect, helo, mail) = wanted;
         filter.say(&Verdict::Wanted { connect, helo, mail });
         filter
+    }
+
+    /// Introduces a limiter that wants this.
+    pub fn introduce_limiter(&mut self, wanted: Wanted) -> Limiter {
+        let mut limiter = self.introduce_silent_limiter();
+        limiter.say(&receiver_limits::Answer::Wanted(wanted));
+        limiter
+    }
+
+    /// Introduces a limiter that has not said yet what it wants.
+    pub fn introduce_silent_limiter(&mut self) -> Limiter {
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        self.tell(&ToChild::Peer(LIMITS), vec![theirs]);
+        Limiter(LimitsEnd::new(ours, EdgeId::ReceiverLimits))
     }
 
     pub fn tell(&mut self, message: &ToChild, descriptors: Vec<OwnedFd>) {
@@ -269,6 +287,41 @@ impl Filter {
 
     pub fn expect_forget(&mut self) {
         assert!(matches!(self.hear().0, Ask::Forget { .. }));
+    }
+
+    /// True when the receiver has closed this edge.
+    pub fn is_dropped(&mut self) -> bool {
+        loop {
+            match next(&mut self.0) {
+                Ok(_) => {}
+                Err(ChannelError::Closed) => return true,
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+}
+
+impl Limiter {
+    pub fn say(&mut self, answer: &receiver_limits::Answer) {
+        self.0.send(answer, Vec::new()).unwrap();
+        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+    }
+
+    /// The next question or note.
+    pub fn hear(&mut self) -> receiver_limits::Ask {
+        next(&mut self.0).expect("the receiver keeps the edge").message
+    }
+
+    /// Expects a client at the door; its ticket.
+    pub fn at_the_door(&mut self) -> u64 {
+        match self.hear() {
+            receiver_limits::Ask::Connect { ticket, .. } => ticket,
+            other => panic!("expected a client, not {other:?}"),
+        }
+    }
+
+    pub fn entry(&mut self, ticket: u64, entry: receiver_limits::Entry) {
+        self.say(&receiver_limits::Answer::Entered { ticket, entry });
     }
 
     /// True when the receiver has closed this edge.

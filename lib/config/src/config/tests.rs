@@ -48,6 +48,7 @@ fn slice(config: &Config, role: Role) -> Vec<u8> {
         Role::Deliver => encode(&config.deliver()),
         Role::Mailbox => encode(&config.mailbox()),
         Role::Resolver => encode(&config.resolver()),
+        Role::Limits => encode(&config.limits()),
     }
     .unwrap()
 }
@@ -190,6 +191,7 @@ fn slices_survive_the_wire_and_nothing_else_does() {
     assert_eq!(decode::<DeliverSlice>(&slice(&config, Role::Deliver)), Ok(config.deliver()));
     assert_eq!(decode::<MailboxSlice>(&slice(&config, Role::Mailbox)), Ok(config.mailbox()));
     assert_eq!(decode::<ResolverSlice>(&slice(&config, Role::Resolver)), Ok(config.resolver()));
+    assert_eq!(decode::<LimitsSlice>(&slice(&config, Role::Limits)), Ok(config.limits()));
 
     let bytes = slice(&config, Role::Filter);
     for cut in 0..bytes.len() {

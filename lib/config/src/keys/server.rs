@@ -16,7 +16,7 @@ keys! {
     domains: Domains = "server.domains", default OwnDomains, example List(&["example.com", "example.org"]),
         for Filter Queue;
 
-    /// Clients that may send to any destination, as networks; also free of `server.smtp.connections_per_client`.
+    /// Clients that may send to any destination, as networks; also free of limits, see `server.limits.exempt`.
     relay_from: Networks = "server.relay_from", default List(&["127.0.0.0/8", "::1/128"]),
         example List(&["192.0.2.0/24"]), for Receiver Filter;
 

@@ -65,10 +65,6 @@ keys! {
     hop_count_max: Count { min: 10, max: 1000 } = "server.smtp.hop_count_max", default Int(50), example Int(100),
         for Receiver;
 
-    /// Most sessions of one client address at once, in one receiver process; -1 for no limit. `server.relay_from` is free of it.
-    connections_per_client: Limit { min: 1, max: 1_000_000 } = "server.smtp.connections_per_client",
-        default Int(50), example Int(10), for Receiver;
-
     /// Announce PIPELINING (RFC 2920).
     pipelining: Flag = "server.esmtp.pipelining", default Bool(true), example Bool(false), for Receiver;
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use vsmtp_mail::Domain;
 
 use super::{Kind, ServerAddress};
+use crate::dnsbl::DnsblSite;
 use crate::network::Network;
 use crate::pattern::AddressPattern;
 use crate::slices::LogLevel;
@@ -120,6 +121,28 @@ impl Kind for Networks {
 
     fn expected(&self) -> String {
         "a list of networks such as \"192.0.2.0/24\" (no host bits set) or \"2001:db8::1\"".to_owned()
+    }
+}
+
+/// Lists of hosts in the DNS.
+#[derive(Debug)]
+pub(crate) struct DnsblSites;
+
+impl Kind for DnsblSites {
+    type Out = Vec<DnsblSite>;
+
+    fn read(&self, value: &Value) -> Result<Vec<DnsblSite>, String> {
+        items(value, MAX_SOCKETS, DnsblSite::parse)
+    }
+
+    fn write(&self, out: &Vec<DnsblSite>) -> Value {
+        texts(out)
+    }
+
+    fn expected(&self) -> String {
+        format!(
+            "a list of at most {MAX_SOCKETS} lists in the DNS, such as \"bl.example.net\", \"bl.example.net*2\" or \"bl.example.net=127.0.0.[2;4..11]*2\""
+        )
     }
 }
 

@@ -22,10 +22,8 @@ pub struct ReceiverSlice {
     pub message_size_limit: u64,
     /// Most clients at once in this process (its share of the whole); `None` for no limit.
     pub client_count_max: Option<u32>,
-    /// Most sessions of one client address at once; `None` for no limit.
-    pub connections_per_client: Option<u32>,
-    /// Clients to which `connections_per_client` does not apply.
-    pub trusted: Vec<ByText<Network>>,
+    /// Clients without limits and tests.
+    pub exempt: Vec<ByText<Network>>,
     /// Most recipients of one message.
     pub rcpt_count_max: u32,
     /// Errors after which replies are delayed; `None` for never.
@@ -96,8 +94,7 @@ impl Config {
             server_name: server.name.clone().into(),
             message_size_limit: server.message_size_limit,
             client_count_max: server.client_count_max.map(|all| all.div_ceil(self.receivers())),
-            connections_per_client: smtp.connections_per_client,
-            trusted: server.relay_from.iter().copied().map(ByText::from).collect(),
+            exempt: self.limits.exempt.iter().copied().map(ByText::from).collect(),
             rcpt_count_max: smtp.rcpt_count_max,
             error_soft_count: smtp.error_soft,
             error_hard_count: smtp.error_hard,

@@ -1,0 +1,21 @@
+//! What the limiter may still do once it hears receivers: read and write the edges that it was given. It opens no file, makes
+//! no socket, and starts nothing. The same table in debug, test and release.
+
+use vsmtp_sys::sandbox::{BASE, BODIES, Denied, Limits, Profile};
+
+/// Descriptors: edges to receivers of two generations, to the resolver, to the master.
+const DESCRIPTORS: u64 = 1024;
+
+/// The jail.
+pub fn profile() -> Profile {
+    Profile {
+        daemon: "limits",
+        // BODIES: a page for operators that does not fit into a frame travels in a memory file.
+        syscalls: vec![BASE, BODIES],
+        // It runs only our own code: a call that is not here is an attack.
+        on_denied: Denied::Kill,
+        landlock: Vec::new(),
+        landlock_deny_net: true,
+        limits: Limits { nofile: Some(DESCRIPTORS), memlock: Some(0), ..Limits::default() },
+    }
+}
