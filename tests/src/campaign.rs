@@ -33,7 +33,7 @@ const READY: Duration = Duration::from_secs(60);
 const RESTART: Duration = Duration::from_secs(10);
 
 /// What can be killed.
-pub const CHILDREN: [&str; 7] = [
+pub const CHILDREN: [&str; 8] = [
     "receiver",
     "filter-session",
     "filter-post",
@@ -41,6 +41,7 @@ pub const CHILDREN: [&str; 7] = [
     "deliver-smtp",
     "deliver-mailbox",
     "resolver",
+    "limits",
 ];
 /// The master alone; its children end by themselves.
 pub const MASTER: &str = "master";

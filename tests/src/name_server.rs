@@ -1,4 +1,5 @@
-//! A name server that knows one thing: every name has the address 127.0.0.1. It ends when it is dropped.
+//! A name server that knows what a test says: that every name has the address 127.0.0.1, or which names have which
+//! addresses. It ends when it is dropped.
 
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -9,6 +10,10 @@ use std::time::Duration;
 const HEADER: usize = 12;
 /// Types of records.
 const A: [u8; 2] = [0, 1];
+/// The answer code of a name that does not exist.
+const NO_SUCH_NAME: u8 = 3;
+/// Stands for no answer at all.
+const SILENCE: [u8; 4] = [0, 0, 0, 0];
 /// How often it looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -19,8 +24,16 @@ pub struct NameServer {
 }
 
 impl NameServer {
-    /// Listens on 127.0.0.1.
+    /// Every name has the address 127.0.0.1. Listens on 127.0.0.1.
     pub fn start() -> NameServer {
+        NameServer::serve(&[("*", [127, 0, 0, 1])])
+    }
+
+    /// These names have these addresses, others do not exist. `*.` in front stands for any name below; a name with the
+    /// address 0.0.0.0 gets no answer.
+    pub fn serve(names: &[(&str, [u8; 4])]) -> NameServer {
+        let names: Vec<(String, [u8; 4])> =
+            names.iter().map(|(name, address)| ((*name).to_owned(), *address)).collect();
         let socket = UdpSocket::bind("127.0.0.1:0").expect("bind the name server");
         let port = socket.local_addr().expect("its address").port();
         socket.set_read_timeout(Some(LOOK)).expect("set a time-out");
@@ -30,7 +43,7 @@ impl NameServer {
             let mut packet = [0; 512];
             while !stop.load(Ordering::SeqCst) {
                 let Ok((length, client)) = socket.recv_from(&mut packet) else { continue };
-                if let Some(answer) = packet.get(..length).and_then(answer) {
+                if let Some(answer) = packet.get(..length).and_then(|query| answer(query, &names)) {
                     let _ = socket.send_to(&answer, client);
                 }
             }
@@ -54,18 +67,40 @@ impl Drop for NameServer {
 }
 
 /// The question again, and one address if it asks for that; anything else has no records.
-fn answer(query: &[u8]) -> Option<Vec<u8>> {
+fn answer(query: &[u8], names: &[(String, [u8; 4])]) -> Option<Vec<u8>> {
     let (header, questions) = query.split_at_checked(HEADER)?;
-    let name = questions.iter().position(|octet| *octet == 0)?;
-    let question = questions.get(..name + 5)?;
-    let count = u8::from(question.get(name + 1..name + 3)? == A);
+    let end = questions.iter().position(|octet| *octet == 0)?;
+    let question = questions.get(..end + 5)?;
+    let asked = text(questions.get(..end)?);
+    let is_it = |name: &str| match name.strip_prefix('*') {
+        Some(rest) => asked.ends_with(rest),
+        None => asked == name,
+    };
+    let address = names.iter().find(|(name, _)| is_it(name)).map(|(_, address)| *address);
+    if address == Some(SILENCE) {
+        return None;
+    }
+    let given = address.filter(|_| question.get(end + 1..end + 3) == Some(&A));
     let mut out = header.get(..2)?.to_vec();
-    // A response, recursion available, no error; one question, no authority, nothing additional.
-    out.extend_from_slice(&[0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0]);
+    // A response, recursion available; one question, no authority, nothing additional.
+    let missing = if address.is_none() { NO_SUCH_NAME } else { 0 };
+    out.extend_from_slice(&[0x81, 0x80 | missing, 0, 1, 0, u8::from(given.is_some()), 0, 0, 0, 0]);
     out.extend_from_slice(question);
-    if count == 1 {
+    if let Some(address) = given {
         // The name of the question, A, IN, one second, four octets.
-        out.extend_from_slice(&[0xc0, HEADER as u8, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4, 127, 0, 0, 1]);
+        out.extend_from_slice(&[0xc0, HEADER as u8, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+        out.extend_from_slice(&address);
     }
     Some(out)
+}
+
+/// The name of a question, with dots between its labels.
+fn text(mut labels: &[u8]) -> String {
+    let mut name = Vec::new();
+    while let Some((length, rest)) = labels.split_first() {
+        let Some((label, behind)) = rest.split_at_checked((*length).into()) else { break };
+        name.push(String::from_utf8_lossy(label).to_ascii_lowercase());
+        labels = behind;
+    }
+    name.join(".")
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Our own crates and what of ours each may name. Development dependencies count.
-const OURS: [(&str, &[&str]); 15] = [
+const OURS: [(&str, &[&str]); 16] = [
     ("vsmtp-mail", &[]),
     ("vsmtp-sys", &[]),
     ("vsmtp-config", &["vsmtp-mail"]),
@@ -27,6 +27,7 @@ const OURS: [(&str, &[&str]); 15] = [
         "vsmtp-resolver",
         &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon", "vsmtp-tls"],
     ),
+    ("vsmtp-limits", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
     // vsmtpctl reads a spool offline, so it may use the library half of the queue-manager.
     ("vsmtp-ctl", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-queue-manager"]),
     ("vsmtp-tests", &[]),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Sections of the table of log lines, and where their lines are written.
-const SPEAKERS: [(&str, &str); 7] = [
+const SPEAKERS: [(&str, &str); 8] = [
     ("every process", "lib/daemon/src"),
     ("master", "master/src"),
     ("receiver", "receiver/src"),
@@ -16,6 +16,7 @@ const SPEAKERS: [(&str, &str); 7] = [
     ("queue-manager", "queue-manager/src"),
     ("deliver", "deliver/src"),
     ("resolver", "resolver/src"),
+    ("limits", "limits/src"),
 ];
 
 /// Pages that others are writing at the moment.
@@ -121,7 +122,12 @@ fn every_command_of_vsmtpctl_is_documented() {
     let page = docs("administration.md");
     let manual = manual("vsmtpctl.8");
     let source = read(&Path::new(ROOT).join("ctl/src/arguments.rs"));
-    for (of, prefix) in [("Command", ""), ("QueueCommand", "queue "), ("ConfigCommand", "config ")] {
+    for (of, prefix) in [
+        ("Command", ""),
+        ("QueueCommand", "queue "),
+        ("ConfigCommand", "config "),
+        ("LimitsCommand", "limits "),
+    ] {
         let found = between(&source, &format!("pub enum {of} {{"), "\n}");
         let body = found.first().unwrap_or_else(|| panic!("{of} is gone"));
         let is_variant = |line: &&str| line.starts_with("    ") && line[4..].starts_with(char::is_uppercase);

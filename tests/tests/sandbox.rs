@@ -20,9 +20,9 @@ const NOBODY_IN_PARTICULAR: u32 = 61_235;
 const TWO: &str = "config.server.receivers = 2; config.server.delivers = 2;";
 
 /// Role, sockets while nothing happens (its master's edge, its peers', its listeners), and folders it has open.
-const ROLES: [(&str, usize, &[&str]); 7] = [
-    // The filter; SMTP and the local socket.
-    ("receiver", 4, &[]),
+const ROLES: [(&str, usize, &[&str]); 8] = [
+    // The filter and the limiter; SMTP and the local socket.
+    ("receiver", 5, &[]),
     // Two receivers and the queue-manager.
     ("filter-session", 4, &[]),
     ("filter-post", 2, &[]),
@@ -31,8 +31,10 @@ const ROLES: [(&str, usize, &[&str]); 7] = [
     // The queue-manager and the resolver.
     ("deliver-smtp", 3, &[]),
     ("deliver-mailbox", 2, &["/mail"]),
-    // Two delivers.
-    ("resolver", 3, &[]),
+    // Two delivers and the limiter.
+    ("resolver", 4, &[]),
+    // Two receivers and the resolver.
+    ("limits", 4, &[]),
 ];
 
 /// What no process may do.
@@ -98,7 +100,7 @@ fn every_process_has_its_user_its_jail_and_no_power() {
     }
     let mta = start("");
     let rows = mta.ctl_rows(&["sandbox"]);
-    assert_eq!(rows.len(), 9, "{rows:?}");
+    assert_eq!(rows.len(), 10, "{rows:?}");
     let mut users: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
     for row in &rows {
         let name = role(row);
@@ -147,7 +149,8 @@ fn filters_queue_and_mailboxes_are_in_networks_with_nothing_in_them() {
     let mut seen = Vec::new();
     for row in &rows {
         let (name, pid) = (role(row), row["pid"].as_u64().expect("a pid"));
-        let alone = ["filter-session", "filter-post", "queue-manager", "deliver-mailbox"].contains(&name);
+        let alone =
+            ["filter-session", "filter-post", "queue-manager", "deliver-mailbox", "limits"].contains(&name);
         assert_eq!(net(row) != own, alone, "{name}");
         if alone {
             assert!(!seen.contains(&net(row)), "{name} shares its network");
@@ -304,8 +307,8 @@ fn without_root_the_same_jails_hold() {
     // Others cannot reach every build folder.
     let programs = mta.root().join("bin");
     std::fs::create_dir(&programs).expect("make a folder");
-    for name in ["vsmtp", "vsmtp-receiver", "vsmtp-filter", "vsmtp-queue", "vsmtp-deliver", "vsmtp-resolver"]
-    {
+    let names = ["vsmtp", "vsmtp-receiver", "vsmtp-filter", "vsmtp-queue", "vsmtp-deliver", "vsmtp-resolver"];
+    for name in names.into_iter().chain(["vsmtp-limits"]) {
         std::fs::copy(binary(name), programs.join(name)).expect("copy a program");
     }
     chown(mta.root(), Some(NOBODY_IN_PARTICULAR), Some(NOBODY_IN_PARTICULAR)).expect("give the folder away");
@@ -325,7 +328,7 @@ fn without_root_the_same_jails_hold() {
     wait_until("it is up", || mta.log().contains("event=up"));
     assert_eq!(mta.log().matches("event=not-root").count(), 1, "{}", mta.log());
     let rows = mta.ctl_rows(&["sandbox"]);
-    assert_eq!(rows.len(), 9, "{rows:?}");
+    assert_eq!(rows.len(), 10, "{rows:?}");
     for row in &rows {
         assert_eq!(uid(row), u64::from(NOBODY_IN_PARTICULAR));
         assert_eq!((row["seccomp"].as_u64(), row["no_new_privs"].as_bool()), (Some(2), Some(true)), "{row}");

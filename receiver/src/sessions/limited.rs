@@ -143,7 +143,8 @@ impl Client {
     /// # Errors
     /// It said what nobody may say: the edge is to be dropped.
     pub fn on_entered(&mut self, context: &mut Context<'_>, entry: Entry) -> Result<Fate, ChannelError> {
-        if self.was_owed() || !matches!(self.asking, Asking::Limiter(Stage::Entry | Stage::Screening)) {
+        if self.was_owed(context) || !matches!(self.asking, Asking::Limiter(Stage::Entry | Stage::Screening))
+        {
             return Ok(Fate::Stay);
         }
         match entry {
@@ -178,7 +179,7 @@ impl Client {
     /// # Errors
     /// It said what nobody may say: the edge is to be dropped.
     pub fn on_spent(&mut self, context: &mut Context<'_>, spent: &Spent) -> Result<Fate, ChannelError> {
-        if self.was_owed() || self.asking != Asking::Limiter(Stage::Spend) {
+        if self.was_owed(context) || self.asking != Asking::Limiter(Stage::Spend) {
             return Ok(Fate::Stay);
         }
         let asked = match (self.topic, &self.transaction) {
@@ -372,9 +373,10 @@ impl Client {
         self.go_on(context)
     }
 
-    /// True if the answer was one that nobody waits for any more.
-    fn was_owed(&mut self) -> bool {
-        self.limited.owing.take().is_some()
+    /// True if the answer was one that nobody waits for any more. A limiter that is gone owes nothing.
+    fn was_owed(&mut self, context: &Context<'_>) -> bool {
+        let owing = self.limited.owing.take();
+        owing.is_some() && owing == context.services.limiter.key()
     }
 }
 

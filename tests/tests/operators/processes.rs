@@ -25,6 +25,7 @@ fn status_shows_every_process_as_a_table_and_as_objects() {
         "deliver-smtp.0",
         "deliver-mailbox.0",
         "resolver.0",
+        "limits.0",
     ] {
         assert!(names.contains(&name), "{name}: {names:?}");
     }

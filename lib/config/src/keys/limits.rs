@@ -63,15 +63,15 @@ keys! {
 
     /// Lists in the DNS (RFC 5782) that are asked about clients that were not tested lately, each with the answers that
     /// count and a weight if these are not 127.0.0.0/8 and 1; a weight below 0 is for good hosts.
-    dnsbl_sites: DnsblSites = "server.screen.dnsbl.sites", default List(&[]),
+    dnsbl_sites: DnsblSites = "server.screen.dnsbl_sites", default List(&[]),
         example List(&["bl.example.net*2", "good.example.net=127.0.[0..255].[1..3]*-2"]), for Limits;
 
     /// The sum of weights from which on a client is unwanted.
-    dnsbl_threshold: Count { min: 1, max: 100_000 } = "server.screen.dnsbl.threshold", default Int(1),
+    dnsbl_threshold: Count { min: 1, max: 100_000 } = "server.screen.dnsbl_threshold", default Int(1),
         example Int(3), for Limits;
 
     /// What becomes of a client that is unwanted: as for `server.screen.greet_action`.
-    dnsbl_action: OneOf<ScreenAction> { of: ScreenAction::WORDS } = "server.screen.dnsbl.action",
+    dnsbl_action: OneOf<ScreenAction> { of: ScreenAction::WORDS } = "server.screen.dnsbl_action",
         default Text("enforce"), example Text("ignore"), for Limits;
 
     /// Watch each new client until its first RCPT: one that sends a command before the reply to the one before, a lone
