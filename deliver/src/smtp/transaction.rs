@@ -83,12 +83,10 @@ fn is_seven_bit(content: &Content) -> io::Result<bool> {
     Ok(true)
 }
 
-/// A message that asked for SMTPUTF8 and is all ASCII in envelope and header may go anywhere (RFC 6531 3.6). One that did
-/// not ask may need it because of what an alias has made of a recipient.
+/// A message that asked for SMTPUTF8 and is all ASCII in sender and header may go anywhere (RFC 6531 3.6). Recipients are
+/// the dialogue's business, for each of them alone may need it.
 fn needs_smtputf8(lease: &Lease) -> io::Result<bool> {
-    let sender = lease.reverse_path.address();
-    let mut addresses = sender.into_iter().chain(lease.recipients.iter().map(|recipient| &recipient.address));
-    if addresses.any(vsmtp_mail::Address::needs_smtputf8) {
+    if lease.reverse_path.address().is_some_and(vsmtp_mail::Address::needs_smtputf8) {
         return Ok(true);
     }
     if !lease.smtputf8 {

@@ -53,7 +53,7 @@ pub struct Transaction {
     pub reverse_path: ReversePath,
     /// BODY= of the sender. 8BITMIME is not sent to a host that lacks it.
     pub body: BodyType,
-    /// Envelope or header need SMTPUTF8: not sent to a host that lacks it.
+    /// Sender or header need SMTPUTF8: not sent to a host that lacks it. Recipients that need it say so themselves.
     pub needs_smtputf8: bool,
     /// RET=.
     pub ret: Option<Ret>,

@@ -506,6 +506,29 @@ fn what_the_server_cannot_take_is_not_sent() {
 }
 
 #[test]
+fn a_recipient_that_needs_smtputf8_does_not_take_the_others_with_it() {
+    let all = ["\u{e9}@b", "c@d", "\u{fc}@b", "e@f"];
+    for offer in ["PIPELINING", ""] {
+        let mut client = Client::ready(offer);
+        client.dialogue.start(transaction(&all)).unwrap();
+        let mut sent = client.sent();
+        while !sent.ends_with("DATA\r\n") {
+            client.hear("250 2.1.0 ok\r\n");
+            sent += &client.sent();
+        }
+        assert_eq!(sent, "MAIL FROM:<me@us.test>\r\nRCPT TO:<c@d>\r\nRCPT TO:<e@f>\r\nDATA\r\n", "{offer}");
+        client.dialogue.on_lost();
+        let outcomes = client.outcomes();
+        let lost: Vec<bool> =
+            outcomes.iter().map(|outcome| outcome.starts_with("fail local 553 5.6.7")).collect();
+        assert_eq!(lost, [true, false, true, false], "{outcomes:?}");
+    }
+    let mut client = Client::ready("SMTPUTF8");
+    client.dialogue.start(transaction(&all)).unwrap();
+    assert_eq!(client.sent(), "MAIL FROM:<me@us.test> SMTPUTF8\r\n");
+}
+
+#[test]
 fn parameters_follow_what_is_offered() {
     let mut transaction = transaction(&["a@b", "c@d"]);
     transaction.body = BodyType::EightBitMime;

@@ -123,13 +123,14 @@ fn a_sender_without_it_is_told_in_ascii() {
     if !needs_programs(test, &["python3"]) {
         return;
     }
-    let sink =
-        Sink::scripted(|line| line.starts_with("RCPT").then(|| "550 5.1.1 niemand hei\u{df}t so".to_owned()));
-    let aliases = "config.delivery.aliases = #{ \"info\": \"j\u{f6}rg@dst.test\" };";
+    let sink = Sink::start();
+    let aliases = "config.delivery.aliases = #{ \"info\": [\"j\u{f6}rg@dst.test\", \"b@dst.test\"] };";
     let mta = relaying_to(sink.port(), aliases);
     send(&mta, "<a@local.test>", &["<info@local.test>"], PLAIN);
     let told = report(&mta, "a", 0);
     assert_eq!(told["types"][1], "message/delivery-status", "{told}");
     assert_eq!(told["recipients"][0]["Final-Recipient"], "utf-8; j\\x{F6}rg@dst.test");
     assert_eq!(told["recipients"][0]["Original-Recipient"], "rfc822; info@local.test");
+    wait_until("the other one has it", || sink.count() == 1);
+    assert_eq!(sink.messages()[0].to, ["b@dst.test"]);
 }

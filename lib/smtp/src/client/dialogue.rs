@@ -214,6 +214,7 @@ impl Dialogue {
         }
         let refused = transaction::unsendable(&transaction, &self.capabilities);
         let mut active = Active::new(transaction);
+        active.settle_unspeakable(&self.capabilities);
         if let Some(why) = refused {
             active.settle_rest(&Outcome::Fail(why));
         }

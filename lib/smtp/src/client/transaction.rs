@@ -57,20 +57,37 @@ impl Active {
         match self.next {
             Next::Mail => {
                 write_mail(&self.transaction, offered, out);
-                self.next = Next::Rcpt(0);
+                self.next = self.rcpt_from(0);
             }
             Next::Rcpt(at) => {
                 if let Some(recipient) = self.transaction.recipients.get(at) {
                     write_rcpt(recipient, offered, out);
                 }
-                let more = at + 1 < self.transaction.recipients.len();
-                self.next = if more { Next::Rcpt(at + 1) } else { Next::Data };
+                self.next = self.rcpt_from(at + 1);
             }
             Next::Data => {
                 out.extend_from_slice(b"DATA\r\n");
                 self.next = Next::Nothing;
             }
             Next::Nothing => {}
+        }
+    }
+
+    /// The next recipient that is to be named, from this one on.
+    fn rcpt_from(&self, first: usize) -> Next {
+        let mut rest = self.slots.iter().enumerate().skip(first);
+        rest.find(|(_, slot)| matches!(slot, Slot::Waiting)).map_or(Next::Data, |(at, _)| Next::Rcpt(at))
+    }
+
+    /// Settles recipients whose addresses cannot be said to such a server. The others go on.
+    pub fn settle_unspeakable(&mut self, offered: &Capabilities) {
+        if offered.has(Extension::SmtpUtf8) {
+            return;
+        }
+        for (recipient, slot) in self.transaction.recipients.iter().zip(&mut self.slots) {
+            if recipient.address.needs_smtputf8() {
+                *slot = Slot::Settled(Outcome::Fail(no_smtputf8()));
+            }
         }
     }
 
@@ -125,7 +142,7 @@ pub(super) fn unsendable(transaction: &Transaction, offered: &Capabilities) -> O
         return Some(local(552, EnhancedCode(5, 3, 4), "message is larger than the server takes"));
     }
     if transaction.needs_smtputf8 && !offered.has(Extension::SmtpUtf8) {
-        return Some(local(553, EnhancedCode(5, 6, 7), "server does not take SMTPUTF8 messages"));
+        return Some(no_smtputf8());
     }
     // Without BDAT every lone CR or LF would be made a line end.
     if transaction.body == BodyType::BinaryMime {
@@ -135,6 +152,10 @@ pub(super) fn unsendable(transaction: &Transaction, offered: &Capabilities) -> O
         return Some(local(554, EnhancedCode(5, 6, 3), "server does not take 8-bit messages"));
     }
     None
+}
+
+fn no_smtputf8() -> Why {
+    local(553, EnhancedCode(5, 6, 7), "server does not take SMTPUTF8 messages")
 }
 
 pub(super) fn local(code: u16, enhanced: EnhancedCode, text: &str) -> Why {
@@ -155,7 +176,10 @@ fn write_mail(transaction: &Transaction, offered: &Capabilities, out: &mut Vec<u
     if offered.has(Extension::EightBitMime) && transaction.body != BodyType::SevenBit {
         out.extend_from_slice(b" BODY=8BITMIME");
     }
-    if transaction.needs_smtputf8 {
+    let speaks = |recipient: &RemoteRecipient| recipient.address.needs_smtputf8();
+    if offered.has(Extension::SmtpUtf8)
+        && (transaction.needs_smtputf8 || transaction.recipients.iter().any(speaks))
+    {
         out.extend_from_slice(b" SMTPUTF8");
     }
     if offered.has(Extension::Dsn) {

@@ -55,6 +55,8 @@ impl Session {
         let mut offered = self.settings.extensions.without(Extension::Auth);
         if self.is_secured() {
             offered = offered.without(Extension::StartTls);
+        } else {
+            offered = offered.without(Extension::RequireTls);
         }
         if !self.authenticated && self.settings.auth.offered(self.tls).next().is_some() {
             offered = offered.with(Extension::Auth);
