@@ -181,6 +181,39 @@ fn messages_are_held_flushed_and_requeued() {
 }
 
 #[test]
+fn what_is_requeued_goes_where_the_tables_send_it_now() {
+    let (deaf, sink) = (
+        Sink::scripted(|line| line.starts_with("RCPT").then(|| "451 4.7.1 later".to_owned())),
+        Sink::start(),
+    );
+    let mta = crate::relaying_to(&deaf, "");
+    let reply =
+        Client::hello(mta.port()).mail("a@src.test", &["b@dst.test", "c@dst.test"], "Subject: x\r\n\r\nx");
+    assert_eq!(reply.code(), 250);
+    wait_until("it was tried", || ids(&mta, &["--state", "deferred"]).len() == 1);
+    let config = format!("config.delivery.relayhost = \"[127.0.0.1]:{}\";", sink.port());
+    mta.write_configuration(&vsmtp_tests::Settings { config, ..vsmtp_tests::Settings::default() });
+    ctl(&mta, &["reload"]);
+    // What was decided stays decided, until an operator wants otherwise.
+    assert_eq!(mta.ctl_json(&["queue", "flush", "--all"])["changed"], 1);
+    let tried = |count: u64| {
+        wait_until("it was tried again", || {
+            let row = mta.ctl_json(&["queue", "show", &ids(&mta, &[])[0]]);
+            row["recipients"][0]["attempts"].as_u64() == Some(count)
+        });
+    };
+    tried(2);
+    assert_eq!(sink.count(), 0);
+    wait_until("the new filter is there", || {
+        mta.ctl_json(&["queue", "requeue", "--all"])["changed"] == 1 && {
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            mta.queued() == 0
+        }
+    });
+    assert_eq!((sink.count(), sink.messages()[0].to.len()), (1, 2));
+}
+
+#[test]
 fn a_spool_is_read_while_nothing_runs() {
     let sink = Sink::start();
     let mut mta = holding(&sink);
