@@ -21,6 +21,7 @@ mod master;
 mod pace;
 mod reload;
 mod shutdown;
+mod surroundings;
 mod wiring;
 
 pub use boot::main;

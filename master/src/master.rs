@@ -31,6 +31,7 @@ use crate::listeners::Listeners;
 use crate::log_sink::LogSink;
 use crate::reload;
 use crate::shutdown::Shutdown;
+use crate::surroundings::Surroundings;
 
 /// Most events handled between two looks at the clock.
 const MAX_EVENTS: usize = 128;
@@ -46,6 +47,8 @@ pub struct Master {
     generation: u32,
     family: Family,
     listeners: Listeners,
+    /// As they were when a resolver was started last.
+    surroundings: Surroundings,
     signals: Signals,
     poll: Poll,
     evaluation: Option<Evaluation>,
@@ -92,6 +95,7 @@ impl Master {
             generation: 0,
             family,
             listeners,
+            surroundings: Surroundings::look(),
             signals,
             poll,
             evaluation: None,
@@ -238,7 +242,8 @@ impl Master {
         self.launcher.log = log;
         boot::report_warnings(&config);
         self.generation += 1;
-        reload::turn_over(&mut self.family, &self.config, &config, self.generation);
+        let moved = self.surroundings != Surroundings::look();
+        reload::turn_over(&mut self.family, &self.config, &config, self.generation, moved);
         reload::hand_out_log(&mut self.family, &self.launcher.log);
         self.config = config;
         Ok(())
@@ -270,6 +275,9 @@ impl Master {
         };
         let slice =
             reload::slice(&self.config, name.role).map_err(|error| Error::System(error.to_string()))?;
+        if name.role == Role::Resolver {
+            self.surroundings = Surroundings::look();
+        }
         let mut child = self.launcher.start(name, generation, slice)?;
         self.poll
             .registry()

@@ -40,7 +40,9 @@ pub fn count(config: &Config, role: Role) -> u32 {
 }
 
 /// Makes places for the new generation and sends the old one into retirement. The new places are started by the loop.
-pub fn turn_over(family: &mut Family, old: &Config, new: &Config, generation: u32) {
+///
+/// `moved`: what the resolver has read of this machine is not what stands there now.
+pub fn turn_over(family: &mut Family, old: &Config, new: &Config, generation: u32, moved: bool) {
     for role in Role::DAEMONS {
         let unchanged =
             slice(old, role).ok() == slice(new, role).ok() && count(old, role) == count(new, role);
@@ -57,6 +59,7 @@ pub fn turn_over(family: &mut Family, old: &Config, new: &Config, generation: u3
             }
             // Rules may have changed though the slice did not.
             Role::Receiver | Role::FilterSession | Role::FilterPost => replace(family, role, new, generation),
+            Role::Resolver if moved => replace(family, role, new, generation),
             _ if unchanged => {}
             _ => replace(family, role, new, generation),
         }

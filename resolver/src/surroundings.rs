@@ -1,5 +1,5 @@
 //! What the resolver learns before its jail: name servers, whether they are trusted, names of this machine. Read once; a
-//! change of these files counts from the next start.
+//! change of these files counts from the next start, which a reload brings.
 //!
 //! A file that is missing or makes no sense leaves its part empty, with a warning, and never keeps the process from starting:
 //! without name servers every answer is temporary.

@@ -43,6 +43,8 @@ pub struct Mta {
     port: u16,
     master: Option<Child>,
     limits: Vec<String>,
+    /// A program with its words that makes itself the master.
+    wrapper: Vec<String>,
 }
 
 impl Mta {
@@ -56,7 +58,7 @@ impl Mta {
     /// As `start`, and starts nothing.
     pub fn prepare(settings: &Settings) -> Mta {
         let folder = tempfile::Builder::new().prefix("vsmtp-test.").tempdir().expect("make a folder");
-        let mta = Mta { folder, port: free_port(), master: None, limits: Vec::new() };
+        let mta = Mta { folder, port: free_port(), master: None, limits: Vec::new(), wrapper: Vec::new() };
         mta.write_configuration(settings);
         mta
     }
@@ -118,14 +120,30 @@ impl Mta {
 
     /// The command that starts a master on this root.
     pub fn master_command(&self) -> Command {
-        let mut command = Command::new("prlimit");
-        command.args(&self.limits).arg(binary("vsmtp"));
-        if self.limits.is_empty() {
-            command = Command::new(binary("vsmtp"));
-        }
+        let mut command = match (self.wrapper.split_first(), self.limits.is_empty()) {
+            (Some((program, words)), _) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(binary("vsmtp"));
+                command
+            }
+            (None, false) => {
+                let mut command = Command::new("prlimit");
+                command.args(&self.limits).arg(binary("vsmtp"));
+                command
+            }
+            (None, true) => Command::new(binary("vsmtp")),
+        };
         command.arg("--root").arg(self.root()).arg("run");
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
+    }
+
+    /// Has the MTA, and nobody else, see this file in the place of one of the machine's, from the next start on. Needs root.
+    pub fn overlay(&mut self, file: &Path, place: &str) {
+        let script = "mount --bind \"$1\" \"$2\" && shift 2 && exec \"$@\"";
+        let words = ["--mount", "--propagation", "private", "--", "sh", "-c", script, "sh"];
+        self.wrapper = std::iter::once("unshare").chain(words).map(str::to_owned).collect();
+        self.wrapper.extend([file.display().to_string(), place.to_owned()]);
     }
 
     /// Stops by SIGTERM and waits; how long it took.

@@ -1,6 +1,6 @@
 //! The configuration: checked before it is used, shown as it is in force, taken up by a reload or refused as a whole.
 
-use vsmtp_tests::{Client, Mta, Settings, free_port, wait_until};
+use vsmtp_tests::{Client, Mta, Settings, free_port, needs_programs, needs_root, wait_until};
 
 use crate::{ctl, refused, vsmtp};
 
@@ -47,6 +47,26 @@ fn a_check_names_file_line_key_and_the_nearest_key() {
     mta.write_configuration(&wrong("config.server.naem = 1; config.queue.lifetiem = 2;"));
     let (_, text) = check();
     assert!(text.contains("server.naem") && text.contains("queue.lifetiem"), "{text}");
+}
+
+#[test]
+fn a_reload_takes_up_the_name_servers_of_the_machine() {
+    let test = "a_reload_takes_up_the_name_servers_of_the_machine";
+    if !needs_root(test) || !needs_programs(test, &["unshare", "mount"]) {
+        return;
+    }
+    let mut mta = Mta::prepare(&Settings::default());
+    let file = mta.root().join("resolv.conf");
+    std::fs::write(&file, "nameserver 192.0.2.1\n").expect("write resolv.conf");
+    mta.overlay(&file, "/etc/resolv.conf");
+    mta.launch();
+    let asked = |servers: &str| mta.log().matches(&format!("event=name-servers servers={servers} ")).count();
+    assert_eq!(asked("192.0.2.1:53"), 1);
+    ctl(&mta, &["reload"]);
+    std::fs::write(&file, "nameserver 192.0.2.2\nnameserver 192.0.2.3\n").expect("write resolv.conf");
+    assert_eq!(asked("192.0.2.1:53"), 1, "where nothing has changed the resolver stays");
+    ctl(&mta, &["reload"]);
+    wait_until("the new name servers are asked", || asked("\"192.0.2.2:53 192.0.2.3:53\"") == 1);
 }
 
 #[test]
