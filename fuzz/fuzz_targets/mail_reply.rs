@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vsmtp_mail::{EnhancedCode, Reply};
+use vsmtp_mail::{EnhancedCode, Reply, ReplyError};
 use vsmtp_smtp::ReplyParser;
 
 /// The longest line of a reply with its CRLF (RFC 5321 4.5.3.1.5).
@@ -38,8 +38,13 @@ fn check(reply: &Reply) {
     let parsed = parsed.expect("one reply").expect("a whole reply");
     assert_eq!((used, parsed.code), (wire.len(), reply.code()));
     let wire = String::from_utf8(wire).expect("a reply is text");
-    let again = Reply::parse(&wire).expect("what we write is what we read");
-    assert_eq!((again.code(), again.enhanced().is_some()), (reply.code(), again.enhanced().is_some()));
-    assert!(reply.enhanced().is_none() || again.enhanced() == reply.enhanced());
+    match Reply::parse(&wire) {
+        Ok(again) => {
+            assert_eq!(again.code(), reply.code());
+            assert!(reply.enhanced().is_none() || again.enhanced() == reply.enhanced());
+        }
+        // Text that looks like an enhanced code of another class: whoever writes that in policy is told so.
+        Err(error) => assert_eq!((error, reply.enhanced()), (ReplyError::Class, None)),
+    }
     assert!(!reply.to_string().chars().any(char::is_control));
 }

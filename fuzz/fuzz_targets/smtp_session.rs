@@ -2,7 +2,7 @@
 //! rest is what the client sends. However it is cut, the dialogue is the same, ends, and is made of whole replies.
 #![no_main]
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use vsmtp_fuzz::cut::{Dice, splittings};
@@ -15,7 +15,7 @@ use vsmtp_smtp::{
 
 fuzz_target!(|input: &[u8]| {
     let Some((&[options, temper], stream)) = input.split_first_chunk() else { return };
-    let settings = settings(options);
+    let settings = settings(options, temper);
     let [whole, rest @ ..] = splittings(stream).map(|pieces| Play::run(&settings, options, temper, &pieces));
     check_output(&whole.output);
     if !is_up_to_the_network(stream) {
@@ -33,14 +33,9 @@ fn is_up_to_the_network(stream: &[u8]) -> bool {
         || memchr::memmem::find(&stream.to_ascii_uppercase(), b"STARTTLS").is_some()
 }
 
-fn settings(options: u8) -> Arc<Settings> {
-    static ALL: LazyLock<Vec<Arc<Settings>>> =
-        LazyLock::new(|| (0..=255).map(make_settings).map(Arc::new).collect());
-    Arc::clone(&ALL[usize::from(options)])
-}
-
-/// Limits are small, so that short inputs reach them.
-fn make_settings(options: u8) -> Settings {
+/// Limits are small, so that short inputs reach them. Of those of a message one is: of several, which is passed first may
+/// depend on how the input is cut.
+fn settings(options: u8, temper: u8) -> Arc<Settings> {
     let mut settings = Settings::new(Domain::parse("mx.test").expect("a domain"));
     if options & 1 != 0 {
         settings.protocol = Protocol::Lmtp;
@@ -55,7 +50,13 @@ fn make_settings(options: u8) -> Settings {
         settings.extensions = Extensions::of(&Extension::ALL);
     }
     if options & 16 != 0 {
-        let body = BodyLimits { size: 200, header: 100, line: 50, hops: 2, ..BodyLimits::default() };
+        let free = BodyLimits { size: 0, header: 0, line: 0, hops: 0, drain: 0 };
+        let body = match temper & 3 {
+            0 => BodyLimits { size: 200, ..free },
+            1 => BodyLimits { header: 100, ..free },
+            2 => BodyLimits { line: 50, ..free },
+            _ => BodyLimits { hops: 2, ..free },
+        };
         settings.limits = Limits { recipients: 3, soft_errors: 2, hard_errors: 6, junk: 3, body };
     }
     if options & 128 != 0 {
@@ -65,7 +66,7 @@ fn make_settings(options: u8) -> Settings {
         login.server_first = true;
         settings.auth = AuthSettings { mechanisms: vec![plain, login], required: true, failures: 3 };
     }
-    settings
+    Arc::new(settings)
 }
 
 /// What the caller learns, in order.

@@ -94,12 +94,23 @@ fn possible(n: u8) -> Vec<MessageState> {
     }
 }
 
+fn is_possible(n: u8, found: &MessageState) -> bool {
+    let mut found = found.clone();
+    possible(n).into_iter().any(|known| {
+        // Where a change is lost that others followed, an operator is asked.
+        if matches!(&found.disposition, Disposition::Hold(why) if why.as_str() == "part of its history is damaged") {
+            found.disposition.clone_from(&known.disposition);
+        }
+        known == found
+    })
+}
+
 fn readable(store: &Store) -> BTreeMap<u8, Message> {
     let mut found = BTreeMap::new();
     for n in (0..MESSAGES).filter(|n| store.contains(id(*n))) {
         let Ok((message, parts)) = store.message_and_body(id(n)) else { continue };
         assert_eq!(octets(&parts), body(n, BODY), "another body");
-        assert!(possible(n).contains(&message.state), "a state that never was: {:?}", message.state);
+        assert!(is_possible(n, &message.state), "a state that never was: {:?}", message.state);
         found.insert(n, message);
     }
     found
