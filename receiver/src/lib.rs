@@ -15,6 +15,7 @@ mod probe;
 
 mod deadlines;
 mod limits;
+mod lobby;
 mod metrics;
 pub mod sandbox;
 mod services;

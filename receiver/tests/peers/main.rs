@@ -8,5 +8,6 @@ mod life;
 mod limiter;
 mod limits;
 mod loss;
+mod proxies;
 mod stage;
 mod verdicts;
