@@ -10,11 +10,11 @@ use vsmtp_config::{Config, Context, Value, default_tree};
 use vsmtp_fuzz::disk::MemoryDisk;
 use vsmtp_fuzz::spool::{accept, commit, id, open, state};
 use vsmtp_ipc::edge::filter_queue::{Disposition, NewMessage, Receipt, Submit};
-use vsmtp_ipc::edge::master_child::{Configure, Evaluate, Figure, Listener, LogTarget, ToChild, ToMaster};
+use vsmtp_ipc::edge::master_child::{Configure, Evaluate, Figure, LimitsRequest, Listener, LogTarget, ToChild, ToMaster};
 use vsmtp_ipc::edge::queue_deliver::{Attempt, AttemptRecipient, Outcome, Reach, Result3, Settled};
 use vsmtp_ipc::edge::queue_filter::{PostAsk, PostStage, PostVerdict};
 use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Facts, Verdict};
-use vsmtp_ipc::edge::{client_resolver, ctl_master, ctl_queue};
+use vsmtp_ipc::edge::{client_resolver, ctl_master, ctl_queue, receiver_limits};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Body7, Envelope, Id, MailFrom, Notify, Origin, Piece, RcptTo, Reply, Service};
 use vsmtp_mail::{Domain, EnhancedCode};
@@ -140,7 +140,22 @@ fn configure() -> ToChild {
     })
 }
 
+fn limits_messages() {
+    let refusal = Reply { code: 452, enhanced: Some((4, 7, 1)), text: "Too many".into() };
+    let client = [192, 0, 2, 1].into();
+    seed(18, "limits_connect", &receiver_limits::Ask::Connect { ticket: 1, client, screen: true });
+    let kind = receiver_limits::Kind::Recipients;
+    seed(18, "limits_spend", &receiver_limits::Ask::Spend { ticket: 1, client, kind, count: 3 });
+    let entry = receiver_limits::Entry::Refuse(refusal.clone());
+    seed(19, "limits_entered", &receiver_limits::Answer::Entered { ticket: 1, entry });
+    let spent = receiver_limits::Spent { granted: 2, delay_ms: 5, refusal: Some(refusal) };
+    seed(19, "limits_spent", &receiver_limits::Answer::Spent { ticket: 1, spent });
+    let request = LimitsRequest::Page(Some(client));
+    seed(0, "limits_request", &ToChild::Limits { ticket: 1, request });
+}
+
 fn ipc_message() {
+    limits_messages();
     let rcpt =
         RcptTo { address: "r@b.test".into(), original: Some(("rfc822".into(), "o".into())), notify: None };
     seed(0, "configure", &configure());

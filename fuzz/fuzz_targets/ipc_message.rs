@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use vsmtp_ipc::edge::{
     client_resolver, ctl_master, ctl_queue, filter_queue, master_child, queue_deliver, queue_filter,
-    receiver_filter,
+    receiver_filter, receiver_limits,
 };
 use vsmtp_ipc::wire::{self, Body, Envelope, MailFrom, Piece, RcptTo, Recipient, Reply, check_pieces};
 use vsmtp_ipc::{MAX_DESCRIPTORS, Message, decode, encode};
@@ -13,7 +13,7 @@ use vsmtp_mail as mail;
 
 fuzz_target!(|input: &[u8]| {
     let Some((kind, bytes)) = input.split_first() else { return };
-    match kind % 18 {
+    match kind % 20 {
         0 => drop(message::<master_child::ToChild>(bytes)),
         1 => drop(message::<master_child::ToMaster>(bytes)),
         2 => message::<receiver_filter::Ask>(bytes).iter().for_each(ask),
@@ -31,7 +31,9 @@ fuzz_target!(|input: &[u8]| {
         14 => drop(message::<ctl_queue::Request>(bytes)),
         15 => drop(message::<ctl_queue::Answer>(bytes)),
         16 => drop(canonical::<master_child::Evaluate>(bytes)),
-        _ => canonical::<Envelope>(bytes).iter().for_each(envelope),
+        17 => canonical::<Envelope>(bytes).iter().for_each(envelope),
+        18 => drop(message::<receiver_limits::Ask>(bytes)),
+        _ => message::<receiver_limits::Answer>(bytes).iter().for_each(limits_answer),
     }
 });
 
@@ -68,6 +70,15 @@ fn verdict(verdict: &receiver_filter::Verdict) {
         if let Accept(Some(found)) | Refuse(found) | Close(found) = decision {
             reply(found);
         }
+    }
+}
+
+fn limits_answer(answer: &receiver_limits::Answer) {
+    use receiver_limits::{Answer, Entry};
+    match answer {
+        Answer::Entered { entry: Entry::Refuse(found) | Entry::Condemn(found), .. } => reply(found),
+        Answer::Spent { spent, .. } => spent.refusal.iter().for_each(reply),
+        _ => {}
     }
 }
 

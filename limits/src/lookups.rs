@@ -83,10 +83,11 @@ impl LookUps {
             let Some((_, link)) = &mut self.edge else { return Ok(None) };
             let Some(received) = link.receive()? else { return Ok(None) };
             let Answer { ticket, result, .. } = received.message;
+            // Before the question is taken out: one that got a bad answer is still to be given up with the edge.
+            let found = addresses(result)?;
             let Some(purpose) = self.open.remove(&ticket) else {
                 return Err(ChannelError::Misbehaved("answered what nobody asked".to_owned()));
             };
-            let found = addresses(result)?;
             let _ = self.credits.give_back();
             while let Some((purpose, name)) = self.next_waiting() {
                 self.ask(purpose, name)?;

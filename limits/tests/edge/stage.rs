@@ -1,0 +1,261 @@
+//! The other ends of a limiter. Every wait ends after ten seconds.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use vsmtp_config::{ByText, DnsblSite, LimitsSlice, LogLevel, LogSlice, LogTarget as SliceTarget};
+use vsmtp_config::{ScreenAction, ScreenSlice};
+use vsmtp_ipc::edge::client_resolver::{self, DnsError, Query, Records, ResolverEnd};
+use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
+use vsmtp_ipc::edge::receiver_limits::{Answer, Ask, Entry, ReceiverEnd, Spent, Wanted};
+use vsmtp_ipc::role::{ProcessName, Role};
+use vsmtp_ipc::{Channel, ChannelError, EdgeId, Flushed, Message};
+use vsmtp_sys::seqpacket;
+use vsmtp_sys::spawn::{Child, Spawn};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running limiter.
+pub struct Stage {
+    pub master: MasterEnd,
+    pub child: Child,
+    log: File,
+}
+
+/// A receiver's end of its edge.
+pub struct Receiver(pub ReceiverEnd);
+
+/// The resolver's end of its edge.
+pub struct Resolver(pub ResolverEnd);
+
+/// Two sessions at once, and nothing else.
+pub fn slice() -> LimitsSlice {
+    LimitsSlice {
+        log: LogSlice { level: LogLevel::Debug, target: SliceTarget::Stderr },
+        connections: Some(2),
+        connection_rate: None,
+        message_rate: None,
+        recipient_rate: None,
+        error_rate: None,
+        tls_rate: None,
+        auth_failure_rate: None,
+        window: Duration::from_secs(60),
+        soft_percent: 100,
+        delay: Duration::from_secs(1),
+        prefix_v4: 32,
+        prefix_v6: 64,
+        screen: ScreenSlice {
+            greet_wait: Duration::ZERO,
+            greet_action: ScreenAction::Enforce,
+            sites: Vec::new(),
+            threshold: 1,
+            dnsbl_action: ScreenAction::Drop,
+            deep: false,
+            cache: Duration::from_secs(60),
+            deep_cache: Duration::from_secs(60),
+        },
+    }
+}
+
+/// The same with lists that are asked.
+pub fn listing(sites: &[&str]) -> LimitsSlice {
+    let site = |text: &&str| ByText::from(DnsblSite::parse(text).unwrap());
+    let mut slice = slice();
+    slice.screen.sites = sites.iter().map(site).collect();
+    slice
+}
+
+pub fn receiver(instance: u32) -> ProcessName {
+    ProcessName { role: Role::Receiver, instance }
+}
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+impl Stage {
+    pub fn start(slice: &LimitsSlice) -> Stage {
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        let log = tempfile::tempfile().unwrap();
+        let child = Spawn {
+            program: File::open(env!("CARGO_BIN_EXE_vsmtp-limits")).unwrap().into(),
+            argv: vec![c"vsmtp-limits".into()],
+            env: Vec::new(),
+            uid_gid: None,
+            fds: vec![theirs, log.try_clone().unwrap().into()],
+            stderr: log.as_fd(),
+            new_netns: false,
+            new_ipcns: false,
+            pdeathsig: true,
+            session: false,
+        }
+        .spawn()
+        .unwrap();
+        let mut stage = Stage { master: MasterEnd::new(ours, EdgeId::MasterChild), child, log };
+        let configure = ToChild::Configure(Configure {
+            name: ProcessName { role: Role::Limits, instance: 0 },
+            generation: 1,
+            node: 7,
+            process: 9,
+            log: LogTarget::Stream,
+            log_level: 4,
+            log_facility: 2,
+            slice: vsmtp_ipc::encode(slice).unwrap(),
+        });
+        stage.tell(&configure, Vec::new());
+        stage.hear_master(|said| matches!(said, ToMaster::Ready).then_some(()));
+        stage
+    }
+
+    pub fn tell(&mut self, message: &ToChild, descriptors: Vec<OwnedFd>) {
+        say(&mut self.master, message, descriptors);
+    }
+
+    /// Waits until the limiter tells the master this.
+    pub fn hear_master<T>(&mut self, wanted: impl Fn(ToMaster) -> Option<T>) -> T {
+        loop {
+            match next(&mut self.master) {
+                Ok(said) => {
+                    if let Some(found) = wanted(said) {
+                        return found;
+                    }
+                }
+                Err(error) => panic!("the limiter is gone: {error}\n{}", self.log()),
+            }
+        }
+    }
+
+    /// A receiver that has heard what is wanted.
+    pub fn receiver(&mut self, instance: u32) -> (Receiver, Wanted) {
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        self.tell(&ToChild::Peer(receiver(instance)), vec![theirs]);
+        let mut edge = Receiver(ReceiverEnd::new(ours, EdgeId::ReceiverLimits));
+        match next(&mut edge.0).unwrap() {
+            Answer::Wanted(wanted) => (edge, wanted),
+            other => panic!("first of all what is wanted, not {other:?}"),
+        }
+    }
+
+    pub fn resolver(&mut self) -> Resolver {
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        self.tell(&ToChild::Peer(ProcessName { role: Role::Resolver, instance: 0 }), vec![theirs]);
+        Resolver(ResolverEnd::new(ours, EdgeId::ClientResolver))
+    }
+
+    pub fn misbehaved(&mut self) -> ProcessName {
+        self.hear_master(|said| if let ToMaster::Misbehaved(name) = said { Some(name) } else { None })
+    }
+
+    pub fn log(&self) -> String {
+        let mut log = self.log.try_clone().unwrap();
+        let mut text = String::new();
+        log.seek(std::io::SeekFrom::Start(0)).unwrap();
+        log.read_to_string(&mut text).unwrap();
+        text
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = self.child.signal(9);
+        let _ = self.child.try_wait();
+    }
+}
+
+impl Receiver {
+    pub fn say(&mut self, ask: &Ask) {
+        say(&mut self.0, ask, Vec::new());
+    }
+
+    /// A client at the door, and what becomes of it.
+    pub fn connect(&mut self, ticket: u64, client: &str) -> Entry {
+        self.say(&Ask::Connect { ticket, client: ip(client), screen: true });
+        self.entered(ticket)
+    }
+
+    pub fn entered(&mut self, ticket: u64) -> Entry {
+        match self.hear() {
+            Answer::Entered { ticket: of, entry } if of == ticket => entry,
+            other => panic!("expected what becomes of {ticket}, not {other:?}"),
+        }
+    }
+
+    pub fn spend(&mut self, ask: &Ask) -> Spent {
+        self.say(ask);
+        match self.hear() {
+            Answer::Spent { spent, .. } => spent,
+            other => panic!("expected a grant, not {other:?}"),
+        }
+    }
+
+    pub fn hear(&mut self) -> Answer {
+        next(&mut self.0).expect("the limiter keeps the edge")
+    }
+
+    pub fn is_dropped(&mut self) -> bool {
+        loop {
+            match next(&mut self.0) {
+                Ok(_) => {}
+                Err(ChannelError::Closed) => return true,
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+}
+
+impl Resolver {
+    /// The next name that is asked for, and the ticket.
+    pub fn asked(&mut self) -> (u64, String) {
+        let question = next(&mut self.0).expect("the limiter keeps the edge");
+        match question.query {
+            Query::Ipv4(name) => (question.ticket, name),
+            other => panic!("expected a list, not {other:?}"),
+        }
+    }
+
+    pub fn answer(&mut self, ticket: u64, result: Result<Records, DnsError>) {
+        say(&mut self.0, &client_resolver::Answer { ticket, result, secure: false }, Vec::new());
+    }
+
+    pub fn listed(&mut self, ticket: u64, address: &str) {
+        self.answer(ticket, Ok(Records::Addresses(vec![ip(address)])));
+    }
+
+    pub fn not_listed(&mut self, ticket: u64) {
+        self.answer(ticket, Err(DnsError::NoSuchName));
+    }
+
+    pub fn is_dropped(&mut self) -> bool {
+        loop {
+            match next(&mut self.0) {
+                Ok(_) => {}
+                Err(ChannelError::Closed) => return true,
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+}
+
+fn say<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>, message: &Tx, descriptors: Vec<OwnedFd>) {
+    channel.send(message, descriptors).unwrap();
+    let until = Instant::now() + PATIENCE;
+    while channel.flush().unwrap() == Flushed::Blocked {
+        assert!(Instant::now() < until, "nobody reads");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn next<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> Result<Rx, ChannelError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let _ = channel.flush()?;
+        if let Some(received) = channel.receive()? {
+            return Ok(received.message);
+        }
+        assert!(Instant::now() < until, "nothing was said");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
