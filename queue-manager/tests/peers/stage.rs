@@ -465,6 +465,8 @@ fn wait_readable(fd: BorrowedFd<'_>) {
     let mut poll = Poll::new().unwrap();
     poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(0), Interest::READABLE).unwrap();
     let mut events = Events::with_capacity(1);
-    poll.poll(&mut events, Some(PATIENCE)).unwrap();
+    while let Err(error) = poll.poll(&mut events, Some(PATIENCE)) {
+        assert_eq!(error.kind(), std::io::ErrorKind::Interrupted, "{error}");
+    }
     assert!(!events.is_empty(), "nothing happened");
 }
