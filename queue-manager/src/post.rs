@@ -155,11 +155,14 @@ impl Post {
         }
         for _ in 0..RELEASE_AT_ONCE {
             let Some(id) = ledger.line.pop_front() else { break };
-            if !is_judging(ledger, id, clock) || self.is_asked(id) {
+            if !is_judging(ledger, id, clock) {
                 continue;
             }
             if !ledger.rerouting.contains(&id) {
                 ledger.schedule.set_standing(id, Standing::Active);
+                continue;
+            }
+            if self.is_asked(id) {
                 continue;
             }
             let asker =
