@@ -36,6 +36,7 @@ fuzz_target!(|input: &[u8]| {
     let kind = match options >> 4 & 3 {
         0 => Kind::Failure,
         1 => Kind::Delay { until_ms: 1_700_000_600_000 },
+        2 if options & 128 != 0 => Kind::Expansion,
         2 => Kind::Success,
         _ => Kind::DoubleBounce,
     };

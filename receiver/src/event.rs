@@ -17,7 +17,6 @@ use vsmtp_sys::sandbox::Profile;
 use crate::filter_edge::{Answer, CREDIT_TIMER, EdgeKey, Heard, Waiter};
 use crate::intake::{Arrival, Intake, MAX_LISTENERS, REOPEN_TIMER};
 use crate::limits::{Budget, MAX_BODIES};
-use crate::lobby::{self, LOBBY_TIMER, Lobby, MAX_WAITING};
 use crate::metrics::Gauges;
 use crate::sandbox;
 use crate::services::{Context, Services};
@@ -30,9 +29,6 @@ const DESCRIPTORS: u64 = 65_536;
 const FIRST_EDGE_TOKEN: usize = 1 << 20;
 /// The limiter's token.
 const LIMITER_TOKEN: usize = FIRST_EDGE_TOKEN - 1;
-/// Tokens of clients that wait for a balancer's header: above those of filters, of which there are never so many.
-const FIRST_LOBBY_TOKEN: usize = 1 << 31;
-const LAST_LOBBY_TOKEN: usize = FIRST_LOBBY_TOKEN + MAX_WAITING;
 /// The loop's timer for the hurried part of a drain.
 const HURRY_TIMER: u64 = 3;
 /// How long that is, in milliseconds: idle clients hear 421, and busy ones as soon as their command is done. Before it
@@ -44,7 +40,6 @@ const LAST_CALL_TIMER: u64 = 4;
 const LAST_CALL_MS: u64 = 100;
 
 const _: () = assert!(FIRST_TOKEN + MAX_LISTENERS < LIMITER_TOKEN);
-const _: () = assert!(LAST_LOBBY_TOKEN < 1 << 32);
 const _: () = assert!(usize::BITS == 64, "tokens hold 64-bit session numbers");
 
 /// The receiver.
@@ -52,7 +47,6 @@ pub struct Receiver {
     services: Services,
     sessions: Sessions,
     intake: Intake,
-    lobby: Lobby,
     descriptors: u64,
     stopping: bool,
     /// Memory was short when the last turn ended.
@@ -89,7 +83,6 @@ impl Daemon for Receiver {
             Event::Timer(HURRY_TIMER) => self.hurry(reactor),
             Event::Timer(LAST_CALL_TIMER) => self.last_call(reactor),
             Event::Timer(DEADLINE_TIMER) => self.look_at_deadlines(reactor),
-            Event::Timer(LOBBY_TIMER) => self.lobby.expire(reactor),
             Event::Timer(_) => {}
             Event::TurnEnd => return self.turn_end(reactor),
             Event::Reconfigure(_) => log::warn!("event=ignored what=reconfigure"),
@@ -112,7 +105,6 @@ impl Receiver {
             services: Services::new(settings, mint, Budget::new(MAX_BODIES)),
             sessions: Sessions::default(),
             intake: Intake::default(),
-            lobby: Lobby::default(),
             descriptors,
             stopping: false,
             short: false,
@@ -133,8 +125,7 @@ impl Receiver {
 
     fn listen(&mut self, reactor: &Reactor, listener: &Listener, socket: OwnedFd) {
         if !self.stopping
-            && let proxied = self.services.settings.is_proxied(listener)
-            && let Err(error) = self.intake.open(reactor, listener, proxied, socket, FIRST_TOKEN)
+            && let Err(error) = self.intake.open(reactor, listener, socket, FIRST_TOKEN)
         {
             log::error!("event=listener-failed error=\"{error}\"");
         }
@@ -144,11 +135,6 @@ impl Receiver {
         match token {
             LIMITER_TOKEN => self.hear_limiter(reactor),
             0..FIRST_EDGE_TOKEN => self.intake.knock(token.saturating_sub(FIRST_TOKEN)),
-            FIRST_LOBBY_TOKEN..LAST_LOBBY_TOKEN => {
-                if let Some(arrival) = self.lobby.look(reactor, token - FIRST_LOBBY_TOKEN) {
-                    self.admit(reactor, arrival);
-                }
-            }
             FIRST_EDGE_TOKEN..0x1_0000_0000 => {
                 self.hear(reactor, EdgeKey(u32::try_from(token - FIRST_EDGE_TOKEN).unwrap_or(0)));
             }
@@ -322,7 +308,7 @@ impl Receiver {
             self.wake(reactor, session, |client, context| client.go_on(context));
         }
         for arrival in self.intake.accept(reactor) {
-            self.arrive(reactor, arrival);
+            self.admit(reactor, arrival);
         }
         self.relieve_memory(reactor);
         // Each once: with several filters, one without credit must not turn its sessions round and round.
@@ -344,22 +330,7 @@ impl Receiver {
         if !self.services.again.is_empty() || self.intake.has_work() {
             reactor.turn_again();
         }
-        if self.stopping && self.sessions.is_empty() && self.lobby.is_empty() {
-            Flow::Exit
-        } else {
-            Flow::Continue
-        }
-    }
-
-    /// A client is at the door, or a balancer with one.
-    fn arrive(&mut self, reactor: &mut Reactor, arrival: Arrival) {
-        match arrival.who.address() {
-            _ if !arrival.proxied => self.admit(reactor, arrival),
-            Some(address) if self.services.settings.is_proxy(address) => {
-                self.lobby.enter(reactor, arrival, FIRST_LOBBY_TOKEN);
-            }
-            _ => lobby::refuse(arrival.who, "not a proxy"),
-        }
+        if self.stopping && self.sessions.is_empty() { Flow::Exit } else { Flow::Continue }
     }
 
     /// Begins a session, or tells the client why not.

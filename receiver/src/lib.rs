@@ -15,7 +15,6 @@ mod probe;
 
 mod deadlines;
 mod limits;
-mod lobby;
 mod metrics;
 pub mod sandbox;
 mod services;

@@ -8,7 +8,6 @@ mod clock;
 mod dialogue;
 mod limited;
 mod message;
-mod trusted;
 
 pub use client::{Client, Fate, Who, Why};
 pub use clock::DEADLINE_TIMER;

@@ -1,15 +1,13 @@
 //! The receiver's slice of the configuration in the form in which sessions use it. Pure; built once, before the jail.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vsmtp_config::{self as config, ByText, Network, ReceiverSlice};
-use vsmtp_ipc::edge::master_child::Listener;
+use vsmtp_config::{self as config, Network, ReceiverSlice};
 use vsmtp_mail::Service;
 use vsmtp_smtp::{
-    self as smtp, AuthSettings, BodyLimits, EarlyTalk, Extension, Extensions, Limits, Privileges, Protocol,
-    Replies,
+    self as smtp, AuthSettings, BodyLimits, EarlyTalk, Extension, Extensions, Limits, Protocol, Replies,
 };
 
 /// Octets that are read after a message broke a rule, in search of its end, beyond the size limit.
@@ -28,12 +26,6 @@ pub struct Settings {
     pub watched: Arc<smtp::Settings>,
     /// Clients without limits and tests.
     exempt: Vec<Network>,
-    /// Where balancers knock.
-    proxied: Vec<SocketAddr>,
-    /// The balancers.
-    proxies: Vec<Network>,
-    xclient_from: Vec<Network>,
-    xforward_from: Vec<Network>,
 }
 
 /// Longest waits for the client, in milliseconds.
@@ -65,11 +57,7 @@ impl Settings {
             // Half of the descriptors is for bodies, edges and listeners.
             sessions: slice.client_count_max.unwrap_or(u32::MAX).min(room),
             watched: Arc::new(watched(slice)),
-            exempt: networks(&slice.exempt),
-            proxied: slice.proxied.clone(),
-            proxies: networks(&slice.proxies),
-            xclient_from: networks(&slice.xclient_from),
-            xforward_from: networks(&slice.xforward_from),
+            exempt: slice.exempt.iter().map(|network| **network).collect(),
         }
     }
 
@@ -87,36 +75,8 @@ impl Settings {
 
     /// True if no limits hold for this client.
     pub fn exempts(&self, client: IpAddr) -> bool {
-        is_in(&self.exempt, client)
+        self.exempt.iter().any(|network| network.contains(client))
     }
-
-    /// True if a balancer's header begins each connection there.
-    pub fn is_proxied(&self, listener: &Listener) -> bool {
-        match listener {
-            Listener::Smtp { address, .. } => {
-                address.parse().is_ok_and(|address| self.proxied.contains(&address))
-            }
-            Listener::Submit | Listener::Control => false,
-        }
-    }
-
-    /// True if it is a balancer.
-    pub fn is_proxy(&self, peer: IpAddr) -> bool {
-        is_in(&self.proxies, peer)
-    }
-
-    /// What a connection's peer may say of the clients behind it.
-    pub fn privileges(&self, peer: IpAddr) -> Privileges {
-        Privileges { xclient: is_in(&self.xclient_from, peer), xforward: is_in(&self.xforward_from, peer) }
-    }
-}
-
-fn networks(texts: &[ByText<Network>]) -> Vec<Network> {
-    texts.iter().map(|network| **network).collect()
-}
-
-fn is_in(networks: &[Network], address: IpAddr) -> bool {
-    networks.iter().any(|network| network.contains(address))
 }
 
 impl Timeouts {
@@ -144,7 +104,9 @@ fn watched(slice: &ReceiverSlice) -> smtp::Settings {
 }
 
 fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
-    let mut extensions = Extensions::of(&[Extension::Size, Extension::EnhancedStatusCodes]);
+    // The last one only while a session is under TLS.
+    let mut extensions =
+        Extensions::of(&[Extension::Size, Extension::EnhancedStatusCodes, Extension::RequireTls]);
     for (extension, wanted) in [
         (Extension::Pipelining, slice.pipelining),
         (Extension::EightBitMime, slice.eightbitmime),
@@ -161,19 +123,11 @@ fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
             extensions = extensions.with(Extension::BinaryMime);
         }
     }
-    extensions = extensions.with(Extension::Limits);
-    for word in slice.discard.iter().filter_map(|word| Extension::from_keyword(word)) {
-        extensions = extensions.without(word);
-    }
-    if !extensions.has(Extension::Chunking) {
-        extensions = extensions.without(Extension::BinaryMime);
-    }
     smtp::Settings {
         name: (*slice.server_name).clone(),
         protocol: if service == Service::Lmtp { Protocol::Lmtp } else { Protocol::Smtp },
         extensions,
         tls_required: false,
-        vrfy: slice.vrfy,
         auth: AuthSettings::default(),
         limits: Limits {
             recipients: slice.rcpt_count_max,

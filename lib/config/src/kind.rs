@@ -7,9 +7,7 @@ mod tls;
 
 use std::fmt;
 
-pub(crate) use list::{
-    Aliases, DnsblSites, Domains, Keywords, Levels, Listeners, NameServers, Networks, Patterns,
-};
+pub(crate) use list::{Aliases, DnsblSites, Domains, Levels, Listeners, NameServers, Networks, Patterns};
 pub(crate) use scalar::{Bytes, Count, DAY, Flag, HOUR, Limit, MINUTE, OneOf, Period, SECOND};
 pub(crate) use text::{
     DomainName, FilePath, MaybeAddress, MaybePath, MaybeRelay, RecipientDelimiter, ServerAddress, Target,

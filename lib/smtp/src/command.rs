@@ -43,10 +43,6 @@ pub enum Verb {
     StartTls,
     /// AUTH.
     Auth,
-    /// XCLIENT.
-    XClient,
-    /// XFORWARD.
-    XForward,
     /// A command that RFCs know and this server does not offer.
     Unoffered,
     /// A verb of HTTP: someone makes a browser or a proxy talk to us.
@@ -102,7 +98,7 @@ pub(crate) struct ChunkRequest {
 }
 
 /// Verbs in the order of their frequency.
-const VERBS: [(&str, Verb); 27] = [
+const VERBS: [(&str, Verb); 25] = [
     ("RCPT", Verb::Rcpt),
     ("MAIL", Verb::Mail),
     ("DATA", Verb::Data),
@@ -114,8 +110,6 @@ const VERBS: [(&str, Verb); 27] = [
     ("LHLO", Verb::Lhlo),
     ("VRFY", Verb::Vrfy),
     ("HELP", Verb::Help),
-    ("XCLIENT", Verb::XClient),
-    ("XFORWARD", Verb::XForward),
     ("EXPN", Verb::Unoffered),
     ("STARTTLS", Verb::StartTls),
     ("AUTH", Verb::Auth),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use vsmtp_daemon::{Reactor, Record};
 use vsmtp_ipc::edge::receiver_filter::Facts;
 use vsmtp_mail::Service;
-use vsmtp_smtp::{Hello, Session, Waiting, XForward};
+use vsmtp_smtp::{Hello, Session, Waiting};
 
 use super::asking::{Asking, Introduced, Topic};
 use super::clock::Clock;
@@ -80,10 +80,7 @@ pub struct Client {
     pub(super) number: u64,
     pub(super) socket: Socket,
     pub(super) dialogue: Session,
-    /// Who it is: another than the connection's peer if that is a proxy and said so.
     pub(super) who: Who,
-    /// What a proxy said of the origin of its messages.
-    pub(super) forwarded: XForward,
     /// What it came for.
     pub(super) service: Service,
     /// Wall clock, milliseconds since 1970.
@@ -105,17 +102,12 @@ impl Client {
     /// A session at its very start.
     pub fn new(number: u64, arrival: Arrival, reactor: &Reactor, services: &Services) -> Self {
         let settings = &services.settings;
-        let Arrival { socket, who, service, .. } = arrival;
-        let mut dialogue = Session::new(Arc::clone(settings.dialogue(service)));
-        if let Who::Network { client: (address, _), .. } = who {
-            dialogue.grant(settings.privileges(address));
-        }
+        let Arrival { socket, who, service } = arrival;
         Client {
             number,
             socket,
-            dialogue,
+            dialogue: Session::new(Arc::clone(settings.dialogue(service))),
             who,
-            forwarded: XForward::default(),
             service,
             connected_ms: reactor.wall_ms(),
             hello: None,

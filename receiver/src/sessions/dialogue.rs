@@ -152,8 +152,6 @@ impl Client {
                 Step::AwaitAnswer => return Fate::Stay,
                 Step::Dropped(why) => self.dropped(context, why),
                 Step::AuthCancelled => {}
-                Step::XClient(xclient) => self.become_client(context, &xclient),
-                Step::XForward(more) => self.forwarded.update(more),
                 Step::StartTls => return Fate::Gone(Why::Closed),
                 Step::Close => return self.say_goodbye(context),
             }

@@ -211,7 +211,6 @@ impl Client {
             .field("client", self.who)
             .maybe("helo", self.hello.as_ref().map(|hello| hello.name.as_str()))
             .field("from", format_args!("<{}>", transaction.mail.reverse_path))
-            .maybe("forwarded", (!self.forwarded.is_empty()).then_some(&self.forwarded))
             .field("recipients", transaction.accepted)
             .field("size", transaction.size)
             .field("ms", now_ms.saturating_sub(transaction.began_ms))

@@ -8,6 +8,5 @@ mod life;
 mod limiter;
 mod limits;
 mod loss;
-mod proxies;
 mod stage;
 mod verdicts;

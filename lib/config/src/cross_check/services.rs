@@ -24,16 +24,6 @@ pub(super) fn conflicts(config: &Config) -> Vec<(&'static str, String)> {
     if seen.is_empty() {
         found.push((key(Service::Smtp), "at least one address is needed".to_owned()));
     }
-    let stray = config.server.proxied.iter().find(|address| !seen.contains(address));
-    if let Some(address) = stray {
-        found.push(("server.interfaces.proxied", format!("{address} is not listened on")));
-    }
-    if !config.server.proxied.is_empty() && config.server.proxies.is_empty() {
-        found.push((
-            "server.interfaces.proxies",
-            "must name those who reach the proxied addresses".to_owned(),
-        ));
-    }
     for (name, lack) in LACKING {
         if config.listeners().any(|(_, service)| key(service) == name) {
             found.push((name, lack.to_owned()));
