@@ -172,7 +172,11 @@ impl Daemon for Smtp {
             Event::Drain { deadline_ms } => self.begin_drain(reactor, deadline_ms),
             Event::TurnEnd => return self.end_turn(reactor),
             // Others are introduced to others, and a new configuration to a new process.
-            Event::Peer(..) | Event::Listener(..) | Event::Reconfigure(_) | Event::Limits { .. } => {}
+            Event::Peer(..)
+            | Event::Listener(..)
+            | Event::File(..)
+            | Event::Reconfigure(_)
+            | Event::Limits { .. } => {}
         }
         Flow::Continue
     }

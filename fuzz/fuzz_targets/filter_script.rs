@@ -79,6 +79,8 @@ fn session(judge: &Judge) {
         uid: None,
         connected_ms: 1_700_000_000_000,
         server_name: Domain::parse("mx.test").expect("a domain"),
+        identity: None,
+        was_authenticated: false,
     };
     let shared = Shared::new(Transaction::new(Arc::new(peer), judge.max_recipients));
     if !goes_on(&judge.command(&shared, Stage::Connect)) {

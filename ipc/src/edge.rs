@@ -3,9 +3,11 @@
 pub mod client_resolver;
 pub mod ctl_master;
 pub mod ctl_queue;
+pub mod filter_auth;
 pub mod filter_queue;
 pub mod master_child;
 pub mod queue_deliver;
 pub mod queue_filter;
+pub mod receiver_auth;
 pub mod receiver_filter;
 pub mod receiver_limits;

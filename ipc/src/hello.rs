@@ -31,6 +31,10 @@ pub enum EdgeId {
     CtlQueue = 8,
     /// receiver and limits.
     ReceiverLimits = 20,
+    /// receiver and auth helper.
+    ReceiverAuth = 9,
+    /// filter and auth helper.
+    FilterAuth = 10,
 }
 
 pub(crate) fn hello(edge: EdgeId) -> [u8; HELLO_LEN] {

@@ -25,13 +25,16 @@ pub enum Role {
     Resolver,
     /// Counts what clients use up, and tests them before they are greeted.
     Limits,
+    /// Checks passwords.
+    Auth,
 }
 
 impl Role {
     /// All roles that stay for the life of the system, in the order in which they are started.
-    pub const DAEMONS: [Role; 8] = [
+    pub const DAEMONS: [Role; 9] = [
         Role::Resolver,
         Role::Limits,
+        Role::Auth,
         Role::QueueManager,
         Role::DeliverMailbox,
         Role::DeliverSmtp,
@@ -52,6 +55,7 @@ impl Role {
             Role::DeliverMailbox => "deliver-mailbox",
             Role::Resolver => "resolver",
             Role::Limits => "limits",
+            Role::Auth => "auth",
         }
     }
 }

@@ -8,12 +8,13 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use vsmtp_ipc::edge::master_child::{Configure, Figure, Listener, LogTarget, ToChild, ToMaster};
 use vsmtp_ipc::edge::{
-    client_resolver, ctl_master, ctl_queue, filter_queue, queue_deliver, queue_filter, receiver_filter,
+    client_resolver, ctl_master, ctl_queue, filter_auth, filter_queue, queue_deliver, queue_filter,
+    receiver_auth, receiver_filter,
 };
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{
-    Body, Body7, Class, Demands, Envelope, Expanded, Id, MailFrom, Notify, Origin, Piece, RcptTo, Recipient,
-    Reply,
+    Blob, Body, Body7, Class, Demands, Envelope, Expanded, Grant, Id, MailFrom, Notify, Origin, Piece,
+    RcptTo, Recipient, Reply,
 };
 use vsmtp_ipc::{Message, decode, encode};
 
@@ -63,6 +64,10 @@ fn id() -> Id {
     Id([7; 16])
 }
 
+fn grant() -> Grant {
+    Grant([9; 16])
+}
+
 fn mail_from() -> MailFrom {
     MailFrom {
         reverse_path: "a@src.test".into(),
@@ -86,6 +91,7 @@ fn facts() -> receiver_filter::Facts {
         connected_ms: 4,
         helo: Some("h".into()),
         esmtp: true,
+        grant: Some(grant()),
     }
 }
 
@@ -147,6 +153,7 @@ edge!(
         address: "127.0.0.1:24".into(),
         service: vsmtp_ipc::wire::Service::Lmtp
     }),
+    ToChild::File("/etc/vsmtp/users".into()),
     ToMaster::Beat(vec![Figure { name: "sessions".into(), value: 1 }]),
     ToMaster::Evaluated(Err("no".into())),
 );
@@ -162,6 +169,37 @@ edge!(
         session: 1,
         decisions: vec![receiver_filter::Decision::Accept(None), receiver_filter::Decision::Close(reply())],
     },
+);
+edge!(
+    receiver_auth_edge,
+    receiver_auth::Ask::Begin(receiver_auth::Begin {
+        exchange: 1,
+        mechanism: "PLAIN".into(),
+        initial: Some(Blob(b"\0tim\0x".to_vec())),
+        client: Some([127, 0, 0, 1].into()),
+        server: None,
+        tls: Some(receiver_auth::Tls { exporter: Some(vec![1; 32]), certificate: Some("tim".into()) }),
+    }),
+    receiver_auth::Ask::Continue { exchange: 1, response: Blob(vec![2; 9]) },
+    receiver_auth::Ask::End { grant: grant() },
+    receiver_auth::Answer::Offer(vec!["PLAIN".into()]),
+    receiver_auth::Answer::Granted { exchange: 1, grant: grant(), identity: "tim".into() },
+    receiver_auth::Answer::Denied { exchange: 1, why: receiver_auth::Denied::Throttled },
+);
+edge!(
+    filter_auth_edge,
+    filter_auth::Ask::Confirm { ticket: 1, receiver: name(), grant: grant() },
+    filter_auth::Ask::Settle { grant: grant(), accepted: true },
+    filter_auth::Answer::Confirmed {
+        ticket: 1,
+        identity: Some(filter_auth::Identity {
+            name: "tim".into(),
+            mechanism: "PLAIN".into(),
+            vouched: true,
+            settled: false,
+        }),
+    },
+    filter_auth::Answer::Verified { ticket: 1, verified: filter_auth::Verified::Wrong },
 );
 edge!(
     filter_queue_edge,

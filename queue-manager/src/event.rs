@@ -130,6 +130,7 @@ impl Daemon for QueueManager {
                     self.edges.hear(token, ledger, reactor, clock);
                 }
             }
+            Event::File(path, _) => trace::trouble("unexpected-file", &path),
             Event::Timer(_) => self.timer_ms = None,
             Event::Reconfigure(slice) => reconfigure(ledger, &slice),
             Event::Limits { .. } => trace::trouble("unexpected-request", &"not for this process"),
@@ -234,7 +235,12 @@ impl Edges {
             Role::DeliverSmtp | Role::DeliverMailbox => {
                 self.dispatch.connect(ledger, reactor, name, socket, token, clock);
             }
-            Role::Receiver | Role::FilterOneshot | Role::QueueManager | Role::Resolver | Role::Limits => {
+            Role::Receiver
+            | Role::FilterOneshot
+            | Role::QueueManager
+            | Role::Resolver
+            | Role::Limits
+            | Role::Auth => {
                 trace::trouble("unexpected-peer", &name);
             }
         }

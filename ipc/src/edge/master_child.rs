@@ -28,6 +28,9 @@ pub enum ToChild {
     Peer(ProcessName),
     /// A listening socket. One descriptor.
     Listener(Listener),
+    /// A file that you may read: its absolute path, by which you know it. Replaces what came by that name before. One
+    /// descriptor.
+    File(String),
     /// A fresh log sink instead of the old one. One descriptor.
     LogSink(LogSink),
     /// A new slice after a reload, for the one process that is never doubled.
@@ -207,7 +210,7 @@ pub struct LimitsRow {
 impl Message for ToChild {
     fn descriptors(&self) -> usize {
         match self {
-            ToChild::Peer(_) | ToChild::Listener(_) | ToChild::LogSink(_) => 1,
+            ToChild::Peer(_) | ToChild::Listener(_) | ToChild::File(_) | ToChild::LogSink(_) => 1,
             ToChild::Configure(_)
             | ToChild::Reconfigure(_)
             | ToChild::Limits { .. }

@@ -6,7 +6,7 @@
 use bincode::{Decode, Encode};
 
 use crate::channel::{Channel, Message};
-use crate::wire::{Body, Id, MailFrom, RcptTo, Reply, Service};
+use crate::wire::{Body, Grant, Id, MailFrom, RcptTo, Reply, Service};
 
 /// Questions in flight.
 pub const CREDITS: u32 = 256;
@@ -30,6 +30,8 @@ pub struct Facts {
     pub helo: Option<String>,
     /// EHLO rather than HELO.
     pub esmtp: bool,
+    /// What the auth helper gave for this session; it is asked who that is.
+    pub grant: Option<Grant>,
 }
 
 /// A question.
@@ -39,6 +41,8 @@ pub enum Ask {
     Connect(Facts),
     /// Rules of helo; the name is in the facts.
     Helo(Facts),
+    /// Rules of authenticate: the helper has granted what is in the facts, and is asked who that is.
+    Authenticate(Facts),
     /// Rules of mail. Begins a transaction.
     Mail(Facts, MailFrom),
     /// RCPT commands that came together. Answered by as many decisions, in order. If no `Mail` was asked, this begins
@@ -107,10 +111,12 @@ pub enum Verdict {
         connect: bool,
         /// Ask at helo.
         helo: bool,
+        /// Ask when the helper has granted something; otherwise its word is enough.
+        authenticate: bool,
         /// Ask at mail.
         mail: bool,
     },
-    /// To `Connect`, `Helo`, `Mail`, `Message`. An accepted `Message` is on stable storage.
+    /// To `Connect`, `Helo`, `Authenticate`, `Mail`, `Message`. An accepted `Message` is on stable storage.
     Decided {
         /// The session.
         session: u64,

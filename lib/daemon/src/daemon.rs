@@ -49,6 +49,8 @@ pub enum Event {
     Peer(ProcessName, OwnedFd),
     /// A listening socket.
     Listener(Listener, OwnedFd),
+    /// A file that the master has opened for us; replaces what came by that name before.
+    File(String, OwnedFd),
     /// A registered descriptor can be read or written, or has failed (then both are set).
     Ready {
         /// As registered.

@@ -120,6 +120,7 @@ impl<D: Daemon> Live<D> {
                     let event = match (received.message, descriptors.next()) {
                         (ToChild::Peer(name), Some(fd)) => Event::Peer(name, fd),
                         (ToChild::Listener(listener), Some(fd)) => Event::Listener(listener, fd),
+                        (ToChild::File(path), Some(fd)) => Event::File(path, fd),
                         (ToChild::LogSink(sink), Some(fd)) => {
                             let level = crate::boot::level(sink.level);
                             sink::init_log(fd, sink.target, D::NAME, level, sink.facility);

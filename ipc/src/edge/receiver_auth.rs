@@ -1,0 +1,126 @@
+//! receiver → auth. The helper speaks first: `Offer`, and again whenever that changes. Then the receiver asks: each `Begin`
+//! and each `Continue` is answered once. One question in flight per exchange, at most [`CREDITS`] on the edge.
+//!
+//! The receiver carries SASL messages (RFC 4422) and understands none. What it gets is a [`Grant`], a number that only the
+//! helper can have made: the filter asks the helper for the identity behind it and never takes the receiver's word.
+
+use std::net::IpAddr;
+
+use bincode::{Decode, Encode};
+
+use crate::channel::{Channel, Message};
+use crate::wire::{Blob, Grant};
+
+/// Questions in flight.
+pub const CREDITS: u32 = 256;
+/// Longest SASL message, in octets once decoded: the longest line of RFC 4954 4 holds no more.
+pub const MAX_MESSAGE: usize = 12_288;
+/// Most exchanges that are under way on one edge.
+pub const MAX_EXCHANGES: usize = 70_000;
+/// Most grants that are remembered for one edge: one for each session that a receiver can have.
+pub const MAX_GRANTS: usize = 70_000;
+
+/// What the receiver says.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Ask {
+    /// AUTH: a new exchange.
+    Begin(Begin),
+    /// The client's answer to a challenge.
+    Continue {
+        /// As in its `Begin`.
+        exchange: u64,
+        /// The message.
+        response: Blob,
+    },
+    /// The client has given the exchange up, or is gone. Not answered; a question that is open is answered at once.
+    Cancel {
+        /// As in its `Begin`.
+        exchange: u64,
+    },
+    /// The session has ended, or has forgotten that it was authenticated. Not answered.
+    End {
+        /// What was granted.
+        grant: Grant,
+    },
+}
+
+/// The beginning of an exchange.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Begin {
+    /// Named by the receiver; may be used again when the exchange is over.
+    pub exchange: u64,
+    /// The mechanism's name, in upper case.
+    pub mechanism: String,
+    /// The initial response.
+    pub initial: Option<Blob>,
+    /// The client's address.
+    pub client: Option<IpAddr>,
+    /// Our address as the client sees it.
+    pub server: Option<IpAddr>,
+    /// What is known of its TLS session.
+    pub tls: Option<Tls>,
+}
+
+/// What SASL needs to know of a TLS session.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Tls {
+    /// Channel binding `tls-exporter` (RFC 9266), 32 octets; `None` before TLS 1.3.
+    pub exporter: Option<Vec<u8>>,
+    /// Whom a verified client certificate names.
+    pub certificate: Option<String>,
+}
+
+/// What the helper says.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Answer {
+    /// First of all, and again: the mechanisms that can be had now.
+    Offer(Vec<String>),
+    /// Send this to the client and come back with its answer.
+    Challenge {
+        /// As in its `Begin`.
+        exchange: u64,
+        /// The message.
+        challenge: Blob,
+    },
+    /// The client is who it says. The exchange is over.
+    Granted {
+        /// As in its `Begin`.
+        exchange: u64,
+        /// Remembered until `End`, or until this edge closes.
+        grant: Grant,
+        /// Who the client is: for logs.
+        identity: String,
+    },
+    /// It is not. The exchange is over.
+    Denied {
+        /// As in its `Begin`.
+        exchange: u64,
+        /// Why.
+        why: Denied,
+    },
+}
+
+/// Why an exchange failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Denied {
+    /// Wrong name or password; nobody is told which.
+    Credentials,
+    /// Nobody could be asked, or not in time.
+    Temporary,
+    /// A message was not what the mechanism says.
+    Malformed,
+    /// This mechanism is not for connections that can be listened to.
+    NeedsTls,
+    /// There is no such mechanism here.
+    Unsupported,
+    /// Too many failures of this client or this account.
+    Throttled,
+}
+
+impl Message for Ask {}
+impl Message for Answer {}
+
+/// The receiver's end.
+pub type ReceiverEnd = Channel<Ask, Answer>;
+/// The helper's end.
+pub type AuthEnd = Channel<Answer, Ask>;
