@@ -10,8 +10,8 @@ use crate::cross_check;
 use crate::error::{ConfigError, Problem, Warning};
 use crate::input::Input;
 use crate::keys::{
-    DeliveryKeys, DeliveryTlsKeys, DnsKeys, FilterKeys, LimitsKeys, LogKeys, QueueKeys, ServerKeys, SmtpKeys,
-    keys,
+    AuthKeys, DeliveryKeys, DeliveryTlsKeys, DnsKeys, FilterKeys, LimitsKeys, LogKeys, QueueKeys, ServerKeys,
+    SmtpKeys, keys,
 };
 use crate::kind::Kind;
 use crate::legacy::{LEGACY, Legacy};
@@ -38,6 +38,7 @@ pub struct Config {
     pub(crate) server: ServerKeys,
     pub(crate) smtp: SmtpKeys,
     pub(crate) limits: LimitsKeys,
+    pub(crate) auth: AuthKeys,
     pub(crate) filter: FilterKeys,
     pub(crate) delivery: DeliveryKeys,
     pub(crate) delivery_tls: DeliveryTlsKeys,
@@ -60,6 +61,7 @@ impl Config {
             ServerKeys::read(&mut input),
             SmtpKeys::read(&mut input),
             LimitsKeys::read(&mut input),
+            AuthKeys::read(&mut input),
             FilterKeys::read(&mut input),
             DeliveryKeys::read(&mut input),
             DeliveryTlsKeys::read(&mut input),
@@ -72,6 +74,7 @@ impl Config {
             Some(server),
             Some(smtp),
             Some(limits),
+            Some(auth),
             Some(filter),
             Some(delivery),
             Some(delivery_tls),
@@ -100,6 +103,7 @@ impl Config {
             server,
             smtp,
             limits,
+            auth,
             filter,
             delivery,
             delivery_tls,

@@ -1,5 +1,6 @@
 //! The table of keys, in groups; nothing else in the code may name a key, give a default or state a range.
 
+mod auth;
 mod delivery;
 mod delivery_tls;
 mod dns;
@@ -10,6 +11,7 @@ mod queue;
 mod server;
 mod smtp;
 
+pub(crate) use auth::AuthKeys;
 pub(crate) use delivery::DeliveryKeys;
 pub(crate) use delivery_tls::DeliveryTlsKeys;
 pub(crate) use dns::{DnsKeys, DnsType};
@@ -23,10 +25,11 @@ pub(crate) use smtp::SmtpKeys;
 use crate::table::Key;
 
 /// The groups, in the order of the documentation.
-pub(crate) const GROUPS: [(&str, &[Key]); 9] = [
+pub(crate) const GROUPS: [(&str, &[Key]); 10] = [
     ("Server", ServerKeys::KEYS),
     ("SMTP sessions", SmtpKeys::KEYS),
     ("Limits and tests of clients", LimitsKeys::KEYS),
+    ("Authentication", AuthKeys::KEYS),
     ("Rules", FilterKeys::KEYS),
     ("Delivery", DeliveryKeys::KEYS),
     ("TLS of deliveries", DeliveryTlsKeys::KEYS),

@@ -1,5 +1,6 @@
 //! The types that a key can have: how each reads a value, writes its canonical form, and says what it expects.
 
+mod auth;
 mod list;
 mod scalar;
 mod text;
@@ -7,6 +8,7 @@ mod tls;
 
 use std::fmt;
 
+pub(crate) use auth::{Backends, Mechanisms, SenderLogins};
 pub(crate) use list::{Aliases, DnsblSites, Domains, Levels, Listeners, NameServers, Networks, Patterns};
 pub(crate) use scalar::{Bytes, Count, DAY, Flag, HOUR, Limit, MINUTE, OneOf, Period, SECOND};
 pub(crate) use text::{

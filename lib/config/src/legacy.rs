@@ -56,9 +56,17 @@ pub const LEGACY: &[Legacy] = &[
     },
     Legacy { name: "server.system.group_local", fate: Later("delivery to system users") },
     Legacy { name: "server.tls.*", fate: Later("TLS") },
-    Legacy { name: "server.smtp.auth.*", fate: Later("AUTH") },
+    Legacy { name: "server.smtp.auth.mechanisms", fate: Renamed("server.esmtp.auth.mechanisms") },
+    Legacy { name: "server.smtp.auth.mechanism", fate: Renamed("server.esmtp.auth.mechanisms") },
+    Legacy {
+        name: "server.smtp.auth.enable_dangerous_mechanism_in_clair",
+        fate: Renamed("server.esmtp.auth.enable_dangerous_mechanism_in_clair"),
+    },
+    Legacy {
+        name: "server.smtp.auth.attempt_count_max",
+        fate: Renamed("server.esmtp.auth.attempt_count_max"),
+    },
     Legacy { name: "server.smtp.codes.*", fate: Later("replies of your own") },
-    Legacy { name: "server.esmtp.auth.*", fate: Later("AUTH") },
     Legacy { name: "server.virtual.*", fate: Later("settings by domain") },
     Legacy {
         name: "server.logs.system.*",

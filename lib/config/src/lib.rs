@@ -18,6 +18,7 @@ mod input;
 mod legacy;
 mod nearest;
 
+mod backend;
 mod by_text;
 mod dnsbl;
 mod network;
@@ -30,6 +31,7 @@ mod wire;
 mod document;
 mod show;
 
+pub use backend::AuthBackend;
 pub use by_text::{ByText, Textual};
 pub use config::{Config, Context, default_tree};
 pub use dnsbl::DnsblSite;
@@ -43,9 +45,9 @@ pub use pattern::AddressPattern;
 pub use recipients::Recipients;
 pub use show::Row;
 pub use slices::{
-    Alias, BareNewline, ClientTimeouts, DeliverSlice, DeliverTls, Facility, Family, FilterSlice, LimitsSlice,
-    LogLevel, LogSlice, LogTarget, MailboxSlice, MasterSlice, NextHopTimeouts, OnError, QueueSlice,
-    ReceiverSlice, ResolverSlice, ScreenAction, ScreenSlice, SyslogTransport,
+    Alias, AuthSlice, BareNewline, ClientTimeouts, DeliverSlice, DeliverTls, Facility, Family, FilterSlice,
+    LimitsSlice, LogLevel, LogSlice, LogTarget, MailboxSlice, MasterSlice, NextHopTimeouts, OnError,
+    QueueSlice, ReceiverSlice, ResolverSlice, ScreenAction, ScreenSlice, SenderLogin, SyslogTransport,
 };
 pub use table::{Key, Preset, Role};
 pub use tls_policy::{TlsDestination, TlsLevel, TlsName, TlsPolicy};

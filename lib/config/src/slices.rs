@@ -3,6 +3,7 @@
 //! Slices cross the `master_child` edge as bytes ([`crate::encode`], [`crate::decode`]). Names and addresses in them are
 //! parsed again on arrival. Relations between keys are resolved here, so that no daemon repeats them.
 
+mod auth;
 mod deliver;
 mod filter;
 mod limits;
@@ -12,6 +13,7 @@ mod queue;
 mod receiver;
 mod resolver;
 
+pub use auth::{AuthSlice, SenderLogin};
 pub use deliver::{DeliverSlice, DeliverTls, Family, MailboxSlice, NextHopTimeouts};
 pub use filter::{Alias, FilterSlice, OnError};
 pub use limits::{LimitsSlice, ScreenAction, ScreenSlice};

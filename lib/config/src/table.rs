@@ -23,11 +23,13 @@ pub enum Role {
     Resolver,
     /// `vsmtp-limits`.
     Limits,
+    /// `vsmtp-auth`.
+    Auth,
 }
 
 impl Role {
     /// Every role, in the order of the documentation.
-    pub const ALL: [Role; 8] = [
+    pub const ALL: [Role; 9] = [
         Role::Master,
         Role::Receiver,
         Role::Filter,
@@ -36,6 +38,7 @@ impl Role {
         Role::Mailbox,
         Role::Resolver,
         Role::Limits,
+        Role::Auth,
     ];
 
     /// The name that operators see, also in `server.logs.level`. `filter` stands for all roles of the filter.
@@ -49,6 +52,7 @@ impl Role {
             Role::Mailbox => "deliver-mailbox",
             Role::Resolver => "resolver",
             Role::Limits => "limits",
+            Role::Auth => "auth",
         }
     }
 }

@@ -49,6 +49,7 @@ fn slice(config: &Config, role: Role) -> Vec<u8> {
         Role::Mailbox => encode(&config.mailbox()),
         Role::Resolver => encode(&config.resolver()),
         Role::Limits => encode(&config.limits()),
+        Role::Auth => encode(&config.auth()),
     }
     .unwrap()
 }
@@ -59,6 +60,7 @@ fn companions(key: &str) -> Vec<(&'static str, Value)> {
         "server.dns.config.name_servers" => {
             vec![("server.dns.type", text("custom")), (key_name(key), Value::List(vec![text("192.0.2.1")]))]
         }
+        "server.interfaces.addr_submission" => vec![("server.auth.backends", text("shadow"))],
         "server.logs.syslog.server" => {
             vec![("server.logs.target", text("syslog")), ("server.logs.syslog.type", text("tcp"))]
         }
@@ -190,6 +192,7 @@ fn slices_survive_the_wire_and_nothing_else_does() {
     assert_eq!(decode::<QueueSlice>(&slice(&config, Role::Queue)), Ok(config.queue()));
     assert_eq!(decode::<DeliverSlice>(&slice(&config, Role::Deliver)), Ok(config.deliver()));
     assert_eq!(decode::<MailboxSlice>(&slice(&config, Role::Mailbox)), Ok(config.mailbox()));
+    assert_eq!(decode::<AuthSlice>(&slice(&config, Role::Auth)), Ok(config.auth()));
     assert_eq!(decode::<ResolverSlice>(&slice(&config, Role::Resolver)), Ok(config.resolver()));
     assert_eq!(decode::<LimitsSlice>(&slice(&config, Role::Limits)), Ok(config.limits()));
 

@@ -7,10 +7,8 @@ use vsmtp_mail::Service;
 use crate::config::Config;
 
 /// Keys of services that cannot work yet, and what they lack. Open without it, they would let anybody in.
-pub(crate) const LACKING: [(&str, &str); 2] = [
-    ("server.interfaces.addr_submission", "needs AUTH, which is not supported yet"),
-    ("server.interfaces.addr_submissions", "needs TLS, which is not supported yet"),
-];
+pub(crate) const LACKING: [(&str, &str); 1] =
+    [("server.interfaces.addr_submissions", "needs TLS, which is not supported yet")];
 
 /// What is wrong with the doors, by key.
 pub(super) fn conflicts(config: &Config) -> Vec<(&'static str, String)> {
@@ -23,6 +21,10 @@ pub(super) fn conflicts(config: &Config) -> Vec<(&'static str, String)> {
     }
     if seen.is_empty() {
         found.push((key(Service::Smtp), "at least one address is needed".to_owned()));
+    }
+    if !config.server.addr_submission.is_empty() && !config.has_auth() {
+        let text = "needs AUTH: set server.auth.backends, or name mechanisms in server.esmtp.auth.mechanisms";
+        found.push((key(Service::Submission), text.to_owned()));
     }
     for (name, lack) in LACKING {
         if config.listeners().any(|(_, service)| key(service) == name) {

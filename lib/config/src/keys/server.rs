@@ -16,9 +16,10 @@ keys! {
     domains: Domains = "server.domains", default OwnDomains, example List(&["example.com", "example.org"]),
         for Filter Queue;
 
-    /// Clients that may send to any destination, as networks; also free of limits, see `server.limits.exempt`.
+    /// Clients that may send to any destination, as networks; also free of limits, see `server.limits.exempt`, and of
+    /// `server.auth.failures_per_address`.
     relay_from: Networks = "server.relay_from", default List(&["127.0.0.0/8", "::1/128"]),
-        example List(&["192.0.2.0/24"]), for Receiver Filter;
+        example List(&["192.0.2.0/24"]), for Receiver Filter Auth;
 
     /// Domains whose mail is accepted from anyone and passed on, as by a backup MX.
     relay_domains: Domains = "server.relay_domains", default List(&[]), example List(&["example.net"]), for Filter;

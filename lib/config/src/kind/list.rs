@@ -14,12 +14,16 @@ use crate::table::Role;
 use crate::value::Value;
 
 /// Most items of a list, and most rows of the map of aliases.
-const MAX_ITEMS: usize = 20_000;
+pub(super) const MAX_ITEMS: usize = 20_000;
 /// Most sockets to listen on, and most name servers.
 const MAX_SOCKETS: usize = 64;
 
 /// Reads a list of texts, or one text in place of a list of one.
-fn items<T>(value: &Value, most: usize, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, String> {
+pub(super) fn items<T>(
+    value: &Value,
+    most: usize,
+    read: impl Fn(&str) -> Option<T>,
+) -> Result<Vec<T>, String> {
     let list = match value {
         Value::Null => return Ok(Vec::new()),
         Value::Text(_) => std::slice::from_ref(value),
@@ -36,7 +40,7 @@ fn items<T>(value: &Value, most: usize, read: impl Fn(&str) -> Option<T>) -> Res
     list.iter().map(item).collect()
 }
 
-fn texts<T: ToString>(out: &[T]) -> Value {
+pub(super) fn texts<T: ToString>(out: &[T]) -> Value {
     Value::List(out.iter().map(|item| Value::Text(item.to_string())).collect())
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 use vsmtp_mail::{Address, Domain, NextHop};
 
-use super::LogSlice;
+use super::{LogSlice, SenderLogin};
 use crate::by_text::ByText;
 use crate::config::Config;
 use crate::network::Network;
@@ -59,6 +59,14 @@ pub struct FilterSlice {
     pub message_size_limit: u64,
     /// Largest header, in octets, with what rules add.
     pub header_size_limit: u64,
+    /// Clients can authenticate.
+    pub auth: bool,
+    /// Somebody knows passwords; otherwise only the rules of `authenticate` can tell.
+    pub has_backends: bool,
+    /// Senders and who may use them.
+    pub sender_login: Vec<SenderLogin>,
+    /// Who is authenticated may send only as itself.
+    pub own_sender_only: bool,
 }
 
 /// One row of the aliases.
@@ -115,7 +123,19 @@ impl Config {
             rcpt_count_max: self.smtp.rcpt_count_max,
             message_size_limit: server.message_size_limit,
             header_size_limit: self.smtp.header_size_limit,
+            auth: self.has_auth(),
+            has_backends: !self.auth.backends.is_empty(),
+            sender_login: self.sender_login(),
+            own_sender_only: self.auth.own_sender_only,
         }
+    }
+
+    fn sender_login(&self) -> Vec<SenderLogin> {
+        let row = |(sender, logins): &(AddressPattern, Vec<String>)| SenderLogin {
+            sender: sender.clone().into(),
+            logins: logins.clone(),
+        };
+        self.auth.sender_login.iter().map(row).collect()
     }
 
     pub(super) fn aliases(&self) -> Vec<Alias> {

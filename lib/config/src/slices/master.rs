@@ -25,6 +25,10 @@ pub struct MasterSlice {
     pub spool: String,
     /// Folder of virtual users' mailboxes, absolute.
     pub mail_root: String,
+    /// True if clients can authenticate.
+    pub auth: bool,
+    /// Files of passwords, absolute: for the auth helper.
+    pub password_files: Vec<String>,
     /// First uid of the range to use where the package's users do not exist; `None`: refuse.
     pub uid_range: Option<u32>,
 }
@@ -39,6 +43,8 @@ impl Config {
             delivers: self.delivers(),
             spool: self.placed(&self.server.spool),
             mail_root: self.placed(&self.delivery.mail_root),
+            auth: self.has_auth(),
+            password_files: self.password_files(),
             uid_range: Some(self.server.uid_range).filter(|uid| *uid > 0),
         }
     }

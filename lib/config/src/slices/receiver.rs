@@ -54,6 +54,12 @@ pub struct ReceiverSlice {
     pub dsn: bool,
     /// Announce SMTPUTF8.
     pub smtputf8: bool,
+    /// Names of the mechanisms that clients may use, best first; none where there is no AUTH.
+    pub auth_mechanisms: Vec<String>,
+    /// Mechanisms that show the password are allowed in clear.
+    pub auth_in_clear: bool,
+    /// Failures that end a session; `None` for any number.
+    pub auth_attempts: Option<u32>,
 }
 
 /// Longest waits for a client, by what it sent last.
@@ -116,6 +122,9 @@ impl Config {
             chunking: smtp.chunking,
             dsn: smtp.dsn,
             smtputf8: smtp.smtputf8,
+            auth_mechanisms: self.auth_mechanisms(),
+            auth_in_clear: self.auth.in_clear,
+            auth_attempts: self.auth.attempts,
         }
     }
 }

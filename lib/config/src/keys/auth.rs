@@ -1,0 +1,49 @@
+//! Who may authenticate, how, and what that allows.
+
+use crate::kind::{Backends, DAY, Flag, Limit, Mechanisms, Period, SECOND, SenderLogins};
+use crate::table::Preset::{Bool, Int, List, Map, Text};
+
+keys! {
+    /// Keys of authentication.
+    AuthKeys;
+
+    /// Who knows passwords, asked one after the other: `file:PATH`, `shadow`, `dovecot:SOCKET`, `saslauthd:SOCKET`. With
+    /// none, AUTH is offered only if `server.esmtp.auth.mechanisms` names some, and the rules of `authenticate` judge alone.
+    backends: Backends = "server.auth.backends", default List(&[]), example List(&["file:/etc/vsmtp/users"]),
+        for Master Receiver Filter Auth;
+
+    /// SASL mechanisms that are offered, as far as the back-ends can do them: PLAIN, LOGIN, SCRAM-SHA-256,
+    /// SCRAM-SHA-256-PLUS, XOAUTH2, OAUTHBEARER, EXTERNAL. By default the first four if there is a back-end, and none otherwise.
+    mechanisms: Mechanisms = "server.esmtp.auth.mechanisms", default List(&[]),
+        example List(&["PLAIN", "SCRAM-SHA-256"]), for Master Receiver Filter Auth;
+
+    /// Offer mechanisms that show the password also where nobody encrypts it.
+    in_clear: Flag = "server.esmtp.auth.enable_dangerous_mechanism_in_clair", default Bool(false), example Bool(true),
+        for Receiver Auth;
+
+    /// Failures after which a session ends; -1 for any number.
+    attempts: Limit { min: 1, max: 1000 } = "server.esmtp.auth.attempt_count_max", default Int(5), example Int(3),
+        for Receiver;
+
+    /// Failures of one client (of IPv6, of one /64) in `server.auth.failure_window` after which nothing more of it is even
+    /// tried; -1 for any number. `server.relay_from` is free of it.
+    failures_per_address: Limit { min: 1, max: 1_000_000 } = "server.auth.failures_per_address", default Int(20),
+        example Int(5), for Auth;
+
+    /// The same for one account, whoever tries.
+    failures_per_account: Limit { min: 1, max: 1_000_000 } = "server.auth.failures_per_account", default Int(100),
+        example Int(10), for Auth;
+
+    /// How long failures count.
+    failure_window: Period { min: SECOND, max: DAY } = "server.auth.failure_window", default Text("10m"),
+        example Text("1h"), for Auth;
+
+    /// Senders and the logins that may use them. An authenticated client that is none of them gets 553. The most exact
+    /// pattern counts.
+    sender_login: SenderLogins = "server.auth.sender_login", default Map(&[]),
+        example Map(&[("sales@example.com", &["jane", "joe"])]), for Filter;
+
+    /// An authenticated client may send only as itself: the sender must be its login, or that login at one of
+    /// `server.domains`, unless a row of `server.auth.sender_login` says otherwise. Bounces are free of it.
+    own_sender_only: Flag = "server.auth.own_sender_only", default Bool(false), example Bool(true), for Filter;
+}

@@ -1,0 +1,85 @@
+//! What the auth helper is told, and what others are told of authentication.
+
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+
+use super::LogSlice;
+use crate::backend::AuthBackend;
+use crate::by_text::ByText;
+use crate::config::Config;
+use crate::network::Network;
+use crate::pattern::AddressPattern;
+use crate::table::Role;
+
+/// The mechanisms where there is a back-end and none is named: those that every back-end can do, and those that tell the
+/// password to nobody.
+const USUAL: [&str; 4] = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN"];
+
+/// What the auth helper is told.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct AuthSlice {
+    /// Its log.
+    pub log: LogSlice,
+    /// Who knows passwords, in this order. None: only rules can tell.
+    pub backends: Vec<AuthBackend>,
+    /// Names of the mechanisms that are wanted, best first.
+    pub mechanisms: Vec<String>,
+    /// Mechanisms that show the password are allowed in clear.
+    pub in_clear: bool,
+    /// Failures of one client; `None` for any number.
+    pub failures_per_address: Option<u32>,
+    /// Failures of one account; `None` for any number.
+    pub failures_per_account: Option<u32>,
+    /// How long failures count.
+    pub failure_window: Duration,
+    /// Clients whose failures do not count.
+    pub trusted: Vec<ByText<Network>>,
+}
+
+/// One row of `server.auth.sender_login`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SenderLogin {
+    /// The sender.
+    pub sender: ByText<AddressPattern>,
+    /// Who may use it; none for nobody.
+    pub logins: Vec<String>,
+}
+
+impl Config {
+    /// What the auth helper is told.
+    pub fn auth(&self) -> AuthSlice {
+        let auth = &self.auth;
+        AuthSlice {
+            log: self.log(Role::Auth),
+            backends: self.auth_backends(),
+            mechanisms: self.auth_mechanisms(),
+            in_clear: auth.in_clear,
+            failures_per_address: auth.failures_per_address,
+            failures_per_account: auth.failures_per_account,
+            failure_window: auth.failure_window,
+            trusted: self.server.relay_from.iter().copied().map(ByText::from).collect(),
+        }
+    }
+
+    /// The mechanisms that are wanted, best first; none where AUTH is not offered.
+    pub(crate) fn auth_mechanisms(&self) -> Vec<String> {
+        let named = &self.auth.mechanisms;
+        let mechanisms = if named.is_empty() && !self.auth.backends.is_empty() { &USUAL[..] } else { named };
+        mechanisms.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    /// True if clients can authenticate.
+    pub(crate) fn has_auth(&self) -> bool {
+        !self.auth.mechanisms.is_empty() || !self.auth.backends.is_empty()
+    }
+
+    /// Files of passwords.
+    pub(crate) fn password_files(&self) -> Vec<String> {
+        self.auth_backends().iter().filter_map(AuthBackend::file).map(str::to_owned).collect()
+    }
+
+    fn auth_backends(&self) -> Vec<AuthBackend> {
+        self.auth.backends.iter().map(|backend| backend.placed(|path| self.placed(path))).collect()
+    }
+}
