@@ -1,0 +1,389 @@
+//! One exchange with one client, from AUTH to the grant or the refusal.
+
+use vsmtp_daemon::Record;
+use vsmtp_ipc::ChannelError;
+use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, Begin, CREDITS, Denied, MAX_EXCHANGES, MAX_MESSAGE, Tls};
+use vsmtp_ipc::wire::{Blob, Grant};
+
+use super::grants::Granted;
+use super::{
+    Act, Desk, Due, Edge, Outcome, PENDING_MS, Place, Purpose, THROTTLED_MS, WRONG_MS, Work, misbehaved,
+};
+use crate::backend::dovecot;
+use crate::mechanism::{self, Mechanism, Step, Surroundings, Talk};
+use crate::secret::Credentials;
+
+/// Octets of our half of a SCRAM nonce, before they are written as text.
+const NONCE: usize = 18;
+
+/// One exchange.
+pub struct Exchange {
+    mechanism: Mechanism,
+    place: Place,
+    tls: Option<Tls>,
+    state: State,
+}
+
+/// What it waits for.
+enum State {
+    /// The client.
+    Talking(Talk),
+    /// The client, for Dovecot.
+    Relaying(dovecot::Exchange),
+    /// The work of that number; 0 while a step is being taken.
+    Working(u64),
+    /// A while before the client hears that it failed.
+    Failing(u64),
+}
+
+impl State {
+    /// True if the receiver waits for an answer.
+    fn is_open(&self) -> bool {
+        matches!(self, State::Working(_) | State::Failing(_))
+    }
+}
+
+impl Desk {
+    /// A receiver speaks.
+    ///
+    /// # Errors
+    /// It said what nobody may say: its edge is to be closed.
+    pub fn ask(&mut self, now_ms: u64, edge: Edge, ask: Ask) -> Result<Vec<Act>, ChannelError> {
+        let receiver = self.receivers.get_mut(&edge).ok_or_else(|| misbehaved("speaks without an edge"))?;
+        match ask {
+            Ask::Begin(begin) => {
+                if receiver.exchanges.contains_key(&begin.exchange) {
+                    return Err(misbehaved("began an exchange twice"));
+                }
+                if receiver.exchanges.len() >= MAX_EXCHANGES || receiver.open >= CREDITS {
+                    return Err(misbehaved("more questions than credits"));
+                }
+                check_length(begin.initial.as_ref())?;
+                receiver.open += 1;
+                Ok(self.begin(now_ms, edge, begin))
+            }
+            Ask::Continue { exchange, response } => {
+                check_length(Some(&response))?;
+                if receiver.open >= CREDITS {
+                    return Err(misbehaved("more questions than credits"));
+                }
+                let found = receiver.exchanges.get_mut(&exchange);
+                let found = found.ok_or_else(|| misbehaved("went on with what had not begun"))?;
+                match std::mem::replace(&mut found.state, State::Working(0)) {
+                    State::Talking(talk) => {
+                        receiver.open += 1;
+                        Ok(self.go_on(now_ms, edge, exchange, talk, &response))
+                    }
+                    State::Relaying(relay) => {
+                        receiver.open += 1;
+                        let work = Work::GoOn(relay, response.0.clone());
+                        Ok(self.work_on(now_ms, edge, exchange, None, work))
+                    }
+                    State::Working(_) | State::Failing(_) => {
+                        Err(misbehaved("two questions of one exchange at once"))
+                    }
+                }
+            }
+            Ask::Cancel { exchange } => {
+                let removed = receiver.exchanges.remove(&exchange);
+                if !removed.is_some_and(|exchange| exchange.state.is_open()) {
+                    return Ok(Vec::new());
+                }
+                receiver.open = receiver.open.saturating_sub(1);
+                let why = Denied::Temporary;
+                Ok(vec![Act::Answer(edge, Answer::Denied { exchange, why })])
+            }
+            Ask::End { grant } => {
+                self.grants.end(edge, grant);
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn begin(&mut self, now_ms: u64, edge: Edge, begin: Begin) -> Vec<Act> {
+        let Begin { exchange, mechanism, initial, client, server, tls } = begin;
+        let secured = tls.is_some() || self.in_clear;
+        let place = Place { client: client.map(|ip| ip.to_canonical()), server, secured };
+        let offered = Mechanism::parse(&mechanism).filter(|found| self.offered().contains(found));
+        let Some(mechanism) = offered else { return self.answer_denied(edge, exchange, Denied::Unsupported) };
+        if mechanism.shows_secret() && !secured {
+            return self.answer_denied(edge, exchange, Denied::NeedsTls);
+        }
+        let new = Exchange { mechanism, place, tls, state: State::Working(0) };
+        let Some(receiver) = self.receivers.get_mut(&edge) else { return Vec::new() };
+        receiver.exchanges.insert(exchange, new);
+        if self.brakes.stops_client(now_ms, self.counted(place)) {
+            return self.deny(now_ms, edge, exchange, Denied::Throttled, None);
+        }
+        if self.is_relayed(mechanism) {
+            let work = Work::Relay(mechanism, initial.map(|blob| blob.0.clone()), place);
+            return self.work_on(now_ms, edge, exchange, None, work);
+        }
+        let initial = initial.as_ref().map(|blob| blob.0.as_slice());
+        let step = self.surrounded(edge, exchange, |around| mechanism::begin(mechanism, initial, around));
+        match step.flatten() {
+            Some(step) => self.take_step(now_ms, edge, exchange, step),
+            None => self.deny(now_ms, edge, exchange, Denied::Unsupported, None),
+        }
+    }
+
+    fn go_on(&mut self, now_ms: u64, edge: Edge, exchange: u64, talk: Talk, message: &Blob) -> Vec<Act> {
+        match self.surrounded(edge, exchange, |around| talk.step(&message.0, around)) {
+            Some(step) => self.take_step(now_ms, edge, exchange, step),
+            None => self.deny(now_ms, edge, exchange, Denied::Temporary, None),
+        }
+    }
+
+    /// Lets a mechanism act with what it may ask for. `None` if there is no randomness.
+    fn surrounded<T>(
+        &self,
+        edge: Edge,
+        exchange: u64,
+        act: impl FnOnce(&Surroundings<'_>) -> T,
+    ) -> Option<T> {
+        let found = self.receivers.get(&edge)?.exchanges.get(&exchange)?;
+        let mut octets = [0; NONCE];
+        (self.random)(&mut octets).ok()?;
+        let nonce = data_encoding::BASE64.encode(&octets);
+        let tls = found.tls.as_ref();
+        let exporter = tls.and_then(|tls| tls.exporter.as_deref());
+        let plus_offered = exporter.is_some() && self.offered().contains(&Mechanism::ScramSha256Plus);
+        Some(act(&Surroundings {
+            secret: &|name| self.backends.scram_secret(name),
+            nonce: &nonce,
+            exporter,
+            plus_offered,
+            certificate: tls.and_then(|tls| tls.certificate.as_deref()),
+        }))
+    }
+
+    fn take_step(&mut self, now_ms: u64, edge: Edge, exchange: u64, step: Step) -> Vec<Act> {
+        match step {
+            Step::Challenge(talk, message) => self.challenge(edge, exchange, State::Talking(talk), message),
+            Step::Check(credentials) => self.check(now_ms, edge, exchange, credentials),
+            Step::Granted(user) => self.grant(now_ms, edge, exchange, user, None),
+            Step::Wrong(user) => self.deny(now_ms, edge, exchange, Denied::Credentials, user),
+            Step::Malformed => self.deny(now_ms, edge, exchange, Denied::Malformed, None),
+        }
+    }
+
+    fn check(&mut self, now_ms: u64, edge: Edge, exchange: u64, credentials: Credentials) -> Vec<Act> {
+        if self.brakes.stops_account(now_ms, &credentials.user) {
+            return self.deny(now_ms, edge, exchange, Denied::Throttled, Some(credentials.user));
+        }
+        if self.backends.is_empty() {
+            return self.grant(now_ms, edge, exchange, credentials.user.clone(), Some(credentials));
+        }
+        let place = self.exchange(edge, exchange).map(|found| found.place);
+        let Some(place) = place else { return Vec::new() };
+        let user = Some(credentials.user.clone());
+        self.work_on(now_ms, edge, exchange, user, Work::Check(credentials, place))
+    }
+
+    fn work_on(
+        &mut self,
+        now_ms: u64,
+        edge: Edge,
+        exchange: u64,
+        user: Option<String>,
+        work: Work,
+    ) -> Vec<Act> {
+        let (number, acts) = self.work(now_ms, Purpose::Exchange { edge, exchange, user }, work);
+        if let Some(found) = self.exchange_mut(edge, exchange) {
+            found.state = State::Working(number);
+        }
+        acts
+    }
+
+    /// A thread has found something about an exchange.
+    pub(super) fn found(
+        &mut self,
+        now_ms: u64,
+        edge: Edge,
+        exchange: u64,
+        number: u64,
+        named: Option<String>,
+        outcome: Outcome,
+    ) -> Vec<Act> {
+        // It may have been given up, and begun anew by the same name: then this is about another password.
+        let is_it = |found: &Exchange| matches!(found.state, State::Working(working) if working == number);
+        if !self.exchange(edge, exchange).is_some_and(is_it) {
+            return Vec::new();
+        }
+        match outcome {
+            Outcome::Yes(user) => self.grant(now_ms, edge, exchange, user, None),
+            Outcome::No(user) => self.deny(now_ms, edge, exchange, Denied::Credentials, user.or(named)),
+            Outcome::Unknown | Outcome::Mechanisms(_) => {
+                self.deny(now_ms, edge, exchange, Denied::Temporary, named)
+            }
+            Outcome::Challenge(relay, message) => {
+                self.challenge(edge, exchange, State::Relaying(relay), message)
+            }
+        }
+    }
+
+    fn challenge(&mut self, edge: Edge, exchange: u64, state: State, message: Vec<u8>) -> Vec<Act> {
+        let Some(receiver) = self.receivers.get_mut(&edge) else { return Vec::new() };
+        let Some(found) = receiver.exchanges.get_mut(&exchange) else { return Vec::new() };
+        found.state = state;
+        receiver.open = receiver.open.saturating_sub(1);
+        vec![Act::Answer(edge, Answer::Challenge { exchange, challenge: Blob(message) })]
+    }
+
+    /// The client is who it says. With `pending`, nobody but the rules can tell.
+    fn grant(
+        &mut self,
+        now_ms: u64,
+        edge: Edge,
+        exchange: u64,
+        user: String,
+        pending: Option<Credentials>,
+    ) -> Vec<Act> {
+        if self.brakes.stops_account(now_ms, &user) {
+            return self.deny(now_ms, edge, exchange, Denied::Throttled, Some(user));
+        }
+        let mut octets = [0; 16];
+        let random = (self.random)(&mut octets);
+        let Some(receiver) = self.receivers.get_mut(&edge) else { return Vec::new() };
+        let Some(found) = receiver.exchanges.get(&exchange) else { return Vec::new() };
+        let (grant, waits) = (Grant(octets), pending.is_some());
+        let granted = Granted {
+            edge,
+            receiver: receiver.name,
+            user: user.clone(),
+            mechanism: found.mechanism,
+            client: found.place.client,
+            vouched: pending.is_none(),
+            settled: false,
+            pending,
+        };
+        if random.is_err() || !self.grants.add(grant, granted) {
+            return self.deny(now_ms, edge, exchange, Denied::Temporary, Some(user));
+        }
+        let mechanism = found.mechanism;
+        let client = found.place.client;
+        receiver.exchanges.remove(&exchange);
+        receiver.open = receiver.open.saturating_sub(1);
+        self.tally.granted += 1;
+        if !waits {
+            Record::new("authenticated")
+                .field("user", &user)
+                .field("mechanism", mechanism.name())
+                .maybe("client", client)
+                .field("receiver", receiver.name)
+                .emit();
+        }
+        let mut acts = vec![Act::Answer(edge, Answer::Granted { exchange, grant, identity: user })];
+        if waits {
+            acts.push(self.timer(now_ms + PENDING_MS, Due::Forget(grant)));
+        }
+        acts
+    }
+
+    /// The exchange has failed. Its client hears it later: guessing is to be slow.
+    fn deny(
+        &mut self,
+        now_ms: u64,
+        edge: Edge,
+        exchange: u64,
+        why: Denied,
+        user: Option<String>,
+    ) -> Vec<Act> {
+        let Some((mechanism, place)) =
+            self.exchange(edge, exchange).map(|found| (found.mechanism, found.place))
+        else {
+            return Vec::new();
+        };
+        self.note_denied(now_ms, mechanism, place, why, user.as_deref());
+        let wait_ms = match why {
+            Denied::Credentials => WRONG_MS,
+            Denied::Throttled => THROTTLED_MS,
+            _ => return self.answer_denied(edge, exchange, why),
+        };
+        let number = self.number();
+        if let Some(found) = self.exchange_mut(edge, exchange) {
+            found.state = State::Failing(number);
+        }
+        vec![self.timer(now_ms + wait_ms, Due::Deny { edge, exchange, number, why })]
+    }
+
+    fn note_denied(
+        &mut self,
+        now_ms: u64,
+        mechanism: Mechanism,
+        place: Place,
+        why: Denied,
+        user: Option<&str>,
+    ) {
+        match why {
+            Denied::Credentials => self.brakes.count(now_ms, self.counted(place), user),
+            Denied::Throttled => self.tally.throttled += 1,
+            _ => {}
+        }
+        Record::new("auth-failed")
+            .field("why", word(why))
+            .maybe("user", user)
+            .field("mechanism", mechanism.name())
+            .maybe("client", place.client)
+            .emit();
+    }
+
+    /// The client has waited.
+    pub(super) fn deny_now(&mut self, edge: Edge, exchange: u64, number: u64, why: Denied) -> Vec<Act> {
+        let is_it = |found: &Exchange| matches!(found.state, State::Failing(failing) if failing == number);
+        if self.exchange(edge, exchange).is_some_and(is_it) {
+            self.answer_denied(edge, exchange, why)
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn answer_denied(&mut self, edge: Edge, exchange: u64, why: Denied) -> Vec<Act> {
+        let Some(receiver) = self.receivers.get_mut(&edge) else { return Vec::new() };
+        receiver.exchanges.remove(&exchange);
+        receiver.open = receiver.open.saturating_sub(1);
+        self.tally.denied += 1;
+        vec![Act::Answer(edge, Answer::Denied { exchange, why })]
+    }
+
+    /// True if Dovecot must lead this mechanism.
+    fn is_relayed(&self, mechanism: Mechanism) -> bool {
+        match mechanism {
+            Mechanism::XOauth2 | Mechanism::OauthBearer => true,
+            Mechanism::ScramSha256 => !self.backends.has_scram(),
+            _ => false,
+        }
+    }
+
+    /// The client whose failures count; those that are trusted may speak for many users.
+    fn counted(&self, place: Place) -> Option<std::net::IpAddr> {
+        place.client.filter(|client| !self.trusted.iter().any(|network| network.contains(*client)))
+    }
+
+    fn exchange(&self, edge: Edge, exchange: u64) -> Option<&Exchange> {
+        self.receivers.get(&edge)?.exchanges.get(&exchange)
+    }
+
+    fn exchange_mut(&mut self, edge: Edge, exchange: u64) -> Option<&mut Exchange> {
+        self.receivers.get_mut(&edge)?.exchanges.get_mut(&exchange)
+    }
+}
+
+fn check_length(message: Option<&Blob>) -> Result<(), ChannelError> {
+    match message {
+        Some(blob) if blob.0.len() > MAX_MESSAGE => Err(misbehaved("a SASL message is too long")),
+        _ => Ok(()),
+    }
+}
+
+/// As the log says it.
+fn word(why: Denied) -> &'static str {
+    match why {
+        Denied::Credentials => "credentials",
+        Denied::Temporary => "temporary",
+        Denied::Malformed => "malformed",
+        Denied::NeedsTls => "needs-tls",
+        Denied::Unsupported => "unsupported",
+        Denied::Throttled => "throttled",
+    }
+}
