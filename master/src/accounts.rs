@@ -12,7 +12,7 @@ pub type Ids = (u32, u32);
 const UNUSED_FIRST: u32 = 64_710;
 
 /// The users of the package, in the order of their stand-in ids.
-const USERS: [&str; 7] = [
+const USERS: [&str; 8] = [
     "vsmtp-receiver",
     "vsmtp-filter",
     "vsmtp-queue",
@@ -20,6 +20,7 @@ const USERS: [&str; 7] = [
     "vsmtp-mail",
     "vsmtp-resolver",
     "vsmtp-limits",
+    "vsmtp-auth",
 ];
 /// Whose members may use vsmtpctl.
 const ADMIN_GROUP: &str = "vsmtp-admin";
@@ -70,6 +71,7 @@ impl Accounts {
             Role::DeliverMailbox => 4,
             Role::Resolver => 5,
             Role::Limits => 6,
+            Role::Auth => 7,
         };
         self.ids.as_ref().map(|ids| ids[at])
     }

@@ -20,6 +20,7 @@ use crate::arguments::{Action, Arguments, HELP};
 use crate::demo;
 use crate::error::Error;
 use crate::evaluate::{self, Evaluation};
+use crate::files::Files;
 use crate::launch::Launcher;
 use crate::layout::Layout;
 use crate::listeners::{self, Listeners};
@@ -90,6 +91,7 @@ fn start(arguments: &Arguments) -> Result<Master, Error> {
     log_to(&launcher.log)?;
     report_warnings(&config);
     let lock = make_folders(&layout, &launcher.accounts, &slice.spool, &slice.mail_root)?;
+    Files::check(&slice.password_files)?;
     listeners::refuse_if_taken(&slice.listeners)?;
     let listeners = Listeners::bind(&layout, &launcher.accounts, &slice.listeners, slice.receivers)?;
     if !launcher.accounts.are_separate() {

@@ -121,6 +121,7 @@ fn program(role: Role) -> Program {
         Role::DeliverMailbox => ("vsmtp-deliver", Some("mailbox"), true),
         Role::Resolver => ("vsmtp-resolver", None, false),
         Role::Limits => ("vsmtp-limits", None, true),
+        Role::Auth => ("vsmtp-auth", None, true),
     };
     Program { binary, role_argument, needs_no_network }
 }

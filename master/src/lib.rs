@@ -14,6 +14,7 @@ mod control;
 mod error;
 mod event;
 mod family;
+mod files;
 mod launch;
 mod listeners;
 mod log_sink;

@@ -25,6 +25,7 @@ use crate::error::Error;
 use crate::evaluate::{self, Evaluation};
 use crate::event::Event;
 use crate::family::{Family, Life};
+use crate::files::Files;
 use crate::launch::Launcher;
 use crate::layout::Layout;
 use crate::listeners::Listeners;
@@ -49,6 +50,9 @@ pub struct Master {
     listeners: Listeners,
     /// As they were when a resolver was started last.
     surroundings: Surroundings,
+    files: Files,
+    /// When files are looked at again, in monotonic milliseconds.
+    next_look_ms: u64,
     signals: Signals,
     poll: Poll,
     evaluation: Option<Evaluation>,
@@ -96,6 +100,8 @@ impl Master {
             family,
             listeners,
             surroundings: Surroundings::look(),
+            files: Files::default(),
+            next_look_ms: 0,
             signals,
             poll,
             evaluation: None,
@@ -235,6 +241,7 @@ impl Master {
             ));
         }
         // What can fail comes first: a configuration that is refused has changed nothing.
+        Files::check(&slice.password_files)?;
         let log = LogSink::new(slice.log);
         let opened = boot::open_log(&log)?;
         self.listeners.rebind(&slice.listeners, slice.receivers)?;
@@ -287,6 +294,9 @@ impl Master {
                 Interest::READABLE,
             )
             .map_err(Error::io("watch a child"))?;
+        if name.role == Role::Auth {
+            self.files.hand_to(&mut child, &self.config.master().password_files);
+        }
         let listeners = match name.role {
             Role::Receiver => self.listeners.for_receiver(place),
             Role::QueueManager => self.listeners.for_queue().map(|one| vec![one]),
@@ -407,6 +417,7 @@ impl Master {
             let _ = child.flush();
         }
         self.look_at_evaluation();
+        self.look_at_files();
         if vsmtp_daemon::take_broken_log() {
             // If it is still away, the next line finds that out.
             boot::log_again(&self.launcher.log);
@@ -414,6 +425,15 @@ impl Master {
         let now = clock::monotonic_ms();
         let Some(shutdown) = &mut self.shutdown else { return false };
         shutdown.proceed(&mut self.family, now)
+    }
+
+    /// Whether files of children have changed, once in a while.
+    fn look_at_files(&mut self) {
+        let now = clock::monotonic_ms();
+        if now >= self.next_look_ms {
+            self.next_look_ms = now + LOOK_MS;
+            self.files.look(&mut self.family, &self.config.master().password_files);
+        }
     }
 
     fn timeout(&self) -> Duration {

@@ -27,6 +27,7 @@ pub fn slice(config: &Config, role: Role) -> Result<Vec<u8>, vsmtp_config::WireE
         Role::DeliverMailbox => vsmtp_config::encode(&config.mailbox()),
         Role::Resolver => vsmtp_config::encode(&config.resolver()),
         Role::Limits => vsmtp_config::encode(&config.limits()),
+        Role::Auth => vsmtp_config::encode(&config.auth()),
     }
 }
 
@@ -35,6 +36,7 @@ pub fn count(config: &Config, role: Role) -> u32 {
     match role {
         Role::Receiver => config.master().receivers,
         Role::DeliverSmtp => config.master().delivers,
+        Role::Auth => u32::from(config.master().auth),
         _ => 1,
     }
 }
@@ -84,8 +86,8 @@ fn replace(family: &mut Family, role: Role, new: &Config, generation: u32) {
     }
 }
 
-/// Called when a process of the new generation is ready: its predecessors can go. Old session filters stay until the last
-/// old receiver has gone, because its sessions ask them.
+/// Called when a process of the new generation is ready: its predecessors can go. Old session filters and auth helpers stay
+/// until the last old receiver has gone, because its sessions ask them.
 pub fn release_old(family: &mut Family, generation: u32, ready: Role) {
     let all_ready = family
         .slots()
@@ -96,16 +98,17 @@ pub fn release_old(family: &mut Family, generation: u32, ready: Role) {
     }
     let deadline_ms = match ready {
         Role::Receiver => OLD_SESSIONS_MS,
-        Role::FilterSession => return,
+        Role::FilterSession | Role::Auth => return,
         _ => OLD_ATTEMPTS_MS,
     };
     drain_retiring(family, ready, deadline_ms);
 }
 
-/// Called when a process has ended: old session filters end with the last old receiver.
+/// Called when a process has ended: old session filters and auth helpers end with the last old receiver.
 pub fn release_filters(family: &mut Family, generation: u32) {
     if !family.any_before(Role::Receiver, generation) {
         drain_retiring(family, Role::FilterSession, OLD_ATTEMPTS_MS);
+        drain_retiring(family, Role::Auth, OLD_ATTEMPTS_MS);
     }
 }
 

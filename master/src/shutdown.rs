@@ -25,7 +25,11 @@ const STEPS: [Step; 3] = [
         drain_ms: 1_000,
         ends_ms: 3_500,
     },
-    Step { roles: &[Role::QueueManager, Role::Resolver, Role::Limits], drain_ms: 1_000, ends_ms: KILL_MS },
+    Step {
+        roles: &[Role::QueueManager, Role::Resolver, Role::Limits, Role::Auth],
+        drain_ms: 1_000,
+        ends_ms: KILL_MS,
+    },
 ];
 
 /// A stop under way.

@@ -3,8 +3,10 @@
 use vsmtp_ipc::role::Role;
 
 /// The edges, as unordered pairs of roles. The filter asks the resolver nothing yet, so it holds no end of such an edge.
-const EDGES: [(Role, Role); 8] = [
+const EDGES: [(Role, Role); 10] = [
     (Role::Receiver, Role::FilterSession),
+    (Role::Receiver, Role::Auth),
+    (Role::FilterSession, Role::Auth),
     (Role::FilterSession, Role::QueueManager),
     (Role::QueueManager, Role::FilterPost),
     (Role::QueueManager, Role::DeliverSmtp),
@@ -39,6 +41,10 @@ mod tests {
             (Role::QueueManager, Role::Resolver),
             (Role::Limits, Role::QueueManager),
             (Role::Limits, Role::FilterSession),
+            (Role::Auth, Role::QueueManager),
+            (Role::Auth, Role::Resolver),
+            (Role::Auth, Role::FilterPost),
+            (Role::Auth, Role::DeliverSmtp),
         ] {
             assert!(!are_peers(a, b) && !are_peers(b, a), "{a} {b}");
         }
