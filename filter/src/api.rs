@@ -2,6 +2,7 @@
 //! it may be called; the registrations are the one table of what there is. A function never blocks unless it says so.
 
 mod address;
+mod auth;
 mod code;
 mod context;
 mod envelope;
@@ -28,6 +29,7 @@ pub fn install(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function
     code::register(&mut registry);
     general::register(&mut registry, surroundings);
     context::register(&mut registry);
+    auth::register(&mut registry);
     state::register(&mut registry);
     envelope::register(&mut registry);
     message::register(&mut registry);

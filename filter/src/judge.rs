@@ -209,6 +209,20 @@ impl Judge {
         }
     }
 
+    /// The stage authenticate. Only a rule that accepts lets the client in; where there is none, whoever has checked the
+    /// password has decided. A verdict holds for this question alone.
+    pub fn authenticate(&self, shared: &Shared) -> Decision {
+        shared.lock().stage = Stage::Authenticate;
+        if !self.wants(Stage::Authenticate) {
+            return Decision::Accept(None);
+        }
+        match self.run_or_fail(shared, Stage::Authenticate) {
+            (Status::Accept(_) | Status::FinalAccept(_), false) => Decision::Accept(None),
+            (Status::Reject(reply), false) if reply.code() == CANNOT_TELL => Decision::Refuse(reply),
+            _ => Decision::Refuse(wrong_credentials()),
+        }
+    }
+
     /// A greeting with a rule's text: it must be 220 and begin with our name.
     fn greeting(&self, reply: &Reply) -> Option<Reply> {
         let text = reply.lines().collect::<Vec<_>>().join("\n");
@@ -251,6 +265,19 @@ impl Judge {
             }
         }
     }
+}
+
+/// The reply code for a password that nobody can check now (RFC 4954 6).
+const CANNOT_TELL: u16 = 454;
+
+/// What a client hears whose password nobody can check now.
+pub fn cannot_tell() -> Reply {
+    Reply::fixed(CANNOT_TELL, EnhancedCode(4, 7, 0), "Temporary authentication failure")
+}
+
+/// What a client hears whom the rules do not accept.
+pub fn wrong_credentials() -> Reply {
+    Reply::fixed(535, EnhancedCode(5, 7, 8), "Authentication credentials invalid")
 }
 
 /// What a client hears of our own faults.

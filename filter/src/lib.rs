@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod engine;
+pub mod identity;
 pub mod judge;
 pub mod object;
 pub mod oneshot;

@@ -17,6 +17,7 @@ use vsmtp_mail::Domain;
 use crate::api::{self, Surroundings};
 use crate::engine::{self, Limits, Location, Root, ScriptError, Watch};
 use crate::judge::Judge;
+use crate::stage::Stage;
 
 pub use places::KeyPlaces;
 
@@ -80,7 +81,14 @@ pub fn answer(request: &Evaluate, environment: BTreeMap<String, String>) -> Resu
     let config =
         check(&context, &evaluated).map_err(|errors| errors.iter().map(place).collect::<String>())?;
     // Rules that do not load would be found by the filters, after the old ones are gone.
-    Judge::load(&config.filter(), &host).map_err(|error| place(&error))?;
+    let slice = config.filter();
+    let judge = Judge::load(&slice, &host).map_err(|error| place(&error))?;
+    if slice.auth && !slice.has_backends && !judge.wants(Stage::Authenticate) {
+        let location = evaluated.places.locate("server.esmtp.auth.mechanisms").cloned().unwrap_or_default();
+        let text = "nobody can tell whether a password is right: server.auth.backends is empty, and the stage \
+                    authenticate has no rules";
+        return Err(place(&ScriptError::at(location, text)));
+    }
     evaluated.tree.to_bytes().map_err(|_| format!("{}: configuration is too large", request.config_path))
 }
 

@@ -2,6 +2,7 @@
 //! the configuration and a rule that accepts that very recipient. Pure: an answer depends on the slice and the arguments.
 
 mod routing;
+mod senders;
 
 pub use routing::Routed;
 
@@ -9,9 +10,10 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use vsmtp_config::{FilterSlice, Network, Recipients};
-use vsmtp_mail::{Address, Domain, EnhancedCode, NextHop, RecipientClass, Reply};
+use vsmtp_mail::{Address, Domain, EnhancedCode, NextHop, RecipientClass, Reply, ReversePath};
 
 use crate::transaction::Peer;
+use senders::Senders;
 
 /// The policy of one generation of the configuration.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub struct Policy {
     relay_from: Vec<Network>,
     local: NextHop,
     relayhost: Option<NextHop>,
+    senders: Senders,
 }
 
 impl Policy {
@@ -43,6 +46,7 @@ impl Policy {
             relay_domains: slice.relay_domains.iter().map(|domain| Domain::clone(domain)).collect(),
             relay_from: slice.relay_from.iter().map(|network| Network::clone(network)).collect(),
             local: NextHop::clone(&slice.local),
+            senders: Senders::new(slice),
             relayhost: slice.relayhost.clone().map(vsmtp_config::ByText::into_inner),
         }
     }
@@ -69,6 +73,9 @@ impl Policy {
 
     /// True if this client may send to any domain.
     pub fn is_trusted(&self, peer: &Peer) -> bool {
+        if peer.identity.is_some() {
+            return true;
+        }
         match peer.client {
             None => true,
             Some((ip, _)) => self.relay_from.iter().any(|network| network.contains(ip)),
@@ -98,6 +105,20 @@ impl Policy {
             return Ok(RecipientClass::Other);
         }
         Err(Reply::fixed(554, EnhancedCode(5, 7, 1), "Relay access denied"))
+    }
+
+    /// Whether a client may use this sender: who has authenticated, only those of its own.
+    pub fn admit_sender(&self, sender: &ReversePath, peer: &Peer) -> Result<(), Reply> {
+        let (Some(identity), ReversePath::Address(sender)) = (&peer.identity, sender) else { return Ok(()) };
+        if self.senders.allow(sender, &identity.name, |domain| self.recipients.is_own(domain)) {
+            return Ok(());
+        }
+        Err(Reply::fixed(553, EnhancedCode(5, 7, 1), "Sender address rejected: not owned by this user"))
+    }
+
+    /// True if it matters who sends.
+    pub fn has_senders(&self) -> bool {
+        self.senders.matter()
     }
 
     /// The class of a recipient that is there, for the queue's tables.
@@ -148,6 +169,8 @@ pub(crate) mod tests {
             uid: None,
             connected_ms: 0,
             server_name: Domain::parse("mx.example.com").unwrap(),
+            identity: None,
+            was_authenticated: false,
         }
     }
 

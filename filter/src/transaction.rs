@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rhai::{Dynamic, ImmutableString};
 use vsmtp_mail::{BodyType, Demands, Domain, HeaderBlock, QueueId, Ret, ReversePath, Service};
 
+use crate::identity::Identity;
 use crate::object::Object;
 use crate::stage::Stage;
 use crate::status::Status;
@@ -32,6 +33,17 @@ pub struct Peer {
     pub connected_ms: u64,
     /// Our name.
     pub server_name: Domain,
+    /// Who the client is, if it has authenticated.
+    pub identity: Option<Identity>,
+    /// It had authenticated when its message was received; for rules that run later.
+    pub was_authenticated: bool,
+}
+
+impl Peer {
+    /// True if the client has authenticated.
+    pub fn is_authenticated(&self) -> bool {
+        self.was_authenticated || self.identity.is_some()
+    }
 }
 
 /// MAIL FROM with its parameters.
@@ -180,6 +192,13 @@ impl Transaction {
         self.reset();
         self.set_sender(mail.reverse_path.clone());
         self.mail = Some(mail);
+    }
+
+    /// The client is this one from now on, or nobody in particular again.
+    pub fn identify(&mut self, identity: Option<Identity>) {
+        if self.peer.identity != identity {
+            self.peer = Arc::new(Peer { identity, ..Peer::clone(&self.peer) });
+        }
     }
 
     /// Changes the sender.

@@ -55,7 +55,6 @@ fn connection(registry: &mut Registry) {
     });
     registry.on0(name("ctx", "is_esmtp", &[]), Stage::Helo, |t| Ok(t.esmtp));
     registry.on0(name("ctx", "is_local", &[]), Stage::Connect, |t| Ok(t.peer.client.is_none()));
-    registry.on0(name("auth", "is_authenticated", &["is_authenticated"]), Stage::Connect, |_| Ok(false));
 }
 
 fn ip(of: Option<(IpAddr, u16)>) -> ImmutableString {

@@ -98,6 +98,26 @@ impl<'e> Registry<'e> {
         }
     }
 
+    /// A function without arguments that looks at the transaction for itself, and does not hold it while it waits.
+    pub fn shared0<R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        from: Stage,
+        body: impl Fn(&Shared) -> Outcome<R> + Copy + Send + Sync + 'static,
+    ) {
+        self.row(name, 0, Some(from));
+        let call = move |context: NativeCallContext| {
+            let shared = shared(&context, name, from)?;
+            body(&shared).map_err(|fault| raise(&context, fault))
+        };
+        for global in name.global {
+            self.engine.register_fn(*global, call);
+        }
+        if !name.module.is_empty() {
+            self.modules.entry(name.module).or_default().set_native_fn(name.name, call);
+        }
+    }
+
     /// A function of one argument that looks at the transaction.
     pub fn on1<A: Variant + Clone, R: Variant + Clone>(
         &mut self,
@@ -243,22 +263,26 @@ fn within<R>(
     from: Stage,
     body: impl FnOnce(&mut Transaction) -> Outcome<R>,
 ) -> Result<R, Box<EvalAltResult>> {
+    let shared = shared(context, name, from)?;
+    let mut transaction = shared.lock();
+    body(&mut transaction).map_err(|fault| raise(context, fault))
+}
+
+/// The transaction of the running script, if its stage allows this function.
+fn shared(context: &NativeCallContext, name: Name, from: Stage) -> Result<Shared, Box<EvalAltResult>> {
     let tag = context.tag().and_then(Dynamic::read_lock::<Shared>);
     let Some(shared) = tag else {
         let message =
             format!("{} looks at a transaction; there is none while a script is loaded", full_name(name));
         return Err(raise(context, Fault(message)));
     };
-    let mut transaction = shared.lock();
-    if transaction.stage < from {
-        let message = format!(
-            "{} is available from the stage '{from}' on, not at '{}'",
-            full_name(name),
-            transaction.stage
-        );
+    let stage = shared.lock().stage;
+    if stage < from {
+        let message =
+            format!("{} is available from the stage '{from}' on, not at '{stage}'", full_name(name));
         return Err(raise(context, Fault(message)));
     }
-    body(&mut transaction).map_err(|fault| raise(context, fault))
+    Ok(shared.clone())
 }
 
 fn full_name(name: Name) -> String {

@@ -49,6 +49,8 @@ fn at(stage: Stage) -> Transaction {
         uid: None,
         connected_ms: 1_795_324_249_000,
         server_name: Domain::parse("mx.example.com").unwrap(),
+        identity: None,
+        was_authenticated: false,
     };
     let mut t = Transaction::new(Arc::new(peer), 5);
     t.stage = stage;

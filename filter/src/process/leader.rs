@@ -69,6 +69,12 @@ pub fn cede() {
     }
 }
 
+/// [`cede`]; true if the lead could not be handed on, so that this thread must not wait for what the loop does.
+pub fn cede_or_stay() -> bool {
+    cede();
+    LEADS.get()
+}
+
 impl<D: Desk + 'static> Crew<D> {
     /// Runs a desk with up to `workers` slow jobs beside the loop. Returns when the desk says so.
     pub fn serve(desk: D, workers: usize, run: fn(D::Job) -> D::Done) {

@@ -169,6 +169,9 @@ impl Post {
             uid: ask.origin.uid,
             connected_ms: ask.arrived_ms,
             server_name: self.judge.policy.server_name().clone(),
+            identity: None,
+            // RFC 3848: the protocol of who has authenticated ends so.
+            was_authenticated: ask.origin.protocol.ends_with('A'),
         };
         let message = PostMessage {
             id: ask.id.into(),

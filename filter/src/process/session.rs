@@ -5,7 +5,9 @@
 //! a question that nobody can answer in time gets 451.
 
 mod answers;
+mod confirm;
 mod facts;
+mod identities;
 mod queue;
 mod seats;
 mod work;
@@ -27,9 +29,11 @@ use vsmtp_sys::sandbox::Profile;
 
 use super::leader::Desk;
 use super::{cede, level_of_end, sandbox, surroundings};
+use crate::identity::Identity;
 use crate::judge::Judge;
 use crate::stage::Stage;
 
+use identities::{Identities, Parked};
 use queue::{Asked, QueueLink, What};
 use seats::{Incoming, Key, Receiver};
 use work::{Done, Job, Work};
@@ -51,6 +55,7 @@ pub struct Session {
     receivers: HashMap<usize, Receiver>,
     next_token: usize,
     queue: QueueLink,
+    identities: Identities,
     jobs: VecDeque<Job>,
     running: usize,
     draining: bool,
@@ -73,6 +78,7 @@ impl Daemon for Session {
             receivers: HashMap::new(),
             next_token: QUEUE_TOKEN + 1,
             queue: QueueLink::default(),
+            identities: Identities::new(),
             jobs: VecDeque::new(),
             running: 0,
             draining: false,
@@ -85,7 +91,8 @@ impl Daemon for Session {
         sandbox::judge("filter-session")
     }
 
-    fn after_jail(&mut self, _: &mut Reactor) -> Result<(), BootError> {
+    fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
+        self.identities.wake_by(super::waker(reactor));
         Ok(())
     }
 
@@ -93,11 +100,18 @@ impl Daemon for Session {
         match event {
             Event::Peer(name, socket) => self.meet(reactor, name, socket),
             Event::Ready { token: QUEUE_TOKEN, readable: true, .. } => self.hear_queue(reactor),
+            Event::Ready { token, readable: true, .. } if self.identities.has(token) => {
+                self.hear_auth(reactor, token);
+            }
             Event::Ready { token, readable: true, .. } => self.hear_receiver(reactor, token),
             Event::Timer(LOOK_TIMER) => {
                 self.looking = false;
-                let lost = self.queue.expired(reactor.now_ms().saturating_sub(WAIT_MS));
+                let before_ms = reactor.now_ms().saturating_sub(WAIT_MS);
+                let lost = self.queue.expired(before_ms);
                 self.lose(lost);
+                for parked in self.identities.expired(before_ms) {
+                    self.turn_away(parked, true);
+                }
             }
             Event::Drain { .. } => self.draining = true,
             Event::TurnEnd => return self.end_turn(reactor),
@@ -112,6 +126,11 @@ impl Session {
         let met = match name.role {
             Role::QueueManager => self.meet_queue(reactor, name, socket),
             Role::Receiver => self.meet_receiver(reactor, name, socket),
+            Role::Auth => {
+                let token = self.next_token;
+                self.next_token += 1;
+                self.identities.introduce(reactor, name, socket, token)
+            }
             Role::Resolver => {
                 self._resolver = Some(socket);
                 Ok(())
@@ -134,8 +153,10 @@ impl Session {
         self.next_token += 1;
         let mut receiver = Receiver::new(reactor, name, socket, token)?;
         let wants = |stage| self.judge.wants(stage);
-        let (connect, helo, mail) = (wants(Stage::Connect), wants(Stage::Helo), wants(Stage::Mail));
-        receiver.say(&Verdict::Wanted { connect, helo, mail }).map_err(io::Error::other)?;
+        let (connect, helo, authenticate) =
+            (wants(Stage::Connect), wants(Stage::Helo), wants(Stage::Authenticate));
+        let mail = wants(Stage::Mail) || self.judge.policy.has_senders();
+        receiver.say(&Verdict::Wanted { connect, helo, authenticate, mail }).map_err(io::Error::other)?;
         let replaced = self.receivers.iter().find(|(_, old)| old.name == name).map(|(token, _)| *token);
         if let Some(old) = replaced {
             self.drop_receiver(old);
@@ -170,6 +191,31 @@ impl Session {
         ask: Ask,
         descriptor: Option<OwnedFd>,
     ) -> Result<(), ChannelError> {
+        let Some(receiver) = self.receivers.get_mut(&token) else { return Ok(()) };
+        let stranger = facts::of(&ask)
+            .filter(|facts| matches!(ask, Ask::Authenticate(_)) || receiver.is_stranger(facts))
+            .and_then(|facts| Some((facts.session, facts.grant?)));
+        let Some((session, grant)) = stranger else {
+            return self.known(reactor, token, ask, descriptor, None);
+        };
+        receiver.park(session)?;
+        let key = Key { token, session };
+        let parked = Parked { key, receiver: receiver.name, grant, ask, descriptor };
+        if let Err(parked) = self.identities.park(parked, reactor.now_ms()) {
+            self.turn_away(*parked, true);
+        }
+        Ok(())
+    }
+
+    /// A question of a session of which it is known who it is.
+    pub(super) fn known(
+        &mut self,
+        reactor: &Reactor,
+        token: usize,
+        ask: Ask,
+        descriptor: Option<OwnedFd>,
+        identity: Option<Identity>,
+    ) -> Result<(), ChannelError> {
         let (now_ms, wall_ms) = (reactor.now_ms(), reactor.wall_ms());
         let Some(receiver) = self.receivers.get_mut(&token) else { return Ok(()) };
         let (facts, work, shared) = match ask {
@@ -187,26 +233,34 @@ impl Session {
                 return self.chunk(key, known, (id, offset, len), descriptor, now_ms);
             }
             Ask::Message { facts, id, body, trace_len: _ } => {
-                let seat = receiver.ask(&self.judge, &facts)?;
+                let seat = receiver.ask(&self.judge, &facts, identity)?;
                 seat.incoming = Some(Incoming::new(id, body, descriptor, &facts, wall_ms));
                 return self.message(Key { token, session: facts.session }, now_ms);
             }
             Ask::Connect(facts) => {
-                let seat = receiver.ask(&self.judge, &facts)?;
+                let seat = receiver.ask(&self.judge, &facts, identity)?;
                 (facts, Work::Stages(seat.stages_up_to(Stage::Connect)), seat.shared.clone())
             }
             Ask::Helo(facts) => {
-                let seat = receiver.ask(&self.judge, &facts)?;
+                let seat = receiver.ask(&self.judge, &facts, identity)?;
                 (facts, Work::Stages(seat.stages_up_to(Stage::Helo)), seat.shared.clone())
+            }
+            Ask::Authenticate(facts) => {
+                if identity.is_none() {
+                    return Err(ChannelError::Misbehaved("asked about nobody".to_owned()));
+                }
+                let seat = receiver.ask(&self.judge, &facts, identity)?;
+                let stages = seat.stages_up_to(Stage::Authenticate);
+                (facts, Work::Authenticate(stages), seat.shared.clone())
             }
             Ask::Mail(facts, mail) => {
                 let spec = facts::mail_spec(&mail, wall_ms)?;
-                let seat = receiver.ask(&self.judge, &facts)?;
+                let seat = receiver.ask(&self.judge, &facts, identity)?;
                 (facts, Work::Mail(spec, seat.stages_up_to(Stage::Mail)), seat.shared.clone())
             }
             Ask::Recipients { facts, mail, recipients } => {
                 let spec = facts::mail_spec(&mail, wall_ms)?;
-                let seat = receiver.ask(&self.judge, &facts)?;
+                let seat = receiver.ask(&self.judge, &facts, identity)?;
                 let peer = Arc::clone(&seat.shared.lock().peer);
                 let asked = facts::recipients(&self.judge, &peer, &recipients)?;
                 let begins = (!seat.has_mail()).then(|| (spec, seat.stages_up_to(Stage::Mail)));
@@ -279,12 +333,13 @@ impl Session {
         if let Some(receiver) = self.receivers.remove(&token) {
             receiver.staged().for_each(|id| self.queue.discard(id));
         }
+        self.identities.drop_receiver(token);
         self.jobs.retain(|job| job.key.token != token);
     }
 
     fn end_turn(&mut self, reactor: &mut Reactor) -> Flow {
         self.send(reactor);
-        let waits = !self.jobs.is_empty() || self.queue.waiting() > 0;
+        let waits = !self.jobs.is_empty() || self.queue.waiting() > 0 || self.identities.waiting() > 0;
         if waits && !self.looking {
             self.looking = true;
             reactor.set_timer(reactor.now_ms() + LOOK_MS, LOOK_TIMER);
@@ -303,6 +358,7 @@ impl Session {
     fn send(&mut self, reactor: &mut Reactor) {
         let refused = self.queue.pump();
         self.lose(refused);
+        self.send_auth(reactor);
         if let Err(error) = self.queue.flush(reactor) {
             self.close_queue(reactor, &error);
         }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod hostile;
+mod identity;
 mod loss;
 mod oneshot;
 mod post;

@@ -10,6 +10,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use tempfile::TempDir;
 use vsmtp_config::{Config, Context, FilterSlice, Value};
+use vsmtp_ipc::edge::filter_auth::{self as auth, AuthEnd};
 use vsmtp_ipc::edge::filter_queue::{NewMessage, QueueEnd, Receipt, Submit};
 use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
 use vsmtp_ipc::edge::queue_filter;
@@ -36,6 +37,9 @@ pub struct Stage {
 
 /// A receiver's end of an edge.
 pub struct Receiver(pub ReceiverEnd);
+
+/// An auth helper's end of an edge.
+pub struct Helper(pub AuthEnd);
 
 /// The queue-manager's end of an edge.
 pub struct Queue(pub QueueEnd);
@@ -126,6 +130,11 @@ impl Stage {
         Queue(QueueEnd::new(self.introduce(QUEUE), EdgeId::FilterQueue))
     }
 
+    pub fn auth(&mut self) -> Helper {
+        let name = ProcessName { role: Role::Auth, instance: 0 };
+        Helper(AuthEnd::new(self.introduce(name), EdgeId::FilterAuth))
+    }
+
     pub fn post_queue(&mut self) -> queue_filter::QueueEnd {
         queue_filter::QueueEnd::new(self.introduce(QUEUE), EdgeId::QueueFilter)
     }
@@ -134,7 +143,7 @@ impl Stage {
     pub fn receiver(&mut self, name: ProcessName) -> (Receiver, (bool, bool, bool)) {
         let mut receiver = Receiver(ReceiverEnd::new(self.introduce(name), EdgeId::ReceiverFilter));
         match receiver.hear() {
-            Verdict::Wanted { connect, helo, mail } => (receiver, (connect, helo, mail)),
+            Verdict::Wanted { connect, helo, mail, .. } => (receiver, (connect, helo, mail)),
             other => panic!("{other:?}"),
         }
     }
@@ -204,6 +213,7 @@ pub fn facts(session: u64) -> Facts {
         connected_ms: 1,
         helo: Some("client.test".into()),
         esmtp: true,
+        grant: None,
     }
 }
 
@@ -221,6 +231,17 @@ pub fn mail(from: &str) -> MailFrom {
 
 pub fn id(number: u8) -> Id {
     Id([number; 16])
+}
+
+impl Helper {
+    pub fn say(&mut self, answer: &auth::Answer) {
+        self.0.send(answer, Vec::new()).unwrap();
+        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+    }
+
+    pub fn hear(&mut self) -> auth::Ask {
+        next(&mut self.0).expect("the filter keeps the edge").message
+    }
 }
 
 impl Receiver {

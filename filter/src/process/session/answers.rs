@@ -28,6 +28,7 @@ impl Session {
             Outcome::Decided(decision) => {
                 self.answer(key, &Verdict::Decided { session, decision: on_the_wire(&decision) });
             }
+            Outcome::Authenticated(decision) => self.authenticated(key, &decision),
             Outcome::Recipients(decisions) => {
                 let decisions = decisions.iter().map(on_the_wire).collect();
                 self.answer(key, &Verdict::Recipients { session, decisions });
@@ -176,6 +177,12 @@ impl Session {
         if let Some(id) = receiver.settle(key.session) {
             self.queue.discard(id);
         }
+        self.tell(key, verdict);
+    }
+
+    /// Says the answer to a question that is closed already.
+    pub(super) fn tell(&mut self, key: Key, verdict: &Verdict) {
+        let Some(receiver) = self.receivers.get_mut(&key.token) else { return };
         if let Err(error) = receiver.say(verdict) {
             log::error!("event=answer-failed session={} error=\"{error}\"", key.session);
             self.drop_receiver(key.token);
@@ -183,7 +190,7 @@ impl Session {
     }
 }
 
-fn on_the_wire(decision: &Decision) -> edge::Decision {
+pub(super) fn on_the_wire(decision: &Decision) -> edge::Decision {
     match decision {
         Decision::Accept(reply) => edge::Decision::Accept(reply.as_ref().map(Into::into)),
         Decision::Refuse(reply) => edge::Decision::Refuse(reply.into()),

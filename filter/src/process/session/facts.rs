@@ -1,15 +1,21 @@
 //! From the words of the edge to checked values. What a receiver says of its client is taken on its word; what does not
 //! parse is the receiver's fault and costs it the edge.
 
-use vsmtp_ipc::edge::receiver_filter::Facts;
-use vsmtp_ipc::wire::{self, MailFrom, Origin, RcptTo, Service, WireError, clean};
+use std::sync::Arc;
+
+use vsmtp_ipc::edge::filter_auth as auth;
+use vsmtp_ipc::edge::receiver_filter::{Ask, Facts};
+use vsmtp_ipc::wire::{self, Grant, MailFrom, Origin, RcptTo, Service, WireError, clean};
 use vsmtp_mail::{MAX_RECIPIENTS, Reply, Ret, ReversePath};
 
+use crate::identity::{Identity, MAX_NAME, Verifier};
 use crate::judge::Judge;
 use crate::transaction::{MailSpec, Peer, RcptSpec};
 
 /// Longest HELO name, in octets.
 const MAX_HELO: usize = 1024;
+/// Longest name of a SASL mechanism (RFC 4422 3.1).
+const MAX_MECHANISM: usize = 20;
 
 /// The session's facts that rules see.
 pub fn peer(judge: &Judge, facts: &Facts) -> Peer {
@@ -20,6 +26,8 @@ pub fn peer(judge: &Judge, facts: &Facts) -> Peer {
         uid: facts.uid,
         connected_ms: facts.connected_ms,
         server_name: judge.policy.server_name().clone(),
+        identity: None,
+        was_authenticated: false,
     }
 }
 
@@ -28,6 +36,28 @@ pub fn helo(facts: &Facts) -> Result<Option<&str>, WireError> {
     match facts.helo.as_deref() {
         Some(name) if !clean(name, MAX_HELO) => Err(WireError("helo")),
         other => Ok(other),
+    }
+}
+
+/// Who stands behind a grant, as the auth helper says it; `None` if it says nonsense.
+pub fn identity(wire: &auth::Identity, grant: Grant, verifier: Arc<dyn Verifier>) -> Option<Identity> {
+    let fits = !wire.name.is_empty() && clean(&wire.name, MAX_NAME) && clean(&wire.mechanism, MAX_MECHANISM);
+    fits.then(|| Identity {
+        name: wire.name.as_str().into(),
+        mechanism: wire.mechanism.as_str().into(),
+        grant,
+        verifier: Some(verifier),
+    })
+}
+
+/// What a question says of its session; nothing for those that only name it.
+pub fn of(ask: &Ask) -> Option<&Facts> {
+    match ask {
+        Ask::Connect(facts) | Ask::Helo(facts) | Ask::Authenticate(facts) | Ask::Mail(facts, _) => {
+            Some(facts)
+        }
+        Ask::Recipients { facts, .. } | Ask::Message { facts, .. } => Some(facts),
+        Ask::Chunk { .. } | Ask::Reset { .. } | Ask::Forget { .. } => None,
     }
 }
 
@@ -40,6 +70,8 @@ pub fn origin(facts: &Facts) -> Origin {
         protocol: match (facts.service, facts.esmtp) {
             (Service::Local, _) => "local",
             (Service::Lmtp, _) => "LMTP",
+            // RFC 3848.
+            (_, true) if facts.grant.is_some() => "ESMTPA",
             (_, true) => "ESMTP",
             (_, false) => "SMTP",
         }

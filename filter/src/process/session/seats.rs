@@ -15,6 +15,7 @@ use vsmtp_ipc::{ChannelError, EdgeId, Received};
 use vsmtp_sys::memfd::Sealed;
 
 use super::facts;
+use crate::identity::Identity;
 use crate::judge::{Judge, Source};
 use crate::process::content::{Inline, Memory, Staged};
 use crate::stage::Stage;
@@ -35,6 +36,8 @@ pub struct Receiver {
     pub name: ProcessName,
     link: Link<Verdict, Ask>,
     pub seats: HashMap<u64, Seat>,
+    /// Sessions whose question waits until it is known who asks; true if that is of no interest any more.
+    parked: HashMap<u64, bool>,
     open: u32,
 }
 
@@ -72,7 +75,7 @@ fn misbehaved(what: &str) -> ChannelError {
 impl Receiver {
     pub fn new(reactor: &Reactor, name: ProcessName, socket: OwnedFd, token: usize) -> io::Result<Self> {
         let link = Link::new(reactor, socket, EdgeId::ReceiverFilter, token)?;
-        Ok(Receiver { name, link, seats: HashMap::new(), open: 0 })
+        Ok(Receiver { name, link, seats: HashMap::new(), parked: HashMap::new(), open: 0 })
     }
 
     pub fn hear(&mut self) -> Result<Option<Received<Ask>>, ChannelError> {
@@ -93,7 +96,13 @@ impl Receiver {
     }
 
     /// Opens a question of a session; the session begins if it is not known.
-    pub fn ask(&mut self, judge: &Judge, facts: &Facts) -> Result<&mut Seat, ChannelError> {
+    /// A session that shows a grant is whom the auth helper has named, now or before.
+    pub fn ask(
+        &mut self,
+        judge: &Judge,
+        facts: &Facts,
+        identity: Option<Identity>,
+    ) -> Result<&mut Seat, ChannelError> {
         self.count_question()?;
         let helo = facts::helo(facts)?.map(ImmutableString::from);
         if !self.seats.contains_key(&facts.session) {
@@ -109,6 +118,9 @@ impl Receiver {
         seat.busy = true;
         let mut transaction = seat.shared.lock();
         transaction.esmtp = facts.esmtp;
+        if identity.is_some() || facts.grant.is_none() {
+            transaction.identify(identity.filter(|_| facts.grant.is_some()));
+        }
         if transaction.helo != helo {
             transaction.helo = helo;
         }
@@ -126,6 +138,30 @@ impl Receiver {
         seat.busy = true;
         seat.staged = Some(id);
         Ok(true)
+    }
+
+    /// True if this session shows a grant, and we do not know yet whose it is.
+    pub fn is_stranger(&self, facts: &Facts) -> bool {
+        let Some(grant) = facts.grant else { return false };
+        let seat = self.seats.get(&facts.session);
+        let known = seat.and_then(|seat| seat.shared.lock().peer.identity.as_ref().map(|who| who.grant));
+        known != Some(grant)
+    }
+
+    /// Opens a question that waits until it is known who asks.
+    pub fn park(&mut self, session: u64) -> Result<(), ChannelError> {
+        self.count_question()?;
+        if self.parked.insert(session, false).is_some() {
+            return Err(misbehaved("two questions of one session at once"));
+        }
+        Ok(())
+    }
+
+    /// The question of a session waits no more, and is closed. True if nobody wants its answer; `None` if there was none.
+    pub fn unpark(&mut self, session: u64) -> Option<bool> {
+        let gone = self.parked.remove(&session)?;
+        self.open = self.open.saturating_sub(1);
+        Some(gone)
     }
 
     fn count_question(&mut self) -> Result<(), ChannelError> {
@@ -154,6 +190,7 @@ impl Receiver {
 
     /// The transaction was given up. A large body that nobody will ask for any more is handed back.
     pub fn reset(&mut self, session: u64, id: Option<Id>) -> Option<Id> {
+        self.parked.entry(session).and_modify(|gone| *gone = true);
         let Some(seat) = self.seats.get_mut(&session) else { return id };
         if seat.busy {
             // Its chunk may be on the way; its body belongs to that until the answer.
@@ -166,6 +203,7 @@ impl Receiver {
 
     /// The session is over. A large body that nobody will ask for any more is handed back.
     pub fn forget(&mut self, session: u64) -> Option<Id> {
+        self.parked.entry(session).and_modify(|gone| *gone = true);
         let seat = self.seats.get_mut(&session)?;
         if seat.busy {
             seat.gone = true;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vsmtp_mail::Reply;
 
 use super::seats::Key;
-use crate::judge::{Decision, Judge, Judged, Source, local_error};
+use crate::judge::{Decision, Judge, Judged, Source, cannot_tell, local_error};
 use crate::stage::Stage;
 use crate::transaction::{MailSpec, RcptSpec, Shared};
 
@@ -24,6 +24,8 @@ pub struct Job {
 pub enum Work {
     /// Rules of the session.
     Stages(Vec<Stage>),
+    /// Rules of the session that are due, then those of authenticate.
+    Authenticate(Vec<Stage>),
     /// A transaction begins.
     Mail(MailSpec, Vec<Stage>),
     /// Recipients; the transaction begins with them if MAIL was not asked.
@@ -41,6 +43,7 @@ pub struct Done {
 /// What was found.
 pub enum Outcome {
     Decided(Decision),
+    Authenticated(Decision),
     Recipients(Vec<Decision>),
     Judged(Judged),
 }
@@ -61,6 +64,7 @@ pub fn failure(work: &Work) -> Outcome {
     let refused = || Decision::Refuse(local_error());
     match work {
         Work::Stages(_) | Work::Mail(..) => Outcome::Decided(refused()),
+        Work::Authenticate(_) => Outcome::Authenticated(Decision::Refuse(cannot_tell())),
         Work::Recipients(_, asked) => Outcome::Recipients(asked.iter().map(|_| refused()).collect()),
         Work::Message(_) => Outcome::Judged(Judged::Answer(refused())),
     }
@@ -70,6 +74,11 @@ fn judge(job: Job) -> Outcome {
     let Job { judge, shared, work, .. } = job;
     match work {
         Work::Stages(stages) => Outcome::Decided(run_stages(&judge, &shared, stages)),
+        Work::Authenticate(stages) => {
+            let greeted = run_stages(&judge, &shared, stages);
+            let accepted = matches!(greeted, Decision::Accept(_));
+            Outcome::Authenticated(if accepted { judge.authenticate(&shared) } else { greeted })
+        }
         Work::Mail(spec, stages) => Outcome::Decided(begin(&judge, &shared, spec, stages)),
         Work::Recipients(begins, asked) => {
             let begun =
@@ -110,6 +119,10 @@ fn begin(judge: &Judge, shared: &Shared, spec: MailSpec, stages: Vec<Stage>) -> 
     let greeted = run_stages(judge, shared, session);
     if !matches!(greeted, Decision::Accept(_)) {
         return greeted;
+    }
+    let peer = Arc::clone(&shared.lock().peer);
+    if let Err(reply) = judge.policy.admit_sender(&spec.reverse_path, &peer) {
+        return Decision::Refuse(reply);
     }
     shared.lock().begin(spec);
     let decision = run_stages(judge, shared, mail);
