@@ -14,6 +14,7 @@ use vsmtp_smtp::Own;
 use vsmtp_sys::fds;
 use vsmtp_sys::sandbox::Profile;
 
+use crate::auth_edge::{self, HelperKey};
 use crate::filter_edge::{Answer, CREDIT_TIMER, EdgeKey, Heard, Waiter};
 use crate::intake::{Arrival, Intake, MAX_LISTENERS, REOPEN_TIMER};
 use crate::limits::{Budget, MAX_BODIES};
@@ -29,6 +30,8 @@ const DESCRIPTORS: u64 = 65_536;
 const FIRST_EDGE_TOKEN: usize = 1 << 20;
 /// The limiter's token.
 const LIMITER_TOKEN: usize = FIRST_EDGE_TOKEN - 1;
+/// Tokens of auth helpers begin here.
+const FIRST_HELPER_TOKEN: usize = 1 << 30;
 /// The loop's timer for the hurried part of a drain.
 const HURRY_TIMER: u64 = 3;
 /// How long that is, in milliseconds: idle clients hear 421, and busy ones as soon as their command is done. Before it
@@ -87,6 +90,7 @@ impl Daemon for Receiver {
             Event::TurnEnd => return self.turn_end(reactor),
             Event::Reconfigure(_) => log::warn!("event=ignored what=reconfigure"),
             Event::Limits { .. } => log::warn!("event=ignored what=limits"),
+            Event::File(..) => log::warn!("event=ignored what=file"),
             Event::StopAccepting => {
                 self.intake.close();
                 self.stopping = true;
@@ -115,9 +119,21 @@ impl Receiver {
         if name.role == Role::Limits {
             return self.meet_limiter(reactor, name, socket);
         }
+        if name.role == Role::Auth {
+            return self.meet_helper(reactor, name, socket);
+        }
         let token = |key: EdgeKey| FIRST_EDGE_TOKEN + key.0 as usize;
         match self.services.filters.introduce(reactor, name, socket, token) {
             Ok(Some(replaced)) => self.lose(reactor, replaced, &ChannelError::Closed),
+            Ok(None) => {}
+            Err(error) => log::error!("event=peer-failed peer={name} error=\"{error}\""),
+        }
+    }
+
+    fn meet_helper(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd) {
+        let token = |key: HelperKey| FIRST_HELPER_TOKEN + key.0 as usize;
+        match self.services.helpers.introduce(reactor, name, socket, token) {
+            Ok(Some(replaced)) => self.lose_helper(reactor, replaced, &ChannelError::Closed),
             Ok(None) => {}
             Err(error) => log::error!("event=peer-failed peer={name} error=\"{error}\""),
         }
@@ -135,7 +151,10 @@ impl Receiver {
         match token {
             LIMITER_TOKEN => self.hear_limiter(reactor),
             0..FIRST_EDGE_TOKEN => self.intake.knock(token.saturating_sub(FIRST_TOKEN)),
-            FIRST_EDGE_TOKEN..0x1_0000_0000 => {
+            FIRST_HELPER_TOKEN..0x1_0000_0000 => {
+                self.hear_helper(reactor, HelperKey(u32::try_from(token - FIRST_HELPER_TOKEN).unwrap_or(0)));
+            }
+            FIRST_EDGE_TOKEN..FIRST_HELPER_TOKEN => {
                 self.hear(reactor, EdgeKey(u32::try_from(token - FIRST_EDGE_TOKEN).unwrap_or(0)));
             }
             session => self.wake(reactor, session as u64, |client, context| {
@@ -287,6 +306,61 @@ impl Receiver {
         }
     }
 
+    /// Hears all that an auth helper has to say.
+    fn hear_helper(&mut self, reactor: &mut Reactor, helper: HelperKey) {
+        loop {
+            match self.services.helpers.hear(helper) {
+                Ok(Some(auth_edge::Heard::Noted)) => {}
+                Ok(Some(auth_edge::Heard::Offer(names))) => {
+                    if self.services.helpers.is_chosen(helper) {
+                        self.services.settings.offer(&names);
+                    }
+                }
+                Ok(Some(auth_edge::Heard::Word(session, word))) => {
+                    if let Err(error) = self.pass_word(reactor, helper, session, word) {
+                        return self.lose_helper(reactor, helper, &error);
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => return self.lose_helper(reactor, helper, &error),
+            }
+        }
+    }
+
+    fn pass_word(
+        &mut self,
+        reactor: &mut Reactor,
+        helper: HelperKey,
+        session: u64,
+        word: auth_edge::Word,
+    ) -> Result<(), ChannelError> {
+        let client = self.sessions.get(session);
+        let client = client
+            .ok_or_else(|| ChannelError::Misbehaved("answered a session that is not there".to_owned()))?;
+        let fate = client.on_word(&mut Context { reactor, services: &mut self.services }, helper, word)?;
+        if let Fate::Gone(why) = fate {
+            self.bury(reactor, session, why);
+        }
+        Ok(())
+    }
+
+    /// An auth helper is gone, or must go: what it was asked is answered with "not now".
+    fn lose_helper(&mut self, reactor: &mut Reactor, helper: HelperKey, error: &ChannelError) {
+        let Some(name) = self.services.helpers.remove(helper) else { return };
+        let waiting = self.sessions.select(|client| client.awaits_helper(helper));
+        Record::at(log::Level::Warn, "helper-lost")
+            .field("peer", name)
+            .field("exchanges", waiting.len())
+            .field("error", error)
+            .emit();
+        if let ChannelError::Misbehaved(_) | ChannelError::Overflow = error {
+            reactor.tell_master(&ToMaster::Misbehaved(name));
+        }
+        for session in waiting {
+            self.wake(reactor, session, |client, context| client.on_helper_lost(context));
+        }
+    }
+
     fn look_at_deadlines(&mut self, reactor: &mut Reactor) {
         let (due, next) = self.services.deadlines.look(reactor.now_ms());
         if let Some(at) = next {
@@ -325,6 +399,10 @@ impl Receiver {
         while let Some((edge, error)) = self.services.filters.take_failed() {
             self.lose(reactor, edge, &error);
             self.services.filters.flush(reactor);
+        }
+        self.services.helpers.flush(reactor);
+        while let Some((helper, error)) = self.services.helpers.take_failed() {
+            self.lose_helper(reactor, helper, &error);
         }
         self.publish(reactor);
         if !self.services.again.is_empty() || self.intake.has_work() {

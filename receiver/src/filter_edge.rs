@@ -35,6 +35,8 @@ pub struct Wanted {
     pub connect: bool,
     /// HELO and EHLO.
     pub helo: bool,
+    /// What the auth helper has granted.
+    pub authenticate: bool,
     /// MAIL.
     pub mail: bool,
 }
@@ -242,8 +244,8 @@ impl Filters {
 impl Edge {
     fn heard(&mut self, verdict: Verdict) -> Result<Heard, ChannelError> {
         let (session, answer) = match verdict {
-            Verdict::Wanted { connect, helo, mail } => {
-                if self.wanted.replace(Wanted { connect, helo, mail }).is_some() {
+            Verdict::Wanted { connect, helo, authenticate, mail } => {
+                if self.wanted.replace(Wanted { connect, helo, authenticate, mail }).is_some() {
                     return Err(misbehaved("said twice which stages it wants"));
                 }
                 return Ok(Heard::Noted);

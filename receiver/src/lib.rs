@@ -8,6 +8,7 @@ mod event;
 mod intake;
 mod sessions;
 
+mod auth_edge;
 mod body;
 mod filter_edge;
 mod limits_edge;

@@ -22,6 +22,10 @@ pub struct Figures {
     pub limited: u64,
     /// Questions answered with "not now" because filter, queue or memory were not available.
     pub unavailable: u64,
+    /// Clients that have said who they are.
+    pub authenticated: u64,
+    /// Attempts to do so that failed.
+    pub auth_failed: u64,
     /// Sessions cut off for silence, or for not reading.
     pub timed_out: u64,
     published_ms: u64,
@@ -61,6 +65,8 @@ impl Figures {
             ("limits_missed", gauges.limits_missed),
             ("unavailable", self.unavailable),
             ("timed_out", self.timed_out),
+            ("authenticated", self.authenticated),
+            ("auth_failed", self.auth_failed),
             ("asks_in_flight", gauges.in_flight),
             ("asks_waiting", gauges.waiting),
             ("body_octets_held", gauges.held),

@@ -4,6 +4,7 @@
 use vsmtp_daemon::Reactor;
 use vsmtp_mail::QueueIdMint;
 
+use crate::auth_edge::Helpers;
 use crate::deadlines::Deadlines;
 use crate::filter_edge::Filters;
 use crate::limits::Budget;
@@ -22,6 +23,8 @@ pub struct Services {
     pub filters: Filters,
     /// The limiter.
     pub limiter: Limiter,
+    /// The auth helpers.
+    pub helpers: Helpers,
     /// When sessions have waited long enough.
     pub deadlines: Deadlines,
     /// Octets of messages in memory.
@@ -47,6 +50,7 @@ impl Services {
             settings,
             filters: Filters::default(),
             limiter: Limiter::default(),
+            helpers: Helpers::default(),
             deadlines: Deadlines::default(),
             budget,
             mint,

@@ -7,6 +7,7 @@ mod client;
 mod clock;
 mod dialogue;
 mod limited;
+mod login;
 mod message;
 
 pub use client::{Client, Fate, Who, Why};

@@ -7,7 +7,8 @@ use std::time::Duration;
 use vsmtp_config::{self as config, Network, ReceiverSlice};
 use vsmtp_mail::Service;
 use vsmtp_smtp::{
-    self as smtp, AuthSettings, BodyLimits, EarlyTalk, Extension, Extensions, Limits, Protocol, Replies,
+    self as smtp, AuthSettings, BodyLimits, EarlyTalk, Extension, Extensions, Limits, Mechanism, Needs,
+    Protocol, Replies,
 };
 
 /// Octets that are read after a message broke a rule, in search of its end, beyond the size limit.
@@ -26,6 +27,8 @@ pub struct Settings {
     pub watched: Arc<smtp::Settings>,
     /// Clients without limits and tests.
     exempt: Vec<Network>,
+    /// Mechanisms that show the password are offered in clear.
+    auth_in_clear: bool,
 }
 
 /// Longest waits for the client, in milliseconds.
@@ -51,19 +54,47 @@ impl Settings {
     /// Reads the slice. `descriptors` is how many this process may have open.
     pub fn new(slice: &ReceiverSlice, descriptors: u64) -> Self {
         let room = u32::try_from(descriptors / 2).unwrap_or(u32::MAX);
-        Settings {
+        let mut settings = Settings {
             dialogues: Service::ALL.map(|service| Arc::new(dialogue(slice, service))),
+            auth_in_clear: slice.auth_in_clear,
             timeouts: Timeouts::new(slice),
             // Half of the descriptors is for bodies, edges and listeners.
             sessions: slice.client_count_max.unwrap_or(u32::MAX).min(room),
             watched: Arc::new(watched(slice)),
             exempt: slice.exempt.iter().map(|network| **network).collect(),
-        }
+        };
+        settings.offer(&certain(slice));
+        settings
     }
 
     /// The dialogue of a service.
     pub fn dialogue(&self, service: Service) -> &Arc<smtp::Settings> {
         let [smtp, submission, submissions, lmtp, local] = &self.dialogues;
+        match service {
+            Service::Smtp => smtp,
+            Service::Submission => submission,
+            Service::Submissions => submissions,
+            Service::Lmtp => lmtp,
+            Service::Local => local,
+        }
+    }
+
+    /// From now on these mechanisms are offered to new sessions.
+    pub fn offer(&mut self, names: &[String]) {
+        let mechanisms: Vec<Mechanism> =
+            names.iter().map(|name| mechanism(name, self.auth_in_clear)).collect();
+        let with = |before: &smtp::Settings| {
+            let auth = AuthSettings { mechanisms: mechanisms.clone(), ..before.auth.clone() };
+            Arc::new(smtp::Settings { auth, ..before.clone() })
+        };
+        for service in [Service::Smtp, Service::Submission, Service::Submissions] {
+            *self.dialogue_mut(service) = with(self.dialogue(service));
+        }
+        self.watched = with(&self.watched);
+    }
+
+    fn dialogue_mut(&mut self, service: Service) -> &mut Arc<smtp::Settings> {
+        let [smtp, submission, submissions, lmtp, local] = &mut self.dialogues;
         match service {
             Service::Smtp => smtp,
             Service::Submission => submission,
@@ -103,6 +134,23 @@ fn watched(slice: &ReceiverSlice) -> smtp::Settings {
     dialogue(&ReceiverSlice { pipelining: false, ..slice.clone() }, Service::Smtp)
 }
 
+/// Until the helper has said what can be had, what any can do is offered.
+fn certain(slice: &ReceiverSlice) -> Vec<String> {
+    let is_certain = |name: &&String| matches!(name.as_str(), "PLAIN" | "LOGIN");
+    slice.auth_mechanisms.iter().filter(is_certain).cloned().collect()
+}
+
+fn mechanism(name: &str, in_clear: bool) -> Mechanism {
+    let needs = match name {
+        "EXTERNAL" => Needs::ClientCertificate,
+        _ if name.ends_with("-PLUS") => Needs::ChannelBinding,
+        _ => Needs::Nothing,
+    };
+    // Who listens to SCRAM learns nothing that helps.
+    let in_clear = in_clear || name.starts_with("SCRAM-");
+    Mechanism { in_clear, needs, ..Mechanism::new(name) }
+}
+
 fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
     // The last one only while a session is under TLS.
     let mut extensions =
@@ -128,7 +176,11 @@ fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
         protocol: if service == Service::Lmtp { Protocol::Lmtp } else { Protocol::Smtp },
         extensions,
         tls_required: false,
-        auth: AuthSettings::default(),
+        auth: AuthSettings {
+            mechanisms: Vec::new(),
+            required: matches!(service, Service::Submission | Service::Submissions),
+            failures: slice.auth_attempts.unwrap_or(u32::MAX),
+        },
         limits: Limits {
             recipients: slice.rcpt_count_max,
             soft_errors: slice.error_soft_count.unwrap_or(u32::MAX),

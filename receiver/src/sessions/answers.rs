@@ -37,7 +37,7 @@ impl Client {
                 let verdict = filter_edge::verdict(&decision)?;
                 self.message_decided(context, verdict);
             }
-            (Want::Connect | Want::Hello | Want::Mail, Answer::Decided(decision)) => {
+            (Want::Connect | Want::Hello | Want::Login | Want::Mail, Answer::Decided(decision)) => {
                 let verdict = filter_edge::verdict(&decision)?;
                 self.stage_decided(context, want, verdict);
             }
@@ -108,6 +108,7 @@ impl Client {
             (want, self.topic),
             (Want::Connect, Some(Topic::Connect))
                 | (Want::Hello, Some(Topic::Hello))
+                | (Want::Login, Some(Topic::Login))
                 | (Want::Mail, Some(Topic::Mail))
         );
         match (want, verdict) {
@@ -198,6 +199,9 @@ impl Client {
             Verdict::Unavailable => self.note_unavailable(context, topic),
             Verdict::Accept | Verdict::AcceptWith(_) => {}
         }
+        if topic == Topic::Login {
+            return self.login_decided(context, verdict);
+        }
         if topic == Topic::Hello && !matches!(verdict, Verdict::Accept | Verdict::AcceptWith(_)) {
             self.hello = None;
         }
@@ -253,6 +257,7 @@ impl Topic {
         match self {
             Topic::Connect => "connect",
             Topic::Hello => "helo",
+            Topic::Login => "authenticate",
             Topic::Mail => "mail",
             Topic::Recipients => "rcpt",
             Topic::Data => "data",

@@ -6,6 +6,7 @@ use vsmtp_smtp::{Question, Verdict};
 use super::client::Client;
 use super::limited::Stage;
 use super::message::Transaction;
+use crate::auth_edge::HelperKey;
 use crate::body::Failure;
 use crate::filter_edge::{Asked, EdgeKey, Waiter, Wanted};
 use crate::services::Context;
@@ -15,6 +16,7 @@ use crate::services::Context;
 pub(super) enum Topic {
     Connect,
     Hello,
+    Login,
     Mail,
     Recipients,
     Data,
@@ -26,6 +28,7 @@ pub(super) enum Topic {
 pub(super) enum Want {
     Connect,
     Hello,
+    Login,
     Mail,
     Recipients,
     Chunk,
@@ -43,6 +46,8 @@ pub(super) enum Asking {
     InFlight { want: Want, edge: EdgeKey },
     /// With the limiter, or waiting because it wants that.
     Limiter(Stage),
+    /// With that auth helper.
+    OfHelper(HelperKey),
 }
 
 /// What a filter knows of the session.
@@ -71,8 +76,16 @@ impl Client {
                 self.introduced.hello = false;
                 Topic::Hello
             }
-            Question::StartTls | Question::Auth(_) | Question::AuthContinue(_) => {
-                // Neither is offered by this process yet, so nobody can have asked for it.
+            Question::Auth(request) => {
+                self.topic = Some(Topic::Login);
+                return self.begin_login(context, request);
+            }
+            Question::AuthContinue(response) => {
+                self.topic = Some(Topic::Login);
+                return self.go_on_with_login(context, response);
+            }
+            Question::StartTls => {
+                // It is not offered by this process yet, so nobody can have asked for it.
                 let _ = self.dialogue.answer(Verdict::Unavailable);
                 return;
             }
@@ -112,7 +125,7 @@ impl Client {
 
     fn plan(&mut self, context: &mut Context<'_>) -> Plan {
         let topic = match self.topic {
-            Some(Topic::Connect | Topic::Hello) => self.topic,
+            Some(Topic::Connect | Topic::Hello | Topic::Login) => self.topic,
             other => match self.plan_transaction(other, context) {
                 Some(plan) => return plan,
                 None => other,
@@ -169,6 +182,8 @@ impl Client {
         let stages = [
             (Topic::Connect, Want::Connect, wanted.connect && !self.introduced.connect),
             (Topic::Hello, Want::Hello, wanted.helo && !self.introduced.hello),
+            // Asked once; a filter that has not met the session asks the helper what came of it.
+            (Topic::Login, Want::Login, wanted.authenticate && topic == Topic::Login),
             (Topic::Mail, Want::Mail, wanted.mail && !begun),
             (Topic::Recipients, Want::Recipients, true),
         ];
@@ -191,6 +206,7 @@ impl Client {
         self.asking = Asking::InFlight { want, edge };
         if want != Want::Connect
             && want != Want::Hello
+            && want != Want::Login
             && let Some(transaction) = &mut self.transaction
         {
             transaction.edge = Some(edge);

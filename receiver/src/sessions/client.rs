@@ -9,10 +9,12 @@ use vsmtp_ipc::edge::receiver_filter::Facts;
 use vsmtp_mail::Service;
 use vsmtp_smtp::{Hello, Session, Waiting};
 
-use super::asking::{Asking, Introduced, Topic};
+use super::asking::{Asking, Introduced, Topic, Want};
 use super::clock::Clock;
 use super::limited::Limited;
+use super::login::Login;
 use super::message::Transaction;
+use crate::auth_edge::HelperKey;
 use crate::filter_edge::EdgeKey;
 use crate::intake::Arrival;
 use crate::services::{Context, Services};
@@ -86,6 +88,9 @@ pub struct Client {
     /// Wall clock, milliseconds since 1970.
     pub(super) connected_ms: u64,
     pub(super) hello: Option<Hello>,
+    /// Who has the exchange of AUTH that is under way.
+    pub(super) exchange: Option<HelperKey>,
+    pub(super) login: Option<Login>,
     pub(super) transaction: Option<Box<Transaction>>,
     /// What the dialogue wants to know.
     pub(super) topic: Option<Topic>,
@@ -111,6 +116,8 @@ impl Client {
             service,
             connected_ms: reactor.wall_ms(),
             hello: None,
+            exchange: None,
+            login: None,
             transaction: None,
             topic: None,
             asking: Asking::Nothing,
@@ -158,7 +165,7 @@ impl Client {
     }
 
     /// What the filter is told of the session with each question.
-    pub(super) fn facts(&self) -> Facts {
+    pub(super) fn facts(&self, want: Want) -> Facts {
         let (client, server, uid) = match self.who {
             Who::Network { client, server } => (Some(client), server, None),
             Who::Local(uid) => (None, None, Some(uid)),
@@ -172,18 +179,23 @@ impl Client {
             connected_ms: self.connected_ms,
             helo: self.hello.as_ref().map(|hello| hello.name.as_str().to_owned()),
             esmtp: self.hello.as_ref().is_some_and(|hello| hello.extended),
+            grant: self.shown_grant(want == Want::Login),
         }
     }
 
     /// The last act of a session, after it was taken out: the filter forgets it, and the log remembers it.
     pub fn end(mut self, context: &mut Context<'_>, why: Why) {
         context.services.deadlines.clear(self.place());
+        let user = self.user().map(str::to_owned);
         self.drop_transaction(context.services);
+        self.cancel_login(context.services);
+        self.drop_login(context.services);
         if let Asking::InFlight { edge, .. } = self.asking {
             context.services.filters.abandon(edge, self.number);
         }
         self.forget(context.services);
         self.leave(context);
+        let user = user.as_deref();
         let notable = self.tally.timed_out || self.dialogue.errors() > 0 || why == Why::Stalled;
         let level = if notable { log::Level::Info } else { log::Level::Debug };
         if log::log_enabled!(level) {
@@ -191,6 +203,7 @@ impl Client {
                 .field("session", self.number)
                 .field("client", self.who)
                 .maybe("helo", self.hello.as_ref().map(|hello| hello.name.as_str()))
+                .maybe("user", user)
                 .field("why", if self.tally.timed_out { "timeout" } else { why.name() })
                 .field("accepted", self.tally.accepted)
                 .field("refused", self.tally.refused)

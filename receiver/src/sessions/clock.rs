@@ -45,7 +45,9 @@ impl Client {
         let longest = match (&self.asking, self.dialogue.waiting()) {
             _ if self.line.blocked => STALL_MS,
             (Asking::Limiter(stage), _) => stage.longest_ms(),
-            (Asking::InFlight { .. } | Asking::InLine(_), _) | (_, Waiting::Answer) => ANSWER_MS,
+            (Asking::InFlight { .. } | Asking::InLine(_) | Asking::OfHelper(_), _) | (_, Waiting::Answer) => {
+                ANSWER_MS
+            }
             (_, Waiting::Body) => timeouts.body,
             (_, Waiting::Nothing) => STALL_MS,
             (_, Waiting::Handshake) => timeouts.greeted,
@@ -105,6 +107,7 @@ impl Client {
         if let Asking::InFlight { edge, .. } = self.asking {
             context.services.filters.abandon(edge, self.number);
         }
+        self.cancel_login(context.services);
         self.asking = Asking::Nothing;
         self.topic = None;
         self.clock.hold = 0;

@@ -151,7 +151,7 @@ impl Client {
                 }
                 Step::AwaitAnswer => return Fate::Stay,
                 Step::Dropped(why) => self.dropped(context, why),
-                Step::AuthCancelled => {}
+                Step::AuthCancelled => self.cancel_login(context.services),
                 Step::StartTls => return Fate::Gone(Why::Closed),
                 Step::Close => return self.say_goodbye(context),
             }

@@ -129,13 +129,16 @@ impl Client {
     pub(super) fn words(&mut self, want: Want) -> Option<(Ask, Option<std::os::fd::OwnedFd>)> {
         let session = self.number;
         let ask = match want {
-            Want::Connect => Ask::Connect(self.facts()),
-            Want::Hello => Ask::Helo(self.facts()),
-            Want::Mail => Ask::Mail(self.facts(), filter_edge::mail_from(&self.transaction.as_ref()?.mail)),
+            Want::Connect => Ask::Connect(self.facts(want)),
+            Want::Hello => Ask::Helo(self.facts(want)),
+            Want::Login => Ask::Authenticate(self.facts(want)),
+            Want::Mail => {
+                Ask::Mail(self.facts(want), filter_edge::mail_from(&self.transaction.as_ref()?.mail))
+            }
             Want::Recipients => {
                 let transaction = self.transaction.as_ref()?;
                 Ask::Recipients {
-                    facts: self.facts(),
+                    facts: self.facts(want),
                     mail: filter_edge::mail_from(&transaction.mail),
                     recipients: transaction.batch.iter().map(filter_edge::rcpt_to).collect(),
                 }
@@ -150,7 +153,7 @@ impl Client {
                 ));
             }
             Want::Message => {
-                let facts = self.facts();
+                let facts = self.facts(want);
                 let incoming = self.transaction.as_mut()?.incoming.as_mut()?;
                 let (id, trace_len) = (incoming.id.into(), incoming.trace_len);
                 let (body, descriptor) = match incoming.store.finish() {
@@ -210,6 +213,7 @@ impl Client {
             .field("session", self.number)
             .field("client", self.who)
             .maybe("helo", self.hello.as_ref().map(|hello| hello.name.as_str()))
+            .maybe("user", self.user())
             .field("from", format_args!("<{}>", transaction.mail.reverse_path))
             .field("recipients", transaction.accepted)
             .field("size", transaction.size)

@@ -64,7 +64,9 @@ fn judge(
     dice: &mut Dice,
 ) -> Option<Verdict> {
     let session = match ask {
-        Ask::Connect(facts) | Ask::Helo(facts) | Ask::Mail(facts, _) => facts.session,
+        Ask::Connect(facts) | Ask::Helo(facts) | Ask::Authenticate(facts) | Ask::Mail(facts, _) => {
+            facts.session
+        }
         Ask::Recipients { facts, .. } | Ask::Message { facts, .. } => facts.session,
         Ask::Chunk { session, .. } | Ask::Reset { session, .. } | Ask::Forget { session } => *session,
     };
@@ -78,7 +80,7 @@ fn judge(
         _ => Decision::Accept(None),
     };
     match ask {
-        Ask::Connect(_) | Ask::Helo(_) => {}
+        Ask::Connect(_) | Ask::Helo(_) | Ask::Authenticate(_) => {}
         Ask::Mail(..) => {
             assert!(!std::mem::replace(&mut known.transaction, true), "a second MAIL without a reset");
         }

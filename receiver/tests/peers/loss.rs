@@ -127,7 +127,7 @@ fn mad(session: u64, way: usize) -> Vec<Verdict> {
         4 => vec![Verdict::Recipients { session: u64::MAX, decisions: vec![accept(); 2] }],
         5 => vec![Verdict::ChunkStored { session, stored: true }],
         6 => vec![Verdict::Recipients { session, decisions: vec![Decision::Refuse(reply("250 ok")); 2] }],
-        7 => vec![Verdict::Wanted { connect: true, helo: true, mail: true }],
+        7 => vec![Verdict::Wanted { connect: true, helo: true, authenticate: false, mail: true }],
         _ => {
             vec![Verdict::Recipients { session, decisions: vec![Decision::Accept(Some(reply("550 no"))); 2] }]
         }

@@ -70,6 +70,9 @@ pub fn slice() -> ReceiverSlice {
         chunking: true,
         dsn: true,
         smtputf8: true,
+        auth_mechanisms: Vec::new(),
+        auth_in_clear: true,
+        auth_attempts: Some(3),
     }
 }
 
@@ -128,7 +131,7 @@ impl Stage {
         self.tell(&ToChild::Peer(FILTER), vec![theirs]);
         let mut filter = Filter(FilterEnd::new(ours, EdgeId::ReceiverFilter));
         let (connect, helo, mail) = wanted;
-        filter.say(&Verdict::Wanted { connect, helo, mail });
+        filter.say(&Verdict::Wanted { connect, helo, authenticate: false, mail });
         filter
     }
 
