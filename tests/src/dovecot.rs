@@ -37,6 +37,29 @@ impl Dovecot {
         dovecot
     }
 
+    /// Knows these users with these passwords, as Dovecot writes them, and tells who asks on its auth socket.
+    pub fn with_auth(users: &[(&str, &str)]) -> Dovecot {
+        let folder = tempfile::Builder::new().prefix("vsmtp-dovecot.").tempdir().expect("make a folder");
+        let root = folder.path();
+        fs::set_permissions(root, fs::Permissions::from_mode(0o755)).expect("open the folder up");
+        let line = |(user, password): &(&str, &str)| format!("{user}:{password}\n");
+        fs::write(root.join("users"), users.iter().map(line).collect::<String>()).expect("write users");
+        fs::write(root.join("dovecot.conf"), auth_configuration(root)).expect("write dovecot.conf");
+        let mut command = program("dovecot");
+        command.arg("-F").arg("-c").arg(root.join("dovecot.conf"));
+        let master = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start dovecot");
+        let dovecot = Dovecot { folder, master };
+        wait_until("dovecot listens", || {
+            fs::metadata(dovecot.auth_socket()).is_ok_and(|it| it.file_type().is_socket())
+        });
+        dovecot
+    }
+
+    /// Its auth socket.
+    pub fn auth_socket(&self) -> PathBuf {
+        self.folder.path().join("run/auth-smtp")
+    }
+
     /// Its LMTP socket.
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join("run/lmtp")
@@ -64,6 +87,18 @@ impl Drop for Dovecot {
         signal(&[self.master.id()], "TERM");
         let _ = self.master.wait();
     }
+}
+
+fn auth_configuration(root: &Path) -> String {
+    let root = root.display();
+    format!(
+        "base_dir = {root}/run\nlog_path = {root}/log\nprotocols =\nssl = no\n\
+         disable_plaintext_auth = no\nauth_mechanisms = plain login scram-sha-256\nauth_failure_delay = 1s\n\
+         passdb {{\n  driver = passwd-file\n  args = {root}/users\n}}\n\
+         userdb {{\n  driver = static\n  args = uid={MAIL_UID} gid={MAIL_UID} home=/\n}}\n\
+         service auth {{\n  unix_listener auth-smtp {{\n    mode = 0666\n  }}\n}}\n\
+         service stats {{\n  unix_listener stats-writer {{\n    mode = 0666\n  }}\n}}\n"
+    )
 }
 
 fn configuration(root: &Path) -> String {

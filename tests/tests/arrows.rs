@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Our own crates and what of ours each may name. Development dependencies count.
-const OURS: [(&str, &[&str]); 16] = [
+const OURS: [(&str, &[&str]); 17] = [
     ("vsmtp-mail", &[]),
     ("vsmtp-sys", &[]),
     ("vsmtp-config", &["vsmtp-mail"]),
@@ -30,11 +30,16 @@ const OURS: [(&str, &[&str]); 16] = [
     ("vsmtp-limits", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
     // vsmtpctl reads a spool offline, so it may use the library half of the queue-manager.
     ("vsmtp-ctl", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-queue-manager"]),
+    ("vsmtp-auth", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
     ("vsmtp-tests", &[]),
 ];
 
 /// Third-party crates that only some may reach, directly or through others.
-const RESERVED: [(&str, &[&str]); 8] = [
+const RESERVED: [(&str, &[&str]); 11] = [
+    // Passwords are checked in one process.
+    ("argon2", &["vsmtp-auth"]),
+    ("bcrypt", &["vsmtp-auth"]),
+    ("yescrypt", &["vsmtp-auth"]),
     ("rhai", &["vsmtp-filter"]),
     ("libloading", &["vsmtp-filter"]),
     ("tokio", &["vsmtp-resolver"]),

@@ -1,0 +1,163 @@
+//! A file of passwords.
+
+use vsmtp_tests::{Client, needs_programs, python, run, said, wait_until};
+
+use crate::{PENCIL, SCRAM, WITH_FILE, gsasl, log_in, stage};
+
+#[test]
+fn whoever_has_authenticated_may_relay_and_nobody_else() {
+    let stage = stage(&format!("tim:{PENCIL}\n"), WITH_FILE, "");
+    let mut stranger = Client::hello(stage.mta.port());
+    assert_eq!(stranger.mail("a@src.test", &["b@dst.test"], "x").code(), 554);
+    let mut stranger = Client::hello(stage.submission);
+    assert_eq!(stranger.say("MAIL FROM:<a@src.test>").0, "530 5.7.0 Authentication required");
+    for port in [stage.mta.port(), stage.submission] {
+        let (mut client, reply) = log_in(port, "tim", "pencil");
+        assert_eq!(reply.0, "235 2.7.0 Authentication succeeded");
+        assert_eq!(client.say("AUTH PLAIN =").code(), 503);
+        assert!(!client.say("EHLO again.test").0.contains("AUTH"));
+        let reply = client.mail("tim@src.test", &["b@dst.test"], "Subject: x\r\n\r\nx");
+        assert_eq!(reply.code(), 250, "{reply:?}");
+        // And the next one over the same connection.
+        assert_eq!(client.mail("tim@src.test", &["c@dst.test"], "Subject: y\r\n\r\ny").code(), 250);
+    }
+    wait_until("all are sent", || stage.sink.count() == 4);
+    let text = stage.sink.messages()[0].data.clone();
+    assert!(text.contains(" with ESMTPA id "), "{text}");
+    let log = stage.mta.log();
+    assert!(log.lines().any(|line| line.contains("event=accepted") && line.contains("user=tim")), "{log}");
+    assert!(log.contains("event=authenticated user=tim mechanism=PLAIN client=127.0.0.1"), "{log}");
+    assert!(!log.contains("pencil") && !log.contains(PENCIL), "no password in the log");
+}
+
+#[test]
+fn what_is_wrong_is_refused_and_the_session_may_try_again() {
+    let stage = stage(&format!("tim:{PENCIL}\n"), WITH_FILE, "");
+    let (mut client, reply) = log_in(stage.submission, "tim", "Pencil");
+    assert_eq!(reply.0, "535 5.7.8 Authentication credentials invalid");
+    assert_eq!(client.say("MAIL FROM:<a@src.test>").code(), 530);
+    assert_eq!(client.say(&crate::plain("joe", "pencil")).code(), 535);
+    assert_eq!(client.say("AUTH PLAIN dGlt").code(), 501);
+    assert_eq!(client.say("AUTH CRAM-MD5").code(), 504);
+    assert_eq!(client.say("AUTH LOGIN").0, "334 VXNlcm5hbWU6");
+    assert_eq!(client.say("*").code(), 501);
+    assert_eq!(client.say(&crate::plain("tim", "pencil")).code(), 235);
+    assert_eq!(client.say("MAIL FROM:<a@src.test>").code(), 250);
+    let log = stage.mta.log();
+    assert!(
+        log.contains("event=auth-failed why=credentials user=joe mechanism=PLAIN client=127.0.0.1"),
+        "{log}"
+    );
+}
+
+#[test]
+fn swaks_and_gsasl_speak_each_mechanism() {
+    const TEST: &str = "swaks_and_gsasl_speak_each_mechanism";
+    if !needs_programs(TEST, &["swaks", "gsasl"]) {
+        return;
+    }
+    let stage = stage(&format!("tim:{SCRAM}\n"), WITH_FILE, "");
+    let hello = Client::hello(stage.submission).say("EHLO x.test").0;
+    assert!(hello.contains("AUTH SCRAM-SHA-256 PLAIN LOGIN"), "{hello}");
+    let server = format!("127.0.0.1:{}", stage.submission);
+    for mechanism in ["PLAIN", "LOGIN"] {
+        let swaks = |password| {
+            run(
+                "swaks",
+                &[
+                    "--server",
+                    &server,
+                    "--from",
+                    "tim@src.test",
+                    "--to",
+                    "b@dst.test",
+                    "--auth",
+                    mechanism,
+                    "--auth-user",
+                    "tim",
+                    "--auth-password",
+                    password,
+                ],
+            )
+        };
+        said(&swaks("pencil"));
+        assert!(!swaks("wrong").status.success(), "{mechanism}");
+    }
+    wait_until("both are sent", || stage.sink.count() == 2);
+    for mechanism in ["PLAIN", "LOGIN", "SCRAM-SHA-256"] {
+        let gsasl = |password: &str| gsasl(stage.submission, mechanism, password);
+        let text = said(&gsasl("pencil"));
+        assert!(text.contains("235 2.7.0"), "{mechanism}: {text}");
+        let failed = gsasl("wrong");
+        let text = String::from_utf8_lossy(&[failed.stdout, failed.stderr].concat()).into_owned();
+        assert!(text.contains("535 5.7.8") && !text.contains("235 2.7.0"), "{mechanism}: {text}");
+    }
+}
+
+#[test]
+fn the_proof_of_the_server_is_right_too() {
+    if !needs_programs("the_proof_of_the_server_is_right_too", &["python3"]) {
+        return;
+    }
+    let stage = stage(&format!("tim:{SCRAM}\n"), WITH_FILE, "");
+    // Checks the server's signature, and that a user who does not exist looks like another.
+    let script = r#"
+import base64, hashlib, hmac, smtplib, sys
+H = lambda k, t: hmac.new(k, t, "sha256").digest()
+def begin(user):
+    s = smtplib.SMTP("127.0.0.1", int(sys.argv[1])); s.ehlo()
+    code, said = s.docmd("AUTH SCRAM-SHA-256", base64.b64encode(b"n,,n=%s,r=abc" % user).decode())
+    assert code == 334, said
+    return s, base64.b64decode(said)
+s, first = begin(b"tim")
+got = dict(p.split(b"=", 1) for p in first.split(b","))
+salted = hashlib.pbkdf2_hmac("sha256", b"pencil", base64.b64decode(got[b"s"]), int(got[b"i"]))
+bare = b"c=biws,r=" + got[b"r"]
+signed = b"n=tim,r=abc," + first + b"," + bare
+key = H(salted, b"Client Key")
+proof = bytes(a ^ b for a, b in zip(key, H(hashlib.sha256(key).digest(), signed)))
+code, said = s.docmd(base64.b64encode(bare + b",p=" + base64.b64encode(proof)).decode())
+assert code == 334, said
+assert base64.b64decode(said) == b"v=" + base64.b64encode(H(H(salted, b"Server Key"), signed)), said
+assert s.docmd("")[0] == 235
+_, one = begin(b"nobody"); _, two = begin(b"nobody")
+cut = lambda t: t.split(b",", 1)[1]
+assert cut(one) == cut(two) and len(one) == len(first), (one, first)
+print("right")
+"#;
+    let output = python(script, &[&stage.submission.to_string()]);
+    assert_eq!(said(&output).trim(), "right");
+}
+
+#[test]
+fn a_new_password_counts_within_seconds_and_without_a_reload() {
+    let stage = stage("ann:!\n", WITH_FILE, "");
+    assert_eq!(log_in(stage.submission, "tim", "pencil").1.code(), 535);
+    let path = stage.mta.root().join("etc/vsmtp/users");
+    std::fs::write(path.with_extension("new"), format!("tim:{PENCIL}\n")).expect("write users");
+    std::fs::rename(path.with_extension("new"), &path).expect("replace users");
+    wait_until("the file is read again", || stage.mta.log().matches("event=passwords-read").count() >= 2);
+    assert_eq!(log_in(stage.submission, "tim", "pencil").1.code(), 235);
+    std::fs::write(&path, "").expect("empty users");
+    wait_until("the file is read again", || stage.mta.log().matches("event=passwords-read").count() >= 3);
+    assert_eq!(log_in(stage.submission, "tim", "pencil").1.code(), 535);
+}
+
+#[test]
+fn in_clear_no_password_is_asked_for_unless_the_operator_says_so() {
+    let more = format!("{WITH_FILE} config.server.esmtp.auth.enable_dangerous_mechanism_in_clair = false;");
+    let stage = stage(&format!("tim:{SCRAM}\n"), &more, "");
+    let mut client = Client::hello(stage.submission);
+    let hello = client.say("EHLO x.test").0;
+    assert!(hello.contains("AUTH SCRAM-SHA-256") && !hello.contains("PLAIN"), "{hello}");
+    let reply = client.say(&crate::plain("tim", "pencil"));
+    assert!(reply.0.starts_with("538 5.7.11"), "{reply:?}");
+}
+
+#[test]
+fn a_file_that_is_not_there_refuses_the_configuration() {
+    let (mut stage, settings) = crate::prepare(WITH_FILE, "");
+    stage.mta.write_configuration(&settings);
+    let said = stage.mta.try_launch().expect_err("no start without the file");
+    assert!(said.contains("etc/vsmtp/users"), "{said}");
+}
