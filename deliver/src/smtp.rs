@@ -1,6 +1,7 @@
 //! `deliver --role smtp`: SMTP and LMTP to other servers, many connections in one loop. Leases come from the
 //! queue-manager and wait per next hop; connections are made, used again and ended here. It opens no file.
 
+mod accounts;
 mod connection;
 mod destination;
 mod dispatch;
@@ -8,6 +9,7 @@ mod idle;
 mod lookup;
 mod resolution;
 mod route;
+mod sasl;
 mod security;
 mod socket;
 mod traffic;
@@ -16,7 +18,7 @@ mod transaction;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-use vsmtp_config::DeliverSlice;
+use vsmtp_config::{DeliverSlice, TlsLevel};
 use vsmtp_daemon::{Boot, BootError, Daemon, Event, FIRST_TOKEN, Flow, Reactor, Record};
 use vsmtp_ipc::edge::queue_deliver::{Reach, Settled};
 use vsmtp_ipc::role::Role;
@@ -26,6 +28,7 @@ use vsmtp_sys::sandbox::Profile;
 use crate::lease::{Ended, Lease, Verdict, span_ms};
 use crate::queue::QueueEdge;
 use crate::sandbox;
+use crate::smtp::accounts::Accounts;
 use crate::smtp::connection::{Connection, Stage};
 use crate::smtp::destination::{Destination, Waiting};
 use crate::smtp::idle::IdlePool;
@@ -58,6 +61,7 @@ pub struct Smtp {
     us: Ourselves,
     policies: Policies,
     tls: Rc<vsmtp_tls::client::Client>,
+    accounts: Accounts,
     queue: QueueEdge,
     lookup: Lookup<Rc<NextHop>>,
     destinations: HashMap<Rc<NextHop>, Destination>,
@@ -94,6 +98,23 @@ struct Heard {
     reports: bool,
 }
 
+/// Our accounts at next hops, and that their policies can protect them.
+fn accounts(slice: &DeliverSlice) -> Result<Accounts, BootError> {
+    let Some(path) = slice.credentials_file.as_deref() else { return Ok(Accounts::default()) };
+    let wrong = |error: &dyn std::fmt::Display| {
+        BootError::Fatal(format!("delivery.credentials_file {path}: {error}"))
+    };
+    let mut file = std::fs::File::open(path).map_err(|error| wrong(&error))?;
+    let accounts = Accounts::read(&mut file).map_err(|error| wrong(&error))?;
+    let policies = Policies::new(&slice.tls);
+    for next_hop in accounts.next_hops() {
+        if policies.of(next_hop).level == TlsLevel::None {
+            return Err(wrong(&format_args!("{next_hop} is not to get TLS, and without it no credentials")));
+        }
+    }
+    Ok(accounts)
+}
+
 /// The authorities for `verify`. Without any, nothing is verified and all else works.
 fn roots(ca_file: Option<&str>) -> Result<vsmtp_tls::client::Roots, BootError> {
     let Some(path) = ca_file else {
@@ -117,6 +138,7 @@ impl Daemon for Smtp {
     fn before_jail(boot: Boot<DeliverSlice>) -> Result<Self, BootError> {
         let slice = boot.slice;
         Ok(Smtp {
+            accounts: accounts(&slice)?,
             policies: Policies::new(&slice.tls),
             tls: Rc::new(vsmtp_tls::client::Client::new(roots(slice.tls.ca_file.as_deref())?)),
             us: Ourselves { name: (*slice.server_name).clone(), listen: slice.own_addresses.clone() },

@@ -40,7 +40,7 @@ impl Play {
     fn run(options: u8, pieces: &[&[u8]]) -> Play {
         let protocol = if options & 1 != 0 { Protocol::Lmtp } else { Protocol::Smtp };
         let tls = [UseTls::Never, UseTls::IfOffered, UseTls::Always, UseTls::FromStart][usize::from(options >> 2 & 3)];
-        let settings = ClientSettings { protocol, helo: "c.test".into(), pipelining: options & 2 != 0, tls };
+        let settings = ClientSettings { protocol, helo: "c.test".into(), pipelining: options & 2 != 0, tls, authenticate: options & 16 != 0 };
         let mut play = Play {
             dialogue: Dialogue::new(settings),
             options,
@@ -71,6 +71,9 @@ impl Play {
                 ClientStep::NeedInput => return,
                 ClientStep::StartTls if self.options & 32 != 0 => self.dialogue.tls_failed("no"),
                 ClientStep::StartTls => self.dialogue.tls_started(),
+                ClientStep::Authenticate => self.dialogue.auth_begin("PLAIN", Some(b"\0u\0p")),
+                ClientStep::Challenge(_) => self.dialogue.auth_respond(b"u"),
+                ClientStep::Authenticated => self.dialogue.auth_accepted(),
                 ClientStep::WantBody => self.send_body(),
                 ClientStep::Done(outcomes) => self.outcomes.push(outcomes),
                 ClientStep::Idle if self.started < 2 => {

@@ -14,8 +14,10 @@ use vsmtp_smtp::{Awaiting, ClientStep, Dialogue, Extension, HostError, Outcome};
 use vsmtp_tls::client::{TlsFailure, TlsFault};
 
 use crate::lease::{Lease, LeaseKey, Verdict};
+use crate::smtp::accounts::Account;
 use crate::smtp::destination::Waiting;
 use crate::smtp::route::Site;
+use crate::smtp::sasl::Exchange;
 use crate::smtp::socket::Socket;
 use crate::smtp::transaction;
 
@@ -45,6 +47,9 @@ pub struct Connection {
     pub tls_failure: Option<TlsFailure>,
     socket: Socket,
     tls: Rc<vsmtp_tls::client::Client>,
+    /// As whom we are known there.
+    account: Option<Rc<Account>>,
+    exchange: Option<Exchange>,
     connected: bool,
     dialogue: Dialogue,
     /// Until then the present wait may last.
@@ -120,7 +125,7 @@ impl Connection {
     /// Takes a socket that is connecting.
     pub fn new(
         socket: Socket,
-        tls: Rc<vsmtp_tls::client::Client>,
+        (tls, account): (Rc<vsmtp_tls::client::Client>, Option<Rc<Account>>),
         site: Site,
         dialogue: Dialogue,
         serves: Rc<NextHop>,
@@ -130,6 +135,8 @@ impl Connection {
             site,
             tls_failure: None,
             tls,
+            account,
+            exchange: None,
             serves,
             stage: Stage::Dialing(dial),
             messages: 0,
@@ -190,6 +197,37 @@ impl Connection {
             self.socket.start_tls(self.tls.session(proof, name)?);
         }
         self.socket.handshake()
+    }
+
+    /// Begins to say who we are.
+    fn authenticate(&mut self) {
+        let offered = &self.dialogue.capabilities().auth;
+        let exchange = self.account.as_ref().and_then(|account| Exchange::choose(offered, account));
+        match exchange {
+            Some(mut exchange) => {
+                let initial = exchange.initial();
+                self.dialogue.auth_begin(exchange.name(), initial.as_deref());
+                self.exchange = Some(exchange);
+            }
+            None => self.dialogue.auth_failed("server offers no SASL mechanism that we can use"),
+        }
+    }
+
+    fn respond(&mut self, challenge: &[u8]) {
+        let response = self.exchange.as_mut().map(|exchange| exchange.respond(challenge));
+        match response {
+            Some(Ok(words)) => self.dialogue.auth_respond(&words),
+            Some(Err(fault)) => self.dialogue.auth_failed(&fault.to_string()),
+            None => self.dialogue.auth_failed("server asks for nothing that was begun"),
+        }
+    }
+
+    fn authenticated(&mut self) {
+        if self.exchange.take().is_some_and(|exchange| exchange.is_proven()) {
+            self.dialogue.auth_accepted();
+        } else {
+            self.dialogue.auth_failed("server did not prove that it knows our password");
+        }
     }
 
     /// What TLS has reached, for the log.
@@ -269,6 +307,9 @@ impl Connection {
                         return Happened::Waits;
                     }
                 }
+                ClientStep::Authenticate => self.authenticate(),
+                ClientStep::Challenge(words) => self.respond(&words),
+                ClientStep::Authenticated => self.authenticated(),
                 ClientStep::NeedInput if !self.dialogue.output().is_empty() => match self.write() {
                     Wrote::All if !self.wants_body() => return Happened::Waits,
                     Wrote::All | Wrote::Lost => {}
@@ -412,7 +453,9 @@ impl Connection {
 fn patience(awaiting: Awaiting, timeouts: &NextHopTimeouts, idle: Duration) -> Duration {
     match awaiting {
         Awaiting::Connect => timeouts.connect,
-        Awaiting::Greeting | Awaiting::Hello | Awaiting::StartTls | Awaiting::Handshake => timeouts.greeting,
+        Awaiting::Greeting | Awaiting::Hello | Awaiting::StartTls | Awaiting::Handshake | Awaiting::Auth => {
+            timeouts.greeting
+        }
         Awaiting::Mail => timeouts.mail,
         Awaiting::Rcpt => timeouts.rcpt,
         Awaiting::Data => timeouts.data,

@@ -14,7 +14,8 @@ use crate::smtp::connection::{Connection, Dial};
 use crate::smtp::destination::RouteState;
 use crate::smtp::lookup::Answered;
 use crate::smtp::resolution::{Resolution, Step, Unroutable};
-use crate::smtp::route::{Route, Site};
+use crate::smtp::route::{Route, RouteTarget, Site};
+use crate::smtp::security::{for_account, with_account};
 use crate::smtp::socket::Socket;
 use crate::smtp::{MAX_REMEMBERED, Smtp};
 
@@ -87,8 +88,11 @@ impl Smtp {
     }
 
     fn resolve(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>) {
-        let (resolution, step) =
-            Resolution::begin(next_hop, self.policies.of(next_hop), self.slice.tls.mta_sts);
+        let mut policy = self.policies.of(next_hop);
+        if let Some(account) = self.accounts.of(next_hop) {
+            policy = for_account(policy, account.unverified);
+        }
+        let (resolution, step) = Resolution::begin(next_hop, policy, self.slice.tls.mta_sts);
         if let Some(destination) = self.destinations.get_mut(next_hop) {
             destination.route = RouteState::Asking(resolution);
         }
@@ -125,6 +129,14 @@ impl Smtp {
 
     fn on_route(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>, result: Result<Route, Unroutable>) {
         let Some(destination) = self.destinations.get_mut(next_hop) else { return };
+        let mut result = result;
+        if self.accounts.of(next_hop).is_some()
+            && let Ok(Route { target: RouteTarget::Hosts(hosts, _), .. }) = &mut result
+        {
+            for host in hosts {
+                host.security = with_account(&host.security, next_hop);
+            }
+        }
         match destination.resolved(result, reactor.now_ms()) {
             Ok(()) => self.mark(Rc::clone(next_hop)),
             Err(Unroutable(verdict)) => {
@@ -178,11 +190,13 @@ impl Smtp {
             helo: self.slice.server_name.as_str().into(),
             pipelining: true,
             tls: site.security.use_tls(),
+            authenticate: site.security.account().is_some(),
         };
+        let account = site.security.account().and_then(|next_hop| self.accounts.of(next_hop)).map(Rc::clone);
         let token = self.next_token;
         self.next_token += 1;
         let (tls, dialogue) = (Rc::clone(&self.tls), Dialogue::new(settings));
-        let connection = Connection::new(socket, tls, site, dialogue, Rc::clone(next_hop), dial);
+        let connection = Connection::new(socket, (tls, account), site, dialogue, Rc::clone(next_hop), dial);
         if let Err(error) = connection.register(reactor, token) {
             return self.not_connected(reactor, connection, &error.to_string());
         }

@@ -118,7 +118,7 @@ mod tests {
         let name: Box<str> = "mx.test".into();
         let may = under(&clear, Security::IfOffered { name: name.clone() });
         let proof = vsmtp_tls::client::Proof::Nothing;
-        let always = under(&clear, Security::Always { name, proof, wrapper: false });
+        let always = under(&clear, Security::Always { name, proof, wrapper: false, account: None });
         pool.put(&clear, 1);
         assert_eq!(pool.take(&[always.place()]), None);
         // One that was made in clear after a handshake had failed serves its policy.

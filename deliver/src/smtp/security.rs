@@ -31,6 +31,8 @@ pub enum Security {
         proof: Proof,
         /// From the first octet on.
         wrapper: bool,
+        /// The next hop as which we have an account there. It makes connections of its own.
+        account: Option<NextHop>,
     },
 }
 
@@ -51,6 +53,14 @@ impl Security {
             Security::Clear => None,
             Security::IfOffered { name } => Some((&Proof::Nothing, name)),
             Security::Always { name, proof, .. } => Some((proof, name)),
+        }
+    }
+
+    /// The next hop as which we have an account there.
+    pub fn account(&self) -> Option<&NextHop> {
+        match self {
+            Security::Always { account, .. } => account.as_ref(),
+            Security::Clear | Security::IfOffered { .. } => None,
         }
     }
 
@@ -173,6 +183,34 @@ impl Policies {
     }
 }
 
+/// A policy strong enough for a server that is to learn a password: it must prove itself, unless the operator has said
+/// that encryption is enough.
+pub fn for_account(mut policy: TlsPolicy, unverified: bool) -> TlsPolicy {
+    policy.level = match policy.level {
+        TlsLevel::None | TlsLevel::May | TlsLevel::Encrypt | TlsLevel::Dane if unverified => {
+            TlsLevel::Encrypt
+        }
+        TlsLevel::None | TlsLevel::May | TlsLevel::Encrypt | TlsLevel::Dane => {
+            TlsLevel::Verify(vec![TlsName::NextHop, TlsName::BelowNextHop])
+        }
+        strong => strong,
+    };
+    policy
+}
+
+/// The same needs on connections of its own, for a next hop at which we have an account.
+pub fn with_account(security: &Rc<Security>, next_hop: &NextHop) -> Rc<Security> {
+    match &**security {
+        Security::Always { name, proof, wrapper, .. } => Rc::new(Security::Always {
+            name: name.clone(),
+            proof: proof.clone(),
+            wrapper: *wrapper,
+            account: Some(next_hop.clone()),
+        }),
+        Security::Clear | Security::IfOffered { .. } => Rc::clone(security),
+    }
+}
+
 /// The domains above one, the nearest first.
 fn parents(domain: &Domain) -> impl Iterator<Item = Domain> {
     let text = domain.as_str();
@@ -200,7 +238,8 @@ pub fn security(
     tlsa: &Tlsa,
     sts: Option<&Sts>,
 ) -> Result<Rc<Security>, String> {
-    let always = |proof| Security::Always { name: host.into(), proof, wrapper: policy.wrapper };
+    let wrapper = policy.wrapper;
+    let always = |proof| Security::Always { name: host.into(), proof, wrapper, account: None };
     let if_offered = || match sts {
         None => Ok(Security::IfOffered { name: host.into() }),
         Some(sts) if sts.lists(host) => {
@@ -314,6 +353,21 @@ mod tests {
             [CertificateName::Exact("dst.test".into()), CertificateName::Below("dst.test".into())]
         );
         assert_eq!(sni, "mx.other.test");
+    }
+
+    #[test]
+    fn a_password_is_only_for_a_server_that_proves_itself() {
+        let of =
+            |level: &str, unverified| for_account(TlsPolicy::parse(level).unwrap(), unverified).to_string();
+        for weak in ["may", "encrypt", "dane"] {
+            assert_eq!(of(weak, false), "verify match=nexthop:dot-nexthop");
+            assert_eq!(of(weak, true), "encrypt");
+        }
+        for strong in ["dane-only", "verify match=mx.test wrapper"] {
+            assert_eq!((of(strong, false).as_str(), of(strong, true).as_str()), (strong, strong));
+        }
+        let clear = Rc::new(Security::IfOffered { name: "x".into() });
+        assert_eq!(with_account(&clear, &NextHop::parse("smtp:a.test").unwrap()).account(), None);
     }
 
     #[test]

@@ -46,6 +46,7 @@ pub fn settings() -> DeliverSlice {
             mta_sts: false,
             ca_file: None,
         },
+        credentials_file: None,
     }
 }
 

@@ -31,6 +31,8 @@ pub struct ClientSettings {
     pub pipelining: bool,
     /// When TLS begins.
     pub tls: UseTls,
+    /// Say who we are (RFC 4954) before the first transaction; never without TLS.
+    pub authenticate: bool,
 }
 
 /// When TLS begins on a connection.
@@ -118,6 +120,8 @@ pub enum HostFault {
     Protocol,
     /// TLS cannot be had, or did not prove what it must.
     Insecure,
+    /// It does not take our word for who we are.
+    Unauthenticated,
 }
 
 /// What the caller is to do next. Output is to be sent whatever the step is.
@@ -128,6 +132,12 @@ pub enum ClientStep {
     /// Send the output, then do the TLS handshake, and say `tls_started` or `tls_failed`. From now on nothing may be given
     /// to the dialogue that did not come through TLS.
     StartTls,
+    /// Choose a mechanism of `capabilities().auth` and begin with `auth_begin`, or give up with `auth_failed`.
+    Authenticate,
+    /// The server wants an answer to this: `auth_respond`, or `auth_failed`.
+    Challenge(Vec<u8>),
+    /// The server is satisfied. If we are too: `auth_accepted`; otherwise `auth_failed`.
+    Authenticated,
     /// Give more of the message with `body`, or end it with `body_end`.
     WantBody,
     /// The transaction is over: one outcome per recipient, in their order.
@@ -151,6 +161,8 @@ pub enum Awaiting {
     StartTls,
     /// The end of the TLS handshake.
     Handshake,
+    /// The reply to AUTH.
+    Auth,
     /// The reply to MAIL.
     Mail,
     /// The reply to RCPT.
@@ -176,7 +188,7 @@ impl Awaiting {
             Awaiting::Connect => 30,
             Awaiting::Greeting | Awaiting::Hello | Awaiting::Mail | Awaiting::Rcpt => 300,
             // RFC 3207 names none; a server that greeted us is awake.
-            Awaiting::StartTls | Awaiting::Handshake => 120,
+            Awaiting::StartTls | Awaiting::Handshake | Awaiting::Auth => 120,
             Awaiting::Data => 120,
             Awaiting::Block => 180,
             Awaiting::Dot => 600,
@@ -195,6 +207,7 @@ impl fmt::Display for Awaiting {
             Awaiting::Hello => "the reply to EHLO",
             Awaiting::StartTls => "the reply to STARTTLS",
             Awaiting::Handshake => "the end of the TLS handshake",
+            Awaiting::Auth => "the reply to AUTH",
             Awaiting::Mail => "the reply to MAIL",
             Awaiting::Rcpt => "the reply to RCPT",
             Awaiting::Data => "the reply to DATA",

@@ -21,7 +21,8 @@ impl Client {
     }
 
     fn with(protocol: Protocol, tls: UseTls) -> Self {
-        let settings = ClientSettings { protocol, helo: "us.test".into(), pipelining: true, tls };
+        let settings =
+            ClientSettings { protocol, helo: "us.test".into(), pipelining: true, tls, authenticate: false };
         Client { dialogue: Dialogue::new(settings), body: b"Subject: x\r\n\r\n.body".to_vec() }
     }
 
@@ -206,6 +207,87 @@ fn tls_from_the_start_comes_before_the_greeting() {
     let mut client = Client::with(Protocol::Smtp, UseTls::FromStart);
     client.hear("220 them\r\n");
     assert_eq!(client.error().fault, HostFault::Protocol);
+}
+
+/// A client that wants to say who it is, behind TLS.
+fn authenticating(offer: &str) -> Client {
+    let settings = ClientSettings {
+        protocol: Protocol::Smtp,
+        helo: "us.test".into(),
+        pipelining: true,
+        tls: UseTls::FromStart,
+        authenticate: true,
+    };
+    let mut client = Client { dialogue: Dialogue::new(settings), body: Vec::new() };
+    client.dialogue.tls_started();
+    client.hear("220 them\r\n");
+    client.sent();
+    client.hear(&format!("250-them\r\n250 {offer}\r\n"));
+    client
+}
+
+#[test]
+fn auth_in_one_word_and_in_many() {
+    let mut client = authenticating("AUTH PLAIN LOGIN");
+    assert_eq!(
+        (client.step(), client.dialogue.start(transaction(&["a@b"]))),
+        (ClientStep::Authenticate, Err(vsmtp_smtp::NotIdle))
+    );
+    client.dialogue.auth_begin("PLAIN", Some(b"\0user\0secret"));
+    assert_eq!(client.sent(), "AUTH PLAIN AHVzZXIAc2VjcmV0\r\n");
+    assert_eq!((client.step(), client.dialogue.awaiting()), (ClientStep::NeedInput, Awaiting::Auth));
+    client.hear("235 2.7.0 welcome\r\n");
+    assert_eq!(client.step(), ClientStep::Authenticated);
+    client.dialogue.auth_accepted();
+    assert_eq!(client.step(), ClientStep::Idle);
+
+    let mut client = authenticating("AUTH LOGIN");
+    client.dialogue.auth_begin("LOGIN", None);
+    assert_eq!(client.sent(), "AUTH LOGIN\r\n");
+    client.hear("334 VXNlcm5hbWU6\r\n");
+    assert_eq!(client.step(), ClientStep::Challenge(b"Username:".to_vec()));
+    client.dialogue.auth_respond(b"user");
+    assert_eq!(client.sent(), "dXNlcg==\r\n");
+    client.hear("334 \r\n");
+    assert_eq!(client.step(), ClientStep::Challenge(Vec::new()));
+    client.dialogue.auth_respond(b"");
+    assert_eq!(client.sent(), "\r\n");
+}
+
+#[test]
+fn a_server_that_does_not_know_us_gets_no_mail_and_its_words_go_nowhere() {
+    for reply in ["535 5.7.8 you said AHVzZXIAc2VjcmV0\r\n", "454 4.7.0 later\r\n", "501 what\r\n"] {
+        let mut client = authenticating("AUTH PLAIN");
+        client.dialogue.auth_begin("PLAIN", Some(b""));
+        assert_eq!(client.sent(), "AUTH PLAIN =\r\n");
+        client.hear(reply);
+        let error = client.error();
+        assert_eq!((error.fault, error.is_permanent()), (HostFault::Unauthenticated, false));
+        assert!(error.to_string().contains(&reply[..3]) && !error.to_string().contains("AHVz"), "{error}");
+    }
+    let mut client = authenticating("AUTH PLAIN");
+    client.dialogue.auth_begin("PLAIN", None);
+    client.hear("334 not base64!\r\n");
+    assert_eq!(client.error().fault, HostFault::Protocol);
+    let mut client = authenticating("SIZE");
+    client.dialogue.auth_failed("no mechanism in common");
+    assert!(client.error().to_string().contains("no mechanism"));
+}
+
+#[test]
+fn nothing_is_said_of_who_we_are_in_clear() {
+    let settings = ClientSettings {
+        protocol: Protocol::Smtp,
+        helo: "us.test".into(),
+        pipelining: true,
+        tls: UseTls::IfOffered,
+        authenticate: true,
+    };
+    let mut client = Client { dialogue: Dialogue::new(settings), body: Vec::new() };
+    client.hear("220 them\r\n");
+    client.sent();
+    client.hear("250-them\r\n250 AUTH PLAIN\r\n");
+    assert_eq!((client.error().fault, client.sent().as_str()), (HostFault::Unauthenticated, ""));
 }
 
 #[test]
@@ -638,7 +720,10 @@ proptest! {
                     }
                     None => client.dialogue.quit(),
                 },
-                ClientStep::StartTls => prop_assert!(false, "TLS was not asked for"),
+                ClientStep::StartTls
+                | ClientStep::Authenticate
+                | ClientStep::Challenge(_)
+                | ClientStep::Authenticated => prop_assert!(false, "not asked for"),
                 ClientStep::WantBody => {
                     for piece in client.body.chunks(cut) {
                         client.dialogue.body(piece);

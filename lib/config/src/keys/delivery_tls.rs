@@ -20,6 +20,11 @@ keys! {
     /// PEM file of the authorities whose certificates count for `verify` and MTA-STS. By default those that the system knows.
     ca_file: MaybePath = "delivery.tls.ca_file", default Unset, example Text("/etc/vsmtp/ca.pem"), for Deliver Resolver;
 
+    /// File with our accounts at next hops, one line each: `[smtp.example.net]:587 user:password`. It must not be readable
+    /// for others than its owner and group. Credentials go only to a server that proves itself by TLS.
+    credentials_file: MaybePath = "delivery.credentials_file", default Unset, example Text("/etc/vsmtp/credentials"),
+        for Deliver;
+
     /// Hold mail domains to their MTA-STS policies (RFC 8461), where the level is `may` or `dane` and mail goes by MX records.
     mta_sts: Flag = "delivery.tls.mta_sts", default Bool(true), example Bool(false), for Deliver;
 }

@@ -33,6 +33,8 @@ pub struct DeliverSlice {
     pub reuse_max_messages: Option<u32>,
     /// TLS towards next hops.
     pub tls: DeliverTls,
+    /// File with our accounts at next hops, absolute.
+    pub credentials_file: Option<String>,
 }
 
 /// TLS towards next hops.
@@ -116,6 +118,7 @@ impl Config {
             reuse_idle: Some(delivery.reuse_idle).filter(|idle| !idle.is_zero()),
             reuse_max_messages: delivery.reuse_max_messages,
             tls: self.deliver_tls(),
+            credentials_file: self.delivery_tls.credentials_file.as_ref().map(|path| self.placed(path)),
         }
     }
 

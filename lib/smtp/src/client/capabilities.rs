@@ -2,15 +2,20 @@
 
 use crate::extension::{Extension, Extensions};
 
+/// Most SASL mechanisms that are looked at.
+const MAX_MECHANISMS: usize = 32;
+/// Longest name of one (RFC 4422 3.1).
+const MAX_MECHANISM: usize = 20;
+
 /// What a server offers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Capabilities {
     /// The extensions that we know.
     pub extensions: Extensions,
     /// Largest message in octets, if the server named one.
     pub size: Option<u64>,
-    /// STARTTLS.
-    pub starttls: bool,
+    /// Names of SASL mechanisms in upper case, at most [`MAX_MECHANISMS`].
+    pub auth: Vec<Box<str>>,
 }
 
 impl Capabilities {
@@ -20,8 +25,13 @@ impl Capabilities {
         for line in text.lines().skip(1) {
             let mut words = line.split_ascii_whitespace();
             let Some(keyword) = words.next() else { continue };
-            found.starttls |= keyword.eq_ignore_ascii_case("STARTTLS");
+            // Some servers repeat the list as `AUTH=`, for clients of long ago.
             let Some(extension) = Extension::from_keyword(keyword) else { continue };
+            if extension == Extension::Auth {
+                let names = words.by_ref().filter(|name| name.len() <= MAX_MECHANISM);
+                let room = MAX_MECHANISMS.saturating_sub(found.auth.len());
+                found.auth.extend(names.take(room).map(|name| name.to_ascii_uppercase().into()));
+            }
             found.extensions = found.extensions.with(extension);
             if extension == Extension::Size {
                 // 0 means that there is no limit (RFC 1870 4).
@@ -45,7 +55,12 @@ mod tests {
     fn known_words_in_any_case() {
         let found = Capabilities::parse("mx.test PIPELINING\nsize 1000\n8bitmime\nX-FOO bar\n\nSTARTTLS");
         assert!(found.has(Extension::EightBitMime) && !found.has(Extension::Pipelining));
-        assert!(found.size == Some(1000) && found.starttls);
+        assert!(found.size == Some(1000) && found.has(Extension::StartTls));
+        let found =
+            Capabilities::parse("mx\nAUTH plain LOGIN\nauth SCRAM-SHA-256 a-name-that-is-far-too-long");
+        assert_eq!(found.auth[..], ["PLAIN".into(), "LOGIN".into(), "SCRAM-SHA-256".into()]);
+        let many = format!("mx\nAUTH{}", " X".repeat(1000));
+        assert_eq!(Capabilities::parse(&many).auth.len(), MAX_MECHANISMS);
         for none in ["mx\nSIZE", "mx\nSIZE 0", "mx\nSIZE x", "mx\nSIZE 99999999999999999999"] {
             assert_eq!(Capabilities::parse(none).size, None);
         }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::Write;
 
+use data_encoding::BASE64;
 use vsmtp_mail::{EnhancedCode, Reply};
 
 use super::replies::{ParsedReply, ReplyParser};
@@ -45,10 +46,25 @@ enum Phase {
     Opening,
     /// The TLS handshake, which is the caller's.
     Securing,
+    /// AUTH, whose words are the caller's.
+    Authenticating(Auth),
     Idle,
     Busy(Box<Active>),
     Quitting,
     Closed(Option<HostError>),
+}
+
+/// Where AUTH stands.
+#[derive(Debug)]
+enum Auth {
+    /// No mechanism was chosen yet.
+    Choosing,
+    /// It is the server's turn.
+    Said,
+    /// The server asks.
+    Challenged(Vec<u8>),
+    /// The server is satisfied.
+    Accepted,
 }
 
 /// What the next reply answers.
@@ -58,6 +74,7 @@ enum Expect {
     Ehlo,
     Helo,
     StartTls,
+    Auth,
     Reset,
     Mail,
     Rcpt(usize),
@@ -146,6 +163,47 @@ impl Dialogue {
         }
     }
 
+    /// Begins AUTH with a mechanism and its first words, if it has any. Ignored unless the step was `Authenticate`.
+    pub fn auth_begin(&mut self, mechanism: &str, initial: Option<&[u8]>) {
+        if !matches!(self.phase, Phase::Authenticating(Auth::Choosing)) {
+            return;
+        }
+        let initial = match initial {
+            None => String::new(),
+            // RFC 4954 4: nothing is not the same as no words.
+            Some([]) => " =".to_owned(),
+            Some(words) => format!(" {}", BASE64.encode(words)),
+        };
+        // Writing to a Vec does not fail.
+        let _ = write!(self.output, "AUTH {mechanism}{initial}\r\n");
+        self.expected.push_back(Expect::Auth);
+        self.phase = Phase::Authenticating(Auth::Said);
+    }
+
+    /// Answers a challenge. Ignored unless the step was `Challenge`.
+    pub fn auth_respond(&mut self, words: &[u8]) {
+        if matches!(self.phase, Phase::Authenticating(Auth::Challenged(_))) {
+            let _ = write!(self.output, "{}\r\n", BASE64.encode(words));
+            self.expected.push_back(Expect::Auth);
+            self.phase = Phase::Authenticating(Auth::Said);
+        }
+    }
+
+    /// The server has proved what the mechanism lets it prove. Ignored unless the step was `Authenticated`.
+    pub fn auth_accepted(&mut self) {
+        if matches!(self.phase, Phase::Authenticating(Auth::Accepted)) {
+            self.phase = Phase::Idle;
+        }
+    }
+
+    /// Ends the connection because there is no way to agree on who we are.
+    pub fn auth_failed(&mut self, why: &str) {
+        if matches!(self.phase, Phase::Authenticating(_)) {
+            self.output = Vec::new();
+            self.break_off(HostFault::Unauthenticated, Awaiting::Auth, why);
+        }
+    }
+
     /// What is to be sent.
     pub fn output(&self) -> &[u8] {
         &self.output
@@ -169,6 +227,9 @@ impl Dialogue {
             Phase::Closed(error) => ClientStep::Closed(error.clone()),
             Phase::Idle if self.expected.is_empty() => ClientStep::Idle,
             Phase::Securing => ClientStep::StartTls,
+            Phase::Authenticating(Auth::Choosing) => ClientStep::Authenticate,
+            Phase::Authenticating(Auth::Challenged(words)) => ClientStep::Challenge(words.clone()),
+            Phase::Authenticating(Auth::Accepted) => ClientStep::Authenticated,
             Phase::Busy(active)
                 if matches!(active.stage, Stage::Body(_)) && self.output.len() < MAX_OUTPUT =>
             {
@@ -195,6 +256,7 @@ impl Dialogue {
             Some(Expect::Greeting) => Awaiting::Greeting,
             Some(Expect::Ehlo | Expect::Helo) => Awaiting::Hello,
             Some(Expect::StartTls) => Awaiting::StartTls,
+            Some(Expect::Auth) => Awaiting::Auth,
             Some(Expect::Reset) => Awaiting::Reset,
             Some(Expect::Mail) => Awaiting::Mail,
             Some(Expect::Rcpt(_)) => Awaiting::Rcpt,
@@ -294,6 +356,7 @@ impl Dialogue {
             Expect::Greeting if reply.code / 100 == 2 => self.hello(),
             Expect::Helo if reply.code / 100 == 2 => self.greeted(),
             Expect::StartTls => self.on_starttls(&reply),
+            Expect::Auth => self.on_auth(&reply),
             Expect::Greeting | Expect::Helo => self.refused(reply.to_reply(), phase),
             Expect::Ehlo => self.on_ehlo(reply),
             Expect::Quit => self.close(None),
@@ -320,7 +383,9 @@ impl Dialogue {
     /// The server has said what it offers: begins TLS, or lets transactions begin.
     fn greeted(&mut self) {
         match self.settings.tls {
-            UseTls::IfOffered | UseTls::Always if !self.secure && self.capabilities.starttls => {
+            UseTls::IfOffered | UseTls::Always
+                if !self.secure && self.capabilities.has(Extension::StartTls) =>
+            {
                 self.output.extend_from_slice(b"STARTTLS\r\n");
                 self.expected.push_back(Expect::StartTls);
             }
@@ -328,7 +393,41 @@ impl Dialogue {
                 let text = "TLS is required, and the server does not offer it";
                 self.break_off(HostFault::Insecure, Awaiting::StartTls, text);
             }
-            _ => self.phase = Phase::Idle,
+            _ => self.open(),
+        }
+    }
+
+    /// TLS is as it is to be: says who we are, or lets transactions begin.
+    fn open(&mut self) {
+        self.phase = match (self.settings.authenticate, self.secure) {
+            (false, _) => Phase::Idle,
+            (true, true) => Phase::Authenticating(Auth::Choosing),
+            (true, false) => {
+                let text = "nothing is said of who we are without TLS";
+                return self.break_off(HostFault::Unauthenticated, Awaiting::Auth, text);
+            }
+        };
+    }
+
+    /// The words of a refusal are not repeated: they may hold our own.
+    fn on_auth(&mut self, reply: &ParsedReply) {
+        let challenge = || BASE64.decode(reply.text.trim().as_bytes()).ok();
+        match reply.code {
+            235 => self.phase = Phase::Authenticating(Auth::Accepted),
+            334 => match challenge() {
+                Some(words) => self.phase = Phase::Authenticating(Auth::Challenged(words)),
+                None => self.break_off(
+                    HostFault::Protocol,
+                    Awaiting::Auth,
+                    "server sent a challenge that is not base64",
+                ),
+            },
+            code => {
+                let enhanced =
+                    reply.to_reply().enhanced().map(|found| format!(" {found}")).unwrap_or_default();
+                let text = format!("server does not take our credentials ({code}{enhanced})");
+                self.break_off(HostFault::Unauthenticated, Awaiting::Auth, &text);
+            }
         }
     }
 
@@ -340,7 +439,7 @@ impl Dialogue {
             let text = format!("TLS is required, and the server refused it: {}", reply.to_reply());
             self.break_off(HostFault::Insecure, Awaiting::StartTls, &text);
         } else {
-            self.phase = Phase::Idle;
+            self.open();
         }
     }
 
@@ -450,6 +549,7 @@ impl Dialogue {
             HostFault::Protocol => EnhancedCode(4, 5, 0),
             HostFault::Insecure if phase == Awaiting::StartTls => EnhancedCode(4, 7, 4),
             HostFault::Insecure => EnhancedCode(4, 7, 5),
+            HostFault::Unauthenticated => EnhancedCode(4, 7, 8),
             HostFault::Refused | HostFault::Lost => EnhancedCode(4, 4, 2),
         };
         let why = transaction::local(451, enhanced, text);
