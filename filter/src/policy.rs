@@ -9,7 +9,7 @@ pub use routing::Routed;
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use vsmtp_config::{FilterSlice, Network, Recipients};
+use vsmtp_config::{FilterSlice, Network, Recipients, Routes};
 use vsmtp_mail::{Address, Domain, EnhancedCode, NextHop, RecipientClass, Reply, ReversePath};
 
 use crate::transaction::Peer;
@@ -25,8 +25,8 @@ pub struct Policy {
     relay_domains: HashSet<Domain>,
     relay_from: Vec<Network>,
     local: NextHop,
-    relayhost: Option<NextHop>,
     senders: Senders,
+    routes: Routes,
 }
 
 impl Policy {
@@ -47,7 +47,7 @@ impl Policy {
             relay_from: slice.relay_from.iter().map(|network| Network::clone(network)).collect(),
             local: NextHop::clone(&slice.local),
             senders: Senders::new(slice),
-            relayhost: slice.relayhost.clone().map(vsmtp_config::ByText::into_inner),
+            routes: Routes::new(&slice.transport, &slice.sender_relay, slice.relayhost.as_ref()),
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use vsmtp_config::{QueueSlice, Recipients};
+use vsmtp_config::{QueueSlice, Recipients, Routes as Tables};
 use vsmtp_ipc::wire::MAX_PIECE_TEXT;
-use vsmtp_mail::{Address, Domain, NextHop};
+use vsmtp_mail::{Address, Domain, NextHop, ReversePath};
 
 use crate::bounce::Reporter;
 use crate::schedule;
@@ -45,7 +45,7 @@ impl From<&QueueSlice> for Settings {
             routes: Routes {
                 recipients: Recipients::for_reports(slice),
                 local: NextHop::clone(&slice.local),
-                relayhost: slice.relayhost.clone().map(vsmtp_config::ByText::into_inner),
+                tables: Tables::new(&slice.transport, &[], slice.relayhost.as_ref()),
             },
             schedule: schedule_settings(slice),
             cache_size: usize::try_from(slice.cache_size).unwrap_or(usize::MAX),
@@ -93,7 +93,7 @@ pub fn store_options(slice: &QueueSlice) -> Options {
 pub struct Routes {
     recipients: Recipients,
     local: NextHop,
-    relayhost: Option<NextHop>,
+    tables: Tables,
 }
 
 impl Routes {
@@ -134,7 +134,8 @@ impl Routes {
         if self.recipients.is_own(address.domain()) {
             return self.local.clone();
         }
-        self.relayhost.clone().unwrap_or_else(|| NextHop::mx(address.domain().clone()))
+        // Reports have the null sender, who has no relay of its own.
+        self.tables.next_hop(&ReversePath::Null, address)
     }
 }
 

@@ -102,10 +102,11 @@ impl Judge {
 
     fn store(&self, transaction: &Transaction, disposition: Disposition, reply: Option<Reply>) -> Judged {
         let Some(mail) = &transaction.mail else { return Judged::Answer(Decision::Refuse(local_error())) };
-        let Routed { recipients, expanded } = match self.policy.route(&transaction.recipients) {
-            Ok(routed) => routed,
-            Err(reply) => return Judged::Answer(Decision::Refuse(reply)),
-        };
+        let Routed { recipients, expanded } =
+            match self.policy.route(&mail.reverse_path, &transaction.recipients) {
+                Ok(routed) => routed,
+                Err(reply) => return Judged::Answer(Decision::Refuse(reply)),
+            };
         let envelope = Envelope {
             reverse_path: mail.reverse_path.clone(),
             body: mail.body,

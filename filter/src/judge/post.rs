@@ -148,7 +148,7 @@ impl Judge {
 
     fn rebuilt(&self, before: &Envelope, transaction: &Transaction, disposition: Disposition) -> PostJudged {
         let sender = transaction.mail.as_ref().map_or(&before.reverse_path, |mail| &mail.reverse_path);
-        let Routed { recipients, expanded } = match self.policy.route(&transaction.recipients) {
+        let Routed { recipients, expanded } = match self.policy.route(sender, &transaction.recipients) {
             Ok(routed) => routed,
             Err(reply) => return PostJudged::Refuse(reply),
         };

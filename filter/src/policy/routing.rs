@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use vsmtp_mail::{
     Address, EnhancedCode, Expanded, MAX_RECIPIENTS, NextHop, OriginalRecipient, Recipient, RecipientClass,
-    Reply,
+    Reply, ReversePath,
 };
 
 use super::Policy;
@@ -27,12 +27,12 @@ pub struct Routed {
 }
 
 impl Policy {
-    /// The queue's recipients, or the reply that says why there are none.
-    pub fn route(&self, entries: &[Entry]) -> Result<Routed, Reply> {
+    /// The queue's recipients of a message of that sender, or the reply that says why there are none.
+    pub fn route(&self, sender: &ReversePath, entries: &[Entry]) -> Result<Routed, Reply> {
         let mut out = Vec::with_capacity(entries.len());
         let (mut seen, mut expanded) = (HashSet::new(), Vec::new());
         for entry in entries {
-            let mut leaves = self.expand(entry)?;
+            let mut leaves = self.expand(sender, entry)?;
             if leaves.len() > 1 && entry.spec.notify.success {
                 let RcptSpec { address, original, .. } = &entry.spec;
                 expanded.push(Expanded { address: address.clone(), original: original.clone() });
@@ -53,7 +53,7 @@ impl Policy {
         Ok(Routed { recipients: out, expanded })
     }
 
-    fn expand(&self, entry: &Entry) -> Result<Vec<Recipient>, Reply> {
+    fn expand(&self, sender: &ReversePath, entry: &Entry) -> Result<Vec<Recipient>, Reply> {
         if let Some(hop) = &entry.transport {
             return Ok(vec![self.recipient_of(&entry.spec, entry.spec.address.clone(), hop.clone())]);
         }
@@ -88,7 +88,7 @@ impl Policy {
         Ok(leaves
             .into_iter()
             .map(|address| {
-                let hop = self.hop(&address);
+                let hop = self.hop(sender, &address);
                 self.recipient_of(&entry.spec, address, hop)
             })
             .collect())
@@ -107,12 +107,10 @@ impl Policy {
     }
 
     /// Where the routing tables send an address.
-    fn hop(&self, address: &Address) -> NextHop {
+    fn hop(&self, sender: &ReversePath, address: &Address) -> NextHop {
         match self.class(address) {
             RecipientClass::Local | RecipientClass::Virtual => self.local.clone(),
-            RecipientClass::Relay | RecipientClass::Other => {
-                self.relayhost.clone().unwrap_or_else(|| NextHop::mx(address.domain().clone()))
-            }
+            RecipientClass::Relay | RecipientClass::Other => self.routes.next_hop(sender, address),
         }
     }
 }
@@ -146,7 +144,7 @@ mod tests {
         let policy = Policy::new(&slice(&[("delivery.aliases", Value::Map(aliases))]));
         let show = |r: &Recipient| format!("{}>{}", r.address, r.next_hop);
         policy
-            .route(entries)
+            .route(&ReversePath::Null, entries)
             .map(|all| all.recipients.iter().map(show).collect::<Vec<_>>().join(" "))
             .map_err(|reply| reply.code())
     }
@@ -164,8 +162,24 @@ mod tests {
             assert_eq!(routed(rows, &[entry(to, transport)]).as_deref(), Ok(expected));
         }
         let policy = Policy::new(&slice(&[("delivery.relayhost", Value::Text("[relay.example]:26".into()))]));
-        let found = policy.route(&[entry("x@else.example", None)]).unwrap();
+        let found = policy.route(&ReversePath::Null, &[entry("x@else.example", None)]).unwrap();
         assert_eq!(found.recipients[0].next_hop.to_string(), "smtp:[relay.example]:26");
+        let one = |to: &str| Value::Text(to.to_owned());
+        let transport = Value::Map([("else.example".to_owned(), one("[t.example]:26"))].into());
+        let sender_relay = Value::Map([("*@src.example".to_owned(), one("[s.example]:587"))].into());
+        let policy = Policy::new(&slice(&[
+            ("delivery.transport", transport),
+            ("delivery.sender_relay", sender_relay),
+        ]));
+        let hop = |sender: &str, to: &str| {
+            let sender = ReversePath::parse(sender).unwrap();
+            policy.route(&sender, &[entry(to, None)]).unwrap().recipients[0].next_hop.to_string()
+        };
+        assert_eq!(hop("a@src.example", "x@else.example"), "smtp:[t.example]:26");
+        assert_eq!(hop("a@src.example", "x@third.example"), "smtp:[s.example]:587");
+        assert_eq!(hop("", "x@third.example"), "smtp:third.example");
+        // What is ours stays here.
+        assert_eq!(hop("a@src.example", "jane@example.com"), "maildir");
         assert_eq!(routed(rows, &[]), Err(554));
     }
 
@@ -191,7 +205,7 @@ mod tests {
     fn reports_name_the_original_address() {
         let aliases = Value::Map([("info@example.com".to_owned(), list(&["jane@example.com"]))].into());
         let policy = Policy::new(&slice(&[("delivery.aliases", aliases)]));
-        let found = policy.route(&[entry("info@example.com", None)]).unwrap();
+        let found = policy.route(&ReversePath::Null, &[entry("info@example.com", None)]).unwrap();
         assert_eq!(&*found.recipients[0].original.as_ref().unwrap().address, "info@example.com");
     }
 
@@ -207,7 +221,7 @@ mod tests {
         let wanted = Notify { success: true, failure: true, delay: false, stated: true };
         entries.iter_mut().for_each(|entry| entry.spec.notify = wanted);
         entries[0].spec.original = Some(OriginalRecipient { kind: "rfc822".into(), address: "O@o".into() });
-        let routed = policy.route(&entries).unwrap();
+        let routed = policy.route(&ReversePath::Null, &entries).unwrap();
         let success: Vec<bool> = routed.recipients.iter().map(|r| r.notify.success).collect();
         assert_eq!(success, [false, false, true]);
         assert!(routed.recipients.iter().all(|r| r.notify.failure && r.notify.stated));
@@ -218,6 +232,6 @@ mod tests {
             ("all@example.com", "O@o")
         );
         entries[0].spec.notify = Notify::default();
-        assert!(policy.route(&entries).unwrap().expanded.is_empty());
+        assert!(policy.route(&ReversePath::Null, &entries).unwrap().expanded.is_empty());
     }
 }

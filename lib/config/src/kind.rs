@@ -2,6 +2,7 @@
 
 mod auth;
 mod list;
+mod routes;
 mod scalar;
 mod text;
 mod tls;
@@ -10,6 +11,7 @@ use std::fmt;
 
 pub(crate) use auth::{Backends, Mechanisms, SenderLogins};
 pub(crate) use list::{Aliases, DnsblSites, Domains, Levels, Listeners, NameServers, Networks, Patterns};
+pub(crate) use routes::{HopsByDomain, HopsBySender};
 pub(crate) use scalar::{Bytes, Count, DAY, Flag, HOUR, Limit, MINUTE, OneOf, Period, SECOND};
 pub(crate) use text::{
     DomainName, FilePath, MaybeAddress, MaybePath, MaybeRelay, RecipientDelimiter, ServerAddress, Target,

@@ -24,6 +24,7 @@ mod dnsbl;
 mod network;
 mod pattern;
 mod recipients;
+mod routes;
 mod slices;
 mod tls_policy;
 mod wire;
@@ -43,6 +44,7 @@ pub use nearest::nearest_key;
 pub use network::Network;
 pub use pattern::AddressPattern;
 pub use recipients::Recipients;
+pub use routes::{DomainPattern, Routes};
 pub use show::Row;
 pub use slices::{
     Alias, AuthSlice, BareNewline, ClientTimeouts, DeliverSlice, DeliverTls, Facility, Family, FilterSlice,

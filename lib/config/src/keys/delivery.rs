@@ -1,8 +1,8 @@
 //! Where mail goes: relays, mailboxes and aliases, and how remote servers are spoken to.
 
 use crate::kind::{
-    Aliases, Count, FilePath, HOUR, Limit, MINUTE, MaybeRelay, OneOf, Patterns, Period, RecipientDelimiter,
-    SECOND, Target,
+    Aliases, Count, FilePath, HOUR, HopsByDomain, HopsBySender, Limit, MINUTE, MaybeRelay, OneOf, Patterns,
+    Period, RecipientDelimiter, SECOND, Target,
 };
 use crate::slices::Family;
 use crate::table::Preset::{Int, List, Map, Text, Unset};
@@ -14,6 +14,15 @@ keys! {
     /// The server that takes all mail for other domains: `[host]:port` as it stands, `domain` by its MX records. By
     /// default each domain's own MX.
     relayhost: MaybeRelay = "delivery.relayhost", default Unset, example Text("[smtp.example.net]:587"), for Filter Queue;
+
+    /// Next hops by the recipient's domain, before all else: `domain` or `.domain` (all below it), each with `[host]:port`,
+    /// a domain whose MX records count, or an LMTP server.
+    transport: HopsByDomain = "delivery.transport", default Map(&[]),
+        example Map(&[("example.org", &["[mail.example.org]:26"])]), for Filter Queue;
+
+    /// Next hops by the sender, `user@domain` or `*@domain`, for domains that `delivery.transport` does not name.
+    sender_relay: HopsBySender = "delivery.sender_relay", default Map(&[]),
+        example Map(&[("*@example.org", &["[smtp.example.org]:587"])]), for Filter;
 
     /// How mail for `server.domains` is delivered, unless a rule says otherwise: `maildir`, `mbox`, or an LMTP server.
     local: Target = "delivery.local", default Text("maildir"), example Text("lmtp:unix:/run/dovecot/lmtp"), for Filter Queue;

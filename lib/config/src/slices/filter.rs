@@ -10,6 +10,7 @@ use crate::by_text::ByText;
 use crate::config::Config;
 use crate::network::Network;
 use crate::pattern::AddressPattern;
+use crate::routes::DomainPattern;
 use crate::table::Role;
 
 /// What a filter is told.
@@ -35,6 +36,10 @@ pub struct FilterSlice {
     pub local: ByText<NextHop>,
     /// Where mail for other domains goes; `None` for their own MX.
     pub relayhost: Option<ByText<NextHop>>,
+    /// Next hops by the recipient's domain; ask [`crate::Routes`].
+    pub transport: Vec<(ByText<DomainPattern>, ByText<NextHop>)>,
+    /// Next hops by the sender; ask [`crate::Routes`].
+    pub sender_relay: Vec<(ByText<AddressPattern>, ByText<NextHop>)>,
     /// Folder of the configuration, absolute: rules import from it and from nowhere else.
     pub config_dir: String,
     /// The root file of the rules, absolute.
@@ -96,6 +101,11 @@ impl OnError {
 const DEFAULT_FILTER: &str = "filter.vsl";
 
 impl Config {
+    pub(super) fn transport(&self) -> Vec<(ByText<DomainPattern>, ByText<NextHop>)> {
+        let rows = self.delivery.transport.iter();
+        rows.map(|(pattern, next_hop)| (pattern.clone().into(), next_hop.clone().into())).collect()
+    }
+
     /// What each filter is told.
     pub fn filter(&self) -> FilterSlice {
         let (server, rules, delivery) = (&self.server, &self.filter, &self.delivery);
@@ -111,6 +121,12 @@ impl Config {
             recipient_delimiter: delivery.recipient_delimiter.clone(),
             local: delivery.local.clone().into(),
             relayhost: delivery.relayhost.clone().map(ByText::from),
+            transport: self.transport(),
+            sender_relay: delivery
+                .sender_relay
+                .iter()
+                .map(|(pattern, next_hop)| (pattern.clone().into(), next_hop.clone().into()))
+                .collect(),
             config_dir: self.context.config_dir.clone(),
             filter_path: self.placed(rules.filter_path.as_deref().unwrap_or(DEFAULT_FILTER)),
             filter_path_required: rules.filter_path.is_some(),

@@ -8,6 +8,7 @@ use vsmtp_mail::{Address, Domain, NextHop};
 use super::{Alias, LogSlice};
 use crate::by_text::ByText;
 use crate::config::Config;
+use crate::routes::DomainPattern;
 use crate::table::Role;
 
 /// What the queue-manager is told.
@@ -31,6 +32,8 @@ pub struct QueueSlice {
     pub local: ByText<NextHop>,
     /// Where mail for other domains goes; `None` for their own MX.
     pub relayhost: Option<ByText<NextHop>>,
+    /// Next hops by the recipient's domain; ask [`crate::Routes`].
+    pub transport: Vec<(ByText<DomainPattern>, ByText<NextHop>)>,
     /// How long delivery is tried.
     pub lifetime: Duration,
     /// How long delivery of a bounce is tried.
@@ -71,6 +74,7 @@ impl Config {
             recipient_delimiter: self.delivery.recipient_delimiter.clone(),
             local: self.delivery.local.clone().into(),
             relayhost: self.delivery.relayhost.clone().map(ByText::from),
+            transport: self.transport(),
             lifetime: queue.lifetime,
             bounce_lifetime: queue.bounce_lifetime,
             delay_warning: Some(queue.delay_warning).filter(|delay| !delay.is_zero()),
