@@ -8,7 +8,7 @@ use vsmtp_fuzz::cut::Dice;
 use vsmtp_mail::{Address, BodyType, Domain, Notify, OriginalRecipient, Ret, ReversePath};
 use vsmtp_smtp::{
     ClientSettings, ClientStep, Dialogue, Extension, Extensions, HostFault, MailRequest, Outcome, Protocol,
-    RcptRequest, RemoteRecipient, Transaction, UseTls, Verb, Why,
+    RcptRequest, RemoteRecipient, RequireTls, Transaction, UseTls, Verb, Why,
 };
 
 const BODY: &[u8] = b"Subject: x\r\n\r\n.dot\r\nlast line";
@@ -149,6 +149,7 @@ fn transaction(options: u8) -> Transaction {
         needs_smtputf8: options & 4 != 0,
         ret: (options & 16 != 0).then_some(Ret::Headers),
         envid: (options & 16 != 0).then(|| "a=b c".into()),
+        require_tls: RequireTls::No,
         size: BODY.len() as u64,
         recipients: three[..count].iter().map(|text| recipient(text)).collect(),
     }

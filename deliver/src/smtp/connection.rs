@@ -230,6 +230,11 @@ impl Connection {
         }
     }
 
+    /// True if the server has proved who it is.
+    fn is_proven(&self) -> bool {
+        self.socket.secured().is_some() && self.site.security.is_proof()
+    }
+
     /// What TLS has reached, for the log.
     pub fn security(&self) -> String {
         self.site.security.describe(self.socket.secured())
@@ -262,7 +267,8 @@ impl Connection {
     /// Begins a transaction on a free connection.
     pub fn begin(&mut self, waiting: Waiting, connecting_ms: u32, now_ms: u64) -> Result<(), NotBegun> {
         let Waiting { lease, retries } = waiting;
-        let transaction = match transaction::of_lease(&lease, self.dialogue.capabilities()) {
+        let transaction = match transaction::of_lease(&lease, self.dialogue.capabilities(), self.is_proven())
+        {
             Ok(transaction) => transaction,
             Err(error) => return Err(NotBegun { lease, why: format!("message cannot be read: {error}") }),
         };

@@ -64,6 +64,11 @@ impl Security {
         }
     }
 
+    /// True if a finished handshake has proved who the server is.
+    pub fn is_proof(&self) -> bool {
+        matches!(self, Security::Always { proof, .. } if *proof != Proof::Nothing)
+    }
+
     /// How the log calls what a finished handshake has shown.
     fn reached(&self) -> &'static str {
         match self {

@@ -4,7 +4,7 @@ use std::io;
 
 use vsmtp_ipc::edge::queue_deliver::Settled;
 use vsmtp_mail::{BodyType, EnhancedCode, Reply, header_end};
-use vsmtp_smtp::{Capabilities, Extension, Outcome, RemoteRecipient, Transaction, Why};
+use vsmtp_smtp::{Capabilities, Extension, Outcome, RemoteRecipient, RequireTls, Transaction, Why};
 
 use crate::content::Content;
 use crate::lease::{Lease, Verdict};
@@ -16,12 +16,18 @@ const CHUNK: usize = 64 * 1024;
 /// Longest line that DATA carries, without its CRLF, in octets (RFC 5321 4.5.3.1.6).
 const MAX_LINE: usize = 998;
 
-/// The lease as a transaction with a server that offers these extensions.
+/// The lease as a transaction with a server that offers these extensions, and that has proved who it is or has not.
 ///
 /// # Errors
 /// The message cannot be read.
-pub fn of_lease(lease: &Lease, offered: &Capabilities) -> io::Result<Transaction> {
+pub fn of_lease(lease: &Lease, offered: &Capabilities, proven: bool) -> io::Result<Transaction> {
+    let require_tls = match (lease.demands.requiretls, proven) {
+        (false, _) => RequireTls::No,
+        (true, true) => RequireTls::Proven,
+        (true, false) => RequireTls::Unproven,
+    };
     Ok(Transaction {
+        require_tls,
         reverse_path: lease.reverse_path.clone(),
         body: body_type(lease, offered)?,
         needs_smtputf8: needs_smtputf8(lease)?,
@@ -143,7 +149,7 @@ mod tests {
     fn eight_bits_are_announced_only_if_they_are_there_or_nobody_minds() {
         let eight = |lease: &mut Lease| lease.body_type = BodyType::EightBitMime;
         let body = |message: &[u8], offered: &[Extension]| {
-            of_lease(&lease(message, eight), &offers(offered)).unwrap().body
+            of_lease(&lease(message, eight), &offers(offered), false).unwrap().body
         };
         assert_eq!(body(b"A: b\r\n\r\nascii\r\n", &[]), BodyType::SevenBit);
         assert_eq!(body("A: b\r\n\r\né\r\n".as_bytes(), &[]), BodyType::EightBitMime);
@@ -153,7 +159,7 @@ mod tests {
     #[test]
     fn a_message_announced_as_binary_that_is_made_of_lines_may_go_by_data() {
         let binary = |lease: &mut Lease| lease.body_type = BodyType::BinaryMime;
-        let body = |message: &[u8]| of_lease(&lease(message, binary), &offers(&[])).unwrap().body;
+        let body = |message: &[u8]| of_lease(&lease(message, binary), &offers(&[]), false).unwrap().body;
         assert_eq!(body(b"A: b\r\n\r\nascii\r\n"), BodyType::SevenBit);
         assert_eq!(body(b"A: b\r\n\r\n\xff\r\n"), BodyType::EightBitMime);
         assert_eq!(body(&[&b"A: b\r\n\r\n"[..], &[b'x'; 998], b"\r\n"].concat()), BodyType::SevenBit);
@@ -175,12 +181,14 @@ mod tests {
                 lease.smtputf8 = true;
                 lease.reverse_path = vsmtp_mail::ReversePath::parse(reverse_path).unwrap();
             };
-            of_lease(&lease(message.as_bytes(), change), &offers(&[])).unwrap().needs_smtputf8
+            of_lease(&lease(message.as_bytes(), change), &offers(&[]), false).unwrap().needs_smtputf8
         };
         assert!(!needs("Subject: a\r\n\r\né\r\n", "a@src.test"));
         assert!(needs("Subject: é\r\n\r\n", "a@src.test"));
         assert!(needs("Subject: a\r\n\r\n", "é@src.test"));
-        assert!(!of_lease(&lease("S: é\r\n\r\n".as_bytes(), |_| {}), &offers(&[])).unwrap().needs_smtputf8);
+        assert!(
+            !of_lease(&lease("S: é\r\n\r\n".as_bytes(), |_| {}), &offers(&[]), false).unwrap().needs_smtputf8
+        );
     }
 
     #[test]

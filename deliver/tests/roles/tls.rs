@@ -232,3 +232,40 @@ fn a_server_that_falls_silent_in_the_handshake_costs_its_time_and_no_more() {
     talk.take_message("250 ok\r\n");
     assert_eq!(deliver.outcome().tls, "none");
 }
+
+#[test]
+fn a_message_that_requires_tls_goes_only_to_a_server_that_proved_itself_and_will_pass_it_on_so() {
+    let authority = Authority::new();
+    let identity = authority.identity(&["127.0.0.1"]);
+    let required = |lease, peer: &Peer| {
+        let mut attempt = attempt(lease, &peer.next_hop(), TO, inline(MESSAGE));
+        attempt.demands.requiretls = true;
+        attempt
+    };
+    let (mut strict, _file) = with("verify", &authority);
+    let peer = Peer::new();
+    strict.lease(&required(1, &peer));
+    let mut talk = peer.accept();
+    talk.greet(OFFERS);
+    talk.hear_say("STARTTLS", "220 go on\r\n");
+    identity.wrap(&mut talk);
+    talk.hear_say("EHLO us.test", "250-peer.test\r\n250 REQUIRETLS\r\n");
+    talk.hear_say("MAIL FROM:<sender@src.test> REQUIRETLS", "250 ok\r\n");
+    talk.hear_say("RCPT", "250 ok\r\n");
+    talk.hear_say("DATA", "354 go on\r\n");
+    talk.message();
+    talk.say("250 ok\r\n");
+    assert_eq!(only(&strict.outcome()).0, Result3::Delivered);
+    // One that only encrypts, and one that does not know the word.
+    for (level, offer) in [("may", "250-peer.test\r\n250 REQUIRETLS\r\n"), ("verify", EHLO)] {
+        let (mut deliver, _file) = with(level, &authority);
+        let peer = Peer::new();
+        deliver.lease(&required(1, &peer));
+        let mut talk = peer.accept();
+        talk.greet(OFFERS);
+        talk.hear_say("STARTTLS", "220 go on\r\n");
+        identity.wrap(&mut talk);
+        talk.hear_say("EHLO us.test", offer);
+        assert_eq!(only(&deliver.outcome()), (Result3::Failed, "5.7.30".to_owned()), "{level}");
+    }
+}

@@ -61,10 +61,24 @@ pub struct Transaction {
     pub ret: Option<Ret>,
     /// ENVID=, decoded.
     pub envid: Option<Box<str>>,
+    /// REQUIRETLS (RFC 8689), and whether the server has proved itself as that asks for.
+    pub require_tls: RequireTls,
     /// Octets of the message.
     pub size: u64,
     /// At least one.
     pub recipients: Vec<RemoteRecipient>,
+}
+
+/// Whether a message may go only to servers that proved themselves by TLS (RFC 8689).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RequireTls {
+    /// It may go anywhere.
+    #[default]
+    No,
+    /// It may not, and this server has proved itself.
+    Proven,
+    /// It may not, and this server has not.
+    Unproven,
 }
 
 /// One recipient of a [`Transaction`].

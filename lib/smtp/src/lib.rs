@@ -21,7 +21,7 @@ mod xtext;
 pub use auth::{AUTH_LINE_LIMIT, AuthRequest, AuthSettings, AuthVerdict, Mechanism, Needs, TlsFacts};
 pub use client::{
     Awaiting, Capabilities, ClientSettings, ClientStep, Dialogue, DotStuffer, HostError, HostFault, NotIdle,
-    Outcome, ParsedReply, RemoteRecipient, ReplyFault, ReplyParser, Transaction, UseTls, Why,
+    Outcome, ParsedReply, RemoteRecipient, ReplyFault, ReplyParser, RequireTls, Transaction, UseTls, Why,
 };
 pub use command::{HeloName, MailRequest, RcptRequest, SyntaxFault, Verb};
 pub use data::{BodyFault, BodyLimits, DataDecoder, MessageFacts, Progress};

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use vsmtp_mail::{Address, BodyType, Domain, Notify, OriginalRecipient, Reply, Ret, ReversePath};
 use vsmtp_smtp::{
     Awaiting, ClientSettings, ClientStep, Dialogue, Extension, HostError, HostFault, Outcome, Protocol,
-    Question, RemoteRecipient, Session, Settings, Step, Transaction, UseTls, Verdict, Why,
+    Question, RemoteRecipient, RequireTls, Session, Settings, Step, Transaction, UseTls, Verdict, Why,
 };
 
 struct Client {
@@ -106,6 +106,7 @@ fn transaction(recipients: &[&str]) -> Transaction {
         needs_smtputf8: false,
         ret: None,
         envid: None,
+        require_tls: RequireTls::No,
         size: 100,
         recipients: recipients.iter().map(recipient).collect(),
     }
@@ -288,6 +289,22 @@ fn nothing_is_said_of_who_we_are_in_clear() {
     client.sent();
     client.hear("250-them\r\n250 AUTH PLAIN\r\n");
     assert_eq!((client.error().fault, client.sent().as_str()), (HostFault::Unauthenticated, ""));
+}
+
+#[test]
+fn a_message_that_requires_tls_goes_only_where_it_stays_protected() {
+    let outcome = |offer: &str, require_tls| {
+        let mut client = Client::ready(offer);
+        client.dialogue.start(Transaction { require_tls, ..transaction(&["a@b"]) }).unwrap();
+        match client.step() {
+            ClientStep::Done(outcomes) => show(&outcomes[0]),
+            _ => client.sent(),
+        }
+    };
+    assert!(outcome("REQUIRETLS", RequireTls::Proven).contains("> REQUIRETLS\r\n"));
+    assert!(outcome("SIZE", RequireTls::Proven).starts_with("fail local 550 5.7.30"));
+    assert!(outcome("REQUIRETLS", RequireTls::Unproven).starts_with("fail local 550 5.7.30"));
+    assert!(!outcome("REQUIRETLS", RequireTls::No).contains("REQUIRETLS"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::Write;
 use vsmtp_mail::{BodyType, EnhancedCode, Notify, Reply, Ret};
 
 use super::replies::ParsedReply;
-use super::{Capabilities, DotStuffer, Outcome, RemoteRecipient, Transaction, Why};
+use super::{Capabilities, DotStuffer, Outcome, RemoteRecipient, RequireTls, Transaction, Why};
 use crate::extension::Extension;
 use crate::xtext;
 
@@ -141,6 +141,20 @@ pub(super) fn unsendable(transaction: &Transaction, offered: &Capabilities) -> O
     if offered.size.is_some_and(|limit| transaction.size > limit) {
         return Some(local(552, EnhancedCode(5, 3, 4), "message is larger than the server takes"));
     }
+    match transaction.require_tls {
+        RequireTls::Unproven => {
+            let text = "sender requires TLS, and the server did not prove itself by it";
+            return Some(local(550, EnhancedCode(5, 7, 30), text));
+        }
+        RequireTls::Proven if !offered.has(Extension::RequireTls) => {
+            return Some(local(
+                550,
+                EnhancedCode(5, 7, 30),
+                "server does not take messages that require TLS",
+            ));
+        }
+        _ => {}
+    }
     if transaction.needs_smtputf8 && !offered.has(Extension::SmtpUtf8) {
         return Some(no_smtputf8());
     }
@@ -181,6 +195,9 @@ fn write_mail(transaction: &Transaction, offered: &Capabilities, out: &mut Vec<u
         && (transaction.needs_smtputf8 || transaction.recipients.iter().any(speaks))
     {
         out.extend_from_slice(b" SMTPUTF8");
+    }
+    if transaction.require_tls == RequireTls::Proven {
+        out.extend_from_slice(b" REQUIRETLS");
     }
     if offered.has(Extension::Dsn) {
         match transaction.ret {
