@@ -6,7 +6,7 @@ use std::process::Output;
 
 use crate::{free_port, program, run_with_input, said, wait_until};
 
-/// The services that a Postfix without TLS, chroot and local delivery needs.
+/// The services that a Postfix without chroot and local delivery needs.
 const SERVICES: &str = "\
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
@@ -23,6 +23,7 @@ error unix - - n - - error
 retry unix - - n - - error
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
+tlsmgr unix - - n 1000? 1 tlsmgr
 postlog unix-dgram n - n - 1 postlogd
 ";
 
