@@ -42,6 +42,9 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<LimitsCommand>,
     },
+    /// Passwords of clients.
+    #[command(subcommand)]
+    Auth(AuthCommand),
     /// Show what confines each process, as the kernel reports it.
     Sandbox {
         /// Also print each process's declared jail: paths, limits, system calls with their reasons.
@@ -51,6 +54,29 @@ pub enum Command {
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+/// Commands on passwords.
+#[derive(Debug, Subcommand)]
+pub enum AuthCommand {
+    /// Make a line for a file of passwords; the password is the first line of standard input.
+    Hash {
+        /// How the password is stored.
+        #[arg(long, value_enum, default_value = "scram")]
+        scheme: SchemeWord,
+        /// The name to put before it.
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+    },
+}
+
+/// How a password is stored.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum SchemeWord {
+    /// For PLAIN and LOGIN.
+    Argon2id,
+    /// For all mechanisms.
+    Scram,
 }
 
 /// Commands on limits.

@@ -9,6 +9,7 @@ mod line;
 mod output;
 mod place;
 
+mod auth;
 mod config;
 mod limits;
 mod queue;

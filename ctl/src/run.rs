@@ -4,14 +4,15 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use vsmtp_auth::backend::hash::Scheme;
 use vsmtp_ipc::EdgeId;
 
-use crate::arguments::{Arguments, Command, ConfigCommand, LimitsCommand};
+use crate::arguments::{Arguments, AuthCommand, Command, ConfigCommand, LimitsCommand, SchemeWord};
 use crate::failure::Failure;
 use crate::line::Line;
 use crate::output::Output;
 use crate::place::Place;
-use crate::{config, limits, queue, sandbox, status};
+use crate::{auth, config, limits, queue, sandbox, status};
 
 /// The whole main of vsmtpctl.
 pub fn main() -> ExitCode {
@@ -41,6 +42,13 @@ fn run(arguments: &Arguments, out: &mut Output<'_>) -> Result<(), Failure> {
             limits::reset(&mut master()?, *address, out)
         }
         Command::Limits { limit, command: None } => limits::list(&mut master()?, *limit, out),
+        Command::Auth(AuthCommand::Hash { scheme, user }) => {
+            let scheme = match scheme {
+                SchemeWord::Argon2id => Scheme::Argon2id,
+                SchemeWord::Scram => Scheme::Scram,
+            };
+            auth::hash(scheme, user.as_deref(), &mut io::stdin().lock(), out)
+        }
         Command::Sandbox { declared } => sandbox::sandbox(&mut master()?, *declared, out),
         Command::Config(ConfigCommand::Show { changed, prefix }) => {
             config::show(&mut master()?, *changed, prefix.as_deref().unwrap_or(""), out)

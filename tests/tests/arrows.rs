@@ -28,18 +28,21 @@ const OURS: [(&str, &[&str]); 17] = [
         &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon", "vsmtp-tls"],
     ),
     ("vsmtp-limits", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
-    // vsmtpctl reads a spool offline, so it may use the library half of the queue-manager.
-    ("vsmtp-ctl", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-queue-manager"]),
+    // vsmtpctl reads a spool offline and makes lines of passwords, so it may use the library halves of those who do.
+    (
+        "vsmtp-ctl",
+        &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-queue-manager", "vsmtp-auth"],
+    ),
     ("vsmtp-auth", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
     ("vsmtp-tests", &[]),
 ];
 
 /// Third-party crates that only some may reach, directly or through others.
 const RESERVED: [(&str, &[&str]); 11] = [
-    // Passwords are checked in one process.
-    ("argon2", &["vsmtp-auth"]),
-    ("bcrypt", &["vsmtp-auth"]),
-    ("yescrypt", &["vsmtp-auth"]),
+    // Passwords are checked in one process; vsmtpctl makes lines for it.
+    ("argon2", &["vsmtp-auth", "vsmtp-ctl"]),
+    ("bcrypt", &["vsmtp-auth", "vsmtp-ctl"]),
+    ("yescrypt", &["vsmtp-auth", "vsmtp-ctl"]),
     ("rhai", &["vsmtp-filter"]),
     ("libloading", &["vsmtp-filter"]),
     ("tokio", &["vsmtp-resolver"]),

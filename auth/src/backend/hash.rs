@@ -3,13 +3,14 @@
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use argon2::password_hash::PasswordVerifier;
 use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Argon2, Params};
 use sha_crypt::ShaCrypt;
 use yescrypt::Yescrypt;
 
 use crate::mechanism::ScramSecret;
+use crate::secret::Password;
 
 /// Hashes that are computed at once: each may take as much memory as its parameters say.
 pub const HASHES_AT_ONCE: u32 = 4;
@@ -69,6 +70,30 @@ impl Hash {
             Hash::ShaCrypt(text) => ShaCrypt::default().verify_password(octets, &**text).is_ok(),
             Hash::Scram(secret) => secret.verifies(password),
         }
+    }
+}
+
+/// A way to store a new password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// `$argon2id$`: for PLAIN and LOGIN.
+    Argon2id,
+    /// `SCRAM-SHA-256$`: for all mechanisms.
+    Scram,
+}
+
+/// Iterations of new secrets of SCRAM.
+const NEW_ITERATIONS: u32 = 16_384;
+
+/// Stores a password in a new way; `None` if the salt is of no use.
+pub fn make(scheme: Scheme, password: &Password, salt: &[u8]) -> Option<String> {
+    let password = password.expose();
+    match scheme {
+        Scheme::Argon2id => {
+            let hash = Argon2::default().hash_password_with_salt(password.as_bytes(), salt).ok()?;
+            Some(hash.to_string())
+        }
+        Scheme::Scram => Some(ScramSecret::new(password, salt, NEW_ITERATIONS).to_string()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A file of passwords.
 
-use vsmtp_tests::{Client, needs_programs, python, run, said, wait_until};
+use vsmtp_tests::{Client, needs_programs, python, run, run_with_input, said, wait_until};
 
 use crate::{PENCIL, SCRAM, WITH_FILE, gsasl, log_in, stage};
 
@@ -141,6 +141,20 @@ fn a_new_password_counts_within_seconds_and_without_a_reload() {
     std::fs::write(&path, "").expect("empty users");
     wait_until("the file is read again", || stage.mta.log().matches("event=passwords-read").count() >= 3);
     assert_eq!(log_in(stage.submission, "tim", "pencil").1.code(), 535);
+}
+
+#[test]
+fn vsmtpctl_makes_lines_that_count() {
+    let program = vsmtp_tests::binary("vsmtpctl");
+    let program = program.to_str().expect("a path");
+    let line =
+        |words: &[&str]| said(&run_with_input(program, &[&["auth", "hash"], words].concat(), b"pencil\n"));
+    let users = line(&["--user", "tim"]) + &line(&["--user", "joe", "--scheme", "argon2id"]);
+    let stage = stage(&users, WITH_FILE, "");
+    for user in ["tim", "joe"] {
+        assert_eq!(log_in(stage.submission, user, "pencil").1.code(), 235, "{users}");
+        assert_eq!(log_in(stage.submission, user, "Pencil").1.code(), 535);
+    }
 }
 
 #[test]
