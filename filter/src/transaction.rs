@@ -46,6 +46,21 @@ impl Peer {
     }
 }
 
+/// What a TLS handshake has agreed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub protocol: String,
+    /// IANA name of the cipher suite.
+    pub cipher: String,
+    /// Our name as the client asked for it.
+    pub sni: Option<Domain>,
+    /// SHA-256 of the client's certificate in hexadecimal, if it showed one.
+    pub fingerprint: Option<String>,
+    /// The client's certificate leads to an authority that configuration trusts.
+    pub is_verified: bool,
+}
+
 /// MAIL FROM with its parameters.
 #[derive(Debug, Clone)]
 pub struct MailSpec {
@@ -78,6 +93,8 @@ pub struct Transaction {
     pub helo: Option<ImmutableString>,
     /// EHLO rather than HELO.
     pub esmtp: bool,
+    /// TLS; `None` in clear, and not known any more after the message was accepted.
+    pub tls: Option<Tls>,
     /// MAIL FROM, once said.
     pub mail: Option<MailSpec>,
     /// The sender as scripts see it.
@@ -139,6 +156,7 @@ impl Transaction {
             client_ip,
             helo: None,
             esmtp: false,
+            tls: None,
             mail: None,
             mail_from: None,
             recipients: Vec::new(),

@@ -54,6 +54,7 @@ fn facts() -> Facts {
         uid: Some(3),
         connected_ms: 4,
         helo: Some("c.test".into()),
+        tls: None,
         esmtp: true,
     }
 }

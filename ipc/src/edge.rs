@@ -10,4 +10,5 @@ pub mod queue_deliver;
 pub mod queue_filter;
 pub mod receiver_auth;
 pub mod receiver_filter;
+pub mod receiver_keys;
 pub mod receiver_limits;

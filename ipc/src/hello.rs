@@ -35,6 +35,8 @@ pub enum EdgeId {
     ReceiverAuth = 9,
     /// filter and auth helper.
     FilterAuth = 10,
+    /// receiver and key holder.
+    ReceiverKeys = 11,
 }
 
 pub(crate) fn hello(edge: EdgeId) -> [u8; HELLO_LEN] {

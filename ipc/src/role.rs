@@ -27,11 +27,14 @@ pub enum Role {
     Limits,
     /// Checks passwords.
     Auth,
+    /// Holds private keys and signs with them.
+    Keys,
 }
 
 impl Role {
     /// All roles that stay for the life of the system, in the order in which they are started.
-    pub const DAEMONS: [Role; 9] = [
+    pub const DAEMONS: [Role; 10] = [
+        Role::Keys,
         Role::Resolver,
         Role::Limits,
         Role::Auth,
@@ -56,6 +59,7 @@ impl Role {
             Role::Resolver => "resolver",
             Role::Limits => "limits",
             Role::Auth => "auth",
+            Role::Keys => "keys",
         }
     }
 }

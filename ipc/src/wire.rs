@@ -230,6 +230,28 @@ impl fmt::Debug for Grant {
     }
 }
 
+/// What a TLS handshake has agreed on.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Tls {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub protocol: String,
+    /// IANA name of the cipher suite.
+    pub cipher: String,
+    /// Our name as the client asked for it.
+    pub sni: Option<String>,
+    /// The client's certificate, if it showed one.
+    pub client: Option<ClientCertificate>,
+}
+
+/// A certificate of a client that has proved to hold its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct ClientCertificate {
+    /// SHA-256 of its DER form.
+    pub fingerprint: [u8; 32],
+    /// It leads to an authority that configuration trusts.
+    pub is_verified: bool,
+}
+
 /// NOTIFY=.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Notify {

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use vsmtp_ipc::edge::master_child::{Configure, Figure, Listener, LogTarget, ToChild, ToMaster};
 use vsmtp_ipc::edge::{
     client_resolver, ctl_master, ctl_queue, filter_auth, filter_queue, queue_deliver, queue_filter,
-    receiver_auth, receiver_filter,
+    receiver_auth, receiver_filter, receiver_keys,
 };
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{
@@ -90,6 +90,12 @@ fn facts() -> receiver_filter::Facts {
         uid: Some(3),
         connected_ms: 4,
         helo: Some("h".into()),
+        tls: Some(vsmtp_ipc::wire::Tls {
+            protocol: "TLSv1.3".into(),
+            cipher: "TLS_AES_128_GCM_SHA256".into(),
+            sni: Some("mx.test".into()),
+            client: Some(vsmtp_ipc::wire::ClientCertificate { fingerprint: [3; 32], is_verified: true }),
+        }),
         esmtp: true,
         grant: Some(grant()),
     }
@@ -283,6 +289,22 @@ edge!(
         result: Ok(client_resolver::Records::Tlsa(vec![(3, 1, 1, vec![1; 32])])),
         secure: true,
     },
+);
+edge!(
+    receiver_keys_edge,
+    receiver_keys::Ask::Sign { ticket: 1, key: 2, scheme: 0x0403, message: vec![1, 2] },
+    receiver_keys::Answer::Certificates {
+        certificates: vec![receiver_keys::Certificate {
+            key: 2,
+            chain: vec![vec![0x30, 1]],
+            names: vec!["mx.test".into()],
+            schemes: vec![0x0403],
+            is_default: true,
+        }],
+        client_authorities: vec![vec![0x30]],
+    },
+    receiver_keys::Answer::Tickets(vec![receiver_keys::Secret([1; 32])]),
+    receiver_keys::Answer::Signed { ticket: 1, signature: Some(vec![3]) },
 );
 edge!(
     ctl_master_edge,

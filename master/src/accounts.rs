@@ -12,7 +12,7 @@ pub type Ids = (u32, u32);
 const UNUSED_FIRST: u32 = 64_710;
 
 /// The users of the package, in the order of their stand-in ids.
-const USERS: [&str; 8] = [
+const USERS: [&str; 9] = [
     "vsmtp-receiver",
     "vsmtp-filter",
     "vsmtp-queue",
@@ -21,6 +21,7 @@ const USERS: [&str; 8] = [
     "vsmtp-resolver",
     "vsmtp-limits",
     "vsmtp-auth",
+    "vsmtp-keys",
 ];
 /// Whose members may use vsmtpctl.
 const ADMIN_GROUP: &str = "vsmtp-admin";
@@ -72,6 +73,7 @@ impl Accounts {
             Role::Resolver => 5,
             Role::Limits => 6,
             Role::Auth => 7,
+            Role::Keys => 8,
         };
         self.ids.as_ref().map(|ids| ids[at])
     }

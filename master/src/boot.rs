@@ -21,6 +21,7 @@ use crate::demo;
 use crate::error::Error;
 use crate::evaluate::{self, Evaluation};
 use crate::files::Files;
+use crate::key_files;
 use crate::launch::Launcher;
 use crate::layout::Layout;
 use crate::listeners::{self, Listeners};
@@ -76,6 +77,8 @@ fn prepare(arguments: &Arguments) -> Result<(Layout, Launcher, Config), Error> {
     let mut launcher = Launcher::new(accounts, LogSink::stderr(), node()?);
     let context = evaluate::context(&layout, root.as_deref());
     let config = Evaluation::start(&mut launcher, &layout, context)?.wait()?;
+    // Opened again when they are needed: this only says early what is wrong.
+    drop(key_files::open(&config.keys())?);
     Ok((layout, launcher, config))
 }
 

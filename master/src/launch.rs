@@ -122,6 +122,7 @@ fn program(role: Role) -> Program {
         Role::Resolver => ("vsmtp-resolver", None, false),
         Role::Limits => ("vsmtp-limits", None, true),
         Role::Auth => ("vsmtp-auth", None, true),
+        Role::Keys => ("vsmtp-keys", None, true),
     };
     Program { binary, role_argument, needs_no_network }
 }

@@ -15,6 +15,7 @@ mod error;
 mod event;
 mod family;
 mod files;
+mod key_files;
 mod launch;
 mod listeners;
 mod log_sink;

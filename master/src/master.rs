@@ -26,6 +26,7 @@ use crate::evaluate::{self, Evaluation};
 use crate::event::Event;
 use crate::family::{Family, Life};
 use crate::files::Files;
+use crate::key_files;
 use crate::launch::Launcher;
 use crate::layout::Layout;
 use crate::listeners::Listeners;
@@ -244,13 +245,14 @@ impl Master {
         Files::check(&slice.password_files)?;
         let log = LogSink::new(slice.log);
         let opened = boot::open_log(&log)?;
+        let key_files = key_files::open(&config.keys())?;
         self.listeners.rebind(&slice.listeners, slice.receivers)?;
         boot::point(&log, opened);
         self.launcher.log = log;
         boot::report_warnings(&config);
         self.generation += 1;
         let moved = self.surroundings != Surroundings::look();
-        reload::turn_over(&mut self.family, &self.config, &config, self.generation, moved);
+        reload::turn_over(&mut self.family, &self.config, &config, self.generation, moved, key_files);
         reload::hand_out_log(&mut self.family, &self.launcher.log);
         self.config = config;
         Ok(())
@@ -285,7 +287,14 @@ impl Master {
         if name.role == Role::Resolver {
             self.surroundings = Surroundings::look();
         }
+        let files = match name.role {
+            Role::Keys => key_files::open(&self.config.keys())?,
+            _ => Vec::new(),
+        };
         let mut child = self.launcher.start(name, generation, slice)?;
+        for (path, file) in files {
+            child.say(&ToChild::File(path), Some(file));
+        }
         self.poll
             .registry()
             .register(

@@ -1,6 +1,8 @@
 //! A new configuration without a dropped session: new receivers and filters beside the old ones, which keep their edges
-//! until their sessions end. Deliver and resolver processes are replaced only if their slice changed; the queue-manager
-//! and the limiter are never doubled and take their new slices while they run.
+//! until their sessions end. Deliver and resolver processes are replaced only if their slice changed; the queue-manager,
+//! the limiter and the key holder are never doubled and take their new slices while they run.
+
+use std::os::fd::OwnedFd;
 
 use vsmtp_config::Config;
 use vsmtp_ipc::edge::master_child::ToChild;
@@ -28,6 +30,7 @@ pub fn slice(config: &Config, role: Role) -> Result<Vec<u8>, vsmtp_config::WireE
         Role::Resolver => vsmtp_config::encode(&config.resolver()),
         Role::Limits => vsmtp_config::encode(&config.limits()),
         Role::Auth => vsmtp_config::encode(&config.auth()),
+        Role::Keys => vsmtp_config::encode(&config.keys()),
     }
 }
 
@@ -37,14 +40,23 @@ pub fn count(config: &Config, role: Role) -> u32 {
         Role::Receiver => config.master().receivers,
         Role::DeliverSmtp => config.master().delivers,
         Role::Auth => u32::from(config.master().auth),
+        Role::Keys => u32::from(!config.keys().pairs.is_empty()),
         _ => 1,
     }
 }
 
 /// Makes places for the new generation and sends the old one into retirement. The new places are started by the loop.
 ///
-/// `moved`: what the resolver has read of this machine is not what stands there now.
-pub fn turn_over(family: &mut Family, old: &Config, new: &Config, generation: u32, moved: bool) {
+/// `moved`: what the resolver has read of this machine is not what stands there now. `key_files` are those of the key
+/// holder, open.
+pub fn turn_over(
+    family: &mut Family,
+    old: &Config,
+    new: &Config,
+    generation: u32,
+    moved: bool,
+    mut key_files: Vec<(String, OwnedFd)>,
+) {
     for role in Role::DAEMONS {
         let unchanged =
             slice(old, role).ok() == slice(new, role).ok() && count(old, role) == count(new, role);
@@ -58,6 +70,9 @@ pub fn turn_over(family: &mut Family, old: &Config, new: &Config, generation: u3
                         false,
                     );
                 }
+            }
+            Role::Keys if count(old, role) == count(new, role) => {
+                renew_keys(family, new, std::mem::take(&mut key_files));
             }
             // Rules may have changed though the slice did not.
             Role::Receiver | Role::FilterSession | Role::FilterPost => replace(family, role, new, generation),
@@ -76,6 +91,20 @@ pub fn hand_out_log(family: &mut Family, log: &LogSink) {
         if let Ok(sink) = log.open_or_stand_in() {
             child.say(&log.message(), Some(sink));
         }
+    }
+}
+
+/// The key holder is never doubled. It is told what is new and handed all files again, because what is in them may have
+/// changed; if they are bad, it keeps what it had.
+fn renew_keys(family: &mut Family, new: &Config, files: Vec<(String, OwnedFd)>) {
+    let (Ok(bytes), Some(child)) =
+        (slice(new, Role::Keys), family.children().find(|child| child.name.role == Role::Keys))
+    else {
+        return;
+    };
+    child.say(&ToChild::Reconfigure(bytes), None);
+    for (path, file) in files {
+        child.say(&ToChild::File(path), Some(file));
     }
 }
 
@@ -98,17 +127,19 @@ pub fn release_old(family: &mut Family, generation: u32, ready: Role) {
     }
     let deadline_ms = match ready {
         Role::Receiver => OLD_SESSIONS_MS,
-        Role::FilterSession | Role::Auth => return,
+        Role::FilterSession | Role::Auth | Role::Keys => return,
         _ => OLD_ATTEMPTS_MS,
     };
     drain_retiring(family, ready, deadline_ms);
 }
 
-/// Called when a process has ended: old session filters and auth helpers end with the last old receiver.
+/// Called when a process has ended: old session filters, auth helpers and key holders that are not wanted any more end
+/// with the last old receiver.
 pub fn release_filters(family: &mut Family, generation: u32) {
     if !family.any_before(Role::Receiver, generation) {
         drain_retiring(family, Role::FilterSession, OLD_ATTEMPTS_MS);
         drain_retiring(family, Role::Auth, OLD_ATTEMPTS_MS);
+        drain_retiring(family, Role::Keys, OLD_ATTEMPTS_MS);
     }
 }
 

@@ -3,7 +3,8 @@
 use vsmtp_ipc::role::Role;
 
 /// The edges, as unordered pairs of roles. The filter asks the resolver nothing yet, so it holds no end of such an edge.
-const EDGES: [(Role, Role); 10] = [
+const EDGES: [(Role, Role); 11] = [
+    (Role::Receiver, Role::Keys),
     (Role::Receiver, Role::FilterSession),
     (Role::Receiver, Role::Auth),
     (Role::FilterSession, Role::Auth),
@@ -45,6 +46,11 @@ mod tests {
             (Role::Auth, Role::Resolver),
             (Role::Auth, Role::FilterPost),
             (Role::Auth, Role::DeliverSmtp),
+            (Role::FilterSession, Role::Keys),
+            (Role::FilterPost, Role::Keys),
+            (Role::QueueManager, Role::Keys),
+            (Role::DeliverSmtp, Role::Keys),
+            (Role::Resolver, Role::Keys),
         ] {
             assert!(!are_peers(a, b) && !are_peers(b, a), "{a} {b}");
         }

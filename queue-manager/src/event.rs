@@ -240,7 +240,8 @@ impl Edges {
             | Role::QueueManager
             | Role::Resolver
             | Role::Limits
-            | Role::Auth => {
+            | Role::Auth
+            | Role::Keys => {
                 trace::trouble("unexpected-peer", &name);
             }
         }

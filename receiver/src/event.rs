@@ -23,6 +23,7 @@ use crate::sandbox;
 use crate::services::{Context, Services};
 use crate::sessions::{Client, DEADLINE_TIMER, Fate, Sessions, Why};
 use crate::settings::Settings;
+use crate::tls::{KEYS_TOKEN, Tls};
 
 /// Descriptors that one process asks for.
 const DESCRIPTORS: u64 = 65_536;
@@ -32,6 +33,8 @@ const FIRST_EDGE_TOKEN: usize = 1 << 20;
 const LIMITER_TOKEN: usize = FIRST_EDGE_TOKEN - 1;
 /// Tokens of auth helpers begin here.
 const FIRST_HELPER_TOKEN: usize = 1 << 30;
+/// How long clients wait at the door for the certificates to come, in milliseconds; then they are served without.
+const KEYS_PATIENCE_MS: u64 = 3_000;
 /// The loop's timer for the hurried part of a drain.
 const HURRY_TIMER: u64 = 3;
 /// How long that is, in milliseconds: idle clients hear 421, and busy ones as soon as their command is done. Before it
@@ -43,6 +46,7 @@ const LAST_CALL_TIMER: u64 = 4;
 const LAST_CALL_MS: u64 = 100;
 
 const _: () = assert!(FIRST_TOKEN + MAX_LISTENERS < LIMITER_TOKEN);
+const _: () = assert!(FIRST_TOKEN + MAX_LISTENERS < KEYS_TOKEN && KEYS_TOKEN < LIMITER_TOKEN);
 const _: () = assert!(usize::BITS == 64, "tokens hold 64-bit session numbers");
 
 /// The receiver.
@@ -63,14 +67,20 @@ impl Daemon for Receiver {
     fn before_jail(boot: Boot<ReceiverSlice>) -> Result<Self, BootError> {
         let descriptors =
             fds::raise_nofile(DESCRIPTORS).map_err(|error| BootError::Io("raise limits", error))?;
-        Ok(Receiver::new(&boot, descriptors))
+        let receiver = Receiver::new(&boot, descriptors);
+        receiver.services.tls.prepare().map_err(|error| BootError::Io("find randomness", error))?;
+        Ok(receiver)
     }
 
     fn profile(&self) -> Profile {
         sandbox::profile(self.descriptors)
     }
 
-    fn after_jail(&mut self, _: &mut Reactor) -> Result<(), BootError> {
+    fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
+        self.services.tls.start(reactor).map_err(|error| BootError::Io("start threads", error))?;
+        if self.services.tls.is_coming() {
+            self.intake.wait(reactor, KEYS_PATIENCE_MS);
+        }
         Ok(())
     }
 
@@ -106,7 +116,12 @@ impl Receiver {
         let settings = Settings::new(&boot.slice, descriptors);
         let mint = QueueIdMint::new(boot.node, boot.process);
         Receiver {
-            services: Services::new(settings, mint, Budget::new(MAX_BODIES)),
+            services: Services::new(
+                settings,
+                Tls::new(boot.slice.tls.as_ref()),
+                mint,
+                Budget::new(MAX_BODIES),
+            ),
             sessions: Sessions::default(),
             intake: Intake::default(),
             descriptors,
@@ -116,8 +131,10 @@ impl Receiver {
     }
 
     fn meet(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd) {
-        if name.role == Role::Limits {
-            return self.meet_limiter(reactor, name, socket);
+        match name.role {
+            Role::Limits => return self.meet_limiter(reactor, name, socket),
+            Role::Keys => return self.meet_keys(reactor, name, socket),
+            _ => {}
         }
         if name.role == Role::Auth {
             return self.meet_helper(reactor, name, socket);
@@ -139,6 +156,20 @@ impl Receiver {
         }
     }
 
+    fn meet_keys(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd) {
+        if let Err(error) = self.services.tls.introduce(reactor, name, socket) {
+            log::error!("event=peer-failed peer={name} error=\"{error}\"");
+        }
+    }
+
+    fn hear_keys(&mut self, reactor: &mut Reactor) {
+        let was_coming = self.services.tls.is_coming();
+        self.services.tls.hear(reactor);
+        if was_coming && !self.services.tls.is_coming() {
+            self.intake.reopen();
+        }
+    }
+
     fn listen(&mut self, reactor: &Reactor, listener: &Listener, socket: OwnedFd) {
         if !self.stopping
             && let Err(error) = self.intake.open(reactor, listener, socket, FIRST_TOKEN)
@@ -150,6 +181,7 @@ impl Receiver {
     fn ready(&mut self, reactor: &mut Reactor, token: usize, readable: bool, writable: bool, closed: bool) {
         match token {
             LIMITER_TOKEN => self.hear_limiter(reactor),
+            KEYS_TOKEN => self.hear_keys(reactor),
             0..FIRST_EDGE_TOKEN => self.intake.knock(token.saturating_sub(FIRST_TOKEN)),
             FIRST_HELPER_TOKEN..0x1_0000_0000 => {
                 self.hear_helper(reactor, HelperKey(u32::try_from(token - FIRST_HELPER_TOKEN).unwrap_or(0)));
@@ -378,6 +410,9 @@ impl Receiver {
     }
 
     fn turn_end(&mut self, reactor: &mut Reactor) -> Flow {
+        while let Some((session, finished)) = self.services.tls.finished() {
+            self.wake(reactor, session, |client, context| client.on_handshake(context, finished));
+        }
         for session in std::mem::take(&mut self.services.again) {
             self.wake(reactor, session, |client, context| client.go_on(context));
         }
@@ -404,6 +439,7 @@ impl Receiver {
         while let Some((helper, error)) = self.services.helpers.take_failed() {
             self.lose_helper(reactor, helper, &error);
         }
+        self.services.tls.flush(reactor);
         self.publish(reactor);
         if !self.services.again.is_empty() || self.intake.has_work() {
             reactor.turn_again();
@@ -415,8 +451,10 @@ impl Receiver {
     fn admit(&mut self, reactor: &mut Reactor, mut arrival: Arrival) {
         if self.sessions.len() >= self.services.settings.sessions as usize {
             self.services.figures.turned_away += 1;
-            // The client may be gone already, and then needs no answer.
-            let _ = arrival.socket.write(Own::TooBusy.wire().as_bytes());
+            // The client may be gone already, and then needs no answer; one that begins with TLS would not understand it.
+            if !arrival.service.begins_with_tls() {
+                let _ = arrival.socket.write(Own::TooBusy.wire().as_bytes());
+            }
             let who = arrival.who;
             Record::at(log::Level::Debug, "turned-away").field("client", who).field("limit", "all").emit();
             return;

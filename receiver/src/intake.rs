@@ -93,6 +93,12 @@ impl Intake {
         }
     }
 
+    /// Keeps the door shut for so long, or until it is opened again.
+    pub fn wait(&mut self, reactor: &mut Reactor, milliseconds: u64) {
+        self.shut = true;
+        reactor.set_timer(reactor.now_ms() + milliseconds, REOPEN_TIMER);
+    }
+
     /// The loop's timer has fired: descriptors may be free again.
     pub fn reopen(&mut self) {
         self.shut = false;

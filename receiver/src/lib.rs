@@ -10,6 +10,7 @@ mod sessions;
 
 mod auth_edge;
 mod body;
+mod connection;
 mod filter_edge;
 mod limits_edge;
 mod probe;
@@ -21,5 +22,6 @@ pub mod sandbox;
 mod services;
 mod settings;
 mod socket;
+mod tls;
 
 pub use event::Receiver;

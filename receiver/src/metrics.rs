@@ -28,6 +28,14 @@ pub struct Figures {
     pub auth_failed: u64,
     /// Sessions cut off for silence, or for not reading.
     pub timed_out: u64,
+    /// Handshakes that were done.
+    pub handshakes: u64,
+    /// Of these, with a ticket of an earlier session.
+    pub handshakes_resumed: u64,
+    /// Handshakes that failed, or took too long.
+    pub handshakes_failed: u64,
+    /// Handshakes for whose signature there was no room.
+    pub handshakes_refused: u64,
     published_ms: u64,
 }
 
@@ -67,6 +75,10 @@ impl Figures {
             ("timed_out", self.timed_out),
             ("authenticated", self.authenticated),
             ("auth_failed", self.auth_failed),
+            ("handshakes", self.handshakes),
+            ("handshakes_resumed", self.handshakes_resumed),
+            ("handshakes_failed", self.handshakes_failed),
+            ("handshakes_refused", self.handshakes_refused),
             ("asks_in_flight", gauges.in_flight),
             ("asks_waiting", gauges.waiting),
             ("body_octets_held", gauges.held),

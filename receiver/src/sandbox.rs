@@ -1,7 +1,7 @@
 //! The receiver's jail: sockets that are open already, memory files for bodies, and nothing else. It opens no file, makes
 //! no socket, connects, binds and starts nothing. The same in every build.
 
-use vsmtp_sys::sandbox::{Allow, AllowIf, BASE, BODIES, Denied, Limits, Profile, Rule, Test};
+use vsmtp_sys::sandbox::{Allow, AllowIf, BASE, BODIES, Denied, Limits, Profile, Rule, THREADS, Test};
 
 /// Beyond the base and the bodies.
 const RECEIVER: &[Rule] = &[
@@ -24,7 +24,8 @@ const PEER: &[&[Test]] = &[&[Test::Is(1, SOL_SOCKET), Test::Is(2, SO_PEERCRED)]]
 pub fn profile(descriptors: u64) -> Profile {
     Profile {
         daemon: "vsmtp-receiver",
-        syscalls: vec![BASE, BODIES, RECEIVER],
+        // THREADS: handshakes wait for their signatures there.
+        syscalls: vec![BASE, BODIES, THREADS, RECEIVER],
         // It runs only our own code, and that code faces the network: a call that is not here is an attack.
         on_denied: Denied::Kill,
         landlock: Vec::new(),

@@ -11,9 +11,13 @@ use crate::limits::Budget;
 use crate::limits_edge::Limiter;
 use crate::metrics::Figures;
 use crate::settings::Settings;
+use crate::tls::Tls;
 
 /// Octets of the one read buffer that all sessions share.
 pub const READ_BUFFER: usize = 64 * 1024;
+
+/// Octets of the buffer for what was read and not decrypted yet.
+pub const RAW_BUFFER: usize = 16 * 1024;
 
 /// One per process.
 pub struct Services {
@@ -27,6 +31,8 @@ pub struct Services {
     pub helpers: Helpers,
     /// When sessions have waited long enough.
     pub deadlines: Deadlines,
+    /// TLS, and the key holder.
+    pub tls: Tls,
     /// Octets of messages in memory.
     pub budget: Budget,
     /// Makes queue ids.
@@ -35,6 +41,8 @@ pub struct Services {
     pub figures: Figures,
     /// The read buffer; taken out while it is in use.
     pub buffer: Vec<u8>,
+    /// What was read and not decrypted yet; taken out while it is in use.
+    pub raw: Vec<u8>,
     /// Decoded message data; taken out while it is in use.
     pub scratch: Vec<u8>,
     /// Sessions that have more to read and let others go first.
@@ -45,17 +53,19 @@ pub struct Services {
 
 impl Services {
     /// At the start of a process.
-    pub fn new(settings: Settings, mint: QueueIdMint, budget: Budget) -> Self {
+    pub fn new(settings: Settings, tls: Tls, mint: QueueIdMint, budget: Budget) -> Self {
         Services {
             settings,
             filters: Filters::default(),
             limiter: Limiter::default(),
             helpers: Helpers::default(),
             deadlines: Deadlines::default(),
+            tls,
             budget,
             mint,
             figures: Figures::default(),
             buffer: vec![0; READ_BUFFER],
+            raw: vec![0; RAW_BUFFER],
             scratch: Vec::new(),
             again: Vec::new(),
             draining: false,

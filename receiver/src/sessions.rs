@@ -9,6 +9,7 @@ mod dialogue;
 mod limited;
 mod login;
 mod message;
+mod security;
 
 pub use client::{Client, Fate, Who, Why};
 pub use clock::DEADLINE_TIMER;

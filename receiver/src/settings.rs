@@ -171,11 +171,20 @@ fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
             extensions = extensions.with(Extension::BinaryMime);
         }
     }
+    let tls = slice.tls.as_ref().filter(|_| service != Service::Local);
+    if tls.is_some() {
+        extensions = extensions.with(Extension::StartTls);
+    }
     smtp::Settings {
         name: (*slice.server_name).clone(),
         protocol: if service == Service::Lmtp { Protocol::Lmtp } else { Protocol::Smtp },
         extensions,
-        tls_required: false,
+        tls_required: tls.is_some_and(|tls| match service {
+            Service::Smtp => tls.security_level == config::SecurityLevel::Encrypt,
+            // Passwords, and whatever else users send, never cross the network in clear.
+            Service::Submission | Service::Submissions => true,
+            Service::Lmtp | Service::Local => false,
+        }),
         auth: AuthSettings {
             mechanisms: Vec::new(),
             required: matches!(service, Service::Submission | Service::Submissions),

@@ -1,6 +1,6 @@
 //! A client's connection: TCP or the local socket. Non-blocking reads and writes, nothing else.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::net::{TcpStream, UnixStream};
@@ -28,18 +28,41 @@ pub enum Moved {
 impl Socket {
     /// Reads what is there, as much as the buffer takes.
     pub fn read(&mut self, buffer: &mut [u8]) -> Moved {
-        moved(|| match self {
-            Socket::Tcp(stream) => stream.read(buffer),
-            Socket::Unix(stream) => stream.read(buffer),
-        })
+        moved(|| Read::read(self, buffer))
     }
 
     /// Writes as much as the kernel takes.
     pub fn write(&mut self, bytes: &[u8]) -> Moved {
-        moved(|| match self {
+        moved(|| Write::write(self, bytes))
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.read(buffer),
+            Socket::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
             Socket::Tcp(stream) => stream.write(bytes),
             Socket::Unix(stream) => stream.write(bytes),
-        })
+        }
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.write_vectored(parts),
+            Socket::Unix(stream) => stream.write_vectored(parts),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

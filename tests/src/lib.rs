@@ -4,6 +4,7 @@
 
 mod audit;
 mod campaign;
+mod certificate;
 mod client;
 mod dice;
 mod disk;
@@ -20,6 +21,7 @@ mod traffic;
 
 pub use audit::{Arrival, Audit, Kill};
 pub use campaign::{CHILDREN, Campaign, MASTER, RELOAD, STOP, SYSTEM};
+pub use certificate::make_certificate;
 pub use client::{Client, ReplyText};
 pub use dice::Dice;
 pub use disk::Disk;

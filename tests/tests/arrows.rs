@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Our own crates and what of ours each may name. Development dependencies count.
-const OURS: [(&str, &[&str]); 17] = [
+const OURS: [(&str, &[&str]); 18] = [
     ("vsmtp-mail", &[]),
     ("vsmtp-sys", &[]),
     ("vsmtp-config", &["vsmtp-mail"]),
@@ -28,6 +28,7 @@ const OURS: [(&str, &[&str]); 17] = [
         &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon", "vsmtp-tls"],
     ),
     ("vsmtp-limits", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
+    ("vsmtp-keys", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
     // vsmtpctl reads a spool offline and makes lines of passwords, so it may use the library halves of those who do.
     (
         "vsmtp-ctl",
@@ -48,8 +49,9 @@ const RESERVED: [(&str, &[&str]); 11] = [
     ("tokio", &["vsmtp-resolver"]),
     ("hickory-resolver", &["vsmtp-resolver"]),
     ("hickory-proto", &["vsmtp-resolver"]),
-    ("rustls", &["vsmtp-tls", "vsmtp-receiver", "vsmtp-deliver", "vsmtp-resolver"]),
-    ("aws-lc-rs", &["vsmtp-tls", "vsmtp-receiver", "vsmtp-deliver", "vsmtp-resolver"]),
+    // The key holder needs the signing code and the PEM reader, and has no network.
+    ("rustls", &["vsmtp-keys", "vsmtp-tls", "vsmtp-receiver", "vsmtp-deliver", "vsmtp-resolver"]),
+    ("aws-lc-rs", &["vsmtp-keys", "vsmtp-tls", "vsmtp-receiver", "vsmtp-deliver", "vsmtp-resolver"]),
     ("openssl-sys", &[]),
 ];
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Sections of the table of log lines, and where their lines are written.
-const SPEAKERS: [(&str, &str); 9] = [
+const SPEAKERS: [(&str, &str); 10] = [
     ("every process", "lib/daemon/src"),
     ("master", "master/src"),
     ("receiver", "receiver/src"),
@@ -18,6 +18,7 @@ const SPEAKERS: [(&str, &str); 9] = [
     ("resolver", "resolver/src"),
     ("limits", "limits/src"),
     ("auth", "auth/src"),
+    ("keys", "keys/src"),
 ];
 
 /// Log lines of the queue-manager whose name the source chooses at run time, as `Record::new(event)`.

@@ -43,12 +43,26 @@ fn connection(registry: &mut Registry) {
         Ok(address(t.peer.server))
     });
     registry.on0(name("ctx", "server_name", &["server_name"]), Stage::Connect, |t| {
-        Ok(ImmutableString::from(t.peer.server_name.as_str()))
+        // The name under which the client came, where it said one.
+        let sni = t.tls.as_ref().and_then(|tls| tls.sni.as_ref());
+        Ok(ImmutableString::from(sni.unwrap_or(&t.peer.server_name).as_str()))
     });
     registry.on0(name("ctx", "connection_timestamp", &["connection_timestamp"]), Stage::Connect, |t| {
         Ok(timestamp(t.peer.connected_ms))
     });
-    registry.on0(name("ctx", "is_secured", &["is_secured"]), Stage::Connect, |_| Ok(false));
+    registry.on0(name("ctx", "is_secured", &["is_secured"]), Stage::Connect, |t| Ok(t.tls.is_some()));
+    registry.on0(name("ctx", "tls_protocol", &[]), Stage::Connect, |t| {
+        Ok(text(t.tls.as_ref().map(|tls| tls.protocol.as_str())))
+    });
+    registry.on0(name("ctx", "tls_cipher", &[]), Stage::Connect, |t| {
+        Ok(text(t.tls.as_ref().map(|tls| tls.cipher.as_str())))
+    });
+    registry.on0(name("ctx", "client_fingerprint", &[]), Stage::Connect, |t| {
+        Ok(text(t.tls.as_ref().and_then(|tls| tls.fingerprint.as_deref())))
+    });
+    registry.on0(name("ctx", "is_client_verified", &[]), Stage::Connect, |t| {
+        Ok(t.tls.as_ref().is_some_and(|tls| tls.is_verified))
+    });
     registry.on0(name("ctx", "service", &[]), Stage::Connect, |t| {
         let service = t.peer.service.ok_or_else(|| Fault::new("the service is known before 'postq' only"))?;
         Ok(ImmutableString::from(service.name()))
@@ -59,6 +73,10 @@ fn connection(registry: &mut Registry) {
 
 fn ip(of: Option<(IpAddr, u16)>) -> ImmutableString {
     of.map(|(ip, _)| ip.to_canonical().to_string()).unwrap_or_default().into()
+}
+
+fn text(of: Option<&str>) -> ImmutableString {
+    of.unwrap_or_default().into()
 }
 
 fn port(of: Option<(IpAddr, u16)>) -> i64 {

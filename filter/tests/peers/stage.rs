@@ -212,6 +212,7 @@ pub fn facts(session: u64) -> Facts {
         uid: None,
         connected_ms: 1,
         helo: Some("client.test".into()),
+        tls: None,
         esmtp: true,
         grant: None,
     }

@@ -6,7 +6,7 @@
 use bincode::{Decode, Encode};
 
 use crate::channel::{Channel, Message};
-use crate::wire::{Body, Grant, Id, MailFrom, RcptTo, Reply, Service};
+use crate::wire::{Body, Grant, Id, MailFrom, RcptTo, Reply, Service, Tls};
 
 /// Questions in flight.
 pub const CREDITS: u32 = 256;
@@ -28,6 +28,8 @@ pub struct Facts {
     pub connected_ms: u64,
     /// HELO name, once said.
     pub helo: Option<String>,
+    /// What a TLS handshake has agreed on; `None` in clear.
+    pub tls: Option<Tls>,
     /// EHLO rather than HELO.
     pub esmtp: bool,
     /// What the auth helper gave for this session; it is asked who that is.

@@ -11,7 +11,7 @@ use crate::error::{ConfigError, Problem, Warning};
 use crate::input::Input;
 use crate::keys::{
     AuthKeys, DeliveryKeys, DeliveryTlsKeys, DnsKeys, FilterKeys, LimitsKeys, LogKeys, QueueKeys, ServerKeys,
-    SmtpKeys, keys,
+    SmtpKeys, TlsKeys, keys,
 };
 use crate::kind::Kind;
 use crate::legacy::{LEGACY, Legacy};
@@ -39,6 +39,7 @@ pub struct Config {
     pub(crate) smtp: SmtpKeys,
     pub(crate) limits: LimitsKeys,
     pub(crate) auth: AuthKeys,
+    pub(crate) tls: TlsKeys,
     pub(crate) filter: FilterKeys,
     pub(crate) delivery: DeliveryKeys,
     pub(crate) delivery_tls: DeliveryTlsKeys,
@@ -62,6 +63,7 @@ impl Config {
             SmtpKeys::read(&mut input),
             LimitsKeys::read(&mut input),
             AuthKeys::read(&mut input),
+            TlsKeys::read(&mut input),
             FilterKeys::read(&mut input),
             DeliveryKeys::read(&mut input),
             DeliveryTlsKeys::read(&mut input),
@@ -75,6 +77,7 @@ impl Config {
             Some(smtp),
             Some(limits),
             Some(auth),
+            Some(tls),
             Some(filter),
             Some(delivery),
             Some(delivery_tls),
@@ -104,6 +107,7 @@ impl Config {
             smtp,
             limits,
             auth,
+            tls,
             filter,
             delivery,
             delivery_tls,

@@ -5,13 +5,12 @@ mod services;
 use crate::config::Config;
 use crate::error::{ConfigError, Problem};
 use crate::keys::{DnsType, TargetChoice};
-
-#[cfg(test)]
-pub(crate) use services::LACKING;
+use crate::kind::Suites;
+use crate::slices::{ClientCertificate, SecurityLevel};
 
 /// The conflicts of a configuration; none if it may be used.
 pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
-    let (server, smtp, queue) = (&config.server, &config.smtp, &config.queue);
+    let (server, smtp, tls, queue) = (&config.server, &config.smtp, &config.tls, &config.queue);
     let both = server.relay_domains.iter().find(|domain| server.domains.contains(domain));
     let literal = server.domains.iter().chain(&server.relay_domains).find(|d| d.as_literal().is_some());
     let longest_wait =
@@ -21,6 +20,10 @@ pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
             .unwrap_or_default();
     let soft_after_hard = smtp.error_soft.zip(smtp.error_hard).is_some_and(|(soft, hard)| soft > hard);
 
+    let has_suite_of = |tls13: bool| tls.suites.iter().any(|suite| Suites::is_of_tls13(*suite) == tls13);
+    let lacks_suites =
+        (tls.versions.tls12 && !has_suite_of(false)) || (tls.versions.tls13 && !has_suite_of(true));
+
     let rules = [
         (both.is_some(), "server.relay_domains", format!("{} is also in server.domains", shown(both))),
         (literal.is_some(), "server.domains", format!("{} is an address, not a domain", shown(literal))),
@@ -28,6 +31,26 @@ pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
             soft_after_hard,
             "server.smtp.error.soft_count",
             "must not exceed server.smtp.error.hard_count".to_owned(),
+        ),
+        (
+            tls.certificate.is_none() && tls.private_key.is_some(),
+            "server.tls.private_key",
+            "needs server.tls.certificate".to_owned(),
+        ),
+        (
+            tls.client_certificate == ClientCertificate::Require && tls.client_ca.is_none(),
+            "server.tls.client_certificate",
+            "requires certificates that lead to server.tls.client_ca, which is not set".to_owned(),
+        ),
+        (
+            tls.security_level == SecurityLevel::Encrypt && config.keys().pairs.is_empty(),
+            "server.tls.security_level",
+            "asks for TLS, and there is no server.tls.certificate".to_owned(),
+        ),
+        (
+            lacks_suites,
+            "server.tls.cipher_suite",
+            "must have a suite for each of server.tls.protocol_version".to_owned(),
         ),
         (
             longest_wait > smtp.session_timeout,

@@ -10,6 +10,7 @@ mod logs;
 mod queue;
 mod server;
 mod smtp;
+mod tls;
 
 pub(crate) use auth::AuthKeys;
 pub(crate) use delivery::DeliveryKeys;
@@ -21,15 +22,17 @@ pub(crate) use logs::{LogKeys, SyslogType, TargetChoice};
 pub(crate) use queue::QueueKeys;
 pub(crate) use server::ServerKeys;
 pub(crate) use smtp::SmtpKeys;
+pub(crate) use tls::TlsKeys;
 
 use crate::table::Key;
 
 /// The groups, in the order of the documentation.
-pub(crate) const GROUPS: [(&str, &[Key]); 10] = [
+pub(crate) const GROUPS: [(&str, &[Key]); 11] = [
     ("Server", ServerKeys::KEYS),
     ("SMTP sessions", SmtpKeys::KEYS),
     ("Limits and tests of clients", LimitsKeys::KEYS),
     ("Authentication", AuthKeys::KEYS),
+    ("TLS", TlsKeys::KEYS),
     ("Rules", FilterKeys::KEYS),
     ("Delivery", DeliveryKeys::KEYS),
     ("TLS of deliveries", DeliveryTlsKeys::KEYS),

@@ -4,6 +4,7 @@ mod auth;
 mod list;
 mod routes;
 mod scalar;
+mod server_tls;
 mod text;
 mod tls;
 
@@ -17,6 +18,7 @@ pub(crate) use text::{
     DomainName, FilePath, MaybeAddress, MaybePath, MaybeRelay, RecipientDelimiter, ServerAddress, Target,
 };
 
+pub(crate) use server_tls::{Suites, Versions, VirtualDomains};
 pub(crate) use tls::{Tls, TlsByNextHop};
 
 use crate::value::Value;

@@ -55,7 +55,6 @@ pub const LEGACY: &[Legacy] = &[
         fate: Retired("the resolver decides this itself"),
     },
     Legacy { name: "server.system.group_local", fate: Later("delivery to system users") },
-    Legacy { name: "server.tls.*", fate: Later("TLS") },
     Legacy { name: "server.smtp.auth.mechanisms", fate: Renamed("server.esmtp.auth.mechanisms") },
     Legacy { name: "server.smtp.auth.mechanism", fate: Renamed("server.esmtp.auth.mechanisms") },
     Legacy {
@@ -67,7 +66,8 @@ pub const LEGACY: &[Legacy] = &[
         fate: Renamed("server.esmtp.auth.attempt_count_max"),
     },
     Legacy { name: "server.smtp.codes.*", fate: Later("replies of your own") },
-    Legacy { name: "server.virtual.*", fate: Later("settings by domain") },
+    Legacy { name: "server.tls.root.certificate", fate: Renamed("server.tls.certificate") },
+    Legacy { name: "server.tls.root.private_key", fate: Renamed("server.tls.private_key") },
     Legacy {
         name: "server.logs.system.*",
         fate: Later("this form; use server.logs.target and server.logs.syslog"),

@@ -47,9 +47,10 @@ pub use recipients::Recipients;
 pub use routes::{DomainPattern, Routes};
 pub use show::Row;
 pub use slices::{
-    Alias, AuthSlice, BareNewline, ClientTimeouts, DeliverSlice, DeliverTls, Facility, Family, FilterSlice,
-    LimitsSlice, LogLevel, LogSlice, LogTarget, MailboxSlice, MasterSlice, NextHopTimeouts, OnError,
-    QueueSlice, ReceiverSlice, ResolverSlice, ScreenAction, ScreenSlice, SenderLogin, SyslogTransport,
+    Alias, AuthSlice, BareNewline, ClientCertificate, ClientTimeouts, DeliverSlice, DeliverTls, Facility,
+    Family, FilterSlice, KeyFile, KeyFileUse, KeyPair, KeysSlice, LimitsSlice, LogLevel, LogSlice, LogTarget,
+    MailboxSlice, MasterSlice, NextHopTimeouts, OnError, QueueSlice, ReceiverSlice, ResolverSlice,
+    ScreenAction, ScreenSlice, SecurityLevel, SenderLogin, ServerTls, SyslogTransport,
 };
 pub use table::{Key, Preset, Role};
 pub use tls_policy::{TlsDestination, TlsLevel, TlsName, TlsPolicy};

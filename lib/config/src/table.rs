@@ -25,11 +25,13 @@ pub enum Role {
     Limits,
     /// `vsmtp-auth`.
     Auth,
+    /// `vsmtp-keys`.
+    Keys,
 }
 
 impl Role {
     /// Every role, in the order of the documentation.
-    pub const ALL: [Role; 9] = [
+    pub const ALL: [Role; 10] = [
         Role::Master,
         Role::Receiver,
         Role::Filter,
@@ -39,6 +41,7 @@ impl Role {
         Role::Resolver,
         Role::Limits,
         Role::Auth,
+        Role::Keys,
     ];
 
     /// The name that operators see, also in `server.logs.level`. `filter` stands for all roles of the filter.
@@ -53,6 +56,7 @@ impl Role {
             Role::Resolver => "resolver",
             Role::Limits => "limits",
             Role::Auth => "auth",
+            Role::Keys => "keys",
         }
     }
 }
@@ -70,6 +74,8 @@ pub enum Preset {
     List(&'static [&'static str]),
     /// A map of texts to lists of texts.
     Map(&'static [(&'static str, &'static [&'static str])]),
+    /// A value of another shape.
+    Made(fn() -> Value),
     /// Nothing: the doc sentence says what that means.
     Unset,
     /// The host name that the caller found.
@@ -93,6 +99,7 @@ impl Preset {
             Preset::Map(rows) => {
                 Some(Value::Map(rows.iter().map(|(name, to)| ((*name).to_owned(), list(to))).collect()))
             }
+            Preset::Made(make) => Some(make()),
             Preset::Unset => Some(Value::Null),
             Preset::HostName | Preset::OwnDomains | Preset::RelayFrom => None,
         }

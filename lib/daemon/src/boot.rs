@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use log::LevelFilter;
 use vsmtp_ipc::edge::master_child::{ChildEnd, Configure, LogTarget, ToChild, ToMaster};
-use vsmtp_ipc::{ChannelError, EdgeId};
+use vsmtp_ipc::{ChannelError, EdgeId, Received};
 use vsmtp_sys::{clock, fds, sandbox, scheduling, signals};
 
 use crate::daemon::{Boot, Daemon, Flow};
@@ -90,10 +90,7 @@ pub fn boot<D: Daemon>() -> Result<Live<D>, BootError> {
     match D::before_jail(Boot { name, generation, node, process, slice }) {
         Ok(daemon) => enter(daemon, master),
         Err(error) => {
-            if let BootError::Fatal(text) = &error {
-                let _ = master.send(&ToMaster::Fatal(text.clone()), Vec::new());
-                let _ = master.flush();
-            }
+            tell_fatal(&mut master, &error);
             Err(error)
         }
     }
@@ -110,30 +107,57 @@ pub(crate) fn level(number: u8) -> LevelFilter {
     }
 }
 
-fn enter<D: Daemon>(mut daemon: D, master: ChildEnd) -> Result<Live<D>, BootError> {
+fn enter<D: Daemon>(mut daemon: D, mut master: ChildEnd) -> Result<Live<D>, BootError> {
     let profile = daemon.profile();
     let applied = sandbox::apply(&profile).map_err(|error| BootError::Io("enter the sandbox", error))?;
+    for _ in 0..daemon.files() {
+        daemon.take_file(next_file(&mut master)?);
+    }
     let mut reactor = Reactor::new(master).map_err(|error| BootError::Io("make the event loop", error))?;
     let landlock = format!("  landlock in force: {:?}\n", applied.landlock);
     reactor.tell_master(&ToMaster::Declared(sandbox::describe(&profile) + &landlock));
-    daemon.after_jail(&mut reactor)?;
+    if let Err(error) = daemon.after_jail(&mut reactor) {
+        tell_fatal(&mut reactor.master, &error);
+        return Err(error);
+    }
     reactor.tell_master(&ToMaster::Ready);
     Ok(Live::new(daemon, reactor))
 }
 
+/// Tells the master what is wrong with the configuration, if that is what it is.
+fn tell_fatal(master: &mut ChildEnd, error: &BootError) {
+    if let BootError::Fatal(text) = error {
+        let _ = master.send(&ToMaster::Fatal(text.clone()), Vec::new());
+        let _ = master.flush();
+    }
+}
+
 fn first_message(master: &mut ChildEnd) -> Result<Configure, BootError> {
+    match next_message(master)?.message {
+        ToChild::Configure(configure) => Ok(configure),
+        _ => Err(BootError::Master("first message is not a configuration".to_owned())),
+    }
+}
+
+fn next_file(master: &mut ChildEnd) -> Result<OwnedFd, BootError> {
+    let received = next_message(master)?;
+    match (received.message, received.descriptors.into_iter().next()) {
+        (ToChild::File(_), Some(file)) => Ok(file),
+        _ => Err(BootError::Master("a file was to come next".to_owned())),
+    }
+}
+
+fn next_message(master: &mut ChildEnd) -> Result<Received<ToChild>, BootError> {
     let refused = |error: ChannelError| BootError::Master(format!("edge to the master: {error}"));
     let deadline = clock::monotonic_ms() + CONFIGURE_MS;
     let mut wait = Wait::on(master.socket()).map_err(|error| BootError::Io("make a poll", error))?;
     loop {
-        match master.receive().map_err(refused)?.map(|received| received.message) {
-            Some(ToChild::Configure(configure)) => return Ok(configure),
-            Some(_) => return Err(BootError::Master("first message is not a configuration".to_owned())),
-            None => {}
+        if let Some(received) = master.receive().map_err(refused)? {
+            return Ok(received);
         }
         let left = deadline.saturating_sub(clock::monotonic_ms());
         if left == 0 {
-            return Err(BootError::Master("no configuration came from the master".to_owned()));
+            return Err(BootError::Master("nothing came from the master in time".to_owned()));
         }
         wait.readable(left).map_err(|error| BootError::Io("wait for the master", error))?;
     }

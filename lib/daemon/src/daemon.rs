@@ -36,6 +36,12 @@ pub trait Daemon: Sized {
     fn before_jail(boot: Boot<Self::Slice>) -> Result<Self, BootError>;
     /// The jail.
     fn profile(&self) -> Profile;
+    /// How many files the master opens for it. They come before `after_jail`, one by one.
+    fn files(&self) -> usize {
+        0
+    }
+    /// One of them, in the order in which the slice names them. Inside the jail.
+    fn take_file(&mut self, _file: OwnedFd) {}
     /// First act inside the jail: register with the loop.
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError>;
     /// Reacts to one event. Must not block and must not panic on outside data.
@@ -66,8 +72,8 @@ pub enum Event {
     Timer(u64),
     /// All events of this turn are handled: flush what they produced. Comes at the end of every turn.
     TurnEnd,
-    /// A new slice, encoded, after a reload. Only the queue-manager and the limiter see this; the others are started
-    /// anew.
+    /// A new slice, encoded, after a reload. Only those who are never doubled see this: the queue-manager, the limiter and
+    /// the key holder. The others are started anew.
     Reconfigure(Vec<u8>),
     /// An operator asks the limiter. Only it sees this; answered by `ToMaster::Limits`.
     Limits {

@@ -109,6 +109,15 @@ impl Stream {
         self.connection.wants_write()
     }
 
+    /// What both sides and nobody between them know (`tls-exporter`, RFC 9266): a login can be bound to it. `None` before
+    /// TLS 1.3.
+    pub fn channel_binding(&self) -> Option<[u8; 32]> {
+        if self.connection.protocol_version() != Some(rustls::ProtocolVersion::TLSv1_3) {
+            return None;
+        }
+        self.connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b"")).ok()
+    }
+
     /// The connection itself, for what both sides agreed on.
     pub fn connection(&self) -> &Connection {
         &self.connection

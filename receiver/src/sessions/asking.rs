@@ -85,8 +85,9 @@ impl Client {
                 return self.go_on_with_login(context, response);
             }
             Question::StartTls => {
-                // It is not offered by this process yet, so nobody can have asked for it.
-                let _ = self.dialogue.answer(Verdict::Unavailable);
+                let verdict =
+                    if self.terms(context).is_some() { Verdict::Accept } else { Verdict::Unavailable };
+                let _ = self.dialogue.answer(verdict);
                 return;
             }
             Question::Mail(mail) => {

@@ -15,10 +15,10 @@ use super::limited::Limited;
 use super::login::Login;
 use super::message::Transaction;
 use crate::auth_edge::HelperKey;
+use crate::connection::Connection;
 use crate::filter_edge::EdgeKey;
 use crate::intake::Arrival;
 use crate::services::{Context, Services};
-use crate::socket::Socket;
 
 /// Whether a session goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,10 @@ pub enum Why {
     Hangup,
     /// The client did not read what it was sent.
     Stalled,
+    /// Its handshake failed or took too long.
+    Handshake,
+    /// It needs TLS, and there is none now.
+    NoTls,
 }
 
 /// Who a client is.
@@ -80,7 +84,7 @@ pub(super) struct Tally {
 /// One session.
 pub struct Client {
     pub(super) number: u64,
-    pub(super) socket: Socket,
+    pub(super) socket: Connection,
     pub(super) dialogue: Session,
     pub(super) who: Who,
     /// What it came for.
@@ -91,6 +95,8 @@ pub struct Client {
     /// Who has the exchange of AUTH that is under way.
     pub(super) exchange: Option<HelperKey>,
     pub(super) login: Option<Login>,
+    /// What the handshake has agreed on, if there was one.
+    pub(super) tls: Option<Box<vsmtp_tls::Facts>>,
     pub(super) transaction: Option<Box<Transaction>>,
     /// What the dialogue wants to know.
     pub(super) topic: Option<Topic>,
@@ -110,7 +116,7 @@ impl Client {
         let Arrival { socket, who, service } = arrival;
         Client {
             number,
-            socket,
+            socket: Connection::new(socket),
             dialogue: Session::new(Arc::clone(settings.dialogue(service))),
             who,
             service,
@@ -118,6 +124,7 @@ impl Client {
             hello: None,
             exchange: None,
             login: None,
+            tls: None,
             transaction: None,
             topic: None,
             asking: Asking::Nothing,
@@ -145,7 +152,7 @@ impl Client {
     }
 
     /// Its connection.
-    pub fn socket(&self) -> &Socket {
+    pub fn socket(&self) -> &Connection {
         &self.socket
     }
 
@@ -178,6 +185,7 @@ impl Client {
             uid,
             connected_ms: self.connected_ms,
             helo: self.hello.as_ref().map(|hello| hello.name.as_str().to_owned()),
+            tls: self.tls_facts(),
             esmtp: self.hello.as_ref().is_some_and(|hello| hello.extended),
             grant: self.shown_grant(want == Want::Login),
         }
@@ -187,6 +195,9 @@ impl Client {
     pub fn end(mut self, context: &mut Context<'_>, why: Why) {
         context.services.deadlines.clear(self.place());
         let user = self.user().map(str::to_owned);
+        if why == Why::Closed {
+            self.socket.say_goodbye();
+        }
         self.drop_transaction(context.services);
         self.cancel_login(context.services);
         self.drop_login(context.services);
@@ -204,6 +215,8 @@ impl Client {
                 .field("client", self.who)
                 .maybe("helo", self.hello.as_ref().map(|hello| hello.name.as_str()))
                 .maybe("user", user)
+                .maybe("tls", self.tls.as_ref().map(|tls| tls.protocol))
+                .maybe("cipher", self.tls.as_ref().map(|tls| tls.cipher))
                 .field("why", if self.tally.timed_out { "timeout" } else { why.name() })
                 .field("accepted", self.tally.accepted)
                 .field("refused", self.tally.refused)
@@ -230,6 +243,8 @@ impl Why {
             Why::Closed => "closed",
             Why::Hangup => "hangup",
             Why::Stalled => "stalled",
+            Why::Handshake => "handshake",
+            Why::NoTls => "no-tls",
         }
     }
 }

@@ -62,6 +62,12 @@ impl Client {
         self.arm(context);
     }
 
+    /// The handshake begins now. Nothing that the client does moves its deadline.
+    pub(super) fn start_handshake_clock(&mut self, context: &mut Context<'_>) {
+        self.clock.deadline = context.reactor.now_ms().saturating_add(context.services.tls.handshake_ms);
+        self.arm(context);
+    }
+
     /// Holds the next reply back for a while.
     pub(super) fn hold_back(&mut self, context: &mut Context<'_>) {
         let delay = context.services.settings.timeouts.error_delay;
@@ -95,6 +101,10 @@ impl Client {
         }
         self.tally.timed_out = true;
         context.services.figures.timed_out += 1;
+        if self.socket.is_in_handshake() {
+            context.services.figures.handshakes_failed += 1;
+            return Fate::Gone(Why::Handshake);
+        }
         if self.line.blocked {
             return Fate::Gone(Why::Stalled);
         }
@@ -109,6 +119,9 @@ impl Client {
         }
         self.cancel_login(context.services);
         self.asking = Asking::Nothing;
+        if self.socket.is_in_handshake() {
+            return Fate::Gone(Why::Handshake);
+        }
         self.topic = None;
         self.clock.hold = 0;
         self.dialogue.close(own);

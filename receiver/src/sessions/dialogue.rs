@@ -20,6 +20,9 @@ const KEPT_SCRATCH: usize = 256 * 1024;
 impl Client {
     /// The connection was accepted: greets, if that can be decided at once.
     pub fn begin(&mut self, context: &mut Context<'_>) -> Fate {
+        if self.service.begins_with_tls() {
+            return self.begin_handshake(context);
+        }
         self.restart_wait(context);
         self.go_on(context)
     }
@@ -34,6 +37,9 @@ impl Client {
     ) -> Fate {
         self.line.readable |= readable;
         self.line.ending |= closed;
+        if self.socket.is_in_handshake() {
+            return self.shake(context);
+        }
         match self.listen_early(context) {
             Fate::Stay => {}
             gone => return gone,
@@ -49,6 +55,9 @@ impl Client {
 
     /// Goes on after anything has happened but input.
     pub fn go_on(&mut self, context: &mut Context<'_>) -> Fate {
+        if self.socket.is_in_handshake() {
+            return self.shake(context);
+        }
         match self.run(context, &[]) {
             Fate::Stay => self.pump(context),
             gone => gone,
@@ -68,11 +77,11 @@ impl Client {
             if !self.may_read() {
                 return Fate::Stay;
             }
-            match self.socket.read(buffer) {
+            match self.socket.read(&mut context.services.raw, buffer) {
                 Moved::Some(count) => {
                     // A short read has emptied the socket, and new data makes a new event; only an end that was
                     // announced already makes none.
-                    self.line.readable = count == buffer.len() || self.line.ending;
+                    self.line.readable = count == buffer.len() || self.line.ending || self.socket.has_more();
                     let fate = self.run(context, buffer.get(..count).unwrap_or_default());
                     if fate != Fate::Stay {
                         return fate;
@@ -80,7 +89,8 @@ impl Client {
                 }
                 Moved::Blocked => {
                     self.line.readable = false;
-                    return Fate::Stay;
+                    // Reading under TLS may have something to say.
+                    return self.write(context);
                 }
                 Moved::Ended => return Fate::Gone(Why::Hangup),
             }
@@ -95,6 +105,7 @@ impl Client {
     fn may_read(&self) -> bool {
         self.line.readable
             && !self.line.blocked
+            && !self.socket.is_in_handshake()
             && !self.clock.holds()
             && self.topic.is_none()
             && self.asking == Asking::Nothing
@@ -152,7 +163,13 @@ impl Client {
                 Step::AwaitAnswer => return Fate::Stay,
                 Step::Dropped(why) => self.dropped(context, why),
                 Step::AuthCancelled => self.cancel_login(context.services),
-                Step::StartTls => return Fate::Gone(Why::Closed),
+                Step::StartTls => {
+                    let fate = self.reply(context);
+                    if fate != Fate::Stay || self.line.blocked || self.clock.holds() {
+                        return fate;
+                    }
+                    return self.begin_handshake(context);
+                }
                 Step::Close => return self.say_goodbye(context),
             }
         }
@@ -194,7 +211,7 @@ impl Client {
     }
 
     fn write(&mut self, context: &mut Context<'_>) -> Fate {
-        while !self.dialogue.output().is_empty() && !self.line.blocked {
+        while (!self.dialogue.output().is_empty() || self.socket.has_unsent()) && !self.line.blocked {
             match self.socket.write(self.dialogue.output()) {
                 Moved::Some(count) => self.dialogue.sent(count),
                 Moved::Ended => return Fate::Gone(Why::Hangup),

@@ -316,7 +316,7 @@ impl Client {
             return Fate::Stay;
         }
         let mut buffer = std::mem::take(&mut context.services.buffer);
-        let moved = self.socket.read(&mut buffer);
+        let moved = self.socket.read(&mut context.services.raw, &mut buffer);
         let early = match moved {
             Moved::Some(count) => buffer.get(..count).unwrap_or_default(),
             Moved::Blocked | Moved::Ended => &[],
@@ -327,7 +327,7 @@ impl Client {
         context.services.buffer = buffer;
         match moved {
             Moved::Some(_) => {
-                self.line.readable = filled || self.line.ending;
+                self.line.readable = filled || self.line.ending || self.socket.has_more();
                 self.say_waited(context, true)
             }
             Moved::Blocked => {

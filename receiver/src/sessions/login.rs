@@ -46,7 +46,10 @@ impl Client {
             initial: request.initial.map(|secret| Blob(secret.into_exposed())),
             client,
             server,
-            tls: self.dialogue.is_secured().then_some(Tls { exporter: None, certificate: None }),
+            tls: self
+                .dialogue
+                .is_secured()
+                .then(|| Tls { exporter: self.socket.channel_binding().map(Vec::from), certificate: None }),
         };
         self.exchange = Some(helper);
         self.ask_helper(context, helper, &Ask::Begin(begin));

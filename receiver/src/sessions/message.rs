@@ -217,6 +217,8 @@ impl Client {
             .field("from", format_args!("<{}>", transaction.mail.reverse_path))
             .field("recipients", transaction.accepted)
             .field("size", transaction.size)
+            .maybe("tls", self.tls.as_ref().map(|tls| tls.protocol))
+            .maybe("cipher", self.tls.as_ref().map(|tls| tls.cipher))
             .field("ms", now_ms.saturating_sub(transaction.began_ms))
             .emit();
     }

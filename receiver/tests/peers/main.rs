@@ -4,9 +4,11 @@
 mod bodies;
 mod first_message;
 mod hostile;
+mod keys;
 mod life;
 mod limiter;
 mod limits;
 mod loss;
 mod stage;
+mod tls;
 mod verdicts;

@@ -73,6 +73,7 @@ pub fn slice() -> ReceiverSlice {
         auth_mechanisms: Vec::new(),
         auth_in_clear: true,
         auth_attempts: Some(3),
+        tls: None,
     }
 }
 
@@ -394,7 +395,7 @@ pub fn reply(text: &str) -> vsmtp_ipc::wire::Reply {
     (&vsmtp_mail::Reply::parse(text).unwrap()).into()
 }
 
-fn next<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> Result<Received<Rx>, ChannelError> {
+pub fn next<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> Result<Received<Rx>, ChannelError> {
     let until = Instant::now() + PATIENCE;
     loop {
         let _ = channel.flush()?;

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use vsmtp_ipc::edge::filter_auth as auth;
 use vsmtp_ipc::edge::receiver_filter::{Ask, Facts};
 use vsmtp_ipc::wire::{self, Grant, MailFrom, Origin, RcptTo, Service, WireError, clean};
-use vsmtp_mail::{MAX_RECIPIENTS, Reply, Ret, ReversePath};
+use vsmtp_mail::{Domain, MAX_RECIPIENTS, Reply, Ret, ReversePath};
 
 use crate::identity::{Identity, MAX_NAME, Verifier};
 use crate::judge::Judge;
-use crate::transaction::{MailSpec, Peer, RcptSpec};
+use crate::transaction::{MailSpec, Peer, RcptSpec, Tls};
 
 /// Longest HELO name, in octets.
 const MAX_HELO: usize = 1024;
 /// Longest name of a SASL mechanism (RFC 4422 3.1).
 const MAX_MECHANISM: usize = 20;
+/// Longest name of a version or a cipher suite, in octets.
+const MAX_TLS_WORD: usize = 64;
 
 /// The session's facts that rules see.
 pub fn peer(judge: &Judge, facts: &Facts) -> Peer {
@@ -61,19 +63,43 @@ pub fn of(ask: &Ask) -> Option<&Facts> {
     }
 }
 
+/// What the receiver says of TLS. A name that is no domain is as good as none.
+pub fn tls(facts: &Facts) -> Result<Option<Tls>, WireError> {
+    let Some(tls) = &facts.tls else { return Ok(None) };
+    if !clean(&tls.protocol, MAX_TLS_WORD) || !clean(&tls.cipher, MAX_TLS_WORD) {
+        return Err(WireError("tls"));
+    }
+    Ok(Some(Tls {
+        protocol: tls.protocol.clone(),
+        cipher: tls.cipher.clone(),
+        sni: tls.sni.as_deref().and_then(|name| Domain::parse(name).ok()),
+        fingerprint: tls.client.map(|client| hex(&client.fingerprint)),
+        is_verified: tls.client.is_some_and(|client| client.is_verified),
+    }))
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
 /// Where a message came from, for the queue.
 pub fn origin(facts: &Facts) -> Origin {
     Origin {
         session: facts.session,
         client: facts.client.map(|(ip, _)| ip.to_canonical().to_string()).unwrap_or_default(),
         helo: facts.helo.clone().unwrap_or_default(),
-        protocol: match (facts.service, facts.esmtp) {
-            (Service::Local, _) => "local",
-            (Service::Lmtp, _) => "LMTP",
-            // RFC 3848.
-            (_, true) if facts.grant.is_some() => "ESMTPA",
-            (_, true) => "ESMTP",
-            (_, false) => "SMTP",
+        // RFC 3848.
+        protocol: match (facts.service, facts.esmtp, facts.tls.is_some(), facts.grant.is_some()) {
+            (Service::Local, ..) => "local",
+            (Service::Lmtp, _, false, false) => "LMTP",
+            (Service::Lmtp, _, false, true) => "LMTPA",
+            (Service::Lmtp, _, true, false) => "LMTPS",
+            (Service::Lmtp, _, true, true) => "LMTPSA",
+            (_, true, false, false) => "ESMTP",
+            (_, true, false, true) => "ESMTPA",
+            (_, true, true, false) => "ESMTPS",
+            (_, true, true, true) => "ESMTPSA",
+            (_, false, ..) => "SMTP",
         }
         .to_owned(),
         uid: facts.uid,

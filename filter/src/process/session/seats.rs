@@ -105,6 +105,7 @@ impl Receiver {
     ) -> Result<&mut Seat, ChannelError> {
         self.count_question()?;
         let helo = facts::helo(facts)?.map(ImmutableString::from);
+        let tls = facts::tls(facts)?;
         if !self.seats.contains_key(&facts.session) {
             if self.seats.len() >= MAX_SEATS {
                 return Err(misbehaved("more sessions than there can be"));
@@ -121,6 +122,7 @@ impl Receiver {
         if identity.is_some() || facts.grant.is_none() {
             transaction.identify(identity.filter(|_| facts.grant.is_some()));
         }
+        transaction.tls = tls;
         if transaction.helo != helo {
             transaction.helo = helo;
         }

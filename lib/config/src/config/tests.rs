@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::cross_check::LACKING;
 use crate::error::MAX_ERRORS;
 use crate::input::is_section;
-use crate::keys::key;
+use crate::keys::{self, key};
 use crate::legacy::Fate;
 use crate::slices::*;
 use crate::table::Role;
@@ -50,6 +49,7 @@ fn slice(config: &Config, role: Role) -> Vec<u8> {
         Role::Resolver => encode(&config.resolver()),
         Role::Limits => encode(&config.limits()),
         Role::Auth => encode(&config.auth()),
+        Role::Keys => encode(&config.keys()),
     }
     .unwrap()
 }
@@ -61,8 +61,16 @@ fn companions(key: &str) -> Vec<(&'static str, Value)> {
             vec![("server.dns.type", text("custom")), (key_name(key), Value::List(vec![text("192.0.2.1")]))]
         }
         "server.interfaces.addr_submission" => vec![("server.auth.backends", text("shadow"))],
+        "server.interfaces.addr_submissions" => vec![
+            ("server.auth.backends", text("shadow")),
+            ("server.tls.certificate", text("/etc/vsmtp/chain.pem")),
+        ],
         "server.logs.syslog.server" => {
             vec![("server.logs.target", text("syslog")), ("server.logs.syslog.type", text("tcp"))]
+        }
+        "server.tls.certificate" => vec![],
+        key if key.starts_with("server.tls.") => {
+            vec![("server.tls.certificate", text("/etc/vsmtp/chain.pem"))]
         }
         key if key.starts_with("server.logs.syslog.") => vec![("server.logs.target", text("syslog"))],
         _ => vec![],
@@ -73,14 +81,9 @@ fn key_name(name: &str) -> &'static str {
     key(name).unwrap().name
 }
 
-/// The keys whose examples may be used today.
-fn usable_keys() -> impl Iterator<Item = &'static crate::table::Key> {
-    keys().filter(|key| LACKING.iter().all(|(lacking, _)| *lacking != key.name))
-}
-
 #[test]
 fn each_key_changes_the_slices_of_its_readers_and_no_other() {
-    for key in usable_keys() {
+    for key in keys() {
         let mut settings = companions(key.name);
         let before = with(&settings).unwrap();
         settings.push((key.name, key.example.value(&context())));
@@ -181,7 +184,7 @@ fn the_default_tree_survives_the_wire() {
 
 #[test]
 fn slices_survive_the_wire_and_nothing_else_does() {
-    let settings: Vec<_> = usable_keys()
+    let settings: Vec<_> = keys()
         .filter(|key| !key.name.starts_with("server.logs"))
         .map(|key| (key.name, key.example.value(&context())))
         .collect();
@@ -195,6 +198,7 @@ fn slices_survive_the_wire_and_nothing_else_does() {
     assert_eq!(decode::<AuthSlice>(&slice(&config, Role::Auth)), Ok(config.auth()));
     assert_eq!(decode::<ResolverSlice>(&slice(&config, Role::Resolver)), Ok(config.resolver()));
     assert_eq!(decode::<LimitsSlice>(&slice(&config, Role::Limits)), Ok(config.limits()));
+    assert_eq!(decode::<KeysSlice>(&slice(&config, Role::Keys)), Ok(config.keys()));
 
     let bytes = slice(&config, Role::Filter);
     for cut in 0..bytes.len() {
@@ -221,8 +225,8 @@ fn messages_name_the_key_what_is_expected_and_what_was_meant() {
     assert_eq!(complaint("server.smtp", Value::Int(5)), "server.smtp: expected a map, found 5");
     assert_eq!(complaint("colour", Value::Int(5)), "colour: unknown key");
     assert_eq!(
-        complaint("server.tls.protocol_version", text("TLSv1.2")),
-        "server.tls: not supported yet: TLS"
+        complaint("server.smtp.codes.Help", text("214 no")),
+        "server.smtp.codes: not supported yet: replies of your own"
     );
     assert_eq!(
         complaint("server.smtp.bare_newline", Value::Other("f64".to_owned())),
@@ -259,6 +263,10 @@ fn values_that_do_not_go_together() {
         ("server.smtp.error.soft_count", Value::Int(21)),
         ("server.smtp.session_timeout", text("4m")),
         ("delivery.concurrency.initial", Value::Int(21)),
+        ("server.tls.private_key", text("key.pem")),
+        ("server.tls.client_certificate", text("require")),
+        ("server.tls.security_level", text("encrypt")),
+        ("server.tls.cipher_suite", list("TLS_AES_128_GCM_SHA256")),
         ("queue.backoff.min", text("2h")),
         ("queue.delay_warning", text("6d")),
     ] {
@@ -284,9 +292,6 @@ fn each_door_has_one_purpose() {
     ]);
     let doors: Vec<_> = config.unwrap().master().listeners;
     assert_eq!(doors, [("127.0.0.1:24".parse().unwrap(), vsmtp_mail::Service::Lmtp.into())]);
-    for (name, lack) in LACKING {
-        assert_eq!(complaint(name, list(&["127.0.0.1:587"])), format!("{name}: {lack}"));
-    }
 }
 
 #[test]
@@ -354,6 +359,32 @@ fn paths_have_a_place() {
     assert_eq!(config.filter().filter_path, "/home/jane/filter.vsl");
     assert!(!config.filter().filter_path_required);
     assert_eq!(config.filter().domain_dir.as_deref(), Some("/home/jane/domains"));
+}
+
+#[test]
+fn certificates_have_their_files_in_order() {
+    let mut tree = Value::map();
+    tree.set("server.tls.root.certificate", text("tls/chain.pem"));
+    tree.set("server.tls.root.private_key", text("/etc/ssl/key.pem"));
+    tree.set("server.tls.client_ca", text("ca.pem"));
+    tree.set("server.virtual", keys::key("server.virtual").unwrap().example.value(&context()));
+    let config = Config::build(&context(), &tree).unwrap();
+    let paths: Vec<String> = config.keys().files().into_iter().map(|file| file.path).collect();
+    assert_eq!(
+        paths,
+        [
+            "/etc/vsmtp/tls/chain.pem",
+            "/etc/ssl/key.pem",
+            "/etc/vsmtp/tls/example.com.pem",
+            "/etc/vsmtp/tls/example.com.key",
+            "/etc/vsmtp/ca.pem"
+        ]
+    );
+    assert_eq!(config.keys().pairs[1].domain.as_deref(), Some("example.com"));
+    assert_eq!(config.warnings().len(), 2);
+    let one_file = with(&[("server.tls.certificate", text("both.pem"))]).unwrap().keys();
+    assert_eq!(one_file.pairs[0].certificate, one_file.pairs[0].private_key);
+    assert_eq!(with(&[]).unwrap().keys().files(), []);
 }
 
 #[test]

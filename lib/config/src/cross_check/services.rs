@@ -6,10 +6,6 @@ use vsmtp_mail::Service;
 
 use crate::config::Config;
 
-/// Keys of services that cannot work yet, and what they lack. Open without it, they would let anybody in.
-pub(crate) const LACKING: [(&str, &str); 1] =
-    [("server.interfaces.addr_submissions", "needs TLS, which is not supported yet")];
-
 /// What is wrong with the doors, by key.
 pub(super) fn conflicts(config: &Config) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
@@ -22,13 +18,16 @@ pub(super) fn conflicts(config: &Config) -> Vec<(&'static str, String)> {
     if seen.is_empty() {
         found.push((key(Service::Smtp), "at least one address is needed".to_owned()));
     }
-    if !config.server.addr_submission.is_empty() && !config.has_auth() {
-        let text = "needs AUTH: set server.auth.backends, or name mechanisms in server.esmtp.auth.mechanisms";
-        found.push((key(Service::Submission), text.to_owned()));
-    }
-    for (name, lack) in LACKING {
-        if config.listeners().any(|(_, service)| key(service) == name) {
-            found.push((name, lack.to_owned()));
+    let listens = |wanted: Service| config.listeners().any(|(_, service)| service == wanted);
+    for service in [Service::Submission, Service::Submissions].into_iter().filter(|service| listens(*service))
+    {
+        if !config.has_auth() {
+            let text =
+                "needs AUTH: set server.auth.backends, or name mechanisms in server.esmtp.auth.mechanisms";
+            found.push((key(service), text.to_owned()));
+        }
+        if service.begins_with_tls() && config.keys().pairs.is_empty() {
+            found.push((key(service), "needs server.tls.certificate".to_owned()));
         }
     }
     found

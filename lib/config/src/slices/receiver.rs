@@ -60,6 +60,8 @@ pub struct ReceiverSlice {
     pub auth_in_clear: bool,
     /// Failures that end a session; `None` for any number.
     pub auth_attempts: Option<u32>,
+    /// TLS; `None` if there is no certificate.
+    pub tls: Option<ServerTls>,
 }
 
 /// Longest waits for a client, by what it sent last.
@@ -89,6 +91,58 @@ pub enum BareNewline {
 impl BareNewline {
     pub(crate) const WORDS: &'static [(&'static str, Self)] =
         &[("refuse", BareNewline::Refuse), ("normalise", BareNewline::Normalise)];
+}
+
+/// TLS towards clients.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ServerTls {
+    /// TLS 1.2 is spoken.
+    pub tls12: bool,
+    /// TLS 1.3 is spoken.
+    pub tls13: bool,
+    /// Cipher suites by their numbers in the TLS registry, the preferred one first.
+    pub suites: Vec<u16>,
+    /// Our order of suites counts, not the client's.
+    pub own_order: bool,
+    /// Longest handshake.
+    pub handshake_timeout: Duration,
+    /// What clients of the SMTP service must do.
+    pub security_level: SecurityLevel,
+    /// What clients must show.
+    pub client_certificate: ClientCertificate,
+}
+
+/// Whether clients must use TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum SecurityLevel {
+    /// They may.
+    May,
+    /// They must before they send mail.
+    Encrypt,
+}
+
+impl SecurityLevel {
+    pub(crate) const WORDS: &'static [(&'static str, Self)] =
+        &[("may", SecurityLevel::May), ("encrypt", SecurityLevel::Encrypt)];
+}
+
+/// What clients must show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum ClientCertificate {
+    /// Nothing.
+    None,
+    /// They are asked, and may show any or none.
+    Ask,
+    /// One that leads to a trusted authority.
+    Require,
+}
+
+impl ClientCertificate {
+    pub(crate) const WORDS: &'static [(&'static str, Self)] = &[
+        ("none", ClientCertificate::None),
+        ("ask", ClientCertificate::Ask),
+        ("require", ClientCertificate::Require),
+    ];
 }
 
 impl Config {
@@ -125,6 +179,20 @@ impl Config {
             auth_mechanisms: self.auth_mechanisms(),
             auth_in_clear: self.auth.in_clear,
             auth_attempts: self.auth.attempts,
+            tls: (!self.keys().pairs.is_empty()).then(|| self.server_tls()),
+        }
+    }
+
+    fn server_tls(&self) -> ServerTls {
+        let tls = &self.tls;
+        ServerTls {
+            tls12: tls.versions.tls12,
+            tls13: tls.versions.tls13,
+            suites: tls.suites.clone(),
+            own_order: tls.own_order,
+            handshake_timeout: tls.handshake_timeout,
+            security_level: tls.security_level,
+            client_certificate: tls.client_certificate,
         }
     }
 }

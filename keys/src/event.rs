@@ -1,0 +1,224 @@
+//! The daemon: what wakes it, and what it does then.
+
+use std::os::fd::OwnedFd;
+
+use vsmtp_config::KeysSlice;
+use vsmtp_daemon::{Boot, BootError, Daemon, Event, Flow, Reactor, Record};
+use vsmtp_ipc::ChannelError;
+use vsmtp_ipc::edge::receiver_keys::{Answer, Ask};
+use vsmtp_ipc::role::{ProcessName, Role};
+use vsmtp_sys::sandbox::Profile;
+
+use crate::files::Expected;
+use crate::receivers::{EdgeKey, Receivers};
+use crate::ring::{Ring, Set};
+use crate::rotation::Rotation;
+use crate::sandbox;
+
+/// The loop's timer for the next secret.
+const ROTATE_TIMER: u64 = 1;
+/// How soon a failed rotation is tried again, in milliseconds.
+const TRY_AGAIN_MS: u64 = 60_000;
+
+/// The daemon.
+pub struct Keys {
+    slice: KeysSlice,
+    /// Files that are coming.
+    expected: Expected,
+    ring: Ring,
+    receivers: Receivers,
+    /// From the jail on.
+    rotation: Option<Rotation>,
+    signatures: u64,
+    refused: u64,
+    draining: bool,
+}
+
+impl Daemon for Keys {
+    const NAME: &'static str = "vsmtp-keys";
+    type Slice = KeysSlice;
+
+    fn before_jail(boot: Boot<KeysSlice>) -> Result<Self, BootError> {
+        warm_up()?;
+        Ok(Keys {
+            expected: Expected::new(boot.slice.files()),
+            slice: boot.slice,
+            ring: Ring::default(),
+            receivers: Receivers::default(),
+            rotation: None,
+            signatures: 0,
+            refused: 0,
+            draining: false,
+        })
+    }
+
+    fn profile(&self) -> Profile {
+        sandbox::profile()
+    }
+
+    fn files(&self) -> usize {
+        self.expected.count()
+    }
+
+    fn take_file(&mut self, file: OwnedFd) {
+        self.expected.take(file);
+    }
+
+    fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
+        self.load().map_err(BootError::Fatal)?;
+        let rotation = Rotation::begin(reactor.now_ms());
+        let rotation = rotation.map_err(|error| BootError::Io("make a secret", error))?;
+        reactor.set_timer(rotation.next_ms(), ROTATE_TIMER);
+        self.rotation = Some(rotation);
+        Ok(())
+    }
+
+    fn on_event(&mut self, reactor: &mut Reactor, event: Event) -> Flow {
+        match event {
+            Event::Peer(name, socket) if name.role == Role::Receiver => self.meet(reactor, name, socket),
+            Event::Ready { token, readable: true, .. } => self.hear(reactor, token),
+            Event::Timer(ROTATE_TIMER) => self.rotate(reactor),
+            Event::Reconfigure(slice) => self.reconfigure(&slice),
+            Event::File(_, file) => self.file(reactor, file),
+            Event::Drain { .. } => self.draining = true,
+            Event::TurnEnd => return self.turn_end(reactor),
+            _ => {}
+        }
+        Flow::Continue
+    }
+}
+
+/// Has the library look at its surroundings now: the jail forbids it later.
+fn warm_up() -> Result<(), BootError> {
+    let random = rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut [0; 32]);
+    random.map_err(|_| BootError::Io("find randomness", std::io::Error::other("no random bytes")))
+}
+
+impl Keys {
+    /// Puts the files in force that have come.
+    fn load(&mut self) -> Result<(), String> {
+        let files = std::mem::replace(&mut self.expected, Expected::new(Vec::new())).read()?;
+        let set = Set::read(&self.slice, &files)?;
+        for (domain, certificate) in set.misnamed() {
+            Record::at(log::Level::Warn, "certificate-misnamed")
+                .field("domain", domain)
+                .field("certificate", certificate)
+                .emit();
+        }
+        self.ring.replace(set);
+        Record::new("certificates-loaded").field("certificates", self.ring.len()).emit();
+        Ok(())
+    }
+
+    fn reconfigure(&mut self, slice: &[u8]) {
+        match vsmtp_ipc::decode::<KeysSlice>(slice) {
+            Ok(slice) => {
+                self.expected = Expected::new(slice.files());
+                self.slice = slice;
+            }
+            Err(error) => {
+                Record::at(log::Level::Error, "certificates-refused").field("error", error).emit();
+            }
+        }
+    }
+
+    /// A file of a new configuration. When all are here, they count; if one is bad, what was in force stays so.
+    fn file(&mut self, reactor: &mut Reactor, file: OwnedFd) {
+        self.expected.take(file);
+        if !self.expected.is_complete() {
+            return;
+        }
+        if let Err(error) = self.load() {
+            return Record::at(log::Level::Error, "certificates-refused").field("error", error).emit();
+        }
+        for key in self.receivers.keys() {
+            self.tell_certificates(reactor, key);
+        }
+    }
+
+    fn meet(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd) {
+        match self.receivers.introduce(reactor, name, socket) {
+            Ok(key) => {
+                self.tell_certificates(reactor, key);
+                self.tell_secrets(reactor, key);
+            }
+            Err(error) => {
+                Record::at(log::Level::Error, "edge-failed").field("peer", name).field("error", error).emit()
+            }
+        }
+    }
+
+    fn tell_certificates(&mut self, reactor: &mut Reactor, key: EdgeKey) {
+        let answer = Answer::Certificates {
+            certificates: self.ring.certificates(),
+            client_authorities: self.ring.authorities().to_vec(),
+        };
+        self.say(reactor, key, &answer);
+    }
+
+    fn tell_secrets(&mut self, reactor: &mut Reactor, key: EdgeKey) {
+        if let Some(secrets) = self.rotation.as_ref().map(Rotation::secrets) {
+            self.say(reactor, key, &Answer::Tickets(secrets));
+        }
+    }
+
+    fn hear(&mut self, reactor: &mut Reactor, key: EdgeKey) {
+        loop {
+            match self.receivers.question(key) {
+                Ok(Some(ask)) => self.answer(reactor, key, &ask),
+                Ok(None) => return,
+                Err(error) => return self.receivers.close(reactor, key, &error),
+            }
+        }
+    }
+
+    fn answer(&mut self, reactor: &mut Reactor, edge: EdgeKey, ask: &Ask) {
+        let Ask::Sign { ticket, key, scheme, message } = ask;
+        match self.ring.sign(*key, *scheme, message) {
+            Ok(signature) => {
+                self.signatures += 1;
+                reactor.served();
+                self.say(reactor, edge, &Answer::Signed { ticket: *ticket, signature });
+            }
+            Err(why) => {
+                self.refused += 1;
+                self.receivers.close(reactor, edge, &ChannelError::Misbehaved(why.to_owned()));
+            }
+        }
+    }
+
+    fn say(&mut self, reactor: &mut Reactor, key: EdgeKey, answer: &Answer) {
+        if let Err(error) = self.receivers.say(key, answer) {
+            self.receivers.close(reactor, key, &error);
+        }
+    }
+
+    fn rotate(&mut self, reactor: &mut Reactor) {
+        let now = reactor.now_ms();
+        let Some(rotation) = &mut self.rotation else { return };
+        match rotation.turn(now) {
+            Ok(turned) => {
+                reactor.set_timer(rotation.next_ms(), ROTATE_TIMER);
+                if turned {
+                    for key in self.receivers.keys() {
+                        self.tell_secrets(reactor, key);
+                    }
+                }
+            }
+            Err(error) => {
+                Record::at(log::Level::Error, "rotation-failed").field("error", error).emit();
+                reactor.set_timer(now + TRY_AGAIN_MS, ROTATE_TIMER);
+            }
+        }
+    }
+
+    fn turn_end(&mut self, reactor: &mut Reactor) -> Flow {
+        for (key, error) in self.receivers.flush(reactor) {
+            self.receivers.close(reactor, key, &error);
+        }
+        reactor.figure("certificates", self.ring.len() as u64);
+        reactor.figure("signatures", self.signatures);
+        reactor.figure("signatures_refused", self.refused);
+        if self.draining { Flow::Exit } else { Flow::Continue }
+    }
+}

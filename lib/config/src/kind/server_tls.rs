@@ -1,0 +1,240 @@
+//! Versions, cipher suites, and certificates by domain.
+
+use std::collections::BTreeMap;
+
+use vsmtp_mail::Domain;
+
+use super::Kind;
+use super::list::items;
+use super::text::MaybePath;
+use crate::value::Value;
+
+/// Most domains with a certificate of their own.
+const MAX_DOMAINS: usize = 1000;
+/// Most items in a list of versions or suites.
+const MAX_CHOICES: usize = 32;
+
+/// Cipher suites by their IANA names and numbers.
+const SUITES: [(&str, u16); 9] = [
+    ("TLS_AES_256_GCM_SHA384", 0x1302),
+    ("TLS_AES_128_GCM_SHA256", 0x1301),
+    ("TLS_CHACHA20_POLY1305_SHA256", 0x1303),
+    ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", 0xc02c),
+    ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", 0xc02b),
+    ("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", 0xcca9),
+    ("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", 0xc030),
+    ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", 0xc02f),
+    ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", 0xcca8),
+];
+/// The first byte of the numbers of suites of TLS 1.3.
+const TLS13: u16 = 0x13;
+
+/// Versions of TLS.
+#[derive(Debug)]
+pub(crate) struct Versions;
+
+/// Which versions are spoken; at least one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spoken {
+    pub(crate) tls12: bool,
+    pub(crate) tls13: bool,
+}
+
+impl Kind for Versions {
+    type Out = Spoken;
+
+    fn read(&self, value: &Value) -> Result<Spoken, String> {
+        let version = |text: &str| match text {
+            "TLSv1.2" => Some(false),
+            "TLSv1.3" => Some(true),
+            _ => None,
+        };
+        let found = items(value, MAX_CHOICES, version)?;
+        match found.is_empty() {
+            true => Err("none".to_owned()),
+            false => Ok(Spoken { tls12: found.contains(&false), tls13: found.contains(&true) }),
+        }
+    }
+
+    fn write(&self, out: &Spoken) -> Value {
+        let both = [("TLSv1.2", out.tls12), ("TLSv1.3", out.tls13)];
+        let spoken = both.into_iter().filter(|(_, spoken)| *spoken);
+        Value::List(spoken.map(|(name, _)| Value::Text(name.to_owned())).collect())
+    }
+
+    fn expected(&self) -> String {
+        "a list of \"TLSv1.2\" and \"TLSv1.3\"".to_owned()
+    }
+}
+
+/// Cipher suites, by their numbers in the TLS registry.
+#[derive(Debug)]
+pub(crate) struct Suites;
+
+impl Suites {
+    /// True if the suite is one of TLS 1.3 rather than 1.2.
+    pub(crate) fn is_of_tls13(number: u16) -> bool {
+        number >> 8 == TLS13
+    }
+
+    fn parse(text: &str) -> Option<u16> {
+        // Other versions of the program call those of TLS 1.3 so.
+        let name = text.strip_prefix("TLS13_").map(|rest| format!("TLS_{rest}"));
+        let name = name.as_deref().unwrap_or(text);
+        SUITES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+    }
+}
+
+impl Kind for Suites {
+    type Out = Vec<u16>;
+
+    fn read(&self, value: &Value) -> Result<Vec<u16>, String> {
+        let found = items(value, MAX_CHOICES, Self::parse)?;
+        if found.is_empty() { Err("none".to_owned()) } else { Ok(found) }
+    }
+
+    fn write(&self, out: &Vec<u16>) -> Value {
+        let name = |number: &u16| SUITES.iter().find(|(_, known)| known == number);
+        Value::List(out.iter().filter_map(name).map(|(name, _)| Value::Text((*name).to_owned())).collect())
+    }
+
+    fn expected(&self) -> String {
+        "a list of cipher suites".to_owned()
+    }
+}
+
+/// Settings by domain.
+#[derive(Debug)]
+pub(crate) struct VirtualDomains;
+
+/// The certificate of a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DomainTls {
+    pub(crate) certificate: String,
+    /// `None`: in the file of the certificate.
+    pub(crate) private_key: Option<String>,
+}
+
+impl VirtualDomains {
+    fn row(value: &Value) -> Result<Option<DomainTls>, String> {
+        let Some(fields) = fields(value)? else { return Ok(None) };
+        let mut tls = None;
+        for (name, value) in fields {
+            match name.as_str() {
+                "tls" => tls = Self::tls(value)?,
+                _ if value.says_nothing() => {}
+                "dns" | "dkim" => return Err(format!("{name}, which is not supported yet,")),
+                _ => return Err(Value::Text(name.clone()).describe()),
+            }
+        }
+        Ok(tls)
+    }
+
+    fn tls(value: &Value) -> Result<Option<DomainTls>, String> {
+        let Some(fields) = fields(value)? else { return Ok(None) };
+        let path = |name: &str| fields.get(name).map_or(Ok(None), |value| MaybePath.read(value));
+        // Versions by domain were accepted by other versions of the program, and had no effect there either.
+        let known = ["certificate", "private_key", "protocol_version"];
+        if let Some((name, _)) = fields.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+            return Err(Value::Text(name.clone()).describe());
+        }
+        match (path("certificate")?, path("private_key")?) {
+            (Some(certificate), private_key) => Ok(Some(DomainTls { certificate, private_key })),
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err("a private key without a certificate".to_owned()),
+        }
+    }
+}
+
+fn fields(value: &Value) -> Result<Option<&BTreeMap<String, Value>>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::Map(map) => Ok(Some(map)),
+        other => Err(other.describe()),
+    }
+}
+
+impl Kind for VirtualDomains {
+    type Out = Vec<(Domain, Option<DomainTls>)>;
+
+    fn read(&self, value: &Value) -> Result<Self::Out, String> {
+        let Some(map) = fields(value)? else { return Ok(Vec::new()) };
+        if map.len() > MAX_DOMAINS {
+            return Err(format!("a map of {} domains (at most {MAX_DOMAINS})", map.len()));
+        }
+        let row = |(name, value): (&String, &Value)| {
+            let shown = Value::Text(name.clone()).describe();
+            let domain = Domain::parse(name).ok().filter(|domain| domain.as_literal().is_none());
+            let domain = domain.ok_or_else(|| shown.clone())?;
+            Ok((domain, Self::row(value).map_err(|found| format!("{found} for {shown}"))?))
+        };
+        map.iter().map(row).collect()
+    }
+
+    fn write(&self, out: &Self::Out) -> Value {
+        let row = |(domain, tls): &(Domain, Option<DomainTls>)| {
+            let mut value = Value::map();
+            if let Some(tls) = tls {
+                value.set("tls.certificate", Value::Text(tls.certificate.clone()));
+                if let Some(key) = &tls.private_key {
+                    value.set("tls.private_key", Value::Text(key.clone()));
+                }
+            }
+            (domain.to_string(), value)
+        };
+        Value::Map(out.iter().map(row).collect())
+    }
+
+    fn expected(&self) -> String {
+        "a map of domains, each with a map such as #{tls: #{certificate: \"chain.pem\", private_key: \"key.pem\"}}"
+            .to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn domain(fields: &[(&str, Value)]) -> Value {
+        let mut row = Value::map();
+        for (path, value) in fields {
+            row.set(path, value.clone());
+        }
+        Value::Map([("example.com".to_owned(), row)].into())
+    }
+
+    fn text(text: &str) -> Value {
+        Value::Text(text.to_owned())
+    }
+
+    #[test]
+    fn a_domain_has_a_certificate_or_nothing() {
+        let read =
+            |fields: &[(&str, Value)]| VirtualDomains.read(&domain(fields)).map(|mut rows| rows.remove(0).1);
+        let both = [("tls.certificate", text("c")), ("tls.private_key", text("k"))];
+        let tls = DomainTls { certificate: "c".to_owned(), private_key: Some("k".to_owned()) };
+        assert_eq!(read(&both), Ok(Some(tls)));
+        assert_eq!(read(&both[..1]).unwrap().unwrap().private_key, None);
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&[("tls", Value::Null), ("dns", Value::map())]), Ok(None));
+        assert_eq!(
+            read(&both[1..]),
+            Err("a private key without a certificate for \"example.com\"".to_owned())
+        );
+        assert_eq!(read(&[("tls.colour", text("red"))]), Err("\"colour\" for \"example.com\"".to_owned()));
+        assert_eq!(read(&[("colour", text("red"))]), Err("\"colour\" for \"example.com\"".to_owned()));
+        let dkim = read(&[("dkim.private_key", text("k"))]).unwrap_err();
+        assert_eq!(dkim, "dkim, which is not supported yet, for \"example.com\"");
+        assert!(VirtualDomains.read(&Value::Map([("-".to_owned(), Value::Null)].into())).is_err());
+    }
+
+    #[test]
+    fn suites_by_both_names_and_versions_by_theirs() {
+        assert_eq!(Suites.read(&text("TLS13_AES_128_GCM_SHA256")), Ok(vec![0x1301]));
+        assert_eq!(Suites.read(&text("TLS_AES_128_GCM_SHA256")), Ok(vec![0x1301]));
+        assert!(Suites.read(&text("TLS_RSA_WITH_AES_128_CBC_SHA")).is_err());
+        assert!(Suites.read(&Value::List(vec![])).is_err());
+        assert_eq!(Versions.read(&text("TLSv1.3")), Ok(Spoken { tls12: false, tls13: true }));
+        assert!(Versions.read(&text("TLSv1.1")).is_err() && Versions.read(&Value::List(vec![])).is_err());
+    }
+}

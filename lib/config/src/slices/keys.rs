@@ -1,0 +1,85 @@
+//! What the key holder is told.
+
+use bincode::{Decode, Encode};
+
+use super::LogSlice;
+use crate::config::Config;
+use crate::table::Role;
+
+/// What the key holder is told. The files themselves come as open descriptors, in the order of [`KeysSlice::files`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct KeysSlice {
+    /// Its log.
+    pub log: LogSlice,
+    /// Certificates with their keys.
+    pub pairs: Vec<KeyPair>,
+    /// Authorities for certificates of clients: an absolute path.
+    pub client_ca: Option<String>,
+}
+
+/// A certificate and its key: absolute paths, which may be the same.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct KeyPair {
+    /// The chain in PEM.
+    pub certificate: String,
+    /// The key in PEM.
+    pub private_key: String,
+    /// The domain that it is for; `None` for the default.
+    pub domain: Option<String>,
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyFileUse {
+    /// A certificate chain.
+    Certificate,
+    /// A private key: a secret.
+    PrivateKey,
+    /// Authorities for certificates of clients.
+    ClientAuthorities,
+}
+
+/// A file that is opened for the key holder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFile {
+    /// Absolute path.
+    pub path: String,
+    /// What it holds.
+    pub use_for: KeyFileUse,
+}
+
+impl KeysSlice {
+    /// The files that it reads, in the order in which they are handed over.
+    pub fn files(&self) -> Vec<KeyFile> {
+        let file = |path: &String, use_for| KeyFile { path: path.clone(), use_for };
+        let pair = |pair: &KeyPair| {
+            [
+                file(&pair.certificate, KeyFileUse::Certificate),
+                file(&pair.private_key, KeyFileUse::PrivateKey),
+            ]
+        };
+        let authorities = self.client_ca.iter().map(|path| file(path, KeyFileUse::ClientAuthorities));
+        self.pairs.iter().flat_map(pair).chain(authorities).collect()
+    }
+}
+
+impl Config {
+    /// What the key holder is told.
+    pub fn keys(&self) -> KeysSlice {
+        let pair = |certificate: &String, key: &Option<String>, domain| KeyPair {
+            certificate: self.placed(certificate),
+            private_key: self.placed(key.as_ref().unwrap_or(certificate)),
+            domain,
+        };
+        let default = self.tls.certificate.iter().map(|own| pair(own, &self.tls.private_key, None));
+        let by_domain = self.tls.virtual_domains.iter().filter_map(|(domain, tls)| {
+            let tls = tls.as_ref()?;
+            Some(pair(&tls.certificate, &tls.private_key, Some(domain.to_string())))
+        });
+        KeysSlice {
+            log: self.log(Role::Keys),
+            pairs: default.chain(by_domain).collect(),
+            client_ca: self.tls.client_ca.as_ref().map(|path| self.placed(path)),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The handshake of one session: when it begins, who does which step, and what follows. While it lasts nothing else is
+//! read or written; it has one deadline, which no progress moves.
+
+use std::os::fd::AsFd;
+
+use mio::Interest;
+use vsmtp_daemon::Record;
+use vsmtp_ipc::edge::receiver_limits::Kind;
+use vsmtp_ipc::wire;
+use vsmtp_smtp::TlsFacts;
+use vsmtp_tls::server::{Failure, Finished, Terms};
+
+use super::client::{Client, Fate, Who, Why};
+use crate::connection::Next;
+use crate::services::Context;
+
+impl Client {
+    /// On which terms this client may have TLS; `None` if it cannot have it now.
+    pub(super) fn terms(&self, context: &mut Context<'_>) -> Option<Terms> {
+        let server = match self.who {
+            Who::Network { server, .. } => server,
+            Who::Local(_) => return None,
+        };
+        context.services.tls.terms(self.service, server)
+    }
+
+    /// From now on the client must speak TLS.
+    pub(super) fn begin_handshake(&mut self, context: &mut Context<'_>) -> Fate {
+        let Some(terms) = self.terms(context) else { return Fate::Gone(Why::NoTls) };
+        self.socket.begin_handshake(terms);
+        self.note(context, Kind::Handshakes, 1);
+        self.start_handshake_clock(context);
+        self.shake(context)
+    }
+
+    /// Goes on with the handshake as far as the client has got.
+    pub(super) fn shake(&mut self, context: &mut Context<'_>) -> Fate {
+        let next = self.socket.shake();
+        self.follow(context, next)
+    }
+
+    /// The step that was done elsewhere has come back.
+    pub fn on_handshake(&mut self, context: &mut Context<'_>, finished: Finished) -> Fate {
+        let next = self.socket.resume(finished);
+        self.follow(context, next)
+    }
+
+    fn follow(&mut self, context: &mut Context<'_>, next: Next) -> Fate {
+        match next {
+            Next::Wait => self.watch_handshake(context),
+            Next::Work(work) => {
+                if context.services.tls.work(self.number, work) {
+                    return Fate::Stay;
+                }
+                context.services.figures.handshakes_refused += 1;
+                Fate::Gone(Why::NoTls)
+            }
+            Next::Done(facts) => self.secured(context, *facts),
+            Next::Failed(why) => {
+                context.services.figures.handshakes_failed += 1;
+                if let Failure::Refused(text) = why {
+                    Record::new("tls-failed")
+                        .field("session", self.number)
+                        .field("client", self.who)
+                        .field("error", text)
+                        .emit();
+                }
+                Fate::Gone(Why::Handshake)
+            }
+        }
+    }
+
+    /// Waits for what the handshake needs.
+    fn watch_handshake(&mut self, context: &mut Context<'_>) -> Fate {
+        let blocked = self.socket.has_unsent();
+        if blocked != self.line.blocked {
+            let interest = if blocked { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+            if context.reactor.reregister(self.socket.as_fd(), self.token(), interest).is_err() {
+                return Fate::Gone(Why::Stalled);
+            }
+            self.line.blocked = blocked;
+        }
+        Fate::Stay
+    }
+
+    /// The handshake is done: the dialogue begins, or begins again.
+    fn secured(&mut self, context: &mut Context<'_>, facts: vsmtp_tls::Facts) -> Fate {
+        let figures = &mut context.services.figures;
+        figures.handshakes += 1;
+        figures.handshakes_resumed += u64::from(facts.resumed);
+        Record::at(log::Level::Debug, "secured")
+            .field("session", self.number)
+            .field("client", self.who)
+            .field("tls", facts.protocol)
+            .field("cipher", facts.cipher)
+            .maybe("sni", facts.sni.as_deref())
+            .field("resumed", facts.resumed)
+            .maybe("fingerprint", facts.peer.as_ref().map(|peer| peer.hex()))
+            .emit();
+        self.dialogue.tls_started(TlsFacts {
+            channel_binding: self.socket.channel_binding().is_some(),
+            // Nobody maps certificates to users yet.
+            client_certificate: false,
+        });
+        // What was said in clear is forgotten here too.
+        self.hello = None;
+        self.introduced.hello = false;
+        self.drop_login(context.services);
+        self.tls = Some(Box::new(facts));
+        // Data may have come with the last words of the handshake.
+        self.line.readable = true;
+        if self.line.blocked {
+            self.line.blocked = false;
+            let _ = context.reactor.reregister(self.socket.as_fd(), self.token(), Interest::READABLE);
+        }
+        self.restart_wait(context);
+        self.go_on(context)
+    }
+
+    /// What the filter is told of it.
+    pub(super) fn tls_facts(&self) -> Option<wire::Tls> {
+        self.tls.as_ref().map(|tls| wire::Tls {
+            protocol: tls.protocol.to_owned(),
+            cipher: tls.cipher.to_owned(),
+            sni: tls.sni.clone(),
+            client: tls.peer.as_ref().map(|peer| wire::ClientCertificate {
+                fingerprint: peer.fingerprint,
+                is_verified: peer.is_verified,
+            }),
+        })
+    }
+}

@@ -1,0 +1,220 @@
+//! TLS of this process: what the key holder told, and on which terms handshakes are made at each place. Owns no session
+//! and no private key.
+//!
+//! Without certificates there is no TLS: STARTTLS is answered with 454, and connections that begin with TLS are closed.
+
+mod desk;
+mod pool;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use vsmtp_config::{ClientCertificate, ServerTls};
+use vsmtp_daemon::{Reactor, Record};
+use vsmtp_ipc::ChannelError;
+use vsmtp_ipc::edge::master_child::ToMaster;
+use vsmtp_ipc::edge::receiver_keys::{self as edge, Answer, MAX_CERTIFICATES};
+use vsmtp_ipc::role::ProcessName;
+use vsmtp_mail::Service;
+use vsmtp_tls::server::{
+    Certificate, Certificates, ClientCertificates, Finished, Oracle, Policy, Secret, Terms, Tickets, Work,
+};
+use vsmtp_tls::{Version, warm_up};
+
+use desk::Desk;
+use pool::Pool;
+
+/// The loop's token of the edge to the key holder.
+pub const KEYS_TOKEN: usize = 1 << 18;
+/// Places whose terms are remembered: pairs of a service and an address of ours.
+const MAX_PLACES: usize = 1024;
+
+/// TLS of this process.
+pub struct Tls {
+    policy: Option<Policy>,
+    /// Longest handshake, in milliseconds.
+    pub handshake_ms: u64,
+    desk: Arc<Desk>,
+    keys: Option<ProcessName>,
+    certificates: Option<Arc<Certificates>>,
+    secrets: Vec<Secret>,
+    terms: HashMap<Place, Option<Terms>>,
+    pool: Option<Pool>,
+}
+
+/// A service at an address of ours: tickets of one are worth nothing at another.
+type Place = (Service, Option<(IpAddr, u16)>);
+
+impl Tls {
+    /// By the configuration; `None` for no TLS at all.
+    pub fn new(slice: Option<&ServerTls>) -> Self {
+        Tls {
+            policy: slice.map(policy),
+            handshake_ms: slice
+                .map_or(0, |tls| u64::try_from(tls.handshake_timeout.as_millis()).unwrap_or(u64::MAX)),
+            desk: Arc::default(),
+            keys: None,
+            certificates: None,
+            secrets: Vec::new(),
+            terms: HashMap::new(),
+            pool: None,
+        }
+    }
+
+    /// Before the jail: the library looks at the machine.
+    ///
+    /// # Errors
+    /// There is no randomness.
+    pub fn prepare(&self) -> io::Result<()> {
+        if self.policy.is_some() { warm_up() } else { Ok(()) }
+    }
+
+    /// Inside the jail: starts the threads in which handshakes wait for their signatures.
+    ///
+    /// # Errors
+    /// A thread could not be started.
+    pub fn start(&mut self, reactor: &Reactor) -> io::Result<()> {
+        if self.policy.is_some() {
+            self.pool = Some(Pool::start(reactor.waker())?);
+        }
+        Ok(())
+    }
+
+    /// True if there is to be TLS and nobody has told the certificates yet.
+    pub fn is_coming(&self) -> bool {
+        self.policy.is_some() && self.certificates.is_none()
+    }
+
+    /// What handshakes go by at a place; `None` if there is no TLS now.
+    pub fn terms(&mut self, service: Service, server: Option<(IpAddr, u16)>) -> Option<Terms> {
+        let (policy, certificates) = (self.policy.as_ref()?, self.certificates.as_ref()?);
+        if self.terms.len() >= MAX_PLACES {
+            self.terms.clear();
+        }
+        let make = || {
+            let place = match server {
+                Some((address, port)) => format!("{service} {address} {port}"),
+                None => service.to_string(),
+            };
+            match Terms::new(policy, certificates, Tickets::new(&place, &self.secrets)) {
+                Ok(terms) => Some(terms),
+                Err(error) => {
+                    Record::at(log::Level::Error, "tls-unusable").field("error", error).emit();
+                    None
+                }
+            }
+        };
+        self.terms.entry((service, server)).or_insert_with(make).clone()
+    }
+
+    /// Takes the edge to the key holder, instead of an older one.
+    ///
+    /// # Errors
+    /// The loop does not take it.
+    pub fn introduce(&mut self, reactor: &Reactor, name: ProcessName, socket: OwnedFd) -> io::Result<()> {
+        if self.policy.is_none() {
+            // It belongs to a configuration that is not ours.
+            return Ok(());
+        }
+        self.desk.open(reactor, socket, KEYS_TOKEN)?;
+        self.keys = Some(name);
+        Ok(())
+    }
+
+    /// Hears all that the key holder has to say.
+    pub fn hear(&mut self, reactor: &mut Reactor) {
+        loop {
+            match self.desk.hear() {
+                Ok(Some(answer)) => {
+                    if let Err(error) = self.take(answer) {
+                        return self.lose(reactor, &error);
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => return self.lose(reactor, &error),
+            }
+        }
+    }
+
+    /// Sends what could not be sent at once.
+    pub fn flush(&mut self, reactor: &mut Reactor) {
+        if let Err(error) = self.desk.flush() {
+            self.lose(reactor, &error);
+        }
+    }
+
+    /// Has a step of a session's handshake done. False if there are too many already.
+    pub fn work(&self, session: u64, work: Work) -> bool {
+        self.pool.as_ref().is_some_and(|pool| pool.run(session, work))
+    }
+
+    /// A step that was done, and for whom.
+    pub fn finished(&self) -> Option<(u64, Finished)> {
+        self.pool.as_ref()?.finished()
+    }
+
+    fn take(&mut self, answer: Answer) -> Result<(), ChannelError> {
+        match answer {
+            Answer::Certificates { certificates, client_authorities } => {
+                if certificates.len() > MAX_CERTIFICATES {
+                    return Err(ChannelError::Misbehaved("told too many certificates".to_owned()));
+                }
+                let oracle: Arc<dyn Oracle> = Arc::clone(&self.desk) as _;
+                let list: Vec<Certificate> = certificates.into_iter().map(certificate).collect();
+                self.certificates = Some(Arc::new(Certificates::new(&list, &oracle)));
+                if let Some(policy) = &mut self.policy {
+                    policy.client_authorities = client_authorities;
+                }
+            }
+            Answer::Tickets(secrets) => {
+                self.secrets = secrets.into_iter().map(|secret| Secret(secret.0)).collect();
+            }
+            // The desk has given it to whoever waits for it.
+            Answer::Signed { .. } => return Ok(()),
+        }
+        self.terms.clear();
+        Ok(())
+    }
+
+    /// The key holder is gone, or must go. What it told stays true; signatures must wait for the next one.
+    fn lose(&mut self, reactor: &mut Reactor, error: &ChannelError) {
+        let waiting = self.desk.close();
+        let Some(name) = self.keys.take() else { return };
+        Record::at(log::Level::Warn, "keys-lost")
+            .field("peer", name)
+            .field("signatures", waiting)
+            .field("error", error)
+            .emit();
+        if let ChannelError::Misbehaved(_) | ChannelError::Overflow = error {
+            reactor.tell_master(&ToMaster::Misbehaved(name));
+        }
+    }
+}
+
+fn policy(slice: &ServerTls) -> Policy {
+    let versions = [(Version::Tls12, slice.tls12), (Version::Tls13, slice.tls13)];
+    Policy {
+        versions: versions.into_iter().filter(|(_, spoken)| *spoken).map(|(version, _)| version).collect(),
+        suites: slice.suites.clone(),
+        own_order: slice.own_order,
+        client_certificates: match slice.client_certificate {
+            ClientCertificate::None => ClientCertificates::None,
+            ClientCertificate::Ask => ClientCertificates::Ask,
+            ClientCertificate::Require => ClientCertificates::Require,
+        },
+        client_authorities: Vec::new(),
+    }
+}
+
+fn certificate(told: edge::Certificate) -> Certificate {
+    Certificate {
+        key: told.key,
+        chain: told.chain,
+        names: told.names,
+        schemes: told.schemes,
+        is_default: told.is_default,
+    }
+}

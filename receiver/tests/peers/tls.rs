@@ -1,0 +1,424 @@
+//! TLS towards clients: STARTTLS and TLS from the first byte, with a scripted key holder.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::version::{TLS12, TLS13};
+use vsmtp_config::{ClientCertificate, ReceiverSlice, SecurityLevel, ServerTls};
+use vsmtp_ipc::ChannelError;
+use vsmtp_ipc::edge::master_child::{Listener, ToChild, ToMaster};
+use vsmtp_ipc::edge::receiver_filter::{Ask, Facts};
+use vsmtp_ipc::edge::receiver_keys::Answer;
+use vsmtp_ipc::wire::Service;
+
+use crate::keys::{KEYS, Keys, Secure, client_config, client_config_with, tls};
+use crate::stage::{Client, Filter, Stage, next, slice};
+
+fn secured(tls: ServerTls) -> ReceiverSlice {
+    ReceiverSlice { tls: Some(tls), ..slice() }
+}
+
+/// A receiver with a filter and a key holder that serves by itself.
+fn stage() -> (Stage, Filter) {
+    let mut stage = Stage::start(&secured(tls()));
+    let filter = stage.introduce((false, false, false));
+    Keys::introduce(&mut stage).serve();
+    (stage, filter)
+}
+
+/// A client up to the 220 behind STARTTLS.
+fn ready(stage: &Stage) -> TcpStream {
+    let mut client = stage.greeted();
+    assert_eq!(client.ask("STARTTLS"), "220 2.0.0 Ready to start TLS");
+    client.stream
+}
+
+fn starttls(stage: &Stage) -> Secure {
+    let mut client = Secure::shake(&client_config(&TLS13), ready(stage)).unwrap();
+    assert!(client.ask("EHLO client.test").starts_with("250-mx.test"));
+    client
+}
+
+/// Opens a listener for submission under TLS.
+fn submissions(stage: &mut Stage) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let what = Listener::Smtp { address: address.to_string(), service: Service::Submissions };
+    stage.tell(&ToChild::Listener(what), vec![listener.into()]);
+    address
+}
+
+fn begin(client: &mut Secure, filter: &mut Filter) -> Facts {
+    assert!(client.ask("MAIL FROM:<a@client.test>").starts_with("250"));
+    client.send("RCPT TO:<b@mx.test>\r\n");
+    let facts = filter.accept_recipients().0;
+    assert!(client.reply().starts_with("250"));
+    facts
+}
+
+#[test]
+fn mail_comes_in_under_both_versions_and_the_filter_and_the_trace_know() {
+    let (mut stage, mut filter) = stage();
+    for (version, name) in [(&TLS12, "TLSv1.2"), (&TLS13, "TLSv1.3")] {
+        let mut plain = stage.greeted();
+        assert!(plain.ask("EHLO client.test").contains("STARTTLS"));
+        plain.ask("STARTTLS");
+        let mut client = Secure::shake(&client_config(version), plain.stream).unwrap();
+        let offered = client.ask("EHLO client.test");
+        assert!(offered.starts_with("250-mx.test") && !offered.contains("STARTTLS"), "{offered}");
+        let facts = begin(&mut client, &mut filter);
+        let facts = facts.tls.expect("the filter is told");
+        assert_eq!((facts.protocol.as_str(), facts.sni.as_deref()), (name, Some("mx.test")));
+        assert!(facts.cipher.starts_with("TLS_") && facts.client.is_none(), "{facts:?}");
+        assert!(client.ask("DATA").starts_with("354"));
+        client.send("Subject: x\r\n\r\nx\r\n.\r\n");
+        let bytes = String::from_utf8(filter.accept_message()).unwrap();
+        assert!(bytes.contains("with ESMTPS"), "{bytes}");
+        assert!(client.reply().starts_with("250 2.0.0 queued as"));
+        assert_eq!(client.ask("QUIT"), "221 2.0.0 Bye");
+        assert!(client.is_closed(), "it says so before it goes");
+        filter.expect_forget();
+    }
+    stage.logged("tls=TLSv1.3 cipher=TLS_");
+    stage.figure("handshakes", 2);
+}
+
+#[test]
+fn a_large_message_and_many_small_records_arrive_whole() {
+    let (stage, mut filter) = stage();
+    let mut client = starttls(&stage);
+    begin(&mut client, &mut filter);
+    client.ask("DATA");
+    let line = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd\r\n";
+    let body = line.repeat(10_000);
+    client.send(&body);
+    for byte in b"x\r\n.\r\n" {
+        client.send([*byte]);
+    }
+    let bytes = String::from_utf8(filter.accept_message()).unwrap();
+    assert!(bytes.ends_with(&format!("{body}x\r\n")), "{} octets", bytes.len());
+    assert!(client.reply().starts_with("250"));
+}
+
+#[test]
+fn tls_from_the_first_byte() {
+    let (mut stage, _filter) = stage();
+    let address = submissions(&mut stage);
+    let mut client = Secure::shake(&client_config(&TLS13), TcpStream::connect(address).unwrap()).unwrap();
+    assert_eq!(client.reply(), "220 mx.test ESMTP");
+    let offered = client.ask("EHLO client.test");
+    assert!(offered.starts_with("250-mx.test") && !offered.contains("STARTTLS"), "{offered}");
+    assert!(client.ask("STARTTLS").starts_with("5"));
+    client.ask("QUIT");
+    assert!(client.is_closed());
+}
+
+#[test]
+fn s6_what_is_sent_behind_starttls_ends_the_session() {
+    let (stage, mut filter) = stage();
+    let mut client = stage.greeted();
+    client.send("STARTTLS\r\nMAIL FROM:<evil@client.test>\r\n");
+    assert!(client.reply().starts_with("5"), "not 220");
+    assert!(client.is_closed());
+    // Nor does it count when it comes after the 220, as what TLS began with.
+    let mut stream = ready(&stage);
+    stream.write_all(b"MAIL FROM:<evil@client.test>\r\nRCPT TO:<b@mx.test>\r\n").unwrap();
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    assert!(!rest.starts_with(b"250"), "{rest:?}");
+    assert!(
+        filter.hear_soon(Duration::from_millis(100)).is_none_or(|(ask, _)| matches!(ask, Ask::Forget { .. }))
+    );
+}
+
+#[test]
+fn s5_the_end_of_tls_in_the_middle_of_a_message_accepts_nothing() {
+    for clear_behind in [false, true] {
+        let (stage, mut filter) = stage();
+        let mut client = starttls(&stage);
+        begin(&mut client, &mut filter);
+        client.ask("DATA");
+        client.send("Subject: x\r\n\r\nhalf a message\r\n");
+        client.close_notify();
+        if clear_behind {
+            client.send_clear(b"the rest\r\n.\r\nMAIL FROM:<evil@client.test>\r\n");
+        }
+        filter.expect_reset();
+        filter.expect_forget();
+        assert!(client.is_gone());
+    }
+    // The connection ends without that word.
+    let (stage, mut filter) = stage();
+    let mut client = starttls(&stage);
+    begin(&mut client, &mut filter);
+    client.ask("DATA");
+    client.send("Subject: x\r\n\r\nhalf a message\r\n.\r");
+    drop(client.reader.into_inner().sock);
+    filter.expect_reset();
+    filter.expect_forget();
+}
+
+#[test]
+fn clear_text_under_tls_ends_the_session() {
+    let (stage, _filter) = stage();
+    let mut client = starttls(&stage);
+    client.send_clear(b"NOOP\r\n");
+    assert!(client.is_gone());
+}
+
+#[test]
+fn without_certificates_there_is_no_tls_and_mail_still_comes() {
+    let mut stage = Stage::start(&secured(tls()));
+    let mut filter = stage.introduce((false, false, false));
+    // The door stays shut for a moment, because the certificates may be on their way.
+    let mut client = stage.greeted();
+    assert_eq!(client.ask("STARTTLS"), "454 4.7.0 TLS is not available now");
+    client.begin(&mut filter);
+    let address = submissions(&mut stage);
+    let mut hasty = TcpStream::connect(address).unwrap();
+    assert_eq!(hasty.read_to_end(&mut Vec::new()).unwrap_or(0), 0, "closed, without a word in clear");
+    // They come late.
+    Keys::introduce(&mut stage).serve();
+    let mut client = starttls(&stage);
+    assert!(client.ask("NOOP").starts_with("250"));
+}
+
+#[test]
+fn where_tls_is_required_nothing_is_taken_in_clear() {
+    let mut stage = Stage::start(&secured(ServerTls { security_level: SecurityLevel::Encrypt, ..tls() }));
+    let mut filter = stage.introduce((false, false, false));
+    Keys::introduce(&mut stage).serve();
+    let mut client = stage.greeted();
+    assert!(client.ask("MAIL FROM:<a@client.test>").starts_with("530 5.7.0"));
+    let mut client = starttls(&stage);
+    begin(&mut client, &mut filter);
+}
+
+#[test]
+fn s7_a_ticket_goes_on_where_it_was_given_and_nowhere_else() {
+    let (mut stage, _filter) = stage();
+    let address = submissions(&mut stage);
+    let config = client_config(&TLS13);
+    let implicit = |address| {
+        let mut client = Secure::shake(&config, TcpStream::connect(address).unwrap()).unwrap();
+        // The ticket comes with the first words.
+        client.reply();
+        client
+    };
+    assert!(!implicit(address).is_resumed());
+    assert!(implicit(address).is_resumed(), "the same place");
+    let other = submissions(&mut stage);
+    assert!(!implicit(other).is_resumed(), "another address");
+    assert!(implicit(other).is_resumed());
+    // The client remembers one session by name; what it has now is of submission.
+    let client = Secure::shake(&config, ready(&stage)).unwrap();
+    assert!(!client.is_resumed(), "the MX service takes no ticket of submission");
+    stage.figure("handshakes_resumed", 2);
+}
+
+#[test]
+fn tickets_of_another_receiver_and_of_the_secret_before_go_on() {
+    let config = client_config(&TLS13);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let shake = |secrets: Vec<[u8; 32]>| {
+        let mut stage = Stage::start(&secured(tls()));
+        let what = Listener::Smtp { address: "x".to_owned(), service: Service::Submissions };
+        stage.tell(&ToChild::Listener(what), vec![listener.try_clone().unwrap().into()]);
+        stage.introduce((false, false, false));
+        let mut keys = Keys::introduce(&mut stage);
+        keys.say(&Answer::Tickets(secrets.into_iter().map(vsmtp_ipc::edge::receiver_keys::Secret).collect()));
+        keys.serve();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut client = Secure::shake(&config, stream).unwrap();
+        client.send("NOOP\r\n");
+        client.reply();
+        client.is_resumed()
+    };
+    assert!(!shake(vec![[1; 32]]));
+    assert!(shake(vec![[1; 32]]), "another process, the same secret");
+    assert!(shake(vec![[2; 32], [1; 32]]), "the secret before");
+    assert!(shake(vec![[2; 32]]), "the ticket was given anew");
+    assert!(!shake(vec![[3; 32]]));
+}
+
+#[test]
+fn a_silent_key_holder_costs_the_handshake_and_nothing_else() {
+    let mut stage = Stage::start(&secured(tls()));
+    let mut filter = stage.introduce((false, false, false));
+    let mut keys = Keys::introduce(&mut stage);
+    let stream = ready(&stage);
+    let began = Instant::now();
+    let shaking = std::thread::spawn(move || Secure::shake(&client_config(&TLS13), stream).is_err());
+    let (late, _) = keys.hear();
+    stage.greeted().begin(&mut filter);
+    assert!(shaking.join().unwrap());
+    assert!(began.elapsed() < Duration::from_secs(5));
+    // Its answer comes too late for anybody, and is no misbehaviour.
+    keys.say(&Answer::Signed { ticket: late, signature: None });
+    keys.serve();
+    starttls(&stage);
+    stage.figure("handshakes_failed", 1);
+}
+
+#[test]
+fn when_the_key_holder_dies_sessions_go_on_and_the_next_one_serves() {
+    let mut stage = Stage::start(&secured(tls()));
+    let mut filter = stage.introduce((false, false, false));
+    let mut keys = Keys::introduce(&mut stage);
+    let config = client_config(&TLS13);
+    let stream = ready(&stage);
+    let shaking = std::thread::spawn({
+        let config = config.clone();
+        move || Secure::shake(&config, stream).unwrap()
+    });
+    keys.sign();
+    let mut client = shaking.join().unwrap();
+    client.ask("EHLO client.test");
+    let stream = ready(&stage);
+    let hopeless = std::thread::spawn(move || Secure::shake(&client_config(&TLS13), stream).is_err());
+    keys.hear();
+    drop(keys);
+    assert!(hopeless.join().unwrap(), "the one that waited for it");
+    begin(&mut client, &mut filter);
+    stage.logged("event=keys-lost");
+    // A ticket needs no signature.
+    let mut resumed = Secure::shake(&config, ready(&stage)).unwrap();
+    assert!(resumed.is_resumed());
+    assert!(resumed.ask("EHLO client.test").starts_with("250"));
+    Keys::introduce(&mut stage).serve();
+    starttls(&stage);
+}
+
+#[test]
+fn a_key_holder_that_says_what_nobody_may_say_is_reported() {
+    let mut stage = Stage::start(&secured(tls()));
+    let mut keys = Keys::introduce(&mut stage);
+    keys.say(&Answer::Signed { ticket: 99, signature: None });
+    stage.hear_master(|said| matches!(said, ToMaster::Misbehaved(KEYS)));
+    assert!(matches!(next(keys.edge()), Err(ChannelError::Closed)));
+}
+
+#[test]
+fn slow_handshakes_starve_nobody_and_end_in_time() {
+    let mut stage = Stage::start(&secured(ServerTls { handshake_timeout: Duration::from_secs(2), ..tls() }));
+    let mut filter = stage.introduce((false, false, false));
+    Keys::introduce(&mut stage).serve();
+    let address = submissions(&mut stage);
+    let mut slow: Vec<TcpStream> = (0..300)
+        .map(|at| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            // Nothing, a part of a record's head, a part of a hello.
+            let begin: &[u8] = &[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3];
+            stream.write_all(&begin[..at % begin.len()]).unwrap();
+            stream
+        })
+        .collect();
+    let began = Instant::now();
+    let _swift = starttls(&stage);
+    let mut other = stage.greeted();
+    other.begin(&mut filter);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // One byte now and then keeps nobody alive.
+    while began.elapsed() < Duration::from_millis(1500) {
+        std::thread::sleep(Duration::from_millis(300));
+        for stream in &mut slow[250..] {
+            let _ = stream.write_all(&[0]);
+        }
+    }
+    for stream in &mut slow {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut rest = Vec::new();
+        let ended = match stream.read_to_end(&mut rest) {
+            Ok(_) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        };
+        assert!(ended && rest.len() < 16, "{rest:?}");
+    }
+    stage.figure("sessions_open", 2);
+}
+
+#[test]
+fn garbage_instead_of_a_hello_is_refused_and_logged() {
+    let (mut stage, _filter) = stage();
+    let address = submissions(&mut stage);
+    for garbage in [&b"EHLO client.test\r\n"[..], &[0x16, 3, 3, 0xff, 0xff], &[0; 64]] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(garbage).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        assert!(!rest.starts_with(b"220"), "{rest:?}");
+    }
+    stage.logged("event=tls-failed");
+    stage.figure("sessions_open", 0);
+}
+
+#[test]
+fn client_certificates_are_told_verified_or_not_and_required_where_it_says_so() {
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let mut authority = rcgen::CertificateParams::new(vec![]).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority_der = authority.self_signed(&authority_key).unwrap().der().to_vec();
+    let issuer = rcgen::Issuer::new(authority, authority_key);
+    let made = |signed: bool| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["client.test".to_owned()]).unwrap();
+        let certificate =
+            if signed { params.signed_by(&key, &issuer) } else { params.self_signed(&key) }.unwrap();
+        let der: CertificateDer<'static> = certificate.der().clone();
+        client_config_with(&der, PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+    };
+    let (known, stranger) = (made(true), made(false));
+
+    for wanted in [ClientCertificate::Ask, ClientCertificate::Require] {
+        let mut stage = Stage::start(&secured(ServerTls { client_certificate: wanted, ..tls() }));
+        let mut filter = stage.introduce((false, false, false));
+        Keys::with_authorities(&mut stage, vec![authority_der.clone()]).serve();
+        let mut seen = |config| {
+            let mut client = Secure::shake(config, ready(&stage)).ok()?;
+            if !client.ask("EHLO client.test").starts_with("250") {
+                return None;
+            }
+            let facts = begin(&mut client, &mut filter);
+            client.ask("RSET");
+            filter.expect_reset();
+            drop(client);
+            filter.expect_forget();
+            Some(facts.tls?.client.map(|client| client.is_verified))
+        };
+        let is_required = wanted == ClientCertificate::Require;
+        assert_eq!(seen(&known), Some(Some(true)), "{wanted:?}");
+        assert_eq!(seen(&stranger), (!is_required).then_some(Some(false)), "{wanted:?}");
+        assert_eq!(seen(&client_config(&TLS13)), (!is_required).then_some(None), "{wanted:?}");
+    }
+}
+
+#[test]
+fn a_flood_of_handshakes_is_refused_not_kept() {
+    let mut stage = Stage::start(&secured(tls()));
+    let _filter = stage.introduce((false, false, false));
+    // Nobody signs.
+    let _keys = Keys::introduce(&mut stage);
+    let address = submissions(&mut stage);
+    let hello = {
+        let name = rustls::pki_types::ServerName::try_from("mx.test").unwrap();
+        let mut client = rustls::ClientConnection::new(client_config(&TLS13), name).unwrap();
+        let mut bytes = Vec::new();
+        client.write_tls(&mut bytes).unwrap();
+        bytes
+    };
+    let mut streams = Vec::new();
+    for _ in 0..400 {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(&hello).unwrap();
+        streams.push(stream);
+    }
+    stage.hear_master(|said| {
+        matches!(said, ToMaster::Beat(figures)
+            if figures.iter().any(|f| f.name == "handshakes_refused" && f.value > 0))
+    });
+    let mut other: Client = stage.greeted();
+    assert!(other.ask("NOOP").starts_with("250"), "others are served");
+}

@@ -1,0 +1,21 @@
+//! Certificates for tests, made by openssl(1).
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::program::{run, said};
+
+/// Makes NAME.pem and NAME.key in a folder: self-signed, for these DNS names.
+pub fn make_certificate(folder: &Path, name: &str, dns: &[&str]) {
+    let (certificate, key) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+    let names: Vec<String> = dns.iter().map(|dns| format!("DNS:{dns}")).collect();
+    let subject = format!("/CN={}", dns.first().unwrap_or(&name));
+    let alternative = format!("subjectAltName={}", names.join(","));
+    let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
+    let curve = "ec_paramgen_curve:prime256v1";
+    let words = ["req", "-x509", "-newkey", "ec", "-pkeyopt", curve, "-nodes", "-days", "30"];
+    let files = ["-subj", &subject, "-addext", &alternative, "-out", &certificate, "-keyout", &key];
+    said(&run("openssl", &[&words[..], &files[..]].concat()));
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("protect the key");
+}

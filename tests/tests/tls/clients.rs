@@ -1,0 +1,256 @@
+//! Programs that speak TLS with us.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+use vsmtp_tests::{
+    Client, Mta, make_certificate, needs_programs, program, python, run, run_with_input, said, signal,
+    wait_until,
+};
+
+use crate::{folder, prepare, start};
+
+/// What openssl says of a handshake with these options.
+fn handshake(mta: &Mta, options: &[&str]) -> String {
+    let server = format!("127.0.0.1:{}", mta.port());
+    let words = ["s_client", "-connect", &server, "-starttls", "smtp", "-ign_eof"];
+    let output = run_with_input("openssl", &[&words[..], options].concat(), b"QUIT\r\n");
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn openssl_sees_versions_names_and_tickets() {
+    if !needs_programs("openssl_sees_versions_names_and_tickets", &["openssl"]) {
+        return;
+    }
+    let mut mta = prepare(
+        "config.server.virtual = #{\"a.test\": #{tls: #{certificate: \"a.pem\", private_key: \"a.key\"}}};",
+        "",
+    );
+    make_certificate(&folder(&mta), "a", &["a.test", "*.a.test"]);
+    mta.launch();
+    for (options, expected) in [
+        (&["-tls1_3"][..], "TLSv1.3, Cipher is TLS_AES_256_GCM_SHA384"),
+        (&["-tls1_2"], "TLSv1.2, Cipher is ECDHE-ECDSA-AES256-GCM-SHA384"),
+        (&["-tls1_3", "-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256"], "TLS_CHACHA20_POLY1305_SHA256"),
+        (&["-servername", "a.test"], "subject=CN = a.test"),
+        (&["-servername", "x.a.test"], "subject=CN = a.test"),
+        (&["-servername", "mx.local.test"], "subject=CN = mx.local.test"),
+        (&["-servername", "stranger.test"], "subject=CN = mx.local.test"),
+        (&["-noservername"], "subject=CN = mx.local.test"),
+    ] {
+        let text = handshake(&mta, options);
+        assert!(text.contains(expected), "{options:?}: {text}");
+    }
+    for refused in [
+        &["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"][..],
+        &["-tls1", "-cipher", "DEFAULT@SECLEVEL=0"],
+        &["-tls1_2", "-cipher", "AES128-SHA"],
+    ] {
+        let text = handshake(&mta, refused);
+        assert!(text.contains("Cipher is (NONE)"), "{refused:?}: {text}");
+    }
+    let kept = mta.root().join("session").display().to_string();
+    for version in ["-tls1_3", "-tls1_2"] {
+        let text = handshake(&mta, &[version, "-sess_out", &kept]);
+        assert!(text.contains("New, TLSv1"), "{text}");
+        // Whichever receiver answers: the secrets are shared.
+        for _ in 0..4 {
+            let text = handshake(&mta, &[version, "-sess_in", &kept]);
+            assert!(text.contains("Reused, TLSv1"), "{text}");
+        }
+    }
+    let text = handshake(&mta, &["-tls1_2", "-sess_in", &kept, "-servername", "a.test"]);
+    assert!(!text.contains("Reused, TLSv1"), "a ticket of one name is worth nothing under another: {text}");
+}
+
+#[test]
+fn swaks_and_smtplib_send_and_rules_and_traces_know() {
+    const TEST: &str = "swaks_and_smtplib_send_and_rules_and_traces_know";
+    if !needs_programs(TEST, &["openssl", "swaks", "python3"]) {
+        return;
+    }
+    let filter = "#{ mail: [ rule \"secured\" || { if ctx::is_secured() && ctx::tls_protocol() == \"TLSv1.3\"\
+                  { state::next() } else { state::deny() } } ] }";
+    let mta = start("", filter);
+    let (server, ca) =
+        (format!("127.0.0.1:{}", mta.port()), folder(&mta).join("mx.pem").display().to_string());
+    let common =
+        ["--to", "b@local.test", "--from", "a@src.test", "--server", &server, "--ehlo", "client.test"];
+    said(&run("swaks", &[&common[..], &["--tls", "--tls-ca-path", &ca]].concat()));
+    assert!(!run("swaks", &common).status.success(), "the rule refuses clear text");
+    let script = "
+import smtplib, ssl, sys
+port, ca = int(sys.argv[1]), sys.argv[2]
+context = ssl.create_default_context(cafile=ca)
+# The name that is verified is the host's.
+s = smtplib.SMTP('127.0.0.1', port, local_hostname='client.test', timeout=30)
+s._host = 'mx.local.test'
+s.ehlo()
+assert s.has_extn('starttls')
+code, _ = s.starttls(context=context)
+assert code == 220
+s.ehlo()
+assert not s.has_extn('starttls')
+s.sendmail('a@src.test', ['b@local.test'], 'Subject: python\\r\\n\\r\\n' + 'x' * 70 + '\\r\\n' + ('y' * 70 + '\\r\\n') * 20000)
+s.quit()
+";
+    said(&python(script, &[&mta.port().to_string(), &ca]));
+    let mails = mta.wait_for_mail("local.test", "b", 2);
+    for mail in &mails {
+        let trace = mail.split("\n\n").next().unwrap_or_default().replace("\n\t", " ");
+        assert!(trace.contains("with ESMTPS"), "{trace}");
+    }
+    assert!(mails.iter().any(|mail| mail.len() > 1_400_000), "the large one is whole");
+    assert!(mta.log().contains("tls=TLSv1.3 cipher=TLS_AES_256_GCM_SHA384"), "{}", mta.log());
+}
+
+#[test]
+fn where_tls_is_required_clear_text_hears_530() {
+    let mta = start("config.server.tls.security_level = \"encrypt\";", "");
+    let mut client = Client::hello(mta.port());
+    let reply = client.say("MAIL FROM:<a@src.test>");
+    assert!(reply.0.starts_with("530 5.7.0"), "{reply:?}");
+}
+
+/// A session of openssl(1) that stays open.
+struct Session {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Session {
+    fn open(mta: &Mta) -> Session {
+        let server = format!("127.0.0.1:{}", mta.port());
+        let mut child = program("openssl")
+            .args(["s_client", "-connect", &server, "-starttls", "smtp", "-quiet", "-ign_eof", "-crlf"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start openssl");
+        let (input, output) =
+            (child.stdin.take().expect("its input"), child.stdout.take().expect("its output"));
+        Session { child, input, output: BufReader::new(output) }
+    }
+
+    fn reply(&mut self) -> String {
+        let mut line = String::new();
+        while line.as_bytes().get(3) != Some(&b' ') {
+            line.clear();
+            assert_ne!(self.output.read_line(&mut line).expect("read a reply"), 0, "the session is over");
+        }
+        line
+    }
+
+    fn say(&mut self, line: &str) -> String {
+        self.input.write_all(format!("{line}\n").as_bytes()).expect("say something");
+        self.reply()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_reload_brings_the_new_certificate_and_drops_no_session() {
+    const TEST: &str = "a_reload_brings_the_new_certificate_and_drops_no_session";
+    if !needs_programs(TEST, &["openssl"]) {
+        return;
+    }
+    let mta = start("", "");
+    let fingerprint = |mta: &Mta| {
+        let text = handshake(mta, &[]);
+        let begin = text.find("-----BEGIN CERTIFICATE").expect("a certificate");
+        let end = text.find("-----END CERTIFICATE").expect("its end");
+        text[begin..end].to_owned()
+    };
+    let before = fingerprint(&mta);
+    let mut session = Session::open(&mta);
+    assert!(session.say("EHLO client.test").starts_with("250"));
+    make_certificate(&folder(&mta), "mx", &["mx.local.test"]);
+    said(&mta.ctl(&["reload"]));
+    wait_until("the new certificate is shown", || fingerprint(&mta) != before);
+    assert!(session.say("NOOP").starts_with("250"), "the session lives");
+    // A bad one changes nothing.
+    let good = fingerprint(&mta);
+    std::fs::write(folder(&mta).join("mx.pem"), "no certificate").expect("spoil it");
+    said(&mta.ctl(&["reload"]));
+    wait_until("it is refused", || mta.log().contains("event=certificates-refused"));
+    assert_eq!(fingerprint(&mta), good);
+    assert!(session.say("NOOP").starts_with("250"));
+}
+
+#[test]
+fn the_death_of_the_key_holder_under_load_costs_handshakes_in_flight_only() {
+    const TEST: &str = "the_death_of_the_key_holder_under_load_costs_handshakes_in_flight_only";
+    if !needs_programs(TEST, &["openssl", "python3"]) {
+        return;
+    }
+    let mta = start("config.server.receivers = 2;", "");
+    let mut session = Session::open(&mta);
+    session.say("EHLO client.test");
+    // Full handshakes one after the other, on four threads; counts those that fail.
+    let script = "
+import socket, ssl, sys, threading, time
+port, seconds = int(sys.argv[1]), float(sys.argv[2])
+context = ssl._create_unverified_context()
+failed, done = [0], [0]
+def work():
+    end = time.time() + seconds
+    while time.time() < end:
+        try:
+            s = socket.create_connection(('127.0.0.1', port), timeout=10)
+            f = s.makefile('rb')
+            f.readline()
+            s.sendall(b'STARTTLS\\r\\n')
+            f.readline()
+            t = context.wrap_socket(s)
+            t.sendall(b'QUIT\\r\\n')
+            assert t.recv(100).startswith(b'221')
+            done[0] += 1
+            t.close()
+        except Exception as e:
+            failed[0] += 1
+            time.sleep(0.02)
+threads = [threading.Thread(target=work) for _ in range(4)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+print(done[0], failed[0])
+";
+    let port = mta.port().to_string();
+    let mut load = program("python3")
+        .args(["-c", script, &port, "6"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("start python");
+    wait_until("handshakes run", || {
+        mta.ctl_rows(&["status"]).iter().any(|row| {
+            row["process"].as_str().is_some_and(|name| name.starts_with("keys"))
+                && row["figures"]["signatures"].as_u64() > Some(10)
+        })
+    });
+    for _ in 0..3 {
+        signal(&[mta.pid_of("keys")], "KILL");
+        assert!(session.say("NOOP").starts_with("250"), "a session needs no key");
+        wait_until("it is back", || {
+            mta.processes().iter().any(|process| process.name.starts_with("keys") && process.is_ready)
+        });
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    }
+    let mut said = String::new();
+    load.stdout.take().expect("its output").read_to_string(&mut said).expect("read it");
+    assert!(load.wait().expect("wait for python").success());
+    let counts: Vec<u32> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let (done, failed) = (counts[0], counts[1]);
+    assert!(done > 100, "{said}");
+    // Those that were in flight, and those that came in the moments before it was back.
+    assert!(failed < done / 2, "{failed} of {done} failed");
+    assert!(mta.log().contains("event=keys-lost"));
+    assert!(session.say("QUIT").starts_with("221"));
+}
