@@ -80,6 +80,8 @@ impl Limiter {
     fn meet(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd) {
         let met = match name.role {
             Role::Receiver => self.receivers.introduce(reactor, name, socket, self.wanted).map(|replaced| {
+                // Whether or not anybody is limited: it is at work, so that it comes back at once if it dies.
+                reactor.served();
                 if let Some(key) = replaced {
                     self.close(reactor, key, &ChannelError::Closed);
                 }
