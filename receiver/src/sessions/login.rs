@@ -4,6 +4,7 @@
 use vsmtp_daemon::Record;
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::receiver_auth::{Ask, Begin, Denied, Tls};
+use vsmtp_ipc::edge::receiver_limits::Kind;
 use vsmtp_ipc::wire::{Blob, Grant};
 use vsmtp_mail::{EnhancedCode, Reply};
 use vsmtp_smtp::{AuthRequest, AuthVerdict, Secret, Verdict};
@@ -165,6 +166,9 @@ impl Client {
         } else {
             self.drop_login(context.services);
         }
+        if verdict == AuthVerdict::Failure {
+            self.note(context, Kind::AuthFailures, 1);
+        }
         self.answer_login(context, verdict);
     }
 
@@ -178,6 +182,9 @@ impl Client {
 
     fn note_denied(&mut self, context: &mut Context<'_>, why: Denied) {
         context.services.figures.auth_failed += 1;
+        if why == Denied::Credentials {
+            self.note(context, Kind::AuthFailures, 1);
+        }
         Record::at(log::Level::Debug, "auth-denied")
             .field("session", self.number)
             .field("client", self.who)

@@ -187,3 +187,27 @@ fn the_old_name_of_the_key_still_counts() {
     let _open = [greeting(&mta), greeting(&mta)];
     assert_eq!(greeting(&mta).0, 421);
 }
+
+#[test]
+fn refused_logins_shut_the_door() {
+    let submission = vsmtp_tests::free_port();
+    let mut mta = Mta::prepare(&settings(&format!(
+        "config.server.interfaces.addr_submission = [\"127.0.0.1:{submission}\"]; \
+         config.server.auth.backends = [\"file:users\"]; \
+         config.server.esmtp.auth.enable_dangerous_mechanism_in_clair = true; \
+         config.server.limits.auth_failure_rate = 2;"
+    )));
+    // Nobody knows the password of this one.
+    let users = "tim:$5$rounds=1000$saltstring$IDMRVjjzM7pxdq5saV3T0Syncing1KAt3iS2GewFZH1\n";
+    std::fs::write(mta.root().join("etc/vsmtp/users"), users).expect("write users");
+    mta.launch();
+    let mut client = Client::hello(submission);
+    // NUL, tim, NUL, wrong.
+    for _ in 0..2 {
+        assert_eq!(client.say("AUTH PLAIN AHRpbQB3cm9uZw==").code(), 535);
+    }
+    assert_eq!(client.say("NOOP").code(), 250);
+    wait_until("the limiter has heard of it", || known(&mta)["auth-failures"] == 2);
+    let mut refused = Client::connect(mta.port());
+    assert_eq!(refused.reply().0, "421 4.7.0 Too many failed logins from your address, try again later");
+}

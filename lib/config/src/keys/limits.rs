@@ -28,6 +28,11 @@ keys! {
     error_rate: Limit { min: 1, max: 1_000_000 } = "server.limits.error_rate", default Int(-1), example Int(50),
         for Limits;
 
+    /// Most refused logins of one client in a window; -1 for no limit. Then its connections get 421. The brakes of AUTH
+    /// itself are `server.auth.failures_per_address` and `server.auth.failures_per_account`.
+    auth_failure_rate: Limit { min: 1, max: 1_000_000 } = "server.limits.auth_failure_rate", default Int(-1),
+        example Int(20), for Limits;
+
     /// Length of the window of the rates.
     window: Period { min: SECOND, max: HOUR } = "server.limits.window", default Text("1m"), example Text("10m"),
         for Limits;

@@ -91,9 +91,9 @@ impl Config {
             message_rate: keys.message_rate,
             recipient_rate: keys.recipient_rate,
             error_rate: keys.error_rate,
-            // No key sets these before the server speaks TLS and knows passwords.
+            // No key sets this before the server speaks TLS.
             tls_rate: None,
-            auth_failure_rate: None,
+            auth_failure_rate: keys.auth_failure_rate,
             window: keys.window,
             soft_percent: keys.soft_percent,
             delay: keys.delay,
