@@ -47,10 +47,11 @@ pub fn of_lease(lease: &Lease, offered: &Capabilities, proven: bool) -> io::Resu
 }
 
 /// A message that was announced as 8-bit and is not may go to a server of the old kind; one that was announced as binary
-/// and is made of lines may go as 8-bit.
+/// and is made of lines may go as 8-bit, where the server does not take binary ones.
 fn body_type(lease: &Lease, offered: &Capabilities) -> io::Result<BodyType> {
+    let takes_binary = offered.has(Extension::Chunking) && offered.has(Extension::BinaryMime);
     let stated = match lease.body_type {
-        BodyType::BinaryMime if is_text(&lease.content)? => BodyType::EightBitMime,
+        BodyType::BinaryMime if !takes_binary && is_text(&lease.content)? => BodyType::EightBitMime,
         stated => stated,
     };
     let plain = stated != BodyType::EightBitMime || offered.has(Extension::EightBitMime);

@@ -308,6 +308,52 @@ fn a_message_that_requires_tls_goes_only_where_it_stays_protected() {
 }
 
 #[test]
+fn a_binary_message_goes_as_one_chunk_and_only_to_those_that_take_it() {
+    let binary = |offer: &str, recipients: &[&str]| {
+        let mut client = Client::ready(offer);
+        client.body = b"A: b\r\n\r\n.\r\n\0lone\rlone\n".to_vec();
+        let size = client.body.len() as u64;
+        let body = BodyType::BinaryMime;
+        client.dialogue.start(Transaction { body, size, ..transaction(recipients) }).unwrap();
+        client
+    };
+    for pipelining in ["", "PIPELINING"] {
+        let mut client = binary(&format!("{pipelining} CHUNKING BINARYMIME"), &["a@b", "c@d"]);
+        let mut sent = client.sent();
+        assert!(sent.starts_with("MAIL FROM:<me@us.test> BODY=BINARYMIME\r\n"), "{sent}");
+        for reply in ["250 ok\r\n", "550 5.1.1 no\r\n", "250 ok\r\n"] {
+            client.hear(reply);
+            sent = client.sent();
+        }
+        assert_eq!(sent, "BDAT 22 LAST\r\nA: b\r\n\r\n.\r\n\0lone\rlone\n");
+        assert_eq!(client.dialogue.awaiting(), Awaiting::Dot);
+        client.hear("250 2.0.0 queued\r\n");
+        assert_eq!(client.outcomes(), ["fail remote 550 5.1.1 no", "delivered 250 2.0.0 queued"]);
+        assert_eq!(client.step(), ClientStep::Idle);
+    }
+    // Nobody gets it: no chunk is sent.
+    let mut client = binary("PIPELINING CHUNKING BINARYMIME", &["a@b"]);
+    client.sent();
+    client.hear("250 ok\r\n550 5.1.1 no\r\n");
+    assert_eq!((client.outcomes().len(), client.sent().as_str()), (1, ""));
+    for offer in ["8BITMIME", "CHUNKING 8BITMIME", "BINARYMIME"] {
+        assert!(binary(offer, &["a@b"]).outcomes()[0].starts_with("fail local 554 5.6.3"), "{offer}");
+    }
+    // A message that changes its length on the way is never completed.
+    for body in [&b"short"[..], &[b'x'; 100]] {
+        let mut client = binary("CHUNKING BINARYMIME", &["a@b"]);
+        client.sent();
+        client.hear("250 ok\r\n");
+        client.sent();
+        client.hear("250 ok\r\n");
+        client.body = body.to_vec();
+        client.sent();
+        assert!(client.outcomes()[0].starts_with("defer local 451 4.3.0"));
+        assert_eq!(client.step(), ClientStep::Closed(None));
+    }
+}
+
+#[test]
 fn pipelined_commands_go_out_together() {
     let mut client = Client::ready("PIPELINING SIZE=1000");
     client.start(&["a@b", "c@d", "e@f"]);

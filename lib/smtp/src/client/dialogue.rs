@@ -230,9 +230,7 @@ impl Dialogue {
             Phase::Authenticating(Auth::Choosing) => ClientStep::Authenticate,
             Phase::Authenticating(Auth::Challenged(words)) => ClientStep::Challenge(words.clone()),
             Phase::Authenticating(Auth::Accepted) => ClientStep::Authenticated,
-            Phase::Busy(active)
-                if matches!(active.stage, Stage::Body(_)) && self.output.len() < MAX_OUTPUT =>
-            {
+            Phase::Busy(active) if active.is_sending() && self.output.len() < MAX_OUTPUT => {
                 ClientStep::WantBody
             }
             _ => ClientStep::NeedInput,
@@ -246,7 +244,7 @@ impl Dialogue {
 
     /// What the client waits for, for the caller's clock.
     pub fn awaiting(&self) -> Awaiting {
-        if matches!(&self.phase, Phase::Busy(active) if matches!(active.stage, Stage::Body(_))) {
+        if matches!(&self.phase, Phase::Busy(active) if active.is_sending()) {
             return Awaiting::Block;
         }
         if matches!(self.phase, Phase::Securing) {
@@ -298,20 +296,33 @@ impl Dialogue {
 
     /// More of the message, when the step was `WantBody`; ignored at any other time.
     pub fn body(&mut self, piece: &[u8]) {
-        if let Phase::Busy(active) = &mut self.phase
-            && let Stage::Body(stuffer) = &mut active.stage
-        {
-            stuffer.push(piece, &mut self.output);
+        let Phase::Busy(active) = &mut self.phase else { return };
+        match &mut active.stage {
+            Stage::Body(stuffer) => stuffer.push(piece, &mut self.output),
+            Stage::Chunk(left) => match left.checked_sub(piece.len() as u64) {
+                Some(rest) => {
+                    *left = rest;
+                    self.output.extend_from_slice(piece);
+                }
+                None => self.body_failed("message is longer than it was"),
+            },
+            Stage::Commands | Stage::Sent => {}
         }
     }
 
     /// The message is complete; ignored unless the step was `WantBody`.
     pub fn body_end(&mut self) {
         let Phase::Busy(active) = &mut self.phase else { return };
-        let Stage::Body(stuffer) = std::mem::replace(&mut active.stage, Stage::Sent) else {
-            return;
-        };
-        stuffer.finish(&mut self.output);
+        match std::mem::replace(&mut active.stage, Stage::Sent) {
+            Stage::Body(stuffer) => stuffer.finish(&mut self.output),
+            Stage::Chunk(0) => {}
+            // The server waits for what does not come, and must not take the next command for it.
+            Stage::Chunk(_) => return self.body_failed("message is shorter than it was"),
+            before @ (Stage::Commands | Stage::Sent) => {
+                active.stage = before;
+                return;
+            }
+        }
         match self.settings.protocol {
             Protocol::Smtp => self.expected.push_back(Expect::Dot),
             Protocol::Lmtp => self.expected.extend(active.accepted().map(Expect::DotFor)),
@@ -496,7 +507,7 @@ impl Dialogue {
     /// Sends what may be sent now, or ends the transaction.
     fn proceed(&mut self) {
         let Phase::Busy(active) = &self.phase else { return };
-        if !self.expected.is_empty() || matches!(active.stage, Stage::Body(_)) {
+        if !self.expected.is_empty() || active.is_sending() {
             return;
         }
         if !active.all_settled() && active.next != Next::Nothing {
@@ -515,6 +526,9 @@ impl Dialogue {
             self.expected.extend(match active.next {
                 Next::Mail => Some(Expect::Mail),
                 Next::Rcpt(at) => Some(Expect::Rcpt(at)),
+                // A chunk follows without a word of the server, so it must be known that somebody gets it.
+                Next::Data if active.is_binary() && !self.expected.is_empty() => return,
+                Next::Data if active.is_binary() => None,
                 Next::Data => Some(Expect::Data),
                 Next::Nothing => return,
             });

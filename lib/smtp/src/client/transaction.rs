@@ -43,6 +43,8 @@ pub(super) enum Next {
 pub(super) enum Stage {
     Commands,
     Body(DotStuffer),
+    /// One chunk (RFC 3030) of which so many octets are to come.
+    Chunk(u64),
     Sent,
 }
 
@@ -64,6 +66,12 @@ impl Active {
                     write_rcpt(recipient, offered, out);
                 }
                 self.next = self.rcpt_from(at + 1);
+            }
+            Next::Data if self.is_binary() => {
+                let size = self.transaction.size;
+                let _ = write!(out, "BDAT {size} LAST\r\n");
+                self.stage = Stage::Chunk(size);
+                self.next = Next::Nothing;
             }
             Next::Data => {
                 out.extend_from_slice(b"DATA\r\n");
@@ -89,6 +97,16 @@ impl Active {
                 *slot = Slot::Settled(Outcome::Fail(no_smtputf8()));
             }
         }
+    }
+
+    /// True while the message itself is on its way.
+    pub fn is_sending(&self) -> bool {
+        matches!(self.stage, Stage::Body(_) | Stage::Chunk(_))
+    }
+
+    /// True if only BDAT can carry it.
+    pub fn is_binary(&self) -> bool {
+        self.transaction.body == BodyType::BinaryMime
     }
 
     /// The recipients that the server accepted and has not settled.
@@ -159,10 +177,11 @@ pub(super) fn unsendable(transaction: &Transaction, offered: &Capabilities) -> O
         return Some(no_smtputf8());
     }
     // Without BDAT every lone CR or LF would be made a line end.
-    if transaction.body == BodyType::BinaryMime {
+    let takes_binary = offered.has(Extension::Chunking) && offered.has(Extension::BinaryMime);
+    if transaction.body == BodyType::BinaryMime && !takes_binary {
         return Some(local(554, EnhancedCode(5, 6, 3), "server does not take binary messages"));
     }
-    if transaction.body != BodyType::SevenBit && !offered.has(Extension::EightBitMime) {
+    if transaction.body == BodyType::EightBitMime && !offered.has(Extension::EightBitMime) {
         return Some(local(554, EnhancedCode(5, 6, 3), "server does not take 8-bit messages"));
     }
     None
@@ -187,8 +206,12 @@ fn write_mail(transaction: &Transaction, offered: &Capabilities, out: &mut Vec<u
     if offered.has(Extension::Size) && transaction.size > 0 {
         let _ = write!(out, " SIZE={}", transaction.size);
     }
-    if offered.has(Extension::EightBitMime) && transaction.body != BodyType::SevenBit {
-        out.extend_from_slice(b" BODY=8BITMIME");
+    match transaction.body {
+        BodyType::BinaryMime => out.extend_from_slice(b" BODY=BINARYMIME"),
+        BodyType::EightBitMime if offered.has(Extension::EightBitMime) => {
+            out.extend_from_slice(b" BODY=8BITMIME");
+        }
+        BodyType::EightBitMime | BodyType::SevenBit => {}
     }
     let speaks = |recipient: &RemoteRecipient| recipient.address.needs_smtputf8();
     if offered.has(Extension::SmtpUtf8)
