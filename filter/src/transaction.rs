@@ -174,6 +174,11 @@ impl Transaction {
         }
     }
 
+    /// True if the message comes from one of our own users, so that its header may be completed.
+    pub fn is_submission(&self) -> bool {
+        self.peer.service.is_some_and(|service| service.needs_login() || service == Service::Local)
+    }
+
     /// What the rules of connect and helo did so far holds for every message of the session.
     pub fn keep_for_session(&mut self) {
         let Base { header, added_bytes, hold, verdict } = &mut self.session;

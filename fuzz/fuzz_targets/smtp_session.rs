@@ -9,7 +9,7 @@ use vsmtp_fuzz::cut::{Dice, splittings};
 use vsmtp_mail::{Address, BodyType, Domain, EnhancedCode, Reply, header_end};
 use vsmtp_smtp::{
     AuthSettings, AuthVerdict, BareNewline, BodyLimits, Dropped, EarlyTalk, Extension, Extensions, Hello,
-    Limits, MailRequest, Mechanism, MessageFacts, Own, Protocol, Question, Session, Settings, Step, TlsFacts,
+    Limits, MailRequest, Mechanism, MessageFacts, Own, Privileges, Protocol, Question, Session, Settings, Step, TlsFacts,
     Verdict, Waiting,
 };
 
@@ -93,8 +93,11 @@ struct Play {
 
 impl Play {
     fn run(settings: &Arc<Settings>, options: u8, temper: u8, pieces: &[&[u8]]) -> Play {
+        let mut session = Session::new(Arc::clone(settings));
+        let trusted = options & 128 != 0;
+        session.grant(Privileges { xclient: trusted, xforward: trusted });
         let mut play = Play {
-            session: Session::new(Arc::clone(settings)),
+            session,
             temper,
             asked: [0; 8],
             login: false,
@@ -148,6 +151,9 @@ impl Play {
                     self.log.push(Told::Dropped(why));
                 }
                 Step::AuthCancelled => assert!(std::mem::take(&mut self.login), "no exchange goes on"),
+                Step::XClient(_) | Step::XForward(_) => {
+                    assert!(self.mail.is_none(), "a proxy speaks between transactions only");
+                }
                 Step::StartTls => {
                     self.send();
                     self.session.tls_started(TlsFacts::default());

@@ -18,6 +18,7 @@ use crate::auth_edge::{self, HelperKey};
 use crate::filter_edge::{Answer, CREDIT_TIMER, EdgeKey, Heard, Waiter};
 use crate::intake::{Arrival, Intake, MAX_LISTENERS, REOPEN_TIMER};
 use crate::limits::{Budget, MAX_BODIES};
+use crate::lobby::{self, LOBBY_TIMER, Lobby, MAX_WAITING};
 use crate::metrics::Gauges;
 use crate::sandbox;
 use crate::services::{Context, Services};
@@ -35,6 +36,9 @@ const LIMITER_TOKEN: usize = FIRST_EDGE_TOKEN - 1;
 const FIRST_HELPER_TOKEN: usize = 1 << 30;
 /// How long clients wait at the door for the certificates to come, in milliseconds; then they are served without.
 const KEYS_PATIENCE_MS: u64 = 3_000;
+/// Tokens of clients that wait for a balancer's header: above those of filters, of which there are never so many.
+const FIRST_LOBBY_TOKEN: usize = 1 << 31;
+const LAST_LOBBY_TOKEN: usize = FIRST_LOBBY_TOKEN + MAX_WAITING;
 /// The loop's timer for the hurried part of a drain.
 const HURRY_TIMER: u64 = 3;
 /// How long that is, in milliseconds: idle clients hear 421, and busy ones as soon as their command is done. Before it
@@ -47,6 +51,7 @@ const LAST_CALL_MS: u64 = 100;
 
 const _: () = assert!(FIRST_TOKEN + MAX_LISTENERS < LIMITER_TOKEN);
 const _: () = assert!(FIRST_TOKEN + MAX_LISTENERS < KEYS_TOKEN && KEYS_TOKEN < LIMITER_TOKEN);
+const _: () = assert!(LAST_LOBBY_TOKEN < 1 << 32);
 const _: () = assert!(usize::BITS == 64, "tokens hold 64-bit session numbers");
 
 /// The receiver.
@@ -54,6 +59,7 @@ pub struct Receiver {
     services: Services,
     sessions: Sessions,
     intake: Intake,
+    lobby: Lobby,
     descriptors: u64,
     stopping: bool,
     /// Memory was short when the last turn ended.
@@ -96,6 +102,7 @@ impl Daemon for Receiver {
             Event::Timer(HURRY_TIMER) => self.hurry(reactor),
             Event::Timer(LAST_CALL_TIMER) => self.last_call(reactor),
             Event::Timer(DEADLINE_TIMER) => self.look_at_deadlines(reactor),
+            Event::Timer(LOBBY_TIMER) => self.lobby.expire(reactor),
             Event::Timer(_) => {}
             Event::TurnEnd => return self.turn_end(reactor),
             Event::Reconfigure(_) => log::warn!("event=ignored what=reconfigure"),
@@ -124,6 +131,7 @@ impl Receiver {
             ),
             sessions: Sessions::default(),
             intake: Intake::default(),
+            lobby: Lobby::default(),
             descriptors,
             stopping: false,
             short: false,
@@ -172,7 +180,8 @@ impl Receiver {
 
     fn listen(&mut self, reactor: &Reactor, listener: &Listener, socket: OwnedFd) {
         if !self.stopping
-            && let Err(error) = self.intake.open(reactor, listener, socket, FIRST_TOKEN)
+            && let proxied = self.services.settings.is_proxied(listener)
+            && let Err(error) = self.intake.open(reactor, listener, proxied, socket, FIRST_TOKEN)
         {
             log::error!("event=listener-failed error=\"{error}\"");
         }
@@ -183,8 +192,13 @@ impl Receiver {
             LIMITER_TOKEN => self.hear_limiter(reactor),
             KEYS_TOKEN => self.hear_keys(reactor),
             0..FIRST_EDGE_TOKEN => self.intake.knock(token.saturating_sub(FIRST_TOKEN)),
-            FIRST_HELPER_TOKEN..0x1_0000_0000 => {
+            FIRST_HELPER_TOKEN..FIRST_LOBBY_TOKEN => {
                 self.hear_helper(reactor, HelperKey(u32::try_from(token - FIRST_HELPER_TOKEN).unwrap_or(0)));
+            }
+            FIRST_LOBBY_TOKEN..LAST_LOBBY_TOKEN => {
+                if let Some(arrival) = self.lobby.look(reactor, token - FIRST_LOBBY_TOKEN) {
+                    self.admit(reactor, arrival);
+                }
             }
             FIRST_EDGE_TOKEN..FIRST_HELPER_TOKEN => {
                 self.hear(reactor, EdgeKey(u32::try_from(token - FIRST_EDGE_TOKEN).unwrap_or(0)));
@@ -417,7 +431,7 @@ impl Receiver {
             self.wake(reactor, session, |client, context| client.go_on(context));
         }
         for arrival in self.intake.accept(reactor) {
-            self.admit(reactor, arrival);
+            self.arrive(reactor, arrival);
         }
         self.relieve_memory(reactor);
         // Each once: with several filters, one without credit must not turn its sessions round and round.
@@ -444,7 +458,22 @@ impl Receiver {
         if !self.services.again.is_empty() || self.intake.has_work() {
             reactor.turn_again();
         }
-        if self.stopping && self.sessions.is_empty() { Flow::Exit } else { Flow::Continue }
+        if self.stopping && self.sessions.is_empty() && self.lobby.is_empty() {
+            Flow::Exit
+        } else {
+            Flow::Continue
+        }
+    }
+
+    /// A client is at the door, or a balancer with one.
+    fn arrive(&mut self, reactor: &mut Reactor, arrival: Arrival) {
+        match arrival.who.address() {
+            _ if !arrival.proxied => self.admit(reactor, arrival),
+            Some(address) if self.services.settings.is_proxy(address) => {
+                self.lobby.enter(reactor, arrival, FIRST_LOBBY_TOKEN);
+            }
+            _ => lobby::refuse(arrival.who, "not a proxy"),
+        }
     }
 
     /// Begins a session, or tells the client why not.

@@ -40,11 +40,14 @@ pub struct Arrival {
     pub who: Who,
     /// What it came for.
     pub service: Service,
+    /// A balancer's header comes first.
+    pub proxied: bool,
 }
 
 struct Door {
     socket: Listening,
     service: Service,
+    proxied: bool,
     /// Someone may be waiting.
     ready: bool,
 }
@@ -56,11 +59,12 @@ enum Listening {
 }
 
 impl Intake {
-    /// Takes a listening socket; `first_token` plus its place is its token.
+    /// Takes a listening socket, `proxied` if balancers reach it; `first_token` plus its place is its token.
     pub fn open(
         &mut self,
         reactor: &Reactor,
         what: &Listener,
+        proxied: bool,
         socket: OwnedFd,
         first_token: usize,
     ) -> io::Result<()> {
@@ -82,7 +86,7 @@ impl Intake {
             Listener::Control => return Err(io::Error::other("a receiver has no control socket")),
         };
         reactor.register(socket.as_fd(), first_token + self.doors.len(), Interest::READABLE)?;
-        self.doors.push(Door { socket, service, ready: true });
+        self.doors.push(Door { socket, service, proxied, ready: true });
         Ok(())
     }
 
@@ -141,7 +145,7 @@ impl Intake {
 impl Door {
     /// One client; `None` if there is none, or if this one is gone already.
     fn accept(&mut self) -> io::Result<Option<Arrival>> {
-        let service = self.service;
+        let (service, proxied) = (self.service, self.proxied);
         let accepted = match &self.socket {
             Listening::Tcp(listener, fixed) => listener.accept().map(|(stream, client)| {
                 let server = fixed.or_else(|| stream.local_addr().ok().map(pair));
@@ -153,7 +157,7 @@ impl Door {
             }),
         };
         match accepted {
-            Ok((socket, who)) => Ok(who.map(|who| Arrival { socket, who, service })),
+            Ok((socket, who)) => Ok(who.map(|who| Arrival { socket, who, service, proxied })),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.ready = false;
                 Ok(None)

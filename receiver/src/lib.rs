@@ -17,6 +17,7 @@ mod probe;
 
 mod deadlines;
 mod limits;
+mod lobby;
 mod metrics;
 pub mod sandbox;
 mod services;

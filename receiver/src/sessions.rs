@@ -10,6 +10,7 @@ mod limited;
 mod login;
 mod message;
 mod security;
+mod trusted;
 
 pub use client::{Client, Fate, Who, Why};
 pub use clock::DEADLINE_TIMER;

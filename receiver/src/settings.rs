@@ -1,14 +1,15 @@
 //! The receiver's slice of the configuration in the form in which sessions use it. Pure; built once, before the jail.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use vsmtp_config::{self as config, Network, ReceiverSlice};
+use vsmtp_config::{self as config, ByText, Network, ReceiverSlice};
+use vsmtp_ipc::edge::master_child::Listener;
 use vsmtp_mail::Service;
 use vsmtp_smtp::{
     self as smtp, AuthSettings, BodyLimits, EarlyTalk, Extension, Extensions, Limits, Mechanism, Needs,
-    Protocol, Replies,
+    Privileges, Protocol, Replies,
 };
 
 /// Octets that are read after a message broke a rule, in search of its end, beyond the size limit.
@@ -29,6 +30,12 @@ pub struct Settings {
     exempt: Vec<Network>,
     /// Mechanisms that show the password are offered in clear.
     auth_in_clear: bool,
+    /// Where balancers knock.
+    proxied: Vec<SocketAddr>,
+    /// The balancers.
+    proxies: Vec<Network>,
+    xclient_from: Vec<Network>,
+    xforward_from: Vec<Network>,
 }
 
 /// Longest waits for the client, in milliseconds.
@@ -61,7 +68,11 @@ impl Settings {
             // Half of the descriptors is for bodies, edges and listeners.
             sessions: slice.client_count_max.unwrap_or(u32::MAX).min(room),
             watched: Arc::new(watched(slice)),
-            exempt: slice.exempt.iter().map(|network| **network).collect(),
+            exempt: networks(&slice.exempt),
+            proxied: slice.proxied.clone(),
+            proxies: networks(&slice.proxies),
+            xclient_from: networks(&slice.xclient_from),
+            xforward_from: networks(&slice.xforward_from),
         };
         settings.offer(&certain(slice));
         settings
@@ -106,8 +117,36 @@ impl Settings {
 
     /// True if no limits hold for this client.
     pub fn exempts(&self, client: IpAddr) -> bool {
-        self.exempt.iter().any(|network| network.contains(client))
+        is_in(&self.exempt, client)
     }
+
+    /// True if a balancer's header begins each connection there.
+    pub fn is_proxied(&self, listener: &Listener) -> bool {
+        match listener {
+            Listener::Smtp { address, .. } => {
+                address.parse().is_ok_and(|address| self.proxied.contains(&address))
+            }
+            Listener::Submit | Listener::Control => false,
+        }
+    }
+
+    /// True if it is a balancer.
+    pub fn is_proxy(&self, peer: IpAddr) -> bool {
+        is_in(&self.proxies, peer)
+    }
+
+    /// What a connection's peer may say of the clients behind it.
+    pub fn privileges(&self, peer: IpAddr) -> Privileges {
+        Privileges { xclient: is_in(&self.xclient_from, peer), xforward: is_in(&self.xforward_from, peer) }
+    }
+}
+
+fn networks(texts: &[ByText<Network>]) -> Vec<Network> {
+    texts.iter().map(|network| **network).collect()
+}
+
+fn is_in(networks: &[Network], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(address))
 }
 
 impl Timeouts {
@@ -175,6 +214,13 @@ fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
     if tls.is_some() {
         extensions = extensions.with(Extension::StartTls);
     }
+    extensions = extensions.with(Extension::Limits);
+    for word in slice.discard.iter().filter_map(|word| Extension::from_keyword(word)) {
+        extensions = extensions.without(word);
+    }
+    if !extensions.has(Extension::Chunking) {
+        extensions = extensions.without(Extension::BinaryMime);
+    }
     smtp::Settings {
         name: (*slice.server_name).clone(),
         protocol: if service == Service::Lmtp { Protocol::Lmtp } else { Protocol::Smtp },
@@ -190,6 +236,7 @@ fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
             required: matches!(service, Service::Submission | Service::Submissions),
             failures: slice.auth_attempts.unwrap_or(u32::MAX),
         },
+        vrfy: slice.vrfy,
         limits: Limits {
             recipients: slice.rcpt_count_max,
             soft_errors: slice.error_soft_count.unwrap_or(u32::MAX),

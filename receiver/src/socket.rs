@@ -31,6 +31,14 @@ impl Socket {
         moved(|| Read::read(self, buffer))
     }
 
+    /// Looks at what is there and leaves it there.
+    pub fn peek(&mut self, buffer: &mut [u8]) -> Moved {
+        moved(|| match self {
+            Socket::Tcp(stream) => stream.peek(buffer),
+            Socket::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        })
+    }
+
     /// Writes as much as the kernel takes.
     pub fn write(&mut self, bytes: &[u8]) -> Moved {
         moved(|| Write::write(self, bytes))

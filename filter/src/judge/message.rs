@@ -50,7 +50,9 @@ impl Judge {
     /// True if judging needs the bytes of this message.
     pub fn needs_content(&self, shared: &Shared) -> bool {
         let transaction = shared.lock();
-        (transaction.verdict.is_none() && self.wants(Stage::Preq)) || transaction.has_early_header()
+        (transaction.verdict.is_none() && self.wants(Stage::Preq))
+            || transaction.has_early_header()
+            || transaction.is_submission()
     }
 
     /// Runs the preq rules and puts the submission together.
@@ -97,6 +99,9 @@ impl Judge {
         transaction.body_offset = header.len() as u64;
         transaction.content = Some(content);
         transaction.receive_header(&header);
+        if transaction.is_submission() {
+            transaction.complete_header(source.id);
+        }
         Ok(())
     }
 

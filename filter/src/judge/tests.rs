@@ -231,6 +231,32 @@ fn edits_reach_the_queue() {
 }
 
 #[test]
+fn what_users_submit_gets_a_date_and_a_message_id() {
+    let submitted = |service, message: &[u8]| {
+        let bench = bench("#{}");
+        let client = crate::transaction::Peer { service: Some(service), ..peer(Some("192.0.2.5")) };
+        *bench.shared.lock() = Transaction::new(Arc::new(client), 10);
+        bench.begin();
+        assert_eq!(bench.rcpt("jane@example.com"), "accept");
+        let Judged::Store { pieces, .. } = bench.message(message) else { panic!() };
+        pieces
+    };
+    use vsmtp_mail::Service::{Lmtp, Local, Smtp, Submission, Submissions};
+    let id = QueueIdMint::new(1, 1).next(1);
+    let added = format!(
+        "Received: x\r\nSubject: hi\r\nDate: Thu, 1 Jan 1970 00:00:00 +0000\r\nMessage-ID: <{id}@mx.example.com>\r\n\r\n"
+    );
+    for service in [Submission, Submissions, Local] {
+        let pieces = submitted(service, MESSAGE);
+        assert_eq!(pieces[0], Piece::Text(added.clone().into_bytes()), "{service}");
+        assert_eq!(submitted(service, b"date: x\r\nMESSAGE-id:\r\n y\r\n\r\n"), []);
+    }
+    for service in [Smtp, Lmtp] {
+        assert_eq!(submitted(service, MESSAGE), [], "{service}");
+    }
+}
+
+#[test]
 fn odd_messages_are_judged_too() {
     let script = "#{ preq: [ action \"a\" || msg::append_header(\"X\", `${msg::count_header(\"S\")}`) ] }";
     for (bytes, header, rest) in [

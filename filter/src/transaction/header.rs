@@ -1,7 +1,7 @@
 //! Header edits. Before the message is there they gather in an empty block; then that block stands in front of the
 //! message's own fields. Nothing a script gives can break out of its field.
 
-use vsmtp_mail::{Field, HeaderBlock};
+use vsmtp_mail::{Field, HeaderBlock, QueueId, Rfc5322Date};
 
 use super::Transaction;
 use crate::object::Fault;
@@ -23,6 +23,23 @@ impl Transaction {
         for field in early.fields().rev() {
             self.header.prepend(field.clone());
             self.header_changed = true;
+        }
+    }
+
+    /// Adds what a message must have and its user's program may leave to us (RFC 6409 8.1, 8.2, 8.3). What is there, right
+    /// or wrong, is the user's.
+    pub fn complete_header(&mut self, id: QueueId) {
+        let at_ms = self.mail.as_ref().map(|mail| mail.at_ms).unwrap_or_default();
+        let name = self.peer.server_name.clone();
+        let missing =
+            [("Date", Rfc5322Date(at_ms / 1000).to_string()), ("Message-ID", format!("<{id}@{name}>"))];
+        for (field, value) in missing {
+            if self.header.named(field).next().is_none()
+                && let Some(field) = Field::new(field, &value)
+            {
+                self.header.append(field);
+                self.header_changed = true;
+            }
         }
     }
 

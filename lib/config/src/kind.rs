@@ -11,7 +11,9 @@ mod tls;
 use std::fmt;
 
 pub(crate) use auth::{Backends, Mechanisms, SenderLogins};
-pub(crate) use list::{Aliases, DnsblSites, Domains, Levels, Listeners, NameServers, Networks, Patterns};
+pub(crate) use list::{
+    Aliases, DnsblSites, Domains, Keywords, Levels, Listeners, NameServers, Networks, Patterns,
+};
 pub(crate) use routes::{HopsByDomain, HopsBySender};
 pub(crate) use scalar::{Bytes, Count, DAY, Flag, HOUR, Limit, MINUTE, OneOf, Period, SECOND};
 pub(crate) use text::{

@@ -43,6 +43,10 @@ pub enum Verb {
     StartTls,
     /// AUTH.
     Auth,
+    /// XCLIENT.
+    XClient,
+    /// XFORWARD.
+    XForward,
     /// A command that RFCs know and this server does not offer.
     Unoffered,
     /// A verb of HTTP: someone makes a browser or a proxy talk to us.
@@ -98,7 +102,7 @@ pub(crate) struct ChunkRequest {
 }
 
 /// Verbs in the order of their frequency.
-const VERBS: [(&str, Verb); 25] = [
+const VERBS: [(&str, Verb); 27] = [
     ("RCPT", Verb::Rcpt),
     ("MAIL", Verb::Mail),
     ("DATA", Verb::Data),
@@ -110,6 +114,8 @@ const VERBS: [(&str, Verb); 25] = [
     ("LHLO", Verb::Lhlo),
     ("VRFY", Verb::Vrfy),
     ("HELP", Verb::Help),
+    ("XCLIENT", Verb::XClient),
+    ("XFORWARD", Verb::XForward),
     ("EXPN", Verb::Unoffered),
     ("STARTTLS", Verb::StartTls),
     ("AUTH", Verb::Auth),

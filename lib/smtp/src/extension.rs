@@ -26,15 +26,21 @@ pub enum Extension {
     BinaryMime,
     /// RFC 8689. Offered under TLS only, whatever the settings say.
     RequireTls,
+    /// RFC 9422.
+    Limits,
+    /// Who the client of a trusted proxy is.
+    XClient,
+    /// Where the messages of a trusted proxy come from.
+    XForward,
 }
 
 /// A set of extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Extensions(u16);
+pub struct Extensions(u32);
 
 impl Extension {
     /// All, in the order in which EHLO lists them.
-    pub const ALL: [Extension; 11] = [
+    pub const ALL: [Extension; 14] = [
         Extension::Pipelining,
         Extension::Size,
         Extension::EightBitMime,
@@ -46,6 +52,9 @@ impl Extension {
         Extension::Chunking,
         Extension::BinaryMime,
         Extension::RequireTls,
+        Extension::Limits,
+        Extension::XClient,
+        Extension::XForward,
     ];
 
     /// The keyword in the EHLO reply.
@@ -62,6 +71,9 @@ impl Extension {
             Extension::Chunking => "CHUNKING",
             Extension::BinaryMime => "BINARYMIME",
             Extension::RequireTls => "REQUIRETLS",
+            Extension::Limits => "LIMITS",
+            Extension::XClient => "XCLIENT",
+            Extension::XForward => "XFORWARD",
         }
     }
 

@@ -5,6 +5,7 @@ use vsmtp_mail::Reply;
 use crate::auth::TlsFacts;
 use crate::extension::{Extension, Extensions};
 use crate::settings::{Protocol, Settings};
+use crate::xclient;
 
 macro_rules! own_replies {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
@@ -94,6 +95,8 @@ own_replies! {
     BadRcptSyntax = "501 5.5.4 Syntax: RCPT TO:<address> [parameters]";
     /// BDAT with a size that is none: what follows cannot be told from commands.
     BadChunk = "501 5.5.4 Syntax: BDAT size [LAST]";
+    /// XCLIENT or XFORWARD with an attribute that is none.
+    BadXAttribute = "501 5.5.4 Bad attribute";
     /// A parameter with a wrong value, or twice.
     BadParameter = "501 5.5.4 Invalid parameter value";
     /// AUTH with what is not base64.
@@ -142,6 +145,8 @@ own_replies! {
     ProtocolFault = "554 5.5.1 Protocol error, closing connection";
     /// Lone CR or LF in a message.
     BareNewlineInMessage = "550 5.5.2 Message holds a bare <CR> or <LF>";
+    /// XCLIENT or XFORWARD of a client that is not trusted with it.
+    NotTrusted = "550 5.7.0 Not authorized";
     /// SIZE=, or the message itself.
     MessageTooBig = "552 5.3.4 Message is too big";
     /// Header over the limit.
@@ -214,6 +219,17 @@ pub(crate) fn write_ehlo(settings: &Settings, offered: Extensions, tls: Option<T
         match extension {
             Extension::Size if settings.limits.body.size > 0 => {
                 out.extend_from_slice(format!(" {}", settings.limits.body.size).as_bytes());
+            }
+            Extension::Limits => {
+                out.extend_from_slice(format!(" RCPTMAX={}", settings.limits.recipients).as_bytes());
+            }
+            Extension::XClient => {
+                out.push(b' ');
+                out.extend_from_slice(xclient::XCLIENT.as_bytes());
+            }
+            Extension::XForward => {
+                out.push(b' ');
+                out.extend_from_slice(xclient::XFORWARD.as_bytes());
             }
             Extension::Auth => settings.auth.offered(tls).for_each(|mechanism| {
                 out.push(b' ');

@@ -9,6 +9,7 @@ mod chunks;
 mod dialogue;
 mod secure;
 mod state;
+mod trusted;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use crate::data::{BodyFault, MessageFacts};
 use crate::reply::Own;
 use crate::secret::Secret;
 use crate::settings::Settings;
+use crate::xclient::{Privileges, XClient, XForward};
 use state::{Input, Open, Phase};
 
 /// Most octets of input that are kept while a question is open. A caller that reads at most 64 KiB at a time and stops
@@ -105,6 +107,11 @@ pub enum Step {
     Dropped(Dropped),
     /// The client has given up the exchange that `Question::Auth` began, or broke it.
     AuthCancelled,
+    /// The client is a proxy and has said who its own client is: forget everything about it but that it is this proxy.
+    /// The greeting is asked about again.
+    XClient(Box<XClient>),
+    /// The client is a proxy and has said where the next messages come from.
+    XForward(XForward),
     /// Send the output, do the TLS handshake, and call [`Session::tls_started`]. If the handshake fails, close.
     StartTls,
     /// Send the output, then close the connection.
@@ -144,6 +151,7 @@ pub struct Session {
     tls: Option<TlsFacts>,
     authenticated: bool,
     auth_failures: u32,
+    privileges: Privileges,
     ended_by: Option<Own>,
 }
 
@@ -162,6 +170,7 @@ impl Session {
             tls: None,
             authenticated: false,
             auth_failures: 0,
+            privileges: Privileges::default(),
             ended_by: None,
         }
     }

@@ -54,6 +54,8 @@ pub struct Settings {
     pub extensions: Extensions,
     /// MAIL, VRFY and AUTH only under TLS.
     pub tls_required: bool,
+    /// VRFY is answered, with 252; it never tells anything.
+    pub vrfy: bool,
     /// Who must say who it is, and how.
     pub auth: AuthSettings,
     /// Bounds.
@@ -85,6 +87,7 @@ impl Settings {
                 Extension::EnhancedStatusCodes,
             ]),
             tls_required: false,
+            vrfy: true,
             auth: AuthSettings::default(),
             limits: Limits::default(),
             bare_newline: BareNewline::default(),

@@ -746,6 +746,7 @@ impl Server {
                 }
                 Step::Ask(_) => self.session.answer(Verdict::Accept).unwrap(),
                 Step::Flush | Step::AwaitAnswer | Step::AuthCancelled | Step::StartTls => {}
+                Step::XClient(_) | Step::XForward(_) => {}
             }
         }
         let output = self.session.output().to_vec();

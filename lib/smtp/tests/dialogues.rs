@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use vsmtp_mail::{Domain, Reply};
 use vsmtp_smtp::{
-    AuthVerdict, BareNewline, EarlyTalk, Extension, Extensions, Mechanism, Needs, Protocol, Question, Secret,
-    Session, Settings, Step, TlsFacts, Verdict,
+    AuthVerdict, BareNewline, EarlyTalk, Extension, Extensions, Mechanism, Needs, Privileges, Protocol,
+    Question, Secret, Session, Settings, Step, TlsFacts, Verdict,
 };
 
 /// What a caller reads at a time at most.
@@ -36,6 +36,7 @@ struct Dialogue {
     turns: Vec<Turn>,
     turns_only: bool,
     tls: Option<TlsFacts>,
+    trusted: bool,
 }
 
 #[test]
@@ -121,6 +122,7 @@ impl<'a> Player<'a> {
         if let Some(facts) = dialogue.tls {
             session.tls_started(facts);
         }
+        session.grant(Privileges { xclient: dialogue.trusted, xforward: dialogue.trusted });
         Player {
             session,
             rules: &dialogue.rules,
@@ -154,7 +156,7 @@ impl<'a> Player<'a> {
                 Step::Flush => {}
                 Step::AwaitAnswer => panic!("a question was left open"),
                 Step::Dropped(_) => self.body.clear(),
-                Step::AuthCancelled => {}
+                Step::AuthCancelled | Step::XClient(_) | Step::XForward(_) => {}
                 Step::StartTls => self.session.tls_started(self.tls.unwrap_or_default()),
                 Step::Ask(question) => self.answer(question),
             }
@@ -220,12 +222,14 @@ impl<'a> Player<'a> {
 
 fn parse(text: &str, name: &str) -> Dialogue {
     let mut settings = Settings::new(Domain::parse("mx.test").unwrap());
-    let (mut rules, mut turns, mut turns_only, mut tls) = (Vec::new(), Vec::new(), false, None);
+    let (mut rules, mut turns, mut turns_only, mut tls, mut trusted) =
+        (Vec::new(), Vec::new(), false, None, false);
     for (number, line) in text.lines().enumerate() {
         let (mark, rest) = line.split_once(' ').unwrap_or((line, ""));
         match mark {
             "" | "#" => {}
             "!" if rest == "turns-only" => turns_only = true,
+            "!" if rest == "trusted" => trusted = true,
             "!" if rest == "tls" => tls = Some(TlsFacts::default()),
             "!" if rest == "tls full" => {
                 tls = Some(TlsFacts { channel_binding: true, client_certificate: true });
@@ -240,7 +244,7 @@ fn parse(text: &str, name: &str) -> Dialogue {
             _ => panic!("{name}:{}: unknown mark {mark}", number + 1),
         }
     }
-    Dialogue { settings, rules, turns: merge(turns), turns_only, tls }
+    Dialogue { settings, rules, turns: merge(turns), turns_only, tls, trusted }
 }
 
 /// Consecutive turns of one kind are one turn.
@@ -266,6 +270,7 @@ fn option(text: &str, settings: &mut Settings, rules: &mut Vec<Rule>) -> Option<
             settings.extensions = Extensions::of(&list);
         }
         "starttls" if value.is_empty() => settings.extensions = settings.extensions.with(Extension::StartTls),
+        "no-vrfy" => settings.vrfy = false,
         "tls-required" => settings.tls_required = true,
         "auth-required" => settings.auth.required = true,
         "auth-failures" => settings.auth.failures = value.parse().ok()?,

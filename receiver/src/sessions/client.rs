@@ -7,7 +7,7 @@ use std::sync::Arc;
 use vsmtp_daemon::{Reactor, Record};
 use vsmtp_ipc::edge::receiver_filter::Facts;
 use vsmtp_mail::Service;
-use vsmtp_smtp::{Hello, Session, Waiting};
+use vsmtp_smtp::{Hello, Session, Waiting, XForward};
 
 use super::asking::{Asking, Introduced, Topic, Want};
 use super::clock::Clock;
@@ -86,7 +86,10 @@ pub struct Client {
     pub(super) number: u64,
     pub(super) socket: Connection,
     pub(super) dialogue: Session,
+    /// Who it is: another than the connection's peer if that is a proxy and said so.
     pub(super) who: Who,
+    /// What a proxy said of the origin of its messages.
+    pub(super) forwarded: XForward,
     /// What it came for.
     pub(super) service: Service,
     /// Wall clock, milliseconds since 1970.
@@ -113,12 +116,17 @@ impl Client {
     /// A session at its very start.
     pub fn new(number: u64, arrival: Arrival, reactor: &Reactor, services: &Services) -> Self {
         let settings = &services.settings;
-        let Arrival { socket, who, service } = arrival;
+        let Arrival { socket, who, service, .. } = arrival;
+        let mut dialogue = Session::new(Arc::clone(settings.dialogue(service)));
+        if let Who::Network { client: (address, _), .. } = who {
+            dialogue.grant(settings.privileges(address));
+        }
         Client {
             number,
             socket: Connection::new(socket),
-            dialogue: Session::new(Arc::clone(settings.dialogue(service))),
+            dialogue,
             who,
+            forwarded: XForward::default(),
             service,
             connected_ms: reactor.wall_ms(),
             hello: None,

@@ -163,6 +163,8 @@ impl Client {
                 Step::AwaitAnswer => return Fate::Stay,
                 Step::Dropped(why) => self.dropped(context, why),
                 Step::AuthCancelled => self.cancel_login(context.services),
+                Step::XClient(xclient) => self.become_client(context, &xclient),
+                Step::XForward(more) => self.forwarded.update(more),
                 Step::StartTls => {
                     let fate = self.reply(context);
                     if fate != Fate::Stay || self.line.blocked || self.clock.holds() {

@@ -266,6 +266,13 @@ impl Client {
         }
     }
 
+    /// The session goes on as that of another client, which is at the door from now on.
+    pub(super) fn count_as(&mut self, context: &mut Context<'_>, address: IpAddr) {
+        self.leave(context);
+        let client = (!context.services.settings.exempts(address)).then_some(address);
+        self.limited = Limited { owing: self.limited.owing, ..Limited::new(client) };
+    }
+
     /// The session is over: the limiter that counts it counts it no more.
     pub(super) fn leave(&self, context: &mut Context<'_>) {
         let limiter = &mut context.services.limiter;

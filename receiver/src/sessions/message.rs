@@ -215,6 +215,7 @@ impl Client {
             .maybe("helo", self.hello.as_ref().map(|hello| hello.name.as_str()))
             .maybe("user", self.user())
             .field("from", format_args!("<{}>", transaction.mail.reverse_path))
+            .maybe("forwarded", (!self.forwarded.is_empty()).then_some(&self.forwarded))
             .field("recipients", transaction.accepted)
             .field("size", transaction.size)
             .maybe("tls", self.tls.as_ref().map(|tls| tls.protocol))

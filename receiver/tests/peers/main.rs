@@ -9,6 +9,7 @@ mod life;
 mod limiter;
 mod limits;
 mod loss;
+mod proxies;
 mod stage;
 mod tls;
 mod verdicts;

@@ -74,12 +74,25 @@ pub fn slice() -> ReceiverSlice {
         auth_in_clear: true,
         auth_attempts: Some(3),
         tls: None,
+        discard: Vec::new(),
+        vrfy: true,
+        proxied: Vec::new(),
+        proxies: Vec::new(),
+        xclient_from: Vec::new(),
+        xforward_from: Vec::new(),
     }
 }
 
 impl Stage {
     /// Starts a receiver, with a listener and without a filter.
     pub fn start(slice: &ReceiverSlice) -> Stage {
+        Stage::start_with(|_| slice.clone())
+    }
+
+    /// As `start`, with a slice for the listener's address.
+    pub fn start_with(slice: impl FnOnce(SocketAddr) -> ReceiverSlice) -> Stage {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
         let (ours, theirs) = seqpacket::pair().unwrap();
         let log = tempfile::tempfile().unwrap();
         let program = File::open(env!("CARGO_BIN_EXE_vsmtp-receiver")).unwrap();
@@ -106,11 +119,9 @@ impl Stage {
             log: LogTarget::Stream,
             log_level: 4,
             log_facility: 2,
-            slice: vsmtp_ipc::encode(slice).unwrap(),
+            slice: vsmtp_ipc::encode(&slice(address)).unwrap(),
         });
         master.send(&configure, Vec::new()).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let smtp = Listener::Smtp { address: address.to_string(), service: Service::Smtp };
         master.send(&ToChild::Listener(smtp), vec![listener.into()]).unwrap();
         assert_eq!(master.flush().unwrap(), vsmtp_ipc::Flushed::All);

@@ -72,6 +72,10 @@ fn companions(key: &str) -> Vec<(&'static str, Value)> {
         key if key.starts_with("server.tls.") => {
             vec![("server.tls.certificate", text("/etc/vsmtp/chain.pem"))]
         }
+        "server.interfaces.proxied" => vec![
+            ("server.interfaces.addr", Value::List(vec![text("0.0.0.0:25")])),
+            ("server.interfaces.proxies", text("192.0.2.7")),
+        ],
         key if key.starts_with("server.logs.syslog.") => vec![("server.logs.target", text("syslog"))],
         _ => vec![],
     }
@@ -292,6 +296,11 @@ fn each_door_has_one_purpose() {
     ]);
     let doors: Vec<_> = config.unwrap().master().listeners;
     assert_eq!(doors, [("127.0.0.1:24".parse().unwrap(), vsmtp_mail::Service::Lmtp.into())]);
+    assert_eq!(
+        complaint("server.interfaces.proxied", list(&["127.0.0.1:26"])),
+        "server.interfaces.proxied: 127.0.0.1:26 is not listened on; \
+         server.interfaces.proxies: must name those who reach the proxied addresses"
+    );
 }
 
 #[test]

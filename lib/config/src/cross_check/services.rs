@@ -18,6 +18,16 @@ pub(super) fn conflicts(config: &Config) -> Vec<(&'static str, String)> {
     if seen.is_empty() {
         found.push((key(Service::Smtp), "at least one address is needed".to_owned()));
     }
+    let stray = config.server.proxied.iter().find(|address| !seen.contains(address));
+    if let Some(address) = stray {
+        found.push(("server.interfaces.proxied", format!("{address} is not listened on")));
+    }
+    if !config.server.proxied.is_empty() && config.server.proxies.is_empty() {
+        found.push((
+            "server.interfaces.proxies",
+            "must name those who reach the proxied addresses".to_owned(),
+        ));
+    }
     let listens = |wanted: Service| config.listeners().any(|(_, service)| service == wanted);
     for service in [Service::Submission, Service::Submissions].into_iter().filter(|service| listens(*service))
     {

@@ -40,6 +40,13 @@ keys! {
     addr_lmtp: Listeners = "server.interfaces.addr_lmtp", default List(&[]), example List(&["127.0.0.1:24"]),
         for Master Deliver;
 
+    /// Those of the addresses above that only load balancers reach. Each connection there begins with a header that tells
+    /// the client's address (PROXY protocol, version 1 or 2); one without is closed.
+    proxied: Listeners = "server.interfaces.proxied", default List(&[]), example List(&["0.0.0.0:25"]), for Receiver;
+
+    /// The load balancers, as networks.
+    proxies: Networks = "server.interfaces.proxies", default List(&[]), example List(&["192.0.2.7/32"]), for Receiver;
+
     /// Most clients served at once, in all receivers together; -1 for no limit. One more gets 421.
     client_count_max: Limit { min: 1, max: 1_000_000 } = "server.client_count_max", default Int(20_000),
         example Int(500), for Receiver;

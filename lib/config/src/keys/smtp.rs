@@ -1,8 +1,8 @@
 //! Limits and manners of the SMTP sessions that clients open with us.
 
-use crate::kind::{Bytes, Count, Flag, HOUR, Limit, MINUTE, OneOf, Period, SECOND};
+use crate::kind::{Bytes, Count, Flag, HOUR, Keywords, Limit, MINUTE, Networks, OneOf, Period, SECOND};
 use crate::slices::BareNewline;
-use crate::table::Preset::{Bool, Int, Text};
+use crate::table::Preset::{Bool, Int, List, Text};
 
 keys! {
     /// Keys of SMTP sessions.
@@ -65,6 +65,16 @@ keys! {
     hop_count_max: Count { min: 10, max: 1000 } = "server.smtp.hop_count_max", default Int(50), example Int(100),
         for Receiver;
 
+    /// Proxies that may say who their client is (XCLIENT), as networks. The client is then treated as if it had come itself.
+    xclient_from: Networks = "server.smtp.xclient_from", default List(&[]), example List(&["192.0.2.8/32"]), for Receiver;
+
+    /// Proxies that may say where a message came from (XFORWARD), as networks. It stands in the log and changes nothing.
+    xforward_from: Networks = "server.smtp.xforward_from", default List(&[]), example List(&["192.0.2.9/32"]),
+        for Receiver;
+
+    /// Answer VRFY, with 252 for every address; otherwise with 502. Neither tells who exists.
+    vrfy: Flag = "server.smtp.vrfy", default Bool(true), example Bool(false), for Receiver;
+
     /// Announce PIPELINING (RFC 2920).
     pipelining: Flag = "server.esmtp.pipelining", default Bool(true), example Bool(false), for Receiver;
 
@@ -79,4 +89,7 @@ keys! {
 
     /// Announce SMTPUTF8 (RFC 6531): addresses and headers in any script.
     smtputf8: Flag = "server.esmtp.smtputf8", default Bool(true), example Bool(false), for Receiver;
+
+    /// Keywords that EHLO does not list although the server would do what they say, for clients that stumble over them.
+    discard: Keywords = "server.esmtp.discard", default List(&[]), example List(&["LIMITS"]), for Receiver;
 }

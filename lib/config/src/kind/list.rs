@@ -150,6 +150,41 @@ impl Kind for DnsblSites {
     }
 }
 
+/// Keywords of EHLO that may be left out. What a listener needs to be safe has keys of its own.
+#[derive(Debug)]
+pub(crate) struct Keywords;
+
+impl Keywords {
+    const ALL: [&str; 9] = [
+        "PIPELINING",
+        "SIZE",
+        "8BITMIME",
+        "ENHANCEDSTATUSCODES",
+        "DSN",
+        "SMTPUTF8",
+        "CHUNKING",
+        "BINARYMIME",
+        "LIMITS",
+    ];
+}
+
+impl Kind for Keywords {
+    type Out = Vec<&'static str>;
+
+    fn read(&self, value: &Value) -> Result<Vec<&'static str>, String> {
+        let find = |text: &str| Self::ALL.into_iter().find(|known| known.eq_ignore_ascii_case(text));
+        items(value, Self::ALL.len(), find)
+    }
+
+    fn write(&self, out: &Vec<&'static str>) -> Value {
+        texts(out)
+    }
+
+    fn expected(&self) -> String {
+        format!("a list of {}", Self::ALL.join(", "))
+    }
+}
+
 /// Patterns over addresses.
 #[derive(Debug)]
 pub(crate) struct Patterns;

@@ -1,5 +1,6 @@
 //! What a receiver is told.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
@@ -62,6 +63,18 @@ pub struct ReceiverSlice {
     pub auth_attempts: Option<u32>,
     /// TLS; `None` if there is no certificate.
     pub tls: Option<ServerTls>,
+    /// Keywords that are not announced whatever else is said.
+    pub discard: Vec<String>,
+    /// Answer VRFY.
+    pub vrfy: bool,
+    /// Addresses among the listeners where each connection begins with a PROXY header.
+    pub proxied: Vec<SocketAddr>,
+    /// Who may write that header.
+    pub proxies: Vec<ByText<Network>>,
+    /// Who may use XCLIENT.
+    pub xclient_from: Vec<ByText<Network>>,
+    /// Who may use XFORWARD.
+    pub xforward_from: Vec<ByText<Network>>,
 }
 
 /// Longest waits for a client, by what it sent last.
@@ -149,6 +162,7 @@ impl Config {
     /// What each receiver is told.
     pub fn receiver(&self) -> ReceiverSlice {
         let (server, smtp) = (&self.server, &self.smtp);
+        let by_text = |networks: &[Network]| networks.iter().copied().map(ByText::from).collect();
         ReceiverSlice {
             log: self.log(Role::Receiver),
             server_name: server.name.clone().into(),
@@ -180,6 +194,12 @@ impl Config {
             auth_in_clear: self.auth.in_clear,
             auth_attempts: self.auth.attempts,
             tls: (!self.keys().pairs.is_empty()).then(|| self.server_tls()),
+            discard: smtp.discard.iter().map(|word| (*word).to_owned()).collect(),
+            vrfy: smtp.vrfy,
+            proxied: server.proxied.clone(),
+            proxies: by_text(&server.proxies),
+            xclient_from: by_text(&smtp.xclient_from),
+            xforward_from: by_text(&smtp.xforward_from),
         }
     }
 

@@ -31,6 +31,9 @@ impl Session {
             Verb::Help => self.junk(Own::Help),
             Verb::StartTls => self.starttls(arguments, behind),
             Verb::Auth => self.auth(arguments),
+            Verb::XClient => self.xclient(arguments),
+            Verb::XForward => self.xforward(arguments),
+            Verb::Vrfy if !self.settings.vrfy => self.failed(Own::NotImplemented),
             Verb::Vrfy => self.vrfy(arguments),
             Verb::Quit if !arguments.is_empty() => self.failed(Own::BadArguments),
             Verb::Quit => {

@@ -13,6 +13,8 @@ const TLS_HELLO: &[u8] = &[0x16, 0x03];
 pub(super) enum Handled {
     /// It is answered.
     Done,
+    /// The caller must know of it.
+    Tell(Step),
     /// It needs the caller's answer; `used` more octets of input were taken with it.
     Ask { question: Question, used: usize },
     /// Something else comes first; the same line is to be read again.
@@ -96,6 +98,7 @@ impl Session {
                 let behind = rest.get(used..).unwrap_or_default();
                 match self.command(text, behind) {
                     Handled::Done => (used, None),
+                    Handled::Tell(step) => (used, Some(step)),
                     Handled::Ask { question, used: more } => (used + more, Some(Step::Ask(question))),
                     Handled::Again => (0, None),
                 }

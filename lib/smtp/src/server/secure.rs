@@ -61,6 +61,11 @@ impl Session {
         if !self.authenticated && self.settings.auth.offered(self.tls).next().is_some() {
             offered = offered.with(Extension::Auth);
         }
+        for (extension, granted) in
+            [(Extension::XClient, self.privileges.xclient), (Extension::XForward, self.privileges.xforward)]
+        {
+            offered = if granted { offered.with(extension) } else { offered.without(extension) };
+        }
         offered
     }
 

@@ -1,0 +1,51 @@
+//! XCLIENT and XFORWARD: only for clients that the caller trusts with them, and never within a transaction.
+
+use super::dialogue::Handled;
+use super::state::Phase;
+use super::{Session, Step};
+use crate::reply::Own;
+use crate::xclient::{Privileges, XClient, XForward};
+
+impl Session {
+    /// What this client may do. It stays what the connection's own peer may do, whoever XCLIENT says is behind it.
+    pub fn grant(&mut self, privileges: Privileges) {
+        self.privileges = privileges;
+    }
+
+    /// XCLIENT: the session begins anew, with another client.
+    pub(super) fn xclient(&mut self, arguments: &str) -> Handled {
+        if let Some(fault) = self.not_now(self.privileges.xclient) {
+            return self.failed(fault);
+        }
+        match XClient::parse(arguments) {
+            Ok(xclient) => {
+                self.phase = Phase::Start;
+                self.authenticated = false;
+                Handled::Tell(Step::XClient(Box::new(xclient)))
+            }
+            Err(fault) => self.failed(fault),
+        }
+    }
+
+    /// XFORWARD.
+    pub(super) fn xforward(&mut self, arguments: &str) -> Handled {
+        if let Some(fault) = self.not_now(self.privileges.xforward) {
+            return self.failed(fault);
+        }
+        match XForward::parse(arguments) {
+            Ok(xforward) => {
+                self.say(Own::Ok);
+                Handled::Tell(Step::XForward(xforward))
+            }
+            Err(fault) => self.failed(fault),
+        }
+    }
+
+    fn not_now(&self, granted: bool) -> Option<Own> {
+        match self.phase {
+            _ if !granted => Some(Own::NotTrusted),
+            Phase::Mail(_) | Phase::Body(_) => Some(Own::InTransaction),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! XCLIENT and XFORWARD: what a trusted proxy says of the client behind it. The values are xtext and never hold control
+//! characters; `[UNAVAILABLE]` and `[TEMPUNAVAIL]` say nothing.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::command::SyntaxFault;
+use crate::reply::Own;
+use crate::xtext;
+
+/// The attributes of XCLIENT that EHLO lists.
+pub(crate) const XCLIENT: &str = "NAME ADDR PORT PROTO HELO DESTADDR DESTPORT";
+/// The attributes of XFORWARD that EHLO lists.
+pub(crate) const XFORWARD: &str = "NAME ADDR PORT PROTO HELO IDENT SOURCE";
+/// Longest value, decoded, in octets (as in Postfix's protocol).
+const MAX_VALUE: usize = 255;
+
+/// Which of the two a client may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Privileges {
+    /// It may say who its own client is, and is treated as that client from then on.
+    pub xclient: bool,
+    /// It may say where its messages come from, for the log.
+    pub xforward: bool,
+}
+
+/// XCLIENT. What is not there stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct XClient {
+    /// ADDR.
+    pub address: Option<IpAddr>,
+    /// PORT.
+    pub port: Option<u16>,
+    /// DESTADDR.
+    pub server_address: Option<IpAddr>,
+    /// DESTPORT.
+    pub server_port: Option<u16>,
+    /// NAME; a claim, for the log.
+    pub name: Option<String>,
+}
+
+/// XFORWARD: attributes for the log, in the order in which they came.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct XForward(Vec<(&'static str, String)>);
+
+impl XClient {
+    /// Parses what follows `XCLIENT `. HELO and PROTO are read and forgotten, for the client says EHLO anew.
+    pub(crate) fn parse(arguments: &str) -> Result<Self, SyntaxFault> {
+        let mut found = XClient::default();
+        for attribute in attributes(arguments, XCLIENT) {
+            // A login that we did not see is nobody's to vouch for; only its absence may be stated.
+            let (name, value) = match attribute {
+                Ok(attribute) => attribute,
+                Err("LOGIN") => continue,
+                Err(_) => return Err(Own::BadXAttribute),
+            };
+            let Some(value) = value else { continue };
+            match name {
+                "ADDR" => found.address = Some(address(&value)?),
+                "PORT" => found.port = Some(value.parse().map_err(|_| Own::BadXAttribute)?),
+                "DESTADDR" => found.server_address = Some(address(&value)?),
+                "DESTPORT" => found.server_port = Some(value.parse().map_err(|_| Own::BadXAttribute)?),
+                "NAME" => found.name = Some(value),
+                _ => {}
+            }
+        }
+        if arguments.is_empty() { Err(Own::BadXAttribute) } else { Ok(found) }
+    }
+}
+
+impl XForward {
+    /// Parses what follows `XFORWARD ` and adds it to what is known; a value that is not available forgets.
+    pub(crate) fn parse(arguments: &str) -> Result<Self, SyntaxFault> {
+        let mut found = XForward::default();
+        for attribute in attributes(arguments, XFORWARD) {
+            let (name, value) = attribute.map_err(|_| Own::BadXAttribute)?;
+            found.0.retain(|(known, _)| *known != name);
+            found.0.extend(value.map(|value| (name, value)));
+        }
+        if arguments.is_empty() { Err(Own::BadXAttribute) } else { Ok(found) }
+    }
+
+    /// Takes what a further command said.
+    pub fn update(&mut self, more: XForward) {
+        for (name, value) in more.0 {
+            self.0.retain(|(known, _)| *known != name);
+            self.0.push((name, value));
+        }
+    }
+
+    /// True if nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for XForward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (name, value)) in self.0.iter().enumerate() {
+            let gap = if at == 0 { "" } else { " " };
+            write!(f, "{gap}{}={value}", name.to_ascii_lowercase())?;
+        }
+        Ok(())
+    }
+}
+
+/// Each attribute by its listed name, with its value if it has one. `Err("LOGIN")` for a login that is not there.
+fn attributes<'a>(
+    arguments: &'a str,
+    listed: &'static str,
+) -> impl Iterator<Item = Result<(&'static str, Option<String>), &'static str>> + 'a {
+    arguments.split(' ').filter(|word| !word.is_empty()).map(move |word| {
+        let (name, value) = word.split_once('=').ok_or("")?;
+        let nothing = ["[UNAVAILABLE]", "[TEMPUNAVAIL]"].iter().any(|text| text.eq_ignore_ascii_case(value));
+        if name.eq_ignore_ascii_case("LOGIN") && nothing {
+            return Err("LOGIN");
+        }
+        let known = listed.split(' ').find(|known| known.eq_ignore_ascii_case(name)).ok_or("")?;
+        if nothing {
+            return Ok((known, None));
+        }
+        let value = xtext::decode(value).filter(|value| (1..=MAX_VALUE).contains(&value.len())).ok_or("")?;
+        Ok((known, Some(value)))
+    })
+}
+
+fn address(value: &str) -> Result<IpAddr, SyntaxFault> {
+    let bare = value.get(..5).filter(|tag| tag.eq_ignore_ascii_case("IPV6:")).and_then(|_| value.get(5..));
+    let address: IpAddr = bare.unwrap_or(value).parse().map_err(|_| Own::BadXAttribute)?;
+    Ok(address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn xclient() {
+        let found = XClient::parse("NAME=a+2Bb addr=192.0.2.1 PORT=4000 LOGIN=[UNAVAILABLE] HELO=x").unwrap();
+        assert_eq!((found.address, found.port), (Some([192, 0, 2, 1].into()), Some(4000)));
+        assert_eq!(found.name.as_deref(), Some("a+b"));
+        let six = XClient::parse(
+            "ADDR=IPV6:2001:db8::1 NAME=[TEMPUNAVAIL] DESTADDR=IPv6:::ffff:192.0.2.2 DESTPORT=25",
+        );
+        let six = six.unwrap();
+        assert_eq!(six.address.unwrap().to_string(), "2001:db8::1");
+        assert_eq!(six.server_address.unwrap().to_string(), "192.0.2.2");
+        assert_eq!((six.name, six.server_port), (None, Some(25)));
+        for bad in [
+            "",
+            "ADDR",
+            "ADDR=",
+            "ADDR=x",
+            "PORT=65536",
+            "PORT=-1",
+            "LOGIN=jane",
+            "FOO=1",
+            "NAME=+0A",
+            "IDENT=1",
+        ] {
+            assert_eq!(XClient::parse(bad), Err(Own::BadXAttribute), "{bad}");
+        }
+    }
+
+    #[test]
+    fn xforward() {
+        let mut known = XForward::parse("NAME=mx.test ADDR=192.0.2.1").unwrap();
+        known.update(XForward::parse("IDENT=AB12 name=other+20name SOURCE=REMOTE").unwrap());
+        assert_eq!(known.to_string(), "addr=192.0.2.1 ident=AB12 name=other name source=REMOTE");
+        assert!(XForward::parse("ADDR=[UNAVAILABLE]").unwrap().is_empty());
+        for bad in ["", "DESTADDR=192.0.2.1", "NAME=a\u{85}b", "IDENT=+0D"] {
+            assert_eq!(XForward::parse(bad), Err(Own::BadXAttribute), "{bad}");
+        }
+    }
+}
