@@ -48,8 +48,10 @@ fn write_mail(request: &MailRequest) -> String {
     if let Some(size) = request.size {
         out += &format!(" SIZE={size}");
     }
-    if request.body == BodyType::EightBitMime {
-        out += " BODY=8BITMIME";
+    match request.body {
+        BodyType::SevenBit => {}
+        BodyType::EightBitMime => out += " BODY=8BITMIME",
+        BodyType::BinaryMime => out += " BODY=BINARYMIME",
     }
     if request.smtputf8 {
         out += " SMTPUTF8";

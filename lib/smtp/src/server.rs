@@ -152,6 +152,7 @@ pub struct Session {
     authenticated: bool,
     auth_failures: u32,
     privileges: Privileges,
+    greeted: bool,
     ended_by: Option<Own>,
 }
 
@@ -171,6 +172,7 @@ impl Session {
             authenticated: false,
             auth_failures: 0,
             privileges: Privileges::default(),
+            greeted: false,
             ended_by: None,
         }
     }
@@ -267,7 +269,8 @@ impl Session {
 
     /// True if the client sent something before the greeting. Meaningful when `Connect` is answered, and from then on.
     pub fn talked_early(&self) -> bool {
-        self.talked_early || matches!(self.open, Some(Open::Connect)) && !self.input.pending.is_empty()
+        let early = matches!(self.open, Some(Open::Connect)) && !self.input.pending.is_empty();
+        self.talked_early || early && !self.greeted
     }
 
     /// Errors since the last accepted message.

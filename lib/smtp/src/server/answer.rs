@@ -47,7 +47,8 @@ impl Session {
     }
 
     fn connected(&mut self, verdict: Verdict) {
-        self.talked_early = !self.input.pending.is_empty();
+        // Behind XCLIENT it is a proxy that speaks, which was greeted once.
+        self.talked_early |= !self.greeted && !self.input.pending.is_empty();
         match verdict {
             Verdict::Accept if self.talked_early && self.settings.early_talk == EarlyTalk::Refuse => {
                 self.close(Own::EarlyTalker);

@@ -20,6 +20,7 @@ impl Session {
         match XClient::parse(arguments) {
             Ok(xclient) => {
                 self.phase = Phase::Start;
+                self.greeted = true;
                 self.authenticated = false;
                 Handled::Tell(Step::XClient(Box::new(xclient)))
             }
