@@ -170,7 +170,7 @@ fn after_many_errors_replies_come_late_and_only_to_that_client() {
 }
 
 /// Octets of this process's memory that are its own share.
-fn pss(stage: &Stage) -> Option<usize> {
+pub fn pss(stage: &Stage) -> Option<usize> {
     let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", stage.child.pid)).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     line.trim().strip_suffix(" kB")?.parse::<usize>().ok().map(|kib| kib * 1024)

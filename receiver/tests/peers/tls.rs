@@ -422,3 +422,32 @@ fn a_flood_of_handshakes_is_refused_not_kept() {
     let mut other: Client = stage.greeted();
     assert!(other.ask("NOOP").starts_with("250"), "others are served");
 }
+
+#[test]
+fn idle_tls_sessions_are_small() {
+    // Ten thousand where the machine has the time for their handshakes; each costs the same.
+    let sessions =
+        std::env::var("VSMTP_TEST_SESSIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(500);
+    if vsmtp_sys::fds::raise_nofile(2 * sessions as u64 + 500).unwrap() < sessions as u64 + 500 {
+        return;
+    }
+    let mut open = secured(tls());
+    open.client_count_max = None;
+    let mut stage = Stage::start(&open);
+    let _filter = stage.introduce((false, false, false));
+    Keys::introduce(&mut stage).serve();
+    drop(starttls(&stage));
+    stage.figure("sessions_open", 0);
+    let Some(before) = crate::limits::pss(&stage) else { return };
+    let config = client_config(&TLS13);
+    let mut clients = Vec::with_capacity(sessions);
+    for _ in 0..sessions {
+        let mut client = Secure::shake(&config, ready(&stage)).unwrap();
+        assert!(client.ask("EHLO client.test").starts_with("250"));
+        clients.push(client);
+    }
+    stage.figure("sessions_open", sessions as u64);
+    let each = (crate::limits::pss(&stage).unwrap() - before) / sessions;
+    let _ = std::io::stderr().write_all(format!("an idle TLS session costs {each} octets\n").as_bytes());
+    assert!(each < 40 * 1024, "{each} octets");
+}

@@ -254,3 +254,40 @@ print(done[0], failed[0])
     assert!(mta.log().contains("event=keys-lost"));
     assert!(session.say("QUIT").starts_with("221"));
 }
+
+#[test]
+fn submission_begins_with_tls_on_its_own_port_and_wants_a_login() {
+    const TEST: &str = "submission_begins_with_tls_on_its_own_port_and_wants_a_login";
+    if !needs_programs(TEST, &["openssl", "python3"]) {
+        return;
+    }
+    let port = vsmtp_tests::free_port();
+    let config = format!(
+        "config.server.interfaces.addr_submissions = [\"127.0.0.1:{port}\"]; config.server.esmtp.auth.mechanisms = [\"PLAIN\"];"
+    );
+    let mta = start(&config, "#{ authenticate: [ rule \"anybody\" || state::accept() ] }");
+    let script = "
+import smtplib, ssl, sys
+port, ca = int(sys.argv[1]), sys.argv[2]
+context = ssl.create_default_context(cafile=ca)
+context.check_hostname = False
+s = smtplib.SMTP_SSL('127.0.0.1', port, local_hostname='client.test', timeout=30, context=context)
+s.ehlo()
+assert not s.has_extn('starttls')
+assert 'PLAIN' in s.esmtp_features['auth'], s.esmtp_features
+code, text = s.mail('a@src.test')
+assert code == 530, (code, text)
+s.login('jane', 'secret')
+s.sendmail('a@src.test', ['b@local.test'], 'Subject: x\\r\\n\\r\\nx\\r\\n')
+s.quit()
+";
+    let ca = folder(&mta).join("mx.pem").display().to_string();
+    said(&python(script, &[&port.to_string(), &ca]));
+    assert!(mta.wait_for_mail("local.test", "b", 1)[0].contains("with ESMTPSA"));
+    // Clear text on that port is answered by nothing that a client could take for SMTP.
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connect");
+    stream.write_all(b"EHLO client.test\r\n").expect("say something");
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    assert!(!answer.starts_with(b"2") && !answer.starts_with(b"5"), "{answer:?}");
+}

@@ -57,7 +57,6 @@ fn nobody_but_root_and_the_key_holder_reads_a_private_key() {
     }
     let mta = start("config.server.receivers = 2; config.server.delivers = 2;", "");
     let rows = mta.ctl_rows(&["sandbox"]);
-    assert_eq!(rows.len(), 10, "{rows:?}");
     let name = |row: &Value| row["process"].as_str().expect("a name").to_owned();
     let uid = |row: &Value| row["uids"][0].as_u64().expect("a uid");
     let keys = rows.iter().find(|row| name(row) == "keys.0").expect("the key holder");
