@@ -8,6 +8,7 @@ mod keys;
 mod life;
 mod limiter;
 mod limits;
+mod login;
 mod loss;
 mod proxies;
 mod stage;

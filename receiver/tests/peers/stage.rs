@@ -12,6 +12,7 @@ use vsmtp_config::{
     BareNewline, ByText, ClientTimeouts, LogLevel, LogSlice, LogTarget as SliceTarget, Network, ReceiverSlice,
 };
 use vsmtp_ipc::edge::master_child::{Configure, Listener, LogTarget, MasterEnd, ToChild, ToMaster};
+use vsmtp_ipc::edge::receiver_auth;
 use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Facts, FilterEnd, Verdict};
 use vsmtp_ipc::edge::receiver_limits::{self, LimitsEnd, Wanted};
 use vsmtp_ipc::role::{ProcessName, Role};
@@ -70,7 +71,7 @@ pub fn slice() -> ReceiverSlice {
         chunking: true,
         dsn: true,
         smtputf8: true,
-        auth_mechanisms: Vec::new(),
+        auth_mechanisms: vec!["PLAIN".to_owned()],
         auth_in_clear: true,
         auth_attempts: Some(3),
         tls: None,
@@ -137,13 +138,24 @@ impl Stage {
         (stage, filter)
     }
 
+    /// The same, and what the helper grants.
+    pub fn with_filter_that_judges() -> (Stage, Filter) {
+        let mut stage = Stage::start(&slice());
+        let filter = stage.introduce_with((false, false, false), true);
+        (stage, filter)
+    }
+
     /// Introduces a filter that wants these stages: connect, helo, mail.
     pub fn introduce(&mut self, wanted: (bool, bool, bool)) -> Filter {
+        self.introduce_with(wanted, false)
+    }
+
+    fn introduce_with(&mut self, wanted: (bool, bool, bool), authenticate: bool) -> Filter {
         let (ours, theirs) = seqpacket::pair().unwrap();
         self.tell(&ToChild::Peer(FILTER), vec![theirs]);
         let mut filter = Filter(FilterEnd::new(ours, EdgeId::ReceiverFilter));
         let (connect, helo, mail) = wanted;
-        filter.say(&Verdict::Wanted { connect, helo, authenticate: false, mail });
+        filter.say(&Verdict::Wanted { connect, helo, authenticate, mail });
         filter
     }
 
@@ -395,6 +407,18 @@ impl Client {
         assert!(self.reply().starts_with("250"));
         facts
     }
+}
+
+/// Our end of a new edge to an auth helper.
+pub fn introduce_helper(stage: &mut Stage, name: ProcessName) -> receiver_auth::AuthEnd {
+    let (ours, theirs) = seqpacket::pair().unwrap();
+    stage.tell(&ToChild::Peer(name), vec![theirs]);
+    Channel::new(ours, EdgeId::ReceiverAuth)
+}
+
+/// The next message on an edge.
+pub fn heard<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> Result<Rx, ChannelError> {
+    next(channel).map(|received| received.message)
 }
 
 pub fn only(mut descriptors: Vec<OwnedFd>) -> OwnedFd {

@@ -1,0 +1,165 @@
+//! AUTH with a scripted helper: what it may say, what it may not, and its death.
+
+use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, AuthEnd, Denied};
+use vsmtp_ipc::edge::receiver_filter::{self as filter, Decision};
+use vsmtp_ipc::role::{ProcessName, Role};
+use vsmtp_ipc::wire::{Blob, Grant};
+
+use crate::stage::{Client, Stage, heard, introduce_helper};
+
+const HELPER: ProcessName = ProcessName { role: Role::Auth, instance: 0 };
+const GRANT: Grant = Grant([3; 16]);
+
+struct Helper(AuthEnd);
+
+impl Helper {
+    fn meet(stage: &mut Stage) -> Helper {
+        let mut helper = Helper(introduce_helper(stage, HELPER));
+        helper.say(&Answer::Offer(vec!["SCRAM-SHA-256".to_owned(), "PLAIN".to_owned()]));
+        helper
+    }
+
+    fn say(&mut self, answer: &Answer) {
+        self.0.send(answer, Vec::new()).unwrap();
+        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+    }
+
+    fn hear(&mut self) -> Ask {
+        heard(&mut self.0).expect("the receiver keeps the edge")
+    }
+
+    fn begun(&mut self) -> u64 {
+        match self.hear() {
+            Ask::Begin(begin) => begin.exchange,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A client, when the offer has been heard.
+fn client(stage: &Stage) -> Client {
+    for _ in 0..200 {
+        let mut client = stage.connect();
+        client.reply();
+        if client.ask("EHLO client.test").contains("AUTH SCRAM-SHA-256 PLAIN") {
+            return client;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("the offer is not heard");
+}
+
+#[test]
+fn the_filter_is_shown_the_grant_once_it_counts() {
+    let (mut stage, mut filter) = Stage::with_filter();
+    let mut helper = Helper::meet(&mut stage);
+    let mut client = client(&stage);
+    client.say("AUTH PLAIN AHRpbQBwZW5jaWw=");
+    let Ask::Begin(begin) = helper.hear() else { panic!("no exchange") };
+    assert_eq!((begin.mechanism.as_str(), begin.tls), ("PLAIN", None));
+    assert_eq!(begin.initial, Some(Blob(b"\0tim\0pencil".to_vec())));
+    helper.say(&Answer::Challenge { exchange: begin.exchange, challenge: Blob(b"?".to_vec()) });
+    assert_eq!(client.reply(), "334 Pw==");
+    client.say("IQ==");
+    let response = Blob(b"!".to_vec());
+    assert_eq!(helper.hear(), Ask::Continue { exchange: begin.exchange, response });
+    let identity = "tim".to_owned();
+    helper.say(&Answer::Granted { exchange: begin.exchange, grant: GRANT, identity });
+    assert!(client.reply().starts_with("235"));
+    assert_eq!(client.begin(&mut filter).grant, Some(GRANT));
+    drop(client);
+    assert_eq!(helper.hear(), Ask::End { grant: GRANT });
+}
+
+#[test]
+fn where_rules_want_a_say_nothing_counts_before_they_have_said_yes() {
+    let (mut stage, mut filter) = Stage::with_filter_that_judges();
+    let mut helper = Helper::meet(&mut stage);
+    let mut client = client(&stage);
+    for accepts in [false, true] {
+        client.say("AUTH PLAIN AHRpbQBwZW5jaWw=");
+        let exchange = helper.begun();
+        helper.say(&Answer::Granted { exchange, grant: GRANT, identity: "tim".to_owned() });
+        let (filter::Ask::Authenticate(facts), _) = filter.hear() else { panic!("not asked") };
+        assert_eq!(facts.grant, Some(GRANT));
+        let refusal = Decision::Refuse(crate::stage::reply("535 5.7.8 no"));
+        filter.decide(facts.session, if accepts { Decision::Accept(None) } else { refusal });
+        assert!(client.reply().starts_with(if accepts { "235" } else { "535" }));
+        if !accepts {
+            assert_eq!(helper.hear(), Ask::End { grant: GRANT });
+            assert_eq!(client.begin(&mut filter).grant, None);
+            assert!(client.ask("RSET").starts_with("250"));
+            filter.expect_reset();
+        }
+    }
+    assert_eq!(client.begin(&mut filter).grant, Some(GRANT));
+}
+
+#[test]
+fn each_refusal_has_its_reply() {
+    let (mut stage, _filter) = Stage::with_filter();
+    let mut helper = Helper::meet(&mut stage);
+    for (why, code) in [
+        (Denied::Credentials, "535 5.7.8"),
+        (Denied::Temporary, "454 4.7.0"),
+        (Denied::Malformed, "501"),
+        (Denied::NeedsTls, "538 5.7.11"),
+        (Denied::Unsupported, "504 5.5.4"),
+        (Denied::Throttled, "454 4.7.0 Too many"),
+    ] {
+        let mut client = client(&stage);
+        client.say("AUTH PLAIN AHRpbQBwZW5jaWw=");
+        let exchange = helper.begun();
+        helper.say(&Answer::Denied { exchange, why });
+        let reply = client.reply();
+        assert!(reply.starts_with(code), "{why:?}: {reply}");
+    }
+}
+
+#[test]
+fn a_helper_that_answers_what_nobody_asked_loses_its_edge_and_sessions_live() {
+    let (mut stage, _filter) = Stage::with_filter();
+    let lies: [fn(u64) -> Answer; 4] = [
+        |exchange| Answer::Granted { exchange: exchange + 1, grant: GRANT, identity: "tim".to_owned() },
+        |exchange| Answer::Granted { exchange, grant: GRANT, identity: "a\nb".to_owned() },
+        |_| Answer::Offer(vec!["no mechanism".to_owned()]),
+        |_| Answer::Offer(vec!["X".to_owned(); 100]),
+    ];
+    for lie in lies {
+        let mut helper = Helper::meet(&mut stage);
+        let mut client = client(&stage);
+        client.say("AUTH PLAIN AHRpbQBwZW5jaWw=");
+        let exchange = helper.begun();
+        helper.say(&lie(exchange));
+        assert!(client.reply().starts_with("454 4.7.0"));
+        assert!(heard(&mut helper.0).is_err(), "the edge is closed");
+        assert!(client.ask("NOOP").starts_with("250"));
+        assert!(client.ask("AUTH PLAIN AHRpbQBwZW5jaWw=").starts_with("454"));
+    }
+}
+
+#[test]
+fn a_client_that_leaves_or_gives_up_leaves_nothing_behind() {
+    let (mut stage, _filter) = Stage::with_filter();
+    let mut helper = Helper::meet(&mut stage);
+    let mut one = client(&stage);
+    one.say("AUTH PLAIN AHRpbQBwZW5jaWw=");
+    let exchange = helper.begun();
+    drop(one);
+    // That it has left is seen when the answer is to be sent.
+    helper.say(&Answer::Granted { exchange, grant: GRANT, identity: "tim".to_owned() });
+    assert_eq!(helper.hear(), Ask::End { grant: GRANT });
+    let mut two = client(&stage);
+    for gives_up in [true, false] {
+        two.say("AUTH PLAIN");
+        let exchange = helper.begun();
+        helper.say(&Answer::Challenge { exchange, challenge: Blob(Vec::new()) });
+        assert_eq!(two.reply(), "334");
+        if gives_up {
+            assert!(two.ask("*").starts_with("501"));
+        } else {
+            two.stream.shutdown(std::net::Shutdown::Both).unwrap();
+        }
+        assert_eq!(helper.hear(), Ask::Cancel { exchange });
+    }
+}
