@@ -56,6 +56,7 @@ fn facts() -> Facts {
         helo: Some("c.test".into()),
         tls: None,
         esmtp: true,
+        grant: None,
     }
 }
 
