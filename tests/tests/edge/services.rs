@@ -91,7 +91,9 @@ fn a_reload_changes_what_an_address_is_for() {
 
 #[test]
 fn a_submission_service_is_not_opened_without_what_it_needs() {
-    for (key, lack) in [("addr_submission", "needs AUTH"), ("addr_submissions", "needs TLS")] {
+    for (key, lack) in
+        [("addr_submission", "needs AUTH"), ("addr_submissions", "needs server.tls.certificate")]
+    {
         let config = format!("config.server.interfaces.{key} = [\"127.0.0.1:{}\"];", free_port());
         let mut mta = Mta::prepare(&Settings { config, ..Settings::default() });
         let said = mta.try_launch().expect_err("it must not start");
