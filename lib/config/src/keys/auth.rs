@@ -13,7 +13,7 @@ keys! {
         for Master Receiver Filter Auth;
 
     /// SASL mechanisms that are offered, as far as the back-ends can do them: PLAIN, LOGIN, SCRAM-SHA-256,
-    /// SCRAM-SHA-256-PLUS, XOAUTH2, OAUTHBEARER, EXTERNAL. By default the first four if there is a back-end, and none otherwise.
+    /// SCRAM-SHA-256-PLUS, XOAUTH2, OAUTHBEARER. By default the first four if there is a back-end, and none otherwise.
     mechanisms: Mechanisms = "server.esmtp.auth.mechanisms", default List(&[]),
         example List(&["PLAIN", "SCRAM-SHA-256"]), for Master Receiver Filter Auth;
 

@@ -12,9 +12,9 @@ use crate::value::Value;
 const MAX_BACKENDS: usize = 16;
 /// Longest login, in octets.
 const MAX_LOGIN: usize = 255;
-/// The mechanisms that there are.
-const MECHANISMS: [&str; 7] =
-    ["PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "XOAUTH2", "OAUTHBEARER", "EXTERNAL"];
+/// The mechanisms that can be offered. EXTERNAL comes when certificates can be mapped to logins.
+const MECHANISMS: [&str; 6] =
+    ["PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "XOAUTH2", "OAUTHBEARER"];
 
 /// SASL mechanisms.
 #[derive(Debug)]
