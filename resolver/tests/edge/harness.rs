@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use vsmtp_config::{LogLevel, LogSlice, LogTarget as LogTo, ResolverSlice};
@@ -109,6 +109,15 @@ impl Resolver {
     pub fn ended(&mut self) -> std::process::ExitStatus {
         wait(self.child.pidfd.as_fd());
         self.child.try_wait().unwrap().unwrap()
+    }
+
+    /// Waits for a line that holds these words: answers may come before the log does.
+    pub fn logged(&self, words: &str) {
+        let end = Instant::now() + PATIENCE;
+        while !self.log().contains(words) {
+            assert!(Instant::now() < end, "{words} is not in the log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub fn log(&self) -> String {
