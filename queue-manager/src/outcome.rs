@@ -240,7 +240,9 @@ pub fn apply(ledger: &mut Ledger, attempted: &Attempted, outcome: &Outcome, sett
 /// envelope is still the one that was leased.
 fn late(ledger: &mut Ledger, attempted: &Attempted, results: Vec<(u32, RecipientState)>, clock: Clock) {
     let id = attempted.id;
-    if ledger.store.is_leaving(id) {
+    // What the store has is the state before a revision that is on its way, and may put recipients in another order:
+    // rather deliver twice than take one recipient's delivery for another's.
+    if ledger.store.is_leaving(id) || ledger.revising.contains(&id) {
         return;
     }
     let Ok(message) = ledger.store.message(id) else { return };

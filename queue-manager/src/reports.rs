@@ -86,7 +86,8 @@ pub fn on_expansion(
     expanded: &[Expanded],
     clock: Clock,
 ) -> Option<Fresh> {
-    if expanded.is_empty() {
+    // What is kept for an operator goes on to nobody yet.
+    if expanded.is_empty() || !state.disposition.is_active() {
         return None;
     }
     let content = content.unwrap_or_else(|| original(ledger, about));

@@ -26,7 +26,10 @@ impl Edit {
     ) -> Result<Self, WireError> {
         let mut envelope = Envelope::try_from(envelope)?;
         // Who has it already does not get it once more, whatever it is routed by now.
-        let has = |to: &Address| asked.settled.iter().any(|(settled, _)| settled.address == *to);
+        let has = |to: &Address| {
+            let delivered = |progress: &RecipientState| matches!(progress, RecipientState::Delivered(_));
+            asked.settled.iter().any(|(settled, progress)| settled.address == *to && delivered(progress))
+        };
         envelope.recipients.retain(|recipient| !has(&recipient.address));
         wire::check_pieces(&pieces, asked.size)?;
         let mut state = (*asked.state).clone();
