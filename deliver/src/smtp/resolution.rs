@@ -39,9 +39,12 @@ pub struct Resolution {
     secure: bool,
     /// Hosts whose addresses are known, or not yet.
     hosts: Vec<Candidate>,
-    unanswered: usize,
+    /// Questions without an answer. Answers to those of an earlier resolution of the same next hop count for nothing.
+    open: Vec<Query>,
     /// At least one host could not be looked up now.
     temporary: bool,
+    /// Nobody knows now what the domain asks for.
+    sts_unclear: bool,
 }
 
 /// A host that mail may go to.
@@ -99,7 +102,7 @@ impl Resolution {
                 if mta_sts && asks_for_sts(&resolution.policy) {
                     queries.push(Query::StsPolicy(resolution.host.to_string()));
                 }
-                resolution.unanswered = queries.len();
+                resolution.open.clone_from(&queries);
                 Step::Ask(queries)
             }
             None => resolution.ask_addresses(vec![(0, resolution.host.to_string())]),
@@ -118,14 +121,16 @@ impl Resolution {
             located: false,
             secure: true,
             hosts: Vec::new(),
-            unanswered: 0,
+            open: Vec::new(),
             temporary: false,
+            sts_unclear: false,
         }
     }
 
     /// Takes the answer to one of the questions. `Err` if it is no answer to such a question.
     pub fn on_answer(&mut self, query: &Query, heard: Heard, us: &Ourselves) -> Result<Step, &'static str> {
-        self.unanswered = self.unanswered.saturating_sub(1);
+        let Some(at) = self.open.iter().position(|open| open == query) else { return Ok(Step::Wait) };
+        self.open.swap_remove(at);
         let Heard { result, secure } = heard;
         match (query, result) {
             (Query::Mx(_), Ok(Records::Mx(records))) => {
@@ -147,6 +152,11 @@ impl Resolution {
             }
             (Query::StsPolicy(_), Ok(Records::StsPolicy { mode, mx, .. })) => {
                 self.sts = (mode == StsMode::Enforce).then_some(Sts { mx });
+                Ok(self.go_on(us))
+            }
+            // It may ask for proof, and the next answer comes from memory.
+            (Query::StsPolicy(_), Err(DnsError::Temporary | DnsError::Bogus)) => {
+                self.sts_unclear = true;
                 Ok(self.go_on(us))
             }
             // Without a policy the domain asks for nothing (RFC 8461 3.1).
@@ -204,8 +214,8 @@ impl Resolution {
     }
 
     fn ask_addresses(&mut self, hosts: Vec<(u16, String)>) -> Step {
-        self.unanswered += hosts.len();
-        let questions = hosts.iter().map(|(_, name)| Query::Addresses(name.clone())).collect();
+        let questions: Vec<Query> = hosts.iter().map(|(_, name)| Query::Addresses(name.clone())).collect();
+        self.open.extend(questions.iter().cloned());
         self.hosts = hosts
             .into_iter()
             .map(|(preference, name)| Candidate::new(preference, &name, Vec::new()))
@@ -215,9 +225,9 @@ impl Resolution {
 
     /// When nothing is open any more: from addresses to proofs, and from there to the end.
     fn go_on(&mut self, us: &Ourselves) -> Step {
-        match (self.unanswered, self.located) {
-            (0, false) => self.on_located(us),
-            (0, true) => Step::Done(self.route()),
+        match (self.open.is_empty(), self.located) {
+            (true, false) => self.on_located(us),
+            (true, true) => Step::Done(self.route()),
             _ => Step::Wait,
         }
     }
@@ -260,7 +270,7 @@ impl Resolution {
             .filter(|found| vouched && found.secure)
             .map(|found| Query::Tlsa(tlsa_name(self.port, &found.host.name)))
             .collect();
-        self.unanswered = asked.len();
+        self.open.clone_from(&asked);
         if asked.is_empty() { Step::Done(self.route()) } else { Step::Ask(asked) }
     }
 
@@ -278,6 +288,10 @@ impl Resolution {
 
     /// The hosts that may get mail, each with what it needs.
     fn route(&mut self) -> Result<Route, Unroutable> {
+        if self.sts_unclear {
+            let why = format!("the MTA-STS policy of {} is not known now", self.host);
+            return Err(Unroutable(Verdict::deferred(EnhancedCode(4, 7, 5), why)));
+        }
         let (mut hosts, mut why) = (Vec::new(), String::new());
         for Candidate { mut host, tlsa, .. } in std::mem::take(&mut self.hosts) {
             let name = if host.name.is_empty() { bare(&self.host) } else { host.name.clone() };
@@ -319,6 +333,24 @@ mod tests {
 
     fn may() -> TlsPolicy {
         TlsPolicy::parse("may").unwrap()
+    }
+
+    #[test]
+    fn answers_to_questions_of_an_earlier_resolution_do_not_count() {
+        let next_hop = NextHop::parse("smtp:dst.test").unwrap();
+        let (mut resolution, _) = Resolution::begin(&next_hop, TlsPolicy::parse("dane").unwrap(), true);
+        let heard = |result| Heard { result, secure: true };
+        let mx = Query::Mx("dst.test".to_owned());
+        let step = resolution.on_answer(&mx, heard(Ok(Records::Mx(vec![(0, "mx.test".to_owned())]))), &us());
+        assert!(matches!(step, Ok(Step::Ask(_))), "{step:?}");
+        let address = Query::Addresses("mx.test".to_owned());
+        let found = Records::Addresses(vec!["192.0.2.1".parse().unwrap()]);
+        assert_eq!(resolution.on_answer(&address, heard(Ok(found)), &us()), Ok(Step::Wait));
+        let sts = Query::StsPolicy("dst.test".to_owned());
+        let none = || heard(Err(DnsError::NoRecords));
+        let step = resolution.on_answer(&sts, none(), &us());
+        assert_eq!(step, Ok(Step::Ask(vec![Query::Tlsa("_25._tcp.mx.test".to_owned())])));
+        assert_eq!(resolution.on_answer(&sts, none(), &us()), Ok(Step::Wait), "that was asked before");
     }
 
     /// Answers questions by name until the end; the same name may be asked for MX and for addresses.
@@ -505,7 +537,8 @@ mod tests {
         };
         let fine = || both((good(), true), (useless(), true));
         assert_eq!(needs("dane", (true, true), &fine()), show("dane", "encrypted"));
-        assert_eq!(needs("dane-only", (true, true), &fine()), show("dane", "encrypted"));
+        let only = needs("dane-only", (true, true), &fine());
+        assert_eq!(only, Ok(vec!["a.test dane".to_owned()]), "the other proves nothing");
         // Nothing is even asked where MX or addresses are not signed.
         for signed in [(false, true), (true, false)] {
             assert_eq!(needs("dane", signed, &[]), show("encrypted", "encrypted"));

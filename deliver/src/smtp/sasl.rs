@@ -24,8 +24,8 @@ pub enum Exchange {
     Plain(Account),
     /// User, then password, each when it is asked for.
     Login(Vec<Box<str>>),
-    /// The token at once; the second answer is to a refusal.
-    XOAuth2(Account),
+    /// The token at once, and whether a refusal was answered.
+    XOAuth2(Account, bool),
     /// See [`Scram`].
     Scram(Box<Scram>),
 }
@@ -74,7 +74,7 @@ impl Exchange {
         let has = |name: &str| offered.iter().any(|offer| &**offer == name);
         let account = account.clone();
         if account.token {
-            return has("XOAUTH2").then_some(Exchange::XOAuth2(account));
+            return has("XOAUTH2").then_some(Exchange::XOAuth2(account, false));
         }
         if has("SCRAM-SHA-256") {
             let mut nonce = [0; NONCE];
@@ -93,7 +93,7 @@ impl Exchange {
         match self {
             Exchange::Plain(_) => "PLAIN",
             Exchange::Login(_) => "LOGIN",
-            Exchange::XOAuth2(_) => "XOAUTH2",
+            Exchange::XOAuth2(..) => "XOAUTH2",
             Exchange::Scram(_) => "SCRAM-SHA-256",
         }
     }
@@ -105,7 +105,7 @@ impl Exchange {
                 Some(format!("\0{}\0{}", account.user, account.password).into_bytes())
             }
             Exchange::Login(_) => None,
-            Exchange::XOAuth2(Account { user, password, .. }) => {
+            Exchange::XOAuth2(Account { user, password, .. }, _) => {
                 Some(format!("user={user}\x01auth=Bearer {password}\x01\x01").into_bytes())
             }
             Exchange::Scram(scram) => Some(format!("{GS2_HEADER}{}", scram.first_bare()).into_bytes()),
@@ -123,7 +123,11 @@ impl Exchange {
                 words.pop().map(|word| word.as_bytes().to_vec()).ok_or(SaslFault::Endless)
             }
             // The reason of a refusal, which an empty answer makes final.
-            Exchange::XOAuth2(_) => Ok(Vec::new()),
+            Exchange::XOAuth2(_, answered) if !*answered => {
+                *answered = true;
+                Ok(Vec::new())
+            }
+            Exchange::XOAuth2(..) => Err(SaslFault::Endless),
             Exchange::Scram(scram) => scram.respond(challenge),
         }
     }
@@ -133,7 +137,7 @@ impl Exchange {
         match self {
             Exchange::Scram(scram) => matches!(scram.stage, Stage::Proven),
             Exchange::Login(words) => words.is_empty(),
-            Exchange::Plain(_) | Exchange::XOAuth2(_) => true,
+            Exchange::Plain(_) | Exchange::XOAuth2(..) => true,
         }
     }
 }
@@ -293,8 +297,9 @@ mod tests {
             (Ok(b"jane".to_vec()), Ok(b"secret".to_vec()))
         );
         assert_eq!((login.is_proven(), login.respond(b"")), (true, Err(SaslFault::Endless)));
-        let mut token = Exchange::XOAuth2(jane);
+        let mut token = Exchange::XOAuth2(jane, false);
         assert_eq!(token.initial().unwrap(), b"user=jane\x01auth=Bearer secret\x01\x01");
         assert_eq!(token.respond(b"{\"status\":\"401\"}"), Ok(Vec::new()));
+        assert_eq!(token.respond(b"{\"status\":\"401\"}"), Err(SaslFault::Endless));
     }
 }

@@ -246,6 +246,8 @@ pub fn security(
     let wrapper = policy.wrapper;
     let always = |proof| Security::Always { name: host.into(), proof, wrapper, account: None };
     let if_offered = || match sts {
+        // A server that begins with TLS never asks for it.
+        None if wrapper => Ok(always(Proof::Nothing)),
         None => Ok(Security::IfOffered { name: host.into() }),
         Some(sts) if sts.lists(host) => {
             Ok(always(Proof::Authority(vec![CertificateName::Exact(host.into())])))
@@ -261,6 +263,9 @@ pub fn security(
                 // For DANE-TA (RFC 7672 3.2.2): the name that the records belong to, and the next hop.
                 let names = [host.into(), bare(next_hop)].map(CertificateName::Exact);
                 always(Proof::Dane(records.clone(), names.to_vec()))
+            }
+            Tlsa::Unusable if policy.level == TlsLevel::DaneOnly => {
+                return Err(format!("{host} has no TLSA records that mail can use"));
             }
             Tlsa::Unusable => always(Proof::Nothing),
             Tlsa::Unclear => return Err(format!("TLSA records of {host} cannot be looked up now")),
@@ -404,6 +409,17 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_begins_with_tls_always_gets_it() {
+        let next_hop = NextHop::parse("smtp:[mx.test]:465").unwrap();
+        for level in ["may", "encrypt", "dane"] {
+            let policy = policies(level, &[]).of(&next_hop);
+            let dst = Domain::parse("mx.test").unwrap();
+            let security = security(&policy, &dst, "mx.test", &Tlsa::None, None).unwrap();
+            assert_eq!(security.use_tls(), UseTls::FromStart, "{level}");
+        }
+    }
+
+    #[test]
     fn tlsa_records_decide_and_their_absence_too() {
         let good = || (3, 1, 1, vec![7; 32]);
         let of = |level: &str, tlsa: &Tlsa| {
@@ -419,6 +435,7 @@ mod tests {
         assert_eq!(of("dane", &usable).as_deref(), Ok("dane"));
         assert_eq!(of("dane-only", &usable).as_deref(), Ok("dane"));
         assert_eq!(of("dane", &unusable).as_deref(), Ok("encrypted"));
+        assert!(of("dane-only", &unusable).is_err(), "nothing would be proved");
         assert!(of("dane", &Tlsa::None).is_ok() && of("dane-only", &Tlsa::None).is_err());
         assert!(of("dane", &Tlsa::Unclear).is_err() && of("dane-only", &Tlsa::Unclear).is_err());
         // Other policies do not ask for records, and none of these says anything to them.

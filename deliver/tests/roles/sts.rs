@@ -99,12 +99,9 @@ fn a_wrong_certificate_no_tls_or_no_host_of_the_policy_defers_the_mail() {
 #[test]
 fn a_policy_that_only_tests_and_no_policy_at_all_change_nothing() {
     let authority = Authority::new();
-    for found in [
-        policy(StsMode::Testing, &["other.test"]),
-        policy(StsMode::None, &[]),
-        Err(DnsError::NoRecords),
-        Err(DnsError::Temporary),
-    ] {
+    for found in
+        [policy(StsMode::Testing, &["other.test"]), policy(StsMode::None, &[]), Err(DnsError::NoRecords)]
+    {
         let (mut deliver, mut resolver, _file) = deliver(&authority);
         let peer = Peer::at("127.0.0.2:0");
         send_one(&mut deliver, &peer);
@@ -112,4 +109,15 @@ fn a_policy_that_only_tests_and_no_policy_at_all_change_nothing() {
         peer.accept_greeted().take_message("250 ok\r\n");
         assert_eq!(deliver.outcome().tls, "none");
     }
+}
+
+#[test]
+fn while_nobody_knows_what_the_domain_asks_for_its_mail_waits() {
+    let authority = Authority::new();
+    let (mut deliver, mut resolver, _file) = deliver(&authority);
+    let peer = Peer::at("127.0.0.2:0");
+    send_one(&mut deliver, &peer);
+    answer(&mut resolver, &Err(DnsError::Temporary));
+    let outcome = deliver.outcome();
+    assert_eq!((outcome.settled[0].result, outcome.settled[0].enhanced), (Result3::Deferred, (4, 7, 5)));
 }
