@@ -31,6 +31,10 @@ pub use policy::Policy;
 const KEEP: Duration = Duration::from_secs(600);
 /// Longest time for the fetch of a policy, connecting and all (RFC 8461 3.3 suggests a minute).
 const MAX_FETCH: Duration = Duration::from_secs(50);
+/// The same where one is remembered, and for the look at its record: askers wait no longer than 20 s.
+const MAX_REFRESH: Duration = Duration::from_secs(8);
+/// Longest time for one address of the policy's host.
+const MAX_ADDRESS: Duration = Duration::from_secs(10);
 /// Most addresses of the policy's host that are tried.
 const MAX_ADDRESSES: usize = 4;
 /// The port of policies; there is no other.
@@ -53,14 +57,21 @@ impl Sts {
         let now = || epoch.elapsed();
         let Some(text) = name::host_text(&domain) else { return Finding::failed(DnsError::BadName) };
         let known = self.cache().find(&text, now());
-        let record = self.record(&upstream, &text, epoch).await;
+        let limit = if known.is_some() { MAX_REFRESH } else { MAX_FETCH };
+        let record = tokio::time::timeout(MAX_REFRESH, self.record(&upstream, &text, epoch)).await;
+        let record = record.unwrap_or_else(|_| Err(absent()));
         let id = match (record, known) {
-            (Ok(id), Some((known_id, policy, age))) if id == known_id => return found(&policy, age),
+            // In the second half of its life it is fetched anew, so that nobody has to wait for its last second.
+            (Ok(id), Some((known_id, policy, age))) if id == known_id && age < policy.max_age / 2 => {
+                return found(&policy, age);
+            }
             (Ok(id), _) => id,
             (Err(_), Some((_, policy, age))) => return found(&policy, age),
-            (Err(finding), None) => return finding,
+            (Err(finding), None) if finding.result == Err(DnsError::NoRecords) => return finding,
+            // A record that cannot be had is no record (RFC 8461 3.1), or a broken name server would hold the mail.
+            (Err(_), None) => return absent(),
         };
-        let fetched = tokio::time::timeout(MAX_FETCH, self.fetch(&upstream, &text, epoch));
+        let fetched = tokio::time::timeout(limit, self.fetch(&upstream, &text, epoch));
         let fetched = fetched.await.unwrap_or_else(|_| Err("timeout".to_owned()));
         match fetched.and_then(|body| Policy::parse(&body).map_err(|fault| fault.to_string())) {
             Ok(policy) => {
@@ -108,7 +119,9 @@ impl Sts {
         addresses.truncate(MAX_ADDRESSES);
         let mut why = format!("{host} has no address");
         for address in addresses {
-            match fetch::fetch(&self.client, SocketAddr::new(address, HTTPS), &host).await {
+            let fetched = fetch::fetch(&self.client, SocketAddr::new(address, HTTPS), &host);
+            let fetched = tokio::time::timeout(MAX_ADDRESS, fetched).await;
+            match fetched.unwrap_or_else(|_| Err("timeout".to_owned())) {
                 Ok(body) => return Ok(body),
                 Err(error) => why = format!("{host}[{address}]: {error}"),
             }
@@ -126,6 +139,11 @@ fn found(policy: &Policy, age: Duration) -> Finding {
     let age_s = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
     let records = Records::StsPolicy { mode: policy.mode, mx: policy.mx.clone(), age_s };
     Finding { result: Ok(records), secure: false, keep: KEEP }
+}
+
+/// No policy can be found now.
+fn absent() -> Finding {
+    Finding::failed(DnsError::NoRecords)
 }
 
 /// There is no policy, and that is worth remembering for a while.
