@@ -189,9 +189,14 @@ impl Screen {
         self.passed.tested(client, now_ms.saturating_add(self.policy.keep_tested_ms));
     }
 
-    /// A client has gone.
-    pub fn forget(&mut self, door: Door) {
-        self.runs.remove(&door);
+    /// True if a client is being tested there.
+    pub fn knows(&self, door: Door) -> bool {
+        self.runs.contains_key(&door)
+    }
+
+    /// A client has gone. True if its receiver still waits for an answer.
+    pub fn forget(&mut self, door: Door) -> bool {
+        self.runs.remove(&door).is_some_and(|run| run.early.is_some())
     }
 
     /// An edge has gone with all its clients.

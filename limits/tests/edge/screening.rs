@@ -41,6 +41,18 @@ fn a_listed_client_is_refused_and_one_that_is_not_is_remembered() {
 }
 
 #[test]
+fn each_question_has_its_answer_also_where_nobody_is_tested_any_more() {
+    let (_stage, mut door, mut resolver) = tested(&["black.test"]);
+    door.say(&Ask::Waited { ticket: 9, early: false });
+    assert_eq!(door.entered(9), GO, "a limiter that was started meanwhile");
+    assert_eq!(door.connect(1, "192.0.2.1"), Entry::Screen { wait_ms: 0 });
+    resolver.asked();
+    door.say(&Ask::Waited { ticket: 1, early: false });
+    door.say(&Ask::Left { ticket: 1 });
+    assert_eq!(door.entered(1), GO, "a client that did not wait for the list");
+}
+
+#[test]
 fn a_client_of_another_service_is_not_tested() {
     let (_stage, mut door, _resolver) = tested(&["black.test"]);
     door.say(&Ask::Connect { ticket: 1, client: [192, 0, 2, 1].into(), screen: false });
