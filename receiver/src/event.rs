@@ -443,6 +443,7 @@ impl Receiver {
         self.services.limiter.flush(reactor);
         if let Some(error) = self.services.limiter.take_failed() {
             self.lose_limiter(reactor, &error);
+            reactor.turn_again();
         }
         self.services.filters.flush(reactor);
         while let Some((edge, error)) = self.services.filters.take_failed() {
@@ -452,6 +453,8 @@ impl Receiver {
         self.services.helpers.flush(reactor);
         while let Some((helper, error)) = self.services.helpers.take_failed() {
             self.lose_helper(reactor, helper, &error);
+            // What the sessions then ask others is sent at the end of the next turn.
+            reactor.turn_again();
         }
         self.services.tls.flush(reactor);
         self.publish(reactor);

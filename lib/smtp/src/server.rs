@@ -177,6 +177,13 @@ impl Session {
         }
     }
 
+    /// The same connection, not greeted yet, under other settings. What the connection is stays: its TLS, and what the
+    /// client may say of others.
+    pub fn restart(&mut self, settings: Arc<Settings>) {
+        let (tls, privileges, greeted) = (self.tls, self.privileges, self.greeted);
+        *self = Session { tls, privileges, greeted, ..Session::new(settings) };
+    }
+
     /// Takes `input` and goes on until there is something for the caller to do. Bytes of a message are appended to
     /// `body`, which the caller may empty between calls. Call again, with what was read or with nothing, after each
     /// step but `NeedInput` and `AwaitAnswer`; before the first, call with nothing.

@@ -54,7 +54,13 @@ impl XClient {
                 Err("LOGIN") => continue,
                 Err(_) => return Err(Own::BadXAttribute),
             };
-            let Some(value) = value else { continue };
+            let Some(value) = value else {
+                // A client without an address would be left with that of the proxy, and with its rights.
+                if name == "ADDR" {
+                    return Err(Own::BadXAttribute);
+                }
+                continue;
+            };
             match name {
                 "ADDR" => found.address = Some(address(&value)?),
                 "PORT" => found.port = Some(value.parse().map_err(|_| Own::BadXAttribute)?),
@@ -159,6 +165,13 @@ mod tests {
             "IDENT=1",
         ] {
             assert_eq!(XClient::parse(bad), Err(Own::BadXAttribute), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_client_without_an_address_is_not_taken_for_the_proxy() {
+        for nowhere in ["ADDR=[UNAVAILABLE]", "NAME=a ADDR=[tempunavail]"] {
+            assert_eq!(XClient::parse(nowhere), Err(Own::BadXAttribute), "{nowhere}");
         }
     }
 

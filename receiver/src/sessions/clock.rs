@@ -10,6 +10,8 @@ use crate::services::Context;
 pub const DEADLINE_TIMER: u64 = 5;
 /// How long the filter may take for an answer, in milliseconds; its own limits are shorter.
 const ANSWER_MS: u64 = 5 * 60_000;
+/// How long a client may think about a challenge, in milliseconds.
+const LOGIN_MS: u64 = 60_000;
 /// How long a client may leave its replies unread, in milliseconds.
 const STALL_MS: u64 = 60_000;
 
@@ -51,6 +53,8 @@ impl Client {
             (_, Waiting::Body) => timeouts.body,
             (_, Waiting::Nothing) => STALL_MS,
             (_, Waiting::Handshake) => timeouts.greeted,
+            // Meanwhile the helper, and perhaps a back-end, keep room for it.
+            (_, Waiting::Command) if self.exchange.is_some() => timeouts.ready.min(LOGIN_MS),
             (_, Waiting::Command) => match (&self.hello, &self.transaction) {
                 (None, _) => timeouts.greeted,
                 (_, None) => timeouts.ready,

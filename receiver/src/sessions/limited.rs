@@ -8,7 +8,7 @@ use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::receiver_limits::{Ask, Entry, Kind, MAX_WAIT_MS, Spent};
 use vsmtp_ipc::wire;
 use vsmtp_mail::{EnhancedCode, Reply, Service};
-use vsmtp_smtp::{Own, Session, Verdict, Waiting};
+use vsmtp_smtp::{Own, Verdict, Waiting};
 
 use super::asking::{Asking, Topic};
 use super::client::{Client, Fate, Why};
@@ -303,7 +303,8 @@ impl Client {
     /// Looks at what a client sent that is watched. False if it broke the protocol, and the session ends.
     pub(super) fn keeps_to_protocol(&mut self, input: &[u8]) -> bool {
         let Some(Standing::Watched(probe)) = self.limited.standing.as_deref_mut() else { return true };
-        if input.is_empty() || self.dialogue.waiting() != Waiting::Command {
+        // What a client says in an exchange of AUTH is no command.
+        if input.is_empty() || self.dialogue.waiting() != Waiting::Command || self.exchange.is_some() {
             return true;
         }
         let Some(fault) = probe.look(input) else { return true };
@@ -356,7 +357,7 @@ impl Client {
     /// The session begins anew, without PIPELINING, under watch.
     fn watch(&mut self, context: &mut Context<'_>) {
         self.limited.standing = Some(Box::new(Standing::Watched(Probe::default())));
-        self.dialogue = Session::new(context.services.settings.watched.clone());
+        self.dialogue.restart(context.services.settings.watched.clone());
         // It asks about the connection once more, which is being answered.
         let _ = self.dialogue.advance(&[], &mut Vec::new());
     }
