@@ -23,7 +23,8 @@ impl Set {
     /// # Errors
     /// The first file that is bad: text for the operator.
     pub fn read(slice: &KeysSlice, files: &[Content]) -> Result<Set, String> {
-        let (both, rest) = files.split_at_checked(slice.pairs.len() * 2).unwrap_or((files, &[]));
+        let wanted = files.split_at_checked(slice.pairs.len() * 2);
+        let (both, rest) = wanted.ok_or_else(|| "files are missing".to_owned())?;
         let pairs = slice
             .pairs
             .iter()

@@ -114,7 +114,14 @@ impl Session {
                 transaction.identify(None);
             }
             drop(transaction);
-            grant.into_iter().for_each(|grant| self.identities.settle(grant, accepted));
+            // What could not be judged now says nothing of the password, and must not count against the client.
+            let is_judged = match decision {
+                Decision::Refuse(reply) | Decision::Close(reply) => !reply.is_transient(),
+                Decision::Accept(_) => true,
+            };
+            if is_judged {
+                grant.into_iter().for_each(|grant| self.identities.settle(grant, accepted));
+            }
         }
         let decision: edge::Decision = on_the_wire(decision);
         self.answer(key, &Verdict::Decided { session, decision });
