@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -129,10 +130,11 @@ impl Stage {
     }
 
     fn log(&self) -> String {
-        let (mut log, mut text) = (self.log.try_clone().unwrap(), String::new());
-        log.rewind().unwrap();
-        log.read_to_string(&mut text).unwrap();
-        text
+        let log = &self.log;
+        let mut bytes = vec![0; usize::try_from(log.metadata().unwrap().len()).unwrap()];
+        // At a place, not by seeking: the process writes where this descriptor stands.
+        log.read_exact_at(&mut bytes, 0).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Introduces a receiver, which hears at once what there is.

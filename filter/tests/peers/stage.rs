@@ -1,9 +1,9 @@
 //! The other ends of a filter: the master's, a receiver's, the queue-manager's. Every wait ends after ten seconds.
 
 use std::fs::File;
-use std::io::{Read, Seek};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -173,11 +173,11 @@ impl Stage {
     }
 
     pub fn log(&self) -> String {
-        let mut log = self.log.try_clone().unwrap();
-        let mut text = String::new();
-        log.seek(std::io::SeekFrom::Start(0)).unwrap();
-        log.read_to_string(&mut text).unwrap();
-        text
+        let log = &self.log;
+        let mut bytes = vec![0; usize::try_from(log.metadata().unwrap().len()).unwrap()];
+        // At a place, not by seeking: the process writes where this descriptor stands.
+        log.read_exact_at(&mut bytes, 0).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Waits for the end of the process; true if it ended well.

@@ -1,9 +1,9 @@
 //! The other ends of a limiter. Every wait ends after ten seconds.
 
 use std::fs::File;
-use std::io::{Read, Seek};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use vsmtp_config::{ByText, DnsblSite, LimitsSlice, LogLevel, LogSlice, LogTarget as SliceTarget};
@@ -150,11 +150,11 @@ impl Stage {
     }
 
     pub fn log(&self) -> String {
-        let mut log = self.log.try_clone().unwrap();
-        let mut text = String::new();
-        log.seek(std::io::SeekFrom::Start(0)).unwrap();
-        log.read_to_string(&mut text).unwrap();
-        text
+        let log = &self.log;
+        let mut bytes = vec![0; usize::try_from(log.metadata().unwrap().len()).unwrap()];
+        // At a place, not by seeking: the process writes where this descriptor stands.
+        log.read_exact_at(&mut bytes, 0).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 

@@ -1,9 +1,10 @@
 //! The other ends of a receiver: the master's, the filter's, and a client's. Every wait ends after ten seconds.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -180,14 +181,13 @@ impl Stage {
 
     /// Waits until the receiver tells the master this.
     pub fn hear_master(&mut self, wanted: impl Fn(&ToMaster) -> bool) {
-        let log = self.log.try_clone().unwrap();
         let until = Instant::now() + PATIENCE;
         loop {
             assert!(Instant::now() < until, "the master waits in vain");
             match next(&mut self.master) {
                 Ok(received) if wanted(&received.message) => return,
                 Ok(_) => {}
-                Err(error) => panic!("the receiver is gone: {error}\n{}", read_log(log)),
+                Err(error) => panic!("the receiver is gone: {error}\n{}", read_log(&self.log)),
             }
         }
     }
@@ -201,7 +201,9 @@ impl Stage {
 
     /// Waits until the log holds this.
     pub fn logged(&mut self, text: &str) {
+        let until = Instant::now() + PATIENCE;
         while !self.log().contains(text) {
+            assert!(Instant::now() < until, "the log does not say {text}");
             self.hear_master(|said| matches!(said, ToMaster::Beat(_)));
         }
     }
@@ -223,7 +225,7 @@ impl Stage {
     }
 
     pub fn log(&self) -> String {
-        read_log(self.log.try_clone().unwrap())
+        read_log(&self.log)
     }
 
     /// Waits for the end of the process.
@@ -449,9 +451,9 @@ fn wait_readable(fd: BorrowedFd<'_>, patience: Duration) {
     let _ = poll.poll(&mut Events::with_capacity(1), Some(patience));
 }
 
-fn read_log(mut log: File) -> String {
-    let mut text = String::new();
-    log.seek(std::io::SeekFrom::Start(0)).unwrap();
-    log.read_to_string(&mut text).unwrap();
-    text
+fn read_log(log: &File) -> String {
+    let mut bytes = vec![0; usize::try_from(log.metadata().unwrap().len()).unwrap()];
+    // At a place, not by seeking: the process writes where this descriptor stands.
+    log.read_exact_at(&mut bytes, 0).unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
