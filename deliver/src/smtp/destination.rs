@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::lease::Lease;
 use crate::smtp::resolution::{Resolution, Unroutable};
-use crate::smtp::route::Route;
+use crate::smtp::route::{Route, Site};
 
 /// How long a route is used before the resolver, which knows the real lifetimes, is asked again.
 const ROUTE_MS: u64 = 60_000;
@@ -20,6 +20,16 @@ pub struct Waiting {
     pub lease: Box<Lease>,
     /// How often an old connection died under it before the server had said a word about it.
     pub retries: u8,
+}
+
+/// What a free connection may carry.
+pub enum Next {
+    /// This.
+    Lease(Waiting),
+    /// Nothing waits.
+    Nothing,
+    /// What waits must go another way, or nobody knows now which way it must go.
+    NotThere,
 }
 
 /// What is known of the route.
@@ -63,6 +73,28 @@ impl Destination {
         match &self.route {
             RouteState::Known { route, until_ms } if now_ms < *until_ms => Some(Rc::clone(route)),
             _ => None,
+        }
+    }
+
+    /// The next lease for a connection that is free.
+    pub fn next_for(&mut self, site: &Site, just_dialed: bool, now_ms: u64) -> Next {
+        if self.waiting.is_empty() {
+            return Next::Nothing;
+        }
+        if !self.allows(site, just_dialed, now_ms) {
+            return Next::NotThere;
+        }
+        self.waiting.pop_front().map_or(Next::Nothing, Next::Lease)
+    }
+
+    /// True if the route that is known now leads there, under the needs for which the connection was made. Without a
+    /// fresh route nobody knows, but one that was `just_dialed` gets its first message all the same, or a slow server
+    /// would never get any.
+    fn allows(&self, site: &Site, just_dialed: bool, now_ms: u64) -> bool {
+        match &self.route {
+            RouteState::Known { route, until_ms } if now_ms < *until_ms => route.allows(site),
+            RouteState::Known { route, .. } => just_dialed && route.allows(site),
+            RouteState::Unknown | RouteState::Asking(_) => just_dialed,
         }
     }
 
@@ -113,8 +145,13 @@ impl Destination {
 
 #[cfg(test)]
 mod tests {
+    use vsmtp_config::Family;
+    use vsmtp_smtp::Protocol;
+
     use super::*;
     use crate::lease::tests::attempt;
+    use crate::smtp::route::{MailHost, RouteTarget};
+    use crate::smtp::security::Security;
 
     fn destination(leases: usize) -> Destination {
         let mut destination = Destination::default();
@@ -123,6 +160,37 @@ mod tests {
             destination.waiting.push_back(Waiting { lease: Box::new(lease), retries: 0 });
         }
         destination
+    }
+
+    fn route(security: Security) -> Route {
+        let (addresses, security) = (vec!["192.0.2.1".parse().unwrap()], Rc::new(security));
+        let host = MailHost { preference: 0, name: "mx.test".into(), addresses, security };
+        Route { protocol: Protocol::Smtp, target: RouteTarget::Hosts(vec![host], 25) }
+    }
+
+    #[test]
+    fn an_open_connection_gets_no_more_mail_when_its_next_hop_needs_more() {
+        let may = || Security::IfOffered { name: "mx.test".into() };
+        let proof = vsmtp_tls::client::Proof::Nothing;
+        let always = Security::Always { name: "mx.test".into(), proof, wrapper: false, account: None };
+        let made_for = |security: Security| route(security).sites(Family::Any, 0).remove(0);
+        let mut destination = destination(9);
+        let mut takes = |to: Option<Security>, site: &Site, just_dialed: bool, now_ms: u64| {
+            if let Some(security) = to {
+                destination.resolved(Ok(route(security)), now_ms).unwrap();
+            }
+            matches!(destination.next_for(site, just_dialed, now_ms), Next::Lease(_))
+        };
+        assert!(takes(Some(may()), &made_for(may()), false, 0));
+        assert!(takes(None, &made_for(may()), false, ROUTE_MS - 1));
+        assert!(!takes(None, &made_for(may()), false, ROUTE_MS), "nobody knows whether that is still right");
+        assert!(takes(None, &made_for(may()), true, ROUTE_MS), "a slow server");
+        assert!(!takes(Some(always.clone()), &made_for(may()), true, ROUTE_MS));
+        assert!(!takes(Some(always), &made_for(may()), false, 0));
+        // A clear connection after a failed handshake serves the policy that let it be made, and only that.
+        let fallen = made_for(may()).in_clear().unwrap();
+        assert!(takes(Some(may()), &fallen, false, 0) && !takes(None, &made_for(Security::Clear), false, 0));
+        assert!(!takes(Some(Security::Clear), &fallen, false, 0));
     }
 
     #[test]

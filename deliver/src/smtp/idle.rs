@@ -120,9 +120,13 @@ mod tests {
         let proof = vsmtp_tls::client::Proof::Nothing;
         let always = under(&clear, Security::Always { name, proof, wrapper: false, account: None });
         pool.put(&clear, 1);
-        assert_eq!(pool.take(&[always.place()]), None);
-        // One that was made in clear after a handshake had failed serves its policy.
-        assert_eq!(pool.take(&[may.place()]), Some(1));
+        // One that never tried TLS serves nobody who would have.
+        assert_eq!((pool.take(&[always.place()]), pool.take(&[may.place()])), (None, None));
+        // One that was made in clear after a handshake had failed serves its policy, and no other.
+        let fallen = may.in_clear().unwrap();
+        pool.put(&fallen, 3);
+        assert_eq!(pool.take(&[clear.place()]), Some(1));
+        assert_eq!((pool.take(&[clear.place()]), pool.take(&[may.place()])), (None, Some(3)));
         pool.put(&may, 2);
         assert_eq!((pool.take(&[clear.place()]), pool.take(&[always.place()])), (None, None));
         assert_eq!(pool.take(&[may.place()]), Some(2));

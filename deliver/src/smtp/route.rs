@@ -102,6 +102,20 @@ impl Route {
         limit(sites)
     }
 
+    /// True if a connection to that place may carry mail by this route.
+    pub fn allows(&self, site: &Site) -> bool {
+        let place = match (&self.target, &site.endpoint) {
+            (RouteTarget::Unix(path), Endpoint::Unix(other)) => path == other,
+            (RouteTarget::Hosts(hosts, port), Endpoint::Tcp(address)) => {
+                let is_there =
+                    |host: &MailHost| *port == address.port() && host.addresses.contains(&address.ip());
+                hosts.iter().any(|host| is_there(host) && host.security.is_met_by(&site.security))
+            }
+            _ => false,
+        };
+        place && self.protocol == site.protocol
+    }
+
     fn site(&self, endpoint: Endpoint, host: &str, security: Rc<Security>) -> Site {
         Site { endpoint, host: host.into(), protocol: self.protocol, security }
     }
@@ -143,8 +157,8 @@ impl Place {
     /// Where a connection without TLS stands, if one may serve here: a server whose handshake failed was asked again in
     /// clear, by the same policy.
     pub fn in_clear(&self) -> Option<Place> {
-        let may = matches!(*self.security, Security::IfOffered { .. });
-        may.then(|| Place { security: Rc::new(Security::Clear), ..self.clone() })
+        let security = self.security.after_failure()?;
+        Some(Place { security: Rc::new(security), ..self.clone() })
     }
 }
 

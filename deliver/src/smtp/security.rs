@@ -18,6 +18,9 @@ const SMTPS_PORT: u16 = 465;
 pub enum Security {
     /// No TLS.
     Clear,
+    /// No TLS, because a handshake with this server failed under a policy that can do without. Not [`Security::Clear`]:
+    /// there nobody has tried.
+    ClearAfterFailure,
     /// TLS if the server offers it.
     IfOffered {
         /// Name for the server (SNI).
@@ -40,7 +43,7 @@ impl Security {
     /// When the dialogue is to begin TLS.
     pub fn use_tls(&self) -> UseTls {
         match self {
-            Security::Clear => UseTls::Never,
+            Security::Clear | Security::ClearAfterFailure => UseTls::Never,
             Security::IfOffered { .. } => UseTls::IfOffered,
             Security::Always { wrapper: false, .. } => UseTls::Always,
             Security::Always { wrapper: true, .. } => UseTls::FromStart,
@@ -50,7 +53,7 @@ impl Security {
     /// Proof and name for a handshake.
     pub fn handshake(&self) -> Option<(&Proof, &str)> {
         match self {
-            Security::Clear => None,
+            Security::Clear | Security::ClearAfterFailure => None,
             Security::IfOffered { name } => Some((&Proof::Nothing, name)),
             Security::Always { name, proof, .. } => Some((proof, name)),
         }
@@ -60,8 +63,18 @@ impl Security {
     pub fn account(&self) -> Option<&NextHop> {
         match self {
             Security::Always { account, .. } => account.as_ref(),
-            Security::Clear | Security::IfOffered { .. } => None,
+            Security::Clear | Security::ClearAfterFailure | Security::IfOffered { .. } => None,
         }
+    }
+
+    /// What a new connection to the same server needs after a handshake has failed; `None` if the policy wants TLS.
+    pub fn after_failure(&self) -> Option<Security> {
+        matches!(self, Security::IfOffered { .. }).then_some(Security::ClearAfterFailure)
+    }
+
+    /// True if a connection that was made for the needs `made_for` serves these.
+    pub fn is_met_by(&self, made_for: &Security) -> bool {
+        self == made_for || self.after_failure().as_ref() == Some(made_for)
     }
 
     /// True if a finished handshake has proved who the server is.
@@ -72,7 +85,7 @@ impl Security {
     /// How the log calls what a finished handshake has shown.
     fn reached(&self) -> &'static str {
         match self {
-            Security::Clear => "none",
+            Security::Clear | Security::ClearAfterFailure => "none",
             Security::IfOffered { .. } | Security::Always { proof: Proof::Nothing, .. } => "encrypted",
             Security::Always { proof: Proof::Authority(_), .. } => "verified",
             Security::Always { proof: Proof::Fingerprint(_), .. } => "fingerprint",
@@ -212,7 +225,7 @@ pub fn with_account(security: &Rc<Security>, next_hop: &NextHop) -> Rc<Security>
             wrapper: *wrapper,
             account: Some(next_hop.clone()),
         }),
-        Security::Clear | Security::IfOffered { .. } => Rc::clone(security),
+        Security::Clear | Security::ClearAfterFailure | Security::IfOffered { .. } => Rc::clone(security),
     }
 }
 

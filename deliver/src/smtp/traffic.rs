@@ -9,7 +9,7 @@ use vsmtp_smtp::{Awaiting, Extension, HostError, Outcome, Why};
 
 use crate::lease::{Verdict, span_ms};
 use crate::smtp::connection::{Connection, Happened, NotBegun, Stage, Work};
-use crate::smtp::destination::Waiting;
+use crate::smtp::destination::{Next, Waiting};
 use crate::smtp::dispatch::note_refusal;
 use crate::smtp::transaction;
 use crate::smtp::{Drain, Heard, Smtp};
@@ -94,15 +94,22 @@ impl Smtp {
             self.mark(next_hop);
             return true;
         }
-        if let Some(waiting) = destination.waiting.pop_front() {
-            self.begin(reactor, token, waiting, dialed_at);
-            // The host is good: others that wait may want connections of their own.
-            if dialed_at.is_some() {
-                self.mark(next_hop);
+        match destination.next_for(&connection.site, dialed_at.is_some(), reactor.now_ms()) {
+            Next::Lease(waiting) => {
+                self.begin(reactor, token, waiting, dialed_at);
+                // The host is good: others that wait may want connections of their own.
+                if dialed_at.is_some() {
+                    self.mark(next_hop);
+                }
+                true
             }
-            return true;
+            Next::Nothing => self.keep(token),
+            // What the next hop needs has changed since, or must be asked again: its route will tell.
+            Next::NotThere => {
+                self.mark(next_hop);
+                self.keep(token)
+            }
         }
-        self.keep(token)
     }
 
     /// Keeps a free connection for the next message. True if it is not kept and must be driven to its end.

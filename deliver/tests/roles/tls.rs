@@ -5,11 +5,13 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use vsmtp_config::{DeliverSlice, TlsDestination, TlsPolicy};
+use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query, Records};
 use vsmtp_ipc::edge::queue_deliver::{Outcome, Result3};
+use vsmtp_ipc::role::Role;
 use vsmtp_ipc::wire::Body;
 use vsmtp_sys::memfd::Sealed;
 
-use crate::harness::{Deliver, attempt, inline, results};
+use crate::harness::{Deliver, attempt, inline, receive, results, send};
 use crate::peer::{EHLO, Peer};
 use crate::smtp::start;
 use crate::tls_peer::{Authority, Identity, OFFERS};
@@ -213,6 +215,41 @@ fn one_domains_policy_neither_weakens_nor_delays_another_at_the_same_server() {
     deliver.lease(&attempt(3, &lax, TO, inline(MESSAGE)));
     open.take_message("250 ok\r\n");
     assert_eq!(only(&deliver.outcome()).0, Result3::Delivered);
+}
+
+#[test]
+fn a_connection_that_never_tried_tls_serves_no_policy_that_would_have() {
+    let authority = Authority::new();
+    let peer = Peer::new();
+    let (none, may) = (format!("smtp:dst.test:{}", peer.port()), peer.next_hop());
+    let mut deliver = start(|slice: &mut DeliverSlice| {
+        let row = TlsDestination::parse(none.strip_prefix("smtp:").unwrap()).unwrap();
+        slice.tls.policies = vec![(row.into(), policy("none").into())];
+    });
+    let mut resolver = deliver.resolver();
+    deliver.lease(&attempt(1, &none, TO, inline(MESSAGE)));
+    for _ in 0..2 {
+        let question = receive(&mut resolver, Role::DeliverSmtp);
+        let result = match &question.query {
+            Query::Mx(_) => Err(DnsError::NoRecords),
+            _ => Ok(Records::Addresses(vec!["127.0.0.1".parse().unwrap()])),
+        };
+        send(&mut resolver, &Answer { ticket: question.ticket, result, secure: false }, Vec::new());
+    }
+    let mut clear = peer.accept();
+    clear.greet(OFFERS);
+    clear.take_message("250 ok\r\n");
+    assert_eq!(deliver.outcome().tls, "none");
+    // The same server, which offers TLS, for a next hop that wants it.
+    deliver.lease(&attempt(2, &may, TO, inline(MESSAGE)));
+    let mut talk = peer.accept();
+    authority.identity(&["x.test"]).start_tls(&mut talk);
+    talk.take_message("250 ok\r\n");
+    assert!(deliver.outcome().tls.starts_with("encrypted"));
+    // The clear one is kept for its own.
+    deliver.lease(&attempt(3, &none, TO, inline(MESSAGE)));
+    clear.take_message("250 ok\r\n");
+    assert_eq!(deliver.outcome().tls, "none");
 }
 
 #[test]
