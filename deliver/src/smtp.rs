@@ -14,6 +14,7 @@ mod security;
 mod socket;
 mod traffic;
 mod transaction;
+mod way;
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -22,7 +23,7 @@ use vsmtp_config::{DeliverSlice, TlsLevel};
 use vsmtp_daemon::{Boot, BootError, Daemon, Event, FIRST_TOKEN, Flow, Reactor, Record};
 use vsmtp_ipc::edge::queue_deliver::{Reach, Settled};
 use vsmtp_ipc::role::Role;
-use vsmtp_mail::{EnhancedCode, NextHop};
+use vsmtp_mail::EnhancedCode;
 use vsmtp_sys::sandbox::Profile;
 
 use crate::lease::{Ended, Lease, Verdict, span_ms};
@@ -35,6 +36,7 @@ use crate::smtp::idle::IdlePool;
 use crate::smtp::lookup::Lookup;
 use crate::smtp::route::Ourselves;
 use crate::smtp::security::Policies;
+use crate::smtp::way::Way;
 
 /// Token of the edge to the queue-manager.
 const QUEUE_TOKEN: usize = FIRST_TOKEN;
@@ -63,14 +65,14 @@ pub struct Smtp {
     tls: Rc<vsmtp_tls::client::Client>,
     accounts: Accounts,
     queue: QueueEdge,
-    lookup: Lookup<Rc<NextHop>>,
-    destinations: HashMap<Rc<NextHop>, Destination>,
+    lookup: Lookup<Rc<Way>>,
+    destinations: HashMap<Rc<Way>, Destination>,
     connections: HashMap<usize, Connection>,
     idle: IdlePool,
     /// Next hops to look at before the turn ends.
-    dirty: VecDeque<Rc<NextHop>>,
+    dirty: VecDeque<Rc<Way>>,
     /// Next hops that could not get a connection because there are too many.
-    starved: VecDeque<Rc<NextHop>>,
+    starved: VecDeque<Rc<Way>>,
     next_token: usize,
     accepting: bool,
     drain: Drain,
@@ -207,19 +209,19 @@ impl Daemon for Smtp {
 impl Smtp {
     fn take_leases(&mut self, reactor: &mut Reactor) {
         while let Some(lease) = self.queue.receive(reactor) {
-            let known =
-                self.destinations.get_key_value(&lease.next_hop).map(|(next_hop, _)| Rc::clone(next_hop));
-            let next_hop = known.unwrap_or_else(|| Rc::new(lease.next_hop.clone()));
-            let destination = self.destinations.entry(Rc::clone(&next_hop)).or_default();
+            let way = Way::of(&lease, &self.policies.of(&lease.next_hop), self.slice.tls.mta_sts);
+            let known = self.destinations.get_key_value(&way).map(|(known, _)| Rc::clone(known));
+            let way = known.unwrap_or_else(|| Rc::new(way));
+            let destination = self.destinations.entry(Rc::clone(&way)).or_default();
             destination.waiting.push_back(Waiting { lease: Box::new(lease), retries: 0 });
-            self.mark(next_hop);
+            self.mark(way);
         }
     }
 
     /// Has a next hop looked at before the turn ends.
-    fn mark(&mut self, next_hop: Rc<NextHop>) {
-        if self.dirty.back() != Some(&next_hop) {
-            self.dirty.push_back(next_hop);
+    fn mark(&mut self, way: Rc<Way>) {
+        if self.dirty.back() != Some(&way) {
+            self.dirty.push_back(way);
         }
     }
 
@@ -315,8 +317,8 @@ impl Smtp {
         if self.queue.take_lost() {
             self.abandon();
         }
-        while let Some(next_hop) = self.dirty.pop_front() {
-            self.pump(reactor, &next_hop);
+        while let Some(way) = self.dirty.pop_front() {
+            self.pump(reactor, &way);
         }
         let answers = self.lookup.flush(reactor);
         if !answers.is_empty() {

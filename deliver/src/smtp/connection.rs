@@ -9,7 +9,6 @@ use std::time::Duration;
 use mio::Interest;
 use vsmtp_config::NextHopTimeouts;
 use vsmtp_daemon::Reactor;
-use vsmtp_mail::NextHop;
 use vsmtp_smtp::{Awaiting, ClientStep, Dialogue, Extension, HostError, Outcome};
 use vsmtp_tls::client::{TlsFailure, TlsFault};
 
@@ -20,6 +19,7 @@ use crate::smtp::route::Site;
 use crate::smtp::sasl::Exchange;
 use crate::smtp::socket::Socket;
 use crate::smtp::transaction;
+use crate::smtp::way::Way;
 
 /// Octets of a message read and written at once.
 const CHUNK: usize = 64 * 1024;
@@ -37,8 +37,8 @@ pub struct Connection {
     pub site: Site,
     /// What it is doing.
     pub stage: Stage,
-    /// The next hop that it works for, or did last.
-    pub serves: Rc<NextHop>,
+    /// The way that it works for, or did last.
+    pub serves: Rc<Way>,
     /// Messages that went over it, or tried to.
     pub messages: u32,
     /// A timer is pending for this time.
@@ -128,7 +128,7 @@ impl Connection {
         (tls, account): (Rc<vsmtp_tls::client::Client>, Option<Rc<Account>>),
         site: Site,
         dialogue: Dialogue,
-        serves: Rc<NextHop>,
+        serves: Rc<Way>,
         dial: Dial,
     ) -> Self {
         Connection {

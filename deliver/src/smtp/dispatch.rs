@@ -15,8 +15,9 @@ use crate::smtp::destination::RouteState;
 use crate::smtp::lookup::Answered;
 use crate::smtp::resolution::{Resolution, Step, Unroutable};
 use crate::smtp::route::{Route, RouteTarget, Site};
-use crate::smtp::security::{for_account, with_account};
+use crate::smtp::security::{for_account, lenient, with_account};
 use crate::smtp::socket::Socket;
+use crate::smtp::way::Way;
 use crate::smtp::{MAX_REMEMBERED, Smtp};
 
 /// How long hosts are tried one after the other; each of them has its own time-outs.
@@ -24,58 +25,58 @@ const MAX_DIAL_MS: u64 = 10 * 60_000;
 
 impl Smtp {
     /// Gives work to connections, as far as there is both.
-    pub(super) fn pump(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>) {
+    pub(super) fn pump(&mut self, reactor: &mut Reactor, way: &Rc<Way>) {
         loop {
-            let Some(destination) = self.destinations.get_mut(next_hop) else { return };
+            let Some(destination) = self.destinations.get_mut(way) else { return };
             if destination.waiting.is_empty() {
-                return self.forget(next_hop);
+                return self.forget(way);
             }
             let Some(route) = destination.fresh_route(reactor.now_ms()) else {
                 if matches!(destination.route, RouteState::Asking(_)) {
                     return;
                 }
-                self.resolve(reactor, next_hop);
+                self.resolve(reactor, way);
                 continue;
             };
             if let Some(token) = self.idle.take(&route.places()) {
-                self.use_again(reactor, token, next_hop);
+                self.use_again(reactor, token, way);
             } else if !destination.may_dial(reactor.now_ms())
                 || (destination.is_served() && !self.starved.is_empty())
             {
                 return;
             } else if self.connections.len() >= self.slice.connections as usize && !self.make_room(reactor) {
-                return self.starve(next_hop);
+                return self.starve(way);
             } else {
-                self.dial(reactor, next_hop, &route);
+                self.dial(reactor, way, &route);
             }
         }
     }
 
     /// Puts a next hop in line for the next connection that ends or becomes free, unless it has some of its own.
-    fn starve(&mut self, next_hop: &Rc<NextHop>) {
-        if let Some(destination) = self.destinations.get_mut(next_hop)
+    fn starve(&mut self, way: &Rc<Way>) {
+        if let Some(destination) = self.destinations.get_mut(way)
             && !destination.is_served()
             && !std::mem::replace(&mut destination.starved, true)
         {
-            self.starved.push_back(Rc::clone(next_hop));
+            self.starved.push_back(Rc::clone(way));
         }
     }
 
     /// A connection ended or became free: the first in line gets its chance.
     pub(super) fn feed_starved(&mut self) {
-        if let Some(next_hop) = self.starved.pop_front() {
-            if let Some(destination) = self.destinations.get_mut(&next_hop) {
+        if let Some(way) = self.starved.pop_front() {
+            if let Some(destination) = self.destinations.get_mut(&way) {
                 destination.starved = false;
             }
-            self.mark(next_hop);
+            self.mark(way);
         }
     }
 
-    fn forget(&mut self, next_hop: &Rc<NextHop>) {
+    fn forget(&mut self, way: &Rc<Way>) {
         if self.destinations.len() > MAX_REMEMBERED
-            && self.destinations.get(next_hop).is_some_and(|destination| destination.is_unused())
+            && self.destinations.get(way).is_some_and(|destination| destination.is_unused())
         {
-            self.destinations.remove(next_hop);
+            self.destinations.remove(way);
         }
     }
 
@@ -87,32 +88,36 @@ impl Smtp {
         idle.is_some()
     }
 
-    fn resolve(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>) {
-        let mut policy = self.policies.of(next_hop);
-        if let Some(account) = self.accounts.of(next_hop) {
+    fn resolve(&mut self, reactor: &mut Reactor, way: &Rc<Way>) {
+        let mut policy = self.policies.of(&way.next_hop);
+        if way.lenient {
+            policy = lenient(policy);
+        }
+        if let Some(account) = self.accounts.of(&way.next_hop) {
             policy = for_account(policy, account.unverified);
         }
-        let (resolution, step) = Resolution::begin(next_hop, policy, self.slice.tls.mta_sts);
-        if let Some(destination) = self.destinations.get_mut(next_hop) {
+        let (resolution, step) =
+            Resolution::begin(&way.next_hop, policy, self.slice.tls.mta_sts && !way.lenient);
+        if let Some(destination) = self.destinations.get_mut(way) {
             destination.route = RouteState::Asking(resolution);
         }
-        self.on_step(reactor, next_hop, step);
+        self.on_step(reactor, way, step);
     }
 
-    fn on_step(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>, step: Step) {
+    fn on_step(&mut self, reactor: &mut Reactor, way: &Rc<Way>, step: Step) {
         match step {
             Step::Wait => {}
             Step::Ask(queries) => {
                 let asked = queries.into_iter();
                 let known =
-                    asked.filter_map(|query| self.lookup.ask(reactor, Rc::clone(next_hop), query)).collect();
+                    asked.filter_map(|query| self.lookup.ask(reactor, Rc::clone(way), query)).collect();
                 self.on_answers(reactor, known);
             }
-            Step::Done(result) => self.on_route(reactor, next_hop, result),
+            Step::Done(result) => self.on_route(reactor, way, result),
         }
     }
 
-    pub(super) fn on_answers(&mut self, reactor: &mut Reactor, mut answers: Vec<Answered<Rc<NextHop>>>) {
+    pub(super) fn on_answers(&mut self, reactor: &mut Reactor, mut answers: Vec<Answered<Rc<Way>>>) {
         while let Some(Answered { asker, query, heard }) = answers.pop() {
             let Some(destination) = self.destinations.get_mut(&asker) else { continue };
             let RouteState::Asking(resolution) = &mut destination.route else { continue };
@@ -127,64 +132,57 @@ impl Smtp {
         }
     }
 
-    fn on_route(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>, result: Result<Route, Unroutable>) {
-        let Some(destination) = self.destinations.get_mut(next_hop) else { return };
+    fn on_route(&mut self, reactor: &mut Reactor, way: &Rc<Way>, result: Result<Route, Unroutable>) {
+        let Some(destination) = self.destinations.get_mut(way) else { return };
         let mut result = result;
-        if self.accounts.of(next_hop).is_some()
+        if self.accounts.of(&way.next_hop).is_some()
             && let Ok(Route { target: RouteTarget::Hosts(hosts, _), .. }) = &mut result
         {
             for host in hosts {
-                host.security = with_account(&host.security, next_hop);
+                host.security = with_account(&host.security, &way.next_hop);
             }
         }
         match destination.resolved(result, reactor.now_ms()) {
-            Ok(()) => self.mark(Rc::clone(next_hop)),
+            Ok(()) => self.mark(Rc::clone(way)),
             Err(Unroutable(verdict)) => {
                 for waiting in std::mem::take(&mut destination.waiting) {
                     let verdict = for_lease(&verdict, &waiting.lease);
                     self.refuse(reactor, &waiting.lease, &verdict, Reach::Unreachable, String::new());
                 }
-                self.mark(Rc::clone(next_hop));
+                self.mark(Rc::clone(way));
             }
         }
     }
 
-    fn dial(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>, route: &Route) {
-        if let Some(destination) = self.destinations.get_mut(next_hop) {
+    fn dial(&mut self, reactor: &mut Reactor, way: &Rc<Way>, route: &Route) {
+        if let Some(destination) = self.destinations.get_mut(way) {
             destination.dialing += 1;
         }
         // Without chance the order is the same every time, which is unfair and not wrong.
         let chance = vsmtp_sys::random::random_u64().unwrap_or(0);
         let mut left = route.sites(self.slice.family, chance);
         left.reverse();
-        self.dial_next(reactor, next_hop, Dial { left, started_ms: reactor.now_ms(), refused: None });
+        self.dial_next(reactor, way, Dial { left, started_ms: reactor.now_ms(), refused: None });
     }
 
     /// Tries the next place, or gives up.
-    pub(super) fn dial_next(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>, mut dial: Dial) {
+    pub(super) fn dial_next(&mut self, reactor: &mut Reactor, way: &Rc<Way>, mut dial: Dial) {
         while let Some(site) = dial.left.pop() {
             if reactor.now_ms() > dial.started_ms + MAX_DIAL_MS {
                 break;
             }
             match Socket::connect(&site.endpoint) {
-                Ok(socket) => return self.open(reactor, next_hop, site, socket, dial),
+                Ok(socket) => return self.open(reactor, way, site, socket, dial),
                 Err(error) => {
                     let verdict = Verdict::deferred(EnhancedCode(4, 4, 1), format!("connect: {error}"));
                     note_refusal(&mut dial, site, verdict);
                 }
             }
         }
-        self.give_up(reactor, next_hop, dial);
+        self.give_up(reactor, way, dial);
     }
 
-    fn open(
-        &mut self,
-        reactor: &mut Reactor,
-        next_hop: &Rc<NextHop>,
-        site: Site,
-        socket: Socket,
-        dial: Dial,
-    ) {
+    fn open(&mut self, reactor: &mut Reactor, way: &Rc<Way>, site: Site, socket: Socket, dial: Dial) {
         let settings = ClientSettings {
             protocol: site.protocol,
             helo: self.slice.server_name.as_str().into(),
@@ -196,7 +194,7 @@ impl Smtp {
         let token = self.next_token;
         self.next_token += 1;
         let (tls, dialogue) = (Rc::clone(&self.tls), Dialogue::new(settings));
-        let connection = Connection::new(socket, (tls, account), site, dialogue, Rc::clone(next_hop), dial);
+        let connection = Connection::new(socket, (tls, account), site, dialogue, Rc::clone(way), dial);
         if let Err(error) = connection.register(reactor, token) {
             return self.not_connected(reactor, connection, &error.to_string());
         }
@@ -205,8 +203,8 @@ impl Smtp {
     }
 
     /// No place of the next hop let us in.
-    fn give_up(&mut self, reactor: &mut Reactor, next_hop: &Rc<NextHop>, dial: Dial) {
-        let Some(destination) = self.destinations.get_mut(next_hop) else { return };
+    fn give_up(&mut self, reactor: &mut Reactor, way: &Rc<Way>, dial: Dial) {
+        let Some(destination) = self.destinations.get_mut(way) else { return };
         if !destination.dial_failed(reactor.now_ms()) {
             return;
         }

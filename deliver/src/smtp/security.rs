@@ -216,6 +216,14 @@ pub fn for_account(mut policy: TlsPolicy, unverified: bool) -> TlsPolicy {
     policy
 }
 
+/// The policy without what it lets the domain itself ask for, for mail whose sender waives that.
+pub fn lenient(mut policy: TlsPolicy) -> TlsPolicy {
+    if policy.level == TlsLevel::Dane {
+        policy.level = TlsLevel::May;
+    }
+    policy
+}
+
 /// The same needs on connections of its own, for a next hop at which we have an account.
 pub fn with_account(security: &Rc<Security>, next_hop: &NextHop) -> Rc<Security> {
     match &**security {

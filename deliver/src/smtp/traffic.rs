@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use vsmtp_daemon::{Reactor, Record};
 use vsmtp_ipc::edge::queue_deliver::Reach;
-use vsmtp_mail::{EnhancedCode, NextHop};
+use vsmtp_mail::EnhancedCode;
 use vsmtp_smtp::{Awaiting, Extension, HostError, Outcome, Why};
 
 use crate::lease::{Verdict, span_ms};
@@ -12,6 +12,7 @@ use crate::smtp::connection::{Connection, Happened, NotBegun, Stage, Work};
 use crate::smtp::destination::{Next, Waiting};
 use crate::smtp::dispatch::note_refusal;
 use crate::smtp::transaction;
+use crate::smtp::way::Way;
 use crate::smtp::{Drain, Heard, Smtp};
 
 /// How often a lease may meet an old connection that turns out to be dead.
@@ -78,9 +79,9 @@ impl Smtp {
             Stage::Idle if self.idle.remove(&connection.site, token) => {}
             _ => {}
         }
-        let next_hop = Rc::clone(&connection.serves);
+        let way = Rc::clone(&connection.serves);
         let spent = connection.messages >= max_messages;
-        let Some(destination) = self.destinations.get_mut(&next_hop) else {
+        let Some(destination) = self.destinations.get_mut(&way) else {
             connection.quit();
             return true;
         };
@@ -91,7 +92,7 @@ impl Smtp {
         let greedy = !self.starved.is_empty() && destination.busy > 0;
         if spent || greedy {
             connection.quit();
-            self.mark(next_hop);
+            self.mark(way);
             return true;
         }
         match destination.next_for(&connection.site, dialed_at.is_some(), reactor.now_ms()) {
@@ -99,14 +100,14 @@ impl Smtp {
                 self.begin(reactor, token, waiting, dialed_at);
                 // The host is good: others that wait may want connections of their own.
                 if dialed_at.is_some() {
-                    self.mark(next_hop);
+                    self.mark(way);
                 }
                 true
             }
             Next::Nothing => self.keep(token),
             // What the next hop needs has changed since, or must be asked again: its route will tell.
             Next::NotThere => {
-                self.mark(next_hop);
+                self.mark(way);
                 self.keep(token)
             }
         }
@@ -125,11 +126,10 @@ impl Smtp {
     }
 
     /// Puts an idle connection, taken from the pool, to work for a next hop.
-    pub(super) fn use_again(&mut self, reactor: &mut Reactor, token: usize, next_hop: &Rc<NextHop>) {
-        let waiting =
-            self.destinations.get_mut(next_hop).and_then(|destination| destination.waiting.pop_front());
+    pub(super) fn use_again(&mut self, reactor: &mut Reactor, token: usize, way: &Rc<Way>) {
+        let waiting = self.destinations.get_mut(way).and_then(|destination| destination.waiting.pop_front());
         let (Some(waiting), Some(connection)) = (waiting, self.connections.get_mut(&token)) else { return };
-        connection.serves = Rc::clone(next_hop);
+        connection.serves = Rc::clone(way);
         self.begin(reactor, token, waiting, None);
         self.drive(reactor, token);
     }
@@ -184,7 +184,7 @@ impl Smtp {
     fn on_closed(&mut self, reactor: &mut Reactor, token: usize, error: Option<HostError>) {
         let Some(connection) = self.connections.remove(&token) else { return };
         self.idle.remove(&connection.site, token);
-        let next_hop = Rc::clone(&connection.serves);
+        let way = Rc::clone(&connection.serves);
         if matches!(connection.stage, Stage::Dialing(_)) {
             self.refused(reactor, connection, error);
         } else if let Some(error) = error {
@@ -198,7 +198,7 @@ impl Smtp {
         }
         // Those in line come before the one that has just had its share.
         self.feed_starved();
-        self.mark(next_hop);
+        self.mark(way);
     }
 
     /// A server did not let us in: another one may.

@@ -123,3 +123,32 @@ fn without_records_dane_is_opportunistic_and_dane_only_is_not() {
     answer(&mut resolver, peer.port(), none());
     assert_eq!(results(&strict.outcome())[0], (Result3::Deferred, (4, 7, 5)));
 }
+
+#[test]
+fn a_sender_who_waives_tls_is_not_held_to_the_records_of_the_server() {
+    let (mut deliver, mut resolver) = deliver("dane");
+    let peer = Peer::new();
+    let next_hop = format!("smtp:dst.test:{}", peer.port());
+    let waived = "A: b\r\nTLS-Required: No\r\n\r\nbody\r\n";
+    deliver.lease(&attempt(1, &next_hop, &["b@dst.test"], inline(waived)));
+    for _ in 0..2 {
+        let question = receive(&mut resolver, Role::DeliverSmtp);
+        let result = match &question.query {
+            Query::Mx(_) => Ok(Records::Mx(vec![(1, "mx.test".to_owned())])),
+            Query::Addresses(_) => Ok(Records::Addresses(vec!["127.0.0.1".parse().unwrap()])),
+            other => panic!("{other:?}"),
+        };
+        send(&mut resolver, &Answer { ticket: question.ticket, result, secure: true }, Vec::new());
+    }
+    peer.accept_greeted().take_message("250 ok\r\n");
+    assert_eq!(results(&deliver.outcome())[0].0, Result3::Delivered);
+    // Whoever demands it gets it, whatever the header says.
+    let mut demanded = attempt(2, &next_hop, &["b@dst.test"], inline(waived));
+    demanded.demands.requiretls = true;
+    deliver.lease(&demanded);
+    let other = Authority::new().identity(&["mx.test"]);
+    answer(&mut resolver, peer.port(), of_key(&other));
+    let mut talk = peer.accept();
+    talk.greet(EHLO);
+    assert_eq!(results(&deliver.outcome())[0], (Result3::Deferred, (4, 7, 4)));
+}

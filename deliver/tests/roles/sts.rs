@@ -112,6 +112,34 @@ fn a_policy_that_only_tests_and_no_policy_at_all_change_nothing() {
 }
 
 #[test]
+fn a_sender_who_waives_tls_is_not_held_to_the_policy_of_the_domain() {
+    let authority = Authority::new();
+    let (mut deliver, mut resolver, _file) = deliver(&authority);
+    let peer = Peer::at("127.0.0.2:0");
+    let next_hop = format!("smtp:dst.test:{}", peer.port());
+    let waived = "A: b\r\nTLS-Required: No\r\n\r\nbody\r\n";
+    deliver.lease(&attempt(1, &next_hop, &["b@dst.test"], inline(waived)));
+    // The policy is not even asked for.
+    for _ in 0..2 {
+        let question = receive(&mut resolver, Role::DeliverSmtp);
+        let result = match &question.query {
+            Query::Mx(_) => Err(DnsError::NoRecords),
+            Query::Addresses(_) => Ok(Records::Addresses(vec!["127.0.0.2".parse().unwrap()])),
+            other => panic!("{other:?}"),
+        };
+        send(&mut resolver, &Answer { ticket: question.ticket, result, secure: false }, Vec::new());
+    }
+    let mut talk = peer.accept_greeted();
+    assert_eq!(talk.take_message("250 ok\r\n"), waived, "the field goes on");
+    assert_eq!(deliver.outcome().tls, "none");
+    // The next message, whose sender says nothing, does not follow over the open connection.
+    deliver.lease(&attempt(2, &next_hop, &["b@dst.test"], inline(MESSAGE)));
+    answer(&mut resolver, &policy(StsMode::Enforce, &["other.test"]));
+    assert_eq!(results(&deliver.outcome())[0], (Result3::Deferred, (4, 7, 5)));
+    assert!(peer.nobody_came());
+}
+
+#[test]
 fn while_nobody_knows_what_the_domain_asks_for_its_mail_waits() {
     let authority = Authority::new();
     let (mut deliver, mut resolver, _file) = deliver(&authority);

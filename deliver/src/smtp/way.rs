@@ -1,0 +1,93 @@
+//! Which way a message goes: its next hop, and whether the wishes of the domain there count for it. Messages that go the
+//! same way share routes and connections.
+
+use std::fmt;
+
+use vsmtp_config::TlsPolicy;
+use vsmtp_mail::{HeaderBlock, NextHop, header_end};
+
+use crate::lease::Lease;
+use crate::smtp::security::{asks_for_sts, asks_for_tlsa, lenient};
+
+/// So much of a message is looked at for its header.
+const MAX_HEADER: usize = 256 * 1024;
+/// The field by which a sender says that its message matters more than its secrecy (RFC 8689 3).
+const TLS_REQUIRED: &str = "TLS-Required";
+
+/// A next hop, by whose policies.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Way {
+    /// Where.
+    pub next_hop: NextHop,
+    /// The sender said `TLS-Required: No`: what the domain itself asks for (MTA-STS, DANE) does not count. What the
+    /// operator asks for always does.
+    pub lenient: bool,
+}
+
+impl Way {
+    /// The way of a lease, whose next hop has that policy. A message is read only where its word makes a difference.
+    pub fn of(lease: &Lease, policy: &TlsPolicy, mta_sts: bool) -> Self {
+        let is_mx = matches!(lease.next_hop, NextHop::Smtp { mx: true, .. });
+        let matters = asks_for_tlsa(policy) && lenient(policy.clone()) != *policy
+            || mta_sts && is_mx && asks_for_sts(policy);
+        // REQUIRETLS says the opposite, and wins (RFC 8689 4.1).
+        let lenient = matters && !lease.demands.requiretls && says_no(lease);
+        Way { next_hop: lease.next_hop.clone(), lenient }
+    }
+}
+
+/// True if every such field says no, and there is one. A message that cannot be read says nothing.
+fn says_no(lease: &Lease) -> bool {
+    let Ok(head) = lease.content.head(MAX_HEADER) else { return false };
+    let block = HeaderBlock::parse(head.get(..header_end(&head)).unwrap_or_default());
+    let mut words = block.named(TLS_REQUIRED).map(|field| field.unfolded().eq_ignore_ascii_case(b"no"));
+    words.next().is_some_and(|first| first && words.all(|word| word))
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.next_hop.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::tests::attempt;
+
+    fn is_lenient(header: &str, level: &str, next_hop: &str, change: impl FnOnce(&mut Lease)) -> bool {
+        let message = format!("A: b\r\n{header}\r\nTLS-Required: No\r\n");
+        let attempt = attempt(next_hop, &["a@dst.test"], message.as_bytes());
+        let mut lease = Lease::parse(attempt, None, 1, 0).unwrap();
+        change(&mut lease);
+        Way::of(&lease, &TlsPolicy::parse(level).unwrap(), true).lenient
+    }
+
+    #[test]
+    fn a_sender_can_waive_what_the_domain_asks_for() {
+        let of = |header: &str| is_lenient(header, "may", "smtp:dst.test", |_| {});
+        for no in
+            ["TLS-Required: No\r\n", "tls-required:\r\n no\r\n", "TLS-Required: No\r\nTLS-Required: NO\r\n"]
+        {
+            assert!(of(no), "{no}");
+        }
+        for other in
+            ["", "TLS-Required: Yes\r\n", "TLS-Required:\r\n", "TLS-Required: No\r\nTLS-Required: x\r\n"]
+        {
+            assert!(!of(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_the_operator_asks_for_cannot_be_waived_and_requiretls_wins() {
+        let no = "TLS-Required: No\r\n";
+        assert!(is_lenient(no, "dane", "smtp:dst.test", |_| {}));
+        assert!(is_lenient(no, "dane", "smtp:[mx.dst.test]:26", |_| {}));
+        for level in ["encrypt", "verify", "dane-only", "none"] {
+            assert!(!is_lenient(no, level, "smtp:dst.test", |_| {}), "{level}");
+        }
+        // A server that the operator named has no MTA-STS policy.
+        assert!(!is_lenient(no, "may", "smtp:[mx.dst.test]:26", |_| {}));
+        assert!(!is_lenient(no, "may", "smtp:dst.test", |lease| lease.demands.requiretls = true));
+    }
+}
