@@ -18,6 +18,7 @@ mod sink;
 mod strace;
 mod tmpfs;
 mod traffic;
+mod unbound;
 
 pub use audit::{Arrival, Audit, Kill};
 pub use campaign::{CHILDREN, Campaign, MASTER, RELOAD, STOP, SYSTEM};
@@ -37,3 +38,4 @@ pub use sink::{Sink, SinkMessage};
 pub use strace::Strace;
 pub use tmpfs::Tmpfs;
 pub use traffic::{Attempt, Fate, Traffic, send_letter};
+pub use unbound::{PLAIN, SIGNED, Unbound};

@@ -1,5 +1,7 @@
 //! TLS towards a real next hop: Postfix with OpenSSL, under each kind of policy.
 
+mod dane;
+
 use std::path::{Path, PathBuf};
 
 use vsmtp_tests::{Client, Mta, Postfix, Settings, needs_programs, needs_root, run, said, wait_until};

@@ -1,0 +1,101 @@
+//! DANE through the whole MTA: a zone signed on the spot, Debian's unbound that validates, a Postfix with a certificate.
+
+use vsmtp_tests::{Client, Mta, PLAIN, Postfix, SIGNED, Settings, Unbound, needs_programs, needs_root};
+use vsmtp_tests::{program, said, wait_until};
+
+use crate::Certificates;
+
+/// What no server has.
+const WRONG: &str = "abababababababababababababababababababababababababababababababab";
+/// What is signed in the place of something else.
+const FORGED: (&str, &str) = (
+    "1212121212121212121212121212121212121212121212121212121212121212",
+    "3434343434343434343434343434343434343434343434343434343434343434",
+);
+
+/// SHA-256 of the public key of a certificate.
+fn key_hash(certificates: &Certificates) -> String {
+    let script = "openssl x509 -pubkey -noout -in \"$1\" | openssl pkey -pubin -outform der | sha256sum";
+    let output = program("sh").args(["-c", script, "sh", &certificates.path("certificate.pem")]).output();
+    let text = said(&output.expect("run openssl"));
+    text.split_whitespace().next().unwrap_or_default().to_owned()
+}
+
+/// One domain for each case, all served by the same Postfix: `good`, `bad`, `forged` and `none` in the signed zone, and
+/// `bad` in the plain one.
+fn names(port: u16, good: &str) -> Unbound {
+    let host = |domain: &str, zone: &str, hash: &str| {
+        let mut text = format!(
+            "{domain}.{zone}. 60 IN MX 1 mx.{domain}.{zone}.\nmx.{domain}.{zone}. 60 IN A 127.0.0.1\n"
+        );
+        if !hash.is_empty() {
+            text += &format!("_{port}._tcp.mx.{domain}.{zone}. 60 IN TLSA 3 1 1 {hash}\n");
+        }
+        text
+    };
+    let signed = [("good", good), ("bad", WRONG), ("forged", FORGED.0), ("none", "")]
+        .map(|(domain, hash)| host(domain, SIGNED, hash))
+        .concat();
+    Unbound::start(&signed, &host("bad", PLAIN, WRONG), &[FORGED])
+}
+
+/// An MTA with DANE that finds all these domains at that port.
+fn mta(dns: &Unbound, port: u16) -> Mta {
+    let domains = [("good", SIGNED), ("bad", SIGNED), ("forged", SIGNED), ("none", SIGNED), ("bad", PLAIN)];
+    let rows = domains.map(|(name, zone)| format!("\"{name}.{zone}\": \"{name}.{zone}:{port}\"")).join(", ");
+    let config = format!(
+        "{}config.delivery.tls.level = \"dane\"; config.delivery.transport = #{{ {rows} }};\n",
+        dns.config()
+    );
+    Mta::start(&Settings { config, ..Settings::default() })
+}
+
+/// Sends one message and answers what the log says of its first attempt.
+fn send(mta: &Mta, to: &str) -> String {
+    let mut client = Client::hello(mta.port());
+    let rcpt = format!("RCPT TO:<b@{to}>");
+    for (line, code) in [("MAIL FROM:<a@src.example>", 250), (rcpt.as_str(), 250), ("DATA", 354)] {
+        assert_eq!(client.say(line).code(), code, "{line}");
+    }
+    client.send(b"From: a@src.example\r\nSubject: secret\r\n\r\nbody\r\n");
+    assert_eq!(client.say(".").code(), 250);
+    let line = || {
+        let log = mta.log();
+        let is_it = |line: &&str| {
+            line.contains(to)
+                && ["delivered", "deferred", "failed"]
+                    .iter()
+                    .any(|event| line.contains(&format!("event={event} ")))
+        };
+        log.lines().find(is_it).map(str::to_owned)
+    };
+    wait_until("the first attempt is over", || line().is_some());
+    line().unwrap_or_default()
+}
+
+#[test]
+fn a_signed_record_decides_and_one_that_is_not_signed_says_nothing() {
+    let test = "a_signed_record_decides_and_one_that_is_not_signed_says_nothing";
+    let programs = ["postfix", "postcat", "openssl", "unbound", "ldns-keygen", "ldns-signzone"];
+    if !needs_programs(test, &programs) || !needs_root(test) {
+        return;
+    }
+    // Names and authority say nothing to usage 3: the certificate is for another name, and nobody knows its authority.
+    let certificates = Certificates::for_names("DNS:elsewhere.example");
+    let postfix: Postfix = certificates.postfix("smtpd_tls_security_level = may");
+    let dns = names(postfix.port(), &key_hash(&certificates));
+    let mta = mta(&dns, postfix.port());
+
+    let good = send(&mta, &format!("good.{SIGNED}"));
+    assert!(good.contains("event=delivered") && good.contains("tls=\"dane TLSv1.3"), "{good}");
+    let bad = send(&mta, &format!("bad.{SIGNED}"));
+    assert!(bad.contains("event=deferred") && bad.contains("status=4.7.5"), "{bad}");
+    let forged = send(&mta, &format!("forged.{SIGNED}"));
+    assert!(forged.contains("event=deferred") && forged.contains("status=4.7.5"), "{forged}");
+    assert!(forged.contains("TLSA records") && forged.contains("cannot be looked up"), "{forged}");
+    for without in [format!("none.{SIGNED}"), format!("bad.{PLAIN}")] {
+        let line = send(&mta, &without);
+        assert!(line.contains("event=delivered") && line.contains("tls=\"encrypted TLSv1.3"), "{line}");
+    }
+    assert_eq!((postfix.wait_for_held(3).len(), mta.queued()), (3, 2));
+}
