@@ -9,6 +9,7 @@ mod codec;
 mod credits;
 mod frame;
 mod hello;
+mod proof;
 
 pub mod edge;
 pub mod role;

@@ -289,6 +289,25 @@ edge!(
         result: Ok(client_resolver::Records::Tlsa(vec![(3, 1, 1, vec![1; 32])])),
         secure: true,
     },
+    client_resolver::Question {
+        ticket: 2,
+        query: client_resolver::Query::Spf(client_resolver::SpfQuestion {
+            client: [192, 0, 2, 1].into(),
+            helo: "h.test".into(),
+            sender: Some(("a".into(), "src.test".into())),
+            receiver: "mx.test".into(),
+        }),
+        deadline_ms: 5
+    },
+    client_resolver::Answer {
+        ticket: 2,
+        result: Ok(client_resolver::Records::Spf(client_resolver::SpfVerdict {
+            result: client_resolver::SpfResult::Fail,
+            by: "-all".into(),
+            explanation: Some("why".into()),
+        })),
+        secure: false,
+    },
 );
 edge!(
     receiver_keys_edge,

@@ -13,13 +13,17 @@ use std::time::Duration;
 use vsmtp_ipc::edge::client_resolver::{DnsError, Query, Records};
 
 use crate::finding::{Finding, Key, Kind};
+use crate::judge::Task;
 use crate::local::Local;
 use crate::name;
+use crate::zone::{Found, Judged, Missing, Zone};
 use cache::Cache;
 use join::{Addresses, join};
 
 /// Most look-ups that one client may have caused and that are still running; some outlive their questions.
 const MAX_LOOK_UPS_PER_CLIENT: usize = 1024;
+/// Most look-ups that one judgement may need, whatever its own limits are.
+const MAX_PARTS: usize = 256;
 /// How long addresses of one family wait for those of the other.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -57,12 +61,16 @@ pub struct Desk {
     shares: HashMap<ClientId, usize>,
     last_number: u64,
     hits: u64,
+    /// Seconds since 1970, as of the last turn.
+    now_s: u64,
 }
 
 struct Open {
     asker: Asker,
     deadline_ms: u64,
     parts: Vec<Part>,
+    /// What is to be made of the parts, if they are not the answer themselves. More may come to be needed.
+    task: Option<Task>,
 }
 
 /// One of the look-ups that a question needs.
@@ -87,13 +95,22 @@ impl Desk {
             shares: HashMap::new(),
             last_number: 0,
             hits: 0,
+            now_s: 0,
         }
+    }
+
+    /// The time of day, in seconds since 1970.
+    pub fn set_time(&mut self, now_s: u64) {
+        self.now_s = now_s;
     }
 
     /// A client asks. `deadline_ms` is a time of the same clock as `now_ms`.
     pub fn ask(&mut self, now_ms: u64, asker: Asker, query: &Query, deadline_ms: u64) -> Vec<Act> {
         if let Some(result) = self.local.answer(query) {
             return vec![Act::Answer(asker, result, false)];
+        }
+        if let Some(task) = Task::of(query, self.now_s) {
+            return self.begin(now_ms, asker, task, deadline_ms);
         }
         let Some(keys) = keys(query) else {
             return vec![Act::Answer(asker, Err(DnsError::BadName), false)];
@@ -103,13 +120,63 @@ impl Desk {
         let mut acts = Vec::new();
         let parts =
             keys.into_iter().map(|key| self.part(now_ms, asker.client, number, key, &mut acts)).collect();
-        self.questions.insert(number, Open { asker, deadline_ms, parts });
+        self.questions.insert(number, Open { asker, deadline_ms, parts, task: None });
         if let Some(answer) = self.settle_if_complete(number) {
             acts.push(answer);
         } else {
             acts.push(Act::Timer(deadline_ms, number));
         }
         acts
+    }
+
+    /// Something is to be judged: nothing is known of it yet.
+    fn begin(&mut self, now_ms: u64, asker: Asker, task: Task, deadline_ms: u64) -> Vec<Act> {
+        self.last_number += 1;
+        let number = self.last_number;
+        let open = Open { asker, deadline_ms, parts: Vec::new(), task: Some(task) };
+        self.questions.insert(number, open);
+        let mut acts = self.advance(now_ms, number);
+        if self.questions.contains_key(&number) {
+            acts.push(Act::Timer(deadline_ms, number));
+        }
+        acts
+    }
+
+    /// Judges with what is known, until something must be looked up. What is missing and remembered is known at once.
+    fn advance(&mut self, now_ms: u64, number: u64) -> Vec<Act> {
+        let mut acts = Vec::new();
+        loop {
+            let Some(open) = self.questions.get(&number) else { return acts };
+            let (asker, Some(task)) = (open.asker, &open.task) else { return acts };
+            let mut known = Known { parts: &open.parts, missing: Vec::new() };
+            let judged = task.judge(&mut known);
+            let missing = known.missing;
+            match judged {
+                Ok(records) => {
+                    let secure =
+                        open.parts.iter().all(|part| part.finding.as_ref().is_some_and(|f| f.secure));
+                    self.questions.remove(&number);
+                    acts.push(Act::Answer(asker, Ok(records), secure));
+                    return acts;
+                }
+                Err(Missing) if missing.is_empty() || open.parts.len() + missing.len() > MAX_PARTS => {
+                    acts.extend(self.settle(number));
+                    return acts;
+                }
+                Err(Missing) => {}
+            }
+            let parts: Vec<Part> = missing
+                .into_iter()
+                .map(|key| self.part(now_ms, asker.client, number, key, &mut acts))
+                .collect();
+            let waits = parts.iter().any(|part| part.finding.is_none());
+            if let Some(open) = self.questions.get_mut(&number) {
+                open.parts.extend(parts);
+            }
+            if waits {
+                return acts;
+            }
+        }
     }
 
     /// From memory, or else to be looked up, or else refused for now.
@@ -138,18 +205,27 @@ impl Desk {
         self.release_share(look_up.caused_by);
         let finding = Arc::new(finding);
         self.cache.insert(key.clone(), Arc::clone(&finding), now_ms);
-        look_up
-            .waiting
-            .into_iter()
-            .filter_map(|number| self.take_part(now_ms, number, key, &finding))
-            .collect()
+        let mut acts = Vec::new();
+        for number in look_up.waiting {
+            acts.extend(self.take_part(now_ms, number, key, &finding));
+        }
+        acts
     }
 
-    fn take_part(&mut self, now_ms: u64, number: u64, key: &Key, finding: &Arc<Finding>) -> Option<Act> {
-        let open = self.questions.get_mut(&number)?;
+    fn take_part(&mut self, now_ms: u64, number: u64, key: &Key, finding: &Arc<Finding>) -> Vec<Act> {
+        let Some(open) = self.questions.get_mut(&number) else { return Vec::new() };
         for part in open.parts.iter_mut().filter(|part| part.key == *key) {
             part.finding = Some(Arc::clone(finding));
         }
+        if open.task.is_some() {
+            let waits = open.parts.iter().any(|part| part.finding.is_none());
+            return if waits { Vec::new() } else { self.advance(now_ms, number) };
+        }
+        self.take_family(now_ms, number, finding).into_iter().collect()
+    }
+
+    /// Addresses of one family have come: those of the other may take a little longer.
+    fn take_family(&mut self, now_ms: u64, number: u64, finding: &Finding) -> Option<Act> {
         if let Some(answer) = self.settle_if_complete(number) {
             return Some(answer);
         }
@@ -206,11 +282,14 @@ impl Desk {
     }
 
     fn settle(&mut self, number: u64) -> Option<Act> {
-        let Open { asker, parts, .. } = self.questions.remove(&number)?;
+        let Open { asker, parts, task, .. } = self.questions.remove(&number)?;
         for part in parts.iter().filter(|part| part.finding.is_none()) {
             if let Some(look_up) = self.look_ups.get_mut(&part.key) {
                 look_up.waiting.retain(|waiting| *waiting != number);
             }
+        }
+        if let Some(task) = task {
+            return Some(Act::Answer(asker, Ok(task.too_late()), false));
         }
         let mut findings = parts.iter().map(|part| part.finding.as_deref());
         let (result, secure) = match (findings.next().flatten(), parts.len()) {
@@ -231,6 +310,24 @@ impl Desk {
     }
 }
 
+/// What is known for a judgement, and what it was found to need.
+struct Known<'a> {
+    parts: &'a [Part],
+    missing: Vec<Key>,
+}
+
+impl Zone for Known<'_> {
+    fn find(&mut self, key: Key) -> Judged<Found> {
+        if let Some(part) = self.parts.iter().find(|part| part.key == key) {
+            return part.finding.as_ref().map(|finding| finding.result.clone()).ok_or(Missing);
+        }
+        if !self.missing.contains(&key) {
+            self.missing.push(key);
+        }
+        Err(Missing)
+    }
+}
+
 /// What a query needs; `None` if its name cannot be asked.
 fn keys(query: &Query) -> Option<Vec<Key>> {
     let one = |text: &str, kind| Some(vec![Key { name: name::parse(text)?, kind }]);
@@ -245,6 +342,8 @@ fn keys(query: &Query) -> Option<Vec<Key>> {
             let name = name::parse(text)?;
             Some([Kind::A, Kind::Aaaa].map(|kind| Key { name: name.clone(), kind }).to_vec())
         }
+        // A judgement; its keys come as it goes.
+        Query::Spf(_) => None,
     }
 }
 

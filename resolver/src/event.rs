@@ -121,6 +121,7 @@ impl Resolver {
                     let now_ms = reactor.now_ms();
                     let deadline_ms = now_ms.saturating_add(question.deadline_ms.into());
                     reactor.count("questions", 1);
+                    self.desk.set_time(reactor.wall_ms() / 1000);
                     let acts = self.desk.ask(now_ms, asker, &question.query, deadline_ms);
                     self.perform(reactor, acts);
                 }

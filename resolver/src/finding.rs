@@ -86,6 +86,8 @@ impl Finding {
                 Ok(Records::Text(texts)) => texts.iter().map(|text| each + text.len()).sum(),
                 Ok(Records::Tlsa(associations)) => associations.iter().map(|tlsa| each + tlsa.3.len()).sum(),
                 Ok(Records::StsPolicy { mx, .. }) => mx.iter().map(|host| each + host.len()).sum(),
+                // Never remembered.
+                Ok(Records::Spf(_)) => 0,
                 Err(_) => 0,
             }
     }

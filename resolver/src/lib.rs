@@ -13,10 +13,13 @@ mod finding;
 mod local;
 mod name;
 
+mod judge;
 mod lookup;
+mod spf;
 mod sts;
 mod upstream;
 mod worker;
+mod zone;
 
 mod resolv_conf;
 mod surroundings;

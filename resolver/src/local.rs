@@ -46,7 +46,7 @@ impl Local {
             Query::Names(address) if LOOPBACK.contains(&address.to_canonical()) => {
                 Some(Ok(Records::Names(vec!["localhost".to_owned()])))
             }
-            Query::Names(_) => None,
+            Query::Names(_) | Query::Spf(_) => None,
             Query::Addresses(name) => {
                 let name = normal(name);
                 if let Some(addresses) = self.hosts.get(&name) {

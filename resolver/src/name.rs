@@ -21,16 +21,25 @@ pub fn parse(text: &str) -> Option<Name> {
     }
     let text = text.strip_suffix('.').unwrap_or(text);
     if text.is_ascii() {
-        parse_ascii(&text.to_ascii_lowercase())
+        parse_ascii(&text.to_ascii_lowercase(), u8::is_ascii_graphic)
     } else {
-        parse_ascii(Domain::parse(text).ok()?.as_str())
+        parse_ascii(Domain::parse(text).ok()?.as_str(), u8::is_ascii_graphic)
     }
 }
 
-fn parse_ascii(text: &str) -> Option<Name> {
+/// The same of what the macros of SPF have made, which may have spaces too (RFC 7208 7.1).
+pub fn parse_made(text: &str) -> Option<Name> {
+    if text.contains(' ') && text.len() <= MAX_TEXT {
+        let text = text.strip_suffix('.').unwrap_or(text);
+        return parse_ascii(&text.to_ascii_lowercase(), |octet| matches!(octet, b' '..=b'~'));
+    }
+    parse(text)
+}
+
+fn parse_ascii(text: &str, is_allowed: impl Fn(&u8) -> bool) -> Option<Name> {
     let mut name = Name::root();
     for label in text.as_bytes().split(|&octet| octet == b'.') {
-        let visible = label.iter().all(|octet| octet.is_ascii_graphic() && *octet != b'\\');
+        let visible = label.iter().all(|octet| is_allowed(octet) && *octet != b'\\');
         if label.is_empty() || label.len() > MAX_LABEL || !visible {
             return None;
         }

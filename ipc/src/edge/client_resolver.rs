@@ -7,6 +7,8 @@ use bincode::{Decode, Encode};
 
 use crate::channel::{Channel, Message};
 
+pub use crate::proof::{SpfQuestion, SpfResult, SpfVerdict};
+
 /// Questions in flight.
 pub const CREDITS: u32 = 256;
 /// Most records in one answer; the rest is left out.
@@ -31,6 +33,8 @@ pub enum Query {
     Tlsa(String),
     /// The MTA-STS policy of a mail domain (RFC 8461).
     StsPolicy(String),
+    /// Whether a host may send for a domain.
+    Spf(SpfQuestion),
 }
 
 /// A question.
@@ -66,6 +70,8 @@ pub enum Records {
         /// Seconds since it was fetched.
         age_s: u32,
     },
+    /// What a domain says of a host; errors of the DNS are words of it.
+    Spf(SpfVerdict),
 }
 
 /// What an MTA-STS policy asks for.

@@ -1,5 +1,7 @@
 //! The desk, with the clock and the look-ups in our hands.
 
+use vsmtp_ipc::edge::client_resolver::{SpfQuestion, SpfResult};
+
 use super::*;
 use crate::finding::MAX_KEEP;
 
@@ -122,4 +124,57 @@ fn what_was_refused_is_not_remembered() {
     desk.ask(0, asker(ONE, 1), &mx("a.example"), 1000);
     assert_eq!(desk.found(0, &key("a.example", Kind::Mx), Finding::refused()).len(), 1);
     assert_eq!(desk.ask(0, asker(ONE, 2), &mx("a.example"), 1000).len(), 2);
+}
+
+fn spf(client: &str, domain: &str) -> Query {
+    Query::Spf(SpfQuestion {
+        client: client.parse().unwrap(),
+        helo: "helo.example".to_owned(),
+        sender: Some(("a".to_owned(), domain.to_owned())),
+        receiver: "mx.example".to_owned(),
+    })
+}
+
+fn text(text: &str) -> Finding {
+    Finding { result: Ok(Records::Text(vec![text.as_bytes().to_vec()])), secure: true, keep: MAX_KEEP }
+}
+
+fn verdict(acts: &[Act]) -> (SpfResult, bool) {
+    match acts {
+        [Act::Answer(_, Ok(Records::Spf(verdict)), secure)] => (verdict.result, *secure),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_judgement_looks_up_what_it_needs_and_remembers_it() {
+    let mut desk = desk();
+    let record = key("a.example", Kind::Txt);
+    let acts = desk.ask(0, asker(ONE, 1), &spf("192.0.2.1", "a.example"), 9000);
+    assert_eq!(acts, [Act::LookUp(record.clone()), Act::Timer(9000, 1)]);
+    // Addresses of one family come soon or late: a judgement waits for all.
+    let acts = desk.found(1, &record, text("v=spf1 mx a -all"));
+    let exchangers = key("a.example", Kind::Mx);
+    assert_eq!(acts, [Act::LookUp(exchangers.clone())]);
+    let hosts = Records::Mx(vec![(1, "b.example".to_owned()), (2, "c.example".to_owned())]);
+    let acts = desk.found(2, &exchangers, Finding { result: Ok(hosts), ..found("192.0.2.9") });
+    assert_eq!(acts, ["b.example", "c.example"].map(|host| Act::LookUp(key(host, Kind::A))));
+    assert_eq!(desk.found(3, &key("b.example", Kind::A), found("192.0.2.9")), []);
+    let acts = desk.found(3, &key("c.example", Kind::A), found("192.0.2.1"));
+    assert_eq!(verdict(&acts), (SpfResult::Pass, true));
+    // The next one needs one name more.
+    let acts = desk.ask(4, asker(TWO, 1), &spf("192.0.2.2", "a.example"), 9000);
+    assert_eq!(acts, [Act::LookUp(key("a.example", Kind::A)), Act::Timer(9000, 2)]);
+    let acts = desk.found(5, &key("a.example", Kind::A), found("192.0.2.3"));
+    assert_eq!(verdict(&acts), (SpfResult::Fail, true));
+    assert_eq!((desk.open(), desk.running()), (0, 0));
+}
+
+#[test]
+fn a_judgement_without_time_is_a_temporary_error() {
+    let mut desk = desk();
+    desk.ask(0, asker(ONE, 1), &spf("192.0.2.1", "a.example"), 1000);
+    let act = desk.due(1000, 1).unwrap();
+    assert_eq!(verdict(&[act]), (SpfResult::TempError, false));
+    assert_eq!(desk.found(1001, &key("a.example", Kind::Txt), text("v=spf1 -all")), []);
 }

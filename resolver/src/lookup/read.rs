@@ -203,6 +203,8 @@ fn len(records: &Records) -> usize {
         Records::Text(texts) => texts.len(),
         Records::Tlsa(associations) => associations.len(),
         Records::StsPolicy { mx, .. } => mx.len(),
+        // Nothing that a server says.
+        Records::Spf(_) => 0,
     }
 }
 
