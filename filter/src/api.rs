@@ -5,10 +5,13 @@ mod address;
 mod auth;
 mod code;
 mod context;
+mod dns;
+mod dnsbl;
 mod envelope;
 mod general;
 mod message;
 mod registry;
+mod spf;
 mod state;
 mod transport;
 mod values;
@@ -34,6 +37,9 @@ pub fn install(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function
     envelope::register(&mut registry);
     message::register(&mut registry);
     transport::register(&mut registry);
+    dns::register(&mut registry, &surroundings.names);
+    dnsbl::register(&mut registry, &surroundings.names);
+    spf::register(&mut registry, surroundings);
     registry.finish()
 }
 

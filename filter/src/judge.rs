@@ -73,7 +73,10 @@ impl Judge {
             Root::none()
         };
         let mut engine = engine::bare(&root, &limits);
-        root.declare(api::callables(&api::install(&mut engine, surroundings)));
+        let own_domains =
+            slice.domains.iter().map(|domain| domain.to_string().to_ascii_lowercase()).collect();
+        let surroundings = Surroundings { own_domains, ..surroundings.clone() };
+        root.declare(api::callables(&api::install(&mut engine, &surroundings)));
         let _watch = Watch::until(Instant::now() + limits.wall_clock);
         let script = if present || slice.filter_path_required {
             engine::load(&engine, &root, path)?

@@ -6,6 +6,7 @@ pub mod api;
 pub mod engine;
 pub mod identity;
 pub mod judge;
+pub mod names;
 pub mod object;
 pub mod oneshot;
 pub mod policy;

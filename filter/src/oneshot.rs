@@ -74,7 +74,7 @@ pub fn answer(request: &Evaluate, environment: BTreeMap<String, String>) -> Resu
         config_dir: directory.display().to_string(),
         root: request.root.clone(),
     };
-    let host = Surroundings { hostname: request.hostname.clone(), environment };
+    let host = Surroundings { hostname: request.hostname.clone(), environment, ..Surroundings::default() };
     let evaluated = evaluate(directory, Path::new(file), &default_tree(&context), &host)
         .map_err(|error| format!("{}/{error}", directory.display()))?;
     let place = |error: &ScriptError| format!("{}/{error}\n", directory.display());
@@ -153,6 +153,7 @@ mod tests {
         Surroundings {
             hostname: "mx.test".into(),
             environment: [("PORT".to_owned(), "2525".to_owned())].into(),
+            ..Surroundings::default()
         }
     }
 

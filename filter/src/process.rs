@@ -1,9 +1,11 @@
 //! The filter as a process: its edges, its threads, its jail. What a verdict is, is decided elsewhere; here it is carried.
 
 pub(crate) mod content;
+mod inquiry;
 mod leader;
 mod oneshot;
 mod post;
+mod resolving;
 pub mod sandbox;
 mod session;
 
@@ -14,6 +16,7 @@ use vsmtp_daemon::{Daemon, Live, Reactor};
 use vsmtp_ipc::ChannelError;
 
 use crate::api::Surroundings;
+use crate::names::Names;
 
 pub use leader::{Crew, Desk, cede};
 
@@ -60,10 +63,15 @@ fn level_of_end(error: &ChannelError, is_idle: bool) -> log::Level {
     if is_idle && matches!(error, ChannelError::Closed) { log::Level::Info } else { log::Level::Warn }
 }
 
-/// What scripts may ask about the host.
-fn surroundings() -> Surroundings {
+/// What scripts may ask about the host and, through it, of the resolver.
+fn surroundings(names: Arc<dyn Names>) -> Surroundings {
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    Surroundings { hostname: hostname.trim().to_owned(), environment: std::env::vars().collect() }
+    Surroundings {
+        hostname: hostname.trim().to_owned(),
+        environment: std::env::vars().collect(),
+        names,
+        ..Surroundings::default()
+    }
 }
 
 /// Wakes the loop from a thread whose result came late.

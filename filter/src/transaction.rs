@@ -1,6 +1,7 @@
 //! What a script can see and change while it runs: the session, the envelope, the header. One transaction is used by one
 //! script at a time; the lock only makes it reachable from the engine's native functions.
 
+mod authentication;
 mod envelope;
 mod header;
 
@@ -15,6 +16,7 @@ use crate::object::Object;
 use crate::stage::Stage;
 use crate::status::Status;
 
+pub use authentication::{Authentication, SpfCheck};
 pub use envelope::{Entry, RcptSpec, Transport};
 pub use header::EARLY_HEADER_BYTES;
 
@@ -119,6 +121,8 @@ pub struct Transaction {
     pub verdict: Option<Status>,
     /// What rules of connect and helo decided for every message of the session.
     session: Base,
+    /// What was found about who sends.
+    pub authentication: Authentication,
     /// The bytes of the message, from preq on.
     pub content: Option<Arc<dyn Content>>,
     /// Where the body begins in them.
@@ -169,6 +173,7 @@ impl Transaction {
             hold: false,
             verdict: None,
             session: Base::default(),
+            authentication: Authentication::default(),
             content: None,
             body_offset: 0,
         }
@@ -201,6 +206,7 @@ impl Transaction {
         self.recipients = Vec::new();
         self.current = None;
         self.id = None;
+        self.authentication = Authentication::default();
         self.content = None;
         self.body_offset = 0;
     }

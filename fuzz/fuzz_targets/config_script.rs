@@ -19,6 +19,7 @@ fuzz_target!(|script: &str| {
     let host = Surroundings {
         hostname: "mx.test".to_owned(),
         environment: BTreeMap::from([("PORT".to_owned(), "2525".to_owned())]),
+        ..Surroundings::default()
     };
     match evaluate_text("vsmtp.vsl", script, &default_tree(&context), &host) {
         Ok(evaluated) => match check(&context, &evaluated) {

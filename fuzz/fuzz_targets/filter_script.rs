@@ -53,7 +53,7 @@ static SETUP: LazyLock<Setup> = LazyLock::new(|| {
     slice.max_operations = 20_000;
     slice.max_value_size = 64 * 1024;
     slice.timeout = Duration::from_secs(2);
-    let surroundings = Surroundings { hostname: "mx.test".into(), environment: Default::default() };
+    let surroundings = Surroundings { hostname: "mx.test".into(), ..Surroundings::default() };
     Setup { slice, surroundings, _directory: directory }
 });
 

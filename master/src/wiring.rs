@@ -2,8 +2,8 @@
 
 use vsmtp_ipc::role::Role;
 
-/// The edges, as unordered pairs of roles. The filter asks the resolver nothing yet, so it holds no end of such an edge.
-const EDGES: [(Role, Role); 11] = [
+/// The edges, as unordered pairs of roles.
+const EDGES: [(Role, Role); 13] = [
     (Role::Receiver, Role::Keys),
     (Role::Receiver, Role::FilterSession),
     (Role::Receiver, Role::Auth),
@@ -13,6 +13,8 @@ const EDGES: [(Role, Role); 11] = [
     (Role::QueueManager, Role::DeliverSmtp),
     (Role::QueueManager, Role::DeliverMailbox),
     (Role::DeliverSmtp, Role::Resolver),
+    (Role::FilterSession, Role::Resolver),
+    (Role::FilterPost, Role::Resolver),
     (Role::Receiver, Role::Limits),
     (Role::Limits, Role::Resolver),
 ];

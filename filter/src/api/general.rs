@@ -10,15 +10,31 @@ use vsmtp_daemon::Record;
 use vsmtp_mail::Rfc5322Date;
 
 use super::registry::{Registry, Text, name};
+use crate::names::{Names, Nobody};
 use crate::object::Object;
 
 /// What scripts may ask about the host; read by the caller, so that scripts have no hidden inputs.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Surroundings {
     /// The host's name.
     pub hostname: String,
     /// The process environment.
     pub environment: BTreeMap<String, String>,
+    /// The server's own domains, in lower case.
+    pub own_domains: Arc<[String]>,
+    /// Whom they may ask for names.
+    pub names: Arc<dyn Names>,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Surroundings {
+            hostname: String::new(),
+            environment: BTreeMap::new(),
+            own_domains: Arc::default(),
+            names: Arc::new(Nobody),
+        }
+    }
 }
 
 pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {

@@ -1,5 +1,7 @@
 //! How a function becomes known: module name and global names at once, with the check of the stage in one place.
 
+mod waiting;
+
 use std::collections::BTreeMap;
 
 use rhai::{Dynamic, Engine, EvalAltResult, ImmutableString, Module, NativeCallContext, Position, Variant};

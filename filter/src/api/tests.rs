@@ -11,6 +11,8 @@ use crate::stage::Stage;
 use crate::status::Status;
 use crate::transaction::{Content, MailSpec, Peer, RcptSpec, Shared, Transaction};
 
+mod names;
+
 const HEADER: &[u8] =
     b"Received: from here\r\n\tby there\r\nSubject: hello\r\nTo: a@b.c\r\nX-Tag: 1\r\nx-tag: 2\r\n\r\n";
 
@@ -31,6 +33,8 @@ fn engine() -> Engine {
     let surroundings = Surroundings {
         hostname: "mx.test".into(),
         environment: [("KEY".to_owned(), "value".to_owned())].into(),
+        own_domains: Arc::from(["own.test".to_owned()]),
+        names: Arc::new(names::Zone),
     };
     install(&mut engine, &surroundings);
     engine

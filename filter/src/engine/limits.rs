@@ -145,3 +145,9 @@ impl Drop for Watch {
 pub fn deadline_passed() -> bool {
     WATCH.with(|watch| watch.deadline.get().is_some_and(|deadline| Instant::now() >= deadline))
 }
+
+/// For native functions that wait: what the running call has left; `None` if it has no deadline.
+pub fn time_left() -> Option<Duration> {
+    let deadline = WATCH.with(|watch| watch.deadline.get());
+    deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+}

@@ -52,6 +52,7 @@ impl Judge {
         let transaction = shared.lock();
         (transaction.verdict.is_none() && self.wants(Stage::Preq))
             || transaction.has_early_header()
+            || transaction.authentication.is_to_be_shown()
             || transaction.is_submission()
     }
 
@@ -99,6 +100,8 @@ impl Judge {
         transaction.body_offset = header.len() as u64;
         transaction.content = Some(content);
         transaction.receive_header(&header);
+        transaction.remove_forged_results();
+        transaction.show_results();
         if transaction.is_submission() {
             transaction.complete_header(source.id);
         }

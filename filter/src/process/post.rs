@@ -20,7 +20,9 @@ use vsmtp_sys::memfd::Sealed;
 use vsmtp_sys::sandbox::Profile;
 
 use super::content::{Inline, Memory, Staged};
+use super::inquiry::Inquiries;
 use super::leader::Desk;
+use super::resolving::Resolving;
 use super::{cede, level_of_end, sandbox, surroundings};
 use crate::judge::{Edit, Judge, PostJudged, PostMessage};
 use crate::stage::Stage;
@@ -37,8 +39,8 @@ pub struct Post {
     epoch: u64,
     jobs: VecDeque<Job>,
     draining: bool,
-    /// Kept open for rules that will ask the DNS.
-    _resolver: Option<OwnedFd>,
+    names: Inquiries<Resolving>,
+    next_token: usize,
 }
 
 struct Queue {
@@ -77,8 +79,9 @@ impl Daemon for Post {
     type Slice = FilterSlice;
 
     fn before_jail(boot: Boot<FilterSlice>) -> Result<Self, BootError> {
-        let mut judge =
-            Judge::load(&boot.slice, &surroundings()).map_err(|error| BootError::Fatal(error.to_string()))?;
+        let names = Inquiries::<Resolving>::new();
+        let mut judge = Judge::load(&boot.slice, &surroundings(names.door()))
+            .map_err(|error| BootError::Fatal(error.to_string()))?;
         judge.on_slow = cede;
         Ok(Post {
             workers: boot.slice.workers as usize,
@@ -87,7 +90,8 @@ impl Daemon for Post {
             epoch: 0,
             jobs: VecDeque::new(),
             draining: false,
-            _resolver: None,
+            names,
+            next_token: QUEUE_TOKEN + 1,
         })
     }
 
@@ -95,15 +99,19 @@ impl Daemon for Post {
         sandbox::judge("filter-post")
     }
 
-    fn after_jail(&mut self, _: &mut Reactor) -> Result<(), BootError> {
+    fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
+        self.names.wake_by(super::waker(reactor));
         Ok(())
     }
 
     fn on_event(&mut self, reactor: &mut Reactor, event: Event) -> Flow {
         match event {
             Event::Peer(name, socket) if name.role == Role::QueueManager => self.meet(reactor, name, socket),
-            Event::Peer(name, socket) if name.role == Role::Resolver => self._resolver = Some(socket),
+            Event::Peer(name, socket) if name.role == Role::Resolver => {
+                self.meet_resolver(reactor, name, socket);
+            }
             Event::Ready { token: QUEUE_TOKEN, readable: true, .. } => self.hear(reactor),
+            Event::Ready { token, readable: true, .. } if self.names.has(token) => self.names.hear(reactor),
             Event::Drain { .. } => self.draining = true,
             Event::TurnEnd => {
                 self.send(reactor);
@@ -136,6 +144,14 @@ impl Post {
             Err(error) => {
                 Record::at(log::Level::Error, "edge-failed").field("peer", name).field("error", error).emit()
             }
+        }
+    }
+
+    fn meet_resolver(&mut self, reactor: &Reactor, name: ProcessName, socket: OwnedFd) {
+        let token = self.next_token;
+        self.next_token += 1;
+        if let Err(error) = self.names.introduce(reactor, name, socket, token) {
+            Record::at(log::Level::Error, "edge-failed").field("peer", name).field("error", error).emit();
         }
     }
 
@@ -215,6 +231,7 @@ impl Post {
     }
 
     fn send(&mut self, reactor: &mut Reactor) {
+        self.names.send(reactor);
         let sent = self.queue.as_mut().map_or(Ok(()), |queue| queue.link.flush(reactor));
         if let Err(error) = sent {
             self.close(reactor, &error);

@@ -27,7 +27,9 @@ use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Id};
 use vsmtp_sys::sandbox::Profile;
 
+use super::inquiry::Inquiries;
 use super::leader::Desk;
+use super::resolving::Resolving;
 use super::{cede, level_of_end, sandbox, surroundings};
 use crate::identity::Identity;
 use crate::judge::Judge;
@@ -60,8 +62,7 @@ pub struct Session {
     running: usize,
     draining: bool,
     looking: bool,
-    /// Kept open for rules that will ask the DNS.
-    _resolver: Option<OwnedFd>,
+    names: Inquiries<Resolving>,
 }
 
 impl Daemon for Session {
@@ -69,8 +70,9 @@ impl Daemon for Session {
     type Slice = FilterSlice;
 
     fn before_jail(boot: Boot<FilterSlice>) -> Result<Self, BootError> {
-        let mut judge =
-            Judge::load(&boot.slice, &surroundings()).map_err(|error| BootError::Fatal(error.to_string()))?;
+        let names = Inquiries::<Resolving>::new();
+        let mut judge = Judge::load(&boot.slice, &surroundings(names.door()))
+            .map_err(|error| BootError::Fatal(error.to_string()))?;
         judge.on_slow = cede;
         Ok(Session {
             workers: boot.slice.workers as usize,
@@ -83,7 +85,7 @@ impl Daemon for Session {
             running: 0,
             draining: false,
             looking: false,
-            _resolver: None,
+            names,
         })
     }
 
@@ -93,6 +95,7 @@ impl Daemon for Session {
 
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
         self.identities.wake_by(super::waker(reactor));
+        self.names.wake_by(super::waker(reactor));
         Ok(())
     }
 
@@ -103,6 +106,7 @@ impl Daemon for Session {
             Event::Ready { token, readable: true, .. } if self.identities.has(token) => {
                 self.hear_auth(reactor, token);
             }
+            Event::Ready { token, readable: true, .. } if self.names.has(token) => self.names.hear(reactor),
             Event::Ready { token, readable: true, .. } => self.hear_receiver(reactor, token),
             Event::Timer(LOOK_TIMER) => {
                 self.looking = false;
@@ -132,8 +136,9 @@ impl Session {
                 self.identities.introduce(reactor, name, socket, token)
             }
             Role::Resolver => {
-                self._resolver = Some(socket);
-                Ok(())
+                let token = self.next_token;
+                self.next_token += 1;
+                self.names.introduce(reactor, name, socket, token)
             }
             _ => Ok(()),
         };
@@ -359,6 +364,7 @@ impl Session {
         let refused = self.queue.pump();
         self.lose(refused);
         self.send_auth(reactor);
+        self.names.send(reactor);
         if let Err(error) = self.queue.flush(reactor) {
             self.close_queue(reactor, &error);
         }

@@ -4,6 +4,7 @@
 mod hostile;
 mod identity;
 mod loss;
+mod names;
 mod oneshot;
 mod post;
 mod session;

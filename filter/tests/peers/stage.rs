@@ -10,6 +10,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use tempfile::TempDir;
 use vsmtp_config::{Config, Context, FilterSlice, Value};
+use vsmtp_ipc::edge::client_resolver::{self, ResolverEnd};
 use vsmtp_ipc::edge::filter_auth::{self as auth, AuthEnd};
 use vsmtp_ipc::edge::filter_queue::{NewMessage, QueueEnd, Receipt, Submit};
 use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
@@ -40,6 +41,9 @@ pub struct Receiver(pub ReceiverEnd);
 
 /// An auth helper's end of an edge.
 pub struct Helper(pub AuthEnd);
+
+/// A resolver's end of an edge.
+pub struct Names(pub ResolverEnd);
 
 /// The queue-manager's end of an edge.
 pub struct Queue(pub QueueEnd);
@@ -133,6 +137,11 @@ impl Stage {
     pub fn auth(&mut self) -> Helper {
         let name = ProcessName { role: Role::Auth, instance: 0 };
         Helper(AuthEnd::new(self.introduce(name), EdgeId::FilterAuth))
+    }
+
+    pub fn resolver(&mut self) -> Names {
+        let name = ProcessName { role: Role::Resolver, instance: 0 };
+        Names(ResolverEnd::new(self.introduce(name), EdgeId::ClientResolver))
     }
 
     pub fn post_queue(&mut self) -> queue_filter::QueueEnd {
@@ -232,6 +241,17 @@ pub fn mail(from: &str) -> MailFrom {
 
 pub fn id(number: u8) -> Id {
     Id([number; 16])
+}
+
+impl Names {
+    pub fn say(&mut self, answer: &client_resolver::Answer) {
+        self.0.send(answer, Vec::new()).unwrap();
+        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+    }
+
+    pub fn hear(&mut self) -> client_resolver::Question {
+        next(&mut self.0).expect("the filter keeps the edge").message
+    }
 }
 
 impl Helper {

@@ -162,6 +162,13 @@ impl<'a> HeaderBlock<'a> {
         self.position(|field| field.is(name)).map(|at| self.lines.remove(at)).is_some()
     }
 
+    /// Removes all fields for which this is true; how many there were.
+    pub fn remove_where(&mut self, is_unwanted: impl Fn(&Field<'a>) -> bool) -> usize {
+        let before = self.lines.len();
+        self.lines.retain(|line| !matches!(line, Line::Field(field) if is_unwanted(field)));
+        before - self.lines.len()
+    }
+
     /// Gives the first field called `old` the name `new`, value untouched. False if there is none or `new` is no name.
     pub fn rename(&mut self, old: &str, new: &str) -> bool {
         let Some(at) = self.position(|field| field.is(old)) else { return false };

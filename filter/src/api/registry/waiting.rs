@@ -1,0 +1,69 @@
+//! Functions that may wait for another process: they hold the transaction only while they look at it.
+
+use rhai::{NativeCallContext, Variant};
+
+use super::{Name, Outcome, Registry, raise, shared};
+use crate::stage::Stage;
+use crate::transaction::Shared;
+
+impl Registry<'_> {
+    /// A function without arguments.
+    pub fn waits0<R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        from: Stage,
+        body: impl Fn(&Shared) -> Outcome<R> + Clone + Send + Sync + 'static,
+    ) {
+        self.row(name, 0, Some(from));
+        let call = move |context: NativeCallContext| {
+            let shared = shared(&context, name, from)?;
+            body(&shared).map_err(|fault| raise(&context, fault))
+        };
+        for global in name.global {
+            self.engine.register_fn(*global, call.clone());
+        }
+        if !name.module.is_empty() {
+            self.modules.entry(name.module).or_default().set_native_fn(name.name, call);
+        }
+    }
+
+    /// A function of one argument.
+    pub fn waits1<A: Variant + Clone, R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        from: Stage,
+        body: impl Fn(&Shared, A) -> Outcome<R> + Clone + Send + Sync + 'static,
+    ) {
+        self.row(name, 1, Some(from));
+        let call = move |context: NativeCallContext, a: A| {
+            let shared = shared(&context, name, from)?;
+            body(&shared, a).map_err(|fault| raise(&context, fault))
+        };
+        for global in name.global {
+            self.engine.register_fn(*global, call.clone());
+        }
+        if !name.module.is_empty() {
+            self.modules.entry(name.module).or_default().set_native_fn(name.name, call);
+        }
+    }
+
+    /// A function of two arguments.
+    pub fn waits2<A: Variant + Clone, B: Variant + Clone, R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        from: Stage,
+        body: impl Fn(&Shared, A, B) -> Outcome<R> + Clone + Send + Sync + 'static,
+    ) {
+        self.row(name, 2, Some(from));
+        let call = move |context: NativeCallContext, a: A, b: B| {
+            let shared = shared(&context, name, from)?;
+            body(&shared, a, b).map_err(|fault| raise(&context, fault))
+        };
+        for global in name.global {
+            self.engine.register_fn(*global, call.clone());
+        }
+        if !name.module.is_empty() {
+            self.modules.entry(name.module).or_default().set_native_fn(name.name, call);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Questions of rules to another process, from any thread, answered while the rule waits. One loop carries them: it keeps
+//! to the credits of the edge, and asks the next process what a dead one has left unanswered. A question ends with its
+//! answer or at its time, never later.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use vsmtp_daemon::{Link, Reactor, Record};
+use vsmtp_ipc::edge::master_child::ToMaster;
+use vsmtp_ipc::role::ProcessName;
+use vsmtp_ipc::{ChannelError, Credits, EdgeId, Message};
+
+use super::leader::cede_or_stay;
+use super::level_of_end;
+use crate::engine::time_left;
+
+/// Most questions on their way to the loop.
+const MAX_REQUESTS: usize = 4_096;
+/// Most questions that wait for a credit or for a process.
+const MAX_WAITING: usize = 16_384;
+
+/// What is said on one kind of edge.
+pub trait Inquiry: 'static {
+    /// What a rule asks.
+    type Asked: Send + 'static;
+    /// What it hears.
+    type Heard: Send + 'static;
+    /// The question on the edge.
+    type Question: Message;
+    /// The answer on the edge.
+    type Answer: Message;
+    /// Which edge.
+    const EDGE: EdgeId;
+    /// Questions in flight.
+    const CREDITS: u32;
+
+    /// Puts the question; it is of no use after `left`.
+    fn question(asked: &Self::Asked, ticket: u64, left: Duration) -> Self::Question;
+    /// The ticket of an answer, and what it says.
+    fn heard(answer: Self::Answer) -> (u64, Self::Heard);
+}
+
+struct Waiting<P: Inquiry> {
+    asked: P::Asked,
+    until: Instant,
+    number: usize,
+    to: SyncSender<(usize, P::Heard)>,
+}
+
+struct Edge<P: Inquiry> {
+    token: usize,
+    name: ProcessName,
+    link: Link<P::Question, P::Answer>,
+    credits: Credits,
+    pending: HashMap<u64, Waiting<P>>,
+}
+
+/// The loop's end.
+pub struct Inquiries<P: Inquiry> {
+    edge: Option<Edge<P>>,
+    waiting: VecDeque<Waiting<P>>,
+    last_ticket: u64,
+    requests: Receiver<Waiting<P>>,
+    door: Arc<Door<P>>,
+}
+
+/// What rules ask through.
+pub struct Door<P: Inquiry> {
+    requests: SyncSender<Waiting<P>>,
+    /// Wakes the loop; set when there is one.
+    wake: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+}
+
+impl<P: Inquiry> fmt::Debug for Door<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Door({:?})", P::EDGE)
+    }
+}
+
+impl<P: Inquiry> Door<P> {
+    /// Asks all of these at once, and waits for all of them together: at most `limit`, or as long as the script has.
+    /// `None` for what has no answer.
+    pub fn ask(&self, asked: Vec<P::Asked>, limit: Duration) -> Vec<Option<P::Heard>> {
+        let mut answers: Vec<Option<P::Heard>> = asked.iter().map(|_| None).collect();
+        let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // The loop itself must carry the questions: it cannot wait for its own answers.
+        let (Some(wake), false) = (wake, cede_or_stay()) else { return answers };
+        let until = Instant::now() + time_left().map_or(limit, |left| left.min(limit));
+        let (to, heard) = sync_channel(answers.len().max(1));
+        for (number, asked) in asked.into_iter().enumerate() {
+            // What finds no place has no answer.
+            let _ = self.requests.try_send(Waiting { asked, until, number, to: to.clone() });
+        }
+        drop(to);
+        wake();
+        while let Ok((number, answer)) = heard.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            if let Some(place) = answers.get_mut(number) {
+                *place = Some(answer);
+            }
+        }
+        answers
+    }
+}
+
+impl<P: Inquiry> Inquiries<P> {
+    /// Nobody to ask yet.
+    pub fn new() -> Self {
+        let (sender, requests) = sync_channel(MAX_REQUESTS);
+        let door = Arc::new(Door { requests: sender, wake: Mutex::new(None) });
+        Inquiries { edge: None, waiting: VecDeque::new(), last_ticket: 0, requests, door }
+    }
+
+    /// How the loop is woken from now on.
+    pub fn wake_by(&self, wake: Arc<dyn Fn() + Send + Sync>) {
+        *self.door.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
+    }
+
+    /// What rules ask through.
+    pub fn door(&self) -> Arc<Door<P>> {
+        Arc::clone(&self.door)
+    }
+
+    /// Takes a new edge instead of the old one. What the old one was asked, the new one is asked.
+    pub fn introduce(
+        &mut self,
+        reactor: &Reactor,
+        name: ProcessName,
+        socket: OwnedFd,
+        token: usize,
+    ) -> io::Result<()> {
+        let link = Link::new(reactor, socket, P::EDGE, token)?;
+        self.lose();
+        let credits = Credits::new(P::CREDITS);
+        self.edge = Some(Edge { token, name, link, credits, pending: HashMap::new() });
+        Ok(())
+    }
+
+    /// True if it is the token of the edge.
+    pub fn has(&self, token: usize) -> bool {
+        self.edge.as_ref().is_some_and(|edge| edge.token == token)
+    }
+
+    /// Hears all that there is to hear.
+    pub fn hear(&mut self, reactor: &mut Reactor) {
+        let result = loop {
+            match self.hear_one() {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        if let Err(error) = result {
+            self.close(reactor, &error);
+        }
+    }
+
+    fn hear_one(&mut self) -> Result<bool, ChannelError> {
+        let Some(edge) = &mut self.edge else { return Ok(false) };
+        let Some(received) = edge.link.receive()? else { return Ok(false) };
+        let (ticket, heard) = P::heard(received.message);
+        let waiting = edge.pending.remove(&ticket).filter(|_| edge.credits.give_back());
+        let Some(waiting) = waiting else {
+            return Err(ChannelError::Misbehaved("answered what nobody asked".to_owned()));
+        };
+        // The rule may have been stopped meanwhile.
+        let _ = waiting.to.try_send((waiting.number, heard));
+        Ok(true)
+    }
+
+    /// Sends what rules have asked since the last time, as far as there are a process and credits.
+    pub fn send(&mut self, reactor: &mut Reactor) {
+        while let Ok(waiting) = self.requests.try_recv() {
+            if self.waiting.len() < MAX_WAITING {
+                self.waiting.push_back(waiting);
+            }
+        }
+        let result = self.pump().and_then(|()| match &mut self.edge {
+            Some(edge) => edge.link.flush(reactor),
+            None => Ok(()),
+        });
+        if let Err(error) = result {
+            self.close(reactor, &error);
+        }
+    }
+
+    fn pump(&mut self) -> Result<(), ChannelError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        self.waiting.retain(|waiting| waiting.until > now);
+        let Some(edge) = &mut self.edge else { return Ok(()) };
+        while edge.credits.free() > 0 {
+            let Some(waiting) = self.waiting.pop_front() else { break };
+            self.last_ticket += 1;
+            let left = waiting.until.saturating_duration_since(now);
+            let question = P::question(&waiting.asked, self.last_ticket, left);
+            edge.pending.insert(self.last_ticket, waiting);
+            let _ = edge.credits.take();
+            edge.link.send(&question, Vec::new())?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, reactor: &mut Reactor, error: &ChannelError) {
+        let Some(edge) = &self.edge else { return };
+        let name = edge.name;
+        Record::at(level_of_end(error, edge.pending.is_empty()), "edge-closed")
+            .field("peer", name)
+            .field("error", error)
+            .emit();
+        if matches!(error, ChannelError::Misbehaved(_)) {
+            reactor.tell_master(&ToMaster::Misbehaved(name));
+        }
+        self.lose();
+    }
+
+    /// The edge is gone: what it has not answered waits for the next one.
+    fn lose(&mut self) {
+        if let Some(edge) = self.edge.take() {
+            self.waiting.extend(edge.pending.into_values());
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Rules that ask the resolver wait for its answer, and nobody else does.
+
+use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query, Records};
+use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Verdict};
+use vsmtp_ipc::role::Role;
+
+use crate::stage::*;
+
+const RULES: &str = r#"#{ helo: [ rule "known" || {
+    if ctx::helo() == "quick.test" { return state::next(); }
+    let found = [];
+    try { found = dns::lookup(ctx::helo()); } catch (e) { return state::deny(`550 ${e}`); }
+    if found == ["192.0.2.1"] { state::accept() } else { state::deny() }
+} ] }"#;
+
+fn helo(session: u64, name: &str) -> Ask {
+    Ask::Helo(vsmtp_ipc::edge::receiver_filter::Facts { helo: Some(name.into()), ..facts(session) })
+}
+
+fn found() -> Result<Records, DnsError> {
+    Ok(Records::Addresses(vec!["192.0.2.1".parse().unwrap()]))
+}
+
+fn decided(receiver: &mut Receiver) -> (u64, Decision) {
+    match receiver.hear() {
+        Verdict::Decided { session, decision } => (session, decision),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_rule_that_waits_for_a_name_delays_nobody() {
+    let (mut stage, mut receiver, _queue) = Stage::session(RULES);
+    let mut resolver = stage.resolver();
+    // As many as there are workers, less one.
+    for session in 1..=3 {
+        receiver.say(&helo(session, &format!("s{session}.test")), Vec::new());
+    }
+    let asked: Vec<_> = (0..3).map(|_| resolver.hear()).collect();
+    receiver.say(&helo(9, "quick.test"), Vec::new());
+    assert_eq!(decided(&mut receiver), (9, Decision::Accept(None)));
+    // Answers come in any order, and each goes to who has asked.
+    for question in asked.iter().rev() {
+        let Query::Addresses(name) = &question.query else { panic!("{question:?}") };
+        let session: u64 = name[1..2].parse().unwrap();
+        let result = if session == 2 { Err(DnsError::NoSuchName) } else { found() };
+        resolver.say(&Answer { ticket: question.ticket, result, secure: false });
+        match decided(&mut receiver) {
+            (2, Decision::Close(reply)) => assert!(reply.text.contains("has no address"), "{reply:?}"),
+            (told, Decision::Accept(None)) => assert_eq!(told, session),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_a_dead_resolver_leaves_the_next_one_is_asked() {
+    let (mut stage, mut receiver, _queue) = Stage::session(RULES);
+    receiver.say(&helo(1, "a.test"), Vec::new());
+    let mut resolver = stage.resolver();
+    let _ = resolver.hear();
+    drop(resolver);
+    let mut resolver = stage.resolver();
+    let ticket = resolver.hear().ticket;
+    resolver.say(&Answer { ticket, result: found(), secure: false });
+    assert_eq!(decided(&mut receiver), (1, Decision::Accept(None)));
+}
+
+#[test]
+fn a_resolver_that_says_nothing_costs_a_rule_its_time_only() {
+    let (mut stage, mut receiver, _queue) = Stage::session(RULES);
+    let mut resolver = stage.resolver();
+    receiver.say(&helo(1, "a.test"), Vec::new());
+    let question = resolver.hear();
+    assert!(question.deadline_ms <= 1_000, "{question:?}");
+    // The rule's time is over: our fault, and the client may come again.
+    match decided(&mut receiver) {
+        (1, Decision::Refuse(reply)) => assert_eq!(reply.code, 451),
+        (1, Decision::Close(reply)) => assert!(reply.text.contains("at the moment"), "{reply:?}"),
+        other => panic!("{other:?}"),
+    }
+    // Its late answer is nobody's any more, and no misbehaviour.
+    resolver.say(&Answer { ticket: question.ticket, result: found(), secure: false });
+    receiver.say(&helo(2, "b.test"), Vec::new());
+    let ticket = resolver.hear().ticket;
+    resolver.say(&Answer { ticket, result: found(), secure: false });
+    assert_eq!(decided(&mut receiver), (2, Decision::Accept(None)));
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_costs_the_edge() {
+    let (mut stage, _receiver, _queue) = Stage::session(RULES);
+    let mut resolver = stage.resolver();
+    resolver.say(&Answer { ticket: 77, result: found(), secure: false });
+    let told =
+        stage.hear_master(|said| matches!(said, vsmtp_ipc::edge::master_child::ToMaster::Misbehaved(_)));
+    assert!(format!("{told:?}").contains(&format!("{:?}", Role::Resolver)), "{told:?}");
+}
