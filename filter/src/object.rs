@@ -1,6 +1,7 @@
 //! The typed values of vSL: addresses, domains, networks, regular expressions, replies and groups of them. All are cheap
 //! to clone. A value that exists is valid; a text that is not one is an error where it is made.
 
+mod build;
 mod network;
 mod operators;
 
@@ -11,6 +12,7 @@ use regex::Regex;
 use rhai::ImmutableString;
 use vsmtp_mail::{Address, Domain, EnhancedCode, Reply, ReplyError};
 
+pub use build::{FILE, KINDS, ReadFile, build, is_kind_of_lines, lines};
 pub use network::Net;
 pub use operators::{contains, equals, equals_text};
 

@@ -83,15 +83,25 @@ impl Root {
         if !full.starts_with(&self.path) {
             return Err(fail("lies outside the configuration directory".to_owned()));
         }
-        let mut text = String::new();
-        let read =
-            File::open(&full).and_then(|file| file.take(MAX_SCRIPT_BYTES + 1).read_to_string(&mut text));
-        read.map_err(|io| fail(format!("cannot be read: {io}")))?;
-        if text.len() as u64 > MAX_SCRIPT_BYTES {
-            return Err(fail(format!("is larger than {MAX_SCRIPT_BYTES} bytes")));
-        }
+        let text = read_bounded(&full).map_err(|io| fail(format!("cannot be read: {io}")))?;
+        let text = text.ok_or_else(|| fail(format!("is larger than {MAX_SCRIPT_BYTES} bytes")))?;
         lock(&self.read).push(full);
         Ok(text)
+    }
+
+    /// Reads a file of data, such as a list of addresses: as a script, but it is no script. An absolute path must lie
+    /// below the root, whatever links say.
+    pub fn read_data(&self, path: &str) -> Result<String, String> {
+        let outside = || format!("'{path}' lies outside the configuration directory");
+        if self.path.as_os_str().is_empty() {
+            return Err(format!("'{path}' cannot be read: there is no configuration directory"));
+        }
+        let unreadable = |io: std::io::Error| format!("'{path}' cannot be read: {io}");
+        let full = self.path.join(path).canonicalize().map_err(unreadable)?;
+        if !full.starts_with(&self.path) {
+            return Err(outside());
+        }
+        read_bounded(&full).map_err(unreadable)?.ok_or_else(|| too_large(path))
     }
 
     /// Turns an import path into a file below the root.
@@ -115,6 +125,17 @@ impl Root {
         }
         Ok(real)
     }
+}
+
+/// The text of a file; `None` if it is too large.
+fn read_bounded(path: &Path) -> std::io::Result<Option<String>> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_SCRIPT_BYTES + 1).read_to_string(&mut text)?;
+    Ok((text.len() as u64 <= MAX_SCRIPT_BYTES).then_some(text))
+}
+
+fn too_large(path: &str) -> String {
+    format!("'{path}' is larger than {MAX_SCRIPT_BYTES} bytes")
 }
 
 /// The file that an import names: `conf.d/config` is `conf.d/config.vsl`.
