@@ -1,6 +1,7 @@
 //! The Rhai engine as vSL wants it: limits, own module resolver, directives. It knows nothing of mail; what scripts may
 //! call is registered by `api`. A script can waste its own time slice and nothing else.
 
+mod declaration;
 mod directive;
 mod error;
 mod limits;
@@ -12,9 +13,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rhai::packages::{Package, StandardPackage};
-use rhai::{Engine, OptimizationLevel, Token};
+use rhai::{AST, Engine, OptimizationLevel, Token};
 use vsmtp_daemon::Record;
 
+pub use declaration::service_constructor;
 pub use directive::{Directive, DirectiveKind};
 pub use error::{Location, ScriptError};
 pub use limits::{Limits, Watch, deadline_passed, time_left};
@@ -41,20 +43,26 @@ pub fn bare(root: &Arc<Root>, limits: &Limits) -> Engine {
     });
     remap_tokens(&mut engine);
     directive::register(&mut engine);
+    declaration::register(&mut engine, root);
     engine
 }
 
-/// vSL reads `a is b` as `a == b` and `a not b` as `a != b`.
+/// vSL reads `a is b` as `a == b` and `a not b` as `a != b`, and declarations of 1.x as what they mean.
 #[allow(
     deprecated,
     reason = "Rhai marks on_parse_token as volatile, not as deprecated; the version is pinned"
 )]
 fn remap_tokens(engine: &mut Engine) {
-    engine.on_parse_token(|token, _, _| match token {
+    engine.on_parse_token(|token, position, _| match token {
         Token::Reserved(word) if *word == "is" => Token::EqualsTo,
         Token::Identifier(word) if *word == "not" => Token::NotEqualsTo,
-        other => other,
+        other => declaration::meaning(other, position),
     });
+}
+
+/// Compiles a script, declarations of 1.x included; `name` stands for its file in messages.
+pub fn compile(engine: &Engine, name: &str, text: &str) -> Result<AST, ScriptError> {
+    declaration::compile(engine, name, text)
 }
 
 /// Compiles and evaluates the script at `path` (relative to the root) once, and sorts its directives by stage.

@@ -1,4 +1,4 @@
-//! `rule`, `action`: the custom syntax, and what it evaluates to. A directive keeps the environment it was written in
+//! `rule`, `action`, `delegate`: the custom syntax, and what it evaluates to. A directive keeps the environment it was written in
 //! (imports, functions, constants, captured variables), so that calling it evaluates its body and nothing else.
 
 use std::sync::Arc;
@@ -17,16 +17,19 @@ pub enum DirectiveKind {
     Rule,
     /// Returns nothing that counts.
     Action,
+    /// Has a service see the message first; then as a rule.
+    Delegate,
 }
 
 impl DirectiveKind {
-    const ALL: [DirectiveKind; 2] = [DirectiveKind::Rule, DirectiveKind::Action];
+    const ALL: [DirectiveKind; 3] = [DirectiveKind::Rule, DirectiveKind::Action, DirectiveKind::Delegate];
 
     /// The keyword.
     pub const fn name(self) -> &'static str {
         match self {
             DirectiveKind::Rule => "rule",
             DirectiveKind::Action => "action",
+            DirectiveKind::Delegate => "delegate",
         }
     }
 }
@@ -34,7 +37,7 @@ impl DirectiveKind {
 /// One directive, ready to be called.
 #[derive(Debug)]
 pub struct Directive {
-    /// Rule or action.
+    /// What it may do.
     pub kind: DirectiveKind,
     /// Its name; unique within a script.
     pub name: ImmutableString,
@@ -61,13 +64,19 @@ pub(super) fn register(engine: &mut Engine) {
     }
 }
 
-/// `keyword "name" BODY`, where BODY is a closure, a block, a map, or an expression that yields one of them.
+/// `keyword "name" BODY`, where BODY is a closure, a block, a map, or an expression that yields one of them; a delegate has
+/// its service before the name.
 fn parse(
     kind: DirectiveKind,
     symbols: &[ImmutableString],
     ahead: &str,
 ) -> Result<Option<ImmutableString>, ParseError> {
-    match symbols.len() {
+    let has_service = kind == DirectiveKind::Delegate;
+    match symbols.len() - usize::from(has_service) {
+        0 => match ahead {
+            "||" | "|" | "{" | "#{" | "{EOF}" => Err(no_service()),
+            _ => Ok(Some("$expr$".into())),
+        },
         1 => Ok(Some("$string$".into())),
         2 => match ahead {
             "||" | "|" | "{" => Ok(Some("$func$".into())),
@@ -82,11 +91,23 @@ fn parse(
     }
 }
 
+fn no_service() -> ParseError {
+    let form = "delegate needs a service and a name: delegate SERVICE \"name\" || { ... }";
+    LexError::ImproperSymbol("delegate".to_owned(), form.to_owned()).into_err(Position::NONE)
+}
+
 fn evaluate(
     kind: DirectiveKind,
     context: &mut EvalContext,
     inputs: &[Expression],
 ) -> Result<Dynamic, Box<EvalAltResult>> {
+    let (service, inputs) = match inputs {
+        [service, rest @ ..] if kind == DirectiveKind::Delegate => (Some(service), rest),
+        all => (None, all),
+    };
+    if let Some(service) = service {
+        let _ = context.eval_expression_tree(service)?;
+    }
     let [name, body] = inputs else { return Err(refuse(Position::NONE, "malformed directive".to_owned())) };
     let position = name.position();
     let name: ImmutableString = name.get_string_value().unwrap_or_default().into();

@@ -12,6 +12,7 @@ use rhai::{
     Position, Scope, Shared, Stmt,
 };
 
+use super::declaration;
 use super::error::{Location, ScriptError};
 use super::names::{self, Callable};
 
@@ -26,6 +27,8 @@ const EXTENSION: &str = "vsl";
 pub struct Root {
     /// Without links.
     path: PathBuf,
+    /// A folder below it that imports are looked for in first, without links.
+    first: Option<PathBuf>,
     read: Mutex<Vec<PathBuf>>,
     known: OnceLock<Vec<Callable>>,
 }
@@ -33,6 +36,11 @@ pub struct Root {
 impl Root {
     /// Opens the root; fails if it is not a directory.
     pub fn open(path: &Path) -> Result<Arc<Self>, ScriptError> {
+        Self::open_with(path, None)
+    }
+
+    /// The same; imports are looked for in `first` before: rules of vSL 1.x import from beside their main file.
+    pub fn open_with(path: &Path, first: Option<&Path>) -> Result<Arc<Self>, ScriptError> {
         let error = |why: &str| {
             let location = Location { file: path.display().to_string(), ..Location::default() };
             ScriptError::at(location, format!("configuration directory {why}"))
@@ -41,12 +49,19 @@ impl Root {
         if !path.is_dir() {
             return Err(error("is not a directory"));
         }
-        Ok(Arc::new(Root { path, read: Mutex::new(Vec::new()), known: OnceLock::new() }))
+        let first =
+            first.and_then(|first| first.canonicalize().ok()).filter(|first| first.starts_with(&path));
+        Ok(Arc::new(Root { path, first, read: Mutex::new(Vec::new()), known: OnceLock::new() }))
     }
 
     /// No directory: every import is refused.
     pub fn none() -> Arc<Self> {
-        Arc::new(Root { path: PathBuf::new(), read: Mutex::new(Vec::new()), known: OnceLock::new() })
+        Arc::new(Root {
+            path: PathBuf::new(),
+            first: None,
+            read: Mutex::new(Vec::new()),
+            known: OnceLock::new(),
+        })
     }
 
     /// Says what the built-in modules have, so that scripts are checked for it. The first word counts.
@@ -97,11 +112,17 @@ impl Root {
             return Err(format!("'{path}' cannot be read: there is no configuration directory"));
         }
         let unreadable = |io: std::io::Error| format!("'{path}' cannot be read: {io}");
-        let full = self.path.join(path).canonicalize().map_err(unreadable)?;
+        let full = self.find(path).map_err(unreadable)?;
         if !full.starts_with(&self.path) {
             return Err(outside());
         }
         read_bounded(&full).map_err(unreadable)?.ok_or_else(|| too_large(path))
+    }
+
+    /// The file that a path means, without links.
+    fn find(&self, path: &str) -> std::io::Result<PathBuf> {
+        let first = self.first.iter().find_map(|first| first.join(path).canonicalize().ok());
+        first.map_or_else(|| self.path.join(path).canonicalize(), Ok)
     }
 
     /// Turns an import path into a file below the root.
@@ -118,8 +139,8 @@ impl Root {
                 "import path '{import}' must be relative to the configuration directory, without '..'"
             ));
         }
-        let full = self.path.join(file_name(import));
-        let real = full.canonicalize().map_err(|io| format!("module '{import}' cannot be read: {io}"))?;
+        let real =
+            self.find(&file_name(import)).map_err(|io| format!("module '{import}' cannot be read: {io}"))?;
         if !real.starts_with(&self.path) {
             return Err(format!("module '{import}' lies outside the configuration directory"));
         }
@@ -206,13 +227,14 @@ impl Resolver {
             .root
             .read(file)
             .map_err(|error| Box::new(EvalAltResult::ErrorRuntime(format!("{}", error).into(), position)))?;
-        let ast = engine.compile(&text).map_err(|error| within(error.into()))?;
-        let ast = export_constants(ast, import);
-        self.root.check_names(&file_name(import), &ast).map_err(|error| {
+        let placed = |error: ScriptError| {
             let at = Position::new(clamp(error.location.line), clamp(error.location.column));
             let text = error.hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
             within(Box::new(EvalAltResult::ErrorRuntime(format!("{}{text}", error.message).into(), at)))
-        })?;
+        };
+        let ast = declaration::compile(engine, &file_name(import), &text).map_err(placed)?;
+        let ast = export_constants(ast, import);
+        self.root.check_names(&file_name(import), &ast).map_err(placed)?;
         preload(engine, &ast).map_err(within)?;
         // A module must not see the importer's variables.
         Module::eval_ast_as_new_raw(engine, &mut Scope::new(), global, &ast).map_err(within)
@@ -242,7 +264,8 @@ impl ModuleResolver for Resolver {
     }
 }
 
-/// Top-level constants of a module are visible to importers even without `export`: the documentation of vSL says so.
+/// Top-level constants of a module are visible to importers even without `export`: the documentation of vSL says so, and
+/// declarations of 1.x are constants.
 fn export_constants(ast: AST, source: &str) -> AST {
     let statements = ast.statements().iter().cloned().map(|statement| match statement {
         Stmt::Var(definition, flags, position) if flags.contains(ASTFlags::CONSTANT) => {

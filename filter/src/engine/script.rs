@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rhai::{AST, Array, Dynamic, Engine, EvalAltResult, Map, NativeCallContext, Position, Scope, Stmt};
 
+use super::declaration;
 use super::directive::{Directive, DirectiveKind, DirectiveValue};
 use super::error::{Location, ScriptError};
 use super::resolver::{Root, preload};
@@ -66,7 +67,7 @@ impl Directive {
         let value = self.body.call_raw(&context, None, []).map_err(|error| self.failure(&error))?;
         match self.kind {
             DirectiveKind::Action => Ok(Status::Next),
-            DirectiveKind::Rule => {
+            DirectiveKind::Rule | DirectiveKind::Delegate => {
                 let found = value.type_name();
                 value.try_cast::<Status>().ok_or_else(|| {
                     let message = format!("a rule must end in a status such as state::next(), found {found}");
@@ -96,8 +97,7 @@ pub(super) fn load(
     name: &str,
     text: &str,
 ) -> Result<LoadedScript, ScriptError> {
-    let mut ast = engine.compile(text).map_err(|error| ScriptError::from_parse(name, &error))?;
-    ast.set_source(name);
+    let ast = declaration::compile(engine, name, text)?;
     root.check_names(name, &ast)?;
     let eval_error = |error: Box<EvalAltResult>| ScriptError::from_eval(name, &error);
     preload(engine, &ast).map_err(eval_error)?;
@@ -161,9 +161,21 @@ fn directives(
         if names.len() > MAX_DIRECTIVES {
             return Err(ScriptError::at(place.clone(), format!("more than {MAX_DIRECTIVES} directives")));
         }
+        if directive.kind == DirectiveKind::Delegate {
+            return Err(no_delegation(&directive, stage));
+        }
         out.push(directive);
     }
     Ok(out)
+}
+
+fn no_delegation(directive: &Directive, stage: Stage) -> ScriptError {
+    let place = directive.location.clone();
+    if stage < Stage::Postq {
+        let message = format!("delegate '{}' cannot stand at the stage '{stage}'", directive.name);
+        return ScriptError::at(place, message).with_hint("a message can be delegated at postq and delivery");
+    }
+    ScriptError::at(place, "delegation to a service is not there in this version")
 }
 
 /// Edits between two names (Levenshtein), for "did you mean".
@@ -321,6 +333,22 @@ mod tests {
             ("#{ rcpt: [ rule \"a\" #{ } ] }", ":1:", "no 'evaluate'", ""),
             ("#{ rcpt: [ rule \"a\" |x| next() ] }", ":1:", "without parameters", ""),
             ("#{ rcpt: [ rule \"a\" ] }", ":1:", "needs a body", ""),
+            (
+                "#{ rcpt: [ delegate 1 \"a\" || next() ] }",
+                ":1:23",
+                "cannot stand at the stage 'rcpt'",
+                "postq",
+            ),
+            ("#{ postq: [ delegate 1 \"a\" #{ evaluate: || next() } ] }", ":1:24", "is not there", ""),
+            ("#{ postq: [ delegate \"a\" || next() ] }", ":1:", "string", ""),
+            ("#{ postq: [ delegate || next() ] }", ":1:", "needs a service and a name", ""),
+            ("#{ postq: [ delegate 1 \"a\" 5 ] }", ":1:28", "must be ||", ""),
+            (
+                "#{ mail: [ rule \"a\" || next() ], postq: [ delegate 1 \"a\" || next() ] }",
+                ":1:",
+                "used twice",
+                "unique",
+            ),
             ("#{ rcpt: [ rule a || next() ] }", ":1:", "string", ""),
             ("#{ rcpt: [ rule \"a\" || undefined_variable ] }", ":1:", "undefined_variable", ""),
             ("#{ rcpt: [ rule \"a\" || nowhere::f() ] }", ":1:24", "no module 'nowhere'", "import"),
