@@ -4,6 +4,7 @@
 mod message;
 mod post;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,9 +21,15 @@ use crate::policy::Policy;
 use crate::stage::Stage;
 use crate::status::Status;
 use crate::transaction::{RcptSpec, Shared};
+use crate::triage::{DOMAIN_DIR, Part, Scripts};
 
-pub use message::{Judged, Source};
+pub use message::{Judged, Source, Stored};
 pub use post::{Edit, PostJudged, PostMessage};
+
+/// What the root script of vSL 1.x is called.
+const MAIN: &str = "main.vsl";
+/// Where it is, beside the configuration file.
+const MAIN_PLACES: [&str; 2] = ["rules/main.vsl", MAIN];
 
 /// A rule that runs longer hands the event loop on.
 const SLOW_AFTER: Duration = Duration::from_millis(1);
@@ -31,7 +38,7 @@ const SLOW_AFTER: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct Judge {
     engine: Engine,
-    script: LoadedScript,
+    scripts: Scripts,
     /// The policy without rules.
     pub policy: Policy,
     on_error: OnError,
@@ -65,10 +72,15 @@ impl Judge {
             wall_clock: slice.timeout,
             ..Limits::default()
         };
-        let path = std::path::Path::new(&slice.filter_path);
+        let path = root_script(slice);
         let present = path.exists();
-        let root = if present || slice.filter_path_required {
-            Root::open(std::path::Path::new(&slice.config_dir))?
+        let usual = || Some(Path::new(&slice.config_dir).join(DOMAIN_DIR)).filter(|path| path.is_dir());
+        let folder = slice.domain_dir.as_ref().map(PathBuf::from).or_else(usual);
+        let is_needed = present || slice.filter_path_required || folder.is_some();
+        let root = if is_needed {
+            // A main file of vSL 1.x imports from beside itself.
+            let first = path.parent().filter(|_| path.file_name().is_some_and(|name| name == MAIN));
+            Root::open_with(Path::new(&slice.config_dir), first)?
         } else {
             Root::none()
         };
@@ -79,13 +91,17 @@ impl Judge {
         root.declare(api::callables(&api::install(&mut engine, &surroundings)));
         let _watch = Watch::until(Instant::now() + limits.wall_clock);
         let script = if present || slice.filter_path_required {
-            engine::load(&engine, &root, path)?
+            engine::load(&engine, &root, &path)?
         } else {
             LoadedScript::empty("built-in policy")
         };
+        let mut scripts = Scripts::new(script);
+        if let Some(folder) = folder {
+            scripts.load_domains(&engine, &root, &folder)?;
+        }
         Ok(Judge {
             engine,
-            script,
+            scripts,
             policy: Policy::new(slice),
             on_error: slice.on_error,
             timeout: slice.timeout,
@@ -101,9 +117,9 @@ impl Judge {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// True if the stage has rules.
+    /// True if the stage has rules, of anybody.
     pub fn wants(&self, stage: Stage) -> bool {
-        !self.script.stage(stage).is_empty()
+        self.scripts.want(stage)
     }
 
     /// Runs the rules of a stage, unless an earlier verdict of the transaction stands.
@@ -111,29 +127,29 @@ impl Judge {
         {
             let mut transaction = shared.lock();
             transaction.stage = stage;
-            if let Some(status) = &transaction.verdict {
+            if let Some(status) = transaction.standing_verdict() {
                 return status.clone();
             }
         }
-        if !self.wants(stage) {
-            return Status::Next;
-        }
-        let status = self.directives(shared, stage);
+        let status = self.run_or_fail(shared, stage).0;
         if status.is_sticky() {
-            shared.lock().verdict = Some(status.clone());
+            shared.lock().keep_verdict(status.clone());
         }
         status
     }
 
-    fn directives(&self, shared: &Shared, stage: Stage) -> Status {
-        self.run_or_fail(shared, stage).0
-    }
-
     /// The first status that is not `next`, and whether it stands for a rule that failed.
     fn run_or_fail(&self, shared: &Shared, stage: Stage) -> (Status, bool) {
+        let part = shared.lock().part.clone();
+        let Some(script) = self.scripts.of(&part) else {
+            return (Scripts::without_script(&part, stage), false);
+        };
+        if script.stage(stage).is_empty() {
+            return (Status::Next, false);
+        }
         let now = Instant::now();
         let _watch = Watch::with_slow_hook(now + self.timeout, now + SLOW_AFTER, self.on_slow);
-        for directive in self.script.stage(stage) {
+        for directive in script.stage(stage) {
             match directive.call(&self.engine, shared.tag()) {
                 Ok(Status::Next) => {}
                 Ok(status) => {
@@ -188,6 +204,13 @@ impl Judge {
 
     /// The stages connect, helo and mail.
     pub fn command(&self, shared: &Shared, stage: Stage) -> Decision {
+        {
+            let mut transaction = shared.lock();
+            let path = transaction.mail.as_ref().map(|mail| mail.reverse_path.clone());
+            transaction.sender =
+                path.filter(|_| stage == Stage::Mail).and_then(|path| self.scripts.sender(&path));
+            transaction.part = Scripts::part_of_sender(transaction.sender.as_ref());
+        }
         let status = self.run(shared, stage);
         if stage < Stage::Mail {
             shared.lock().keep_for_session();
@@ -215,7 +238,11 @@ impl Judge {
     /// The stage authenticate. Only a rule that accepts lets the client in; where there is none, whoever has checked the
     /// password has decided. A verdict holds for this question alone.
     pub fn authenticate(&self, shared: &Shared) -> Decision {
-        shared.lock().stage = Stage::Authenticate;
+        {
+            let mut transaction = shared.lock();
+            transaction.stage = Stage::Authenticate;
+            transaction.part = Part::Root;
+        }
         if !self.wants(Stage::Authenticate) {
             return Decision::Accept(None);
         }
@@ -235,10 +262,14 @@ impl Judge {
     /// One RCPT: the rules, then the built-in policy.
     pub fn recipient(&self, shared: &Shared, spec: RcptSpec) -> Decision {
         let address = spec.address.clone();
-        if shared.lock().add_client_recipient(spec).is_err() {
-            return Decision::Refuse(Reply::fixed(452, EnhancedCode(4, 5, 3), "Too many recipients"));
-        }
-        let sticky_before = shared.lock().verdict.is_some();
+        let sticky_before = {
+            let mut transaction = shared.lock();
+            transaction.part = self.scripts.part_of_recipient(transaction.sender.as_ref(), address.domain());
+            if transaction.add_client_recipient(spec).is_err() {
+                return Decision::Refuse(Reply::fixed(452, EnhancedCode(4, 5, 3), "Too many recipients"));
+            }
+            transaction.standing_verdict().is_some()
+        };
         let status = self.run(shared, Stage::Rcpt);
         let accepted = !sticky_before && matches!(status, Status::Accept(_) | Status::FinalAccept(_));
         let decision = match status {
@@ -268,6 +299,16 @@ impl Judge {
             }
         }
     }
+}
+
+/// The root script: the one that is named or usual, or where vSL 1.x has it.
+fn root_script(slice: &FilterSlice) -> PathBuf {
+    let usual = PathBuf::from(&slice.filter_path);
+    if slice.filter_path_required || usual.exists() {
+        return usual;
+    }
+    let old = MAIN_PLACES.map(|place| Path::new(&slice.config_dir).join(place));
+    old.into_iter().find(|path| path.exists()).unwrap_or(usual)
 }
 
 /// The reply code for a password that nobody can check now (RFC 4954 6).

@@ -14,3 +14,4 @@ pub mod process;
 pub mod stage;
 pub mod status;
 pub mod transaction;
+pub mod triage;

@@ -15,6 +15,7 @@ use crate::identity::Identity;
 use crate::object::Object;
 use crate::stage::Stage;
 use crate::status::Status;
+use crate::triage::{HandledSender, Part};
 
 pub use authentication::{Authentication, SpfCheck};
 pub use envelope::{Entry, RcptSpec, Transport};
@@ -119,6 +120,12 @@ pub struct Transaction {
     pub hold: bool,
     /// The verdict that holds for all later stages of the transaction.
     pub verdict: Option<Status>,
+    /// Whose rules run.
+    pub part: Part,
+    /// Verdicts that hold for all later stages of the recipients of one part.
+    pub part_verdicts: Vec<(Part, Status)>,
+    /// The sender as MAIL said it, if its domain has rules of its own.
+    pub sender: Option<HandledSender>,
     /// What rules of connect and helo decided for every message of the session.
     session: Base,
     /// What was found about who sends.
@@ -172,6 +179,9 @@ impl Transaction {
             header_changed: false,
             hold: false,
             verdict: None,
+            part: Part::Root,
+            part_verdicts: Vec::new(),
+            sender: None,
             session: Base::default(),
             authentication: Authentication::default(),
             content: None,
@@ -193,6 +203,46 @@ impl Transaction {
         verdict.clone_from(&self.verdict);
     }
 
+    /// The verdict that holds already for the part whose rules are to run.
+    pub fn standing_verdict(&self) -> Option<&Status> {
+        self.verdict_of(&self.part)
+    }
+
+    /// The verdict that holds already for a part.
+    pub fn verdict_of(&self, part: &Part) -> Option<&Status> {
+        let of_part = self.part_verdicts.iter().find(|(of, _)| of == part).map(|(_, status)| status);
+        self.verdict.as_ref().or(of_part)
+    }
+
+    /// Has a verdict hold for all later stages: of the recipient's part at rcpt and later, of everything before.
+    pub fn keep_verdict(&mut self, status: Status) {
+        if self.stage < Stage::Rcpt {
+            self.verdict = Some(status);
+        } else if self.standing_verdict().is_none() {
+            self.part_verdicts.push((self.part.clone(), status));
+        }
+    }
+
+    /// The parts that the recipients belong to, in the order in which they came.
+    pub fn parts(&self) -> Vec<Part> {
+        let mut parts = Vec::new();
+        for entry in &self.recipients {
+            if !parts.contains(&entry.part) {
+                parts.push(entry.part.clone());
+            }
+        }
+        parts
+    }
+
+    /// The transaction as the rules of one part see it: with its recipients only.
+    #[must_use]
+    pub fn only(&self, part: &Part) -> Self {
+        let mut own = self.clone();
+        own.recipients.retain(|entry| entry.part == *part);
+        own.part = part.clone();
+        own
+    }
+
     /// Forgets the message; the session stays.
     pub fn reset(&mut self) {
         let Base { header, added_bytes, hold, verdict } = self.session.clone();
@@ -200,6 +250,9 @@ impl Transaction {
         self.added_bytes = added_bytes;
         self.hold = hold;
         self.verdict = verdict;
+        self.part = Part::Root;
+        self.part_verdicts = Vec::new();
+        self.sender = None;
         self.header_changed = false;
         self.mail = None;
         self.mail_from = None;

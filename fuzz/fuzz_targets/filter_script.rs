@@ -112,9 +112,11 @@ fn session(judge: &Judge) {
         Judged::Answer(decision) => {
             goes_on(&decision);
         }
-        Judged::Store { envelope, pieces, reply, .. } => {
+        Judged::Store { messages, reply } => {
             assert!(reply.is_none_or(|reply| reply.is_positive()), "a message is stored and refused");
-            stored(&envelope, &pieces);
+            for message in &messages {
+                stored(&message.envelope, &message.pieces);
+            }
         }
     }
     for stage in [Stage::Postq, Stage::Delivery] {

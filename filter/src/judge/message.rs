@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use vsmtp_ipc::edge::filter_queue::Disposition;
 use vsmtp_ipc::wire::Piece;
-use vsmtp_mail::{EnhancedCode, Envelope, Expanded, QueueId, Reply, header_end};
+use vsmtp_mail::{EnhancedCode, Envelope, Expanded, MAX_RECIPIENTS, QueueId, Reply, header_end};
 
 use super::{Decision, Judge, local_error};
 use crate::policy::Routed;
 use crate::stage::Stage;
 use crate::status::Status;
 use crate::transaction::{Content, Shared, Transaction};
+use crate::triage::{Part, Scripts};
 
 /// First read of a header, in octets; most headers end before.
 const FIRST_READ: usize = 16 * 1024;
@@ -33,24 +34,37 @@ pub enum Judged {
     Answer(Decision),
     /// Store it.
     Store {
-        /// Envelope with all that policy decided.
-        envelope: Envelope,
-        /// Aliases for several of which the sender wants to hear.
-        expanded: Vec<Expanded>,
-        /// How its bytes are put together; empty: as they came.
-        pieces: Vec<Piece>,
-        /// What becomes of it first.
-        disposition: Disposition,
-        /// What to say when it is stored, instead of the usual reply.
+        /// What it became: one message, or several where the rules of several domains made different things of it.
+        messages: Vec<Stored>,
+        /// What to say when all is stored, instead of the usual reply.
         reply: Option<Reply>,
     },
+}
+
+/// One message for the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Envelope with all that policy decided.
+    pub envelope: Envelope,
+    /// Aliases for several of which the sender wants to hear.
+    pub expanded: Vec<Expanded>,
+    /// How its bytes are put together; empty: as they came.
+    pub pieces: Vec<Piece>,
+    /// What becomes of it first.
+    pub disposition: Disposition,
 }
 
 impl Judge {
     /// True if judging needs the bytes of this message.
     pub fn needs_content(&self, shared: &Shared) -> bool {
         let transaction = shared.lock();
-        (transaction.verdict.is_none() && self.wants(Stage::Preq))
+        let parts = parts(&transaction);
+        let judged = |part: &Part| {
+            self.scripts.part_wants(part, Stage::Preq) && transaction.verdict_of(part).is_none()
+        };
+        // Several messages of one need copies of it.
+        parts.len() > 1
+            || parts.iter().any(judged)
             || transaction.has_early_header()
             || transaction.authentication.is_to_be_shown()
             || transaction.is_submission()
@@ -71,19 +85,53 @@ impl Judge {
         {
             return Judged::Answer(answer);
         }
-        let status = self.run(shared, Stage::Preq);
-        let mut transaction = shared.lock();
-        let judged = match status {
-            Status::Deny(reply) => Judged::Answer(Decision::Close(reply)),
-            Status::Reject(reply) => Judged::Answer(Decision::Refuse(reply)),
-            Status::Next => self.store(&transaction, Disposition::Active, None),
-            Status::Accept(reply) | Status::FinalAccept(reply) => {
-                self.store(&transaction, Disposition::Active, reply)
+        let parts = parts(&shared.lock());
+        let judged = match parts.as_slice() {
+            [part] => {
+                shared.lock().part = part.clone();
+                self.judge_part(shared).map(|(stored, reply)| (vec![stored], reply))
             }
-            Status::Quarantine(name) => self.store(&transaction, Disposition::Quarantine(name.into()), None),
+            several => self.judge_parts(shared, several),
         };
-        transaction.content = None;
-        judged
+        shared.lock().content = None;
+        match judged {
+            Ok((messages, reply)) => Judged::Store { messages, reply },
+            Err(decision) => Judged::Answer(decision),
+        }
+    }
+
+    /// Recipients of several parts: the rules of each see a message of their own. There is one reply to the client, so
+    /// what one part refuses is refused.
+    fn judge_parts(&self, shared: &Shared, parts: &[Part]) -> Result<(Vec<Stored>, Option<Reply>), Decision> {
+        let mut messages: Vec<Stored> = Vec::new();
+        let mut reply = None;
+        for part in parts {
+            let own = Shared::new(shared.lock().only(part));
+            let (stored, said) = self.judge_part(&own)?;
+            reply = reply.or(said);
+            // Rules of later stages must find their recipients apart.
+            let is_judged_again =
+                [Stage::Postq, Stage::Delivery].into_iter().any(|stage| self.scripts.want(stage));
+            match messages.iter_mut().find(|other| !is_judged_again && other.may_take(&stored)) {
+                Some(other) => other.take(stored),
+                None => messages.push(stored),
+            }
+        }
+        Ok((messages, reply))
+    }
+
+    /// Runs the preq rules of one part.
+    fn judge_part(&self, shared: &Shared) -> Result<(Stored, Option<Reply>), Decision> {
+        let status = self.run(shared, Stage::Preq);
+        let transaction = shared.lock();
+        let store = |disposition| self.store(&transaction, disposition);
+        match status {
+            Status::Deny(reply) => Err(Decision::Close(reply)),
+            Status::Reject(reply) => Err(Decision::Refuse(reply)),
+            Status::Next => Ok((store(Disposition::Active)?, None)),
+            Status::Accept(reply) | Status::FinalAccept(reply) => Ok((store(Disposition::Active)?, reply)),
+            Status::Quarantine(name) => Ok((store(Disposition::Quarantine(name.into()))?, None)),
+        }
     }
 
     fn take_content(&self, shared: &Shared, source: Source) -> Result<(), Decision> {
@@ -108,13 +156,10 @@ impl Judge {
         Ok(())
     }
 
-    fn store(&self, transaction: &Transaction, disposition: Disposition, reply: Option<Reply>) -> Judged {
-        let Some(mail) = &transaction.mail else { return Judged::Answer(Decision::Refuse(local_error())) };
-        let Routed { recipients, expanded } =
-            match self.policy.route(&mail.reverse_path, &transaction.recipients) {
-                Ok(routed) => routed,
-                Err(reply) => return Judged::Answer(Decision::Refuse(reply)),
-            };
+    fn store(&self, transaction: &Transaction, disposition: Disposition) -> Result<Stored, Decision> {
+        let Some(mail) = &transaction.mail else { return Err(Decision::Refuse(local_error())) };
+        let routed = self.policy.route(&mail.reverse_path, &transaction.recipients);
+        let Routed { recipients, expanded } = routed.map_err(Decision::Refuse)?;
         let envelope = Envelope {
             reverse_path: mail.reverse_path.clone(),
             body: mail.body,
@@ -128,8 +173,37 @@ impl Judge {
             Disposition::Active if transaction.hold => Disposition::Hold,
             other => other,
         };
-        Judged::Store { envelope, expanded, pieces: pieces(transaction), disposition, reply }
+        Ok(Stored { envelope, expanded, pieces: pieces(transaction), disposition })
     }
+}
+
+impl Stored {
+    /// True if both are the same message for different recipients.
+    fn may_take(&self, other: &Stored) -> bool {
+        let sender = |stored: &Stored| stored.envelope.reverse_path.clone();
+        let recipients = self.envelope.recipients.len() + other.envelope.recipients.len();
+        recipients <= MAX_RECIPIENTS
+            && self.pieces == other.pieces
+            && self.disposition == other.disposition
+            && sender(self) == sender(other)
+    }
+
+    /// Takes the other's recipients.
+    fn take(&mut self, other: Stored) {
+        for recipient in other.envelope.recipients {
+            let mut own = self.envelope.recipients.iter();
+            if !own.any(|r| r.address == recipient.address && r.next_hop == recipient.next_hop) {
+                self.envelope.recipients.push(recipient);
+            }
+        }
+        self.expanded.extend(other.expanded);
+    }
+}
+
+/// The parts of the recipients; the sender's if no recipient is left, so that its rules say what follows.
+fn parts(transaction: &Transaction) -> Vec<Part> {
+    let parts = transaction.parts();
+    if parts.is_empty() { vec![Scripts::part_of_sender(transaction.sender.as_ref())] } else { parts }
 }
 
 /// The rewritten header block and the untouched rest; nothing if the header is as it came.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vsmtp_ipc::edge::filter_queue::Disposition;
 use vsmtp_ipc::wire::Piece;
-use vsmtp_mail::{Envelope, Expanded, QueueId, Reply};
+use vsmtp_mail::{Address, Envelope, Expanded, QueueId, Reply};
 
 use super::Judge;
 use super::message::{pieces, read_header};
@@ -13,6 +13,7 @@ use crate::policy::Routed;
 use crate::stage::Stage;
 use crate::status::Status;
 use crate::transaction::{Content, Entry, MailSpec, Peer, RcptSpec, Shared, Transaction};
+use crate::triage::{HandledSender, Part, Scripts};
 
 /// A message of the queue.
 #[derive(Debug)]
@@ -126,6 +127,9 @@ impl Judge {
         });
         transaction.stage = stage;
         transaction.id = Some(message.id);
+        transaction.sender = self.scripts.sender(&envelope.reverse_path);
+        let part = self.part_of(transaction.sender.as_ref(), envelope);
+        transaction.part = part.clone();
         // The next hops were decided when the message was taken: they stay unless a rule or an operator changes them.
         transaction.recipients = envelope
             .recipients
@@ -138,12 +142,24 @@ impl Judge {
                 },
                 transport: (!message.reroute).then(|| recipient.next_hop.clone()),
                 by_rule: false,
+                part: part.clone(),
             })
             .collect();
         transaction.receive_header(header);
         transaction.body_offset = header.len() as u64;
         transaction.content = Some(Arc::clone(&message.content));
         transaction
+    }
+
+    /// Whose rules judge a message of the queue. Its recipients were kept together for that; an alias may have led them out
+    /// of the domain whose they were, which its name for reports tells.
+    fn part_of(&self, sender: Option<&HandledSender>, envelope: &Envelope) -> Part {
+        let Some(first) = envelope.recipients.first() else { return Scripts::part_of_sender(sender) };
+        let named = first.original.as_ref().and_then(|original| Address::parse(&original.address).ok());
+        let domains = [Some(first.address.domain()), named.as_ref().map(Address::domain)];
+        let parts =
+            domains.into_iter().flatten().map(|domain| self.scripts.part_of_recipient(sender, domain));
+        parts.fold(Part::Root, |found, part| if found == Part::Root { part } else { found })
     }
 
     fn rebuilt(&self, before: &Envelope, transaction: &Transaction, disposition: Disposition) -> PostJudged {

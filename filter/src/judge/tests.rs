@@ -13,8 +13,11 @@ use crate::policy::tests::{peer, slice};
 use crate::process::content::Inline;
 use crate::transaction::{MailSpec, Transaction};
 
+mod triage;
+
 const MESSAGE: &[u8] = b"Received: x\r\nSubject: hi\r\n\r\nbody\r\n";
 
+#[derive(Debug)]
 struct Bench {
     judge: Judge,
     shared: Shared,
@@ -45,9 +48,13 @@ fn bench_with(script: &str, set: &[(&str, Value)]) -> Bench {
 
 impl Bench {
     fn begin(&self) -> Decision {
+        self.begin_as("a@client.test")
+    }
+
+    fn begin_as(&self, sender: &str) -> Decision {
         self.shared.lock().helo = Some("client.test".into());
         self.shared.lock().begin(MailSpec {
-            reverse_path: ReversePath::parse("a@client.test").unwrap(),
+            reverse_path: ReversePath::parse(sender).unwrap(),
             body: BodyType::SevenBit,
             smtputf8: false,
             ret: None,
@@ -86,11 +93,23 @@ fn show(decision: &Decision) -> String {
     }
 }
 
+/// The only message that was made of it.
+fn only(judged: Judged) -> Stored {
+    match judged {
+        Judged::Store { mut messages, .. } if messages.len() == 1 => messages.remove(0),
+        other => panic!("{}", show_message(&other)),
+    }
+}
+
 fn show_message(judged: &Judged) -> String {
     match judged {
         Judged::Answer(decision) => show(decision),
-        Judged::Store { envelope, pieces, disposition, .. } => {
-            format!("{disposition:?} {} recipients {} pieces", envelope.recipients.len(), pieces.len())
+        Judged::Store { messages, .. } => {
+            let show = |stored: &Stored| {
+                let (to, pieces) = (stored.envelope.recipients.len(), stored.pieces.len());
+                format!("{:?} {to} recipients {pieces} pieces", stored.disposition)
+            };
+            messages.iter().map(show).collect::<Vec<_>>().join(" + ")
         }
     }
 }
@@ -211,7 +230,7 @@ fn edits_reach_the_queue() {
     );
     bench_early.begin();
     bench_early.rcpt("jane@example.com");
-    let Judged::Store { envelope, pieces, .. } = bench_early.message(MESSAGE) else { panic!() };
+    let Stored { envelope, pieces, .. } = only(bench_early.message(MESSAGE));
     let hops: Vec<String> =
         envelope.recipients.iter().map(|r| format!("{}>{}", r.address, r.next_hop)).collect();
     assert_eq!(hops, ["jane@example.com>lmtp:unix:/run/l", "archive@example.net>smtp:example.net"]);
@@ -222,7 +241,7 @@ fn edits_reach_the_queue() {
     let held = bench("#{ rcpt: [ action \"h\" || queue::hold() ] }");
     held.begin();
     held.rcpt("jane@example.com");
-    assert!(matches!(held.message(MESSAGE), Judged::Store { disposition: Disposition::Hold, .. }));
+    assert_eq!(only(held.message(MESSAGE)).disposition, Disposition::Hold);
 
     let emptied = bench("#{ preq: [ action \"e\" || for r in ctx::rcpt_list() { envelop::rm_rcpt(r); } ] }");
     emptied.begin();
@@ -238,8 +257,7 @@ fn what_users_submit_gets_a_date_and_a_message_id() {
         *bench.shared.lock() = Transaction::new(Arc::new(client), 10);
         bench.begin();
         assert_eq!(bench.rcpt("jane@example.com"), "accept");
-        let Judged::Store { pieces, .. } = bench.message(message) else { panic!() };
-        pieces
+        only(bench.message(message)).pieces
     };
     use vsmtp_mail::Service::{Lmtp, Local, Smtp, Submission, Submissions};
     let id = QueueIdMint::new(1, 1).next(1);
@@ -268,7 +286,7 @@ fn odd_messages_are_judged_too() {
         let bench = bench(script);
         bench.begin();
         bench.rcpt("jane@example.com");
-        let Judged::Store { pieces, .. } = bench.message(bytes) else { panic!("{bytes:?}") };
+        let pieces = only(bench.message(bytes)).pieces;
         let mut expected = vec![Piece::Text(header.to_vec())];
         expected.extend(rest.map(|(offset, len)| Piece::Original { offset, len }));
         assert_eq!(pieces, expected, "{:?}", String::from_utf8_lossy(bytes));

@@ -136,6 +136,7 @@ mod tests {
             },
             transport: transport.map(|hop| NextHop::parse(hop).unwrap()),
             by_rule: false,
+            part: crate::triage::Part::Root,
         }
     }
 

@@ -10,6 +10,7 @@ mod facts;
 mod identities;
 mod queue;
 mod seats;
+mod split;
 mod work;
 
 use std::collections::{HashMap, VecDeque};
@@ -25,6 +26,7 @@ use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::receiver_filter::{Ask, Verdict};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Id};
+use vsmtp_mail::QueueIdMint;
 use vsmtp_sys::sandbox::Profile;
 
 use super::inquiry::Inquiries;
@@ -60,6 +62,8 @@ pub struct Session {
     identities: Identities,
     jobs: VecDeque<Job>,
     running: usize,
+    /// Makes the ids of the messages that a split makes.
+    mint: QueueIdMint,
     draining: bool,
     looking: bool,
     names: Inquiries<Resolving>,
@@ -83,6 +87,7 @@ impl Daemon for Session {
             identities: Identities::new(),
             jobs: VecDeque::new(),
             running: 0,
+            mint: QueueIdMint::new(boot.node, boot.process),
             draining: false,
             looking: false,
             names,

@@ -6,6 +6,7 @@ use vsmtp_mail::{Address, NextHop, Notify, OriginalRecipient};
 
 use super::Transaction;
 use crate::object::{Fault, Object};
+use crate::triage::Part;
 
 /// RCPT TO with its parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Entry {
     pub transport: Option<NextHop>,
     /// A rule put it there: whether it may be relayed to was decided by the operator.
     pub by_rule: bool,
+    /// Whose rules judge it.
+    pub part: Part,
 }
 
 /// How a recipient is delivered, as `transport::` says it.
@@ -51,7 +54,8 @@ impl Transaction {
     /// Adds what the client said.
     pub fn add_client_recipient(&mut self, spec: RcptSpec) -> Result<(), Fault> {
         self.current = Some(Object::Address(Arc::new(spec.address.clone())));
-        self.push(Entry { spec, transport: None, by_rule: false })
+        let part = self.part.clone();
+        self.push(Entry { spec, transport: None, by_rule: false, part })
     }
 
     /// Adds a recipient for a rule; nothing happens if it is there.
@@ -69,7 +73,8 @@ impl Transaction {
             return Ok(());
         }
         let spec = RcptSpec { address, original: None, notify };
-        self.push(Entry { spec, transport: None, by_rule: true })
+        let part = self.part.clone();
+        self.push(Entry { spec, transport: None, by_rule: true, part })
     }
 
     fn push(&mut self, entry: Entry) -> Result<(), Fault> {

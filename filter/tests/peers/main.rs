@@ -9,4 +9,5 @@ mod oneshot;
 mod post;
 mod session;
 mod slow;
+mod split;
 mod stage;

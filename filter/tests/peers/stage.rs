@@ -75,7 +75,17 @@ pub fn slice(dir: &TempDir, script: &str) -> FilterSlice {
 impl Stage {
     /// Starts a filter in a role with this script.
     pub fn start(role: Role, script: &str) -> Stage {
+        Self::start_with(role, script, &[])
+    }
+
+    /// The same with more files in the folder of the configuration.
+    pub fn start_with(role: Role, script: &str, files: &[(&str, &str)]) -> Stage {
         let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
         let slice = vsmtp_ipc::encode(&slice(&dir, script)).unwrap();
         let mut stage = Stage::spawn(role, slice, dir);
         stage.hear_master(|said| matches!(said, ToMaster::Ready));

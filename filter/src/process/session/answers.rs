@@ -13,7 +13,7 @@ use vsmtp_mail::{EnhancedCode, Reply};
 
 use super::Session;
 use super::queue::{Asked, What};
-use super::seats::Key;
+use super::seats::{Incoming, Key};
 use super::work::{Done, Outcome};
 use crate::judge::{Decision, Judged, local_error};
 use crate::process::content::Staged;
@@ -39,15 +39,27 @@ impl Session {
     }
 
     fn store(&mut self, key: Key, judged: Judged, now_ms: u64) {
-        let Judged::Store { envelope, expanded, pieces, disposition, reply } = judged else { return };
-        let seat =
-            self.receivers.get_mut(&key.token).and_then(|receiver| receiver.seats.get_mut(&key.session));
-        let Some(incoming) = seat.and_then(|seat| seat.incoming.as_mut()) else { return };
-        if check_pieces(&pieces, incoming.body.len()).is_err() {
+        let Judged::Store { messages, reply } = judged else { return };
+        let Some(incoming) = self.incoming(key) else { return };
+        if messages.iter().any(|message| check_pieces(&message.pieces, incoming.body.len()).is_err()) {
             let reply =
                 Reply::fixed(552, EnhancedCode(5, 3, 4), "Message header is too large after local edits");
             return self.end_message(key, &Decision::Refuse(reply), false);
         }
+        incoming.messages = messages.into();
+        self.store_next(key, reply, now_ms);
+    }
+
+    /// The message that a session has here.
+    pub(super) fn incoming(&mut self, key: Key) -> Option<&mut Incoming> {
+        let seat = self.receivers.get_mut(&key.token)?.seats.get_mut(&key.session)?;
+        seat.incoming.as_mut()
+    }
+
+    /// Stores the last of the messages, which keeps id and body.
+    pub(super) fn store_last(&mut self, key: Key, reply: Option<Reply>, now_ms: u64) {
+        let Some(incoming) = self.incoming(key) else { return };
+        let Some(stored) = incoming.messages.pop_front() else { return };
         let descriptor = match incoming.take_descriptor() {
             Ok(descriptor) => descriptor,
             Err(error) => {
@@ -56,17 +68,7 @@ impl Session {
             }
         };
         let body = std::mem::replace(&mut incoming.body, Body::Inline(Vec::new()));
-        let message = NewMessage {
-            ticket: 0,
-            id: incoming.id,
-            arrived_ms: incoming.arrived_ms,
-            envelope: (&envelope).into(),
-            origin: incoming.origin.clone(),
-            disposition,
-            expanded: expanded.iter().map(Into::into).collect(),
-            pieces,
-            body,
-        };
+        let message = incoming.submission(incoming.id, stored, body);
         let make = |ticket| Submit::Message(NewMessage { ticket, ..message });
         if let Err(asked) =
             self.queue.submit(now_ms, Asked { key, what: What::Store(reply) }, make, descriptor)
@@ -103,6 +105,8 @@ impl Session {
             (What::Store(reply), Receipt::Stored { .. }) => {
                 self.end_message(key, &Decision::Accept(reply), true);
             }
+            (What::Part(original), Receipt::Stored { .. }) => self.part_stored(key, original, now_ms),
+            (What::Copy(of), Receipt::ChunkStored { .. }) => self.copied(key, of, now_ms),
             (What::Chunk(id), Receipt::ChunkStored { .. }) => self.chunk_stored(key, id, true),
             (What::Open(id), Receipt::Staged { .. }) => {
                 let seat = self.receivers.get_mut(&key.token).and_then(|r| r.seats.get_mut(&key.session));
@@ -146,6 +150,11 @@ impl Session {
         match asked.what {
             What::Chunk(id) => self.chunk_stored(key, id, false),
             What::Store(_) | What::Open(_) => self.end_message(key, &Decision::Refuse(reply), false),
+            What::Part(original) => self.part_refused(key, original, reply),
+            What::Copy(of) => {
+                self.queue.discard(of.copy);
+                self.part_refused(key, Some(of.original), reply);
+            }
         }
     }
 
@@ -162,7 +171,7 @@ impl Session {
     }
 
     /// The message is done with, and the client is told.
-    fn end_message(&mut self, key: Key, decision: &Decision, stored: bool) {
+    pub(super) fn end_message(&mut self, key: Key, decision: &Decision, stored: bool) {
         let seat =
             self.receivers.get_mut(&key.token).and_then(|receiver| receiver.seats.get_mut(&key.session));
         let unused = seat.and_then(|seat| seat.end_message(stored));

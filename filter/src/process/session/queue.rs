@@ -29,10 +29,25 @@ pub struct Asked {
 pub enum What {
     /// Store the message; then say this instead of the usual reply.
     Store(Option<Reply>),
+    /// Store one of the messages that a split made; the file of the original body, if it has one, waits for the last.
+    Part(Option<Id>),
+    /// Append to the copy of a body's file, for a message that a split made.
+    Copy(CopyOf),
     /// Append a chunk to the file of this id.
     Chunk(Id),
     /// Hand over the staging file of this id.
     Open(Id),
+}
+
+/// A copy and its original.
+#[derive(Debug, Clone, Copy)]
+pub struct CopyOf {
+    /// The copy.
+    pub copy: Id,
+    /// What is copied.
+    pub original: Id,
+    /// Octets of the copy, with what is being appended.
+    pub end: u64,
 }
 
 struct Waiting {

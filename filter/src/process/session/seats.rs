@@ -1,7 +1,7 @@
 //! Receivers and their sessions. A session has at most one question open; while it is judged, the session is not touched:
 //! what comes meanwhile (reset, end) is done when the answer is out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,11 +12,12 @@ use vsmtp_ipc::edge::receiver_filter::{Ask, CREDITS, Facts, Verdict};
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::wire::{Body, Id, MAX_INLINE_BODY, Origin};
 use vsmtp_ipc::{ChannelError, EdgeId, Received};
+use vsmtp_mail::Reply;
 use vsmtp_sys::memfd::Sealed;
 
 use super::facts;
 use crate::identity::Identity;
-use crate::judge::{Judge, Source};
+use crate::judge::{Judge, Source, Stored};
 use crate::process::content::{Inline, Memory, Staged};
 use crate::stage::Stage;
 use crate::transaction::{Content, Shared, Transaction};
@@ -64,6 +65,10 @@ pub struct Incoming {
     pub arrived_ms: u64,
     /// A large body's file, if rules want to see it.
     pub staged: Option<Arc<Staged>>,
+    /// What is still to be stored of it; the last one keeps the id and the body.
+    pub messages: VecDeque<Stored>,
+    /// What to say when all of it is stored, instead of the usual reply.
+    pub reply: Option<Reply>,
     descriptor: Option<OwnedFd>,
     sealed: Option<Arc<Sealed>>,
 }
@@ -271,7 +276,17 @@ impl Seat {
 impl Incoming {
     pub fn new(id: Id, body: Body, descriptor: Option<OwnedFd>, facts: &Facts, arrived_ms: u64) -> Self {
         let origin = facts::origin(facts);
-        Incoming { id, body, origin, arrived_ms, staged: None, descriptor, sealed: None }
+        Incoming {
+            id,
+            body,
+            origin,
+            arrived_ms,
+            staged: None,
+            messages: VecDeque::new(),
+            reply: None,
+            descriptor,
+            sealed: None,
+        }
     }
 
     /// What rules see of it. A sealed body is checked before it is read.
@@ -294,6 +309,16 @@ impl Incoming {
             Body::File(_) => self.staged.clone().map(|staged| staged as Arc<dyn Content>),
         };
         Ok(Source { id: self.id.into(), content })
+    }
+
+    /// The body once more, for a message that a split made; a file has been copied.
+    pub fn copy_body(&self) -> io::Result<(Body, Option<OwnedFd>)> {
+        let descriptor = match (&self.sealed, &self.descriptor) {
+            (Some(sealed), _) => Some(sealed.try_clone()?.into_fd()),
+            (None, Some(descriptor)) => Some(descriptor.try_clone()?),
+            (None, None) => None,
+        };
+        Ok((self.body.clone(), descriptor))
     }
 
     /// The descriptor that goes on to the queue-manager.
