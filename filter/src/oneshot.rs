@@ -1,7 +1,9 @@
 //! Configuration: evaluates `vsmtp.vsl` once and hands over a tree of values. It decides nothing about keys (that is
 //! `vsmtp_config`) but knows where each key was written. A script that fails or hangs is an error, never a half tree.
 
+mod domains;
 mod places;
+mod toml_file;
 mod values;
 
 use std::collections::BTreeMap;
@@ -21,8 +23,33 @@ use crate::stage::Stage;
 
 pub use places::KeyPlaces;
 
-/// The function that the entry script must define.
-const ENTRY: &str = "on_config";
+/// A function that a script of settings must define: it is given a map and returns it.
+#[derive(Debug, Clone, Copy)]
+enum Entry {
+    /// In the main file.
+    Main,
+    /// In the file of a domain.
+    Domain,
+}
+
+impl Entry {
+    const fn name(self) -> &'static str {
+        match self {
+            Entry::Main => "on_config",
+            Entry::Domain => "on_domain_config",
+        }
+    }
+
+    const fn example(self) -> &'static str {
+        match self {
+            Entry::Main => "fn on_config(config) { config.server.name = \"mx.example.com\"; config }",
+            Entry::Domain => "fn on_domain_config(config) { config.tls.certificate = \"chain.pem\"; config }",
+        }
+    }
+}
+
+/// What the name of a configuration of vSL 1.x ends in.
+const TOML: &str = "toml";
 
 /// A configuration script's result.
 #[derive(Debug)]
@@ -45,7 +72,11 @@ pub fn evaluate(
     let root = Root::open(root)?;
     let text = root.read(file)?;
     let name = root.display_name(file);
-    let tree = run(&root, &name, &text, defaults, host)?;
+    if file.extension().is_some_and(|extension| extension == TOML) {
+        let (tree, places) = toml_file::read(&name, &text, defaults)?;
+        return Ok(Evaluated { file: name, tree, places });
+    }
+    let tree = run(&root, &name, &text, defaults, host, Entry::Main)?;
     Ok(Evaluated { file: name, tree, places: KeyPlaces::of_files(&root) })
 }
 
@@ -56,7 +87,7 @@ pub fn evaluate_text(
     defaults: &Value,
     host: &Surroundings,
 ) -> Result<Evaluated, ScriptError> {
-    let tree = run(&Root::none(), name, text, defaults, host)?;
+    let tree = run(&Root::none(), name, text, defaults, host, Entry::Main)?;
     let mut places = KeyPlaces::default();
     places.scan(name, text);
     Ok(Evaluated { file: name.to_owned(), tree, places })
@@ -75,8 +106,11 @@ pub fn answer(request: &Evaluate, environment: BTreeMap<String, String>) -> Resu
         root: request.root.clone(),
     };
     let host = Surroundings { hostname: request.hostname.clone(), environment, ..Surroundings::default() };
-    let evaluated = evaluate(directory, Path::new(file), &default_tree(&context), &host)
-        .map_err(|error| format!("{}/{error}", directory.display()))?;
+    let defaults = default_tree(&context);
+    let evaluated = evaluate(directory, Path::new(file), &defaults, &host).and_then(|mut evaluated| {
+        domains::add(&mut evaluated, &context, &defaults, &host).map(|()| evaluated)
+    });
+    let evaluated = evaluated.map_err(|error| format!("{}/{error}", directory.display()))?;
     let place = |error: &ScriptError| format!("{}/{error}\n", directory.display());
     let config =
         check(&context, &evaluated).map_err(|errors| errors.iter().map(place).collect::<String>())?;
@@ -113,27 +147,29 @@ fn run(
     text: &str,
     defaults: &Value,
     host: &Surroundings,
+    entry: Entry,
 ) -> Result<Value, ScriptError> {
+    let entry_name = entry.name();
     let limits = Limits::for_configuration();
     let engine = configuration_engine(root, &limits, host);
     let _watch = Watch::until(Instant::now() + limits.wall_clock);
-    let mut ast = engine.compile(text).map_err(|error| ScriptError::from_parse(name, &error))?;
-    ast.set_source(name);
+    let ast = engine::compile(&engine, name, text)?;
     root.check_names(name, &ast)?;
-    let defined = ast.iter_functions().any(|function| function.name == ENTRY && function.params.len() == 1);
+    let defined =
+        ast.iter_functions().any(|function| function.name == entry_name && function.params.len() == 1);
     if !defined {
         let location = Location { file: name.to_owned(), ..Location::default() };
-        return Err(ScriptError::at(location, format!("the function {ENTRY}(config) is missing"))
-            .with_hint(format!("fn {ENTRY}(config) {{ config.server.name = \"mx.example.com\"; config }}")));
+        return Err(ScriptError::at(location, format!("the function {entry_name}(config) is missing"))
+            .with_hint(entry.example()));
     }
     let argument = values::to_script(defaults);
     let result: Dynamic = engine
-        .call_fn_with_options(CallFnOptions::new(), &mut Scope::new(), &ast, ENTRY, (argument,))
+        .call_fn_with_options(CallFnOptions::new(), &mut Scope::new(), &ast, entry_name, (argument,))
         .map_err(|error| ScriptError::from_eval(name, &error))?;
     if !result.is_map() {
         let location = Location { file: name.to_owned(), ..Location::default() };
         let message =
-            format!("{ENTRY} must return the configuration map, but returned {}", result.type_name());
+            format!("{entry_name} must return the configuration map, but returned {}", result.type_name());
         return Err(ScriptError::at(location, message).with_hint("end the function with the line: config"));
     }
     Ok(values::from_script(&result))
@@ -251,6 +287,107 @@ mod tests {
         let lines = answer(&request, BTreeMap::new()).unwrap_err();
         assert!(lines.contains(&format!("{place}:2:2: server.domainz: unknown key")), "{lines}");
         assert!(lines.contains("server.domains"), "{lines}");
+    }
+
+    /// What the oneshot role says about a folder of files, the first of them the configuration.
+    fn answered(files: &[(&str, &str)]) -> Result<Value, String> {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let request = Evaluate {
+            config_path: dir.path().join(files[0].0).display().to_string(),
+            hostname: "mx.test".into(),
+            cores: 2,
+            root: String::new(),
+        };
+        let answer = answer(&request, BTreeMap::new());
+        let place = format!("{}/", dir.path().display());
+        answer.map(|bytes| Value::from_bytes(&bytes).unwrap()).map_err(|lines| lines.replace(&place, ""))
+    }
+
+    fn texts(items: &[&str]) -> Option<Value> {
+        Some(Value::List(items.iter().map(|item| Value::Text((*item).to_owned())).collect()))
+    }
+
+    #[test]
+    fn a_configuration_of_1x_is_read_with_its_rules() {
+        let config = "version_requirement = \">=1.3.0, <2.0.0\"\n[server]\ndomain = \"mail.example.test\"\n\
+            [server.interfaces]\naddr = [\"127.0.0.1:10025\"]\n[server.logs]\nfilepath = \"/var/log/vsmtp/vsmtp.log\"\n\
+            [server.logs.level]\ndefault = \"info\"\n[server.tls]\nsecurity_level = \"May\"\nprotocol_version = \"TLSv1.3\"\n\
+            [app.vsl]\nfilepath = \"rules/main.vsl\"\n";
+        let rules = "import \"objects\" as vars;\n#{ connect: [ rule \"blacklist\" || {\n\
+            if client_ip() == \"192.0.2.9\" { deny() } else { next() } } ],\n\
+            rcpt: [ action \"log\" || log(\"debug\", `mail for ${vars::example}`) ] }";
+        let objects = "object example fqdn = \"example.com\";";
+        let files = [("vsmtp.toml", config), ("rules/main.vsl", rules), ("rules/objects.vsl", objects)];
+        let tree = answered(&files).unwrap();
+        assert_eq!(tree.at("server.domain"), Some(&Value::Text("mail.example.test".into())));
+        let config = vsmtp_config::Config::build(&test_context(), &tree).unwrap();
+        assert_eq!(config.filter().server_name.as_str(), "mail.example.test");
+        assert!(config.filter().filter_path.ends_with("/rules/main.vsl"));
+        // Without a word about the rules they are found where they were.
+        let short = "[server]\ndomain = \"mail.example.test\"";
+        let broken = rules.replace("next()", "nxt::x()");
+        let files =
+            [("vsmtp.toml", short), ("rules/main.vsl", broken.as_str()), ("rules/objects.vsl", objects)];
+        let lines = answered(&files).unwrap_err();
+        assert!(lines.starts_with("rules/main.vsl:3:") && lines.contains("no module 'nxt'"), "{lines}");
+        let lines = answered(&[("vsmtp.toml", "[server]\ndomainz = \"x\"\n[smtp")]).unwrap_err();
+        assert!(lines.starts_with("vsmtp.toml:3:"), "{lines}");
+        let lines = answered(&[("vsmtp.toml", "[server]\ndomainz = \"x\"")]).unwrap_err();
+        assert!(lines.starts_with("vsmtp.toml:2:1: server.domainz: unknown key"), "{lines}");
+    }
+
+    fn test_context() -> Context {
+        Context {
+            hostname: Domain::parse("mx.test").unwrap(),
+            cores: 2,
+            config_dir: "/nonexistent".to_owned(),
+            root: String::new(),
+        }
+    }
+
+    #[test]
+    fn domains_with_a_folder_are_ours_and_say_their_settings() {
+        let domain =
+            "fn on_domain_config(config) {\n  config.tls.certificate = \"chain.pem\";\n  return config;\n}";
+        let main = "fn on_config(config) { config.server.name = \"mx.example.test\"; config }";
+        let files = [
+            ("vsmtp.vsl", main),
+            ("domain-enabled/example.test/config.vsl", domain),
+            ("domain-enabled/example.test/incoming.vsl", "#{}"),
+            ("domain-enabled/example.org/outgoing.vsl", "#{}"),
+            ("domain-enabled/README", ""),
+        ];
+        let tree = answered(&files).unwrap();
+        let own = texts(&["mx.example.test", "localhost", "example.org", "example.test"]);
+        assert_eq!(tree.at("server.domains"), own.as_ref());
+        let Some(Value::Map(all)) = tree.at("server.virtual") else { panic!() };
+        let chain = all.get("example.test").and_then(|domain| domain.at("tls.certificate"));
+        assert_eq!(chain, Some(&Value::Text("chain.pem".into())));
+        // What the operator says of the domains holds; those that are relayed are not ours.
+        let said = main.replace("config }", "config.server.domains = [\"a.test\"]; config }");
+        let tree = answered(&[("vsmtp.vsl", &said), files[2]]).unwrap();
+        assert_eq!(tree.at("server.domains"), texts(&["a.test"]).as_ref());
+        let relayed = main.replace("config }", "config.server.relay_domains = [\"example.org\"]; config }");
+        let tree = answered(&[("vsmtp.vsl", &relayed), files[2], files[3]]).unwrap();
+        assert_eq!(
+            tree.at("server.domains"),
+            texts(&["mx.example.test", "localhost", "example.test"]).as_ref()
+        );
+        let shipped = include_str!("../../etc/vsmtp/domain-available/example.com/config.vsl");
+        answered(&[("vsmtp.vsl", main), ("domain-enabled/example.com/config.vsl", shipped)]).unwrap();
+        // Errors name the domain's file.
+        let wrong = domain.replace("config.tls.certificate", "config.tls.certificat");
+        let lines =
+            answered(&[("vsmtp.vsl", main), ("domain-enabled/example.test/config.vsl", &wrong)]).unwrap_err();
+        assert!(lines.starts_with("domain-enabled/example.test/config.vsl:2:3: server.virtual"), "{lines}");
+        let lines = answered(&[("vsmtp.vsl", main), ("domain-enabled/example.test/config.vsl", "fn f() {}")])
+            .unwrap_err();
+        assert!(lines.contains("on_domain_config(config) is missing"), "{lines}");
     }
 
     #[test]

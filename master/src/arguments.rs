@@ -13,7 +13,8 @@ usage: vsmtp [-c FILE] [--root DIR] [--demo] [run | check]
   run            start the whole MTA in the foreground (the default)
   check          evaluate and validate the configuration, then exit
 
-  -c FILE        the configuration (default: /etc/vsmtp/vsmtp.vsl)
+  -c FILE        the configuration (default: /etc/vsmtp/vsmtp.vsl, or
+                 vsmtp.toml there)
   --root DIR     put /etc/vsmtp, /var and /run below DIR
   --demo         use the built-in development configuration: SMTP on
                  127.0.0.1:2525, every recipient gets a Maildir; needs --root

@@ -13,8 +13,15 @@ impl Layout {
     /// `config` overrides the path of `vsmtp.vsl`; `root` is put before all others.
     pub fn new(root: Option<&Path>, config: Option<&Path>) -> Self {
         let root = root.unwrap_or(Path::new("/")).to_owned();
-        let config = config.map_or_else(|| root.join("etc/vsmtp/vsmtp.vsl"), Path::to_owned);
+        let config = config.map_or_else(|| Self::usual_config(&root), Path::to_owned);
         Layout { root, config }
+    }
+
+    /// `vsmtp.vsl`; where only the file of vSL 1.x is there, that.
+    fn usual_config(root: &Path) -> PathBuf {
+        let directory = root.join("etc/vsmtp");
+        let (script, table) = (directory.join("vsmtp.vsl"), directory.join("vsmtp.toml"));
+        if !script.exists() && table.exists() { table } else { script }
     }
 
     /// The entry point of the configuration.
@@ -82,5 +89,18 @@ mod tests {
         assert_eq!(layout.config(), Path::new("/r/etc/vsmtp/vsmtp.vsl"));
         assert_eq!(layout.below("/var/spool/vsmtp"), Path::new("/r/var/spool/vsmtp"));
         assert_eq!(Layout::new(None, None).control_socket(), Path::new("/run/vsmtp/control"));
+    }
+
+    #[test]
+    fn the_old_configuration_is_used_where_there_is_no_new_one() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("etc/vsmtp");
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("vsmtp.toml"), "").unwrap();
+        assert_eq!(Layout::new(Some(root.path()), None).config(), directory.join("vsmtp.toml"));
+        std::fs::write(directory.join("vsmtp.vsl"), "").unwrap();
+        assert_eq!(Layout::new(Some(root.path()), None).config(), directory.join("vsmtp.vsl"));
+        let named = Layout::new(Some(root.path()), Some(Path::new("/x/old.toml")));
+        assert_eq!(named.config(), Path::new("/x/old.toml"));
     }
 }

@@ -73,10 +73,10 @@ impl KeyPlaces {
                     let prefix = open.last().and_then(|open| open.prefix.as_deref());
                     if let Some(name) = prefix.and_then(|_| key_of_map(&tokens, at)) {
                         pending = prefix.unwrap_or_default().iter().cloned().chain([name]).collect();
-                        self.record(file, &pending, tokens[at].1);
+                        self.record(&pending.join("."), Location::new(file, tokens[at].1));
                         at += 1;
                     } else if let Some((path, length)) = assignment(&tokens, at) {
-                        self.record(file, &path, tokens[at].1);
+                        self.record(&path.join("."), Location::new(file, tokens[at].1));
                         pending = path;
                         at += length;
                     }
@@ -86,8 +86,14 @@ impl KeyPlaces {
         }
     }
 
-    fn record(&mut self, file: &str, path: &[String], position: Position) {
-        self.places.insert(path.join("."), Location::new(file, position));
+    /// Takes what another knows, each key behind `prefix`.
+    pub(super) fn take(&mut self, prefix: &str, other: KeyPlaces) {
+        self.places.extend(other.places.into_iter().map(|(key, place)| (format!("{prefix}{key}"), place)));
+    }
+
+    /// Says where a key is written.
+    pub(super) fn record(&mut self, key: &str, place: Location) {
+        self.places.insert(key.to_owned(), place);
     }
 }
 

@@ -27,6 +27,21 @@ use Fate::{Later, Renamed, Retired};
 
 /// The keys of other versions.
 pub const LEGACY: &[Legacy] = &[
+    Legacy { name: "server.domain", fate: Renamed("server.name") },
+    Legacy { name: "app.vsl.filepath", fate: Renamed("app.vsl.filter_path") },
+    Legacy { name: "server.logs.filepath", fate: Renamed("server.logs.filename") },
+    Legacy { name: "server.logs.format", fate: Retired("lines have one form, see docs/administration.md") },
+    Legacy { name: "server.logs.size_limit", fate: Retired("leave it to logrotate") },
+    Legacy { name: "server.logs.archive_count", fate: Retired("leave it to logrotate") },
+    Legacy { name: "server.smtp.disable_ehlo", fate: Later("a server without EHLO") },
+    Legacy {
+        name: "server.smtp.required_extension",
+        fate: Retired("each extension is offered where it works"),
+    },
+    Legacy {
+        name: "server.smtp.auth.must_be_authenticated",
+        fate: Later("this for port 25; the services of submission always ask for it"),
+    },
     Legacy { name: "server.esmtp.size", fate: Renamed("server.message_size_limit") },
     Legacy { name: "server.smtp.connections_per_client", fate: Renamed("server.limits.connections") },
     Legacy {

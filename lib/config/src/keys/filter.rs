@@ -9,10 +9,13 @@ keys! {
     FilterKeys;
 
     /// The rules that each message passes, in vSL. Without them local mail is accepted and only the clients of
-    /// `server.relay_from` may relay. By default `filter.vsl` beside the configuration file, if it is there.
+    /// `server.relay_from` may relay. By default `filter.vsl` beside the configuration file, or `rules/main.vsl` or
+    /// `main.vsl` there, as vSL 1.x calls them, if one of them is there.
     filter_path: MaybePath = "app.vsl.filter_path", default Unset, example Text("policy/main.vsl"), for Filter;
 
-    /// A folder with one folder of rules per domain.
+    /// A folder with one folder per domain: `incoming.vsl`, `outgoing.vsl` and `internal.vsl` have its rules, `config.vsl`
+    /// its settings. The domains are added to the default of `server.domains`, but for those of `server.relay_domains`. By
+    /// default `domain-enabled` beside the configuration file, if it is there.
     domain_dir: MaybePath = "app.vsl.domain_dir", default Unset, example Text("domain-enabled"), for Filter;
 
     /// Rules that may run at once; a rule that waits for a service holds one.

@@ -133,8 +133,9 @@ impl VirtualDomains {
     fn tls(value: &Value) -> Result<Option<DomainTls>, String> {
         let Some(fields) = fields(value)? else { return Ok(None) };
         let path = |name: &str| fields.get(name).map_or(Ok(None), |value| MaybePath.read(value));
-        // Versions by domain were accepted by other versions of the program, and had no effect there either.
-        let known = ["certificate", "private_key", "protocol_version"];
+        // Versions by domain were accepted by other versions of the program, and had no effect there either. What counts
+        // towards other servers is in `delivery.tls`.
+        let known = ["certificate", "private_key", "protocol_version", "sender_security_level"];
         if let Some((name, _)) = fields.iter().find(|(name, _)| !known.contains(&name.as_str())) {
             return Err(Value::Text(name.clone()).describe());
         }
