@@ -168,6 +168,20 @@ fn every_page_is_in_the_index() {
     }
 }
 
+#[test]
+fn every_difference_of_the_language_names_its_test() {
+    let page = docs("vsl/differences.md");
+    let mut sources = String::new();
+    all_text(&Path::new(ROOT).join("filter"), &mut sources);
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).collect();
+    let named = rows.iter().filter_map(|row| row.trim_end_matches(" |").rsplit(" | ").next());
+    let tests: Vec<&str> = named.filter_map(|cell| cell.strip_prefix('`')?.strip_suffix('`')).collect();
+    assert!(tests.len() > 30 && rows.len() - tests.len() == 8, "every row but the heads names a test");
+    for test in tests {
+        assert!(sources.contains(&format!("fn {test}()")), "{test} is not there");
+    }
+}
+
 /// Log lines below a folder, each with its fields.
 fn events(folder: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -301,6 +315,18 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 /// A manual page without the marks of roff.
 fn manual(name: &str) -> String {
     read(&Path::new(ROOT).join("packaging/man").join(name)).replace('\\', "")
+}
+
+/// Every source below a folder, tests too.
+fn all_text(folder: &Path, out: &mut String) {
+    for entry in fs::read_dir(folder).expect("list a folder of the source") {
+        let path = entry.expect("read an entry").path();
+        if path.is_dir() {
+            all_text(&path, out);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            out.push_str(&read(&path));
+        }
+    }
 }
 
 fn docs(name: &str) -> String {
