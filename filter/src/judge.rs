@@ -31,6 +31,10 @@ const MAIN: &str = "main.vsl";
 /// Where it is, beside the configuration file.
 const MAIN_PLACES: [&str; 2] = ["rules/main.vsl", MAIN];
 
+/// Most scripts that judge the recipients of one message; each may make a message of its own of it, body and all. A client
+/// sends the rest again in a transaction of its own, as with too many recipients.
+const MAX_PARTS: usize = 8;
+
 /// A rule that runs longer hands the event loop on.
 const SLOW_AFTER: Duration = Duration::from_millis(1);
 
@@ -133,7 +137,12 @@ impl Judge {
         }
         let status = self.run_or_fail(shared, stage).0;
         if status.is_sticky() {
-            shared.lock().keep_verdict(status.clone());
+            // Its reply is that to this command, not to all that follow.
+            let kept = match &status {
+                Status::FinalAccept(_) => Status::FinalAccept(None),
+                other => other.clone(),
+            };
+            shared.lock().keep_verdict(kept);
         }
         status
     }
@@ -265,6 +274,11 @@ impl Judge {
         let sticky_before = {
             let mut transaction = shared.lock();
             transaction.part = self.scripts.part_of_recipient(transaction.sender.as_ref(), address.domain());
+            let parts = transaction.parts();
+            if parts.len() >= MAX_PARTS && !parts.contains(&transaction.part) {
+                let why = "Too many domains for one message, send it again for the others";
+                return Decision::Refuse(Reply::fixed(452, EnhancedCode(4, 5, 3), why));
+            }
             if transaction.add_client_recipient(spec).is_err() {
                 return Decision::Refuse(Reply::fixed(452, EnhancedCode(4, 5, 3), "Too many recipients"));
             }

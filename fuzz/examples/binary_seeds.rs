@@ -102,6 +102,7 @@ fn submit(body: Body) -> Submit {
         envelope: envelope(),
         origin: origin(),
         disposition: Disposition::Quarantine("spam".into()),
+        judged: false,
         expanded: Vec::new(),
         pieces: pieces(),
         body,

@@ -216,6 +216,7 @@ edge!(
         envelope: envelope(),
         origin: origin(),
         disposition: filter_queue::Disposition::Quarantine("q".into()),
+        judged: false,
         expanded: vec![Expanded { address: "b@c".into(), original: None }],
         pieces: pieces(),
         body: Body::Memfd(3),

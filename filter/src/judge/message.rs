@@ -52,6 +52,8 @@ pub struct Stored {
     pub pieces: Vec<Piece>,
     /// What becomes of it first.
     pub disposition: Disposition,
+    /// Rules of later stages are not to be asked.
+    pub judged: bool,
 }
 
 impl Judge {
@@ -129,7 +131,8 @@ impl Judge {
             Status::Deny(reply) => Err(Decision::Close(reply)),
             Status::Reject(reply) => Err(Decision::Refuse(reply)),
             Status::Next => Ok((store(Disposition::Active)?, None)),
-            Status::Accept(reply) | Status::FinalAccept(reply) => Ok((store(Disposition::Active)?, reply)),
+            Status::Accept(reply) => Ok((store(Disposition::Active)?, reply)),
+            Status::FinalAccept(reply) => Ok((Stored { judged: true, ..store(Disposition::Active)? }, reply)),
             Status::Quarantine(name) => Ok((store(Disposition::Quarantine(name.into()))?, None)),
         }
     }
@@ -173,7 +176,7 @@ impl Judge {
             Disposition::Active if transaction.hold => Disposition::Hold,
             other => other,
         };
-        Ok(Stored { envelope, expanded, pieces: pieces(transaction), disposition })
+        Ok(Stored { envelope, expanded, pieces: pieces(transaction), disposition, judged: false })
     }
 }
 
@@ -185,6 +188,7 @@ impl Stored {
         recipients <= MAX_RECIPIENTS
             && self.pieces == other.pieces
             && self.disposition == other.disposition
+            && self.judged == other.judged
             && sender(self) == sender(other)
     }
 

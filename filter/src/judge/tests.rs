@@ -223,6 +223,33 @@ fn only_a_rule_that_accepts_the_recipient_itself_opens_the_relay() {
 }
 
 #[test]
+fn only_a_final_accept_skips_the_rules_after_the_queue() {
+    for (script, judged) in [
+        ("#{ preq: [ rule \"r\" || next() ] }", false),
+        ("#{ preq: [ rule \"r\" || accept() ] }", false),
+        ("#{ preq: [ rule \"r\" || faccept() ] }", true),
+        ("#{ rcpt: [ rule \"r\" || faccept() ] }", true),
+        ("#{ mail: [ rule \"r\" || faccept() ] }", true),
+        ("#{ connect: [ rule \"r\" || faccept(\"220 hello\") ] }", true),
+    ] {
+        let bench = bench(script);
+        bench.judge.command(&bench.shared, Stage::Connect);
+        bench.begin();
+        assert_eq!(bench.rcpt("jane@example.com"), "accept");
+        assert_eq!(only(bench.message(MESSAGE)).judged, judged, "{script}");
+    }
+}
+
+#[test]
+fn the_reply_of_a_final_accept_is_said_once() {
+    let bench = bench("#{ mail: [ rule \"r\" || faccept(\"250 2.1.0 trusted\") ] }");
+    assert_eq!(show(&bench.begin()), "accept 250 2.1.0 trusted");
+    assert_eq!(bench.rcpt("jane@example.com"), "accept");
+    let Judged::Store { reply, .. } = bench.message(MESSAGE) else { panic!() };
+    assert_eq!(reply, None);
+}
+
+#[test]
 fn edits_reach_the_queue() {
     let bench_early = bench(
         "#{ mail: [ action \"a\" || msg::append_header(\"X-Early\", \"1\") ],

@@ -68,6 +68,8 @@ pub struct NewMessage {
     pub origin: Origin,
     /// What becomes of it.
     pub disposition: Disposition,
+    /// A rule has accepted it for good: those of postq and delivery are not asked.
+    pub judged: bool,
     /// Aliases for several of which the sender wants to hear; at most [`vsmtp_mail::MAX_RECIPIENTS`].
     pub expanded: Vec<Expanded>,
     /// How its bytes are put together; empty: the body as it is.

@@ -26,6 +26,7 @@ pub struct Checked {
     envelope: Envelope,
     origin: Origin,
     disposition: Disposition,
+    judged: bool,
     expanded: Vec<Expanded>,
     pieces: Vec<Piece>,
     size: u64,
@@ -59,6 +60,7 @@ impl Checked {
             envelope: Envelope::try_from(&new.envelope)?,
             origin: origin(&new.origin)?,
             disposition: disposition(&new.disposition)?,
+            judged: new.judged,
             expanded: wire::expanded(&new.expanded)?,
             pieces: new.pieces.into_iter().map(piece).collect(),
             size,
@@ -74,11 +76,13 @@ impl Checked {
     /// The message as the store takes it, and behind it the report on aliases if one is due: there is not the one without
     /// the other.
     pub fn into_fresh(self, ledger: &mut Ledger, clock: Clock) -> Result<Vec<Fresh>, Refusal> {
-        let Checked { id, arrived_ms, envelope, origin, disposition, expanded, pieces, size, bytes } = self;
+        let Checked { id, arrived_ms, envelope, origin, disposition, judged, expanded, pieces, size, bytes } =
+            self;
         // A receiver whose clock is wrong, or that lies, makes a message neither younger than now nor old.
         let arrived_ms = arrived_ms.clamp(clock.wall_ms.saturating_sub(LONGEST_SESSION_MS), clock.wall_ms);
         let mut state = MessageState::fresh(arrived_ms, origin, envelope);
         state.disposition = disposition;
+        state.marks.judged = judged;
         let mut start = Vec::new();
         let (body, parts) = match bytes {
             Bytes::Lost => return Err(Refusal::Disk),

@@ -46,6 +46,23 @@ fn both_stages_are_asked_and_the_message_goes_on() {
 }
 
 #[test]
+fn a_message_that_was_accepted_for_good_is_not_asked_about_and_that_survives() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut post) = (stage.filter(), stage.post(true, true));
+    let mut message = stage.message(HOP);
+    message.judged = true;
+    let id = filter.store(message);
+    let other = stage.message(HOP);
+    let other = filter.store(other);
+    let (ask, _) = post.hear();
+    assert_eq!(ask.id, other);
+    drop((filter, post));
+    let mut stage = stage.kill_and_restart(&[]);
+    let (_post, mut deliver) = (stage.post(true, true), stage.deliver());
+    assert_eq!(deliver.serve(Result3::Delivered).id, id);
+}
+
+#[test]
 fn edits_are_committed_before_the_first_attempt_and_survive() {
     let mut stage = Stage::start(&[]);
     let (mut filter, mut post) = (stage.filter(), stage.post(true, false));

@@ -274,6 +274,7 @@ pub fn message(id: Id, recipients: &[(&str, &str)]) -> NewMessage {
             uid: None,
         },
         disposition: Disposition::Active,
+        judged: false,
         expanded: Vec::new(),
         pieces: Vec::new(),
         body: Body::Inline(BODY.to_vec()),

@@ -203,6 +203,20 @@ fn a_domain_that_says_nothing_lets_nothing_in_or_out() {
 }
 
 #[test]
+fn one_message_is_copied_for_a_few_domains_only() {
+    let names: Vec<String> =
+        (0..12).map(|n| format!("domain-enabled/d{n}.example.com/incoming.vsl")).collect();
+    let files: Vec<(&str, &str)> =
+        names.iter().map(|name| (name.as_str(), "#{ rcpt: [ rule \"r\" || accept() ] }")).collect();
+    let bench = configured("#{}", &files);
+    bench.begin_as("a@elsewhere.net");
+    let replies: Vec<String> = (0..12).map(|n| bench.rcpt(&format!("x@d{n}.example.com"))).collect();
+    assert!(replies.iter().take(8).all(|reply| reply == "accept"), "{replies:?}");
+    assert!(replies.iter().skip(8).all(|reply| reply == "refuse 452"), "{replies:?}");
+    assert_eq!(bench.rcpt("y@d3.example.com"), "accept");
+}
+
+#[test]
 fn folders_of_domains_may_be_links_and_other_things_in_the_folder_are_left_alone() {
     let bench = configured(
         "#{}",

@@ -109,7 +109,7 @@ impl Session {
 impl Incoming {
     /// What the queue-manager is asked to store.
     pub(super) fn submission(&self, id: Id, stored: Stored, body: Body) -> NewMessage {
-        let Stored { envelope, expanded, pieces, disposition } = stored;
+        let Stored { envelope, expanded, pieces, disposition, judged } = stored;
         NewMessage {
             ticket: 0,
             id,
@@ -117,6 +117,7 @@ impl Incoming {
             envelope: (&envelope).into(),
             origin: self.origin.clone(),
             disposition,
+            judged,
             expanded: expanded.iter().map(Into::into).collect(),
             pieces,
             body,
