@@ -12,6 +12,11 @@ fn write(mta: &Mta, name: &str, text: &str) {
     fs::write(path, text).expect("write a script");
 }
 
+/// The messages of bob, as soon as there are so many. Files of a Maildir have the line ends of the system.
+fn mailbox(mta: &Mta, count: usize) -> Vec<String> {
+    mta.wait_for_mail("local.test", "bob", count).iter().map(|text| text.replace("\r\n", "\n")).collect()
+}
+
 fn marks(part: &str) -> String {
     format!("#{{ preq: [ action \"mark\" || msg::append_header(\"X-Part\", \"{part}\") ] }}")
 }
@@ -43,10 +48,13 @@ fn what_goes_out_and_what_stays_inside_are_two_messages_with_the_same_body() {
         let reply = Client::hello(mta.port()).mail("jane@local.test", &to, &message);
         assert_eq!(reply.code(), 250, "{reply:?}");
         wait_until("both are delivered", || mta.queued() == 0 && sink.count() == count);
-        let inside = mta.wait_for_mail("local.test", "bob", count);
+        let inside = mailbox(&mta, count);
         let inside =
-            inside.iter().find(|text| text.contains(&format!("Subject: {size}\r\n"))).expect("it is there");
-        assert!(inside.contains("X-Part: internal\r\n\r\n") && inside.contains(&body), "{size}");
+            inside.iter().find(|text| text.contains(&format!("Subject: {size}\n"))).expect("it is there");
+        assert!(
+            inside.contains("X-Part: internal\n\n") && inside.contains(&body.replace("\r\n", "\n")),
+            "{size}"
+        );
         let outside = String::from_utf8_lossy(&sink.messages()[count - 1].octets).into_owned();
         assert!(outside.contains("X-Part: outgoing\r\n\r\n") && outside.contains(&body), "{size}");
         assert_eq!(sink.messages()[count - 1].to, ["x@dst.test"]);
@@ -68,10 +76,10 @@ fn each_way_meets_its_own_rules_and_a_bounce_comes_in() {
     {
         let reply = Client::hello(mta.port()).mail(from, &[to], &format!("Subject: {count}\r\n\r\nx"));
         assert_eq!(reply.code(), 250, "{reply:?}");
-        let mail = mta.wait_for_mail("local.test", "bob", count + 1);
+        let mail = mailbox(&mta, count + 1);
         let text =
-            mail.iter().find(|text| text.contains(&format!("Subject: {count}\r\n"))).expect("it is there");
-        assert!(text.contains(&format!("X-Part: {part}\r\n")), "{text}");
+            mail.iter().find(|text| text.contains(&format!("Subject: {count}\n"))).expect("it is there");
+        assert!(text.contains(&format!("X-Part: {part}\n")), "{text}");
     }
     // A script that does not load changes nothing, and says where it is wrong.
     write(&mta, "domain-available/local.test/incoming.vsl", "#{\n rcpt: [ rule \"broken\" ] }");
@@ -140,7 +148,7 @@ fn a_configuration_and_rules_of_1x_run_as_they_are() {
     assert_eq!(mail("spammer@src.test").code(), 554);
     assert_eq!(mail("later@src.test").code(), 451);
     assert_eq!(mail("a@src.test").code(), 250);
-    let got = mta.wait_for_mail("local.test", "bob", 1).remove(0);
-    assert!(got.contains("X-Tag: seen for local.test\r\n"), "{got}");
+    let got = mailbox(&mta, 1).remove(0);
+    assert!(got.contains("X-Tag: seen for local.test\n"), "{got}");
     assert!(mta.log().contains("new transaction by 127.0.0.1"), "{}", mta.log());
 }
