@@ -162,7 +162,8 @@ impl Judge {
             match directive.call(&self.engine, shared.tag()) {
                 Ok(Status::Next) => {}
                 Ok(status) => {
-                    self.note(shared, stage, &directive.name, &status);
+                    let script = (part != Part::Root).then(|| script.name());
+                    Self::note(shared, stage, script, &directive.name, &status);
                     return (status, false);
                 }
                 Err(failure) => return (self.failed(shared, stage, &failure), true),
@@ -171,7 +172,8 @@ impl Judge {
         (Status::Next, false)
     }
 
-    fn note(&self, shared: &Shared, stage: Stage, directive: &str, status: &Status) {
+    /// One line for a status that ends a stage; `script` unless it is the root's.
+    fn note(shared: &Shared, stage: Stage, script: Option<&str>, directive: &str, status: &Status) {
         let level = if matches!(status, Status::Accept(_)) { Level::Debug } else { Level::Info };
         if !log::log_enabled!(level) {
             return;
@@ -183,6 +185,7 @@ impl Judge {
         };
         Record::at(level, "rule")
             .field("stage", stage)
+            .maybe("script", script)
             .field("directive", directive)
             .field("status", status.name())
             .field("client", &transaction.client_ip)

@@ -229,7 +229,12 @@ mod tests {
     #[test]
     fn every_form_of_a_directive_works() {
         let all = call(
-            r#"#{ connect: [
+            r#"
+            // As a statement a directive is made and dropped.
+            action "alone" || 42;
+            rule "block" || { next() }
+            action "map" #{ evaluate: || 1 };
+            #{ connect: [
                 rule "block" || { let a = 1; next() },
                 rule "expression" || accept(),
                 rule "trailing semicolon" || { deny(); },

@@ -95,8 +95,9 @@ fn each_way_meets_its_own_rules_and_a_bounce_comes_in() {
     );
     let out = mta.ctl(&["reload"]);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    wait_until("the new rules hold", || {
+    wait_until("the new rules hold, and the log says whose they are", || {
         Client::hello(mta.port()).mail("a@src.test", &["bob@local.test"], "Subject: 4\r\n\r\nx").code() == 550
+            && mta.log().contains("script=domain-enabled/local.test/incoming.vsl directive=no status=reject")
     });
 }
 
