@@ -281,6 +281,33 @@ fn the_shipped_rules_of_a_domain_load_and_let_its_mail_through() {
 }
 
 #[test]
+fn the_examples_in_the_shipped_rules_of_a_domain_do_what_they_say() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../etc/vsmtp/domain-available/example.com");
+    let script = |name: &str| {
+        fs::read_to_string(format!("{folder}/{name}.vsl")).unwrap().replace("        // ", "        ")
+    };
+    let (incoming, outgoing) = (script("incoming"), script("outgoing"));
+    let bench = configured(
+        "#{}",
+        &[
+            ("domain-enabled/example.com/incoming.vsl", &incoming),
+            ("domain-enabled/example.com/outgoing.vsl", &outgoing),
+        ],
+    );
+    // A stranger writes as one of ours; then somebody on this host, and from a private network.
+    assert_eq!(show(&bench.begin_as("jane@example.com")), "close 550");
+    for own in [None, Some("192.168.3.4")] {
+        *bench.shared.lock() = Transaction::new(Arc::new(peer(own)), bench.judge.max_recipients);
+        assert_eq!(show(&bench.begin_as("jane@example.com")), "accept", "{own:?}");
+    }
+    assert_eq!(show(&bench.begin_as("a@elsewhere.net")), "accept");
+    assert_eq!(bench.rcpt("old@example.com"), "refuse 550");
+    assert_eq!(bench.rcpt("jane@example.com"), "accept");
+    let list = bench.message(b"List-Id: <l.elsewhere.net>\r\n\r\n");
+    assert_eq!(show_message(&list), "Quarantine(\"lists\") 1 recipients 0 pieces");
+}
+
+#[test]
 fn rules_after_the_queue_are_those_of_the_messages_domain() {
     use crate::judge::{PostJudged, PostMessage};
     let bench = two_domains();
