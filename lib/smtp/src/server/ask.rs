@@ -216,6 +216,10 @@ impl Session {
     }
 
     pub(super) fn asked(&mut self, open: Open, question: Question) -> Handled {
+        // The command itself may have been one too many.
+        if matches!(self.phase, Phase::Closing(_)) {
+            return Handled::Done;
+        }
         self.open = Some(open);
         Handled::Ask { question, used: 0 }
     }

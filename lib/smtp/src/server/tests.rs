@@ -96,6 +96,24 @@ fn a_client_that_does_not_read_is_not_read_either() {
 }
 
 #[test]
+fn a_greeting_that_is_one_too_many_ends_the_session_and_asks_nothing() {
+    let mut session = session();
+    session.settings = Arc::new(Settings {
+        limits: crate::Limits { junk: 3, hard_errors: 2, ..crate::Limits::default() },
+        ..(*session.settings).clone()
+    });
+    let mut output = Vec::new();
+    let (questions, step) = feed(&mut session, &b"EHLO a\r\n".repeat(20), &mut output);
+    assert_eq!(step, Step::Close);
+    // The first names it, three more are free, one is an error, and the next is the last.
+    assert_eq!(questions.len(), 1 + 1 + 3 + 1, "{questions:?}");
+    let output = String::from_utf8(output).unwrap();
+    assert!(output.lines().last().is_some_and(|line| line.starts_with("421")), "{output}");
+    assert_eq!(output.matches("421").count(), 1, "{output}");
+    assert_eq!(session.answer(Verdict::Accept), Err(NoQuestion));
+}
+
+#[test]
 fn input_beyond_the_bound_ends_the_session() {
     let mut session = session();
     assert_eq!(session.advance(b"", &mut Vec::new()), Step::Ask(Question::Connect));
