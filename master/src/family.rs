@@ -86,6 +86,16 @@ impl Family {
         })
     }
 
+    /// A running child of a role that is to stay: one that retires has no further use for what is new.
+    pub fn staying(&mut self, role: Role) -> Option<&mut Child> {
+        self.slots.iter_mut().filter(|(name, slot)| name.role == role && !slot.retiring).find_map(
+            |(_, slot)| match &mut slot.life {
+                Life::Running(child) => Some(&mut **child),
+                Life::Waiting { .. } => None,
+            },
+        )
+    }
+
     /// One running child.
     pub fn child(&mut self, name: ProcessName) -> Option<&mut Child> {
         match &mut self.slots.get_mut(&name)?.life {

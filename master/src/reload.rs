@@ -97,11 +97,7 @@ pub fn hand_out_log(family: &mut Family, log: &LogSink) {
 /// The key holder is never doubled. It is told what is new and handed all files again, because what is in them may have
 /// changed; if they are bad, it keeps what it had.
 fn renew_keys(family: &mut Family, new: &Config, files: Vec<(String, OwnedFd)>) {
-    let (Ok(bytes), Some(child)) =
-        (slice(new, Role::Keys), family.children().find(|child| child.name.role == Role::Keys))
-    else {
-        return;
-    };
+    let (Ok(bytes), Some(child)) = (slice(new, Role::Keys), family.staying(Role::Keys)) else { return };
     child.say(&ToChild::Reconfigure(bytes), None);
     for (path, file) in files {
         child.say(&ToChild::File(path), Some(file));
@@ -197,6 +193,31 @@ mod tests {
         }
         assert_eq!(state(&mut family, queue), State::Ready);
         assert_eq!(state(&mut family, resolver), State::Ready);
+    }
+
+    #[test]
+    fn new_certificates_go_to_the_key_holder_that_stays() {
+        let mut family = Family::default();
+        let (_, mut old) = ready(&mut family, Role::Keys, 0);
+        // TLS was switched off and on again while old sessions go on.
+        family.retire(Role::Keys, 1);
+        let (_, mut new) = ready(&mut family, Role::Keys, 2);
+        let context = vsmtp_config::Context {
+            hostname: vsmtp_mail::Domain::parse("mx.test").unwrap(),
+            cores: 1,
+            config_dir: "/etc/vsmtp".to_owned(),
+            root: String::new(),
+        };
+        let config = Config::build(&context, &vsmtp_config::Value::map()).unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        renew_keys(&mut family, &config, vec![("/etc/cert.pem".to_owned(), file.into())]);
+        family.children().for_each(|child| drop(child.channel.flush()));
+        let mut heard = Vec::new();
+        while let Ok(Some(received)) = new.receive() {
+            heard.push(received.message);
+        }
+        assert!(matches!(heard.as_slice(), [ToChild::Reconfigure(_), ToChild::File(_)]), "{heard:?}");
+        assert!(matches!(old.receive(), Ok(None)), "the one that goes keeps what its sessions began with");
     }
 
     #[test]
