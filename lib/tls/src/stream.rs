@@ -71,8 +71,13 @@ impl Stream {
                 _ if self.drained && filled > 0 => return Moved::Some(filled),
                 Some(end) if filled == 0 => return Moved::Ended(end),
                 Some(_) => return Moved::Some(filled),
-                None if self.drained => return Moved::Blocked,
-                None => self.pull(transport, raw, out, &mut filled),
+                // A short read alone is not enough: with half a record in it, the end may lie right behind, and whoever
+                // waits for an event waits in vain.
+                None => {
+                    if !self.pull(transport, raw, out, &mut filled) && filled == 0 {
+                        return Moved::Blocked;
+                    }
+                }
             }
         }
     }
@@ -123,25 +128,32 @@ impl Stream {
         &self.connection
     }
 
-    /// Reads once from the transport and decrypts what came.
+    /// Reads once from the transport and decrypts what came. False if there was nothing.
     fn pull(
         &mut self,
         transport: &mut (impl Read + Write),
         raw: &mut [u8],
         out: &mut [u8],
         filled: &mut usize,
-    ) {
+    ) -> bool {
         let room = raw.len().min(RAW);
-        let Some(raw) = raw.get_mut(..room) else { return self.fail(End::Failed) };
+        let Some(raw) = raw.get_mut(..room) else {
+            self.fail(End::Failed);
+            return true;
+        };
         match read(transport, raw) {
             Ok(0) => self.fail(End::Cut),
             Ok(count) => {
                 self.drained = count < room;
                 self.decrypt(transport, raw.get(..count).unwrap_or_default(), out, filled);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.drained = true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.drained = true;
+                return false;
+            }
             Err(_) => self.fail(End::Failed),
         }
+        true
     }
 
     fn decrypt(&mut self, transport: &mut impl Write, mut raw: &[u8], out: &mut [u8], filled: &mut usize) {
@@ -202,5 +214,110 @@ fn read(transport: &mut impl Read, raw: &mut [u8]) -> io::Result<usize> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             other => return other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+
+    use super::*;
+
+    /// What the transport has to give, read by read; then it blocks.
+    struct Script(Vec<io::Result<Vec<u8>>>);
+
+    impl Read for Script {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let bytes = self.0.remove(0)?;
+            out[..bytes.len()].copy_from_slice(&bytes);
+            Ok(bytes.len())
+        }
+    }
+
+    impl Write for Script {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A server's stream behind its handshake, and the client.
+    fn connected() -> (Stream, ClientConnection) {
+        let certified = rcgen::generate_simple_self_signed(["mx.test".to_owned()]).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certified.cert.der().clone()).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+        let server = ServerConfig::builder_with_provider(crate::provider(&[]))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certified.cert.der().clone()], key)
+            .unwrap();
+        let client = ClientConfig::builder_with_provider(crate::provider(&[]))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+        let name = rustls::pki_types::ServerName::try_from("mx.test").unwrap();
+        let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            let said = written(&mut client);
+            server.read_tls(&mut &said[..]).unwrap();
+            server.process_new_packets().unwrap();
+            let mut answer = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut answer).unwrap();
+            }
+            let mut answer = &answer[..];
+            while !answer.is_empty() {
+                client.read_tls(&mut answer).unwrap();
+                client.process_new_packets().unwrap();
+            }
+        }
+        (Stream::new(server), client)
+    }
+
+    fn written(client: &mut ClientConnection) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut bytes).unwrap();
+        }
+        bytes
+    }
+
+    fn read(stream: &mut Stream, script: Vec<io::Result<Vec<u8>>>) -> (Moved, Vec<u8>) {
+        let (mut raw, mut out) = (vec![0; RAW], vec![0; 64 * 1024]);
+        let moved = stream.read(&mut Script(script), &mut raw, &mut out);
+        out.truncate(if let Moved::Some(count) = moved { count } else { 0 });
+        (moved, out)
+    }
+
+    #[test]
+    fn the_end_behind_half_a_record_is_seen_by_the_same_read() {
+        let (mut stream, mut client) = connected();
+        client.writer().write_all(b"NOOP\r\n").unwrap();
+        let record = written(&mut client);
+        let half = record[..record.len() / 2].to_vec();
+        assert_eq!(read(&mut stream, vec![Ok(half), Ok(Vec::new())]).0, Moved::Ended(End::Cut));
+    }
+
+    #[test]
+    fn half_a_record_waits_for_the_other_half() {
+        let (mut stream, mut client) = connected();
+        client.writer().write_all(b"NOOP\r\n").unwrap();
+        let record = written(&mut client);
+        let (one, other) = record.split_at(record.len() / 2);
+        assert_eq!(read(&mut stream, vec![Ok(one.to_vec())]).0, Moved::Blocked);
+        assert!(!stream.has_more());
+        assert_eq!(read(&mut stream, vec![Ok(other.to_vec())]), (Moved::Some(6), b"NOOP\r\n".to_vec()));
     }
 }

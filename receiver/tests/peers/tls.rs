@@ -161,6 +161,18 @@ fn s5_the_end_of_tls_in_the_middle_of_a_message_accepts_nothing() {
 }
 
 #[test]
+fn a_client_that_hangs_up_in_the_middle_of_a_record_is_gone_at_once() {
+    let (stage, _filter) = stage();
+    for _ in 0..20 {
+        let mut client = starttls(&stage);
+        // The head of a record of 256 octets, its first octet, and the end: often all in one event.
+        client.send_clear(&[0x17, 3, 3, 1, 0, 1]);
+        client.reader.get_ref().sock.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(client.is_gone(), "long before any time-out");
+    }
+}
+
+#[test]
 fn clear_text_under_tls_ends_the_session() {
     let (stage, _filter) = stage();
     let mut client = starttls(&stage);
