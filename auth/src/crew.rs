@@ -84,8 +84,8 @@ fn perform(job: Job) -> Outcome {
             saslauthd::check(path, &credentials)
                 .map_or_else(|error| failed("saslauthd", &error), Outcome::from)
         }
-        Work::Relay(mechanism, initial, place) => match backends.dovecot() {
-            Some(path) => said(dovecot::begin(path, mechanism, initial.as_deref(), place)),
+        Work::Relay(mechanism, initial, place, seat) => match backends.dovecot() {
+            Some(path) => said(dovecot::begin(path, mechanism, initial.as_deref(), place, Some(seat))),
             None => Outcome::Unknown,
         },
         Work::GoOn(exchange, response) => said(exchange.go_on(&response)),

@@ -59,7 +59,7 @@ pub enum Work {
     /// Ask saslauthd.
     Verify(Credentials),
     /// Have Dovecot begin an exchange.
-    Relay(Mechanism, Option<Vec<u8>>, Place),
+    Relay(Mechanism, Option<Vec<u8>>, Place, dovecot::Seat),
     /// Have Dovecot go on with it.
     GoOn(dovecot::Exchange, Vec<u8>),
     /// Ask Dovecot what it can.
@@ -86,6 +86,8 @@ pub struct Desk {
     wanted: Vec<Mechanism>,
     /// What Dovecot can, as far as it was asked.
     relayed: Vec<Mechanism>,
+    /// For exchanges that Dovecot leads.
+    seats: dovecot::Seats,
     in_clear: bool,
     trusted: Vec<Network>,
     backends: Backends,
@@ -143,6 +145,7 @@ impl Desk {
         Desk {
             wanted: slice.mechanisms.iter().filter_map(|name| Mechanism::parse(name)).collect(),
             relayed: Vec::new(),
+            seats: dovecot::Seats::default(),
             in_clear: slice.in_clear,
             trusted: slice.trusted.iter().map(|network| **network).collect(),
             backends: Backends::new(&slice.backends),

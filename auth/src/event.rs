@@ -9,7 +9,8 @@ use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::{ChannelError, EdgeId};
 use vsmtp_sys::sandbox::Profile;
 
-use crate::backend::table::Table;
+use crate::backend::hash::Unfit;
+use crate::backend::table::{Refused, Table};
 use crate::crew::Crew;
 use crate::desk::{Act, Desk, Edge, Outcome, Work};
 use crate::edges::Edges;
@@ -23,6 +24,47 @@ const SURVEY_TIMER: u64 = 0;
 const SURVEY_MS: u64 = 60_000;
 /// How often while it did not answer, in milliseconds.
 const SURVEY_AGAIN_MS: u64 = 2_000;
+
+/// What is told of a file that was read.
+struct Notes {
+    users: usize,
+    locked: usize,
+    unusable: usize,
+    refused: Vec<Refused>,
+}
+
+impl Notes {
+    fn of(table: &Table) -> Self {
+        Notes {
+            users: table.len(),
+            locked: table.locked(),
+            unusable: table.unusable(),
+            refused: table.told().to_vec(),
+        }
+    }
+
+    fn log(&self, path: &str) {
+        for refused in &self.refused {
+            let why = match refused.why {
+                Unfit::TooCostly => "costs-too-much",
+                Unfit::Unknown | Unfit::Locked => "not-known",
+            };
+            Record::at(log::Level::Warn, "password-refused")
+                .field("file", path)
+                .field("line", refused.line)
+                .maybe("user", refused.user.as_deref())
+                .field("why", why)
+                .emit();
+        }
+        let level = if self.unusable > 0 { log::Level::Warn } else { log::Level::Info };
+        Record::at(level, "passwords-read")
+            .field("file", path)
+            .field("users", self.users)
+            .field("locked", self.locked)
+            .field("unusable", self.unusable)
+            .emit();
+    }
+}
 
 /// The daemon.
 pub struct Auth {
@@ -125,13 +167,9 @@ impl Auth {
         let before = self.desk.offered();
         match Table::read(file) {
             Ok(table) => {
-                let (users, unusable) = (table.len(), table.unusable());
+                let notes = Notes::of(&table);
                 if self.desk.backends_mut().take_file(path, table) {
-                    Record::new("passwords-read")
-                        .field("file", path)
-                        .field("users", users)
-                        .field("unusable", unusable)
-                        .emit();
+                    notes.log(path);
                 }
             }
             // What was read before stays.

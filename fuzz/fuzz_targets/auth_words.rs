@@ -72,7 +72,7 @@ fn dovecot(input: &[u8]) {
 fn file(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let table = Table::parse(text);
-    assert!(table.len() + table.unusable() <= text.lines().count());
+    assert!(table.len() + table.locked() + table.unusable() <= text.lines().count());
     assert!(Password::new(b"").is_none());
     if let Some(secret) = ScramSecret::parse(text) {
         assert_eq!(ScramSecret::parse(&secret.to_string()), Some(secret));

@@ -9,6 +9,7 @@ mod line;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use data_encoding::BASE64;
 use zeroize::Zeroizing;
@@ -30,6 +31,30 @@ const REQUEST: u32 = 1;
 #[derive(Debug)]
 pub struct Exchange {
     stream: BufReader<UnixStream>,
+    /// Taken as long as the connection is open.
+    _seat: Option<Seat>,
+}
+
+/// Exchanges that Dovecot leads at once: each holds a connection to it for as long as the client thinks.
+pub const MAX_RELAYED: usize = 512;
+
+/// Room for exchanges that Dovecot leads.
+#[derive(Debug, Default)]
+pub struct Seats(Arc<()>);
+
+/// Room for one of them, until it is dropped.
+#[derive(Debug)]
+pub struct Seat {
+    _taken: Arc<()>,
+}
+
+impl Seats {
+    /// Takes one; `None` if all are taken.
+    pub fn take(&self) -> Option<Seat> {
+        // One count is that of the seats themselves.
+        let is_free = Arc::strong_count(&self.0) <= MAX_RELAYED;
+        is_free.then(|| Seat { _taken: Arc::clone(&self.0) })
+    }
 }
 
 /// What Dovecot makes of a message.
@@ -50,15 +75,21 @@ pub enum Said {
 /// # Errors
 /// It cannot be asked.
 pub fn mechanisms(path: &str) -> io::Result<Vec<Mechanism>> {
-    Exchange::open(path).map(|(_, mechanisms)| mechanisms)
+    Exchange::open(path, None).map(|(_, mechanisms)| mechanisms)
 }
 
-/// Begins an exchange. Blocks.
+/// Begins an exchange, which keeps the seat. Blocks.
 ///
 /// # Errors
 /// Dovecot cannot be asked, or says what nobody understands.
-pub fn begin(path: &str, mechanism: Mechanism, initial: Option<&[u8]>, place: Place) -> io::Result<Said> {
-    let (exchange, _) = Exchange::open(path)?;
+pub fn begin(
+    path: &str,
+    mechanism: Mechanism,
+    initial: Option<&[u8]>,
+    place: Place,
+    seat: Option<Seat>,
+) -> io::Result<Said> {
+    let (exchange, _) = Exchange::open(path, seat)?;
     let mut line = Zeroizing::new(format!("AUTH\t{REQUEST}\t{}\tservice=smtp", mechanism.name()));
     if place.secured {
         line.push_str("\tsecured");
@@ -83,7 +114,7 @@ pub fn begin(path: &str, mechanism: Mechanism, initial: Option<&[u8]>, place: Pl
 /// Dovecot cannot be asked, or says what nobody understands.
 pub fn check(path: &str, credentials: &Credentials, place: Place) -> io::Result<Finding> {
     let message = Zeroizing::new(format!("\0{}\0{}", credentials.user, credentials.password.expose()));
-    Ok(match begin(path, Mechanism::Plain, Some(message.as_bytes()), place)? {
+    Ok(match begin(path, Mechanism::Plain, Some(message.as_bytes()), place, None)? {
         Said::User(user) => Finding::Yes(user),
         Said::Wrong(_) => Finding::No,
         Said::Unknown | Said::Challenge(..) => Finding::Unknown,
@@ -101,8 +132,8 @@ impl Exchange {
         self.say(&line)
     }
 
-    fn open(path: &str) -> io::Result<(Self, Vec<Mechanism>)> {
-        let mut exchange = Exchange { stream: BufReader::new(socket::connect(path)?) };
+    fn open(path: &str, seat: Option<Seat>) -> io::Result<(Self, Vec<Mechanism>)> {
+        let mut exchange = Exchange { stream: BufReader::new(socket::connect(path)?), _seat: seat };
         let hello = format!("VERSION\t1\t1\nCPID\t{}\n", std::process::id());
         exchange.stream.get_mut().write_all(hello.as_bytes())?;
         let mut greeting = Greeting::default();

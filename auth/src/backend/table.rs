@@ -1,5 +1,5 @@
 //! A file of passwords: `name:password` a line, in the form of the system's shadow file or shorter. It is read once, from a
-//! descriptor; what cannot be used is counted and left out, and never lets anybody in.
+//! descriptor; what cannot be used is counted, told with its line and left out, and never lets anybody in.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,10 +10,12 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::Finding;
-use super::hash::Hash;
+use super::hash::{Hash, Unfit};
 use crate::mechanism::ScramSecret;
 use crate::secret::{Credentials, user};
 
+/// Refused lines that are told one by one; of more, only their number.
+const MAX_TOLD: usize = 20;
 /// Largest file, in octets.
 const MAX_FILE: u64 = 32 << 20;
 /// Milliseconds of a day: the shadow file counts in days.
@@ -25,7 +27,20 @@ pub struct Table {
     /// Verified for users that are not there, so that they take as long as others.
     decoy: Option<Hash>,
     seed: [u8; 32],
+    locked: usize,
     unusable: usize,
+    told: Vec<Refused>,
+}
+
+/// A line that is of no use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Counted from 1.
+    pub line: usize,
+    /// Whose it is, if that can be read.
+    pub user: Option<String>,
+    /// Why.
+    pub why: Unfit,
 }
 
 struct Entry {
@@ -55,20 +70,37 @@ impl Table {
             decoy: None,
             // The file is a secret, and stays the same over restarts.
             seed: Sha256::digest(text).into(),
+            locked: 0,
             unusable: 0,
+            told: Vec::new(),
         };
-        for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
-            match Entry::parse(line) {
-                Some((name, entry)) => {
-                    if table.decoy.is_none() {
-                        table.decoy = Some(entry.hash.clone());
-                    }
-                    table.users.entry(name).or_insert(entry);
-                }
-                None => table.unusable += 1,
+        for (at, line) in text.lines().enumerate() {
+            if !line.trim().is_empty() && !line.starts_with('#') {
+                table.take(at + 1, line);
             }
         }
         table
+    }
+
+    fn take(&mut self, number: usize, line: &str) {
+        let (name, rest) = line.trim_end().split_once(':').unwrap_or((line, ""));
+        let name = user(name.as_bytes());
+        match (name, Entry::parse(rest)) {
+            (_, Err(Unfit::Locked)) => self.locked += 1,
+            (Some(name), Ok(entry)) => {
+                if self.decoy.is_none() {
+                    self.decoy = Some(entry.hash.clone());
+                }
+                self.users.entry(name).or_insert(entry);
+            }
+            (user, parsed) => {
+                self.unusable += 1;
+                if self.told.len() < MAX_TOLD {
+                    let why = parsed.err().unwrap_or(Unfit::Unknown);
+                    self.told.push(Refused { line: number, user, why });
+                }
+            }
+        }
     }
 
     /// How many users can be checked.
@@ -81,9 +113,20 @@ impl Table {
         self.users.is_empty()
     }
 
-    /// Lines that are of no use: locked accounts, kinds of hashes that we do not know.
+    /// Lines of accounts that are locked, or have no password.
+    pub fn locked(&self) -> usize {
+        self.locked
+    }
+
+    /// Lines that are of no use though they should be: no name, a kind of hash that we do not know, or one that costs too
+    /// much.
     pub fn unusable(&self) -> usize {
         self.unusable
+    }
+
+    /// The first of these.
+    pub fn told(&self) -> &[Refused] {
+        &self.told
     }
 
     /// Whether the password is that of the user. Blocks.
@@ -129,16 +172,15 @@ impl Hash {
 }
 
 impl Entry {
-    fn parse(line: &str) -> Option<(String, Self)> {
-        let mut fields = line.trim_end().split(':');
-        let name = user(fields.next()?.as_bytes())?;
-        let rest: Vec<&str> = fields.collect();
+    /// Reads what stands behind the name.
+    fn parse(text: &str) -> Result<Self, Unfit> {
         // A secret of SCRAM has colons of its own.
-        if rest.first()?.starts_with("SCRAM-") {
-            return Some((name, Entry { hash: Hash::parse(&rest.join(":"))?, ends: None }));
+        if text.starts_with("SCRAM-") {
+            return Ok(Entry { hash: Hash::parse(text)?, ends: None });
         }
-        let hash = Hash::parse(rest.first()?)?;
-        Some((name, Entry { hash, ends: ends(&rest) }))
+        let fields: Vec<&str> = text.split(':').collect();
+        let hash = Hash::parse(fields.first().copied().unwrap_or_default())?;
+        Ok(Entry { hash, ends: ends(&fields) })
     }
 
     fn is_good(&self) -> bool {
@@ -182,8 +224,24 @@ mod tests {
             assert_eq!(check(&text, user, password), Finding::No, "{user}");
         }
         let table = Table::parse(&text);
-        assert_eq!((table.len(), table.unusable()), (1, 3));
+        assert_eq!((table.len(), table.locked(), table.unusable()), (1, 3, 0));
         assert_eq!(check("", "tim", "pencil"), Finding::No);
+    }
+
+    #[test]
+    fn what_is_of_no_use_is_told_with_its_line() {
+        let text = format!("# users\ntim:{HASH}\njoe:$6$rounds=999999999$x$y\n\nann:pencil\n:{HASH}\n");
+        let table = Table::parse(&text);
+        assert_eq!((table.len(), table.locked(), table.unusable()), (1, 0, 3));
+        let refused = |line, user: Option<&str>, why| Refused { line, user: user.map(str::to_owned), why };
+        let expected = [
+            refused(3, Some("joe"), Unfit::TooCostly),
+            refused(5, Some("ann"), Unfit::Unknown),
+            refused(6, None, Unfit::Unknown),
+        ];
+        assert_eq!(table.told(), expected);
+        let many = Table::parse(&"joe:x\n".repeat(1000));
+        assert_eq!((many.unusable(), many.told().len()), (1000, MAX_TOLD));
     }
 
     #[test]

@@ -116,7 +116,10 @@ impl Desk {
             return self.deny(now_ms, edge, exchange, Denied::Throttled, None);
         }
         if self.is_relayed(mechanism) {
-            let work = Work::Relay(mechanism, initial.map(|blob| blob.0.clone()), place);
+            let Some(seat) = self.seats.take() else {
+                return self.deny(now_ms, edge, exchange, Denied::Temporary, None);
+            };
+            let work = Work::Relay(mechanism, initial.map(|blob| blob.0.clone()), place, seat);
             return self.work_on(now_ms, edge, exchange, None, work);
         }
         let initial = initial.as_ref().map(|blob| blob.0.as_slice());

@@ -295,6 +295,30 @@ fn scram_is_led_here_and_its_user_is_known_by_its_proof() {
 }
 
 #[test]
+fn exchanges_that_dovecot_leads_are_bounded_over_all_receivers() {
+    use crate::backend::dovecot::MAX_RELAYED;
+    let mut desk = desk(&[AuthBackend::Dovecot("/dovecot".to_owned())]);
+    assert!(desk.set_relayed(vec![Mechanism::XOauth2]));
+    let per_edge = CREDITS as usize;
+    let mut under_way = Vec::new();
+    for number in 0..MAX_RELAYED {
+        let edge = 100 + number / per_edge;
+        if number % per_edge == 0 {
+            desk.meet_receiver(edge, NAME);
+        }
+        let acts = desk.ask(0, edge, begin(number as u64, "XOAUTH2", Some(b"x"))).unwrap();
+        assert!(matches!(&acts[..], [Act::Work(_, Work::Relay(..)), _]), "{number}: {acts:?}");
+        under_way.push(acts);
+    }
+    let acts = desk.ask(0, RECEIVER, begin(1, "XOAUTH2", Some(b"x"))).unwrap();
+    assert_eq!(denied(&acts), Some(Denied::Temporary));
+    // A connection that is closed makes room.
+    under_way.pop();
+    let acts = desk.ask(0, RECEIVER, begin(1, "XOAUTH2", Some(b"x"))).unwrap();
+    assert!(matches!(&acts[..], [Act::Work(_, Work::Relay(..)), _]), "{acts:?}");
+}
+
+#[test]
 fn what_nobody_may_say_costs_the_edge() {
     let response = || Blob(b"x".to_vec());
     let mut desk = with_file();
