@@ -165,6 +165,7 @@ pub(crate) mod tests {
         Peer {
             service: Some(vsmtp_mail::Service::Smtp),
             client: client.map(|ip| (ip.parse().unwrap(), 4000)),
+            client_name: None,
             server: Some(("198.51.100.1".parse().unwrap(), 25)),
             uid: None,
             connected_ms: 0,

@@ -28,6 +28,8 @@ pub struct Peer {
     pub service: Option<Service>,
     /// Client address; `None` on a local socket.
     pub client: Option<(IpAddr, u16)>,
+    /// The confirmed name of that address, if it has one; not known any more after the message was accepted.
+    pub client_name: Option<Domain>,
     /// Our address as the client sees it.
     pub server: Option<(IpAddr, u16)>,
     /// User of a local submitter.

@@ -50,6 +50,7 @@ fn facts() -> Facts {
         session: 1,
         service: Service::Smtp,
         client: Some(([192, 0, 2, 1].into(), 4000)),
+        client_name: Some("host.test".into()),
         server: Some((std::net::Ipv6Addr::LOCALHOST.into(), 25)),
         uid: Some(3),
         connected_ms: 4,

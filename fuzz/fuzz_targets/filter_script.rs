@@ -75,6 +75,7 @@ fn session(judge: &Judge) {
     let peer = Peer {
         service: Some(vsmtp_mail::Service::Submission),
         client: Some((IpAddr::from([192, 0, 2, 1]), 4000)),
+        client_name: None,
         server: Some((IpAddr::from([192, 0, 2, 2]), 25)),
         uid: None,
         connected_ms: 1_700_000_000_000,

@@ -86,6 +86,7 @@ fn facts() -> receiver_filter::Facts {
         session: 1,
         service: vsmtp_ipc::wire::Service::Submission,
         client: Some((local, 1)),
+        client_name: Some("localhost".into()),
         server: Some((std::net::Ipv6Addr::LOCALHOST.into(), 25)),
         uid: Some(3),
         connected_ms: 4,

@@ -3,7 +3,7 @@
 use vsmtp_ipc::role::Role;
 
 /// The edges, as unordered pairs of roles.
-const EDGES: [(Role, Role); 13] = [
+const EDGES: [(Role, Role); 14] = [
     (Role::Receiver, Role::Keys),
     (Role::Receiver, Role::FilterSession),
     (Role::Receiver, Role::Auth),
@@ -16,6 +16,7 @@ const EDGES: [(Role, Role); 13] = [
     (Role::FilterSession, Role::Resolver),
     (Role::FilterPost, Role::Resolver),
     (Role::Receiver, Role::Limits),
+    (Role::Receiver, Role::Resolver),
     (Role::Limits, Role::Resolver),
 ];
 

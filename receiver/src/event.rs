@@ -15,11 +15,12 @@ use vsmtp_sys::fds;
 use vsmtp_sys::sandbox::Profile;
 
 use crate::auth_edge::{self, HelperKey};
-use crate::filter_edge::{Answer, CREDIT_TIMER, EdgeKey, Heard, Waiter};
+use crate::filter_edge::{self, Answer, CREDIT_TIMER, EdgeKey, Waiter};
 use crate::intake::{Arrival, Intake, MAX_LISTENERS, REOPEN_TIMER};
 use crate::limits::{Budget, MAX_BODIES};
 use crate::lobby::{self, LOBBY_TIMER, Lobby, MAX_WAITING};
 use crate::metrics::Gauges;
+use crate::names_edge::Heard;
 use crate::sandbox;
 use crate::services::{Context, Services};
 use crate::sessions::{Client, DEADLINE_TIMER, Fate, Sessions, Why};
@@ -32,6 +33,8 @@ const DESCRIPTORS: u64 = 65_536;
 const FIRST_EDGE_TOKEN: usize = 1 << 20;
 /// The limiter's token.
 const LIMITER_TOKEN: usize = FIRST_EDGE_TOKEN - 1;
+/// The resolver's token.
+const RESOLVER_TOKEN: usize = LIMITER_TOKEN - 1;
 /// Tokens of auth helpers begin here.
 const FIRST_HELPER_TOKEN: usize = 1 << 30;
 /// How long clients wait at the door for the certificates to come, in milliseconds; then they are served without.
@@ -49,8 +52,7 @@ const LAST_CALL_TIMER: u64 = 4;
 /// How long before the end of a drain that is, in milliseconds.
 const LAST_CALL_MS: u64 = 100;
 
-const _: () = assert!(FIRST_TOKEN + MAX_LISTENERS < LIMITER_TOKEN);
-const _: () = assert!(FIRST_TOKEN + MAX_LISTENERS < KEYS_TOKEN && KEYS_TOKEN < LIMITER_TOKEN);
+const _: () = assert!(FIRST_TOKEN + MAX_LISTENERS < KEYS_TOKEN && KEYS_TOKEN < RESOLVER_TOKEN);
 const _: () = assert!(LAST_LOBBY_TOKEN < 1 << 32);
 const _: () = assert!(usize::BITS == 64, "tokens hold 64-bit session numbers");
 
@@ -142,6 +144,7 @@ impl Receiver {
         match name.role {
             Role::Limits => return self.meet_limiter(reactor, name, socket),
             Role::Keys => return self.meet_keys(reactor, name, socket),
+            Role::Resolver => return self.meet_resolver(reactor, name, socket),
             _ => {}
         }
         if name.role == Role::Auth {
@@ -191,6 +194,7 @@ impl Receiver {
         match token {
             LIMITER_TOKEN => self.hear_limiter(reactor),
             KEYS_TOKEN => self.hear_keys(reactor),
+            RESOLVER_TOKEN => self.hear_names(reactor),
             0..FIRST_EDGE_TOKEN => self.intake.knock(token.saturating_sub(FIRST_TOKEN)),
             FIRST_HELPER_TOKEN..FIRST_LOBBY_TOKEN => {
                 self.hear_helper(reactor, HelperKey(u32::try_from(token - FIRST_HELPER_TOKEN).unwrap_or(0)));
@@ -302,12 +306,51 @@ impl Receiver {
         }
     }
 
+    fn meet_resolver(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd) {
+        if let Err(error) = self.services.names.introduce(reactor, name, socket, RESOLVER_TOKEN) {
+            log::error!("event=peer-failed peer={name} error=\"{error}\"");
+        }
+    }
+
+    /// Hears all that the resolver has to say.
+    fn hear_names(&mut self, reactor: &mut Reactor) {
+        loop {
+            match self.services.names.hear(reactor.now_ms()) {
+                Ok(Some(Heard { address, name, sessions })) => {
+                    for session in sessions {
+                        self.wake(reactor, session, |client, context| {
+                            client.on_name(context, address, &name)
+                        });
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => return self.lose_resolver(reactor, &error),
+            }
+        }
+    }
+
+    /// The resolver is gone, or must go: those who wait for a name go on without.
+    fn lose_resolver(&mut self, reactor: &mut Reactor, error: &ChannelError) {
+        let Some((name, waiting)) = self.services.names.remove() else { return };
+        Record::at(log::Level::Warn, "resolver-lost")
+            .field("peer", name)
+            .field("names", waiting.len())
+            .field("error", error)
+            .emit();
+        if let ChannelError::Misbehaved(_) | ChannelError::Overflow = error {
+            reactor.tell_master(&ToMaster::Misbehaved(name));
+        }
+        for session in waiting {
+            self.wake(reactor, session, |client, context| client.on_no_name(context));
+        }
+    }
+
     /// Hears all that a filter has to say.
     fn hear(&mut self, reactor: &mut Reactor, edge: EdgeKey) {
         loop {
             match self.services.filters.hear(edge) {
-                Ok(Some(Heard::Noted)) => {}
-                Ok(Some(Heard::Answer(session, answer))) => {
+                Ok(Some(filter_edge::Heard::Noted)) => {}
+                Ok(Some(filter_edge::Heard::Answer(session, answer))) => {
                     if let Err(error) = self.deliver(reactor, edge, session, answer) {
                         return self.lose(reactor, edge, &error);
                     }
@@ -454,6 +497,11 @@ impl Receiver {
         while let Some((helper, error)) = self.services.helpers.take_failed() {
             self.lose_helper(reactor, helper, &error);
             // What the sessions then ask others is sent at the end of the next turn.
+            reactor.turn_again();
+        }
+        self.services.names.flush(reactor);
+        if let Some(error) = self.services.names.take_failed() {
+            self.lose_resolver(reactor, &error);
             reactor.turn_again();
         }
         self.services.tls.flush(reactor);

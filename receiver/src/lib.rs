@@ -13,6 +13,7 @@ mod body;
 mod connection;
 mod filter_edge;
 mod limits_edge;
+mod names_edge;
 mod probe;
 
 mod deadlines;

@@ -10,6 +10,7 @@ use crate::filter_edge::Filters;
 use crate::limits::Budget;
 use crate::limits_edge::Limiter;
 use crate::metrics::Figures;
+use crate::names_edge::Names;
 use crate::settings::Settings;
 use crate::tls::Tls;
 
@@ -27,6 +28,8 @@ pub struct Services {
     pub filters: Filters,
     /// The limiter.
     pub limiter: Limiter,
+    /// The resolver, for the names of clients.
+    pub names: Names,
     /// The auth helpers.
     pub helpers: Helpers,
     /// When sessions have waited long enough.
@@ -58,6 +61,7 @@ impl Services {
             settings,
             filters: Filters::default(),
             limiter: Limiter::default(),
+            names: Names::default(),
             helpers: Helpers::default(),
             deadlines: Deadlines::default(),
             tls,

@@ -9,6 +9,7 @@ mod dialogue;
 mod limited;
 mod login;
 mod message;
+mod naming;
 mod security;
 mod trusted;
 

@@ -22,6 +22,8 @@ pub struct Settings {
     dialogues: [Arc<smtp::Settings>; Service::ALL.len()],
     /// Longest waits for the client.
     pub timeouts: Timeouts,
+    /// Names of clients are looked up.
+    pub client_names: bool,
     /// Most sessions at once in this process.
     pub sessions: u32,
     /// The same for clients that are watched: no PIPELINING.
@@ -65,6 +67,7 @@ impl Settings {
             dialogues: Service::ALL.map(|service| Arc::new(dialogue(slice, service))),
             auth_in_clear: slice.auth_in_clear,
             timeouts: Timeouts::new(slice),
+            client_names: slice.client_names,
             // Half of the descriptors is for bodies, edges and listeners.
             sessions: slice.client_count_max.unwrap_or(u32::MAX).min(room),
             watched: Arc::new(watched(slice)),

@@ -5,9 +5,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use vsmtp_daemon::{FIRST_TOKEN, Link, Reactor, Record};
-use vsmtp_ipc::edge::client_resolver::{Answer, CREDITS, MAX_DEADLINE_MS, Question};
+use vsmtp_ipc::edge::client_resolver::{Answer, CREDITS, MAX_DEADLINE_MS, Query, Question};
 use vsmtp_ipc::edge::master_child::ToMaster;
-use vsmtp_ipc::role::ProcessName;
+use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::{ChannelError, EdgeId};
 
 use crate::desk::ClientId;
@@ -62,6 +62,10 @@ impl Clients {
         }
         if received.message.deadline_ms > MAX_DEADLINE_MS {
             return Err(ChannelError::Misbehaved("deadline is too far".to_owned()));
+        }
+        let is_client_name = matches!(received.message.query, Query::ClientName(_));
+        if client.name.role == Role::Receiver && !is_client_name {
+            return Err(ChannelError::Misbehaved("asks what it has no use for".to_owned()));
         }
         client.open += 1;
         Ok(Some(received.message))

@@ -13,6 +13,7 @@ mod finding;
 mod local;
 mod name;
 
+mod client_name;
 mod judge;
 mod lookup;
 mod spf;

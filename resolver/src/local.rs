@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use vsmtp_ipc::edge::client_resolver::{DnsError, Query, Records};
+use vsmtp_ipc::edge::client_resolver::{ClientName, DnsError, Query, Records};
 
 /// Most names taken from the hosts file.
 const MAX_HOSTS: usize = 10_000;
@@ -46,7 +46,10 @@ impl Local {
             Query::Names(address) if LOOPBACK.contains(&address.to_canonical()) => {
                 Some(Ok(Records::Names(vec!["localhost".to_owned()])))
             }
-            Query::Names(_) | Query::Spf(_) => None,
+            Query::ClientName(address) if LOOPBACK.contains(&address.to_canonical()) => {
+                Some(Ok(Records::ClientName(ClientName::Is("localhost".to_owned()))))
+            }
+            Query::Names(_) | Query::ClientName(_) | Query::Spf(_) => None,
             Query::Addresses(name) => {
                 let name = normal(name);
                 if let Some(addresses) = self.hosts.get(&name) {

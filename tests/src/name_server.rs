@@ -10,6 +10,7 @@ use std::time::Duration;
 const HEADER: usize = 12;
 /// Types of records.
 const A: [u8; 2] = [0, 1];
+const PTR: [u8; 2] = [0, 12];
 /// The answer code of a name that does not exist.
 const NO_SUCH_NAME: u8 = 3;
 /// Stands for no answer at all.
@@ -32,8 +33,17 @@ impl NameServer {
     /// These names have these addresses, others do not exist. `*.` in front stands for any name below; a name with the
     /// address 0.0.0.0 gets no answer.
     pub fn serve(names: &[(&str, [u8; 4])]) -> NameServer {
+        NameServer::serve_with(names, &[])
+    }
+
+    /// The same, and these addresses have these names.
+    pub fn serve_with(names: &[(&str, [u8; 4])], pointers: &[([u8; 4], &str)]) -> NameServer {
         let names: Vec<(String, [u8; 4])> =
             names.iter().map(|(name, address)| ((*name).to_owned(), *address)).collect();
+        let pointers: Vec<(String, String)> = pointers
+            .iter()
+            .map(|([a, b, c, d], name)| (format!("{d}.{c}.{b}.{a}.in-addr.arpa"), (*name).to_owned()))
+            .collect();
         let socket = UdpSocket::bind("127.0.0.1:0").expect("bind the name server");
         let port = socket.local_addr().expect("its address").port();
         socket.set_read_timeout(Some(LOOK)).expect("set a time-out");
@@ -43,7 +53,8 @@ impl NameServer {
             let mut packet = [0; 512];
             while !stop.load(Ordering::SeqCst) {
                 let Ok((length, client)) = socket.recv_from(&mut packet) else { continue };
-                if let Some(answer) = packet.get(..length).and_then(|query| answer(query, &names)) {
+                if let Some(answer) = packet.get(..length).and_then(|query| answer(query, &names, &pointers))
+                {
                     let _ = socket.send_to(&answer, client);
                 }
             }
@@ -66,8 +77,8 @@ impl Drop for NameServer {
     }
 }
 
-/// The question again, and one address if it asks for that; anything else has no records.
-fn answer(query: &[u8], names: &[(String, [u8; 4])]) -> Option<Vec<u8>> {
+/// The question again, and one address or name if it asks for that; anything else has no records.
+fn answer(query: &[u8], names: &[(String, [u8; 4])], pointers: &[(String, String)]) -> Option<Vec<u8>> {
     let (header, questions) = query.split_at_checked(HEADER)?;
     let end = questions.iter().position(|octet| *octet == 0)?;
     let question = questions.get(..end + 5)?;
@@ -80,18 +91,30 @@ fn answer(query: &[u8], names: &[(String, [u8; 4])]) -> Option<Vec<u8>> {
     if address == Some(SILENCE) {
         return None;
     }
-    let given = address.filter(|_| question.get(end + 1..end + 3) == Some(&A));
+    let kind = question.get(end + 1..end + 3)?;
+    let pointer = pointers.iter().find(|(name, _)| *name == asked).map(|(_, name)| labels(name));
+    let given = match (address, pointer.clone()) {
+        (Some(address), _) if kind == A => Some((A, address.to_vec())),
+        (_, Some(name)) if kind == PTR => Some((PTR, name)),
+        _ => None,
+    };
     let mut out = header.get(..2)?.to_vec();
     // A response, recursion available; one question, no authority, nothing additional.
-    let missing = if address.is_none() { NO_SUCH_NAME } else { 0 };
+    let missing = if address.is_none() && pointer.is_none() { NO_SUCH_NAME } else { 0 };
     out.extend_from_slice(&[0x81, 0x80 | missing, 0, 1, 0, u8::from(given.is_some()), 0, 0, 0, 0]);
     out.extend_from_slice(question);
-    if let Some(address) = given {
-        // The name of the question, A, IN, one second, four octets.
-        out.extend_from_slice(&[0xc0, HEADER as u8, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
-        out.extend_from_slice(&address);
+    if let Some((kind, data)) = given {
+        // The name of the question, its type, IN, one second.
+        out.extend_from_slice(&[0xc0, HEADER as u8, kind[0], kind[1], 0, 1, 0, 0, 0, 1, 0, data.len() as u8]);
+        out.extend_from_slice(&data);
     }
     Some(out)
+}
+
+/// A name as it is written in a packet.
+fn labels(name: &str) -> Vec<u8> {
+    let labels = name.split('.').flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat());
+    labels.chain([0]).collect()
 }
 
 /// The name of a question, with dots between its labels.

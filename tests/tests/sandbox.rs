@@ -21,18 +21,18 @@ const TWO: &str = "config.server.receivers = 2; config.server.delivers = 2;";
 
 /// Role, sockets while nothing happens (its master's edge, its peers', its listeners), and folders it has open.
 const ROLES: [(&str, usize, &[&str]); 8] = [
-    // The filter and the limiter; SMTP and the local socket.
-    ("receiver", 5, &[]),
-    // Two receivers and the queue-manager.
-    ("filter-session", 4, &[]),
-    ("filter-post", 2, &[]),
+    // The filter, the limiter and the resolver; SMTP and the local socket.
+    ("receiver", 6, &[]),
+    // Two receivers, the queue-manager and the resolver.
+    ("filter-session", 5, &[]),
+    ("filter-post", 3, &[]),
     // Two filters, three delivers, vsmtpctl's socket.
     ("queue-manager", 7, &["/var/spool/vsmtp/queue"]),
     // The queue-manager and the resolver.
     ("deliver-smtp", 3, &[]),
     ("deliver-mailbox", 2, &["/mail"]),
-    // Two delivers and the limiter.
-    ("resolver", 4, &[]),
+    // Two receivers, two filters, two delivers and the limiter.
+    ("resolver", 8, &[]),
     // Two receivers and the resolver.
     ("limits", 4, &[]),
 ];

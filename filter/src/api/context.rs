@@ -3,11 +3,17 @@
 use std::net::IpAddr;
 
 use rhai::{Array, Dynamic, ImmutableString};
+use vsmtp_mail::Domain;
 
 use super::registry::{Registry, name};
 use crate::object::{Fault, Object};
 use crate::stage::Stage;
 use crate::transaction::Transaction;
+
+/// Name of a client on the local socket.
+const LOCAL_CLIENT: &str = "localhost";
+/// Instead of the name of a client that has none, or none that leads back to it.
+const NO_NAME: &str = "unknown";
 
 pub(super) fn register(registry: &mut Registry) {
     connection(registry);
@@ -36,6 +42,14 @@ fn connection(registry: &mut Registry) {
     registry.on0(name("ctx", "client_port", &["client_port"]), Stage::Connect, |t| Ok(port(t.peer.client)));
     registry.on0(name("ctx", "client_address", &["client_address"]), Stage::Connect, |t| {
         Ok(address(t.peer.client))
+    });
+    registry.on0(name("ctx", "client_name", &[]), Stage::Connect, |t| {
+        if t.peer.service.is_none() {
+            return Err(Fault::new("the client's name is known before 'postq' only"));
+        }
+        let own = t.peer.client.is_none().then_some(LOCAL_CLIENT);
+        let confirmed = t.peer.client_name.as_ref().map(Domain::as_str);
+        Ok(ImmutableString::from(confirmed.or(own).unwrap_or(NO_NAME)))
     });
     registry.on0(name("ctx", "server_ip", &["server_ip"]), Stage::Connect, |t| Ok(ip(t.peer.server)));
     registry.on0(name("ctx", "server_port", &["server_port"]), Stage::Connect, |t| Ok(port(t.peer.server)));

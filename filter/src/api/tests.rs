@@ -49,6 +49,7 @@ fn at(stage: Stage) -> Transaction {
     let peer = Peer {
         service: Some(vsmtp_mail::Service::Submission),
         client: Some(("192.168.1.7".parse().unwrap(), 4321)),
+        client_name: Some(Domain::parse("host.example.org").unwrap()),
         server: Some(("192.0.2.1".parse().unwrap(), 25)),
         uid: None,
         connected_ms: 1_795_324_249_000,
@@ -121,6 +122,7 @@ fn values_of_the_context() {
     for (stage, expression) in [
         (Stage::Connect, "ctx::client_ip() == \"192.168.1.7\""),
         (Stage::Connect, "client_ip() == ctx::client_ip()"),
+        (Stage::Connect, "ctx::client_name() == \"host.example.org\""),
         (Stage::Connect, "ctx::client_port() == 4321 && ctx::client_address() == \"192.168.1.7:4321\""),
         (Stage::Connect, "ctx::server_ip() == \"192.0.2.1\" && ctx::server_port() == 25"),
         (

@@ -181,6 +181,7 @@ impl Post {
         let peer = Peer {
             service: None,
             client: client(&ask.origin.client)?,
+            client_name: None,
             server: None,
             uid: ask.origin.uid,
             connected_ms: ask.arrived_ms,

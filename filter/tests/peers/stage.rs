@@ -227,6 +227,7 @@ pub fn facts(session: u64) -> Facts {
         session,
         service: vsmtp_ipc::wire::Service::Smtp,
         client: Some((IpAddr::from([203, 0, 113, 5]), 4321)),
+        client_name: Some("host.test".into()),
         server: Some((IpAddr::from([198, 51, 100, 1]), 25)),
         uid: None,
         connected_ms: 1,

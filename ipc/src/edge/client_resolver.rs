@@ -1,4 +1,4 @@
-//! receiver, filter, deliver → resolver. The client asks, the resolver answers each question once, in any order, not
+//! receiver, filter, deliver, limits → resolver. The client asks, the resolver answers each question once, in any order, not
 //! later than its deadline. At most [`CREDITS`] in flight. Names and texts in answers come from strangers.
 
 use std::net::IpAddr;
@@ -27,6 +27,9 @@ pub enum Query {
     Ipv4(String),
     /// Names of an address.
     Names(IpAddr),
+    /// The name of a client: one that its address leads to and that leads back to its address. Answered by
+    /// [`Records::ClientName`]. A receiver may ask nothing else, so that it cannot send what it hears anywhere by way of names.
+    ClientName(IpAddr),
     /// TXT, the strings of each record joined.
     Text(String),
     /// TLSA of a name such as `_25._tcp.mx.example.com`.
@@ -59,6 +62,8 @@ pub enum Records {
     Names(Vec<String>),
     /// Texts.
     Text(Vec<Vec<u8>>),
+    /// What there is of a client's name.
+    ClientName(ClientName),
     /// Usage, selector, matching type, data.
     Tlsa(Vec<(u8, u8, u8, Vec<u8>)>),
     /// A policy. A domain without one has no records.
@@ -72,6 +77,17 @@ pub enum Records {
     },
     /// What a domain says of a host; errors of the DNS are words of it.
     Spf(SpfVerdict),
+}
+
+/// What there is of a client's name.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum ClientName {
+    /// This, which leads back to the address.
+    Is(String),
+    /// Nothing: the address has no name, or none that leads back to it.
+    None,
+    /// That cannot be told now.
+    Unknown,
 }
 
 /// What an MTA-STS policy asks for.

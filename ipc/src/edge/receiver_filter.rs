@@ -20,6 +20,8 @@ pub struct Facts {
     pub service: Service,
     /// Client address; `None` on a local socket.
     pub client: Option<(std::net::IpAddr, u16)>,
+    /// The confirmed name of that address, if it has one.
+    pub client_name: Option<String>,
     /// Our address as the client sees it.
     pub server: Option<(std::net::IpAddr, u16)>,
     /// User of a local submitter.

@@ -35,5 +35,5 @@ pub use reply::{Own, Replies};
 pub use secret::Secret;
 pub use server::{Dropped, Hello, NoQuestion, Question, Session, Step, Verdict, Waiting};
 pub use settings::{EarlyTalk, Limits, Protocol, Settings};
-pub use xclient::{Privileges, XClient, XForward};
+pub use xclient::{Privileges, ProxyName, XClient, XForward};
 pub use xtext::{decode as decode_xtext, encode as encode_xtext};

@@ -35,8 +35,20 @@ pub struct XClient {
     pub server_address: Option<IpAddr>,
     /// DESTPORT.
     pub server_port: Option<u16>,
-    /// NAME; a claim, for the log.
-    pub name: Option<String>,
+    /// NAME.
+    pub name: ProxyName,
+}
+
+/// What a proxy says of its client's name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ProxyName {
+    /// Nothing.
+    #[default]
+    Unsaid,
+    /// That it has none, or none that is known now.
+    Unknown,
+    /// This.
+    Is(String),
 }
 
 /// XFORWARD: attributes for the log, in the order in which they came.
@@ -56,8 +68,10 @@ impl XClient {
             };
             let Some(value) = value else {
                 // A client without an address would be left with that of the proxy, and with its rights.
-                if name == "ADDR" {
-                    return Err(Own::BadXAttribute);
+                match name {
+                    "ADDR" => return Err(Own::BadXAttribute),
+                    "NAME" => found.name = ProxyName::Unknown,
+                    _ => {}
                 }
                 continue;
             };
@@ -66,7 +80,7 @@ impl XClient {
                 "PORT" => found.port = Some(value.parse().map_err(|_| Own::BadXAttribute)?),
                 "DESTADDR" => found.server_address = Some(address(&value)?),
                 "DESTPORT" => found.server_port = Some(value.parse().map_err(|_| Own::BadXAttribute)?),
-                "NAME" => found.name = Some(value),
+                "NAME" => found.name = ProxyName::Is(value),
                 _ => {}
             }
         }
@@ -144,14 +158,15 @@ mod tests {
     fn xclient() {
         let found = XClient::parse("NAME=a+2Bb addr=192.0.2.1 PORT=4000 LOGIN=[UNAVAILABLE] HELO=x").unwrap();
         assert_eq!((found.address, found.port), (Some([192, 0, 2, 1].into()), Some(4000)));
-        assert_eq!(found.name.as_deref(), Some("a+b"));
+        assert_eq!(found.name, ProxyName::Is("a+b".to_owned()));
+        assert_eq!(XClient::parse("ADDR=192.0.2.1").unwrap().name, ProxyName::Unsaid);
         let six = XClient::parse(
             "ADDR=IPV6:2001:db8::1 NAME=[TEMPUNAVAIL] DESTADDR=IPv6:::ffff:192.0.2.2 DESTPORT=25",
         );
         let six = six.unwrap();
         assert_eq!(six.address.unwrap().to_string(), "2001:db8::1");
         assert_eq!(six.server_address.unwrap().to_string(), "192.0.2.2");
-        assert_eq!((six.name, six.server_port), (None, Some(25)));
+        assert_eq!((six.name, six.server_port), (ProxyName::Unknown, Some(25)));
         for bad in [
             "",
             "ADDR",

@@ -233,6 +233,7 @@ impl Client {
             .field("stage", stage)
             .field("session", self.number)
             .field("client", self.who)
+            .maybe("client_name", self.name())
             .maybe("helo", self.hello.as_ref().map(|hello| hello.name.as_str()))
             .maybe("from", from)
             .maybe("to", recipient.map(|address| format!("<{address}>")))

@@ -48,6 +48,8 @@ pub(super) enum Asking {
     Limiter(Stage),
     /// With that auth helper.
     OfHelper(HelperKey),
+    /// Not sent yet: the client's name is to come first, no later than at this monotonic time, in milliseconds.
+    OfName { until_ms: u64 },
 }
 
 /// What a filter knows of the session.
@@ -193,6 +195,9 @@ impl Client {
     }
 
     fn ask(&mut self, context: &mut Context<'_>, want: Want, edge: EdgeKey) {
+        if self.awaits_name(context) {
+            return;
+        }
         match context.services.filters.take_credit(edge) {
             Asked::Sent => {}
             Asked::NoCredit => return self.wait_in_line(context),

@@ -14,6 +14,7 @@ use super::clock::Clock;
 use super::limited::Limited;
 use super::login::Login;
 use super::message::Transaction;
+use super::naming::Naming;
 use crate::auth_edge::HelperKey;
 use crate::connection::Connection;
 use crate::filter_edge::EdgeKey;
@@ -88,6 +89,8 @@ pub struct Client {
     pub(super) dialogue: Session,
     /// Who it is: another than the connection's peer if that is a proxy and said so.
     pub(super) who: Who,
+    /// Its name.
+    pub(super) naming: Naming,
     /// What a proxy said of the origin of its messages.
     pub(super) forwarded: XForward,
     /// What it came for.
@@ -126,6 +129,7 @@ impl Client {
             socket: Connection::new(socket),
             dialogue,
             who,
+            naming: Naming::Known(None),
             forwarded: XForward::default(),
             service,
             connected_ms: reactor.wall_ms(),
@@ -189,6 +193,7 @@ impl Client {
             session: self.number,
             service: self.service.into(),
             client,
+            client_name: self.name().map(|name| name.as_str().to_owned()),
             server,
             uid,
             connected_ms: self.connected_ms,
@@ -221,6 +226,7 @@ impl Client {
             Record::at(level, "disconnect")
                 .field("session", self.number)
                 .field("client", self.who)
+                .maybe("client_name", self.name())
                 .maybe("helo", self.hello.as_ref().map(|hello| hello.name.as_str()))
                 .maybe("user", user)
                 .maybe("tls", self.tls.as_ref().map(|tls| tls.protocol))

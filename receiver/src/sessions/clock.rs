@@ -47,6 +47,7 @@ impl Client {
         let longest = match (&self.asking, self.dialogue.waiting()) {
             _ if self.line.blocked => STALL_MS,
             (Asking::Limiter(stage), _) => stage.longest_ms(),
+            (Asking::OfName { until_ms }, _) => until_ms.saturating_sub(context.reactor.now_ms()),
             (Asking::InFlight { .. } | Asking::InLine(_) | Asking::OfHelper(_), _) | (_, Waiting::Answer) => {
                 ANSWER_MS
             }
@@ -97,6 +98,9 @@ impl Client {
     fn expire(&mut self, context: &mut Context<'_>) -> Fate {
         if let Asking::Limiter(stage) = self.asking {
             return self.on_limiter_due(context, stage);
+        }
+        if matches!(self.asking, Asking::OfName { .. }) {
+            return self.on_no_name(context);
         }
         if matches!(self.asking, Asking::InLine(_)) && context.reactor.now_ms() < self.clock.last_end {
             // The line has its own timer.

@@ -20,6 +20,7 @@ const KEPT_SCRATCH: usize = 256 * 1024;
 impl Client {
     /// The connection was accepted: greets, if that can be decided at once.
     pub fn begin(&mut self, context: &mut Context<'_>) -> Fate {
+        self.ask_name(context);
         if self.service.begins_with_tls() {
             return self.begin_handshake(context);
         }
@@ -190,6 +191,7 @@ impl Client {
                 .field("stage", "message")
                 .field("session", self.number)
                 .field("client", self.who)
+                .maybe("client_name", self.name())
                 .field("from", format_args!("<{}>", transaction.mail.reverse_path))
                 .field("reply", fault.reply().wire().trim_end())
                 .emit();

@@ -93,7 +93,9 @@ impl Client {
         let trace = Trace {
             helo: &hello.name,
             origin: match self.who {
-                Who::Network { client: (address, _), .. } => Origin::Network { address, name: None },
+                Who::Network { client: (address, _), .. } => {
+                    Origin::Network { address, name: self.naming.name() }
+                }
                 Who::Local(uid) => Origin::Local { uid },
             },
             by: &services.settings.dialogue(self.service).name,
@@ -212,6 +214,7 @@ impl Client {
             .maybe("id", id)
             .field("session", self.number)
             .field("client", self.who)
+            .maybe("client_name", self.name())
             .maybe("helo", self.hello.as_ref().map(|hello| hello.name.as_str()))
             .maybe("user", self.user())
             .field("from", format_args!("<{}>", transaction.mail.reverse_path))

@@ -24,11 +24,12 @@ impl Client {
         let client = (xclient.address.unwrap_or(address), xclient.port.unwrap_or(port));
         self.who = Who::Network { client, server: ours };
         self.count_as(context, client.0);
+        self.take_name(context, &xclient.name);
         Record::new("xclient")
             .field("session", self.number)
             .field("client", self.who)
             .field("proxy", proxy)
-            .maybe("name", xclient.name.as_deref())
+            .maybe("client_name", self.name())
             .emit();
     }
 }

@@ -10,6 +10,7 @@ mod limiter;
 mod limits;
 mod login;
 mod loss;
+mod names;
 mod proxies;
 mod stage;
 mod tls;

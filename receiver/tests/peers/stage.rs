@@ -55,6 +55,7 @@ pub fn slice() -> ReceiverSlice {
         log: LogSlice { level: LogLevel::Debug, target: SliceTarget::Stderr },
         server_name: ByText::from(Domain::parse("mx.test").unwrap()),
         message_size_limit: 100 << 20,
+        client_names: true,
         client_count_max: Some(1000),
         exempt: vec![ByText::from(Network::parse("127.0.0.0/8").unwrap())],
         rcpt_count_max: 1000,

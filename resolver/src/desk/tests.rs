@@ -1,6 +1,6 @@
 //! The desk, with the clock and the look-ups in our hands.
 
-use vsmtp_ipc::edge::client_resolver::{SpfQuestion, SpfResult};
+use vsmtp_ipc::edge::client_resolver::{ClientName, SpfQuestion, SpfResult};
 
 use super::*;
 use crate::finding::MAX_KEEP;
@@ -124,6 +124,60 @@ fn what_was_refused_is_not_remembered() {
     desk.ask(0, asker(ONE, 1), &mx("a.example"), 1000);
     assert_eq!(desk.found(0, &key("a.example", Kind::Mx), Finding::refused()).len(), 1);
     assert_eq!(desk.ask(0, asker(ONE, 2), &mx("a.example"), 1000).len(), 2);
+}
+
+#[test]
+fn a_client_has_the_name_that_leads_back_to_its_address() {
+    let mut desk = desk();
+    let address = "192.0.2.1".parse().unwrap();
+    let ptr = Key { name: name::of_address(address), kind: Kind::Ptr };
+    let names = |names: &[&str]| {
+        let result = Ok(Records::Names(names.iter().map(|name| (*name).to_owned()).collect()));
+        Finding { result, secure: true, keep: MAX_KEEP }
+    };
+    let acts = desk.ask(0, asker(ONE, 7), &Query::ClientName(address), 1000);
+    assert_eq!(acts, [Act::LookUp(ptr.clone()), Act::Timer(1000, 1)]);
+    let acts = desk.found(1, &ptr, names(&["liar.example", "right.example"]));
+    assert_eq!(acts, [Act::LookUp(key("liar.example", Kind::A))]);
+    let acts = desk.found(2, &key("liar.example", Kind::A), found("192.0.2.2"));
+    assert_eq!(acts, [Act::LookUp(key("right.example", Kind::A))]);
+    let is = |name: &str| Ok(Records::ClientName(ClientName::Is(name.to_owned())));
+    let acts = desk.found(5, &key("right.example", Kind::A), found("192.0.2.1"));
+    assert_eq!(acts, [Act::Answer(asker(ONE, 7), is("right.example"), true)]);
+    // From memory all steps are one.
+    let acts = desk.ask(6, asker(ONE, 8), &Query::ClientName(address), 1000);
+    assert_eq!(acts, [Act::Answer(asker(ONE, 8), is("right.example"), true)]);
+    assert_eq!((desk.open(), desk.running()), (0, 0));
+}
+
+#[test]
+fn a_client_without_a_confirmed_name_has_none_and_one_that_may_have_one_is_unknown() {
+    let none = Records::ClientName(ClientName::None);
+    let unknown = Records::ClientName(ClientName::Unknown);
+    let address = "2001:db8::1".parse().unwrap();
+    let ptr = Key { name: name::of_address(address), kind: Kind::Ptr };
+    for (found_of_name, answer) in [
+        (found("2001:db8::2"), &none),
+        (Finding::failed(DnsError::NoSuchName), &none),
+        (Finding::failed(DnsError::Temporary), &unknown),
+    ] {
+        let mut desk = desk();
+        desk.ask(0, asker(ONE, 7), &Query::ClientName(address), 1000);
+        let result = Ok(Records::Names(vec!["a.example".to_owned()]));
+        let acts = desk.found(1, &ptr, Finding { result, secure: false, keep: MAX_KEEP });
+        assert_eq!(acts, [Act::LookUp(key("a.example", Kind::Aaaa))]);
+        let acts = desk.found(2, &key("a.example", Kind::Aaaa), found_of_name);
+        assert_eq!(acts, [Act::Answer(asker(ONE, 7), Ok(answer.clone()), false)]);
+    }
+    for (finding, answer) in [(DnsError::NoSuchName, &none), (DnsError::Temporary, &unknown)] {
+        let mut desk = desk();
+        desk.ask(0, asker(ONE, 7), &Query::ClientName(address), 1000);
+        let acts = desk.found(1, &ptr, Finding::failed(finding));
+        assert_eq!(acts, [Act::Answer(asker(ONE, 7), Ok(answer.clone()), false)]);
+    }
+    let mut desk = desk();
+    desk.ask(0, asker(ONE, 7), &Query::ClientName(address), 1000);
+    assert_eq!(desk.due(1000, 1), Some(Act::Answer(asker(ONE, 7), Ok(unknown), false)));
 }
 
 fn spf(client: &str, domain: &str) -> Query {

@@ -4,7 +4,8 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
 use hickory_resolver::proto::rr::rdata::{MX, TLSA};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use vsmtp_ipc::edge::client_resolver::{DnsError, Query, Records};
+use vsmtp_ipc::edge::client_resolver::{ClientName, DnsError, Query, Records};
+use vsmtp_ipc::role::Role;
 
 use crate::dns::{Asked, Dns, Say, a, aaaa, cname, mx as exchanger, name, ptr, record, say, txt};
 use crate::harness::{Resolver, addresses, mx, text, tlsa};
@@ -202,4 +203,29 @@ fn what_needs_no_server_asks_none() {
         assert_eq!(client.result(text(bad)), Err(DnsError::BadName), "{bad}");
     }
     assert_eq!(dns.asked().len(), 0);
+}
+
+#[test]
+fn receivers_may_ask_for_names_of_clients_and_nothing_else() {
+    let (_dns, mut resolver) = resolver(|asked| {
+        say(match (asked.name().as_str(), asked.kind()) {
+            ("1.2.0.192.in-addr.arpa", _) => asked.answer([ptr(name("host.example"))]),
+            ("2.2.0.192.in-addr.arpa", _) => asked.answer([ptr(name("liar.example"))]),
+            ("host.example", RecordType::A) => asked.answer([a(1)]),
+            ("liar.example", RecordType::A) => asked.answer([a(9)]),
+            _ => asked.nothing(),
+        })
+    });
+    let mut receiver = resolver.client(Role::Receiver, 0);
+    let name_of = |address: &str| Query::ClientName(address.parse().unwrap());
+    let is = |name: &str| Ok(Records::ClientName(ClientName::Is(name.to_owned())));
+    let none = Ok(Records::ClientName(ClientName::None));
+    assert_eq!(receiver.result(name_of("192.0.2.1")), is("host.example"));
+    assert_eq!(receiver.result(name_of("::ffff:192.0.2.1")), is("host.example"));
+    assert_eq!(receiver.result(name_of("192.0.2.2")), none);
+    assert_eq!(receiver.result(name_of("192.0.2.3")), none);
+    assert_eq!(receiver.result(name_of("127.0.0.1")), is("localhost"));
+    receiver.say(text("what-i-heard.evil.example"));
+    assert!(receiver.closed());
+    resolver.logged("asks what it has no use for");
 }

@@ -24,6 +24,8 @@ pub fn peer(judge: &Judge, facts: &Facts) -> Peer {
     Peer {
         service: Some(facts.service.into()),
         client: facts.client,
+        // A name that is no domain is as good as none.
+        client_name: facts.client_name.as_deref().and_then(|name| Domain::parse(name).ok()),
         server: facts.server,
         uid: facts.uid,
         connected_ms: facts.connected_ms,

@@ -1,7 +1,7 @@
 //! The server as a whole: its name, its domains, whom it serves, where it listens and what it keeps where.
 
-use crate::kind::{Bytes, Count, DomainName, Domains, FilePath, Limit, Listeners, Networks};
-use crate::table::Preset::{HostName, Int, List, OwnDomains, Text};
+use crate::kind::{Bytes, Count, DomainName, Domains, FilePath, Flag, Limit, Listeners, Networks};
+use crate::table::Preset::{Bool, HostName, Int, List, OwnDomains, Text};
 
 keys! {
     /// Keys of the server as a whole.
@@ -46,6 +46,10 @@ keys! {
 
     /// The load balancers, as networks.
     proxies: Networks = "server.interfaces.proxies", default List(&[]), example List(&["192.0.2.7/32"]), for Receiver;
+
+    /// Look up the names of clients, for rules, Received headers and the log. A name counts if it leads back to the
+    /// client's address. Needs the DNS for every client that is not remembered.
+    client_names: Flag = "server.client_names", default Bool(true), example Bool(false), for Receiver;
 
     /// Most clients served at once, in all receivers together; -1 for no limit. One more gets 421.
     client_count_max: Limit { min: 1, max: 1_000_000 } = "server.client_count_max", default Int(20_000),

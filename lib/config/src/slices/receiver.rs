@@ -21,6 +21,8 @@ pub struct ReceiverSlice {
     pub server_name: ByText<Domain>,
     /// Largest message, in octets; announced as SIZE.
     pub message_size_limit: u64,
+    /// Look up the names of clients.
+    pub client_names: bool,
     /// Most clients at once in this process (its share of the whole); `None` for no limit.
     pub client_count_max: Option<u32>,
     /// Clients without limits and tests.
@@ -168,6 +170,7 @@ impl Config {
             server_name: server.name.clone().into(),
             message_size_limit: server.message_size_limit,
             client_count_max: server.client_count_max.map(|all| all.div_ceil(self.receivers())),
+            client_names: server.client_names,
             exempt: self.limits.exempt.iter().copied().map(ByText::from).collect(),
             rcpt_count_max: smtp.rcpt_count_max,
             error_soft_count: smtp.error_soft,
