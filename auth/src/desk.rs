@@ -88,6 +88,8 @@ pub struct Desk {
     relayed: Vec<Mechanism>,
     /// For exchanges that Dovecot leads.
     seats: dovecot::Seats,
+    /// Whose certificate is whose.
+    certificates: HashMap<[u8; 32], String>,
     in_clear: bool,
     trusted: Vec<Network>,
     backends: Backends,
@@ -146,6 +148,7 @@ impl Desk {
             wanted: slice.mechanisms.iter().filter_map(|name| Mechanism::parse(name)).collect(),
             relayed: Vec::new(),
             seats: dovecot::Seats::default(),
+            certificates: slice.certificates.iter().cloned().collect(),
             in_clear: slice.in_clear,
             trusted: slice.trusted.iter().map(|network| **network).collect(),
             backends: Backends::new(&slice.backends),

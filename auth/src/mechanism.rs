@@ -78,7 +78,7 @@ pub struct Surroundings<'a> {
     pub exporter: Option<&'a [u8]>,
     /// SCRAM-SHA-256-PLUS was offered, so a client that could use it and believes that it was not has been lied to.
     pub plus_offered: bool,
-    /// Whom a verified client certificate names.
+    /// Whose the client's certificate is.
     pub certificate: Option<&'a str>,
 }
 

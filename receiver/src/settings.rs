@@ -1,5 +1,6 @@
 //! The receiver's slice of the configuration in the form in which sessions use it. Pure; built once, before the jail.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use vsmtp_smtp::{
     self as smtp, AuthSettings, BodyLimits, EarlyTalk, Extension, Extensions, Limits, Mechanism, Needs,
     Privileges, Protocol, Replies,
 };
+use vsmtp_tls::PeerCertificate;
 
 /// Octets that are read after a message broke a rule, in search of its end, beyond the size limit.
 const DRAIN_BEYOND_LIMIT: u64 = 16 * 1024 * 1024;
@@ -30,6 +32,8 @@ pub struct Settings {
     pub watched: Arc<smtp::Settings>,
     /// Clients without limits and tests.
     exempt: Vec<Network>,
+    /// Certificates that are a login, by their SHA-256.
+    certificates: HashSet<[u8; 32]>,
     /// Mechanisms that show the password are offered in clear.
     auth_in_clear: bool,
     /// Where balancers knock.
@@ -65,6 +69,7 @@ impl Settings {
         let room = u32::try_from(descriptors / 2).unwrap_or(u32::MAX);
         let mut settings = Settings {
             dialogues: Service::ALL.map(|service| Arc::new(dialogue(slice, service))),
+            certificates: slice.certificates.iter().copied().collect(),
             auth_in_clear: slice.auth_in_clear,
             timeouts: Timeouts::new(slice),
             client_names: slice.client_names,
@@ -116,6 +121,11 @@ impl Settings {
             Service::Lmtp => lmtp,
             Service::Local => local,
         }
+    }
+
+    /// True if this certificate is a login.
+    pub fn is_login(&self, certificate: &PeerCertificate) -> bool {
+        self.certificates.contains(&certificate.fingerprint)
     }
 
     /// True if no limits hold for this client.

@@ -156,7 +156,7 @@ impl Desk {
             nonce: &nonce,
             exporter,
             plus_offered,
-            certificate: tls.and_then(|tls| tls.certificate.as_deref()),
+            certificate: tls.and_then(|tls| self.certificates.get(&tls.certificate?)).map(String::as_str),
         }))
     }
 

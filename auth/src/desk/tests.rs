@@ -21,6 +21,7 @@ fn slice(backends: &[AuthBackend]) -> AuthSlice {
         log: LogSlice { level: LogLevel::Info, target: LogTarget::Stderr },
         backends: backends.to_vec(),
         mechanisms: Mechanism::ALL.iter().map(|one| one.name().to_owned()).collect(),
+        certificates: vec![([7; 32], "tim".to_owned())],
         in_clear: false,
         failures_per_address: Some(2),
         failures_per_account: Some(3),
@@ -316,6 +317,28 @@ fn exchanges_that_dovecot_leads_are_bounded_over_all_receivers() {
     under_way.pop();
     let acts = desk.ask(0, RECEIVER, begin(1, "XOAUTH2", Some(b"x"))).unwrap();
     assert!(matches!(&acts[..], [Act::Work(_, Work::Relay(..)), _]), "{acts:?}");
+}
+
+#[test]
+fn a_certificate_that_is_somebodys_is_a_login_as_that_user_and_no_other() {
+    let with = |exchange, certificate: Option<[u8; 32]>, initial: &[u8]| {
+        let Ask::Begin(mut begin) = begin(exchange, "EXTERNAL", Some(initial)) else { unreachable!() };
+        begin.tls = Some(Tls { exporter: None, certificate });
+        Ask::Begin(begin)
+    };
+    let mut desk = desk(&[]);
+    for (exchange, initial) in [(1, &b""[..]), (2, b"tim")] {
+        let acts = desk.ask(0, RECEIVER, with(exchange, Some([7; 32]), initial)).unwrap();
+        let identity = confirm(&mut desk, granted(&acts)).unwrap();
+        assert_eq!((identity.mechanism.as_str(), identity.vouched), ("EXTERNAL", true));
+    }
+    for (exchange, certificate, initial) in [(3, Some([7; 32]), &b"joe"[..]), (4, Some([8; 32]), b"tim")] {
+        let acts = desk.ask(0, RECEIVER, with(exchange, certificate, initial)).unwrap();
+        assert_eq!(denied(&later(&mut desk, &acts)), Some(Denied::Credentials));
+    }
+    let mut desk = with_file();
+    let acts = desk.ask(0, RECEIVER, with(5, None, b"")).unwrap();
+    assert_eq!(denied(&later(&mut desk, &acts)), Some(Denied::Credentials));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! EXTERNAL (RFC 4422 appendix A): the TLS layer has verified a certificate; the client may repeat the name in it, and may
-//! not be anybody else.
+//! EXTERNAL (RFC 4422 appendix A): the client has proved in its TLS handshake to hold the key of a certificate, which is
+//! somebody's. It may repeat that name, and may not be anybody else.
 
 use super::Step;
 use crate::secret::user;

@@ -66,8 +66,8 @@ pub struct Begin {
 pub struct Tls {
     /// Channel binding `tls-exporter` (RFC 9266), 32 octets; `None` before TLS 1.3.
     pub exporter: Option<Vec<u8>>,
-    /// Whom a verified client certificate names.
-    pub certificate: Option<String>,
+    /// SHA-256 of the certificate that the client has shown and proved to be its own. On the receiver's word.
+    pub certificate: Option<[u8; 32]>,
 }
 
 /// What the helper says.

@@ -43,6 +43,16 @@ pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
             "requires certificates that lead to server.tls.client_ca, which is not set".to_owned(),
         ),
         (
+            !config.auth.certificates.is_empty() && tls.client_certificate == ClientCertificate::None,
+            "server.auth.certificates",
+            "needs server.tls.client_certificate to be \"ask\" or \"require\"".to_owned(),
+        ),
+        (
+            config.auth.mechanisms.contains(&"EXTERNAL") && config.auth.certificates.is_empty(),
+            "server.esmtp.auth.mechanisms",
+            "has EXTERNAL, and server.auth.certificates has nobody".to_owned(),
+        ),
+        (
             tls.security_level == SecurityLevel::Encrypt && config.keys().pairs.is_empty(),
             "server.tls.security_level",
             "asks for TLS, and there is no server.tls.certificate".to_owned(),

@@ -10,7 +10,7 @@ mod tls;
 
 use std::fmt;
 
-pub(crate) use auth::{Backends, Mechanisms, SenderLogins};
+pub(crate) use auth::{Backends, CertificateLogins, Mechanisms, SenderLogins};
 pub(crate) use list::{
     Aliases, DnsblSites, Domains, Keywords, Levels, Listeners, NameServers, Networks, Patterns,
 };

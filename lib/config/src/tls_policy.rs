@@ -122,7 +122,7 @@ fn name(text: &str) -> Option<Domain> {
 }
 
 /// 32 octets in hexadecimal, with or without colons between them.
-fn fingerprint(text: &str) -> Option<[u8; SHA256]> {
+pub(crate) fn fingerprint(text: &str) -> Option<[u8; SHA256]> {
     let digits: Vec<u8> = text.bytes().filter(|octet| *octet != b':').collect();
     let mut print = [0; SHA256];
     if digits.len() != 2 * SHA256 {

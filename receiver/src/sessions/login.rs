@@ -47,10 +47,10 @@ impl Client {
             initial: request.initial.map(|secret| Blob(secret.into_exposed())),
             client,
             server,
-            tls: self
-                .dialogue
-                .is_secured()
-                .then(|| Tls { exporter: self.socket.channel_binding().map(Vec::from), certificate: None }),
+            tls: self.tls.as_ref().map(|tls| Tls {
+                exporter: self.socket.channel_binding().map(Vec::from),
+                certificate: tls.peer.as_ref().map(|certificate| certificate.fingerprint),
+            }),
         };
         self.exchange = Some(helper);
         self.ask_helper(context, helper, &Ask::Begin(begin));

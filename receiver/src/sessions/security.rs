@@ -99,8 +99,10 @@ impl Client {
             .emit();
         self.dialogue.tls_started(TlsFacts {
             channel_binding: self.socket.channel_binding().is_some(),
-            // Nobody maps certificates to users yet.
-            client_certificate: false,
+            client_certificate: facts
+                .peer
+                .as_ref()
+                .is_some_and(|certificate| context.services.settings.is_login(certificate)),
         });
         // What was said in clear is forgotten here too.
         self.hello = None;

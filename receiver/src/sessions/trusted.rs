@@ -17,6 +17,10 @@ impl Client {
         self.drop_login(context.services);
         self.introduced = Introduced::default();
         self.hello = None;
+        if let Some(tls) = &mut self.tls {
+            // A certificate is the proxy's own, and says nothing of its client.
+            tls.peer = None;
+        }
         self.forwarded = vsmtp_smtp::XForward::default();
         let ours = server.map(|(address, port)| {
             (xclient.server_address.unwrap_or(address), xclient.server_port.unwrap_or(port))

@@ -1,11 +1,13 @@
 //! AUTH with a scripted helper: what it may say, what it may not, and its death.
 
+use vsmtp_config::{ClientCertificate, ServerTls};
 use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, AuthEnd, Denied};
 use vsmtp_ipc::edge::receiver_filter::{self as filter, Decision};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Blob, Grant};
 
-use crate::stage::{Client, Stage, heard, introduce_helper};
+use crate::keys::{Keys, Secure, client_config, client_config_with, tls};
+use crate::stage::{Client, Filter, Stage, heard, introduce_helper, slice};
 
 const HELPER: ProcessName = ProcessName { role: Role::Auth, instance: 0 };
 const GRANT: Grant = Grant([3; 16]);
@@ -162,4 +164,75 @@ fn a_client_that_leaves_or_gives_up_leaves_nothing_behind() {
         }
         assert_eq!(helper.hear(), Ask::Cancel { exchange });
     }
+}
+
+/// A client's certificate, and how it connects with it.
+fn own_certificate() -> std::sync::Arc<rustls::ClientConfig> {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["client.test".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    client_config_with(certificate.der(), key)
+}
+
+/// A receiver that asks for certificates, and knows these as logins.
+fn asking(certificates: Vec<[u8; 32]>) -> (Stage, Filter) {
+    let mut slice = slice();
+    slice.tls = Some(ServerTls { client_certificate: ClientCertificate::Ask, ..tls() });
+    slice.certificates = certificates;
+    slice.xclient_from = slice.exempt.clone();
+    let mut stage = Stage::start(&slice);
+    let filter = stage.introduce((false, false, false));
+    Keys::introduce(&mut stage).serve();
+    (stage, filter)
+}
+
+fn secured(stage: &Stage, config: &std::sync::Arc<rustls::ClientConfig>) -> Secure {
+    let mut client = stage.greeted();
+    assert!(client.ask("STARTTLS").starts_with("220"));
+    Secure::shake(config, client.stream).unwrap()
+}
+
+#[test]
+fn external_is_offered_to_who_has_a_certificate_that_is_a_login_and_to_nobody_else() {
+    let (mine, others) = (own_certificate(), own_certificate());
+    let print = {
+        let (stage, mut filter) = asking(Vec::new());
+        let mut client = secured(&stage, &mine);
+        client.ask("EHLO client.test");
+        client.ask("MAIL FROM:<a@client.test>");
+        client.send("RCPT TO:<b@mx.test>\r\n");
+        filter.accept_recipients().0.tls.unwrap().client.unwrap().fingerprint
+    };
+    let (mut stage, _filter) = asking(vec![print]);
+    let mut helper = Helper(introduce_helper(&mut stage, HELPER));
+    helper.say(&Answer::Offer(vec!["PLAIN".to_owned(), "EXTERNAL".to_owned()]));
+    // When the offer has been heard, those with the certificate see it.
+    let mut client = (0..200)
+        .find_map(|_| {
+            let mut client = secured(&stage, &mine);
+            let hello = client.ask("EHLO client.test");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            hello.contains("AUTH PLAIN EXTERNAL").then_some(client)
+        })
+        .expect("it is offered");
+    client.send("AUTH EXTERNAL =\r\n");
+    let Ask::Begin(begin) = helper.hear() else { panic!("no exchange") };
+    assert_eq!((begin.mechanism.as_str(), begin.initial), ("EXTERNAL", Some(Blob(Vec::new()))));
+    assert_eq!(begin.tls.unwrap().certificate, Some(print));
+    let identity = "tim".to_owned();
+    helper.say(&Answer::Granted { exchange: begin.exchange, grant: GRANT, identity });
+    assert!(client.reply().starts_with("235"));
+    // Another certificate, none, and that of a proxy are nobody's.
+    assert!(!stage.greeted().ask("EHLO client.test").contains("EXTERNAL"));
+    for config in [&others, &client_config(&rustls::version::TLS13)] {
+        let mut client = secured(&stage, config);
+        assert!(client.ask("EHLO client.test").contains("AUTH PLAIN"));
+        assert!(client.ask("AUTH EXTERNAL =").starts_with("504"));
+    }
+    let mut proxy = secured(&stage, &mine);
+    assert!(proxy.ask("EHLO client.test").contains("EXTERNAL"));
+    assert!(proxy.ask("XCLIENT ADDR=192.0.2.7").starts_with("220"));
+    assert!(!proxy.ask("EHLO client.test").contains("EXTERNAL"));
+    assert!(proxy.ask("AUTH EXTERNAL =").starts_with("504"));
 }

@@ -74,6 +74,7 @@ pub fn slice() -> ReceiverSlice {
         dsn: true,
         smtputf8: true,
         auth_mechanisms: vec!["PLAIN".to_owned()],
+        certificates: Vec::new(),
         auth_in_clear: true,
         auth_attempts: Some(3),
         tls: None,

@@ -3,6 +3,7 @@
 
 mod back_ends;
 mod brakes;
+mod certificates;
 mod file;
 mod loss;
 mod rules;

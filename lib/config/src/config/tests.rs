@@ -68,6 +68,10 @@ fn companions(key: &str) -> Vec<(&'static str, Value)> {
         "server.logs.syslog.server" => {
             vec![("server.logs.target", text("syslog")), ("server.logs.syslog.type", text("tcp"))]
         }
+        "server.auth.certificates" => vec![
+            ("server.tls.certificate", text("/etc/vsmtp/chain.pem")),
+            ("server.tls.client_certificate", text("ask")),
+        ],
         "server.tls.certificate" => vec![],
         key if key.starts_with("server.tls.") => {
             vec![("server.tls.certificate", text("/etc/vsmtp/chain.pem"))]

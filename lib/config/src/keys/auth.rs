@@ -1,6 +1,6 @@
 //! Who may authenticate, how, and what that allows.
 
-use crate::kind::{Backends, DAY, Flag, Limit, Mechanisms, Period, SECOND, SenderLogins};
+use crate::kind::{Backends, CertificateLogins, DAY, Flag, Limit, Mechanisms, Period, SECOND, SenderLogins};
 use crate::table::Preset::{Bool, Int, List, Map, Text};
 
 keys! {
@@ -13,13 +13,21 @@ keys! {
         for Master Receiver Filter Auth;
 
     /// SASL mechanisms that are offered, as far as the back-ends can do them: PLAIN, LOGIN, SCRAM-SHA-256,
-    /// SCRAM-SHA-256-PLUS, XOAUTH2, OAUTHBEARER. By default the first four if there is a back-end, and none otherwise.
+    /// SCRAM-SHA-256-PLUS, XOAUTH2, OAUTHBEARER, EXTERNAL. By default the first four if there is a back-end, and EXTERNAL if
+    /// `server.auth.certificates` has any.
     mechanisms: Mechanisms = "server.esmtp.auth.mechanisms", default List(&[]),
         example List(&["PLAIN", "SCRAM-SHA-256"]), for Master Receiver Filter Auth;
 
     /// Offer mechanisms that show the password also where nobody encrypts it.
     in_clear: Flag = "server.esmtp.auth.enable_dangerous_mechanism_in_clair", default Bool(false), example Bool(true),
         for Receiver Auth;
+
+    /// Certificates of clients and their logins, for EXTERNAL: whoever shows one of these, and holds its key, may log in as
+    /// that user without a password. By fingerprint (SHA-256), as `openssl x509 -fingerprint -sha256` prints it. Needs
+    /// `server.tls.client_certificate` to be `ask` or `require`.
+    certificates: CertificateLogins = "server.auth.certificates", default Map(&[]),
+        example Map(&[("sha256:75af03fc4e94fa0ca6cba33ba9f82ad2e0ffb1b2a0b7ab3f2f1e8a4ab8d7c2f1", &["jane"])]),
+        for Master Receiver Filter Auth;
 
     /// Failures after which a session ends; -1 for any number.
     attempts: Limit { min: 1, max: 1000 } = "server.esmtp.auth.attempt_count_max", default Int(5), example Int(3),

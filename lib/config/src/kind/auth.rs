@@ -6,15 +6,16 @@ use super::Kind;
 use super::list::{MAX_ITEMS, items, texts};
 use crate::backend::AuthBackend;
 use crate::pattern::AddressPattern;
+use crate::tls_policy::fingerprint;
 use crate::value::Value;
 
 /// Most back-ends.
 const MAX_BACKENDS: usize = 16;
 /// Longest login, in octets.
 const MAX_LOGIN: usize = 255;
-/// The mechanisms that can be offered. EXTERNAL comes when certificates can be mapped to logins.
-const MECHANISMS: [&str; 6] =
-    ["PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "XOAUTH2", "OAUTHBEARER"];
+/// The mechanisms that can be offered.
+const MECHANISMS: [&str; 7] =
+    ["PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "XOAUTH2", "OAUTHBEARER", "EXTERNAL"];
 
 /// SASL mechanisms.
 #[derive(Debug)]
@@ -61,13 +62,6 @@ impl Kind for Backends {
 #[derive(Debug)]
 pub(crate) struct SenderLogins;
 
-impl SenderLogins {
-    fn login(text: &str) -> Option<String> {
-        let fits = !text.is_empty() && text.len() <= MAX_LOGIN && !text.chars().any(char::is_control);
-        fits.then(|| text.to_owned())
-    }
-}
-
 impl Kind for SenderLogins {
     type Out = Vec<(AddressPattern, Vec<String>)>;
 
@@ -83,8 +77,7 @@ impl Kind for SenderLogins {
         let row = |(sender, logins): (&String, &Value)| {
             let name = Value::Text(sender.clone()).describe();
             let pattern = AddressPattern::parse(sender).ok_or_else(|| name.clone())?;
-            let logins =
-                items(logins, MAX_ITEMS, Self::login).map_err(|found| format!("{found} for {name}"))?;
+            let logins = items(logins, MAX_ITEMS, login).map_err(|found| format!("{found} for {name}"))?;
             Ok((pattern, logins))
         };
         map.iter().map(row).collect()
@@ -100,6 +93,50 @@ impl Kind for SenderLogins {
     }
 }
 
+/// Certificates of clients and whose they are.
+#[derive(Debug)]
+pub(crate) struct CertificateLogins;
+
+impl Kind for CertificateLogins {
+    type Out = Vec<([u8; 32], String)>;
+
+    fn read(&self, value: &Value) -> Result<Self::Out, String> {
+        let map = match value {
+            Value::Null => return Ok(Vec::new()),
+            Value::Map(map) => map,
+            other => return Err(other.describe()),
+        };
+        if map.len() > MAX_ITEMS {
+            return Err(format!("a map of {} rows (at most {MAX_ITEMS})", map.len()));
+        }
+        let row = |(print, of): (&String, &Value)| {
+            let name = Value::Text(print.clone()).describe();
+            let print = print.strip_prefix("sha256:").and_then(fingerprint).ok_or_else(|| name.clone())?;
+            let logins = items(of, 1, login).map_err(|found| format!("{found} for {name}"))?;
+            let login = logins.into_iter().next().ok_or_else(|| format!("nobody for {name}"))?;
+            Ok((print, login))
+        };
+        map.iter().map(row).collect()
+    }
+
+    fn write(&self, out: &Self::Out) -> Value {
+        let row = |(print, login): &([u8; 32], String)| {
+            let hex: String = print.iter().map(|octet| format!("{octet:02x}")).collect();
+            (format!("sha256:{hex}"), Value::Text(login.clone()))
+        };
+        Value::Map(out.iter().map(row).collect::<BTreeMap<_, _>>())
+    }
+
+    fn expected(&self) -> String {
+        "a map of \"sha256:FINGERPRINT\" to a login".to_owned()
+    }
+}
+
+fn login(text: &str) -> Option<String> {
+    let fits = !text.is_empty() && text.len() <= MAX_LOGIN && !text.chars().any(char::is_control);
+    fits.then(|| text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +149,20 @@ mod tests {
     fn mechanisms_have_one_way_to_be_written() {
         assert_eq!(Mechanisms.read(&text("scram-sha-256")), Ok(vec!["SCRAM-SHA-256"]));
         assert_eq!(Mechanisms.read(&text("CRAM-MD5")), Err("\"CRAM-MD5\"".to_owned()));
+    }
+
+    #[test]
+    fn a_certificate_is_somebodys() {
+        let map = |from: &str, to: Value| Value::Map(BTreeMap::from([(from.to_owned(), to)]));
+        let print = "ab".repeat(32);
+        let read = CertificateLogins.read(&map(&format!("sha256:{}", print.to_uppercase()), text("jane")));
+        let read = read.unwrap();
+        assert_eq!(read, [([0xab; 32], "jane".to_owned())]);
+        assert_eq!(CertificateLogins.write(&read), map(&format!("sha256:{print}"), text("jane")));
+        for bad in ["sha256:ab", "sha1:ab", &print, ""] {
+            assert!(CertificateLogins.read(&map(bad, text("jane"))).is_err(), "{bad}");
+        }
+        assert!(CertificateLogins.read(&map(&format!("sha256:{print}"), text(""))).is_err());
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct AuthSlice {
     pub backends: Vec<AuthBackend>,
     /// Names of the mechanisms that are wanted, best first.
     pub mechanisms: Vec<String>,
+    /// Certificates of clients by their SHA-256, and their logins.
+    pub certificates: Vec<([u8; 32], String)>,
     /// Mechanisms that show the password are allowed in clear.
     pub in_clear: bool,
     /// Failures of one client; `None` for any number.
@@ -54,6 +56,7 @@ impl Config {
             log: self.log(Role::Auth),
             backends: self.auth_backends(),
             mechanisms: self.auth_mechanisms(),
+            certificates: auth.certificates.clone(),
             in_clear: auth.in_clear,
             failures_per_address: auth.failures_per_address,
             failures_per_account: auth.failures_per_account,
@@ -65,13 +68,19 @@ impl Config {
     /// The mechanisms that are wanted, best first; none where AUTH is not offered.
     pub(crate) fn auth_mechanisms(&self) -> Vec<String> {
         let named = &self.auth.mechanisms;
-        let mechanisms = if named.is_empty() && !self.auth.backends.is_empty() { &USUAL[..] } else { named };
-        mechanisms.iter().map(|name| (*name).to_owned()).collect()
+        let mut mechanisms = named.clone();
+        if named.is_empty() {
+            let usual = if self.auth.backends.is_empty() { &[][..] } else { &USUAL[..] };
+            let external = (!self.auth.certificates.is_empty()).then_some("EXTERNAL");
+            mechanisms.extend(usual.iter().copied().chain(external));
+        }
+        mechanisms.into_iter().map(str::to_owned).collect()
     }
 
     /// True if clients can authenticate.
     pub(crate) fn has_auth(&self) -> bool {
-        !self.auth.mechanisms.is_empty() || !self.auth.backends.is_empty()
+        let auth = &self.auth;
+        !auth.mechanisms.is_empty() || !auth.backends.is_empty() || !auth.certificates.is_empty()
     }
 
     /// Files of passwords.

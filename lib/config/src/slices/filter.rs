@@ -66,7 +66,7 @@ pub struct FilterSlice {
     pub header_size_limit: u64,
     /// Clients can authenticate.
     pub auth: bool,
-    /// Somebody knows passwords; otherwise only the rules of `authenticate` can tell.
+    /// Somebody knows passwords, or none is asked for; otherwise only the rules of `authenticate` can tell.
     pub has_backends: bool,
     /// Senders and who may use them.
     pub sender_login: Vec<SenderLogin>,
@@ -140,7 +140,8 @@ impl Config {
             message_size_limit: server.message_size_limit,
             header_size_limit: self.smtp.header_size_limit,
             auth: self.has_auth(),
-            has_backends: !self.auth.backends.is_empty(),
+            has_backends: !self.auth.backends.is_empty()
+                || self.auth_mechanisms().iter().all(|name| name == "EXTERNAL"),
             sender_login: self.sender_login(),
             own_sender_only: self.auth.own_sender_only,
         }

@@ -59,6 +59,8 @@ pub struct ReceiverSlice {
     pub smtputf8: bool,
     /// Names of the mechanisms that clients may use, best first; none where there is no AUTH.
     pub auth_mechanisms: Vec<String>,
+    /// Certificates of clients that are a login, by their SHA-256.
+    pub certificates: Vec<[u8; 32]>,
     /// Mechanisms that show the password are allowed in clear.
     pub auth_in_clear: bool,
     /// Failures that end a session; `None` for any number.
@@ -194,6 +196,7 @@ impl Config {
             dsn: smtp.dsn,
             smtputf8: smtp.smtputf8,
             auth_mechanisms: self.auth_mechanisms(),
+            certificates: self.auth.certificates.iter().map(|(print, _)| *print).collect(),
             auth_in_clear: self.auth.in_clear,
             auth_attempts: self.auth.attempts,
             tls: (!self.keys().pairs.is_empty()).then(|| self.server_tls()),

@@ -3,6 +3,7 @@
 use super::dialogue::Handled;
 use super::state::Phase;
 use super::{Session, Step};
+use crate::auth::TlsFacts;
 use crate::reply::Own;
 use crate::xclient::{Privileges, XClient, XForward};
 
@@ -22,6 +23,8 @@ impl Session {
                 self.phase = Phase::Start;
                 self.greeted = true;
                 self.authenticated = false;
+                // A certificate is the proxy's own.
+                self.tls = self.tls.map(|tls| TlsFacts { client_certificate: false, ..tls });
                 Handled::Tell(Step::XClient(Box::new(xclient)))
             }
             Err(fault) => self.failed(fault),

@@ -1,0 +1,57 @@
+//! EXTERNAL: a certificate instead of a password, by Python's client and openssl's certificates.
+
+use vsmtp_tests::{make_certificate, needs_programs, python, run, said};
+
+use crate::prepare;
+
+/// Logs in by EXTERNAL with the certificate NAME of the folder, as the user that is named, or as whoever it is; prints what
+/// AUTH is offered, the code, and the code of RCPT to somebody elsewhere.
+const SCRIPT: &str = r#"
+import base64, smtplib, ssl, sys
+port, folder, name, user = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+tls = ssl.create_default_context()
+tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+if name:
+    tls.load_cert_chain(f"{folder}/{name}.pem", f"{folder}/{name}.key")
+client = smtplib.SMTP("127.0.0.1", port, "client.test", 30)
+client.starttls(context=tls)
+client.ehlo("client.test")
+offered = "EXTERNAL" in client.esmtp_features.get("auth", "").split()
+code = client.docmd("AUTH", "EXTERNAL " + (base64.b64encode(user.encode()).decode() or "="))[0]
+client.mail("a@src.test")
+print(offered, code, client.rcpt("b@far.test")[0])
+client.quit()
+"#;
+
+#[test]
+fn a_certificate_logs_its_owner_in_and_nobody_else() {
+    if !needs_programs("a_certificate_logs_its_owner_in_and_nobody_else", &["openssl", "python3"]) {
+        return;
+    }
+    let (mut stage, mut settings) = prepare("", "");
+    let folder = stage.mta.root().join("etc/vsmtp");
+    for name in ["mx", "jane", "joe"] {
+        make_certificate(&folder, name, &["mx.local.test"]);
+    }
+    let jane = folder.join("jane.pem").display().to_string();
+    let print = said(&run("openssl", &["x509", "-in", &jane, "-noout", "-fingerprint", "-sha256"]));
+    let print = print.trim().rsplit('=').next().expect("a fingerprint");
+    settings.config.push_str(&format!(
+        "config.server.tls.certificate = \"mx.pem\"; config.server.tls.private_key = \"mx.key\";\n\
+         config.server.tls.client_certificate = \"ask\";\n\
+         config.server.auth.certificates = #{{ \"sha256:{print}\": \"jane\" }};\n"
+    ));
+    stage.mta.write_configuration(&settings);
+    stage.mta.launch();
+    let log_in = |name: &str, user: &str| {
+        let folder = folder.display().to_string();
+        said(&python(SCRIPT, &[&stage.submission.to_string(), &folder, name, user])).trim().to_owned()
+    };
+    assert_eq!(log_in("jane", ""), "True 235 250");
+    assert_eq!(log_in("jane", "jane"), "True 235 250");
+    // Submission takes nothing of who has not authenticated.
+    assert_eq!(log_in("jane", "joe"), "True 535 503");
+    assert_eq!(log_in("joe", ""), "False 504 503");
+    assert_eq!(log_in("", "jane"), "False 504 503");
+    assert!(stage.mta.log().contains("event=authenticated user=jane mechanism=EXTERNAL"));
+}
