@@ -202,6 +202,9 @@ impl Client {
         if topic == Topic::Login {
             return self.login_decided(context, verdict);
         }
+        if topic == Topic::Handshake && self.service.begins_with_tls() {
+            return self.handshake_decided(context, &verdict);
+        }
         if topic == Topic::Hello && !matches!(verdict, Verdict::Accept | Verdict::AcceptWith(_)) {
             self.hello = None;
         }
@@ -256,6 +259,7 @@ impl Client {
 impl Topic {
     fn name(self) -> &'static str {
         match self {
+            Topic::Handshake => "starttls",
             Topic::Connect => "connect",
             Topic::Hello => "helo",
             Topic::Login => "authenticate",

@@ -14,6 +14,8 @@ use crate::services::Context;
 /// What the dialogue wants to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Topic {
+    /// TLS, from the first octet or by STARTTLS.
+    Handshake,
     Connect,
     Hello,
     Login,
@@ -86,12 +88,7 @@ impl Client {
                 self.topic = Some(Topic::Login);
                 return self.go_on_with_login(context, response);
             }
-            Question::StartTls => {
-                let verdict =
-                    if self.terms(context).is_some() { Verdict::Accept } else { Verdict::Unavailable };
-                let _ = self.dialogue.answer(verdict);
-                return;
-            }
+            Question::StartTls => Topic::Handshake,
             Question::Mail(mail) => {
                 self.transaction = Some(Box::new(Transaction::new(mail, context.reactor.now_ms())));
                 Topic::Mail
@@ -128,6 +125,11 @@ impl Client {
 
     fn plan(&mut self, context: &mut Context<'_>) -> Plan {
         let topic = match self.topic {
+            Some(Topic::Handshake) => {
+                let verdict =
+                    if self.terms(context).is_some() { Verdict::Accept } else { Verdict::Unavailable };
+                return Plan::Answer(verdict);
+            }
             Some(Topic::Connect | Topic::Hello | Topic::Login) => self.topic,
             other => match self.plan_transaction(other, context) {
                 Some(plan) => return plan,

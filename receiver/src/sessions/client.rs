@@ -44,6 +44,8 @@ pub enum Why {
     Handshake,
     /// It needs TLS, and there is none now.
     NoTls,
+    /// It made too many handshakes.
+    Limited,
 }
 
 /// Who a client is.
@@ -113,6 +115,8 @@ pub struct Client {
     pub(super) line: Line,
     pub(super) clock: Clock,
     pub(super) tally: Tally,
+    /// It is over, without another word.
+    pub(super) doomed: Option<Why>,
 }
 
 impl Client {
@@ -145,6 +149,7 @@ impl Client {
             line: Line::default(),
             clock: Clock::new(reactor.now_ms(), settings.timeouts.session),
             tally: Tally::default(),
+            doomed: None,
         }
     }
 
@@ -259,6 +264,7 @@ impl Why {
             Why::Stalled => "stalled",
             Why::Handshake => "handshake",
             Why::NoTls => "no-tls",
+            Why::Limited => "limited",
         }
     }
 }

@@ -127,7 +127,8 @@ impl Client {
         }
         self.cancel_login(context.services);
         self.asking = Asking::Nothing;
-        if self.socket.is_in_handshake() {
+        // Nothing is ever said in clear to a client that begins with TLS.
+        if self.socket.is_in_handshake() || self.service.begins_with_tls() && self.tls.is_none() {
             return Fate::Gone(Why::Handshake);
         }
         self.topic = None;

@@ -7,7 +7,7 @@ use mio::Interest;
 use vsmtp_daemon::Record;
 use vsmtp_smtp::{Dropped, Own, Step, Waiting};
 
-use super::asking::Asking;
+use super::asking::{Asking, Topic};
 use super::client::{Client, Fate, Why};
 use crate::services::Context;
 use crate::socket::Moved;
@@ -22,7 +22,9 @@ impl Client {
     pub fn begin(&mut self, context: &mut Context<'_>) -> Fate {
         self.ask_name(context);
         if self.service.begins_with_tls() {
-            return self.begin_handshake(context);
+            self.topic = Some(Topic::Handshake);
+            self.proceed(context);
+            return self.go_on(context);
         }
         self.restart_wait(context);
         self.go_on(context)
@@ -56,6 +58,9 @@ impl Client {
 
     /// Goes on after anything has happened but input.
     pub fn go_on(&mut self, context: &mut Context<'_>) -> Fate {
+        if let Some(why) = self.doomed {
+            return Fate::Gone(why);
+        }
         if self.socket.is_in_handshake() {
             return self.shake(context);
         }
@@ -171,7 +176,8 @@ impl Client {
                     if fate != Fate::Stay || self.line.blocked || self.clock.holds() {
                         return fate;
                     }
-                    return self.begin_handshake(context);
+                    self.begin_handshake(context);
+                    return self.go_on(context);
                 }
                 Step::Close => return self.say_goodbye(context),
             }

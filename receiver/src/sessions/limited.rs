@@ -85,6 +85,7 @@ impl Client {
         };
         match (self.topic, self.limited.standing.as_deref()) {
             (Some(Topic::Connect), _) => self.ask_to_enter(context, client),
+            (Some(Topic::Handshake), _) => self.ask_to_spend(context, client, Kind::Handshakes, 1),
             (Some(Topic::Mail), _) => self.ask_to_spend(context, client, Kind::Messages, 1),
             (Some(Topic::Recipients), Some(Standing::Condemned(reply))) => {
                 let reply = reply.clone();

@@ -5,9 +5,8 @@ use std::os::fd::AsFd;
 
 use mio::Interest;
 use vsmtp_daemon::Record;
-use vsmtp_ipc::edge::receiver_limits::Kind;
 use vsmtp_ipc::wire;
-use vsmtp_smtp::TlsFacts;
+use vsmtp_smtp::{TlsFacts, Verdict};
 use vsmtp_tls::server::{Failure, Finished, Terms};
 
 use super::client::{Client, Fate, Who, Why};
@@ -24,13 +23,24 @@ impl Client {
         context.services.tls.terms(self.service, server)
     }
 
-    /// From now on the client must speak TLS.
-    pub(super) fn begin_handshake(&mut self, context: &mut Context<'_>) -> Fate {
-        let Some(terms) = self.terms(context) else { return Fate::Gone(Why::NoTls) };
+    /// From now on the client must speak TLS; without terms the session is over.
+    pub(super) fn begin_handshake(&mut self, context: &mut Context<'_>) {
+        let Some(terms) = self.terms(context) else {
+            self.doomed = Some(Why::NoTls);
+            return;
+        };
         self.socket.begin_handshake(terms);
-        self.note(context, Kind::Handshakes, 1);
         self.start_handshake_clock(context);
-        self.shake(context)
+    }
+
+    /// Whether a client may have the handshake with which it begins. One that may not is left without a word, for it would
+    /// not understand any.
+    pub(super) fn handshake_decided(&mut self, context: &mut Context<'_>, verdict: &Verdict) {
+        match verdict {
+            Verdict::Accept | Verdict::AcceptWith(_) => self.begin_handshake(context),
+            Verdict::Refuse(_) | Verdict::Close(_) => self.doomed = Some(Why::Limited),
+            Verdict::Unavailable => self.doomed = Some(Why::NoTls),
+        }
     }
 
     /// Goes on with the handshake as far as the client has got.

@@ -33,6 +33,11 @@ keys! {
     auth_failure_rate: Limit { min: 1, max: 1_000_000 } = "server.limits.auth_failure_rate", default Int(-1),
         example Int(20), for Limits;
 
+    /// Most TLS handshakes of one client in a window, counted before they begin; -1 for no limit. Then STARTTLS gets 421,
+    /// and connections that begin with TLS are closed. A handshake costs us more than it costs a client.
+    tls_rate: Limit { min: 1, max: 1_000_000 } = "server.limits.tls_rate", default Int(-1), example Int(30),
+        for Limits;
+
     /// Length of the window of the rates.
     window: Period { min: SECOND, max: HOUR } = "server.limits.window", default Text("1m"), example Text("10m"),
         for Limits;

@@ -91,8 +91,7 @@ impl Config {
             message_rate: keys.message_rate,
             recipient_rate: keys.recipient_rate,
             error_rate: keys.error_rate,
-            // No key sets this before the server speaks TLS.
-            tls_rate: None,
+            tls_rate: keys.tls_rate,
             auth_failure_rate: keys.auth_failure_rate,
             window: keys.window,
             soft_percent: keys.soft_percent,
