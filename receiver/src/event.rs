@@ -1,47 +1,34 @@
 //! The daemon: what wakes it, and whom it wakes for that. Decides nothing about mail.
 
+mod edges;
+
 use std::os::fd::{AsFd, OwnedFd};
 
 use mio::Interest;
 use vsmtp_config::ReceiverSlice;
 use vsmtp_daemon::{Boot, BootError, Daemon, Event, FIRST_TOKEN, Flow, Reactor, Record};
-use vsmtp_ipc::ChannelError;
-use vsmtp_ipc::edge::master_child::{Listener, ToMaster};
-use vsmtp_ipc::edge::receiver_limits;
-use vsmtp_ipc::role::{ProcessName, Role};
+use vsmtp_ipc::edge::master_child::Listener;
 use vsmtp_mail::QueueIdMint;
 use vsmtp_smtp::Own;
 use vsmtp_sys::fds;
 use vsmtp_sys::sandbox::Profile;
 
-use crate::auth_edge::{self, HelperKey};
-use crate::filter_edge::{self, Answer, CREDIT_TIMER, EdgeKey, Waiter};
-use crate::intake::{Arrival, Intake, MAX_LISTENERS, REOPEN_TIMER};
+use crate::filter_edge::{CREDIT_TIMER, Waiter};
+use crate::intake::{Arrival, Intake, REOPEN_TIMER};
 use crate::limits::{Budget, MAX_BODIES};
-use crate::lobby::{self, LOBBY_TIMER, Lobby, MAX_WAITING};
+use crate::lobby::{self, LOBBY_TIMER, Lobby};
 use crate::metrics::Gauges;
-use crate::names_edge::Heard;
 use crate::sandbox;
 use crate::services::{Context, Services};
 use crate::sessions::{Client, DEADLINE_TIMER, Fate, Sessions, Why};
 use crate::settings::Settings;
-use crate::tls::{KEYS_TOKEN, Tls};
+use crate::tls::Tls;
+use edges::{FIRST_EDGE_TOKEN, FIRST_LOBBY_TOKEN, LAST_LOBBY_TOKEN, Peer};
 
 /// Descriptors that one process asks for.
 const DESCRIPTORS: u64 = 65_536;
-/// Tokens of filters begin here: behind the listeners, and below the sessions, which begin at 2^32.
-const FIRST_EDGE_TOKEN: usize = 1 << 20;
-/// The limiter's token.
-const LIMITER_TOKEN: usize = FIRST_EDGE_TOKEN - 1;
-/// The resolver's token.
-const RESOLVER_TOKEN: usize = LIMITER_TOKEN - 1;
-/// Tokens of auth helpers begin here.
-const FIRST_HELPER_TOKEN: usize = 1 << 30;
 /// How long clients wait at the door for the certificates to come, in milliseconds; then they are served without.
 const KEYS_PATIENCE_MS: u64 = 3_000;
-/// Tokens of clients that wait for a balancer's header: above those of filters, of which there are never so many.
-const FIRST_LOBBY_TOKEN: usize = 1 << 31;
-const LAST_LOBBY_TOKEN: usize = FIRST_LOBBY_TOKEN + MAX_WAITING;
 /// The loop's timer for the hurried part of a drain.
 const HURRY_TIMER: u64 = 3;
 /// How long that is, in milliseconds: idle clients hear 421, and busy ones as soon as their command is done. Before it
@@ -51,10 +38,6 @@ const HURRY_MS: u64 = 10_000;
 const LAST_CALL_TIMER: u64 = 4;
 /// How long before the end of a drain that is, in milliseconds.
 const LAST_CALL_MS: u64 = 100;
-
-const _: () = assert!(FIRST_TOKEN + MAX_LISTENERS < KEYS_TOKEN && KEYS_TOKEN < RESOLVER_TOKEN);
-const _: () = assert!(LAST_LOBBY_TOKEN < 1 << 32);
-const _: () = assert!(usize::BITS == 64, "tokens hold 64-bit session numbers");
 
 /// The receiver.
 pub struct Receiver {
@@ -140,47 +123,6 @@ impl Receiver {
         }
     }
 
-    fn meet(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd) {
-        match name.role {
-            Role::Limits => return self.meet_limiter(reactor, name, socket),
-            Role::Keys => return self.meet_keys(reactor, name, socket),
-            Role::Resolver => return self.meet_resolver(reactor, name, socket),
-            _ => {}
-        }
-        if name.role == Role::Auth {
-            return self.meet_helper(reactor, name, socket);
-        }
-        let token = |key: EdgeKey| FIRST_EDGE_TOKEN + key.0 as usize;
-        match self.services.filters.introduce(reactor, name, socket, token) {
-            Ok(Some(replaced)) => self.lose(reactor, replaced, &ChannelError::Closed),
-            Ok(None) => {}
-            Err(error) => log::error!("event=peer-failed peer={name} error=\"{error}\""),
-        }
-    }
-
-    fn meet_helper(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd) {
-        let token = |key: HelperKey| FIRST_HELPER_TOKEN + key.0 as usize;
-        match self.services.helpers.introduce(reactor, name, socket, token) {
-            Ok(Some(replaced)) => self.lose_helper(reactor, replaced, &ChannelError::Closed),
-            Ok(None) => {}
-            Err(error) => log::error!("event=peer-failed peer={name} error=\"{error}\""),
-        }
-    }
-
-    fn meet_keys(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd) {
-        if let Err(error) = self.services.tls.introduce(reactor, name, socket) {
-            log::error!("event=peer-failed peer={name} error=\"{error}\"");
-        }
-    }
-
-    fn hear_keys(&mut self, reactor: &mut Reactor) {
-        let was_coming = self.services.tls.is_coming();
-        self.services.tls.hear(reactor);
-        if was_coming && !self.services.tls.is_coming() {
-            self.intake.reopen();
-        }
-    }
-
     fn listen(&mut self, reactor: &Reactor, listener: &Listener, socket: OwnedFd) {
         if !self.stopping
             && let proxied = self.services.settings.is_proxied(listener)
@@ -191,21 +133,15 @@ impl Receiver {
     }
 
     fn ready(&mut self, reactor: &mut Reactor, token: usize, readable: bool, writable: bool, closed: bool) {
+        if let Some(peer) = Peer::of_token(token) {
+            return self.hear(reactor, peer);
+        }
         match token {
-            LIMITER_TOKEN => self.hear_limiter(reactor),
-            KEYS_TOKEN => self.hear_keys(reactor),
-            RESOLVER_TOKEN => self.hear_names(reactor),
             0..FIRST_EDGE_TOKEN => self.intake.knock(token.saturating_sub(FIRST_TOKEN)),
-            FIRST_HELPER_TOKEN..FIRST_LOBBY_TOKEN => {
-                self.hear_helper(reactor, HelperKey(u32::try_from(token - FIRST_HELPER_TOKEN).unwrap_or(0)));
-            }
             FIRST_LOBBY_TOKEN..LAST_LOBBY_TOKEN => {
                 if let Some(arrival) = self.lobby.look(reactor, token - FIRST_LOBBY_TOKEN) {
                     self.admit(reactor, arrival);
                 }
-            }
-            FIRST_EDGE_TOKEN..FIRST_HELPER_TOKEN => {
-                self.hear(reactor, EdgeKey(u32::try_from(token - FIRST_EDGE_TOKEN).unwrap_or(0)));
             }
             session => self.wake(reactor, session as u64, |client, context| {
                 client.on_ready(context, readable, writable, closed)
@@ -230,224 +166,6 @@ impl Receiver {
     fn bury(&mut self, reactor: &mut Reactor, session: u64, why: Why) {
         let Some(client) = self.sessions.remove(session) else { return };
         client.end(&mut Context { reactor, services: &mut self.services }, why);
-    }
-
-    fn meet_limiter(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd) {
-        self.lose_limiter(reactor, &ChannelError::Closed);
-        if let Err(error) = self.services.limiter.introduce(reactor, name, socket, LIMITER_TOKEN) {
-            log::error!("event=peer-failed peer={name} error=\"{error}\"");
-        }
-    }
-
-    /// Hears all that the limiter has to say.
-    fn hear_limiter(&mut self, reactor: &mut Reactor) {
-        loop {
-            let heard = match self.services.limiter.hear() {
-                Ok(Some(answer)) => self.heed_limiter(reactor, answer),
-                Ok(None) => return,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = heard {
-                return self.lose_limiter(reactor, &error);
-            }
-        }
-    }
-
-    fn heed_limiter(
-        &mut self,
-        reactor: &mut Reactor,
-        answer: receiver_limits::Answer,
-    ) -> Result<(), ChannelError> {
-        use receiver_limits::Answer;
-        let (session, fate) = match answer {
-            Answer::Wanted(wanted) => {
-                for session in self.sessions.select(Client::awaits_wanted) {
-                    self.wake(reactor, session, |client, context| client.on_wanted(context));
-                }
-                let all = self.sessions.select(|_| wanted.connect);
-                for session in all {
-                    let Some(client) = self.sessions.get(session) else { continue };
-                    client.present(&mut Context { reactor, services: &mut self.services });
-                }
-                return Ok(());
-            }
-            Answer::Entered { ticket, entry } => {
-                let Some(client) = self.sessions.get(ticket) else { return Ok(()) };
-                let context = &mut Context { reactor, services: &mut self.services };
-                (ticket, client.on_entered(context, entry)?)
-            }
-            Answer::Spent { ticket, spent } => {
-                let Some(client) = self.sessions.get(ticket) else { return Ok(()) };
-                let context = &mut Context { reactor, services: &mut self.services };
-                (ticket, client.on_spent(context, &spent)?)
-            }
-        };
-        if let Fate::Gone(why) = fate {
-            self.bury(reactor, session, why);
-        }
-        Ok(())
-    }
-
-    /// The limiter is gone, or must go: those who wait for it go on.
-    fn lose_limiter(&mut self, reactor: &mut Reactor, error: &ChannelError) {
-        let Some(name) = self.services.limiter.remove() else { return };
-        let waiting = self.sessions.select(Client::awaits_limiter);
-        self.services.limiter.was_lost(waiting.len());
-        Record::at(log::Level::Warn, "limits-lost")
-            .field("peer", name)
-            .field("questions", waiting.len())
-            .field("error", error)
-            .emit();
-        if let ChannelError::Misbehaved(_) | ChannelError::Overflow = error {
-            reactor.tell_master(&ToMaster::Misbehaved(name));
-        }
-        for session in waiting {
-            self.wake(reactor, session, |client, context| client.on_limiter_lost(context));
-        }
-    }
-
-    fn meet_resolver(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd) {
-        if let Err(error) = self.services.names.introduce(reactor, name, socket, RESOLVER_TOKEN) {
-            log::error!("event=peer-failed peer={name} error=\"{error}\"");
-        }
-    }
-
-    /// Hears all that the resolver has to say.
-    fn hear_names(&mut self, reactor: &mut Reactor) {
-        loop {
-            match self.services.names.hear(reactor.now_ms()) {
-                Ok(Some(Heard { address, name, sessions })) => {
-                    for session in sessions {
-                        self.wake(reactor, session, |client, context| {
-                            client.on_name(context, address, &name)
-                        });
-                    }
-                }
-                Ok(None) => return,
-                Err(error) => return self.lose_resolver(reactor, &error),
-            }
-        }
-    }
-
-    /// The resolver is gone, or must go: those who wait for a name go on without.
-    fn lose_resolver(&mut self, reactor: &mut Reactor, error: &ChannelError) {
-        let Some((name, waiting)) = self.services.names.remove() else { return };
-        Record::at(log::Level::Warn, "resolver-lost")
-            .field("peer", name)
-            .field("names", waiting.len())
-            .field("error", error)
-            .emit();
-        if let ChannelError::Misbehaved(_) | ChannelError::Overflow = error {
-            reactor.tell_master(&ToMaster::Misbehaved(name));
-        }
-        for session in waiting {
-            self.wake(reactor, session, |client, context| client.on_no_name(context));
-        }
-    }
-
-    /// Hears all that a filter has to say.
-    fn hear(&mut self, reactor: &mut Reactor, edge: EdgeKey) {
-        loop {
-            match self.services.filters.hear(edge) {
-                Ok(Some(filter_edge::Heard::Noted)) => {}
-                Ok(Some(filter_edge::Heard::Answer(session, answer))) => {
-                    if let Err(error) = self.deliver(reactor, edge, session, answer) {
-                        return self.lose(reactor, edge, &error);
-                    }
-                }
-                Ok(None) => return,
-                Err(error) => return self.lose(reactor, edge, &error),
-            }
-        }
-    }
-
-    fn deliver(
-        &mut self,
-        reactor: &mut Reactor,
-        edge: EdgeKey,
-        session: u64,
-        answer: Answer,
-    ) -> Result<(), ChannelError> {
-        let client = self.sessions.get(session);
-        let client = client
-            .ok_or_else(|| ChannelError::Misbehaved("answered a session that is not there".to_owned()))?;
-        let fate = client.on_answer(&mut Context { reactor, services: &mut self.services }, edge, answer)?;
-        if let Fate::Gone(why) = fate {
-            self.bury(reactor, session, why);
-        }
-        Ok(())
-    }
-
-    /// A filter is gone, or must go: what it was asked is answered with "not now".
-    fn lose(&mut self, reactor: &mut Reactor, edge: EdgeKey, error: &ChannelError) {
-        let Some(name) = self.services.filters.remove(edge) else { return };
-        let waiting = self.sessions.select(|client| client.awaits(edge));
-        Record::at(log::Level::Warn, "filter-lost")
-            .field("peer", name)
-            .field("questions", waiting.len())
-            .field("error", error)
-            .emit();
-        if let ChannelError::Misbehaved(_) | ChannelError::Overflow = error {
-            reactor.tell_master(&ToMaster::Misbehaved(name));
-        }
-        for session in waiting {
-            self.wake(reactor, session, |client, context| client.on_edge_lost(context));
-        }
-    }
-
-    /// Hears all that an auth helper has to say.
-    fn hear_helper(&mut self, reactor: &mut Reactor, helper: HelperKey) {
-        loop {
-            match self.services.helpers.hear(helper) {
-                Ok(Some(auth_edge::Heard::Noted)) => {}
-                Ok(Some(auth_edge::Heard::Offer(names))) => {
-                    if self.services.helpers.is_chosen(helper) {
-                        self.services.settings.offer(&names);
-                    }
-                }
-                Ok(Some(auth_edge::Heard::Word(session, word))) => {
-                    if let Err(error) = self.pass_word(reactor, helper, session, word) {
-                        return self.lose_helper(reactor, helper, &error);
-                    }
-                }
-                Ok(None) => return,
-                Err(error) => return self.lose_helper(reactor, helper, &error),
-            }
-        }
-    }
-
-    fn pass_word(
-        &mut self,
-        reactor: &mut Reactor,
-        helper: HelperKey,
-        session: u64,
-        word: auth_edge::Word,
-    ) -> Result<(), ChannelError> {
-        let client = self.sessions.get(session);
-        let client = client
-            .ok_or_else(|| ChannelError::Misbehaved("answered a session that is not there".to_owned()))?;
-        let fate = client.on_word(&mut Context { reactor, services: &mut self.services }, helper, word)?;
-        if let Fate::Gone(why) = fate {
-            self.bury(reactor, session, why);
-        }
-        Ok(())
-    }
-
-    /// An auth helper is gone, or must go: what it was asked is answered with "not now".
-    fn lose_helper(&mut self, reactor: &mut Reactor, helper: HelperKey, error: &ChannelError) {
-        let Some(name) = self.services.helpers.remove(helper) else { return };
-        let waiting = self.sessions.select(|client| client.awaits_helper(helper));
-        Record::at(log::Level::Warn, "helper-lost")
-            .field("peer", name)
-            .field("exchanges", waiting.len())
-            .field("error", error)
-            .emit();
-        if let ChannelError::Misbehaved(_) | ChannelError::Overflow = error {
-            reactor.tell_master(&ToMaster::Misbehaved(name));
-        }
-        for session in waiting {
-            self.wake(reactor, session, |client, context| client.on_helper_lost(context));
-        }
     }
 
     fn look_at_deadlines(&mut self, reactor: &mut Reactor) {
@@ -483,28 +201,7 @@ impl Receiver {
             let Waiter { session, .. } = waiter;
             self.wake(reactor, session, |client, context| client.on_credit(context, waiter));
         }
-        self.services.limiter.flush(reactor);
-        if let Some(error) = self.services.limiter.take_failed() {
-            self.lose_limiter(reactor, &error);
-            reactor.turn_again();
-        }
-        self.services.filters.flush(reactor);
-        while let Some((edge, error)) = self.services.filters.take_failed() {
-            self.lose(reactor, edge, &error);
-            self.services.filters.flush(reactor);
-        }
-        self.services.helpers.flush(reactor);
-        while let Some((helper, error)) = self.services.helpers.take_failed() {
-            self.lose_helper(reactor, helper, &error);
-            // What the sessions then ask others is sent at the end of the next turn.
-            reactor.turn_again();
-        }
-        self.services.names.flush(reactor);
-        if let Some(error) = self.services.names.take_failed() {
-            self.lose_resolver(reactor, &error);
-            reactor.turn_again();
-        }
-        self.services.tls.flush(reactor);
+        self.flush_edges(reactor);
         self.publish(reactor);
         if !self.services.again.is_empty() || self.intake.has_work() {
             reactor.turn_again();

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use vsmtp_config::{ClientCertificate, ServerTls};
 use vsmtp_daemon::{Reactor, Record};
 use vsmtp_ipc::ChannelError;
-use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::receiver_keys::{self as edge, Answer, MAX_CERTIFICATES};
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_mail::Service;
@@ -27,8 +26,6 @@ use vsmtp_tls::{Version, warm_up};
 use desk::Desk;
 use pool::Pool;
 
-/// The loop's token of the edge to the key holder.
-pub const KEYS_TOKEN: usize = 1 << 18;
 /// Places whose terms are remembered: pairs of a service and an address of ours.
 const MAX_PLACES: usize = 1024;
 
@@ -39,6 +36,8 @@ pub struct Tls {
     pub handshake_ms: u64,
     desk: Arc<Desk>,
     keys: Option<ProcessName>,
+    /// Why its edge failed while something was sent.
+    failed: Option<ChannelError>,
     certificates: Option<Arc<Certificates>>,
     secrets: Vec<Secret>,
     terms: HashMap<Place, Option<Terms>>,
@@ -57,6 +56,7 @@ impl Tls {
                 .map_or(0, |tls| u64::try_from(tls.handshake_timeout.as_millis()).unwrap_or(u64::MAX)),
             desk: Arc::default(),
             keys: None,
+            failed: None,
             certificates: None,
             secrets: Vec::new(),
             terms: HashMap::new(),
@@ -114,36 +114,48 @@ impl Tls {
     ///
     /// # Errors
     /// The loop does not take it.
-    pub fn introduce(&mut self, reactor: &Reactor, name: ProcessName, socket: OwnedFd) -> io::Result<()> {
+    pub fn introduce(
+        &mut self,
+        reactor: &Reactor,
+        name: ProcessName,
+        socket: OwnedFd,
+        token: usize,
+    ) -> io::Result<()> {
         if self.policy.is_none() {
             // It belongs to a configuration that is not ours.
             return Ok(());
         }
-        self.desk.open(reactor, socket, KEYS_TOKEN)?;
+        self.desk.open(reactor, socket, token)?;
         self.keys = Some(name);
+        self.failed = None;
         Ok(())
     }
 
-    /// Hears all that the key holder has to say.
-    pub fn hear(&mut self, reactor: &mut Reactor) {
-        loop {
-            match self.desk.hear() {
-                Ok(Some(answer)) => {
-                    if let Err(error) = self.take(answer) {
-                        return self.lose(reactor, &error);
-                    }
-                }
-                Ok(None) => return,
-                Err(error) => return self.lose(reactor, &error),
-            }
-        }
+    /// Hears one thing that the key holder has to say; `None` if there is no more for now.
+    ///
+    /// # Errors
+    /// The edge is to be dropped.
+    pub fn hear(&mut self) -> Result<Option<()>, ChannelError> {
+        self.desk.hear()?.map(|answer| self.take(answer)).transpose()
+    }
+
+    /// Drops the edge: its name, if it was there, and how many signatures will not come. What the key holder told stays
+    /// true; signatures must wait for the next one.
+    pub fn remove(&mut self) -> Option<(ProcessName, usize)> {
+        let waiting = self.desk.close();
+        self.keys.take().map(|name| (name, waiting))
     }
 
     /// Sends what could not be sent at once.
-    pub fn flush(&mut self, reactor: &mut Reactor) {
+    pub fn flush(&mut self) {
         if let Err(error) = self.desk.flush() {
-            self.lose(reactor, &error);
+            self.failed = Some(error);
         }
+    }
+
+    /// Why the edge failed while something was sent, if it did.
+    pub fn take_failed(&mut self) -> Option<ChannelError> {
+        self.failed.take()
     }
 
     /// Has a step of a session's handshake done. False if there are too many already.
@@ -177,20 +189,6 @@ impl Tls {
         }
         self.terms.clear();
         Ok(())
-    }
-
-    /// The key holder is gone, or must go. What it told stays true; signatures must wait for the next one.
-    fn lose(&mut self, reactor: &mut Reactor, error: &ChannelError) {
-        let waiting = self.desk.close();
-        let Some(name) = self.keys.take() else { return };
-        Record::at(log::Level::Warn, "keys-lost")
-            .field("peer", name)
-            .field("signatures", waiting)
-            .field("error", error)
-            .emit();
-        if let ChannelError::Misbehaved(_) | ChannelError::Overflow = error {
-            reactor.tell_master(&ToMaster::Misbehaved(name));
-        }
     }
 }
 
