@@ -33,6 +33,9 @@ pub fn figures(ledger: &Ledger) -> Vec<Figure> {
 
 /// For the master, every second.
 pub fn report(ledger: &Ledger, reactor: &mut Reactor) {
+    if !reactor.reports_now() {
+        return;
+    }
     for (name, value) in present(ledger) {
         reactor.figure(name, value);
     }

@@ -2,9 +2,6 @@
 
 use vsmtp_daemon::Reactor;
 
-/// How often the numbers are handed on, in milliseconds.
-const PUBLISH_MS: u64 = 500;
-
 /// The figures of one receiver.
 #[derive(Debug, Default)]
 pub struct Figures {
@@ -36,7 +33,6 @@ pub struct Figures {
     pub handshakes_failed: u64,
     /// Handshakes for whose signature there was no room.
     pub handshakes_refused: u64,
-    published_ms: u64,
 }
 
 /// Present values beside the counters.
@@ -57,11 +53,9 @@ pub struct Gauges {
 impl Figures {
     /// Hands the numbers to the loop if it is time.
     pub fn publish(&mut self, reactor: &mut Reactor, gauges: Gauges) {
-        let now = reactor.now_ms();
-        if now < self.published_ms.saturating_add(PUBLISH_MS) {
+        if !reactor.reports_now() {
             return;
         }
-        self.published_ms = now;
         for (name, value) in [
             ("sessions", self.sessions),
             ("sessions_open", gauges.open),

@@ -38,8 +38,10 @@ impl Policy {
                 expanded.push(Expanded { address: address.clone(), original: original.clone() });
                 leaves.iter_mut().for_each(|leaf| leaf.notify = leaf.notify.without_success());
             }
+            // Most messages have one recipient, which needs no set.
+            let alone = entries.len() == 1 && leaves.len() == 1;
             for recipient in leaves {
-                if seen.insert((recipient.address.clone(), recipient.next_hop.clone())) {
+                if alone || seen.insert((recipient.address.clone(), recipient.next_hop.clone())) {
                     out.push(recipient);
                 }
             }

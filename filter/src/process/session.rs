@@ -354,12 +354,14 @@ impl Session {
             self.looking = true;
             reactor.set_timer(reactor.now_ms() + LOOK_MS, LOOK_TIMER);
         }
-        let sessions: usize = self.receivers.values().map(|receiver| receiver.seats.len()).sum();
-        reactor.figure("sessions", sessions as u64);
-        reactor.figure("script_failures", self.judge.failures());
-        reactor.figure("jobs_waiting", self.jobs.len() as u64);
-        reactor.figure("jobs_running", self.running as u64);
-        reactor.figure("submissions_open", (self.queue.waiting() + self.queue.pending()) as u64);
+        if reactor.reports_now() {
+            let sessions: usize = self.receivers.values().map(|receiver| receiver.seats.len()).sum();
+            reactor.figure("sessions", sessions as u64);
+            reactor.figure("script_failures", self.judge.failures());
+            reactor.figure("jobs_waiting", self.jobs.len() as u64);
+            reactor.figure("jobs_running", self.running as u64);
+            reactor.figure("submissions_open", (self.queue.waiting() + self.queue.pending()) as u64);
+        }
         let open = self.receivers.values().any(|receiver| receiver.open() > 0);
         if self.draining && !open { Flow::Exit } else { Flow::Continue }
     }

@@ -64,6 +64,9 @@ impl Recipients {
     /// Where the mail of `address` goes instead: by the row for this address, else for its name at any own domain, else
     /// for its domain; each first with the extension and then without it. One step: targets may be aliases again.
     pub fn alias_of(&self, address: &Address) -> Option<&[Address]> {
+        if self.aliases.is_empty() {
+            return None;
+        }
         self.aliases.find(&self.forms(address), self.is_own(address.domain())).map(Vec::as_slice)
     }
 
@@ -108,6 +111,10 @@ impl<V> PatternMap<V> {
                 self.any.get_or_insert(value);
             }
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.local.is_empty() && self.domain.is_empty() && self.any.is_none()
     }
 
     /// The value for the first of `forms` in the narrowest class of patterns; only exact ones count if not `own`.

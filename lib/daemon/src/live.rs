@@ -21,7 +21,6 @@ pub struct Live<D> {
     /// Its loop.
     pub reactor: Reactor,
     events: Events,
-    next_beat_ms: u64,
     /// Monotonic time at which the process ends whatever is left; set when draining.
     end_ms: Option<u64>,
     orphaned: bool,
@@ -31,12 +30,10 @@ pub struct Live<D> {
 
 impl<D: Daemon> Live<D> {
     pub(crate) fn new(daemon: D, reactor: Reactor) -> Self {
-        let next_beat_ms = reactor.now_ms();
         Live {
             daemon,
             reactor,
             events: Events::with_capacity(MAX_EVENTS),
-            next_beat_ms,
             end_ms: None,
             orphaned: false,
             caught_up: false,
@@ -168,16 +165,16 @@ impl<D: Daemon> Live<D> {
             return Duration::ZERO;
         }
         let now = vsmtp_sys::clock::monotonic_ms();
-        let due = [Some(self.next_beat_ms), self.reactor.timers.next_ms(), self.end_ms];
+        let due = [Some(self.reactor.next_report_ms), self.reactor.timers.next_ms(), self.end_ms];
         let next = due.into_iter().flatten().min().unwrap_or(now);
         Duration::from_millis(next.saturating_sub(now))
     }
 
     fn beat(&mut self) {
-        if self.orphaned || self.reactor.now_ms() < self.next_beat_ms {
+        if self.orphaned || !self.reactor.reports_now() {
             return;
         }
-        self.next_beat_ms = self.reactor.now_ms() + BEAT_MS;
+        self.reactor.next_report_ms = self.reactor.now_ms() + BEAT_MS;
         self.reactor.figure("log_lines_dropped", sink::dropped());
         self.reactor.report();
         if sink::take_broken_log() {

@@ -25,6 +25,8 @@ pub struct Reactor {
     pub(crate) served: bool,
     waker: Arc<Waker>,
     now_ms: u64,
+    /// Monotonic time of the next report to the master.
+    pub(crate) next_report_ms: u64,
     again: bool,
 }
 
@@ -40,6 +42,7 @@ impl Reactor {
             served: false,
             waker,
             now_ms: vsmtp_sys::clock::monotonic_ms(),
+            next_report_ms: 0,
             again: false,
         };
         let master_fd = reactor.master.socket().as_raw_fd();
@@ -115,7 +118,13 @@ impl Reactor {
         }
     }
 
-    /// Sets a figure that is reported to the master every second.
+    /// True if this turn ends with a report to the master: figures that are set now are in it.
+    pub fn reports_now(&self) -> bool {
+        self.now_ms >= self.next_report_ms
+    }
+
+    /// Sets a figure that is reported to the master every second. Those that change with every turn need be set only in
+    /// the turns that end with a report, see [`Self::reports_now`].
     pub fn figure(&mut self, name: &'static str, value: u64) {
         self.figures.insert(name, value);
     }

@@ -65,7 +65,8 @@ fn write_value(line: &mut String, value: &dyn Display) {
     let _ = write!(Cut { line, left: MAX_VALUE }, "{value}");
     let is_bare = |c: char| !c.is_control() && !matches!(c, ' ' | '"' | '\\' | '=' | '\u{2028}' | '\u{2029}');
     let written = line.get(start..).unwrap_or("");
-    if !written.is_empty() && written.chars().all(is_bare) {
+    let is_word = |octet: u8| matches!(octet, b'!'..=b'~') && !matches!(octet, b'"' | b'\\' | b'=');
+    if !written.is_empty() && (written.bytes().all(is_word) || written.chars().all(is_bare)) {
         return;
     }
     let raw = line.split_off(start);

@@ -28,6 +28,7 @@ static SINK: LineSink = LineSink {
         name: "",
         facility: MAIL,
         pid: 0,
+        stamp: (0, String::new()),
         waiting: Vec::new(),
     }),
     broken: AtomicBool::new(false),
@@ -48,6 +49,8 @@ struct State {
     facility: u8,
     /// Asked once: it is a system call, and there is a line for each message.
     pid: u32,
+    /// A second since 1970 as text: many lines share it.
+    stamp: (u64, String),
     waiting: Vec<u8>,
 }
 
@@ -160,18 +163,29 @@ impl State {
 
 fn write_stream_line(state: &mut State, record: &log::Record<'_>) {
     let now = vsmtp_sys::clock::wall_ms();
-    let stamp = Rfc5322Date(now / 1000).rfc3339();
-    let level = record.level().as_str().to_ascii_lowercase();
+    if state.stamp.0 != now / 1000 {
+        state.stamp = (now / 1000, Rfc5322Date(now / 1000).rfc3339());
+    }
     let _ = writeln!(
         state.waiting,
         "{}.{:03}Z {}[{}] {} {}",
-        stamp.trim_end_matches('Z'),
+        state.stamp.1.trim_end_matches('Z'),
         now % 1000,
         state.name,
         state.pid,
-        level,
+        level_word(record.level()),
         OneLine(record.args())
     );
+}
+
+fn level_word(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error",
+        Level::Warn => "warn",
+        Level::Info => "info",
+        Level::Debug => "debug",
+        Level::Trace => "trace",
+    }
 }
 
 /// RFC 3164 through the syslog crate's formatter types, without its time stamp (the daemon that reads stamps), its UTC
@@ -224,7 +238,8 @@ impl<T: std::fmt::Display> std::fmt::Display for OneLine<T> {
         struct Clean<'a, 'b>(&'a mut std::fmt::Formatter<'b>);
         impl std::fmt::Write for Clean<'_, '_> {
             fn write_str(&mut self, text: &str) -> std::fmt::Result {
-                if !text.contains(char::is_control) {
+                let is_plain = text.bytes().all(|octet| matches!(octet, b' '..=b'~'));
+                if is_plain || !text.contains(char::is_control) {
                     return self.0.write_str(text);
                 }
                 text.chars().try_for_each(|c| {

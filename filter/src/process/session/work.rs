@@ -51,23 +51,47 @@ pub enum Outcome {
 /// Runs a job.
 pub fn run(job: Job) -> Done {
     let key = job.key;
-    let failed = failure(&job.work);
+    let question = Question::of(&job.work);
     let outcome = catch_unwind(AssertUnwindSafe(|| judge(job))).unwrap_or_else(|_| {
         log::error!("event=judge-panicked session={}", key.session);
-        failed
+        question.failure()
     });
     Done { key, outcome }
 }
 
+/// What kind of answer a job owes, for when the job itself is lost.
+#[derive(Clone, Copy)]
+enum Question {
+    Command,
+    Authenticate,
+    Recipients(usize),
+    Message,
+}
+
+impl Question {
+    fn of(work: &Work) -> Self {
+        match work {
+            Work::Stages(_) | Work::Mail(..) => Question::Command,
+            Work::Authenticate(_) => Question::Authenticate,
+            Work::Recipients(_, asked) => Question::Recipients(asked.len()),
+            Work::Message(_) => Question::Message,
+        }
+    }
+
+    fn failure(self) -> Outcome {
+        let refused = Decision::Refuse(local_error());
+        match self {
+            Question::Command => Outcome::Decided(refused),
+            Question::Authenticate => Outcome::Authenticated(Decision::Refuse(cannot_tell())),
+            Question::Recipients(number) => Outcome::Recipients(vec![refused; number]),
+            Question::Message => Outcome::Judged(Judged::Answer(refused)),
+        }
+    }
+}
+
 /// The answer to a question that could not be judged.
 pub fn failure(work: &Work) -> Outcome {
-    let refused = || Decision::Refuse(local_error());
-    match work {
-        Work::Stages(_) | Work::Mail(..) => Outcome::Decided(refused()),
-        Work::Authenticate(_) => Outcome::Authenticated(Decision::Refuse(cannot_tell())),
-        Work::Recipients(_, asked) => Outcome::Recipients(asked.iter().map(|_| refused()).collect()),
-        Work::Message(_) => Outcome::Judged(Judged::Answer(refused())),
-    }
+    Question::of(work).failure()
 }
 
 fn judge(job: Job) -> Outcome {
