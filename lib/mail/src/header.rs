@@ -56,6 +56,14 @@ impl<'a> Field<'a> {
         &self.raw
     }
 
+    /// The same field with another value, which begins behind the colon. `None` if the value would end the field early.
+    pub fn with_value(&self, value: &[u8]) -> Option<Field<'static>> {
+        let head = self.raw.get(..=self.colon)?;
+        let raw = [head, value, b"\r\n"].concat();
+        (!value.contains(&0) && field_len(&raw) == raw.len())
+            .then_some(Field { raw: raw.into(), colon: self.colon })
+    }
+
     /// True if the name is `name`, in any case.
     pub fn is(&self, name: &str) -> bool {
         self.name().eq_ignore_ascii_case(name.as_bytes())
@@ -157,6 +165,24 @@ impl<'a> HeaderBlock<'a> {
         }
     }
 
+    /// Lets `change` say what becomes of each field of that name: `None` leaves it, `Some(None)` removes it.
+    pub fn change(&mut self, name: &str, mut change: impl FnMut(&Field<'_>) -> Option<Option<Field<'a>>>) {
+        self.lines.retain_mut(|line| {
+            let Line::Field(field) = line else { return true };
+            if !field.is(name) {
+                return true;
+            }
+            match change(field) {
+                None => true,
+                Some(Some(new)) => {
+                    *field = new;
+                    true
+                }
+                Some(None) => false,
+            }
+        });
+    }
+
     /// Removes the first field of that name; false if there is none.
     pub fn remove(&mut self, name: &str) -> bool {
         self.position(|field| field.is(name)).map(|at| self.lines.remove(at)).is_some()
@@ -253,6 +279,19 @@ mod tests {
             header.to_bytes(),
             b"P: 0\r\nReceived: a\r\n\tb\r\nSubject : hi\r\nno field\r\nY: 2\r\nQ: 9\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn a_field_gets_another_value_and_keeps_its_name_and_place() {
+        let mut header = block();
+        header.change("SUBJECT", |field| Some(field.with_value(b" new\r\n\tone")));
+        header.change("x", |field| Some(if field.name() == b"X" { None } else { field.with_value(b"3") }));
+        let bytes = b"Received: a\r\n\tb\r\nSubject : new\r\n\tone\r\nno field\r\nx:3\r\n\r\n";
+        assert_eq!(header.to_bytes(), bytes);
+        let field = Field::new("X", "1").unwrap();
+        for bad in [&b"a\r\nBcc: x"[..], b"a\r\n", b"a\0"] {
+            assert!(field.with_value(bad).is_none(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod date;
 mod domain;
 mod envelope;
 mod header;
+mod mailboxes;
 mod next_hop;
 mod queue_id;
 mod reply;
@@ -22,6 +23,7 @@ pub use envelope::{
     RecipientClass, Ret,
 };
 pub use header::{Field, HeaderBlock, MAX_HEADER_FIELDS, header_end};
+pub use mailboxes::{Listed, MAX_MAILBOXES, MailboxList};
 pub use next_hop::{LmtpTarget, MailboxFormat, NextHop, NextHopError};
 pub use queue_id::{QueueId, QueueIdError, QueueIdMint};
 pub use reply::{EnhancedCode, Reply, ReplyError, escape_text};
