@@ -12,6 +12,7 @@ use crate::network::Network;
 use crate::pattern::AddressPattern;
 use crate::routes::DomainPattern;
 use crate::table::Role;
+use crate::value::Value;
 
 /// What a filter is told.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -72,6 +73,15 @@ pub struct FilterSlice {
     pub sender_login: Vec<SenderLogin>,
     /// Who is authenticated may send only as itself.
     pub own_sender_only: bool,
+    /// All keys that filters read, for scripts to look at; ask [`FilterSlice::settings`].
+    pub settings: Vec<u8>,
+}
+
+impl FilterSlice {
+    /// The keys that filters read, as a tree.
+    pub fn settings(&self) -> Value {
+        Value::from_bytes(&self.settings).unwrap_or_else(|_| Value::map())
+    }
 }
 
 /// One row of the aliases.
@@ -144,7 +154,19 @@ impl Config {
                 || self.auth_mechanisms().iter().all(|name| name == "EXTERNAL"),
             sender_login: self.sender_login(),
             own_sender_only: self.auth.own_sender_only,
+            settings: self.settings(Role::Filter),
         }
+    }
+
+    /// The values of the keys that a role reads. A tree that is too large for the wire is left out.
+    fn settings(&self, role: Role) -> Vec<u8> {
+        let mut tree = Value::map();
+        for key in crate::keys::keys().filter(|key| key.readers.contains(&role)) {
+            if let Some((value, _)) = self.values.get(key.name) {
+                tree.set(key.name, value.clone());
+            }
+        }
+        tree.to_bytes().unwrap_or_default()
     }
 
     fn sender_login(&self) -> Vec<SenderLogin> {
