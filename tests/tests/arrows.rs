@@ -39,13 +39,14 @@ const OURS: [(&str, &[&str]); 18] = [
 ];
 
 /// Third-party crates that only some may reach, directly or through others.
-const RESERVED: [(&str, &[&str]); 11] = [
+const RESERVED: [(&str, &[&str]); 12] = [
     // Passwords are checked in one process; vsmtpctl makes lines for it.
     ("argon2", &["vsmtp-auth", "vsmtp-ctl"]),
     ("bcrypt", &["vsmtp-auth", "vsmtp-ctl"]),
     ("yescrypt", &["vsmtp-auth", "vsmtp-ctl"]),
     ("rhai", &["vsmtp-filter"]),
     ("libloading", &["vsmtp-filter"]),
+    ("mail-parser", &["vsmtp-filter"]),
     ("tokio", &["vsmtp-resolver"]),
     ("hickory-resolver", &["vsmtp-resolver"]),
     ("hickory-proto", &["vsmtp-resolver"]),
