@@ -8,10 +8,18 @@ mod context;
 mod dns;
 mod dnsbl;
 mod envelope;
+mod extensions;
 mod general;
+mod handle;
+mod lists;
 mod message;
+mod mime;
+mod page;
 mod registry;
+mod relay;
+mod settings;
 mod spf;
+mod srs;
 mod state;
 mod transport;
 mod values;
@@ -19,9 +27,11 @@ mod values;
 use rhai::Engine;
 
 use crate::engine::Callable;
+use crate::object::Object;
 
 pub use general::Surroundings;
-pub use registry::Function;
+pub use page::pages;
+pub use registry::{Doc, Form, Function};
 
 use registry::Registry;
 
@@ -31,11 +41,18 @@ pub fn install(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function
     values::register(&mut registry);
     code::register(&mut registry);
     general::register(&mut registry, surroundings);
+    lists::register(&mut registry, surroundings);
+    settings::register(&mut registry, &surroundings.settings);
+    srs::register(&mut registry);
+    handle::register(&mut registry);
     context::register(&mut registry);
     auth::register(&mut registry);
     state::register(&mut registry);
     envelope::register(&mut registry);
     message::register(&mut registry);
+    mime::register(&mut registry);
+    extensions::register(&mut registry);
+    relay::register(&mut registry, surroundings);
     transport::register(&mut registry);
     dns::register(&mut registry, &surroundings.names);
     dnsbl::register(&mut registry, &surroundings.names);
@@ -45,7 +62,8 @@ pub fn install(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function
 
 /// What of the table is called with its module's name.
 pub fn callables(table: &[Function]) -> Vec<Callable> {
-    let in_module = table.iter().filter(|function| !function.module.is_empty());
+    let called = |form| matches!(form, Form::Function | Form::Constant | Form::Alias);
+    let in_module = table.iter().filter(|function| !function.module.is_empty() && called(function.form));
     in_module.map(|f| Callable { module: f.module, name: f.name, arguments: f.arguments }).collect()
 }
 
@@ -55,7 +73,13 @@ pub fn install_for_configuration(engine: &mut Engine, surroundings: &Surrounding
     values::register(&mut registry);
     code::register(&mut registry);
     general::register(&mut registry, surroundings);
+    lists::register(&mut registry, surroundings);
     registry.finish()
+}
+
+/// What vSL 1.x has as variables without a module: `code554_7_1`, `net_10`, `non_routable_net` and the like.
+pub fn constants() -> Vec<(&'static str, Object)> {
+    code::constants().chain(values::constants()).collect()
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use vsmtp_daemon::Record;
 pub use declaration::service_constructor;
 pub use directive::{Directive, DirectiveKind};
 pub use error::{Location, ScriptError};
-pub use limits::{Limits, Watch, deadline_passed, time_left};
+pub use limits::{Limits, Watch, deadline_passed, hand_on, time_left};
 pub use names::Callable;
 pub use resolver::{MAX_SCRIPT_BYTES, Root};
 

@@ -17,6 +17,7 @@ use vsmtp_mail::{EnhancedCode, Reply};
 
 use crate::api::{self, Surroundings};
 use crate::engine::{self, Failure, Limits, LoadedScript, Root, ScriptError, Watch};
+use crate::files::Folder;
 use crate::policy::Policy;
 use crate::stage::Stage;
 use crate::status::Status;
@@ -43,6 +44,8 @@ const SLOW_AFTER: Duration = Duration::from_millis(1);
 pub struct Judge {
     engine: Engine,
     scripts: Scripts,
+    /// Lists and tables of the rules.
+    lists: Arc<Folder>,
     /// The policy without rules.
     pub policy: Policy,
     on_error: OnError,
@@ -88,10 +91,9 @@ impl Judge {
         } else {
             Root::none()
         };
+        let surroundings = surroundings.with(slice);
+        let lists = Arc::clone(&surroundings.folder);
         let mut engine = engine::bare(&root, &limits);
-        let own_domains =
-            slice.domains.iter().map(|domain| domain.to_string().to_ascii_lowercase()).collect();
-        let surroundings = Surroundings { own_domains, ..surroundings.clone() };
         root.declare(api::callables(&api::install(&mut engine, &surroundings)));
         let _watch = Watch::until(Instant::now() + limits.wall_clock);
         let script = if present || slice.filter_path_required {
@@ -106,6 +108,7 @@ impl Judge {
         Ok(Judge {
             engine,
             scripts,
+            lists,
             policy: Policy::new(slice),
             on_error: slice.on_error,
             timeout: slice.timeout,
@@ -114,6 +117,11 @@ impl Judge {
             failures: AtomicU64::new(0),
             on_slow: || {},
         })
+    }
+
+    /// The folder whose files are looked at while rules run; `None` if there are none.
+    pub fn watched(&self) -> Option<&Path> {
+        self.lists.watched()
     }
 
     /// Rules that failed or were stopped so far.

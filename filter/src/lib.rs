@@ -4,14 +4,20 @@
 
 pub mod api;
 pub mod engine;
+pub mod files;
 pub mod identity;
 pub mod judge;
+pub mod mime;
 pub mod names;
+pub mod netset;
 pub mod object;
 pub mod oneshot;
 pub mod policy;
 pub mod process;
+pub mod srs;
 pub mod stage;
 pub mod status;
+pub mod suffixes;
+pub mod table;
 pub mod transaction;
 pub mod triage;

@@ -2,6 +2,7 @@
 //! to clone. A value that exists is valid; a text that is not one is an error where it is made.
 
 mod build;
+mod file;
 mod network;
 mod operators;
 
@@ -13,6 +14,7 @@ use rhai::ImmutableString;
 use vsmtp_mail::{Address, Domain, EnhancedCode, Reply, ReplyError};
 
 pub use build::{FILE, KINDS, ReadFile, build, is_kind_of_lines, lines};
+pub use file::FileSet;
 pub use network::Net;
 pub use operators::{contains, equals, equals_text};
 
@@ -40,6 +42,8 @@ pub enum Object {
     Code(Arc<Reply>),
     /// Several values.
     Group(Arc<[Object]>),
+    /// The values in a file.
+    File(Arc<FileSet>),
 }
 
 /// Why a value could not be made or used; the text is for the script's author.
@@ -66,6 +70,7 @@ impl Object {
             Object::Identifier(_) => "identifier",
             Object::Code(_) => "code",
             Object::Group(_) => "group",
+            Object::File(_) => "file",
         }
     }
 
@@ -105,6 +110,15 @@ impl Object {
         }
     }
 
+    /// The members of a value that has some.
+    pub fn members(&self) -> Option<&[Object]> {
+        match self {
+            Object::Group(items) => Some(items),
+            Object::File(file) => Some(file.items()),
+            _ => None,
+        }
+    }
+
     /// As it prints: in interpolations, logs and headers.
     pub fn text(&self) -> ImmutableString {
         match self {
@@ -120,8 +134,8 @@ impl Object {
                 reply.write_to(&mut wire);
                 String::from_utf8_lossy(&wire).into_owned().into()
             }
-            Object::Group(items) => {
-                let items: Vec<_> = items.iter().map(Object::text).collect();
+            Object::Group(_) | Object::File(_) => {
+                let items: Vec<_> = self.members().unwrap_or_default().iter().map(Object::text).collect();
                 format!("[{}]", items.join(", ")).into()
             }
         }
@@ -153,4 +167,14 @@ pub fn reply(code: i64, enhanced: &str, text: &str) -> Result<Reply, Fault> {
         EnhancedCode(wanted.unwrap_or(class), subject, detail)
     });
     Reply::new(number, matching, text).map_err(wrong)
+}
+
+/// The members of a group; nothing for other values.
+impl IntoIterator for Object {
+    type Item = Object;
+    type IntoIter = std::vec::IntoIter<Object>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.members().unwrap_or_default().to_vec().into_iter()
+    }
 }

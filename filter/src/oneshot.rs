@@ -6,7 +6,6 @@ mod places;
 mod toml_file;
 mod values;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,6 +21,7 @@ use crate::judge::Judge;
 use crate::stage::Stage;
 
 pub use places::KeyPlaces;
+pub(crate) use values::to_script;
 
 /// A function that a script of settings must define: it is given a map and returns it.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +94,7 @@ pub fn evaluate_text(
 }
 
 /// The oneshot role's whole work: the tree, checked and encoded, or all errors, one per line, each with its place.
-pub fn answer(request: &Evaluate, environment: BTreeMap<String, String>) -> Result<Vec<u8>, String> {
+pub fn answer(request: &Evaluate, host: &Surroundings) -> Result<Vec<u8>, String> {
     let path = PathBuf::from(&request.config_path);
     let (Some(directory), Some(file)) = (path.parent(), path.file_name()) else {
         return Err(format!("{}: is not the path of a file", request.config_path));
@@ -105,10 +105,9 @@ pub fn answer(request: &Evaluate, environment: BTreeMap<String, String>) -> Resu
         config_dir: directory.display().to_string(),
         root: request.root.clone(),
     };
-    let host = Surroundings { hostname: request.hostname.clone(), environment, ..Surroundings::default() };
     let defaults = default_tree(&context);
-    let evaluated = evaluate(directory, Path::new(file), &defaults, &host).and_then(|mut evaluated| {
-        domains::add(&mut evaluated, &context, &defaults, &host).map(|()| evaluated)
+    let evaluated = evaluate(directory, Path::new(file), &defaults, host).and_then(|mut evaluated| {
+        domains::add(&mut evaluated, &context, &defaults, host).map(|()| evaluated)
     });
     let evaluated = evaluated.map_err(|error| format!("{}/{error}", directory.display()))?;
     let place = |error: &ScriptError| format!("{}/{error}\n", directory.display());
@@ -116,7 +115,7 @@ pub fn answer(request: &Evaluate, environment: BTreeMap<String, String>) -> Resu
         check(&context, &evaluated).map_err(|errors| errors.iter().map(place).collect::<String>())?;
     // Rules that do not load would be found by the filters, after the old ones are gone.
     let slice = config.filter();
-    let judge = Judge::load(&slice, &host).map_err(|error| place(&error))?;
+    let judge = Judge::load(&slice, host).map_err(|error| place(&error))?;
     if slice.auth && !slice.has_backends && !judge.wants(Stage::Authenticate) {
         let location = evaluated.places.locate("server.esmtp.auth.mechanisms").cloned().unwrap_or_default();
         let text = "nobody can tell whether a password is right: server.auth.backends is empty, and the stage \
@@ -268,23 +267,23 @@ mod tests {
         };
         let good = "fn on_config(config) { config.server.domains = [\"example.test\"]; config }";
         std::fs::write(&file, good).unwrap();
-        let tree = Value::from_bytes(&answer(&request, BTreeMap::new()).unwrap()).unwrap();
+        let tree = Value::from_bytes(&answer(&request, &host()).unwrap()).unwrap();
         assert_eq!(tree.at("server.domains"), Some(&Value::List(vec![Value::Text("example.test".into())])));
 
         let bad = "fn on_config(config) {\n config.server.domain = \"x\";\n config.queue.lifetime = \"soon\";\n config\n}";
         std::fs::write(&file, bad).unwrap();
-        let lines = answer(&request, BTreeMap::new()).unwrap_err();
+        let lines = answer(&request, &host()).unwrap_err();
         let place = file.display();
         assert!(lines.contains(&format!("{place}:3:2: queue.lifetime: expected ")), "{lines}");
 
         std::fs::write(&file, good).unwrap();
         std::fs::write(dir.path().join("filter.vsl"), "#{\n rcpts: [] }").unwrap();
-        let lines = answer(&request, BTreeMap::new()).unwrap_err();
+        let lines = answer(&request, &host()).unwrap_err();
         let rules = dir.path().join("filter.vsl").display().to_string();
         assert!(lines.starts_with(&format!("{rules}:1:1: the stage 'rcpts' does not exist")), "{lines}");
 
         std::fs::write(&file, "fn on_config(config) {\n config.server.domainz = [];\n config\n}").unwrap();
-        let lines = answer(&request, BTreeMap::new()).unwrap_err();
+        let lines = answer(&request, &host()).unwrap_err();
         assert!(lines.contains(&format!("{place}:2:2: server.domainz: unknown key")), "{lines}");
         assert!(lines.contains("server.domains"), "{lines}");
     }
@@ -303,7 +302,7 @@ mod tests {
             cores: 2,
             root: String::new(),
         };
-        let answer = answer(&request, BTreeMap::new());
+        let answer = answer(&request, &host());
         let place = format!("{}/", dir.path().display());
         answer.map(|bytes| Value::from_bytes(&bytes).unwrap()).map_err(|lines| lines.replace(&place, ""))
     }

@@ -9,6 +9,8 @@ mod resolving;
 pub mod sandbox;
 mod session;
 
+use std::collections::BTreeSet;
+use std::io::Read;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -17,8 +19,12 @@ use vsmtp_ipc::ChannelError;
 
 use crate::api::Surroundings;
 use crate::names::Names;
+use crate::suffixes::{MAX_LIST_BYTES, Suffixes};
 
 pub use leader::{Crew, Desk, cede};
+
+/// Largest file of users that is read, in octets.
+const MAX_PASSWD: u64 = 16 << 20;
 
 /// The whole program, in the role that the command line names.
 pub fn main(role: Option<&str>) -> ExitCode {
@@ -70,8 +76,30 @@ fn surroundings(names: Arc<dyn Names>) -> Surroundings {
         hostname: hostname.trim().to_owned(),
         environment: std::env::vars().collect(),
         names,
+        users: users(),
+        suffixes: Arc::new(suffixes()),
         ..Surroundings::default()
     }
+}
+
+/// The public suffix list of Debian's package `publicsuffix`; empty without it.
+fn suffixes() -> Suffixes {
+    let mut text = String::new();
+    let file = std::fs::File::open("/usr/share/publicsuffix/public_suffix_list.dat");
+    match file.and_then(|file| file.take(MAX_LIST_BYTES).read_to_string(&mut text)) {
+        Ok(_) => Suffixes::parse(&text),
+        Err(_) => Suffixes::default(),
+    }
+}
+
+/// Names of the users of this host; none if the file of users cannot be read.
+fn users() -> BTreeSet<String> {
+    let mut text = String::new();
+    let file = std::fs::File::open("/etc/passwd").map(|file| file.take(MAX_PASSWD));
+    if let Err(error) = file.and_then(|mut file| file.read_to_string(&mut text)) {
+        log::warn!("event=users-unreadable error=\"{error}\"");
+    }
+    text.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.to_owned()).collect()
 }
 
 /// Wakes the loop from a thread whose result came late.

@@ -12,7 +12,8 @@ use rhai::{Dynamic, ImmutableString};
 use vsmtp_mail::{BodyType, Demands, Domain, HeaderBlock, QueueId, Ret, ReversePath, Service};
 
 use crate::identity::Identity;
-use crate::object::Object;
+use crate::mime::{MAX_MIME_BYTES, Tree};
+use crate::object::{Fault, Object};
 use crate::stage::Stage;
 use crate::status::Status;
 use crate::triage::{HandledSender, Part};
@@ -136,6 +137,8 @@ pub struct Transaction {
     pub content: Option<Arc<dyn Content>>,
     /// Where the body begins in them.
     pub body_offset: u64,
+    /// What the message is made of, once a rule has asked.
+    mime: Option<Arc<Tree>>,
 }
 
 /// What every message of a session begins with.
@@ -188,7 +191,29 @@ impl Transaction {
             authentication: Authentication::default(),
             content: None,
             body_offset: 0,
+            mime: None,
         }
+    }
+
+    /// What the message is made of, with the header as it is now. Read once; from preq on.
+    pub fn mime(&mut self) -> Result<Arc<Tree>, Fault> {
+        if let Some(tree) = &self.mime {
+            return Ok(Arc::clone(tree));
+        }
+        let mut bytes = self.header.to_bytes();
+        if let Some(content) = &self.content {
+            let body = content.read(self.body_offset, MAX_MIME_BYTES + 1);
+            bytes.extend(body.map_err(|error| Fault(format!("the message cannot be read: {error}")))?);
+        }
+        let tree = Arc::new(crate::mime::read(&bytes)?);
+        self.mime = Some(Arc::clone(&tree));
+        Ok(tree)
+    }
+
+    /// The header is another one now.
+    fn note_header_change(&mut self) {
+        self.header_changed = true;
+        self.mime = None;
     }
 
     /// True if the message comes from one of our own users, so that its header may be completed.
@@ -264,6 +289,7 @@ impl Transaction {
         self.authentication = Authentication::default();
         self.content = None;
         self.body_offset = 0;
+        self.mime = None;
     }
 
     /// True if rules added header fields before the message came.

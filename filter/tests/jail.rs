@@ -3,6 +3,7 @@
 //! Without the usual harness: a jail holds for a whole process, and is entered while that has one thread.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use vsmtp_filter::process::sandbox;
@@ -18,14 +19,17 @@ fn main() {
         Err(_) => {
             the_judging_roles_can_do_nothing_but_judge();
             the_oneshot_role_reads_its_configuration_and_nothing_else();
+            the_judging_roles_read_their_configuration_where_rules_use_lists();
         }
     }
 }
 
 fn inside(root: &str) {
-    let jail = match root {
-        "" => sandbox::judge("filter-session"),
-        root => sandbox::oneshot(Some(root.into())),
+    let (role, root) = root.split_once(':').unwrap();
+    let jail = match (role, root) {
+        ("judge", "") => sandbox::judge("filter-session", None),
+        ("judge", root) => sandbox::judge("filter-session", Some(Path::new(root))),
+        (_, root) => sandbox::oneshot(Some(root.into())),
     };
     apply(&jail).unwrap();
     let mut output = std::io::stdout().lock();
@@ -42,13 +46,21 @@ fn inside(root: &str) {
 }
 
 fn the_judging_roles_can_do_nothing_but_judge() {
-    check("", "-++");
+    check("judge:", "-++");
 }
 
 fn the_oneshot_role_reads_its_configuration_and_nothing_else() {
+    reads_one_folder("oneshot");
+}
+
+fn the_judging_roles_read_their_configuration_where_rules_use_lists() {
+    reads_one_folder("judge");
+}
+
+fn reads_one_folder(role: &str) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("filter.vsl"), "#{}").unwrap();
-    check(&dir.path().display().to_string(), "+++");
+    check(&format!("{role}:{}", dir.path().display()), "+++");
 }
 
 fn check(root: &str, works: &str) {

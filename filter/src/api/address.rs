@@ -1,7 +1,7 @@
 //! From what scripts pass to the addresses and domains that functions need.
 
 use rhai::{Array, Dynamic, ImmutableString};
-use vsmtp_mail::Address;
+use vsmtp_mail::{Address, Domain};
 
 use crate::object::{Fault, Object};
 
@@ -10,12 +10,22 @@ pub(super) fn mailbox(text: &str) -> Result<Address, Fault> {
     Address::parse(text).map_err(|error| Fault(format!("'{text}' is not an address: {error}")))
 }
 
+/// The domain of an address, or the domain itself.
+pub(super) fn domain_of(text: &str) -> Result<Domain, Fault> {
+    if let Ok(address) = Address::parse(text) {
+        return Ok(address.domain().clone());
+    }
+    Domain::parse(text)
+        .map_err(|error| Fault(format!("'{text}' is neither an address nor a domain: {error}")))
+}
+
 /// The objects in an array of objects and strings.
 pub(super) fn objects(items: &Array) -> Result<Vec<Object>, Fault> {
     items.iter().map(object).collect()
 }
 
-fn object(item: &Dynamic) -> Result<Object, Fault> {
+/// The object that a value stands for.
+pub(super) fn object(item: &Dynamic) -> Result<Object, Fault> {
     if let Some(object) = item.read_lock::<Object>() {
         return Ok(object.clone());
     }

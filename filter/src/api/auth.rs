@@ -16,14 +16,38 @@ use crate::transaction::{Shared, Transaction};
 #[derive(Debug, Clone)]
 struct Credentials {
     name: ImmutableString,
+    mechanism: ImmutableString,
 }
 
 pub(super) fn register(registry: &mut Registry) {
-    registry.on0(name("auth", "is_authenticated", &["is_authenticated"]), Stage::Connect, is_authenticated);
-    registry.on0(name("ctx", "is_authenticated", &[]), Stage::Connect, is_authenticated);
-    registry.on0(name("auth", "credentials", &["auth"]), Stage::Authenticate, credentials);
-    registry.shared0(name("auth", "unix_users", &["authenticate"]), Stage::Authenticate, unix_users);
-    registry.shared0(name("auth", "unix_user", &[]), Stage::Authenticate, unix_users);
+    let authenticated = name("auth", "is_authenticated", &["is_authenticated"])
+        .doc("() -> bool", "The client has authenticated.")
+        .example("!auth::is_authenticated()");
+    registry.on0(authenticated, Stage::Connect, is_authenticated);
+    let authenticated = name("ctx", "is_authenticated", &[])
+        .doc("() -> bool", "The same as `auth::is_authenticated()`.")
+        .example("!ctx::is_authenticated()");
+    registry.on0(authenticated, Stage::Connect, is_authenticated);
+    let who = name("auth", "credentials", &["auth"])
+        .doc(
+            "() -> credentials",
+            "Who the client is, with `.type` (`Verify`), `.authid` (the name) and `.mechanism`. \
+              There is no password in it: `.authpass` throws.",
+        )
+        .errors("if the client has not authenticated")
+        .example("auth::credentials().authid == \"jane\" && auth().type == \"Verify\"");
+    registry.on0(who, Stage::Authenticate, credentials);
+    let users = name("auth", "unix_users", &["authenticate"])
+        .doc("() -> status", "Accepts if the password is that of a user of this system, refuses if not, and says 454 if nobody can tell. \
+              Blocks this session until the answer.")
+        .errors("if the client has not authenticated")
+        .example("rule \"login\" || auth::unix_users()");
+    registry.shared0(users, Stage::Authenticate, unix_users);
+    let users = name("auth", "unix_user", &[])
+        .doc("() -> status", "The same as `auth::unix_users()`.")
+        .errors("if the client has not authenticated")
+        .example("rule \"login\" || auth::unix_user()");
+    registry.shared0(users, Stage::Authenticate, unix_users);
     properties(registry.engine);
 }
 
@@ -31,6 +55,11 @@ fn properties(engine: &mut Engine) {
     engine.register_type_with_name::<Credentials>("credentials");
     engine.register_get("type", |_: &mut Credentials| "Verify");
     engine.register_get("authid", |credentials: &mut Credentials| credentials.name.clone());
+    engine.register_get("mechanism", |credentials: &mut Credentials| credentials.mechanism.clone());
+    engine.register_get("anonymous_token", |context: rhai::NativeCallContext, _: &mut Credentials| {
+        let text = "the client has given a name, not an anonymous token";
+        Err::<ImmutableString, _>(raise(&context, Fault::new(text)))
+    });
     engine.register_get("authpass", |context: rhai::NativeCallContext, _: &mut Credentials| {
         let text =
             "passwords are not shown to rules; use auth::unix_users(), or a back-end in server.auth.backends";
@@ -50,7 +79,10 @@ fn identity(transaction: &Transaction) -> Outcome<Identity> {
 }
 
 fn credentials(transaction: &mut Transaction) -> Outcome<Credentials> {
-    identity(transaction).map(|identity| Credentials { name: (&*identity.name).into() })
+    identity(transaction).map(|identity| Credentials {
+        name: (&*identity.name).into(),
+        mechanism: (&*identity.mechanism).into(),
+    })
 }
 
 /// Whether the password is that of a user of this system.

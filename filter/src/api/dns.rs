@@ -17,12 +17,38 @@ const MAX_NAME: usize = 1024;
 type Ask = fn(&dyn Names, &str) -> Outcome<Array>;
 
 pub(super) fn register(registry: &mut Registry, names: &Arc<dyn Names>) {
-    text(registry, name("dns", "lookup", &["lookup"]), names, lookup);
-    text(registry, name("dns", "rlookup", &["rlookup"]), names, rlookup);
-    text(registry, name("dns", "mx", &[]), names, mx);
-    text(registry, name("dns", "txt", &[]), names, txt);
+    let waits = "if nobody can tell at the moment, or the argument cannot be looked up";
+    let addresses = name("dns", "lookup", &["lookup"])
+        .doc("(host: string) -> array", "The addresses of a host, IPv4 and IPv6. Waits for the resolver.")
+        .errors("if there are none, if nobody can tell at the moment, or if the argument cannot be looked up")
+        .example("dns::lookup(\"mx.test\") == [\"192.0.2.1\", \"2001:db8::1\"]");
+    text(registry, addresses, names, lookup);
+    let hosts = name("dns", "rlookup", &["rlookup"])
+        .doc(
+            "(ip: string) -> array",
+            "The names of an address, with the dot of the root at their end. Waits for the resolver.",
+        )
+        .errors("if there are none, if nobody can tell at the moment, or if the argument is not an address")
+        .example("dns::rlookup(\"192.0.2.1\") == [\"mx.test.\"]");
+    text(registry, hosts, names, rlookup);
+    let exchangers = name("dns", "mx", &[])
+        .doc("(domain: string) -> array", "The mail exchangers of a domain as maps of `preference` and `host`, the preferred one first; empty if there are none. Waits for the resolver.")
+        .errors(waits)
+        .example("dns::mx(\"mx.test\")[0].host == \"a.test\" && dns::mx(\"none.test\") == []");
+    text(registry, exchangers, names, mx);
+    let texts = name("dns", "txt", &[])
+        .doc("(name: string) -> array", "The texts of a name, those of one record joined; empty if there are none. Waits for the resolver.")
+        .errors(waits)
+        .example("\"one\" in dns::txt(\"mx.test\")");
+    text(registry, texts, names, txt);
     let (by_text, by_object) = (Arc::clone(names), Arc::clone(names));
-    let null = name("dns", "has_null_mx", &[]);
+    let null = name("dns", "has_null_mx", &[])
+        .doc(
+            "(domain: string) -> bool",
+            "The domain says that it takes no mail (RFC 7505). Waits for the resolver.",
+        )
+        .errors(waits)
+        .example("dns::has_null_mx(\"null.test\") && !dns::has_null_mx(\"mx.test\")");
     registry.free1(null, move |host: ImmutableString| has_null_mx(&*by_text, &host));
     registry.free1(null, move |host: Object| has_null_mx(&*by_object, &host.text()));
 }

@@ -13,12 +13,22 @@ use crate::names::{LOOK_UP, MAX_QUERIES, Names};
 use crate::object::{Fault, Object};
 
 pub(super) fn register(registry: &mut Registry, names: &Arc<dyn Names>) {
-    let score = name("dnsbl", "score", &[]);
+    let errors = "if the first argument is not an address, or an item of the second not a list";
+    let score = name("dnsbl", "score", &[])
+        .doc("(ip: string, lists: array) -> int", "The weights of the lists that have the address, added up. A list is written `list.example.net=127.0.0.[2..11]*3`, as in `smtp.dnsbl.sites`: domain, answers that count, weight. One that does not answer lists nobody. Waits for the resolver.")
+        .errors(errors)
+        .example("dnsbl::score(\"192.168.1.7\", [\"bad.test*3\", \"good.test*-1\"]) == 2");
     let shared = Arc::clone(names);
     registry.free2(score, move |ip: ImmutableString, sites: Array| total(&*shared, &ip, &sites));
     let shared = Arc::clone(names);
     registry.free2(score, move |ip: Object, sites: Array| total(&*shared, &ip.text(), &sites));
-    let lists = name("dnsbl", "lists", &[]);
+    let lists = name("dnsbl", "lists", &[])
+        .doc(
+            "(ip: string, lists: array) -> array",
+            "The domains of the lists that have the address. Waits for the resolver.",
+        )
+        .errors(errors)
+        .example("dnsbl::lists(ctx::client_ip(), [\"bad.test\", \"dead.test\"]) == [\"bad.test\"]");
     let shared = Arc::clone(names);
     registry.free2(lists, move |ip: ImmutableString, sites: Array| listing(&*shared, &ip, &sites));
     let shared = Arc::clone(names);

@@ -1,17 +1,22 @@
 //! Functions that look at nothing but the process: `log()`, `time::`, `utils::`, `env()`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::Level;
 use rhai::{Dynamic, ImmutableString};
+use vsmtp_config::{FilterSlice, Value};
 use vsmtp_daemon::Record;
 use vsmtp_mail::Rfc5322Date;
 
+use super::address::domain_of;
 use super::registry::{Registry, Text, name};
+use crate::files::Folder;
 use crate::names::{Names, Nobody};
 use crate::object::Object;
+use crate::suffixes::Suffixes;
 
 /// What scripts may ask about the host; read by the caller, so that scripts have no hidden inputs.
 #[derive(Debug, Clone)]
@@ -20,19 +25,46 @@ pub struct Surroundings {
     pub hostname: String,
     /// The process environment.
     pub environment: BTreeMap<String, String>,
+    /// Names of the users of this host.
+    pub users: BTreeSet<String>,
+    /// The public suffix list, if the host has it.
+    pub suffixes: Arc<Suffixes>,
+    /// The folder of the configuration, for lists and tables.
+    pub folder: Arc<Folder>,
     /// The server's own domains, in lower case.
     pub own_domains: Arc<[String]>,
     /// Whom they may ask for names.
     pub names: Arc<dyn Names>,
+    /// The settings that a filter is told.
+    pub settings: Arc<Value>,
 }
 
+/// A host of which nothing is known.
 impl Default for Surroundings {
     fn default() -> Self {
         Surroundings {
             hostname: String::new(),
             environment: BTreeMap::new(),
+            users: BTreeSet::new(),
+            suffixes: Arc::default(),
+            folder: Arc::default(),
             own_domains: Arc::default(),
             names: Arc::new(Nobody),
+            settings: Arc::new(Value::map()),
+        }
+    }
+}
+
+impl Surroundings {
+    /// The same with what the configuration says.
+    #[must_use]
+    pub fn with(&self, slice: &FilterSlice) -> Self {
+        let own = slice.domains.iter().map(|domain| domain.to_string().to_ascii_lowercase());
+        Surroundings {
+            folder: Folder::open(Path::new(&slice.config_dir)),
+            own_domains: own.collect(),
+            settings: Arc::new(slice.settings()),
+            ..self.clone()
         }
     }
 }
@@ -40,15 +72,50 @@ impl Default for Surroundings {
 pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {
     logging(registry);
     let hostname: ImmutableString = surroundings.hostname.as_str().into();
-    registry.free0(name("utils", "hostname", &["hostname"]), move || hostname.clone());
+    let host = name("utils", "hostname", &["hostname"])
+        .doc("() -> string", "The name of this host.")
+        .example("utils::hostname() == \"mx.test\"");
+    registry.free0(host, move || hostname.clone());
     let environment = Arc::new(surroundings.environment.clone());
-    let by_object = Arc::clone(&environment);
-    registry
-        .free1(name("utils", "env", &["env"]), move |key: ImmutableString| Ok(lookup(&environment, &key)));
-    registry.free1(name("utils", "env", &["env"]), move |key: Object| Ok(lookup(&by_object, &key.text())));
-    registry.free0(name("time", "now", &["time"]), || part_of_day(1));
-    registry.free0(name("time", "date", &["date"]), || part_of_day(0));
-    registry.free0(name("time", "timestamp", &[]), || i64::try_from(seconds()).unwrap_or(i64::MAX));
+    let env = name("utils", "env", &["env"])
+        .doc("(name: string) -> string", "A variable of the environment in which the server was started, as far as the filter is given it; `()` if it is not there.")
+        .example("utils::env(\"KEY\") == \"value\" && utils::env(\"NONE\") == ()");
+    registry.free_text(env, move |key| Ok(lookup(&environment, key)));
+    let users = Arc::new(surroundings.users.clone());
+    let user = name("utils", "user_exist", &["user_exist"])
+        .doc(
+            "(name: string) -> bool",
+            "There is a user of that name on this host. The file of users is read when the rules are loaded.",
+        )
+        .example("utils::user_exist(\"jane\") && !utils::user_exist(\"nobody-of-that-name\")");
+    registry.free_text(user, move |name| Ok(users.contains(name)));
+    let ours = Arc::clone(&surroundings.own_domains);
+    let in_domain = name("utils", "in_domain", &["in_domain"])
+        .doc("(of: address) -> bool", "The domain, or that of the address, is one of `server.domains`.")
+        .errors("if the argument is neither address nor domain")
+        .example("utils::in_domain(\"jane@own.test\") && !utils::in_domain(fqdn(\"elsewhere.test\"))");
+    registry.free_text(in_domain, move |of| {
+        let domain = domain_of(of)?;
+        Ok(ours.iter().any(|own| own == domain.as_str()))
+    });
+    let suffixes = Arc::clone(&surroundings.suffixes);
+    let root = name("utils", "get_root_domain", &["get_root_domain"])
+        .doc("(of: address) -> string", "The part of the domain that somebody has registered, by the host's public suffix list (Debian's package `publicsuffix`); without it, the last two labels.")
+        .errors("if the argument is neither address nor domain")
+        .example("utils::get_root_domain(\"mail.example.com\") == \"example.com\"");
+    registry.free_text(root, move |of| Ok(ImmutableString::from(suffixes.root(domain_of(of)?.as_str()))));
+    let now = name("time", "now", &["time"])
+        .doc("() -> string", "The time of day, `HH:MM:SS`.")
+        .example("time::now().len() == 8");
+    registry.free0(now, || part_of_day(1));
+    let date = name("time", "date", &["date"])
+        .doc("() -> string", "The date, `YYYY-MM-DD`.")
+        .example("time::date().len() == 10");
+    registry.free0(date, || part_of_day(0));
+    let stamp = name("time", "timestamp", &[])
+        .doc("() -> int", "Seconds since 1970.")
+        .example("time::timestamp() > 1_700_000_000");
+    registry.free0(stamp, || i64::try_from(seconds()).unwrap_or(i64::MAX));
 }
 
 fn lookup(environment: &BTreeMap<String, String>, key: &str) -> Dynamic {
@@ -69,7 +136,9 @@ fn logging(registry: &mut Registry) {
     fn write<A: Text, B: Text>(level: A, text: B) {
         say(&level.text(), &text.text());
     }
-    let log = name("logging", "log", &["log"]);
+    let log = name("logging", "log", &["log"])
+        .doc("(level: string, text: string)", "One line in the log, `event=script-log`. The level is `trace`, `debug`, `info`, `warn` or `error`; a level that does not exist is logged as a warning.")
+        .example("logging::log(\"info\", `a client at ${hostname()}`)");
     registry.free2(log, |level: ImmutableString, text: ImmutableString| {
         write(level, text);
         Ok(())

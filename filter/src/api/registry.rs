@@ -1,4 +1,5 @@
-//! How a function becomes known: module name and global names at once, with the check of the stage in one place.
+//! How a function becomes known: module name and global names at once, with the check of the stage in one place, and with
+//! what the reference says about it.
 
 mod waiting;
 
@@ -6,13 +7,44 @@ use std::collections::BTreeMap;
 
 use rhai::{Dynamic, Engine, EvalAltResult, ImmutableString, Module, NativeCallContext, Position, Variant};
 
+use super::handle::Handle;
 use crate::object::{Fault, Object};
 use crate::stage::Stage;
 use crate::transaction::{Shared, Transaction};
 
+/// What a row of the table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Called by its name.
+    Function,
+    /// Called on a value.
+    Method,
+    /// Read of a value.
+    Property,
+    /// A constant of a module.
+    Constant,
+    /// A function of another row, with `ctx()` or the like before its arguments (vSL 1.x).
+    Alias,
+}
+
+/// What the reference says of a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Doc {
+    /// Arguments and result, such as `(rcpt: address) -> bool`.
+    pub signature: &'static str,
+    /// What it does.
+    pub text: &'static str,
+    /// When it throws, stages apart.
+    pub errors: &'static str,
+    /// Statements that use it; run by a test. An expression with a truth value must be true.
+    pub example: &'static str,
+}
+
 /// One row of the table of functions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Function {
+    /// What it is.
+    pub form: Form,
     /// Module, such as `ctx`; empty for functions that are global only.
     pub module: &'static str,
     /// Name in the module.
@@ -23,21 +55,50 @@ pub struct Function {
     pub arguments: usize,
     /// First stage at which it may be called; `None`: it does not look at the transaction.
     pub from: Option<Stage>,
+    /// What the reference says.
+    pub doc: Doc,
 }
 
 /// What a function that can fail returns.
 pub(super) type Outcome<T> = Result<T, Fault>;
 
-/// The name of a function in both dialects.
+/// The name of a function in both dialects, and what it is for.
 #[derive(Clone, Copy)]
 pub(super) struct Name {
     pub module: &'static str,
     pub name: &'static str,
     pub global: &'static [&'static str],
+    doc: Doc,
 }
 
 pub(super) const fn name(module: &'static str, name: &'static str, global: &'static [&'static str]) -> Name {
-    Name { module, name, global }
+    Name { module, name, global, doc: Doc { signature: "", text: "", errors: "", example: "" } }
+}
+
+impl Name {
+    /// The same name in another module, of which the reference says nothing.
+    pub const fn also_in(self, module: &'static str) -> Self {
+        name(module, self.name, &[])
+    }
+
+    /// What it takes and gives, and what it does.
+    pub const fn doc(mut self, signature: &'static str, text: &'static str) -> Self {
+        self.doc.signature = signature;
+        self.doc.text = text;
+        self
+    }
+
+    /// When it throws.
+    pub const fn errors(mut self, errors: &'static str) -> Self {
+        self.doc.errors = errors;
+        self
+    }
+
+    /// How it is used; tested.
+    pub const fn example(mut self, example: &'static str) -> Self {
+        self.doc.example = example;
+        self
+    }
 }
 
 /// An argument that may be a string or an object: scripts mix them freely.
@@ -63,6 +124,9 @@ pub(super) struct Registry<'e> {
     table: Vec<Function>,
 }
 
+/// Modules whose functions may also be called on what `ctx()`, `msg()` and `srv()` return, and as `sys::name(ctx(), ...)`.
+const ON_HANDLES: [&str; 6] = ["auth", "ctx", "envelop", "fs", "msg", "transport"];
+
 impl<'e> Registry<'e> {
     pub fn new(engine: &'e mut Engine) -> Self {
         Registry { engine, modules: BTreeMap::new(), table: Vec::new() }
@@ -75,12 +139,50 @@ impl<'e> Registry<'e> {
         self.table
     }
 
-    fn row(&mut self, name: Name, arguments: usize, from: Option<Stage>) {
-        let Name { module, name, global } = name;
-        let row = Function { module, name, global, arguments, from };
-        if !self.table.contains(&row) {
+    /// Adds a row for what is registered elsewhere: a method, a property.
+    pub fn row(&mut self, form: Form, name: Name, arguments: usize, from: Option<Stage>) {
+        let Name { module, name, global, doc } = name;
+        let row = Function { form, module, name, global, arguments, from, doc };
+        let is_same = |old: &Function| {
+            (old.form, old.module, old.name, old.arguments) == (form, module, name, arguments)
+                && (doc.signature.is_empty() || old.doc.signature == doc.signature)
+        };
+        if !self.table.iter().any(is_same) {
             self.table.push(row);
         }
+    }
+
+    fn function(&mut self, name: Name, arguments: usize, from: Option<Stage>) {
+        self.row(Form::Function, name, arguments, from);
+    }
+
+    /// A constant of a module.
+    pub fn constant(&mut self, name: Name, value: impl Into<Dynamic>) {
+        self.constant_of(Form::Constant, name, value);
+    }
+
+    /// The same as a row of another form.
+    pub fn constant_of(&mut self, form: Form, name: Name, value: impl Into<Dynamic>) {
+        self.row(form, name, 0, None);
+        self.module(name).set_var(name.name, value.into());
+    }
+
+    fn module(&mut self, name: Name) -> &mut Module {
+        self.modules.entry(name.module).or_default()
+    }
+
+    /// The names under which a function is called on a handle; none if its module is not of that kind.
+    fn on_handle(&mut self, name: Name, arguments: usize, from: Stage) -> Vec<&'static str> {
+        if !ON_HANDLES.contains(&name.module) {
+            return Vec::new();
+        }
+        let mut names = vec![name.name];
+        names.extend(name.global.iter().filter(|global| **global != name.name));
+        for alias in &names {
+            let alias = Name { module: "sys", name: alias, global: &[], doc: Doc::default() };
+            self.row(Form::Alias, alias, arguments + 1, Some(from));
+        }
+        names
     }
 
     /// A function without arguments that looks at the transaction.
@@ -90,13 +192,20 @@ impl<'e> Registry<'e> {
         from: Stage,
         body: impl Fn(&mut Transaction) -> Outcome<R> + Copy + Send + Sync + 'static,
     ) {
-        self.row(name, 0, Some(from));
+        self.function(name, 0, Some(from));
         let call = move |context: NativeCallContext| within(&context, name, from, body);
         for global in name.global {
             self.engine.register_fn(*global, call);
         }
         if !name.module.is_empty() {
-            self.modules.entry(name.module).or_default().set_native_fn(name.name, call);
+            self.module(name).set_native_fn(name.name, call);
+        }
+        let called = move |context: NativeCallContext, _: &mut Handle| within(&context, name, from, body);
+        for alias in self.on_handle(name, 0, from) {
+            self.engine.register_fn(alias, called);
+            self.engine.register_get(alias, called);
+            let by_value = move |context: NativeCallContext, _: Handle| within(&context, name, from, body);
+            self.modules.entry("sys").or_default().set_native_fn(alias, by_value);
         }
     }
 
@@ -107,7 +216,7 @@ impl<'e> Registry<'e> {
         from: Stage,
         body: impl Fn(&Shared) -> Outcome<R> + Copy + Send + Sync + 'static,
     ) {
-        self.row(name, 0, Some(from));
+        self.function(name, 0, Some(from));
         let call = move |context: NativeCallContext| {
             let shared = shared(&context, name, from)?;
             body(&shared).map_err(|fault| raise(&context, fault))
@@ -116,7 +225,7 @@ impl<'e> Registry<'e> {
             self.engine.register_fn(*global, call);
         }
         if !name.module.is_empty() {
-            self.modules.entry(name.module).or_default().set_native_fn(name.name, call);
+            self.module(name).set_native_fn(name.name, call);
         }
     }
 
@@ -125,15 +234,27 @@ impl<'e> Registry<'e> {
         &mut self,
         name: Name,
         from: Stage,
-        body: impl Fn(&mut Transaction, A) -> Outcome<R> + Copy + Send + Sync + 'static,
+        body: impl Fn(&mut Transaction, A) -> Outcome<R> + Clone + Send + Sync + 'static,
     ) {
-        self.row(name, 1, Some(from));
-        let call = move |context: NativeCallContext, a: A| within(&context, name, from, |t| body(t, a));
+        self.function(name, 1, Some(from));
+        let of = body.clone();
+        let call = move |context: NativeCallContext, a: A| within(&context, name, from, |t| of(t, a));
         for global in name.global {
-            self.engine.register_fn(*global, call);
+            self.engine.register_fn(*global, call.clone());
         }
         if !name.module.is_empty() {
-            self.modules.entry(name.module).or_default().set_native_fn(name.name, call);
+            self.module(name).set_native_fn(name.name, call);
+        }
+        for alias in self.on_handle(name, 1, from) {
+            let of = body.clone();
+            let called = move |context: NativeCallContext, _: &mut Handle, a: A| {
+                within(&context, name, from, |t| of(t, a))
+            };
+            self.engine.register_fn(alias, called);
+            let of = body.clone();
+            let by_value =
+                move |context: NativeCallContext, _: Handle, a: A| within(&context, name, from, |t| of(t, a));
+            self.modules.entry("sys").or_default().set_native_fn(alias, by_value);
         }
     }
 
@@ -142,16 +263,29 @@ impl<'e> Registry<'e> {
         &mut self,
         name: Name,
         from: Stage,
-        body: impl Fn(&mut Transaction, A, B) -> Outcome<R> + Copy + Send + Sync + 'static,
+        body: impl Fn(&mut Transaction, A, B) -> Outcome<R> + Clone + Send + Sync + 'static,
     ) {
-        self.row(name, 2, Some(from));
+        self.function(name, 2, Some(from));
+        let of = body.clone();
         let call =
-            move |context: NativeCallContext, a: A, b: B| within(&context, name, from, |t| body(t, a, b));
+            move |context: NativeCallContext, a: A, b: B| within(&context, name, from, |t| of(t, a, b));
         for global in name.global {
-            self.engine.register_fn(*global, call);
+            self.engine.register_fn(*global, call.clone());
         }
         if !name.module.is_empty() {
-            self.modules.entry(name.module).or_default().set_native_fn(name.name, call);
+            self.module(name).set_native_fn(name.name, call);
+        }
+        for alias in self.on_handle(name, 2, from) {
+            let of = body.clone();
+            let called = move |context: NativeCallContext, _: &mut Handle, a: A, b: B| {
+                within(&context, name, from, |t| of(t, a, b))
+            };
+            self.engine.register_fn(alias, called);
+            let of = body.clone();
+            let by_value = move |context: NativeCallContext, _: Handle, a: A, b: B| {
+                within(&context, name, from, |t| of(t, a, b))
+            };
+            self.modules.entry("sys").or_default().set_native_fn(alias, by_value);
         }
     }
 
@@ -160,9 +294,10 @@ impl<'e> Registry<'e> {
         &mut self,
         name: Name,
         from: Stage,
-        body: impl Fn(&mut Transaction, &str) -> Outcome<R> + Copy + Send + Sync + 'static,
+        body: impl Fn(&mut Transaction, &str) -> Outcome<R> + Clone + Send + Sync + 'static,
     ) {
-        self.on1(name, from, move |t, a: ImmutableString| body(t, &a));
+        let of = body.clone();
+        self.on1(name, from, move |t, a: ImmutableString| of(t, &a));
         self.on1(name, from, move |t, a: Object| body(t, &a.text()));
     }
 
@@ -185,13 +320,13 @@ impl<'e> Registry<'e> {
         name: Name,
         body: impl Fn() -> R + Clone + Send + Sync + 'static,
     ) {
-        self.row(name, 0, None);
+        self.function(name, 0, None);
         for global in name.global {
             let body = body.clone();
             self.engine.register_fn(*global, body);
         }
         if !name.module.is_empty() {
-            self.modules.entry(name.module).or_default().set_native_fn(name.name, move || Ok(body()));
+            self.module(name).set_native_fn(name.name, move || Ok(body()));
         }
     }
 
@@ -201,14 +336,25 @@ impl<'e> Registry<'e> {
         name: Name,
         body: impl Fn(A) -> Outcome<R> + Clone + Send + Sync + 'static,
     ) {
-        self.row(name, 1, None);
+        self.function(name, 1, None);
         let call = move |context: NativeCallContext, a: A| body(a).map_err(|fault| raise(&context, fault));
         for global in name.global {
             self.engine.register_fn(*global, call.clone());
         }
         if !name.module.is_empty() {
-            self.modules.entry(name.module).or_default().set_native_fn(name.name, call);
+            self.module(name).set_native_fn(name.name, call);
         }
+    }
+
+    /// [`Registry::free1`] for strings and objects.
+    pub fn free_text<R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        body: impl Fn(&str) -> Outcome<R> + Clone + Send + Sync + 'static,
+    ) {
+        let of = body.clone();
+        self.free1(name, move |a: ImmutableString| of(&a));
+        self.free1(name, move |a: Object| body(&a.text()));
     }
 
     /// A function of two arguments that does not look at the transaction.
@@ -217,14 +363,14 @@ impl<'e> Registry<'e> {
         name: Name,
         body: impl Fn(A, B) -> Outcome<R> + Clone + Send + Sync + 'static,
     ) {
-        self.row(name, 2, None);
+        self.function(name, 2, None);
         let call =
             move |context: NativeCallContext, a: A, b: B| body(a, b).map_err(|fault| raise(&context, fault));
         for global in name.global {
             self.engine.register_fn(*global, call.clone());
         }
         if !name.module.is_empty() {
-            self.modules.entry(name.module).or_default().set_native_fn(name.name, call);
+            self.module(name).set_native_fn(name.name, call);
         }
     }
 
@@ -234,7 +380,7 @@ impl<'e> Registry<'e> {
         name: Name,
         body: impl Fn(A, B, C) -> Outcome<R> + Clone + Send + Sync + 'static,
     ) {
-        self.row(name, 3, None);
+        self.function(name, 3, None);
         let call = move |context: NativeCallContext, a: A, b: B, c: C| {
             body(a, b, c).map_err(|fault| raise(&context, fault))
         };
@@ -242,19 +388,54 @@ impl<'e> Registry<'e> {
             self.engine.register_fn(*global, call.clone());
         }
         if !name.module.is_empty() {
-            self.modules.entry(name.module).or_default().set_native_fn(name.name, call);
+            self.module(name).set_native_fn(name.name, call);
         }
     }
 
-    /// A property of objects.
-    pub fn property<R: Variant + Clone>(
+    /// A property of values of one type.
+    pub fn property<T: Variant + Clone, R: Variant + Clone>(
         &mut self,
-        name: &str,
-        body: impl Fn(&Object) -> Outcome<R> + Send + Sync + 'static,
+        name: Name,
+        body: impl Fn(&T) -> Outcome<R> + Send + Sync + 'static,
     ) {
-        self.engine.register_get(name, move |context: NativeCallContext, object: &mut Object| {
-            body(object).map_err(|fault| raise(&context, fault))
+        self.row(Form::Property, name, 0, None);
+        self.engine.register_get(name.name, move |context: NativeCallContext, value: &mut T| {
+            body(value).map_err(|fault| raise(&context, fault))
         });
+    }
+
+    /// A method without arguments.
+    pub fn method0<T: Variant + Clone, R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        body: impl Fn(&T) -> Outcome<R> + Send + Sync + 'static,
+    ) {
+        self.row(Form::Method, name, 0, None);
+        self.engine.register_fn(name.name, move |context: NativeCallContext, value: &mut T| {
+            body(value).map_err(|fault| raise(&context, fault))
+        });
+    }
+
+    /// A method with a string or an object.
+    pub fn method_text<T: Variant + Clone, R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        body: impl Fn(&T, &str) -> Outcome<R> + Clone + Send + Sync + 'static,
+    ) {
+        self.row(Form::Method, name, 1, None);
+        let of = body.clone();
+        self.engine.register_fn(
+            name.name,
+            move |context: NativeCallContext, value: &mut T, text: ImmutableString| {
+                of(value, &text).map_err(|fault| raise(&context, fault))
+            },
+        );
+        self.engine.register_fn(
+            name.name,
+            move |context: NativeCallContext, value: &mut T, object: Object| {
+                body(value, &object.text()).map_err(|fault| raise(&context, fault))
+            },
+        );
     }
 }
 

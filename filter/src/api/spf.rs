@@ -36,40 +36,68 @@ struct Fields {
 }
 
 pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {
-    let check = name("spf", "check", &[]);
+    let errors = "if a word is another";
+    let check = name("spf", "check", &[])
+        .doc("() -> status", "Whether the client may send for the sender's domain, with the fields and the policy of `#{ header: \"both\", policy: \"strict\" }`. Senders of clients on this host are not checked. Waits for the resolver.")
+        .example("rule \"spf\" || spf::check()");
+    let with_header = check
+        .doc("(header: string) -> status", "The same; `header` says which fields the message gets: `spf` (Received-SPF), `auth` (Authentication-Results), `both` or `none`.")
+        .errors(errors)
+        .example("rule \"spf\" || spf::check(\"auth\")");
+    let with_policy = check
+        .doc(
+            "(header: string, policy: string) -> status",
+            "The same; `strict` lets pass only what the domain allows, `soft` what it doubts too (softfail).",
+        )
+        .errors(errors)
+        .example("rule \"spf\" || spf::check(\"both\", \"soft\")");
+    let with_map = check
+        .doc("(parameters: map) -> status", "The same with `header` and `policy` in a map.")
+        .errors("if a word is another, or the map has other entries")
+        .example("rule \"spf\" || spf::check(#{ header: \"both\", policy: \"strict\" })");
     let names = surroundings.names.clone();
     registry.waits0(check, Stage::Mail, move |t| {
         decide(t, &*names, &[], fields("both")?, Policy::Allowed { soft: false })
     });
     let names = surroundings.names.clone();
-    registry.waits1(check, Stage::Mail, move |t, header: ImmutableString| {
+    registry.waits1(with_header, Stage::Mail, move |t, header: ImmutableString| {
         decide(t, &*names, &[], fields(&header)?, Policy::Allowed { soft: false })
     });
     let names = surroundings.names.clone();
-    registry.waits2(check, Stage::Mail, move |t, header: ImmutableString, policy: ImmutableString| {
+    registry.waits2(with_policy, Stage::Mail, move |t, header: ImmutableString, policy: ImmutableString| {
         decide(t, &*names, &[], fields(&header)?, Policy::Allowed { soft: is_soft(&policy)? })
     });
     let names = surroundings.names.clone();
-    registry.waits1(check, Stage::Mail, move |t, parameters: Map| {
+    registry.waits1(with_map, Stage::Mail, move |t, parameters: Map| {
         let (fields, soft) = parameters_of(&parameters)?;
         decide(t, &*names, &[], fields, Policy::Allowed { soft })
     });
     let names = surroundings.names.clone();
-    registry.waits0(name("spf", "check_raw", &[]), Stage::Mail, move |t| {
-        find(t, &*names).map(|check| raw(&check.verdict))
-    });
+    let raw_check = name("spf", "check_raw", &[])
+        .doc("() -> map", "What the resolver says, with `result` (`pass`, `fail`, `softfail`, `neutral`, `none`, `temperror`, `permerror`) and `mechanism` or `problem`. Decides nothing. Waits for the resolver.")
+        .example("spf::check_raw().result == \"none\"");
+    registry.waits0(raw_check, Stage::Mail, move |t| find(t, &*names).map(|check| raw(&check.verdict)));
     old(registry, surroundings);
 }
 
 /// As vSL 1.x has it.
 fn old(registry: &mut Registry, surroundings: &Surroundings) {
-    let check = name("", "check_spf", &["check_spf"]);
+    let check = name("", "check_spf", &["check_spf"])
+        .doc("(header: string) -> status", "SPF as vSL 1.x has it: refuses what the domain forbids or doubts, lets pass what it says nothing of. Not asked about senders of our own domains. `header` is as in `spf::check`. Waits for the resolver.")
+        .errors("if a word is another")
+        .example("rule \"spf\" || check_spf(\"both\")");
+    let with_policy = check
+        .doc(
+            "(header: string, policy: string) -> status",
+            "The same; `soft` lets pass what the domain doubts (softfail).",
+        )
+        .example("rule \"spf\" || check_spf(\"both\", \"soft\")");
     let (names, own) = (surroundings.names.clone(), surroundings.own_domains.clone());
     registry.waits1(check, Stage::Mail, move |t, header: ImmutableString| {
         decide(t, &*names, &own, fields(&header)?, Policy::Forbidden { soft: false })
     });
     let (names, own) = (surroundings.names.clone(), surroundings.own_domains.clone());
-    registry.waits2(check, Stage::Mail, move |t, header: ImmutableString, policy: ImmutableString| {
+    registry.waits2(with_policy, Stage::Mail, move |t, header: ImmutableString, policy: ImmutableString| {
         decide(t, &*names, &own, fields(&header)?, Policy::Forbidden { soft: is_soft(&policy)? })
     });
 }

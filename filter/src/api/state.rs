@@ -18,25 +18,72 @@ pub(super) fn register(registry: &mut Registry) {
     registry.engine.register_fn("==", |a: Status, b: Status| a == b);
     registry.engine.register_fn("!=", |a: Status, b: Status| a != b);
 
-    registry.free0(name("state", "next", &["next"]), || Status::Next);
-    registry.free0(name("state", "accept", &["accept"]), || Status::Accept(None));
-    registry.free0(name("state", "faccept", &["faccept"]), || Status::FinalAccept(None));
-    registry.free0(name("state", "deny", &["deny"]), Status::deny_default);
-    registry.free0(name("state", "reject", &["reject"]), Status::reject_default);
-    with_code(registry, name("state", "accept", &["accept"]), |reply| {
-        positive(reply).map(|r| Status::Accept(Some(r)))
-    });
-    with_code(registry, name("state", "faccept", &["faccept"]), |reply| {
-        positive(reply).map(|r| Status::FinalAccept(Some(r)))
-    });
-    with_code(registry, name("state", "deny", &["deny"]), |reply| negative(reply).map(Status::Deny));
-    with_code(registry, name("state", "reject", &["reject"]), |reply| negative(reply).map(Status::Reject));
+    let status = |v2: &'static str, v1: &'static [&'static str]| name("state", v2, v1);
+    let next = status("next", &["next"])
+        .doc("() -> status", "Go on with the next rule.")
+        .example("rule \"nothing to say\" || state::next()");
+    registry.free0(next, || Status::Next);
+    let accept = status("accept", &["accept"])
+        .doc("() -> status", "Leave this stage, content. At `rcpt` that recipient may be relayed to; at `authenticate` the client is who it says.")
+        .example("rule \"a friend\" || state::accept()");
+    registry.free0(accept, || Status::Accept(None));
+    let faccept = status("faccept", &["faccept"])
+        .doc(
+            "() -> status",
+            "Leave this and all later stages of the transaction, those after the queue too, content.",
+        )
+        .example("rule \"a friend\" || state::faccept()");
+    registry.free0(faccept, || Status::FinalAccept(None));
+    let deny = status("deny", &["deny"])
+        .doc("() -> status", "Refuse with 554 and close the connection. After `preq`: all recipients fail.")
+        .example("rule \"an enemy\" || state::deny()");
+    registry.free0(deny, Status::deny_default);
+    let reject = status("reject", &["reject"])
+        .doc("() -> status", "Refuse with 451; the session goes on. At `rcpt` the recipient is removed.")
+        .example("rule \"not now\" || state::reject()");
+    registry.free0(reject, Status::reject_default);
+    let errors = "if the argument is not a code that fits: 2xx to accept, 4xx or 5xx to refuse";
+    let accept = accept
+        .doc("(reply: code) -> status", "The same with a reply of one's own. At `connect` it becomes the greeting, with 220; the answer to EHLO keeps its keywords.")
+        .errors(errors)
+        .example("state::accept(\"250 2.1.5 welcome\") is state::accept(code(250, \"2.1.5\", \"welcome\"))");
+    with_code(registry, accept, |reply| positive(reply).map(|r| Status::Accept(Some(r))));
+    let faccept = faccept
+        .doc("(reply: code) -> status", "The same with a reply of one's own.")
+        .errors(errors)
+        .example("state::faccept(\"250 welcome\") is state::faccept(code(250, \"welcome\"))");
+    with_code(registry, faccept, |reply| positive(reply).map(|r| Status::FinalAccept(Some(r))));
+    let deny = deny
+        .doc("(reply: code) -> status", "The same with a reply of one's own.")
+        .errors(errors)
+        .example("rule \"no relay\" || state::deny(code::c554_7_1())");
+    with_code(registry, deny, |reply| negative(reply).map(Status::Deny));
+    let reject = reject
+        .doc("(reply: code) -> status", "The same with a reply of one's own.")
+        .errors(errors)
+        .example("rule \"greylist\" || state::reject(code::c451_7_1())");
+    with_code(registry, reject, |reply| negative(reply).map(Status::Reject));
     // A reply that refuses nothing: the session goes on as it would.
-    with_code(registry, name("state", "info", &["info"]), |reply| {
+    let info = status("info", &["info"])
+        .doc(
+            "(reply: code) -> status",
+            "Say this and stay: a reply of 4xx or 5xx refuses as `reject` does, one of 2xx accepts.",
+        )
+        .errors("if the argument is not a code")
+        .example("state::info(\"450 later\") is state::reject(\"450 later\")");
+    with_code(registry, info, |reply| {
         Ok(if reply.is_positive() { Status::Accept(Some(reply)) } else { Status::Reject(reply) })
     });
-    registry.free1(name("state", "quarantine", &["quarantine"]), |name: ImmutableString| quarantine(&name));
-    registry.free1(name("state", "quarantine", &["quarantine"]), |name: Object| quarantine(&name.text()));
+    let aside = status("quarantine", &["quarantine"])
+        .doc(
+            "(name: string) -> status",
+            "Take the message, but keep it in the queue under this name. Later stages do not run.",
+        )
+        .errors(
+            "if the name has other characters than letters, digits, `-`, `_`, `.`, in parts divided by `/`",
+        )
+        .example("rule \"virus\" || state::quarantine(\"virus/mail\")");
+    registry.free_text(aside, quarantine);
 }
 
 fn with_code(registry: &mut Registry, name: Name, make: fn(Reply) -> Outcome<Status>) {

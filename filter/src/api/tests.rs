@@ -1,12 +1,16 @@
 //! Every function through the engine, as scripts call it: value, stage, error.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rhai::Engine;
+use vsmtp_config::Value;
+use vsmtp_ipc::wire::Grant;
 use vsmtp_mail::{Address, BodyType, Domain, Notify, QueueIdMint, ReversePath};
 
 use super::*;
 use crate::engine::{self, Limits, Root};
+use crate::files::Folder;
+use crate::identity::Identity;
 use crate::stage::Stage;
 use crate::status::Status;
 use crate::transaction::{Content, MailSpec, Peer, RcptSpec, Shared, Transaction};
@@ -28,16 +32,46 @@ impl Content for Bytes {
     }
 }
 
-fn engine() -> Engine {
-    let mut engine = engine::bare(&Root::none(), &Limits::default());
-    let surroundings = Surroundings {
+/// A folder with lists.
+static LISTS: LazyLock<(tempfile::TempDir, Arc<Folder>)> = LazyLock::new(|| {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("lists")).unwrap();
+    for (name, text) in [
+        ("friends.txt", "jane@example.com\njoe@example.com\n"),
+        ("blocked.txt", "# bad\n203.0.113.0/24\n"),
+        ("access", "example.com REJECT\n"),
+        ("networks.cidr", "10.0.0.0/8 private\n"),
+    ] {
+        std::fs::write(dir.path().join("lists").join(name), text).unwrap();
+    }
+    let folder = Folder::open(dir.path());
+    (dir, folder)
+});
+
+fn surroundings() -> Surroundings {
+    let mut settings = Value::map();
+    settings.set("server.name", Value::Text("mx.example.com".into()));
+    Surroundings {
         hostname: "mx.test".into(),
         environment: [("KEY".to_owned(), "value".to_owned())].into(),
+        users: ["jane".to_owned()].into(),
+        folder: Arc::clone(&LISTS.1),
         own_domains: Arc::from(["own.test".to_owned()]),
         names: Arc::new(names::Zone),
-    };
-    install(&mut engine, &surroundings);
+        settings: Arc::new(settings),
+        ..Surroundings::default()
+    }
+}
+
+pub(super) fn engine() -> Engine {
+    let mut engine = engine::bare(&Root::none(), &Limits::default());
+    install(&mut engine, &surroundings());
     engine
+}
+
+/// All functions.
+pub(super) fn table() -> Vec<Function> {
+    install(&mut engine::bare(&Root::none(), &Limits::default()), &surroundings())
 }
 
 fn address(text: &str) -> Address {
@@ -45,7 +79,7 @@ fn address(text: &str) -> Address {
 }
 
 /// A transaction as it is when `stage` runs.
-fn at(stage: Stage) -> Transaction {
+pub(super) fn at(stage: Stage) -> Transaction {
     let peer = Peer {
         service: Some(vsmtp_mail::Service::Submission),
         client: Some(("192.168.1.7".parse().unwrap(), 4321)),
@@ -101,6 +135,29 @@ fn run(engine: &Engine, transaction: Transaction, body: &str) -> (Result<Status,
     let result = script.stage(stage)[0].call(engine, shared.tag()).map_err(|failure| failure.error.message);
     let after = shared.lock().clone();
     (result, after)
+}
+
+/// A client that has authenticated.
+pub(super) fn jane() -> Identity {
+    Identity { name: "jane".into(), mechanism: "PLAIN".into(), grant: Grant([1; 16]), verifier: None }
+}
+
+/// Runs an example of the reference: a directive, or statements whose value must not be false.
+pub(super) fn run_example(engine: &Engine, transaction: Transaction, example: &str) -> Result<(), String> {
+    let stage = transaction.stage;
+    let directive = if example.starts_with("rule ") || example.starts_with("action ") {
+        example.to_owned()
+    } else {
+        format!(
+            "action \"example\" || {{ let outcome = {{ {example}\n }}; if outcome == false {{ throw \"false\" }} }}"
+        )
+    };
+    let script =
+        engine::load_text(engine, &Root::none(), "t.vsl", &format!("#{{ {stage}: [ {directive} ] }}"))
+            .map_err(|error| error.to_string())?;
+    let shared = Shared::new(transaction);
+    let result = script.stage(stage)[0].call(engine, shared.tag());
+    result.map(drop).map_err(|failure| failure.error.message)
 }
 
 /// `expression` must be true at `stage`.
@@ -160,8 +217,8 @@ fn values_of_the_context() {
 #[test]
 fn every_function_is_refused_before_its_stage_and_works_from_it_on() {
     let engine = engine();
-    let table = install(&mut engine::bare(&Root::none(), &Limits::default()), &Surroundings::default());
-    for function in &table {
+    let table = table();
+    for function in table.iter().filter(|function| function.form == Form::Function) {
         let Some(from) = function.from else { continue };
         let arguments = ["", "\"a@b.c\"", "\"a@b.c\", \"d@e.f\""][function.arguments];
         for stage in [Stage::Connect, Stage::Helo, Stage::Mail, Stage::Rcpt, Stage::Preq, Stage::Postq] {

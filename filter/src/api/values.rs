@@ -7,7 +7,7 @@ use regex::Regex;
 use rhai::{Array, Dynamic, Engine, EvalAltResult, ImmutableString, NativeCallContext};
 
 use super::address::objects;
-use super::registry::{Outcome, Registry, name, raise};
+use super::registry::{Form, Name, Outcome, Registry, name, raise};
 use crate::object::{self, Fault, Object};
 
 /// Compiled regular expressions that are kept: rules write them inside their bodies.
@@ -28,23 +28,36 @@ pub(super) fn register(registry: &mut Registry) {
     networks(registry);
 }
 
+/// What each constructor makes: name, what else it is called, what it is, an example.
+const CONSTRUCTORS: [Name; 7] = [
+    constructor("ip4", &["ip4"]).doc("(text: string) -> ip4", "An IPv4 address.").example("ip4(\"192.0.2.1\") == \"192.0.2.1\""),
+    constructor("ip6", &["ip6"]).doc("(text: string) -> ip6", "An IPv6 address; spellings of the same address are equal.").example("ip6(\"::1\") == \"0:0::1\""),
+    constructor("rg4", &["rg4"]).doc("(text: string) -> rg4", "A network of IPv4 addresses, `address/prefix`.").example("\"10.1.2.3\" in rg4(\"10.0.0.0/8\")"),
+    constructor("rg6", &["rg6"]).doc("(text: string) -> rg6", "A network of IPv6 addresses, `address/prefix`.").example("ip6(\"2001:db8::1\") in rg6(\"2001:db8::/32\")"),
+    constructor("address", &["address", "new_address"]).doc("(text: string) -> address", "A mailbox. Domains are compared without case, local parts byte by byte.").example("address(\"john@Example.com\") == \"john@example.com\""),
+    constructor("fqdn", &["fqdn"]).doc("(text: string) -> fqdn", "A domain name or an address literal.").example("fqdn(\"Example.com\") == \"example.com\" && \"b\u{fc}cher.example\" == fqdn(\"xn--bcher-kva.example\")"),
+    constructor("identifier", &["identifier"]).doc("(text: string) -> identifier", "A plain name; equal to the same text.").example("identifier(\"john\") == \"john\""),
+];
+
+const fn constructor(v2: &'static str, global: &'static [&'static str]) -> Name {
+    name("obj", v2, global).errors("if the text is not one")
+}
+
 fn constructors(registry: &mut Registry) {
-    for kind in ["ip4", "ip6", "rg4", "rg6", "address", "fqdn", "identifier"] {
-        let global: &'static [&'static str] = match kind {
-            "ip4" => &["ip4"],
-            "ip6" => &["ip6"],
-            "rg4" => &["rg4"],
-            "rg6" => &["rg6"],
-            "address" => &["address", "new_address"],
-            "fqdn" => &["fqdn"],
-            _ => &["identifier"],
-        };
-        registry.free1(name("obj", kind, global), move |text: ImmutableString| Object::parse(kind, &text));
-        registry.free1(name("obj", kind, global), move |object: Object| Object::parse(kind, &object.text()));
+    for made in CONSTRUCTORS {
+        registry.free_text(made, move |text| Object::parse(made.name, text));
     }
     let cache = Arc::new(RegexCache::default());
-    registry.free1(name("obj", "regex", &["regex"]), move |pattern: ImmutableString| cache.get(&pattern));
-    registry.free1(name("obj", "group", &["group"]), |items: Array| objects(&items).map(Object::from));
+    let regex = name("obj", "regex", &["regex"])
+        .doc("(pattern: string) -> regex", "A regular expression, matched in linear time anywhere in the text: there are no back references and no look-around. A string equals it if it matches, and lies `in` it.")
+        .errors("if the pattern is not one, or is too large when compiled")
+        .example("\"john.doe\" == regex(\"^j.*doe$\") && \"JOHN\" in regex(\"(?i)john\")");
+    registry.free1(regex, move |pattern: ImmutableString| cache.get(&pattern));
+    let group = name("obj", "group", &["group"])
+        .doc("(items: array) -> group", "Several values as one: an array of objects, strings and groups. `x in group` looks into networks, expressions and groups too.")
+        .errors("if an item is neither a string nor an object")
+        .example("\"10.0.0.1\" in group([rg4(\"10.0.0.0/8\"), fqdn(\"example.com\")])");
+    registry.free1(group, |items: Array| objects(&items).map(Object::from));
 }
 
 #[derive(Default)]
@@ -67,33 +80,67 @@ impl RegexCache {
 }
 
 fn properties(registry: &mut Registry) {
-    registry.property("local_part", local_part);
-    registry.property("domain", domain);
-    registry.property("type", |object| Ok(ImmutableString::from(object.kind())));
+    let of = |property: &'static str| name("obj", property, &[]);
+    let local = of("local_part")
+        .doc(" -> string", "What stands before the at sign. `get_local_part()` in vSL 1.x.")
+        .errors("unless the value is an address")
+        .example("address(\"john@example.com\").local_part == \"john\"");
+    registry.property(local, local_part);
+    let of_address = of("domain")
+        .doc(" -> fqdn", "What stands behind the at sign; it compares, adds and prints like a string. `get_domain()` in vSL 1.x.")
+        .errors("unless the value is an address")
+        .example("address(\"john@example.com\").domain == \"example.com\"");
+    registry.property(of_address, domain);
+    let kind = of("type")
+        .doc(" -> string", "The name of the value's type, as its constructor is called.")
+        .example("address(\"john@example.com\").type == \"address\"");
+    registry.property(kind, |object: &Object| Ok(ImmutableString::from(object.kind())));
     registry.engine.register_fn("get_local_part", |context: NativeCallContext, object: &mut Object| {
         local_part(object).map_err(|fault| raise(&context, fault))
     });
     registry.engine.register_fn("get_domain", |context: NativeCallContext, object: &mut Object| {
         domain(object).map_err(|fault| raise(&context, fault))
     });
-    for (property, method, of) in [
-        ("local_parts", "get_local_parts", local_part as fn(&Object) -> Outcome<ImmutableString>),
-        ("domains", "get_domains", |object| domain(object).map(|domain| domain.text())),
-    ] {
-        let each = move |context: &NativeCallContext, items: &Array| {
-            let texts =
-                objects(items).and_then(|items| items.iter().map(|item| of(&as_address(item)?)).collect());
+    let lists = [
+        (
+            of("local_parts")
+                .doc(" -> array", "The local parts of an array or a group of addresses. `get_local_parts()` in vSL 1.x.")
+                .errors("unless all members are addresses")
+                .example("[\"a@b.c\", address(\"d@e.f\")].local_parts == [\"a\", \"d\"]"),
+            "get_local_parts",
+            local_part as fn(&Object) -> Outcome<ImmutableString>,
+        ),
+        (
+            of("domains")
+                .doc(" -> array", "The domains of an array or a group of addresses, as strings. `get_domains()` in vSL 1.x.")
+                .errors("unless all members are addresses")
+                .example("group([\"a@b.c\", \"d@e.f\"]).domains == [\"b.c\", \"e.f\"]"),
+            "get_domains",
+            |object| domain(object).map(|domain| domain.text()),
+        ),
+    ];
+    for (property, method, of) in lists {
+        registry.row(Form::Property, property, 0, None);
+        let each = move |context: &NativeCallContext, items: Outcome<Vec<Object>>| {
+            let texts = items.and_then(|items| items.iter().map(|item| of(&as_address(item)?)).collect());
             texts
                 .map(|texts: Vec<ImmutableString>| texts.into_iter().map(Dynamic::from).collect::<Array>())
                 .map_err(|fault| raise(context, fault))
         };
-        registry.engine.register_get(property, move |context: NativeCallContext, items: &mut Array| {
-            each(&context, items)
-        });
-        registry
-            .engine
-            .register_fn(method, move |context: NativeCallContext, items: &mut Array| each(&context, items));
+        let of_array = move |c: NativeCallContext, items: &mut Array| each(&c, objects(items));
+        let of_group = move |c: NativeCallContext, group: &mut Object| each(&c, members(group));
+        registry.engine.register_get(property.name, of_array);
+        registry.engine.register_get(property.name, of_group);
+        registry.engine.register_fn(method, of_array);
+        registry.engine.register_fn(method, of_group);
     }
+}
+
+fn members(object: &Object) -> Outcome<Vec<Object>> {
+    object
+        .members()
+        .map(<[Object]>::to_vec)
+        .ok_or_else(|| Fault(format!("a {} has no members", object.kind())))
 }
 
 /// Lists hold addresses as objects or as strings.
@@ -181,40 +228,60 @@ fn list_has(context: &NativeCallContext, items: &Array, needle: &Object) -> Bool
 }
 
 fn groups(registry: &mut Registry) {
+    let len = name("obj", "len", &[])
+        .doc("() -> int", "How many members a group or a file has, as `.len` too.")
+        .errors("unless the value is a group or a file")
+        .example("group([\"a\", \"b\"]).len() == 2 && group([]).is_empty()");
+    registry.row(Form::Method, len, 0, None);
     let engine = &mut *registry.engine;
-    let items = |object: &Object| match object {
-        Object::Group(items) => Arc::clone(items),
-        _ => Arc::from(Vec::new()),
+    let count = |context: NativeCallContext, object: &mut Object| {
+        members(object)
+            .map(|items| i64::try_from(items.len()).unwrap_or(i64::MAX))
+            .map_err(|fault| raise(&context, fault))
     };
-    engine.register_fn("len", move |object: &mut Object| {
-        i64::try_from(items(object).len()).unwrap_or(i64::MAX)
+    engine.register_fn("len", count);
+    engine.register_get("len", count);
+    engine.register_fn("is_empty", move |context: NativeCallContext, object: &mut Object| {
+        members(object).map(|items| items.is_empty()).map_err(|fault| raise(&context, fault))
     });
-    engine.register_get("len", move |object: &mut Object| {
-        i64::try_from(items(object).len()).unwrap_or(i64::MAX)
+    let array = |object: &mut Object| {
+        object.members().unwrap_or(&[]).iter().cloned().map(Dynamic::from).collect::<Array>()
+    };
+    engine.register_fn("to_array", array);
+    engine.register_indexer_get(|context: NativeCallContext, object: &mut Object, at: i64| {
+        let found = object.members().and_then(|items| items.get(usize::try_from(at).ok()?).cloned());
+        found.ok_or_else(|| raise(&context, Fault(format!("a {} has no member {at}", object.kind()))))
     });
-    engine.register_fn("is_empty", move |object: &mut Object| items(object).is_empty());
-    engine.register_fn("to_array", move |object: &mut Object| {
-        items(object).iter().cloned().map(Dynamic::from).collect::<Array>()
-    });
+    let to_array = name("obj", "to_array", &[])
+        .doc("() -> array", "The members of a group or a file as an array. A group can also be indexed, and a `for` loop goes over it.")
+        .example("let n = 0; for x in group([\"a\", \"b\"]) { n += 1; } n == 2 && group([\"a\"]).to_array()[0] == \"a\"");
+    registry.row(Form::Method, to_array, 0, None);
+    registry.engine.register_iterator::<Object>();
+}
+
+/// The private networks under their names of vSL 1.x, where they are variables and not functions.
+pub(super) fn constants() -> impl Iterator<Item = (&'static str, Object)> {
+    let ranges = || PRIVATE.iter().filter_map(|(_, v1, text)| Some((*v1, Object::parse("rg4", text).ok()?)));
+    let all: Vec<Object> = ranges().map(|(_, range)| range).collect();
+    ranges().chain([("non_routable_net", Object::from(all))])
 }
 
 fn networks(registry: &mut Registry) {
-    for (v2, v1, text) in PRIVATE {
-        let Ok(range) = Object::parse("rg4", text) else { continue };
-        registry.free0(
-            name(
-                "net",
-                v2,
-                match v1 {
-                    "net_192" => &["net_192"],
-                    "net_172" => &["net_172"],
-                    _ => &["net_10"],
-                },
-            ),
-            move || range.clone(),
-        );
+    let names = [
+        name("net", "rg_192", &["net_192"])
+            .doc("() -> rg4", "192.168.0.0/16 (RFC 1918).")
+            .example("\"192.168.1.7\" in net::rg_192()"),
+        name("net", "rg_172", &["net_172"])
+            .doc("() -> rg4", "172.16.0.0/12 (RFC 1918).")
+            .example("\"172.16.0.1\" in net::rg_172()"),
+        name("net", "rg_10", &["net_10"])
+            .doc("() -> rg4", "10.0.0.0/8 (RFC 1918).")
+            .example("\"10.0.0.1\" in net::rg_10()"),
+        name("net", "non_routable", &["non_routable_net"])
+            .doc("() -> group", "The three private networks of RFC 1918.")
+            .example("ctx::client_ip() in net::non_routable()"),
+    ];
+    for (name, (_, range)) in names.into_iter().zip(constants()) {
+        registry.free0(name, move || range.clone());
     }
-    let all = PRIVATE.iter().filter_map(|(_, _, text)| Object::parse("rg4", text).ok()).collect::<Vec<_>>();
-    let group = Object::from(all);
-    registry.free0(name("net", "non_routable", &["non_routable_net"]), move || group.clone());
 }

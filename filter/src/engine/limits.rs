@@ -141,6 +141,16 @@ impl Drop for Watch {
     }
 }
 
+/// For native functions that are about to wait: others need not wait with them.
+pub fn hand_on() {
+    WATCH.with(|watch| {
+        watch.slow_after.set(None);
+        if let Some(on_slow) = watch.on_slow.get() {
+            on_slow();
+        }
+    });
+}
+
 /// For native functions that loop: true if the running call is past its deadline.
 pub fn deadline_passed() -> bool {
     WATCH.with(|watch| watch.deadline.get().is_some_and(|deadline| Instant::now() >= deadline))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rhai::{Array, Dynamic, ImmutableString, Map};
 
-use super::{Fault, Object, reply};
+use super::{Fault, FileSet, Object, reply};
 
 /// The types that a declaration may name, old names included.
 pub const KINDS: [&str; 13] = [
@@ -48,7 +48,7 @@ pub fn is_kind_of_lines(kind: &str) -> bool {
 pub fn build(kind: &str, value: Dynamic, read: ReadFile<'_>) -> Result<Dynamic, Fault> {
     if let Some(of) = kind.strip_prefix(FILE) {
         let path = text(kind, unwrap(kind, value)?)?;
-        return lines(of, &read(&path)?).map(|items| Dynamic::from(Object::from(items)));
+        return lines(of, &read(&path)?).map(|items| Dynamic::from(Object::from(FileSet::new(of, items))));
     }
     match canonical(kind) {
         "string" => text(kind, unwrap(kind, value)?).map(Dynamic::from),
@@ -79,7 +79,7 @@ pub fn lines(kind: &str, content: &str) -> Result<Vec<Object>, Fault> {
 }
 
 /// What old names mean.
-fn canonical(kind: &str) -> &str {
+pub(super) fn canonical(kind: &str) -> &str {
     match kind {
         "addr" => "address",
         "val" => "identifier",
@@ -187,8 +187,8 @@ mod tests {
             ("code", r##"#{ code: 550, enhanced: "5.7.1", text: "no" }"##, "code 550 5.7.1 no"),
             ("code", r##"#{ code: 220, enhanced: "", text: "hello" }"##, "code 220 hello"),
             ("code", r##"#{ value: "220 hello" }"##, "code 220 hello"),
-            ("file:address", r#""list""#, "group [a@b.c, d@e.f]"),
-            ("file:string", r##"#{ value: "list" }"##, "group [a@b.c, d@e.f]"),
+            ("file:address", r#""list""#, "file [a@b.c, d@e.f]"),
+            ("file:string", r##"#{ value: "list" }"##, "file [a@b.c, d@e.f]"),
         ] {
             assert_eq!(made(kind, expression).as_deref(), Ok(expected), "{kind} = {expression}");
         }

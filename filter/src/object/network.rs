@@ -30,6 +30,21 @@ impl Net {
         address.is_ipv4() == self.base.is_ipv4() && mask(address, self.prefix) == self.base
     }
 
+    /// The first and the last address.
+    pub fn bounds(&self) -> (IpAddr, IpAddr) {
+        let last = match self.base {
+            IpAddr::V4(v4) => {
+                let host = u32::MAX.checked_shr(u32::from(self.prefix)).unwrap_or(0);
+                IpAddr::V4((v4.to_bits() | host).into())
+            }
+            IpAddr::V6(v6) => {
+                let host = u128::MAX.checked_shr(u32::from(self.prefix)).unwrap_or(0);
+                IpAddr::V6((v6.to_bits() | host).into())
+            }
+        };
+        (self.base, last)
+    }
+
     /// `rg4` or `rg6`.
     pub const fn kind(&self) -> &'static str {
         if self.base.is_ipv4() { "rg4" } else { "rg6" }

@@ -25,6 +25,7 @@ pub fn equals(a: &Object, b: &Object) -> bool {
         (Object::Group(a), Object::Group(b)) => {
             a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| equals(a, b))
         }
+        (Object::File(a), Object::File(b)) => Arc::ptr_eq(a, b),
         _ => false,
     }
 }
@@ -39,7 +40,7 @@ pub fn equals_text(object: &Object, text: &str) -> Result<bool, Fault> {
         Object::Fqdn(domain) => Ok(vsmtp_mail::Domain::parse(text).is_ok_and(|other| other == **domain)),
         Object::Regex(regex) => Ok(regex.is_match(text)),
         Object::Identifier(name) => Ok(name.as_str() == text),
-        Object::Range(_) | Object::Code(_) | Object::Group(_) => {
+        Object::Range(_) | Object::Code(_) | Object::Group(_) | Object::File(_) => {
             Err(Fault::new(format!("a {} cannot be compared with a string", object.kind())))
         }
     }
@@ -53,6 +54,11 @@ pub fn contains(haystack: &Object, needle: &Object) -> Result<bool, Fault> {
 fn within(haystack: &Object, needle: &Object, depth: usize) -> Result<bool, Fault> {
     if depth > MAX_NESTING {
         return Err(Fault::new("groups are nested too deeply"));
+    }
+    if let Object::File(file) = haystack
+        && let Some(found) = file.holds(needle)
+    {
+        return Ok(found);
     }
     match haystack {
         Object::Range(net) => match needle {
@@ -74,8 +80,8 @@ fn within(haystack: &Object, needle: &Object, depth: usize) -> Result<bool, Faul
                 other => Err(Fault::new(format!("a {} cannot be part of an address", other.kind()))),
             }
         }
-        Object::Group(items) => {
-            for item in items.iter() {
+        Object::Group(_) | Object::File(_) => {
+            for item in haystack.members().unwrap_or_default() {
                 if member(item, needle, depth)? {
                     return Ok(true);
                 }
@@ -89,7 +95,7 @@ fn within(haystack: &Object, needle: &Object, depth: usize) -> Result<bool, Faul
 /// Membership in a group: equal to a member, or inside a member that can hold others.
 fn member(item: &Object, needle: &Object, depth: usize) -> Result<bool, Fault> {
     match (item, needle) {
-        (Object::Group(_), _) => within(item, needle, depth + 1),
+        (Object::Group(_) | Object::File(_), _) => within(item, needle, depth + 1),
         (Object::Range(_), Object::Identifier(text)) if text.parse::<IpAddr>().is_err() => Ok(false),
         (Object::Range(_), Object::Ip4(_) | Object::Ip6(_) | Object::Identifier(_)) => {
             within(item, needle, depth)
@@ -98,7 +104,7 @@ fn member(item: &Object, needle: &Object, depth: usize) -> Result<bool, Fault> {
         (Object::Code(_), Object::Identifier(_)) => Ok(false),
         (item, Object::Identifier(text)) => equals_text(item, text),
         (Object::Identifier(text), needle)
-            if !matches!(needle, Object::Range(_) | Object::Code(_) | Object::Group(_)) =>
+            if !matches!(needle, Object::Range(_) | Object::Code(_) | Object::Group(_) | Object::File(_)) =>
         {
             equals_text(needle, text)
         }

@@ -4,7 +4,7 @@
 use rhai::{Array, Dynamic, ImmutableString, Map};
 use vsmtp_config::{MAX_DEPTH, Value};
 
-pub(super) fn to_script(value: &Value) -> Dynamic {
+pub(crate) fn to_script(value: &Value) -> Dynamic {
     match value {
         Value::Null | Value::Other(_) => Dynamic::UNIT,
         Value::Bool(flag) => (*flag).into(),

@@ -1,19 +1,21 @@
 //! `--role oneshot`: evaluates the configuration once, inside the jail, says the result, and ends.
 
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use vsmtp_daemon::{Boot, BootError, Daemon, Event, Flow, Reactor};
 use vsmtp_ipc::edge::master_child::{Evaluate, ToMaster};
 use vsmtp_sys::sandbox::Profile;
 
 use super::sandbox;
+use crate::api::Surroundings;
+use crate::names::Nobody;
 use crate::oneshot;
 
 /// The process.
 pub struct Oneshot {
     request: Evaluate,
-    environment: BTreeMap<String, String>,
+    host: Surroundings,
 }
 
 impl Daemon for Oneshot {
@@ -21,7 +23,9 @@ impl Daemon for Oneshot {
     type Slice = Evaluate;
 
     fn before_jail(boot: Boot<Evaluate>) -> Result<Self, BootError> {
-        Ok(Oneshot { request: boot.slice, environment: std::env::vars().collect() })
+        let host =
+            Surroundings { hostname: boot.slice.hostname.clone(), ..super::surroundings(Arc::new(Nobody)) };
+        Ok(Oneshot { request: boot.slice, host })
     }
 
     fn profile(&self) -> Profile {
@@ -29,7 +33,7 @@ impl Daemon for Oneshot {
     }
 
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
-        let answer = oneshot::answer(&self.request, std::mem::take(&mut self.environment));
+        let answer = oneshot::answer(&self.request, &self.host);
         reactor.tell_master(&ToMaster::Evaluated(answer));
         Ok(())
     }

@@ -96,7 +96,7 @@ impl Daemon for Post {
     }
 
     fn profile(&self) -> Profile {
-        sandbox::judge("filter-post")
+        sandbox::judge("filter-post", self.judge.watched())
     }
 
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {

@@ -1,6 +1,7 @@
-//! The filter's jail: no socket, no program, and no file but, for the one-shot role, those of the configuration.
+//! The filter's jail: no socket, no program, and no file but those of the configuration: for the one-shot role, and where
+//! rules use lists that are read again when they change.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use vsmtp_sys::sandbox::{Allow, BASE, BODIES, Denied, Limits, PathGrant, Profile, Rights, Rule, THREADS};
 
@@ -9,7 +10,8 @@ const MAX_DESCRIPTORS: u64 = 4096;
 /// Largest memory file: the largest body that travels in one.
 const MAX_FILE: u64 = 64 << 20;
 
-/// Reading the configuration, for the one-shot role; the others have read their scripts before the jail closed.
+/// Reading the configuration, for the one-shot role; the others have read their scripts before the jail closed, and read
+/// only lists that have changed.
 const SCRIPTS: &[Rule] = &[
     Allow("openat", "scripts and files of the configuration"),
     Allow("readlink", "resolving a path of the configuration"),
@@ -20,9 +22,16 @@ const SCRIPTS: &[Rule] = &[
     Allow("getdents64", "listing the folders of domains"),
 ];
 
-/// The jail of the roles that judge: no file can be opened at all.
-pub fn judge(daemon: &'static str) -> Profile {
-    profile(daemon, vec![BASE, THREADS, BODIES], Vec::new())
+/// The jail of the roles that judge. `watched` is the folder of the configuration, if rules use files that may change; without
+/// it no file can be opened at all.
+pub fn judge(daemon: &'static str, watched: Option<&Path>) -> Profile {
+    match watched {
+        None => profile(daemon, vec![BASE, THREADS, BODIES], Vec::new()),
+        Some(folder) => {
+            let grant = PathGrant { path: folder.to_owned(), rights: Rights::Read };
+            profile(daemon, vec![BASE, THREADS, BODIES, SCRIPTS], vec![grant])
+        }
+    }
 }
 
 /// The jail of the one-shot role: the configuration may be read.

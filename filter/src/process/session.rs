@@ -95,7 +95,7 @@ impl Daemon for Session {
     }
 
     fn profile(&self) -> Profile {
-        sandbox::judge("filter-session")
+        sandbox::judge("filter-session", self.judge.watched())
     }
 
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {

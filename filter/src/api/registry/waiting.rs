@@ -14,7 +14,7 @@ impl Registry<'_> {
         from: Stage,
         body: impl Fn(&Shared) -> Outcome<R> + Clone + Send + Sync + 'static,
     ) {
-        self.row(name, 0, Some(from));
+        self.function(name, 0, Some(from));
         let call = move |context: NativeCallContext| {
             let shared = shared(&context, name, from)?;
             body(&shared).map_err(|fault| raise(&context, fault))
@@ -34,7 +34,7 @@ impl Registry<'_> {
         from: Stage,
         body: impl Fn(&Shared, A) -> Outcome<R> + Clone + Send + Sync + 'static,
     ) {
-        self.row(name, 1, Some(from));
+        self.function(name, 1, Some(from));
         let call = move |context: NativeCallContext, a: A| {
             let shared = shared(&context, name, from)?;
             body(&shared, a).map_err(|fault| raise(&context, fault))
@@ -54,7 +54,7 @@ impl Registry<'_> {
         from: Stage,
         body: impl Fn(&Shared, A, B) -> Outcome<R> + Clone + Send + Sync + 'static,
     ) {
-        self.row(name, 2, Some(from));
+        self.function(name, 2, Some(from));
         let call = move |context: NativeCallContext, a: A, b: B| {
             let shared = shared(&context, name, from)?;
             body(&shared, a, b).map_err(|fault| raise(&context, fault))

@@ -1,0 +1,302 @@
+//! Lookup tables as Postfix sites have them: a key gives a text or nothing. They are read from text files; what Postfix
+//! compiles into a database (`hash:`, `lmdb:`) is read from the file that the database was made of.
+//!
+//! On failure: a table that cannot be understood is a fault that names its line.
+
+mod line;
+mod rules;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use vsmtp_mail::{Address, Domain};
+
+use crate::files::{Folder, Reader, Watched};
+use crate::object::Fault;
+use rules::Rules;
+
+/// Kinds of tables whose source is a text of keys and values.
+const TEXTS: [&str; 7] = ["hash", "texthash", "lmdb", "btree", "cdb", "dbm", "sdbm"];
+/// Longest key that is looked up, in octets.
+const MAX_KEY: usize = 4096;
+
+/// What a table is made of, once it is read.
+#[derive(Debug)]
+enum Content {
+    /// Keys in lower case.
+    Keys(HashMap<Box<str>, Box<str>>),
+    /// Networks or patterns, in order.
+    Rules(Rules),
+}
+
+/// A lookup table.
+#[derive(Debug, Clone)]
+pub struct Table {
+    name: Arc<str>,
+    source: Source,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    /// Every key has this value.
+    Static(Arc<str>),
+    Fixed(Arc<Content>),
+    File(Arc<Watched<Content>>),
+}
+
+impl Table {
+    /// Opens what `kind:source` names, as in Postfix: `hash:maps/aliases`, `cidr:`, `regexp:`, `pcre:`, `static:text`,
+    /// `inline:{ key=value, ... }`.
+    pub fn open(folder: &Arc<Folder>, name: &str) -> Result<Self, Fault> {
+        let plain = name.strip_prefix("proxy:").unwrap_or(name);
+        let Some((kind, from)) = plain.split_once(':') else {
+            return Err(Fault(format!(
+                "'{name}' is not a table: it is written kind:source, as hash:maps/aliases"
+            )));
+        };
+        let reader: Reader<Content> = match kind {
+            "static" => {
+                let value =
+                    from.strip_prefix('{').and_then(|text| text.strip_suffix('}')).map_or(from, str::trim);
+                return Ok(Table { name: name.into(), source: Source::Static(value.into()) });
+            }
+            "inline" => {
+                let keys = line::inline(from).map_err(|why| Fault(format!("'{name}': {why}")))?;
+                return Ok(Table { name: name.into(), source: Source::Fixed(Arc::new(Content::Keys(keys))) });
+            }
+            text if TEXTS.contains(&text) => read_keys,
+            "cidr" => read_networks,
+            "regexp" => read_regexps,
+            "pcre" => read_pcres,
+            _ => {
+                let known = "hash, texthash, lmdb, btree, cdb, dbm, cidr, regexp, pcre, static, inline";
+                return Err(Fault(format!(
+                    "'{name}': there are no tables of the kind '{kind}', only {known}"
+                )));
+            }
+        };
+        let file = Watched::open(folder, from, reader)?;
+        Ok(Table { name: name.into(), source: Source::File(Arc::new(file)) })
+    }
+
+    /// As it was opened.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the table says of a key.
+    pub fn get(&self, key: &str) -> Option<String> {
+        if key.len() > MAX_KEY {
+            return None;
+        }
+        match &self.source {
+            Source::Static(value) => Some(value.to_string()),
+            Source::Fixed(content) => content.get(key),
+            Source::File(file) => file.now().get(key),
+        }
+    }
+
+    /// What it says of an address: by all of it, without an extension behind `+`, by its domain as `@domain`, and by its
+    /// local part as `local@`, the first that is there.
+    pub fn address(&self, address: &Address) -> Option<String> {
+        let domain = address.domain();
+        let local = address.local_part();
+        let base = local.split_once('+').map_or(local, |(base, _)| base);
+        let mut keys = vec![address.to_string()];
+        if base != local && !base.is_empty() {
+            keys.push(format!("{base}@{domain}"));
+        }
+        keys.extend([format!("@{domain}"), format!("{local}@")]);
+        if base != local && !base.is_empty() {
+            keys.push(format!("{base}@"));
+        }
+        keys.iter().find_map(|key| self.get(key))
+    }
+
+    /// What it says of a domain: by its name, then by the names above it, each with a dot before it and without.
+    pub fn domain(&self, domain: &Domain) -> Option<String> {
+        let name = domain.as_str();
+        if domain.as_literal().is_some() {
+            return self.get(name);
+        }
+        let parents =
+            name.match_indices('.').filter_map(|(at, _)| Some((name.get(at..)?, name.get(at + 1..)?)));
+        let parents = parents.flat_map(|(dotted, bare)| [dotted, bare]);
+        std::iter::once(name).chain(parents).find_map(|key| self.get(key))
+    }
+}
+
+impl Content {
+    fn get(&self, key: &str) -> Option<String> {
+        match self {
+            Content::Keys(keys) => keys.get(&*key.to_lowercase()).map(|value| value.to_string()),
+            Content::Rules(rules) => rules.get(key),
+        }
+    }
+}
+
+fn read_keys(text: &str) -> Result<Content, Fault> {
+    let mut keys = HashMap::new();
+    for line in line::logical(text) {
+        let (key, value) = line.key_and_value()?;
+        // The first of two counts, as postmap warns.
+        keys.entry(key.to_lowercase().into()).or_insert_with(|| value.into());
+    }
+    Ok(Content::Keys(keys))
+}
+
+fn read_networks(text: &str) -> Result<Content, Fault> {
+    Rules::networks(text).map(Content::Rules)
+}
+
+fn read_regexps(text: &str) -> Result<Content, Fault> {
+    Rules::patterns(text, rules::Dialect::Posix).map(Content::Rules)
+}
+
+fn read_pcres(text: &str) -> Result<Content, Fault> {
+    Rules::patterns(text, rules::Dialect::Perl).map(Content::Rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table of that kind and text.
+    fn table(kind: &str, text: &str) -> Result<Table, Fault> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("t"), text).unwrap();
+        Table::open(&Folder::open(dir.path()), &format!("{kind}:t"))
+    }
+
+    fn check(table: &Table, rows: &[(&str, Option<&str>)]) {
+        for (key, value) in rows {
+            assert_eq!(table.get(key).as_deref(), *value, "{key} in {}", table.name());
+        }
+    }
+
+    #[test]
+    fn keys_and_values() {
+        let text = "# comment\nJohn@Example.com  jane@example.com,\n  joe@example.com\n\n\
+            example.org OK\nexample.org REJECT\n  # comment\n\"two words\" x\nempty\n";
+        for kind in ["hash", "lmdb", "proxy:hash"] {
+            let found = table(kind, text).unwrap();
+            check(
+                &found,
+                &[
+                    ("john@example.COM", Some("jane@example.com, joe@example.com")),
+                    ("example.org", Some("OK")),
+                    ("two words", Some("x")),
+                    ("empty", Some("")),
+                    ("none", None),
+                    (&"x".repeat(MAX_KEY + 1), None),
+                ],
+            );
+        }
+        assert!(table("hash", "  continues nothing\n").unwrap_err().0.contains("line 1"));
+        assert!(table("hash", "\"open x\n").unwrap_err().0.contains("line 1"));
+    }
+
+    #[test]
+    fn networks_in_order() {
+        let text = "10.1.0.0/16 REJECT\n10.0.0.0/8 OK\n192.0.2.1 one\n2001:db8::/32 v6\n\
+            if 172.16.0.0/12\n172.16.1.0/24 inner\n!172.17.0.0/16 outer\nendif\n";
+        check(
+            &table("cidr", text).unwrap(),
+            &[
+                ("10.1.2.3", Some("REJECT")),
+                ("10.2.2.3", Some("OK")),
+                ("192.0.2.1", Some("one")),
+                ("192.0.2.2", None),
+                ("2001:db8::1", Some("v6")),
+                ("172.16.1.1", Some("inner")),
+                ("172.18.0.1", Some("outer")),
+                ("172.17.0.1", None),
+                ("no address", None),
+            ],
+        );
+        for (bad, words) in [
+            ("10.0.0.0/33 x", "line 1"),
+            ("\nx y", "line 2"),
+            ("endif", "line 1"),
+            ("if 10.0.0.0/8\n", "endif"),
+            ("10.0.0.0/8", "line 1"),
+        ] {
+            assert!(table("cidr", bad).unwrap_err().0.contains(words), "{bad}");
+        }
+    }
+
+    #[test]
+    fn patterns_in_order_with_what_they_matched() {
+        let text = "/^(.+)-request@(.*)$/  $1@${2} ($$1)\n!/@example\\.com$/ elsewhere\n\
+            if /^J/i\n/^Jane/ capital\nendif\n|^a/b| slash\n/.*/ rest\n";
+        check(
+            &table("regexp", text).unwrap(),
+            &[
+                ("List-Request@example.com", Some("List@example.com ($1)")),
+                ("x@example.org", Some("elsewhere")),
+                ("Jane@example.com", Some("capital")),
+                ("jane@example.com", Some("rest")),
+            ],
+        );
+        check(
+            &table("pcre", "/^a b$/x spaced\n/^A$/i exact\n/^line.two$/ dots\n/^(?<n>x)y/ $(1)\n").unwrap(),
+            &[
+                ("ab", Some("spaced")),
+                ("A", Some("exact")),
+                ("a", None),
+                ("line\ntwo", Some("dots")),
+                ("xy", Some("x")),
+            ],
+        );
+        for (bad, words) in [
+            ("/(/ x", "line 1"),
+            ("/a/q x", "line 1"),
+            ("/a", "line 1"),
+            ("/a/", "line 1"),
+            ("/a(?=b)/ x", "line 1"),
+            ("/a/ $1", "line 1"),
+            ("!/(a)/ $1", "line 1"),
+            ("x y", "line 1"),
+        ] {
+            assert!(table("pcre", bad).unwrap_err().0.contains(words), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tables_without_a_file() {
+        let none = Arc::new(Folder::default());
+        check(&Table::open(&none, "static:OK").unwrap(), &[("anything", Some("OK"))]);
+        check(&Table::open(&none, "static:{ two words }").unwrap(), &[("anything", Some("two words"))]);
+        let inline = Table::open(&none, "inline:{ a=1, { B = two words }, c = 3 }").unwrap();
+        check(&inline, &[("a", Some("1")), ("b", Some("two words")), ("C", Some("3")), ("d", None)]);
+        for bad in ["hash:x", "mysql:x", "plain", "inline:a=1", "inline:{ a }", "inline:{ { a = 1 }", ""] {
+            assert!(Table::open(&none, bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_and_domains_are_looked_up_from_the_special_to_the_general() {
+        let none = Arc::new(Folder::default());
+        let open = |text: &str| Table::open(&none, &format!("inline:{{ {text} }}")).unwrap();
+        let table = open("joe+x@b.c=1, joe@b.c=2, @b.c=3, root@=4, .example.com=5, example.com=6, com=7");
+        for (address, value) in [
+            ("joe+x@b.c", Some("1")),
+            ("joe+y@B.C", Some("2")),
+            ("jane@b.c", Some("3")),
+            ("root@elsewhere.test", Some("4")),
+            ("root+x@elsewhere.test", Some("4")),
+            ("jane@elsewhere.test", None),
+        ] {
+            assert_eq!(table.address(&Address::parse(address).unwrap()).as_deref(), value, "{address}");
+        }
+        for (domain, value) in [
+            ("example.com", Some("6")),
+            ("a.b.example.com", Some("5")),
+            ("other.com", Some("7")),
+            ("example.net", None),
+            ("[192.0.2.1]", None),
+        ] {
+            assert_eq!(table.domain(&Domain::parse(domain).unwrap()).as_deref(), value, "{domain}");
+        }
+    }
+}
