@@ -137,7 +137,7 @@ fn logging(registry: &mut Registry) {
         say(&level.text(), &text.text());
     }
     let log = name("logging", "log", &["log"])
-        .doc("(level: string, text: string)", "One line in the log, `event=script-log`. The level is `trace`, `debug`, `info`, `warn` or `error`; a level that does not exist is logged as a warning.")
+        .doc("(level: string, text: string)", "One line in the log (`script-log`). The level is `trace`, `debug`, `info`, `warn` or `error`; a level that does not exist is logged as a warning.")
         .example("logging::log(\"info\", `a client at ${hostname()}`)");
     registry.free2(log, |level: ImmutableString, text: ImmutableString| {
         write(level, text);
