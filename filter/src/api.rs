@@ -17,6 +17,7 @@ mod mime;
 mod page;
 mod registry;
 mod relay;
+mod resolve;
 mod settings;
 mod spf;
 mod srs;
@@ -24,9 +25,11 @@ mod state;
 mod transport;
 mod values;
 
-use rhai::Engine;
+use std::collections::HashMap;
 
-use crate::engine::Callable;
+use rhai::{Dynamic, Engine};
+
+use crate::engine::{self, Callable};
 use crate::object::Object;
 
 pub use general::Surroundings;
@@ -37,11 +40,14 @@ use registry::Registry;
 
 /// Makes all functions known to the engine that runs rules; answers the table of them.
 pub fn install(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function> {
+    let variables: HashMap<&str, Object> = constants().into_iter().collect();
+    engine::give_old_variables(engine, move |name| variables.get(name).cloned().map(Dynamic::from));
     let mut registry = Registry::new(engine);
     values::register(&mut registry);
     code::register(&mut registry);
     general::register(&mut registry, surroundings);
     lists::register(&mut registry, surroundings);
+    resolve::register(&mut registry, surroundings);
     settings::register(&mut registry, &surroundings.settings);
     srs::register(&mut registry);
     handle::register(&mut registry);

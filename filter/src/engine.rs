@@ -8,6 +8,7 @@ mod limits;
 mod names;
 mod resolver;
 mod script;
+mod variables;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use names::Callable;
 pub use resolver::{MAX_SCRIPT_BYTES, Root};
 
 pub use script::{Failure, LoadedScript, StageTable};
+pub use variables::{OLD_VARIABLES, give_old_variables};
 
 /// Makes an engine without any vSL function.
 ///

@@ -13,6 +13,7 @@ use vsmtp_mail::Rfc5322Date;
 
 use super::address::domain_of;
 use super::registry::{Registry, Text, name};
+use super::resolve::Directory;
 use crate::files::Folder;
 use crate::names::{Names, Nobody};
 use crate::object::Object;
@@ -33,6 +34,8 @@ pub struct Surroundings {
     pub folder: Arc<Folder>,
     /// The server's own domains, in lower case.
     pub own_domains: Arc<[String]>,
+    /// What the configuration says of recipients.
+    pub directory: Arc<Directory>,
     /// Whom they may ask for names.
     pub names: Arc<dyn Names>,
     /// The settings that a filter is told.
@@ -49,6 +52,7 @@ impl Default for Surroundings {
             suffixes: Arc::default(),
             folder: Arc::default(),
             own_domains: Arc::default(),
+            directory: Arc::default(),
             names: Arc::new(Nobody),
             settings: Arc::new(Value::map()),
         }
@@ -63,6 +67,7 @@ impl Surroundings {
         Surroundings {
             folder: Folder::open(Path::new(&slice.config_dir)),
             own_domains: own.collect(),
+            directory: Arc::new(Directory::new(slice)),
             settings: Arc::new(slice.settings()),
             ..self.clone()
         }

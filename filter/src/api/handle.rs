@@ -4,6 +4,7 @@ use rhai::{Dynamic, EvalAltResult, ImmutableString, NativeCallContext};
 
 use super::message;
 use super::registry::{Registry, name, raise};
+use crate::object::Fault;
 use crate::stage::Stage;
 use crate::transaction::{Shared, Transaction};
 
@@ -11,48 +12,54 @@ use crate::transaction::{Shared, Transaction};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Handle {
     Context,
-    Message,
     Server,
 }
+
+/// The message; a type of its own, for what adds a recipient to the envelope adds an address to the header here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MessageHandle;
 
 pub(super) fn register(registry: &mut Registry) {
     registry.engine.register_type_with_name::<Handle>("handle");
     let context = name("", "ctx", &["ctx"])
-        .doc("() -> handle", "The context as a value: functions of `ctx::`, `envelop::`, `transport::` and `msg::` may be called on it, and it prints as JSON.")
+        .doc("() -> handle", "The context as a value: functions of `ctx::`, `auth::`, `envelop::` and `transport::` may be called on it, and it prints as JSON.")
         .example("ctx().client_ip == ctx::client_ip() && `${ctx()}`.contains(\"client_ip\")");
     registry.on0(context, Stage::Connect, |_| Ok(Handle::Context));
     let whole = name("", "msg", &["msg"])
         .doc("() -> handle", "The message as a value: functions of `msg::` may be called on it, and it prints as the whole message.")
         .example("msg().has_header(\"Subject\") && `${msg()}`.contains(\"Subject\") // from preq");
-    registry.on0(whole, Stage::Connect, |_| Ok(Handle::Message));
+    registry.on0(whole, Stage::Connect, |_| Ok(MessageHandle));
     let server = name("", "srv", &["srv"])
         .doc("() -> handle", "The server as a value; an argument of functions of `sys::`.")
         .example("`${srv()}` == ctx::server_name()");
     registry.on0(server, Stage::Connect, |_| Ok(Handle::Server));
+    registry.engine.register_type_with_name::<MessageHandle>("message");
     for printer in ["to_string", "to_debug"] {
-        registry.engine.register_fn(
-            printer,
-            |context: NativeCallContext,
-             handle: &mut Handle|
-             -> Result<ImmutableString, Box<EvalAltResult>> {
-                let shared =
-                    context.tag().and_then(Dynamic::read_lock::<Shared>).map(|shared| shared.clone());
-                let Some(shared) = shared else { return Ok("no transaction".into()) };
-                let mut transaction = shared.lock();
-                handle.print(&mut transaction).map_err(|fault| raise(&context, fault))
-            },
-        );
+        registry.engine.register_fn(printer, |context: NativeCallContext, handle: &mut Handle| {
+            let handle = *handle;
+            print(&context, move |t| {
+                Ok(match handle {
+                    Handle::Context => json(t).into(),
+                    Handle::Server => t.peer.server_name.as_str().into(),
+                })
+            })
+        });
+        registry.engine.register_fn(printer, |context: NativeCallContext, _: &mut MessageHandle| {
+            print(&context, message::mail)
+        });
     }
 }
 
-impl Handle {
-    fn print(self, transaction: &mut Transaction) -> Result<ImmutableString, crate::object::Fault> {
-        match self {
-            Handle::Context => Ok(json(transaction).into()),
-            Handle::Message => message::mail(transaction),
-            Handle::Server => Ok(transaction.peer.server_name.as_str().into()),
-        }
-    }
+type Printed = Result<ImmutableString, Box<EvalAltResult>>;
+
+fn print(
+    context: &NativeCallContext,
+    of: impl FnOnce(&mut Transaction) -> Result<ImmutableString, Fault>,
+) -> Printed {
+    let shared = context.tag().and_then(Dynamic::read_lock::<Shared>).map(|shared| shared.clone());
+    let Some(shared) = shared else { return Ok("no transaction".into()) };
+    let mut transaction = shared.lock();
+    of(&mut transaction).map_err(|fault| raise(context, fault))
 }
 
 /// What is known of the session and the message, without its bytes.

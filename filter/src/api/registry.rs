@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use rhai::{Dynamic, Engine, EvalAltResult, ImmutableString, Module, NativeCallContext, Position, Variant};
 
-use super::handle::Handle;
+use super::handle::{Handle, MessageHandle};
 use crate::object::{Fault, Object};
 use crate::stage::Stage;
 use crate::transaction::{Shared, Transaction};
@@ -200,12 +200,26 @@ impl<'e> Registry<'e> {
         if !name.module.is_empty() {
             self.module(name).set_native_fn(name.name, call);
         }
-        let called = move |context: NativeCallContext, _: &mut Handle| within(&context, name, from, body);
-        for alias in self.on_handle(name, 0, from) {
-            self.engine.register_fn(alias, called);
+        let aliases = self.on_handle(name, 0, from);
+        match name.module {
+            "msg" => self.attach0::<MessageHandle, R>(&aliases, name, from, body),
+            _ => self.attach0::<Handle, R>(&aliases, name, from, body),
+        }
+    }
+
+    fn attach0<H: Variant + Clone, R: Variant + Clone>(
+        &mut self,
+        aliases: &[&'static str],
+        name: Name,
+        from: Stage,
+        body: impl Fn(&mut Transaction) -> Outcome<R> + Copy + Send + Sync + 'static,
+    ) {
+        let called = move |context: NativeCallContext, _: &mut H| within(&context, name, from, body);
+        let by_value = move |context: NativeCallContext, _: H| within(&context, name, from, body);
+        for alias in aliases {
+            self.engine.register_fn(*alias, called);
             self.engine.register_get(alias, called);
-            let by_value = move |context: NativeCallContext, _: Handle| within(&context, name, from, body);
-            self.modules.entry("sys").or_default().set_native_fn(alias, by_value);
+            self.modules.entry("sys").or_default().set_native_fn(*alias, by_value);
         }
     }
 
@@ -245,16 +259,29 @@ impl<'e> Registry<'e> {
         if !name.module.is_empty() {
             self.module(name).set_native_fn(name.name, call);
         }
-        for alias in self.on_handle(name, 1, from) {
+        let aliases = self.on_handle(name, 1, from);
+        match name.module {
+            "msg" => self.attach1::<MessageHandle, A, R>(&aliases, name, from, body),
+            _ => self.attach1::<Handle, A, R>(&aliases, name, from, body),
+        }
+    }
+
+    fn attach1<H: Variant + Clone, A: Variant + Clone, R: Variant + Clone>(
+        &mut self,
+        aliases: &[&'static str],
+        name: Name,
+        from: Stage,
+        body: impl Fn(&mut Transaction, A) -> Outcome<R> + Clone + Send + Sync + 'static,
+    ) {
+        for alias in aliases {
             let of = body.clone();
-            let called = move |context: NativeCallContext, _: &mut Handle, a: A| {
-                within(&context, name, from, |t| of(t, a))
-            };
-            self.engine.register_fn(alias, called);
+            let called =
+                move |context: NativeCallContext, _: &mut H, a: A| within(&context, name, from, |t| of(t, a));
+            self.engine.register_fn(*alias, called);
             let of = body.clone();
             let by_value =
-                move |context: NativeCallContext, _: Handle, a: A| within(&context, name, from, |t| of(t, a));
-            self.modules.entry("sys").or_default().set_native_fn(alias, by_value);
+                move |context: NativeCallContext, _: H, a: A| within(&context, name, from, |t| of(t, a));
+            self.modules.entry("sys").or_default().set_native_fn(*alias, by_value);
         }
     }
 
@@ -275,17 +302,31 @@ impl<'e> Registry<'e> {
         if !name.module.is_empty() {
             self.module(name).set_native_fn(name.name, call);
         }
-        for alias in self.on_handle(name, 2, from) {
+        let aliases = self.on_handle(name, 2, from);
+        match name.module {
+            "msg" => self.attach2::<MessageHandle, A, B, R>(&aliases, name, from, body),
+            _ => self.attach2::<Handle, A, B, R>(&aliases, name, from, body),
+        }
+    }
+
+    fn attach2<H: Variant + Clone, A: Variant + Clone, B: Variant + Clone, R: Variant + Clone>(
+        &mut self,
+        aliases: &[&'static str],
+        name: Name,
+        from: Stage,
+        body: impl Fn(&mut Transaction, A, B) -> Outcome<R> + Clone + Send + Sync + 'static,
+    ) {
+        for alias in aliases {
             let of = body.clone();
-            let called = move |context: NativeCallContext, _: &mut Handle, a: A, b: B| {
+            let called = move |context: NativeCallContext, _: &mut H, a: A, b: B| {
                 within(&context, name, from, |t| of(t, a, b))
             };
-            self.engine.register_fn(alias, called);
+            self.engine.register_fn(*alias, called);
             let of = body.clone();
-            let by_value = move |context: NativeCallContext, _: Handle, a: A, b: B| {
+            let by_value = move |context: NativeCallContext, _: H, a: A, b: B| {
                 within(&context, name, from, |t| of(t, a, b))
             };
-            self.modules.entry("sys").or_default().set_native_fn(alias, by_value);
+            self.modules.entry("sys").or_default().set_native_fn(*alias, by_value);
         }
     }
 

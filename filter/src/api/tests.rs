@@ -11,11 +11,13 @@ use super::*;
 use crate::engine::{self, Limits, Root};
 use crate::files::Folder;
 use crate::identity::Identity;
+use crate::policy::tests::slice;
 use crate::stage::Stage;
 use crate::status::Status;
 use crate::transaction::{Content, MailSpec, Peer, RcptSpec, Shared, Transaction};
 
 mod names;
+mod old;
 
 const HEADER: &[u8] =
     b"Received: from here\r\n\tby there\r\nSubject: hello\r\nTo: a@b.c\r\nX-Tag: 1\r\nx-tag: 2\r\n\r\n";
@@ -49,6 +51,8 @@ static LISTS: LazyLock<(tempfile::TempDir, Arc<Folder>)> = LazyLock::new(|| {
 });
 
 fn surroundings() -> Surroundings {
+    let to = Value::List(vec![Value::Text("jane@example.com".into())]);
+    let aliases = Value::Map([("info@example.com".to_owned(), to)].into());
     let mut settings = Value::map();
     settings.set("server.name", Value::Text("mx.example.com".into()));
     Surroundings {
@@ -57,6 +61,7 @@ fn surroundings() -> Surroundings {
         users: ["jane".to_owned()].into(),
         folder: Arc::clone(&LISTS.1),
         own_domains: Arc::from(["own.test".to_owned()]),
+        directory: Arc::new(resolve::Directory::new(&slice(&[("delivery.aliases", aliases)]))),
         names: Arc::new(names::Zone),
         settings: Arc::new(settings),
         ..Surroundings::default()

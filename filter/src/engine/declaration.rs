@@ -15,6 +15,7 @@ use rhai::{
 use super::error::{Location, ScriptError};
 use super::resolver::Root;
 use super::script::distance;
+use super::variables::OLD_VARIABLES;
 use crate::object::{self, Fault};
 
 /// Kinds of services that a declaration may name.
@@ -72,6 +73,9 @@ pub(super) fn meaning(token: Token, position: Position) -> Token {
 pub(super) fn compile(engine: &Engine, name: &str, text: &str) -> Result<AST, ScriptError> {
     let Found { meanings, inline } = find(engine, name, text)?;
     let mut known = Scope::new();
+    for name in OLD_VARIABLES {
+        known.push(name, ());
+    }
     for name in inline {
         known.push(name, ());
     }

@@ -57,10 +57,10 @@ fn every_form_of_a_declaration_works() {
         (r#"object a addr = "x@y.z"; show(a)"#, "address:x@y.z"),
         (r#"object a string = "x"; show(a)"#, "string:x"),
         (r##"object a code = #{ code: 550, enhanced: "5.7.1", text: "no" }; show(a)"##, "code:550 5.7.1 no"),
-        (r#"object a file:address = "list.txt"; show(a)"#, "group:[a@b.c, d@e.f]"),
+        (r#"object a file:address = "list.txt"; show(a)"#, "file:[a@b.c, d@e.f]"),
         // Names that are types, and the words themselves as names.
         (r#"object ip4 ip4 = "192.0.2.1"; show(ip4)"#, "ip4:192.0.2.1"),
-        (r#"object file file:address = "list.txt"; show(file)"#, "group:[a@b.c, d@e.f]"),
+        (r#"object file file:address = "list.txt"; show(file)"#, "file:[a@b.c, d@e.f]"),
         (r#"object group group = ["a"]; show(group)"#, "group:[a]"),
         (r#"object object string = "x"; show(object)"#, "string:x"),
         // Groups of names, of groups, of declarations.
