@@ -186,3 +186,18 @@ fn garbage_around_the_words_is_harmless() {
         assert!(value_of(text).is_err(), "{text}");
     }
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn no_order_of_words_and_signs_makes_the_parser_panic(
+        words in proptest::collection::vec(proptest::sample::select(&[
+            "object", "service", "a", "b", "ip4", "string", "group", "file", ":", "=", "\"x\"", "`", "${", "`t${", "}",
+            "{", "#{", "(", ")", "[", "]", ";", ",", "||", "rule \"r\"", "delegate", "not", "is", "cmd", "db", "csv",
+            "const", "let", "fn f()", "export", ".", "::", "\n", "//", "1",
+        ][..]), 0..24)
+    ) {
+        let _ = value_of(&words.join(" "));
+    }
+}
