@@ -3,6 +3,7 @@
 mod domains;
 mod edits;
 mod failures;
+mod lists;
 mod refusals;
 
 use vsmtp_tests::{Mta, Settings, Sink};
