@@ -85,12 +85,19 @@ pub fn accept(n: u8, len: usize) -> Change {
 
 /// Commits a change; panics if the store cannot.
 pub fn commit(store: &mut Store, change: Change) {
+    assert!(try_commit(store, change), "the store refuses");
+}
+
+/// Commits a change; false if the store refuses it.
+pub fn try_commit(store: &mut Store, change: Change) -> bool {
     let ticket = store.submit(Transaction::one(change, Urgency::Durable)).expect("a change that is possible");
     let mut events = Vec::new();
     store.sync(&mut events);
-    let is_done =
-        |event: &Event| matches!(event, Event::Completed { ticket: done, result: Ok(()) } if *done == ticket);
-    assert!(events.iter().any(is_done), "{events:?}");
+    let result = events.iter().find_map(|event| match event {
+        Event::Completed { ticket: done, result } if *done == ticket => Some(result.is_ok()),
+        _ => None,
+    });
+    result.unwrap_or_else(|| panic!("no answer: {events:?}"))
 }
 
 /// All octets of a message as it goes out.

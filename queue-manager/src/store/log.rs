@@ -15,7 +15,7 @@ pub(super) use report::{Active, LogStart, Placed, Prepared, Report};
 
 use super::disk::{Area, Disk};
 use super::header::{RecordHeader, SegmentHeader};
-use super::layout::{Kind, SEGMENT_BLOCK};
+use super::layout::{Kind, MAX_EPOCH, MAX_SEQUENCE, SEGMENT_BLOCK};
 use super::record::{Draft, Location};
 use super::segments::{Catalogue, Free, Known, Pool, RESERVE, Shortage, segment_name};
 use super::sidecar::SidecarWriter;
@@ -127,7 +127,13 @@ impl Log {
 
     /// True if the disk does not say yet how much of it is durable.
     pub(super) fn wants_mark(&self) -> bool {
-        self.active.is_some() && self.marked < self.durable
+        self.active.is_some() && self.marked < self.durable && self.has_numbers(1)
+    }
+
+    /// True if so many more records can be numbered. What is beyond the largest sequence would not be read again, so it
+    /// must not be accepted; only a spool that somebody else has written gets so far.
+    fn has_numbers(&self, records: usize) -> bool {
+        self.next_sequence.saturating_add(records as u64) <= MAX_SEQUENCE + 1
     }
 
     /// Writes a record that says that everything before it is durable. Without it the next start could not tell damage
@@ -159,7 +165,7 @@ impl Log {
     /// Gives a transaction its place, in a new segment if need be.
     fn admit(&mut self, prepared: Prepared) {
         let span = prepared.span();
-        if !self.homeless.is_empty() {
+        if !self.homeless.is_empty() || !self.has_numbers(prepared.drafts.len()) {
             // Something older has found no place.
             return self.refuse(prepared, CommitError::Full);
         }
@@ -302,6 +308,9 @@ impl Log {
     /// Makes another segment the active one, and leaves so many free ones.
     fn roll(&mut self, leave: usize) -> Result<(), CommitError> {
         self.flush(true);
+        if self.next_epoch > MAX_EPOCH {
+            return Err(CommitError::Full);
+        }
         let free = self.pool.take(leave).map_err(|shortage| match shortage {
             Shortage::Full => CommitError::Full,
             Shortage::Failed(error) => {

@@ -201,3 +201,40 @@ proptest! {
         prop_assert_eq!(stored_octets(&store, 1000), body(1000, 100));
     }
 }
+
+/// Gives the first record of a segment another sequence, with right checksums.
+fn renumber(octets: &mut [u8], sequence: u64) {
+    let header::SegmentStart::Valid(segment) = header::SegmentHeader::decode(octets) else {
+        panic!("no segment")
+    };
+    let start = layout::SEGMENT_BLOCK as usize;
+    let record = header::RecordHeader::decode(&octets[start..], segment.seed(), segment.epoch).unwrap();
+    let record = header::RecordHeader { sequence, ..record }.encode(segment.seed());
+    octets[start..start + record.len()].copy_from_slice(&record);
+}
+
+#[test]
+fn what_cannot_be_numbered_any_more_is_refused_and_not_accepted_and_lost() {
+    let disk = SimDisk::default();
+    let (mut store, ..) = open(&disk);
+    commit(&mut store, vec![accept(0, 1, 4000)]);
+    let (mut accepted, mut refused) = (0, 0);
+    for left in 0..6 {
+        let disk = disk.after_kill();
+        disk.edit(Area::Segments, &segments(&disk)[0], |octets| {
+            renumber(octets, layout::MAX_SEQUENCE - left)
+        });
+        let (mut store, ..) = open(&disk);
+        let change = accept(1, 1, 4000);
+        let ticket = store.submit(Transaction::one(change, Urgency::Durable)).unwrap();
+        let is_done = poll(&mut store).iter().any(
+            |event| matches!(event, Event::Completed { ticket: done, result: Ok(()) } if *done == ticket),
+        );
+        store.close();
+        let (store, ..) = open(&disk);
+        let expected: &[u32] = if is_done { &[0, 1] } else { &[0] };
+        assert_eq!(readable(&store), expected, "{left} left");
+        if is_done { accepted += 1 } else { refused += 1 }
+    }
+    assert!(accepted > 0 && refused > 0, "{accepted} {refused}");
+}
