@@ -129,6 +129,8 @@ pub enum QueueCommand {
     Delete(Which),
     /// Judge messages by the rules again and forget past attempts.
     Requeue(Which),
+    /// Show how the next hops stand.
+    Destinations,
     /// Show counts.
     Stats,
     /// Write every message of a spool as files, while nothing runs.
@@ -238,6 +240,7 @@ mod tests {
             "vsmtpctl queue flush --all --state deferred",
             "vsmtpctl queue flush --state deferred",
             "vsmtpctl queue hold -",
+            "vsmtpctl queue destinations",
             "vsmtpctl config show --changed server.",
             "vsmtpctl limits --limit 20 --json",
             "vsmtpctl limits reset 2001:db8::1",

@@ -2,6 +2,7 @@
 //! messages costs this program one page of memory.
 
 mod change;
+mod destinations;
 mod list;
 pub mod offline;
 
@@ -28,6 +29,7 @@ pub fn run(command: &QueueCommand, queue: &mut Queue, out: &mut Output<'_>) -> R
         QueueCommand::Flush(which) => change::change(queue, Request::Flush, "flushed", which, out),
         QueueCommand::Delete(which) => change::change(queue, Request::Delete, "deleted", which, out),
         QueueCommand::Requeue(which) => change::change(queue, Request::Requeue, "requeued", which, out),
+        QueueCommand::Destinations => destinations::list(queue, out),
         QueueCommand::Stats => stats(queue, out),
         QueueCommand::Export { .. } | QueueCommand::Verify { .. } => {
             Err(Failure::Usage("export and verify read a spool directly and need --spool".to_owned()))

@@ -11,7 +11,7 @@ use vsmtp_fuzz::disk::MemoryDisk;
 use vsmtp_fuzz::spool::{accept, commit, id, open, state};
 use vsmtp_ipc::edge::filter_queue::{Disposition, NewMessage, Receipt, Submit};
 use vsmtp_ipc::edge::master_child::{Configure, Evaluate, Figure, LimitsRequest, Listener, LogTarget, ToChild, ToMaster};
-use vsmtp_ipc::edge::queue_deliver::{Attempt, AttemptRecipient, Outcome, Reach, Result3, Settled};
+use vsmtp_ipc::edge::queue_deliver::{Advice, Attempt, AttemptRecipient, Outcome, Reach, Result3, Settled};
 use vsmtp_ipc::edge::queue_filter::{PostAsk, PostStage, PostVerdict};
 use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Facts, Verdict};
 use vsmtp_ipc::edge::{client_resolver, ctl_master, ctl_queue, receiver_limits};
@@ -203,6 +203,7 @@ fn ipc_message() {
             lease: 1,
             settled: vec![settled],
             reach: Reach::Reached,
+            advice: Advice { retry_after_s: 300, fewer: true, pause_s: 0 },
             remote: "mx".into(),
             tls: "none".to_owned(),
             reports: true,

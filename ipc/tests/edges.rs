@@ -273,6 +273,7 @@ edge!(
             text: "t".into(),
         }],
         reach: queue_deliver::Reach::Unreachable,
+        advice: queue_deliver::Advice { retry_after_s: 1, fewer: true, pause_s: 2 },
         remote: "mx".into(),
         tls: String::new(),
         reports: true,

@@ -209,6 +209,7 @@ impl Talk {
             }
             Request::Show(id) => listing::show(ledger, id.into(), clock),
             Request::Cat(id) => return Some(cat(ledger, id.into())),
+            Request::Destinations { after, limit } => listing::destinations(ledger, after, limit, clock),
             Request::Stats => Answer::Stats(metrics::figures(ledger)),
             other => match Work::new(other, ledger, clock) {
                 Ok(work) => {

@@ -214,7 +214,7 @@ fn settle(
     let outcome = Outcome::try_from(wire)?;
     let settled = ledger
         .schedule
-        .settle(lane, wire.lease, &outcome.verdicts(), outcome.reach(), clock.mono_ms)
+        .settle(lane, wire.lease, &outcome.verdicts(), outcome.report(), clock.mono_ms)
         .map_err(|error| ChannelError::Misbehaved(error.to_string()))?;
     if let Some(attempted) = out.remove(&wire.lease) {
         outcome::apply(ledger, &attempted, &outcome, &settled, clock);

@@ -175,7 +175,7 @@ impl Ledger {
         clock: Clock,
     ) -> Self {
         Ledger {
-            schedule: Schedule::new(settings.schedule, seed, clock.mono_ms),
+            schedule: Schedule::new(settings.schedule.clone(), seed, clock.mono_ms),
             warm: Warm::new(settings.cache_size),
             store,
             settings,
@@ -200,7 +200,7 @@ impl Ledger {
 
     /// Takes a new configuration; what waits already keeps its time.
     pub fn reconfigure(&mut self, settings: Settings) {
-        self.schedule.set_settings(settings.schedule);
+        self.schedule.set_settings(settings.schedule.clone());
         self.warm.set_limit(settings.cache_size);
         self.settings = settings;
     }

@@ -5,14 +5,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use vsmtp_ipc::edge::queue_deliver::{self, MAX_LEASE_RECIPIENTS, Reach, Result3};
+use vsmtp_ipc::edge::queue_deliver::{self, Advice, MAX_LEASE_RECIPIENTS, Reach, Result3};
 use vsmtp_ipc::wire::{MAX_TEXT, WireError};
 use vsmtp_mail::{EnhancedCode, QueueId, Recipient};
 
 use crate::bounce::{Kind, Reporter};
 use crate::ledger::{After, Clock, Fresh, Ledger};
 use crate::reports;
-use crate::schedule::{Reached, Settled, Verdict};
+use crate::schedule::{self, Reached, Report, Settled, Verdict};
 use crate::store::{
     Change, Diagnostic, MessageState, RecipientState, RemoveReason, StateChange, Text, Urgency,
 };
@@ -56,6 +56,8 @@ pub struct Outcome {
     pub settled: Vec<One>,
     /// Whether somebody answered.
     pub reached: bool,
+    /// What the next attempts should heed.
+    pub advice: Advice,
     /// Who answered.
     pub remote: Text,
     /// What TLS reached; empty if it does not apply.
@@ -74,11 +76,13 @@ impl TryFrom<&queue_deliver::Outcome> for Outcome {
             || wire.settled.len() > MAX_LEASE_RECIPIENTS
             || wire.remote.len() > MAX_TEXT
             || wire.tls.len() > MAX_TEXT
+            || wire.advice.retry_after_s.max(wire.advice.pause_s) > Advice::MAX_S
         {
             return Err(WireError("outcome"));
         }
         Ok(Outcome {
             settled: wire.settled.iter().map(One::try_from).collect::<Result<_, _>>()?,
+            advice: wire.advice,
             reached: wire.reach == Reach::Reached,
             remote: Text::new(&wire.remote),
             tls: Text::new(&wire.tls),
@@ -121,11 +125,18 @@ impl Outcome {
     }
 
     /// In the schedule's words: what it says of the next hop.
-    pub fn reach(&self) -> Reached<'_> {
-        match self.settled.first() {
+    pub fn report(&self) -> Report<'_> {
+        let reached = match self.settled.first() {
             Some(first) if !self.reached => Reached::No(first.text.as_str()),
             _ => Reached::Yes,
-        }
+        };
+        let Advice { retry_after_s, fewer, pause_s } = self.advice;
+        let advice = schedule::Advice {
+            retry_after_ms: u64::from(retry_after_s) * 1000,
+            fewer,
+            pause_ms: u64::from(pause_s) * 1000,
+        };
+        Report { reached, advice }
     }
 
     fn diagnostic(&self, one: &One) -> Diagnostic {

@@ -10,6 +10,7 @@ mod destination;
 mod entry;
 mod flow;
 mod lane;
+mod pace;
 mod pick;
 mod settings;
 mod settle;
@@ -27,10 +28,11 @@ use vsmtp_mail::{NextHop, QueueId};
 pub use admit::{Admission, AdmitError, Pending, Sender};
 pub use entry::Standing;
 pub use lane::{Lane, LaneKind};
+pub use pace::{LimitTable, Limits, Rate};
 pub use pick::{Next, Plan};
 pub use settings::Settings;
-pub use settle::{LeaseError, Reached, Settled, Verdict};
-pub use survey::{Survey, Totals};
+pub use settle::{Advice, LeaseError, Reached, Report, Settled, Verdict};
+pub use survey::{Condition, Prospect, Survey, Totals};
 
 use destination::Destination;
 use entry::{Item, Job, Message};
@@ -48,6 +50,17 @@ const MIN_TIMERS: usize = 1024;
 const MAX_DUE_AT_ONCE: usize = 10_000;
 /// Most next hops of which something is remembered though nothing is queued for them.
 const MAX_IDLE_DESTINATIONS: usize = 4096;
+
+/// How long recipients wait.
+#[derive(Debug, Clone, Copy)]
+struct Wait {
+    at_least_ms: u64,
+    /// The host itself has said so, and may know better than the usual wait, which is longer.
+    is_wish: bool,
+}
+
+/// So often a host's wish may make a wait shorter than usual; then it has proved that it does not mean it.
+const HEEDED_ATTEMPTS: u8 = 3;
 
 /// What the schedule found out by itself. The daemon acts on it.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,6 +106,8 @@ pub struct Schedule {
     lanes: Lanes,
     leases: settle::Leases,
     due: BinaryHeap<Reverse<u64>>,
+    /// Next hops that must have their rest, by the time when it ends.
+    resting: BinaryHeap<Reverse<(u64, u32)>>,
     idle: VecDeque<u32>,
     notices: VecDeque<Notice>,
     totals: Totals,
@@ -118,6 +133,7 @@ impl Schedule {
             lanes: Lanes::default(),
             leases: settle::Leases::default(),
             due: BinaryHeap::new(),
+            resting: BinaryHeap::new(),
             idle: VecDeque::new(),
             notices: VecDeque::new(),
             totals: Totals::default(),
@@ -127,6 +143,10 @@ impl Schedule {
     /// Takes new settings; what waits already keeps its time.
     pub fn set_settings(&mut self, settings: Settings) {
         self.settings = settings;
+        for destination in self.destinations.slots() {
+            self.destinations[destination].limit(&self.settings);
+            self.end_rest(destination);
+        }
     }
 
     /// True if the message is here.
@@ -136,6 +156,7 @@ impl Schedule {
 
     /// Makes ready what is due. Returns true if more is due than one call takes.
     pub fn tick(&mut self, mono_ms: u64) -> bool {
+        self.end_rests(mono_ms);
         for _ in 0..MAX_DUE_AT_ONCE {
             match self.due.peek() {
                 Some(Reverse(entry)) if self.tick_ms(*entry) <= mono_ms => {}
@@ -150,7 +171,35 @@ impl Schedule {
 
     /// Monotonic time of the next `tick` that has something to do.
     pub fn wake_ms(&self) -> Option<u64> {
-        self.due.peek().map(|Reverse(entry)| self.tick_ms(*entry))
+        let due = self.due.peek().map(|Reverse(entry)| self.tick_ms(*entry));
+        let rested = self.resting.peek().map(|Reverse((at_ms, _))| *at_ms);
+        due.into_iter().chain(rested).min()
+    }
+
+    /// Nothing goes to a next hop before that time.
+    fn wake_at(&mut self, destination: u32, at_ms: u64) {
+        let record = &mut self.destinations[destination];
+        if record.wake_ms != at_ms {
+            record.wake_ms = at_ms;
+            self.resting.push(Reverse((at_ms, destination)));
+        }
+    }
+
+    /// Lets next hops go on that have rested. There is no cancel: a timer that was set before another one is stale.
+    fn end_rests(&mut self, mono_ms: u64) {
+        while let Some(Reverse((at_ms, destination))) = self.resting.peek().copied()
+            && at_ms <= mono_ms
+        {
+            self.resting.pop();
+            if self.destinations[destination].wake_ms == at_ms {
+                self.end_rest(destination);
+            }
+        }
+    }
+
+    fn end_rest(&mut self, destination: u32) {
+        self.destinations[destination].wake_ms = 0;
+        self.wake_destination(destination);
     }
 
     /// What the schedule found out, oldest first. Take all after each `tick` and each round of `next`.
@@ -263,7 +312,7 @@ impl Schedule {
 
     /// Puts recipients on the waiting list. Those of one job share their due time: the first to be put off sets it, and
     /// one that comes back much later moves it.
-    fn put_off(&mut self, job: u32, items: &[u32], mono_ms: u64, at_least_ms: u64) {
+    fn put_off(&mut self, job: u32, items: &[u32], mono_ms: u64, wait: Wait) {
         if items.is_empty() {
             return;
         }
@@ -273,9 +322,12 @@ impl Schedule {
         }
         let soon_ms = mono_ms.saturating_add(self.settings.min_backoff_ms / 2);
         if is_first || self.due_ms(job) < soon_ms {
-            let wait = self.settings.backoff_ms(self.jobs[job].attempts, &mut self.jitter);
-            let spread = self.jitter.below(at_least_ms / 8 + 1);
-            self.set_due(job, mono_ms.saturating_add(wait.max(at_least_ms.saturating_add(spread))));
+            let attempts = self.jobs[job].attempts;
+            let usual = self.settings.backoff_ms(attempts, &mut self.jitter);
+            let spread = self.jitter.below(wait.at_least_ms / 8 + 1);
+            let wished = wait.at_least_ms.saturating_add(spread);
+            let heeds = wait.is_wish && attempts <= HEEDED_ATTEMPTS;
+            self.set_due(job, mono_ms.saturating_add(if heeds { wished } else { usual.max(wished) }));
         }
         self.push_waiting(job, items);
     }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use vsmtp_config::{QueueSlice, Recipients, Routes as Tables};
+use vsmtp_config::{ByNextHop, DestinationLimits, QueueSlice, Rate, Recipients, Routes as Tables};
 use vsmtp_ipc::wire::MAX_PIECE_TEXT;
 use vsmtp_mail::{Address, Domain, NextHop, ReversePath};
 
 use crate::bounce::Reporter;
-use crate::schedule;
+use crate::schedule::{self, LimitTable, Limits};
 use crate::store::Options;
 
 /// Most steps from alias to alias.
@@ -70,7 +70,21 @@ fn schedule_settings(slice: &QueueSlice) -> schedule::Settings {
         lifetime_ms: milliseconds(slice.lifetime),
         bounce_lifetime_ms: milliseconds(slice.bounce_lifetime),
         delay_warning_ms: slice.delay_warning.map_or(0, milliseconds),
+        limits: limits(slice),
         ..schedule::Settings::default()
+    }
+}
+
+fn limits(slice: &QueueSlice) -> LimitTable {
+    let rate = |rate: &Rate| schedule::Rate { count: rate.count, period_ms: milliseconds(rate.period) };
+    let row = |limits: &DestinationLimits| Limits {
+        concurrency: limits.concurrency,
+        rates: (limits.unlimited || !limits.rates.is_empty())
+            .then(|| limits.rates.iter().map(rate).collect()),
+    };
+    LimitTable {
+        rates: slice.rates.iter().map(|one| rate(one)).collect(),
+        by_next_hop: ByNextHop::new(&slice.destinations, row),
     }
 }
 
@@ -182,5 +196,17 @@ pub mod tests {
             ["j@other.test smtp:other.test", "k@src.test maildir"]
         );
         assert_eq!(resolved(&settings, "ring@src.test").len(), 1);
+    }
+
+    #[test]
+    fn limits_of_destinations_arrive() {
+        let map = Value::Map([("slow.test".to_owned(), Value::Text("rate=2/m concurrency=3".into()))].into());
+        let all = Value::List(vec![Value::Text("9/s".into())]);
+        let settings =
+            Settings::from(&slice(&[("delivery.destinations", map), ("delivery.rate", all)])).schedule.limits;
+        let rate = |count, period_ms| schedule::Rate { count, period_ms };
+        let row = settings.by_next_hop.of(&NextHop::parse("smtp:slow.test").unwrap()).unwrap();
+        assert_eq!((row.concurrency, row.rates.as_deref()), (Some(3), Some(&[rate(2, 60_000)][..])));
+        assert_eq!(*settings.rates, [rate(9, 1000)]);
     }
 }

@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
 use vsmtp_ipc::EdgeId;
-use vsmtp_ipc::edge::ctl_queue::{Entry, EntryRecipient, PAGE, Selection};
+use vsmtp_ipc::edge::ctl_queue::{Condition, Destination, Entry, EntryRecipient, PAGE, Selection};
 use vsmtp_ipc::wire::Id;
 use vsmtp_mail::QueueId;
 use vsmtp_sys::{memfd::Sealed, seqpacket};
@@ -158,4 +158,34 @@ fn all_of_a_state_is_one_request() {
         let asked = asked.join().unwrap();
         assert!(matches!(asked.as_slice(), [Request::Release(Selection::All(Some(State::Held)))]));
     }
+}
+
+#[test]
+fn next_hops_come_in_pages_too_and_show_what_keeps_them() {
+    let destination = |number: u32| Destination {
+        number,
+        next_hop: format!("smtp:d{number}.test"),
+        condition: if number == 2 { Condition::Resting } else { Condition::Up },
+        messages: 7,
+        attempts: 1,
+        concurrency: 5,
+        next_attempt_ms: if number == 2 { 1_795_324_249_000 } else { 0 },
+        reason: if number == 2 { "connect: timeout".to_owned() } else { String::new() },
+    };
+    let total = PAGE + 3;
+    let reply = move || -> Reply {
+        Box::new(move |request| {
+            let Request::Destinations { after, limit } = request else { panic!("{request:?}") };
+            let first = after.map_or(0, |after| after + 1);
+            (Answer::Destinations((first..total.min(first + limit)).map(destination).collect()), vec![])
+        })
+    };
+    let (mut line, _) = queue(2, reply());
+    let (text, failure) = printed(true, |out| run(&QueueCommand::Destinations, &mut line, out));
+    assert!(failure.is_none());
+    let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((rows.len(), &rows[2]["state"]), (total as usize, &Value::from("resting")));
+    let (mut line, _) = queue(2, reply());
+    let (text, _) = printed(false, |out| run(&QueueCommand::Destinations, &mut line, out));
+    assert!(text.contains("resting") && text.contains("(connect: timeout)"), "{text}");
 }

@@ -62,6 +62,13 @@ pub enum Request {
     Requeue(Selection),
     /// Counts.
     Stats,
+    /// A page of next hops with something to do, or with a memory of trouble.
+    Destinations {
+        /// The last number of the page before.
+        after: Option<u32>,
+        /// At most [`PAGE`].
+        limit: u32,
+    },
 }
 
 /// One line of a list.
@@ -102,6 +109,40 @@ pub struct EntryRecipient {
     pub diagnostic: String,
 }
 
+/// How one next hop stands.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Destination {
+    /// Its place in the order of the pages.
+    pub number: u32,
+    /// Text form.
+    pub next_hop: String,
+    /// How it is.
+    pub condition: Condition,
+    /// Messages with something for it.
+    pub messages: u64,
+    /// Attempts under way.
+    pub attempts: u32,
+    /// Attempts that it gets at a time at present.
+    pub concurrency: u32,
+    /// When the next attempt may begin, in milliseconds since 1970; 0 for at any time.
+    pub next_attempt_ms: u64,
+    /// Why nobody could be reached lately; empty if somebody was.
+    pub reason: String,
+}
+
+/// How a next hop is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Condition {
+    /// It takes mail, as far as we know.
+    Up,
+    /// It has had all that its rate allows for now.
+    Limited,
+    /// Its host asked for a pause.
+    Resting,
+    /// Nobody could be reached, and it is left alone for a while.
+    Dead,
+}
+
 /// An answer.
 #[derive(Debug, Encode, Decode)]
 pub enum Answer {
@@ -115,6 +156,8 @@ pub enum Answer {
     Changed(u64),
     /// To `Stats`.
     Stats(Vec<Figure>),
+    /// To `Destinations`; fewer than asked for means the end.
+    Destinations(Vec<Destination>),
     /// Not done, with the reason.
     Failed(String),
 }

@@ -85,6 +85,32 @@ pub enum Reach {
     Unreachable,
 }
 
+/// What the host, or what is known of it, asks for besides its verdicts. Nothing by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Advice {
+    /// Seconds before which the deferred recipients are not to be tried again; 0 if nothing was said.
+    pub retry_after_s: u32,
+    /// Fewer attempts at a time.
+    pub fewer: bool,
+    /// Seconds for which nothing at all is to be tried at this next hop; 0 if nothing was said.
+    pub pause_s: u32,
+}
+
+impl Advice {
+    /// Longest wait that is asked for, in seconds.
+    pub const MAX_S: u32 = 24 * 3600;
+
+    /// What follows both.
+    #[must_use]
+    pub fn and(self, other: Advice) -> Advice {
+        Advice {
+            retry_after_s: self.retry_after_s.max(other.retry_after_s),
+            fewer: self.fewer || other.fewer,
+            pause_s: self.pause_s.max(other.pause_s),
+        }
+    }
+}
+
 /// An answer.
 #[derive(Debug, Encode, Decode)]
 pub struct Outcome {
@@ -94,6 +120,8 @@ pub struct Outcome {
     pub settled: Vec<Settled>,
     /// Whether the host could be reached.
     pub reach: Reach,
+    /// What the next attempts should heed.
+    pub advice: Advice,
     /// Name and address of the host that answered, as `mx.example.com[192.0.2.1]:25`; empty if none.
     pub remote: String,
     /// What TLS reached: `none`, or level, protocol and cipher; empty if it does not apply. For the log.

@@ -1,6 +1,7 @@
 //! The types that a key can have: how each reads a value, writes its canonical form, and says what it expects.
 
 mod auth;
+mod destination;
 mod list;
 mod routes;
 mod scalar;
@@ -11,6 +12,7 @@ mod tls;
 use std::fmt;
 
 pub(crate) use auth::{Backends, CertificateLogins, Mechanisms, SenderLogins};
+pub(crate) use destination::{LimitsByNextHop, Rates, Sources};
 pub(crate) use list::{
     Aliases, DnsblSites, Domains, Keywords, Levels, Listeners, NameServers, Networks, Patterns,
 };

@@ -20,6 +20,7 @@ mod nearest;
 
 mod backend;
 mod by_text;
+mod destination;
 mod dnsbl;
 mod network;
 mod pattern;
@@ -35,6 +36,7 @@ mod show;
 pub use backend::AuthBackend;
 pub use by_text::{ByText, Textual};
 pub use config::{Config, Context, default_tree};
+pub use destination::{ByNextHop, DestinationLimits, Rate, SourceAddresses};
 pub use dnsbl::DnsblSite;
 pub use document::markdown;
 pub use error::{ConfigError, MAX_ERRORS, Problem, Warning};

@@ -1,11 +1,11 @@
 //! Pages of the queue, and all about one message. The order is that of the ids, so a page needs no memory of the one
 //! before it.
 
-use vsmtp_ipc::edge::ctl_queue::{Answer, Entry, EntryRecipient, PAGE, State};
+use vsmtp_ipc::edge::ctl_queue::{Answer, Condition, Destination, Entry, EntryRecipient, PAGE, State};
 use vsmtp_mail::QueueId;
 
 use crate::ledger::{Clock, Ledger};
-use crate::schedule::{Standing, Survey};
+use crate::schedule::{self, Prospect, Standing, Survey};
 use crate::store::{Disposition, Message, ReadError, RecipientState};
 
 /// Recipients that a list shows of each message.
@@ -36,6 +36,31 @@ pub fn show(ledger: &Ledger, id: QueueId, clock: Clock) -> Answer {
         return Answer::Failed(format!("message {id} is not in the queue"));
     }
     Answer::Shown(entry(ledger, id, SHOWN_RECIPIENTS, false, clock))
+}
+
+/// A page of next hops.
+pub fn destinations(ledger: &Ledger, after: Option<u32>, limit: u32, clock: Clock) -> Answer {
+    let found = ledger.schedule.prospects(after, limit.clamp(1, PAGE) as usize, clock.mono_ms);
+    Answer::Destinations(found.into_iter().map(|found| destination(found, clock)).collect())
+}
+
+fn destination(found: Prospect, clock: Clock) -> Destination {
+    let wall_ms = |at_ms: u64| clock.wall_ms.saturating_add(at_ms.saturating_sub(clock.mono_ms));
+    Destination {
+        number: found.number,
+        next_hop: found.next_hop.to_string(),
+        condition: match found.condition {
+            schedule::Condition::Up => Condition::Up,
+            schedule::Condition::Limited => Condition::Limited,
+            schedule::Condition::Resting => Condition::Resting,
+            schedule::Condition::Dead => Condition::Dead,
+        },
+        messages: found.messages,
+        attempts: found.attempts,
+        concurrency: found.concurrency,
+        next_attempt_ms: found.next_ms.map_or(0, wall_ms),
+        reason: found.reason.into(),
+    }
 }
 
 /// In vsmtpctl's words.

@@ -199,6 +199,7 @@ impl Bench {
             lease: plan.lease,
             settled: plan.recipients.iter().map(settled).collect(),
             reach: Reach::Reached,
+            advice: queue_deliver::Advice::default(),
             remote: String::new(),
             tls: "none".to_owned(),
             reports: false,
@@ -209,7 +210,7 @@ impl Bench {
             plan.lane,
             plan.lease,
             &outcome.verdicts(),
-            outcome.reach(),
+            outcome.report(),
             self.clock.mono_ms,
         );
         outcome::apply(&mut self.ledger, &attempted, &outcome, &settled.unwrap(), self.clock);

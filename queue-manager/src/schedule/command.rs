@@ -23,6 +23,7 @@ impl Schedule {
         self.each_job(message, |schedule, job| {
             let destination = schedule.flows[schedule.jobs[job].flow].destination;
             schedule.destinations[destination].revive();
+            schedule.end_rest(destination);
             schedule.make_ready(job);
             schedule.enqueue(job);
         });

@@ -4,6 +4,7 @@
 use vsmtp_mail::NextHop;
 
 use super::flow::FlowList;
+use super::pace::Pace;
 use super::settings::{Jitter, Settings};
 
 /// Most doublings of the time for which a dead next hop is left alone.
@@ -21,6 +22,14 @@ pub(super) struct Destination {
     pub in_flight: u32,
     /// Attempts that it takes at a time; grows by 1/window with each success.
     window: f32,
+    /// The most that the window may be.
+    ceiling: u32,
+    /// What has gone there lately.
+    pub pace: Pace,
+    /// Until this monotonic time nothing is tried there, as its host has asked for; 0 if it has not.
+    pub rest_until_ms: u64,
+    /// A timer that lets its flows go on is set for this time; 0 if none is.
+    pub wake_ms: u64,
     /// Attempts in a row that reached nobody.
     failures: u8,
     /// How often in a row it was found dead.
@@ -43,6 +52,10 @@ impl Default for Destination {
             flows: 0,
             in_flight: 0,
             window: 1.0,
+            ceiling: 1,
+            pace: Pace::default(),
+            rest_until_ms: 0,
+            wake_ms: 0,
             failures: 0,
             streak: 0,
             dead_until_ms: 0,
@@ -55,16 +68,36 @@ impl Default for Destination {
 
 impl Destination {
     pub fn new(hop: NextHop, hash: u64, settings: &Settings) -> Self {
-        let window = ceiling(&hop, settings).min(if hop_is_local(&hop) {
-            u32::MAX
-        } else {
-            settings.initial_concurrency
-        });
-        Destination { hop: Some(hop), hash, window: window.max(1) as f32, ..Destination::default() }
+        let window = if hop_is_local(&hop) { u32::MAX } else { settings.initial_concurrency };
+        let mut destination =
+            Destination { hop: Some(hop), hash, window: window.max(1) as f32, ..Destination::default() };
+        destination.limit(settings);
+        destination
+    }
+
+    /// Takes the limits of new settings. What was counted goes on counting.
+    pub fn limit(&mut self, settings: &Settings) {
+        let Some(hop) = &self.hop else { return };
+        let usual = if hop_is_local(hop) { settings.local_concurrency } else { settings.max_concurrency };
+        let (concurrency, rates) = settings.limits.of(hop);
+        self.ceiling = concurrency.unwrap_or(usual).max(1);
+        self.window = self.window.min(self.ceiling as f32);
+        self.pace.set_rates(rates);
     }
 
     pub fn is_dead(&self, mono_ms: u64) -> bool {
         mono_ms < self.dead_until_ms
+    }
+
+    /// Attempts that it gets at a time at present.
+    pub fn concurrency(&self) -> u32 {
+        self.window as u32
+    }
+
+    /// When the next attempt may begin, if not now. For the eye: counts nothing off.
+    pub fn next_ms(&self, mono_ms: u64) -> Option<u64> {
+        let later = [self.dead_until_ms, self.rest_until_ms, self.pace.next_ms(mono_ms)];
+        later.into_iter().max().filter(|later| *later > mono_ms)
     }
 
     pub fn room(&self) -> u32 {
@@ -73,13 +106,23 @@ impl Destination {
 
     /// A host answered: more at a time. After a time of death it begins like a new one.
     pub fn reached(&mut self, settings: &Settings) {
-        let Some(hop) = &self.hop else { return };
-        let most = ceiling(hop, settings) as f32;
         if self.streak > 0 {
             self.window = self.window.max(settings.initial_concurrency as f32);
         }
         (self.failures, self.streak, self.dead_until_ms, self.reason) = (0, 0, 0, None);
-        self.window = (self.window + 1.0 / self.window).min(most).max(1.0);
+        self.window = (self.window + 1.0 / self.window).min(self.ceiling as f32).max(1.0);
+    }
+
+    /// The host has too much to do: half as many at a time. It is alive.
+    pub fn fewer(&mut self) {
+        (self.failures, self.streak, self.dead_until_ms, self.reason) = (0, 0, 0, None);
+        self.window = (self.window / 2.0).max(1.0);
+    }
+
+    /// When the next attempt may begin, if not now.
+    pub fn free_ms(&mut self, mono_ms: u64) -> Option<u64> {
+        let rest_ms = Some(self.rest_until_ms).filter(|rest_ms| *rest_ms > mono_ms);
+        rest_ms.into_iter().chain(self.pace.free_ms(mono_ms)).max()
     }
 
     /// Nobody answered: fewer at a time, and after some in a row none for a while. True if it just died.
@@ -106,16 +149,12 @@ impl Destination {
 
     /// An operator wants it tried now.
     pub fn revive(&mut self) {
-        self.dead_until_ms = 0;
+        (self.dead_until_ms, self.rest_until_ms) = (0, 0);
     }
 }
 
 fn hop_is_local(hop: &NextHop) -> bool {
     matches!(hop, NextHop::Mailbox(_))
-}
-
-fn ceiling(hop: &NextHop, settings: &Settings) -> u32 {
-    if hop_is_local(hop) { settings.local_concurrency } else { settings.max_concurrency }.max(1)
 }
 
 #[cfg(test)]

@@ -79,6 +79,12 @@ impl Schedule {
             record.parked.push(&mut self.flows, flow);
             return None;
         }
+        if let Some(free_ms) = record.free_ms(mono_ms) {
+            record.parked.push(&mut self.flows, flow);
+            self.wake_at(destination, free_ms);
+            return None;
+        }
+        let record = &self.destinations[destination];
         let lane = record.hop.as_ref().and_then(|hop| self.lanes.choose(hop, record.hash));
         let Some(lane) = lane else {
             self.lanes.stranded.push(&mut self.flows, flow);
@@ -148,8 +154,11 @@ impl Schedule {
         self.wake_destination(destination);
     }
 
-    /// Lets as many flows that wait for a next hop back into the ring as it has room for.
+    /// Lets as many flows that wait for a next hop back into the ring as it has room for, unless it must have its rest.
     pub(super) fn wake_destination(&mut self, destination: u32) {
+        if self.destinations[destination].wake_ms > 0 {
+            return;
+        }
         for _ in 0..self.destinations[destination].room() {
             let Some(flow) = self.destinations[destination].parked.pop(&mut self.flows) else { return };
             self.ring.push(&mut self.flows, flow);
@@ -177,7 +186,9 @@ impl Schedule {
             return None;
         }
         let lane = open.lane;
-        self.destinations[destination].in_flight += 1;
+        let record = &mut self.destinations[destination];
+        record.in_flight += 1;
+        record.pace.count(mono_ms);
         self.jobs[job].leased += items.len() as u16;
         let message = self.jobs[job].message;
         let attempts = u32::from(self.jobs[job].attempts);

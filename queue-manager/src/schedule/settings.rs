@@ -1,7 +1,9 @@
 //! What an operator can set about the schedule, and the arithmetic of waiting. Randomness comes from a seed.
 
+use super::pace::LimitTable;
+
 /// How often, how long, and how many at a time. All times in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Attempts at a time for a next hop that we know nothing about.
     pub initial_concurrency: u32,
@@ -21,6 +23,8 @@ pub struct Settings {
     pub delay_warning_ms: u64,
     /// Attempts in a row that reach no host, after which a next hop is left alone for a while.
     pub failures_until_dead: u32,
+    /// What single next hops bear.
+    pub limits: LimitTable,
 }
 
 impl Default for Settings {
@@ -37,6 +41,7 @@ impl Default for Settings {
             bounce_lifetime_ms: 5 * DAY,
             delay_warning_ms: 240 * MINUTE,
             failures_until_dead: 3,
+            limits: LimitTable::default(),
         }
     }
 }

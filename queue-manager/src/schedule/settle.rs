@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use vsmtp_mail::QueueId;
 
-use super::Schedule;
 use super::entry::Marks;
 use super::lane::Lane;
 use super::slab::NONE;
+use super::{Schedule, Wait};
 
 /// First wait after a deliver process died with a lease: nothing speaks against the next hop.
 const LOST_WAIT_MS: u64 = 5_000;
@@ -31,6 +31,32 @@ pub enum Reached<'a> {
     Yes,
     /// Nobody could be reached, for this reason.
     No(&'a str),
+}
+
+/// What the host asks for besides its verdicts. Nothing by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Advice {
+    /// Before which time the deferred recipients are not to be tried again; 0 if nothing was said.
+    pub retry_after_ms: u64,
+    /// Fewer attempts at a time.
+    pub fewer: bool,
+    /// How long nothing at all is to be tried at this next hop; 0 if nothing was said.
+    pub pause_ms: u64,
+}
+
+/// All that an outcome says of the next hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report<'a> {
+    /// Whether somebody answered.
+    pub reached: Reached<'a>,
+    /// What the next attempts should heed.
+    pub advice: Advice,
+}
+
+impl<'a> From<Reached<'a>> for Report<'a> {
+    fn from(reached: Reached<'a>) -> Self {
+        Report { reached, advice: Advice::default() }
+    }
 }
 
 /// What became of a lease.
@@ -153,12 +179,12 @@ impl Schedule {
     }
 
     /// Takes an outcome. `results` names each recipient of the lease once, in any order.
-    pub fn settle(
+    pub fn settle<'a>(
         &mut self,
         lane: Lane,
         lease: u64,
         results: &[(u32, Verdict)],
-        reached: Reached<'_>,
+        report: impl Into<Report<'a>>,
         mono_ms: u64,
     ) -> Result<Settled, LeaseError> {
         let granted =
@@ -166,8 +192,9 @@ impl Schedule {
         let verdicts = self.match_up(granted, results)?;
         let Some(granted) = self.leases.out.remove(&lease) else { return Err(LeaseError::Unknown) };
         self.return_credit(lane);
-        self.judge_destination(granted.job, reached, mono_ms);
-        Ok(self.apply(&granted, &verdicts, mono_ms))
+        let report = report.into();
+        self.judge_destination(granted.job, &report, mono_ms);
+        Ok(self.apply(&granted, &verdicts, report.advice, mono_ms))
     }
 
     /// The verdicts in the order of the lease's items.
@@ -194,22 +221,31 @@ impl Schedule {
         }
     }
 
-    fn judge_destination(&mut self, job: u32, reached: Reached<'_>, mono_ms: u64) {
+    fn judge_destination(&mut self, job: u32, report: &Report<'_>, mono_ms: u64) {
         let destination = self.flows[self.jobs[job].flow].destination;
         let record = &mut self.destinations[destination];
-        let died = match reached {
+        let died = match report.reached {
+            // Whoever has too much to do is alive, whether we were let in or not.
+            _ if report.advice.fewer => {
+                record.fewer();
+                false
+            }
             Reached::Yes => {
                 record.reached(&self.settings);
                 false
             }
             Reached::No(reason) => record.unreachable(mono_ms, reason, &self.settings, &mut self.jitter),
         };
+        if report.advice.pause_ms > 0 {
+            let rest_ms = mono_ms.saturating_add(report.advice.pause_ms);
+            record.rest_until_ms = record.rest_until_ms.max(rest_ms);
+        }
         if died {
             self.wake_all(destination);
         }
     }
 
-    fn apply(&mut self, lease: &Lease, verdicts: &[Verdict], mono_ms: u64) -> Settled {
+    fn apply(&mut self, lease: &Lease, verdicts: &[Verdict], advice: Advice, mono_ms: u64) -> Settled {
         let message = self.leave(lease);
         if message == NONE {
             self.drop_leased_items(lease);
@@ -226,7 +262,9 @@ impl Schedule {
             settled.append(&mut deferred);
         }
         if !deferred.is_empty() {
-            self.put_off(lease.job, &deferred, mono_ms, self.alive_in_ms(lease.job, mono_ms));
+            let at_least_ms = self.alive_in_ms(lease.job, mono_ms).max(advice.retry_after_ms);
+            let is_wish = at_least_ms > 0 && at_least_ms == advice.retry_after_ms;
+            self.put_off(lease.job, &deferred, mono_ms, Wait { at_least_ms, is_wish });
             answer.retry_in_ms = self.due_ms(lease.job).saturating_sub(mono_ms);
             answer.warn = self.take_warning(message, mono_ms);
         }
@@ -247,7 +285,7 @@ impl Schedule {
             self.set_due(lease.job, mono_ms.saturating_add(wait));
             self.push_waiting(lease.job, &lease.items);
         } else {
-            self.put_off(lease.job, &lease.items, mono_ms, 0);
+            self.put_off(lease.job, &lease.items, mono_ms, Wait { at_least_ms: 0, is_wish: false });
         }
     }
 

@@ -37,6 +37,11 @@ impl<T: Default> Slab<T> {
         std::mem::take(&mut self[slot])
     }
 
+    /// The numbers of all slots, those that are empty too.
+    pub fn slots(&self) -> std::ops::Range<u32> {
+        0..u32::try_from(self.records.len()).unwrap_or(NONE)
+    }
+
     /// The record in a slot that may not exist.
     pub fn get(&self, slot: u32) -> Option<&T> {
         self.records.get(slot as usize)

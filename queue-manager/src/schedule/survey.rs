@@ -1,10 +1,11 @@
 //! Looking at the schedule without changing it: for lists, figures and reports.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
-use vsmtp_mail::QueueId;
+use vsmtp_mail::{NextHop, QueueId};
 
 use super::Schedule;
+use super::destination::Destination;
 use super::entry::{Message, Standing};
 use super::slab::NONE;
 
@@ -68,7 +69,72 @@ pub struct Survey {
     pub age_ms: u64,
 }
 
+/// How one next hop stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prospect {
+    /// Its place in the order of the pages.
+    pub number: u32,
+    /// Which.
+    pub next_hop: NextHop,
+    /// How it is.
+    pub condition: Condition,
+    /// Messages with something for it.
+    pub messages: u64,
+    /// Attempts under way.
+    pub attempts: u32,
+    /// Attempts that it gets at a time at present.
+    pub concurrency: u32,
+    /// Monotonic time of the next attempt, if none may begin now.
+    pub next_ms: Option<u64>,
+    /// Why nobody could be reached lately; empty if somebody was.
+    pub reason: Box<str>,
+}
+
+/// How a next hop is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It takes mail, as far as we know.
+    Up,
+    /// It has had all that its rate allows for now.
+    Limited,
+    /// Its host asked for a pause.
+    Resting,
+    /// Nobody could be reached, and it is left alone for a while.
+    Dead,
+}
+
 impl Schedule {
+    /// The next `limit` next hops behind `after` with something to do, or with a memory of trouble.
+    pub fn prospects(&self, after: Option<u32>, limit: usize, mono_ms: u64) -> Vec<Prospect> {
+        let mut messages: HashMap<u32, u64> = HashMap::new();
+        for (_, flow) in self.flows.iter().filter(|(_, flow)| flow.destination != NONE) {
+            *messages.entry(flow.destination).or_default() += u64::from(flow.jobs);
+        }
+        let behind = self.destinations.iter().filter(|(slot, _)| after.is_none_or(|after| *slot > after));
+        let prospect = |(number, record): (u32, &Destination)| {
+            let next_ms = record.next_ms(mono_ms);
+            let condition = match next_ms {
+                Some(_) if record.is_dead(mono_ms) => Condition::Dead,
+                Some(_) if record.rest_until_ms > mono_ms => Condition::Resting,
+                Some(_) => Condition::Limited,
+                None => Condition::Up,
+            };
+            let messages = messages.get(&number).copied().unwrap_or(0);
+            let is_quiet = messages == 0 && record.in_flight == 0 && record.reason.is_none();
+            Some(Prospect {
+                number,
+                next_hop: record.hop.clone().filter(|_| !is_quiet || condition != Condition::Up)?,
+                condition,
+                messages,
+                attempts: record.in_flight,
+                concurrency: record.concurrency(),
+                next_ms,
+                reason: record.reason.clone().unwrap_or_default(),
+            })
+        };
+        behind.filter_map(prospect).take(limit).collect()
+    }
+
     /// Counts.
     pub fn totals(&self) -> Totals {
         self.totals

@@ -623,3 +623,180 @@ fn check(bench: &Bench, model: &Model) -> Result<(), TestCaseError> {
     prop_assert_eq!(bench.schedule.totals().recipients as usize, recipients);
     Ok(())
 }
+
+fn limited(rows: &[(&str, &str)], rates: &[(u32, u64)]) -> Settings {
+    use vsmtp_config::{ByNextHop, DestinationLimits, TlsDestination};
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|(name, text)| {
+            let limits = DestinationLimits::parse(text).unwrap();
+            (TlsDestination::parse(name).unwrap().into(), limits.into())
+        })
+        .collect();
+    let read = |limits: &DestinationLimits| Limits {
+        concurrency: limits.concurrency,
+        rates: Some(
+            limits
+                .rates
+                .iter()
+                .map(|rate| Rate { count: rate.count, period_ms: rate.period.as_millis() as u64 })
+                .collect(),
+        ),
+    };
+    let rate = |(count, period_ms): &(u32, u64)| Rate { count: *count, period_ms: *period_ms };
+    let limits =
+        LimitTable { rates: rates.iter().map(rate).collect(), by_next_hop: ByNextHop::new(&rows, read) };
+    Settings { limits, ..Settings::default() }
+}
+
+/// Settles whatever goes, and answers when each went, until nothing is left.
+fn run_dry(bench: &mut Bench) -> Vec<(u64, String)> {
+    let mut sent = Vec::new();
+    loop {
+        while let Some(plan) = bench.next() {
+            let hop = bench.schedule.prospects(None, 10, bench.now);
+            let hop = hop.iter().find(|one| one.attempts > 0).unwrap().next_hop.to_string();
+            sent.push((bench.now, hop));
+            bench.settle(&plan, Verdict::Settled, Reached::Yes);
+        }
+        if bench.schedule.totals().active == 0 {
+            return sent;
+        }
+        bench.sleep_until_due();
+    }
+}
+
+#[test]
+fn a_rate_holds_for_its_next_hop_and_keeps_no_other() {
+    let mut bench = Bench::new();
+    bench.schedule.set_settings(limited(&[("slow.test", "rate=2/s rate=3/m")], &[]));
+    for n in 0..5 {
+        bench.add(&format!("s{n}@src.test"), &["smtp:slow.test"]);
+        bench.add(&format!("s{n}@src.test"), &["smtp:fast.test"]);
+    }
+    let start = bench.now;
+    let sent = run_dry(&mut bench);
+    let of = |name: &str| -> Vec<u64> {
+        sent.iter().filter(|(_, hop)| hop == name).map(|(at, _)| at - start).collect()
+    };
+    assert_eq!(of("smtp:fast.test"), [0; 5]);
+    assert_eq!(of("smtp:slow.test"), [0, 0, 1000, 61_000, 61_000]);
+}
+
+#[test]
+fn the_rate_of_all_is_not_for_mailboxes_and_servers_nearby_and_rows_come_before_it() {
+    let mut bench = Bench::new();
+    bench.schedule.set_settings(limited(&[("[own.test]:25", "rate=none")], &[(1, 5000)]));
+    bench.schedule.lane_up(Lane { kind: LaneKind::Mailbox, instance: 0, life: 0 }, 10, bench.now);
+    let hops = ["smtp:all.test", "smtp:[own.test]:25", "lmtp:unix:/run/l", "maildir"];
+    for _ in 0..3 {
+        for hop in hops {
+            bench.add("a@src.test", &[hop]);
+        }
+    }
+    let start = bench.now;
+    let sent = run_dry(&mut bench);
+    for hop in hops {
+        let at: Vec<u64> = sent.iter().filter(|(_, to)| to == hop).map(|(at, _)| at - start).collect();
+        assert_eq!(at, if hop == "smtp:all.test" { [0, 5000, 10_000] } else { [0; 3] }, "{hop}");
+    }
+}
+
+#[test]
+fn new_limits_hold_at_once_and_what_was_sent_still_counts() {
+    let mut bench = Bench::new();
+    bench.schedule.set_settings(limited(&[("slow.test", "rate=1/h")], &[]));
+    for _ in 0..12 {
+        bench.add("a@src.test", &["smtp:slow.test"]);
+    }
+    let plan = bench.next().unwrap();
+    assert_eq!(bench.next(), None);
+    bench.schedule.set_settings(limited(&[("slow.test", "rate=1/h concurrency=2")], &[]));
+    assert_eq!(bench.next(), None);
+    bench.schedule.set_settings(limited(&[("slow.test", "concurrency=2")], &[]));
+    assert!(bench.next().is_some());
+    assert_eq!(bench.next(), None, "one of the two places is taken by the first");
+    bench.settle(&plan, Verdict::Settled, Reached::Yes);
+    assert!(bench.next().is_some());
+    assert_eq!(bench.next(), None, "no success makes it more than two");
+}
+
+#[test]
+fn a_limited_next_hop_that_dies_keeps_nothing_parked() {
+    let mut bench = Bench::new();
+    bench.schedule.set_settings(limited(&[("slow.test", "rate=3/h")], &[]));
+    for _ in 0..6 {
+        bench.add("a@src.test", &["smtp:slow.test"]);
+    }
+    let plans: Vec<Plan> = std::iter::from_fn(|| bench.next()).collect();
+    assert_eq!(plans.len(), 3);
+    for plan in &plans {
+        bench.settle(plan, Verdict::Deferred, Reached::No("connect: timeout"));
+    }
+    assert_eq!(bench.next(), None);
+    let prospect = bench.schedule.prospects(None, 1, bench.now).remove(0);
+    assert_eq!((prospect.condition, prospect.messages), (Condition::Dead, 6));
+    assert_eq!(&*prospect.reason, "connect: timeout");
+    bench.sleep_until_due();
+    while bench.next().is_none() {
+        bench.sleep_until_due();
+    }
+}
+
+fn advised(bench: &mut Bench, verdict: Verdict, advice: Advice) -> Settled {
+    let plan = bench.next().unwrap();
+    let results: Vec<(u32, Verdict)> = plan.recipients.iter().map(|index| (*index, verdict)).collect();
+    let report = Report { reached: Reached::Yes, advice };
+    bench.schedule.settle(plan.lane, plan.lease, &results, report, bench.now).unwrap()
+}
+
+#[test]
+fn a_wish_to_come_back_makes_the_first_waits_shorter_and_all_long_enough() {
+    let mut bench = Bench::new();
+    bench.add("a@src.test", &["smtp:grey.test"]);
+    let mut waits = Vec::new();
+    for wish in [60, 60, 60, 60, 7200] {
+        let advice = Advice { retry_after_ms: wish * 1000, ..Advice::default() };
+        waits.push(advised(&mut bench, Verdict::Deferred, advice).retry_in_ms / 1000);
+        bench.sleep_until_due();
+    }
+    assert!(waits[..3].iter().all(|wait| (60..70).contains(wait)), "{waits:?}");
+    assert!((2400..2800).contains(&waits[3]), "{waits:?}");
+    assert!((7200..8200).contains(&waits[4]), "{waits:?}");
+}
+
+#[test]
+fn a_host_that_asks_for_a_pause_gets_one_and_an_operator_can_end_it() {
+    let mut bench = Bench::new();
+    let ids: Vec<QueueId> = (0..3).map(|_| bench.add("a@src.test", &["smtp:busy.test"])).collect();
+    let other = bench.add("a@src.test", &["smtp:other.test"]);
+    let advice = Advice { pause_ms: 600_000, fewer: true, ..Advice::default() };
+    advised(&mut bench, Verdict::Deferred, advice);
+    let plan = bench.next().unwrap();
+    assert_eq!((plan.id, bench.next()), (other, None));
+    let found = bench.schedule.prospects(None, 10, bench.now);
+    let busy = found.iter().find(|one| one.next_hop.to_string() == "smtp:busy.test").unwrap();
+    assert_eq!((busy.condition, busy.concurrency), (Condition::Resting, 2));
+    assert_eq!(busy.next_ms, Some(bench.now + 600_000));
+    assert!(bench.schedule.flush(ids[2]));
+    assert!(bench.next().is_some());
+}
+
+#[test]
+fn a_host_that_has_too_much_to_do_is_not_taken_for_dead() {
+    let mut bench = Bench::new();
+    for _ in 0..8 {
+        bench.add("a@src.test", &["smtp:busy.test"]);
+    }
+    for _ in 0..6 {
+        let plan = bench.next().unwrap();
+        let results = [(0, Verdict::Deferred)];
+        let advice = Advice { fewer: true, ..Advice::default() };
+        let report = Report { reached: Reached::No("421 too many connections"), advice };
+        bench.schedule.settle(plan.lane, plan.lease, &results, report, bench.now).unwrap();
+    }
+    let found = bench.schedule.prospects(None, 10, bench.now);
+    assert_eq!((found[0].condition, found[0].concurrency), (Condition::Up, 1));
+    assert!(bench.next().is_some());
+    assert_eq!(bench.next(), None);
+}

@@ -1,11 +1,11 @@
 //! Orders of operators.
 
-use vsmtp_ipc::edge::ctl_queue::{Answer, Request, Selection, State};
+use vsmtp_ipc::edge::ctl_queue::{Answer, Condition, Request, Selection, State};
 use vsmtp_ipc::edge::filter_queue::Disposition;
-use vsmtp_ipc::edge::queue_deliver::Result3;
+use vsmtp_ipc::edge::queue_deliver::{Advice, Outcome, Result3};
 use vsmtp_ipc::edge::queue_filter::{PostStage, PostVerdict};
 
-use crate::stage::{BODY, Stage, octets};
+use crate::stage::{BODY, Stage, octets, outcome};
 
 const HOP: &[(&str, &str)] = &[("b@dst.test", "smtp:dst.test")];
 
@@ -277,4 +277,36 @@ fn who_is_on_hold_stays_there_whatever_the_rules_say() {
         assert_eq!(deliver.serve(Result3::Delivered).id, id, "judged once is enough");
     }
     stage.figure("messages", 0);
+}
+
+#[test]
+fn a_rate_is_held_and_shown_and_a_pause_that_a_host_asks_for_too() {
+    let limits = vsmtp_config::Value::Map(
+        [("dst.test".to_owned(), vsmtp_config::Value::Text("rate=1/h".to_owned()))].into(),
+    );
+    let mut stage = Stage::start(&[("delivery.destinations", limits)]);
+    stage.no_rules();
+    let (mut filter, mut deliver) = (stage.filter(), stage.deliver());
+    for _ in 0..2 {
+        let message = stage.message(HOP);
+        filter.store(message);
+    }
+    assert_eq!(deliver.serve(Result3::Delivered).next_hop, "smtp:dst.test");
+    let busy = stage.message(&[("b@busy.test", "smtp:busy.test")]);
+    filter.store(busy);
+    let (attempt, _) = deliver.hear();
+    let advice = Advice { retry_after_s: 0, fewer: true, pause_s: 600 };
+    deliver.say(&Outcome { advice, ..outcome(attempt.lease, &[(0, Result3::Deferred)]) });
+    stage.logged("event=deferred");
+    let busy = stage.message(&[("c@busy.test", "smtp:busy.test")]);
+    filter.store(busy);
+    assert!(deliver.is_idle(&mut stage));
+    let mut operator = stage.operator();
+    let Answer::Destinations(page) = operator.ask(&Request::Destinations { after: None, limit: 10 }).0 else {
+        panic!("no page");
+    };
+    let of = |hop: &str| page.iter().find(|one| one.next_hop == hop).unwrap();
+    assert_eq!((of("smtp:dst.test").condition, of("smtp:dst.test").messages), (Condition::Limited, 1));
+    let busy = of("smtp:busy.test");
+    assert_eq!((busy.condition, busy.concurrency, busy.messages), (Condition::Resting, 2, 2));
 }

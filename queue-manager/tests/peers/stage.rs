@@ -14,7 +14,7 @@ use vsmtp_config::{Config, Context, QueueSlice, Value};
 use vsmtp_ipc::edge::ctl_queue::{self, Answer, Entry, Request, Selection};
 use vsmtp_ipc::edge::filter_queue::{self, Disposition, NewMessage, Receipt, Submit};
 use vsmtp_ipc::edge::master_child::{Configure, Figure, Listener, LogTarget, MasterEnd, ToChild, ToMaster};
-use vsmtp_ipc::edge::queue_deliver::{self, Attempt, Outcome, Reach, Result3, Settled};
+use vsmtp_ipc::edge::queue_deliver::{self, Advice, Attempt, Outcome, Reach, Result3, Settled};
 use vsmtp_ipc::edge::queue_filter::{self, PostAsk, PostStage, PostVerdict};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Body7, Class, Envelope, Id, Notify, Origin, Recipient};
@@ -399,6 +399,7 @@ pub fn outcome(lease: u64, results: &[(u32, Result3)]) -> Outcome {
         lease,
         settled: results.iter().map(settled).collect(),
         reach: Reach::Reached,
+        advice: Advice::default(),
         remote: "mx.dst.test[192.0.2.1]:25".to_owned(),
         tls: "none".to_owned(),
         reports: false,

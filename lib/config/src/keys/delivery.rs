@@ -1,8 +1,8 @@
 //! Where mail goes: relays, mailboxes and aliases, and how remote servers are spoken to.
 
 use crate::kind::{
-    Aliases, Count, FilePath, HOUR, HopsByDomain, HopsBySender, Limit, MINUTE, MaybeRelay, OneOf, Patterns,
-    Period, RecipientDelimiter, SECOND, Target,
+    Aliases, Count, FilePath, HOUR, HopsByDomain, HopsBySender, Limit, LimitsByNextHop, MINUTE, MaybeRelay,
+    OneOf, Patterns, Period, Rates, RecipientDelimiter, SECOND, Sources, Target,
 };
 use crate::slices::Family;
 use crate::table::Preset::{Int, List, Map, Text, Unset};
@@ -51,8 +51,23 @@ keys! {
     /// Connections to one destination at once, after it proved that it can.
     concurrency_max: Count { min: 1, max: 1000 } = "delivery.concurrency.max", default Int(20), example Int(50), for Queue;
 
+    /// Messages to one destination in a time, such as `20/s`, `500/m` or `10000/h`, or `1/5s` for one every five seconds. Of
+    /// several rates, all hold. More mail waits in the queue; this is no attempt.
+    rate: Rates = "delivery.rate", default List(&[]), example List(&["20/m", "1/s"]), for Queue;
+
+    /// What single destinations bear, `domain`, `.domain` (all below it) or `[host]:port`, instead of
+    /// `delivery.concurrency.max`, `delivery.rate` and `delivery.source_address`: `concurrency=N`, `rate=N/TIME` (up to
+    /// four), `rate=none`, `source=ADDRESS`.
+    destinations: LimitsByNextHop = "delivery.destinations", default Map(&[]),
+        example Map(&[("example.com", &["concurrency=2", "rate=20/m", "source=192.0.2.1"])]), for Queue Deliver;
+
     /// Outbound connections at once, in all deliver processes together.
     connections: Count { min: 1, max: 100_000 } = "delivery.connections", default Int(1000), example Int(64), for Deliver;
+
+    /// This host's own address that connections come from, or one IPv4 and one IPv6 address. If it cannot be used, mail
+    /// waits. By default what the system chooses.
+    source_address: Sources = "delivery.source_address", default List(&[]), example List(&["192.0.2.1", "2001:db8::1"]),
+        for Deliver;
 
     /// Which addresses of remote servers are used: `any`, `ipv4` or `ipv6`.
     family: OneOf<Family> { of: Family::WORDS } = "delivery.address_family", default Text("any"), example Text("ipv4"),

@@ -9,6 +9,7 @@ use vsmtp_mail::Domain;
 use super::LogSlice;
 use crate::by_text::ByText;
 use crate::config::Config;
+use crate::destination::SourceAddresses;
 use crate::table::Role;
 use crate::tls_policy::{TlsDestination, TlsPolicy};
 
@@ -25,6 +26,10 @@ pub struct DeliverSlice {
     pub connections: u32,
     /// Which addresses of remote servers are used.
     pub family: Family,
+    /// Our own addresses that connections come from.
+    pub source: ByText<SourceAddresses>,
+    /// The same for single destinations; ask [`crate::ByNextHop`].
+    pub sources: Vec<(ByText<TlsDestination>, ByText<SourceAddresses>)>,
     /// Longest waits for the server.
     pub timeouts: NextHopTimeouts,
     /// How long an idle connection is kept; `None` for not at all.
@@ -106,6 +111,8 @@ impl Config {
             own_addresses: self.listeners().map(|(address, _)| address).collect(),
             connections: delivery.connections.div_ceil(self.delivers()),
             family: delivery.family,
+            source: delivery.source_address.into(),
+            sources: self.sources(),
             timeouts: NextHopTimeouts {
                 connect: delivery.connect,
                 greeting: delivery.greeting,
@@ -120,6 +127,12 @@ impl Config {
             tls: self.deliver_tls(),
             credentials_file: self.delivery_tls.credentials_file.as_ref().map(|path| self.placed(path)),
         }
+    }
+
+    fn sources(&self) -> Vec<(ByText<TlsDestination>, ByText<SourceAddresses>)> {
+        let rows =
+            self.delivery.destinations.iter().filter(|(_, limits)| limits.source.iter().next().is_some());
+        rows.map(|(destination, limits)| (destination.clone().into(), limits.source.into())).collect()
     }
 
     fn deliver_tls(&self) -> DeliverTls {

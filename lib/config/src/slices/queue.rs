@@ -8,8 +8,10 @@ use vsmtp_mail::{Address, Domain, NextHop};
 use super::{Alias, LogSlice};
 use crate::by_text::ByText;
 use crate::config::Config;
+use crate::destination::{DestinationLimits, Rate, SourceAddresses};
 use crate::routes::DomainPattern;
 use crate::table::Role;
+use crate::tls_policy::TlsDestination;
 
 /// What the queue-manager is told.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -48,6 +50,10 @@ pub struct QueueSlice {
     pub concurrency_initial: u32,
     /// Connections to one destination, at most; at least `concurrency_initial`.
     pub concurrency_max: u32,
+    /// Messages to one destination in a time.
+    pub rates: Vec<ByText<Rate>>,
+    /// What single destinations bear; ask [`crate::ByNextHop`].
+    pub destinations: Vec<(ByText<TlsDestination>, ByText<DestinationLimits>)>,
     /// Octets of one file of the log.
     pub segment_size: u64,
     /// Octets of free space below which nothing is accepted.
@@ -82,11 +88,23 @@ impl Config {
             backoff_max: queue.backoff_max,
             concurrency_initial: self.delivery.concurrency_initial,
             concurrency_max: self.delivery.concurrency_max,
+            rates: self.delivery.rate.iter().map(|rate| (*rate).into()).collect(),
+            destinations: self.destinations(),
             segment_size: queue.segment_size,
             min_free: queue.min_free,
             cache_size: queue.cache_size,
             bounce_size_limit: queue.bounce_size_limit,
             message_size_limit: server.message_size_limit,
         }
+    }
+
+    fn destinations(&self) -> Vec<(ByText<TlsDestination>, ByText<DestinationLimits>)> {
+        let limits = |limits: &DestinationLimits| DestinationLimits {
+            source: SourceAddresses::default(),
+            ..limits.clone()
+        };
+        let rows = self.delivery.destinations.iter().map(|(destination, row)| (destination, limits(row)));
+        let said = rows.filter(|(_, limits)| *limits != DestinationLimits::default());
+        said.map(|(destination, limits)| (destination.clone().into(), limits.into())).collect()
     }
 }
