@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::queue_deliver::{
-    Attempt, AttemptRecipient, MAX_LEASE_RECIPIENTS, Outcome, Reach, Result3, Settled,
+    Advice, Attempt, AttemptRecipient, MAX_LEASE_RECIPIENTS, Outcome, Reach, Result3, Settled,
 };
 use vsmtp_ipc::wire::{self, MAX_TEXT, WireError};
 use vsmtp_mail::{
@@ -177,6 +177,8 @@ pub struct Ended {
     pub settled: Vec<Settled>,
     /// Whether the host answered as a mail server should.
     pub reach: Reach,
+    /// What the next attempts should heed.
+    pub advice: Advice,
     /// Name and address of the host that answered; empty if none.
     pub remote: String,
     /// What TLS reached with it; empty if none answered.
@@ -193,6 +195,7 @@ impl From<Ended> for Outcome {
             lease: ended.key.number,
             settled: ended.settled,
             reach: ended.reach,
+            advice: ended.advice,
             remote: ended.remote,
             tls: ended.tls,
             reports: ended.reports,

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use vsmtp_config::MailboxSlice;
 use vsmtp_daemon::{Boot, BootError, Daemon, Event, FIRST_TOKEN, Flow, Reactor};
-use vsmtp_ipc::edge::queue_deliver::{Reach, Settled};
+use vsmtp_ipc::edge::queue_deliver::{Advice, Reach, Settled};
 use vsmtp_ipc::role::Role;
 use vsmtp_mail::{EnhancedCode, MailboxFormat, NextHop};
 use vsmtp_sys::sandbox::Profile;
@@ -183,6 +183,7 @@ impl Mailbox {
             key: lease.key,
             settled,
             reach: Reach::Reached,
+            advice: Advice::default(),
             remote: String::new(),
             tls: String::new(),
             reports: false,

@@ -11,21 +11,25 @@ const SMTP_DESCRIPTORS: u64 = 65_536;
 /// Descriptors of `--role mailbox`: folders and files of running batches, bodies of leases in flight, edges.
 const MAILBOX_DESCRIPTORS: u64 = 4096;
 
-/// Connecting and no more: no file can be opened, no port bound.
+/// Connecting and no more: no file can be opened. A socket can be bound, for connections from one of our addresses; the
+/// filter cannot see to which one. Without `listen` and `accept` nobody can connect to it.
 const SMTP: &[Rule] = &[
     AllowIf("socket", TCP_ONLY, "connections to mail servers"),
     AllowIf("socket", UNIX_STREAM_ONLY, "connections to local LMTP servers"),
     Allow("connect", "mail servers"),
+    Allow("bind", "connections from one of our own addresses"),
     Allow("getsockopt", "how a connection attempt ended"),
-    AllowIf("setsockopt", NO_DELAY_ONLY, "small commands at once"),
+    AllowIf("setsockopt", OPTIONS, "small commands at once; a port for each server"),
     Allow("getsockname", "which of our addresses a connection uses"),
     Allow("getpeername", "the standard library, on connected sockets"),
 ];
 
 const UNIX_STREAM_ONLY: &[&[Test]] =
     &[&[Test::Is(0, nix::libc::AF_UNIX as u32), Test::Bits(1, 0xf, nix::libc::SOCK_STREAM as u32)]];
-const NO_DELAY_ONLY: &[&[Test]] =
-    &[&[Test::Is(1, nix::libc::IPPROTO_TCP as u32), Test::Is(2, nix::libc::TCP_NODELAY as u32)]];
+const OPTIONS: &[&[Test]] = &[
+    &[Test::Is(1, nix::libc::IPPROTO_TCP as u32), Test::Is(2, nix::libc::TCP_NODELAY as u32)],
+    &[Test::Is(1, nix::libc::IPPROTO_IP as u32), Test::Is(2, nix::libc::IP_BIND_ADDRESS_NO_PORT as u32)],
+];
 
 /// Files below the mail root and nothing else: no socket of any kind can be made.
 const MAILBOX: &[Rule] = &[

@@ -2,9 +2,11 @@
 //! queue-manager and wait per next hop; connections are made, used again and ended here. It opens no file.
 
 mod accounts;
+mod breaker;
 mod connection;
 mod destination;
 mod dispatch;
+mod hints;
 mod idle;
 mod lookup;
 mod resolution;
@@ -12,6 +14,7 @@ mod route;
 mod sasl;
 mod security;
 mod socket;
+mod sources;
 mod traffic;
 mod transaction;
 mod way;
@@ -21,7 +24,7 @@ use std::rc::Rc;
 
 use vsmtp_config::{DeliverSlice, TlsLevel};
 use vsmtp_daemon::{Boot, BootError, Daemon, Event, FIRST_TOKEN, Flow, Reactor, Record};
-use vsmtp_ipc::edge::queue_deliver::{Reach, Settled};
+use vsmtp_ipc::edge::queue_deliver::{Advice, Reach, Settled};
 use vsmtp_ipc::role::Role;
 use vsmtp_mail::EnhancedCode;
 use vsmtp_sys::sandbox::Profile;
@@ -30,12 +33,14 @@ use crate::lease::{Ended, Lease, Verdict, span_ms};
 use crate::queue::QueueEdge;
 use crate::sandbox;
 use crate::smtp::accounts::Accounts;
+use crate::smtp::breaker::Breakers;
 use crate::smtp::connection::{Connection, Stage};
 use crate::smtp::destination::{Destination, Waiting};
 use crate::smtp::idle::IdlePool;
 use crate::smtp::lookup::Lookup;
 use crate::smtp::route::Ourselves;
 use crate::smtp::security::Policies;
+use crate::smtp::sources::Sources;
 use crate::smtp::way::Way;
 
 /// Token of the edge to the queue-manager.
@@ -64,11 +69,13 @@ pub struct Smtp {
     policies: Policies,
     tls: Rc<vsmtp_tls::client::Client>,
     accounts: Accounts,
+    sources: Sources,
     queue: QueueEdge,
     lookup: Lookup<Rc<Way>>,
     destinations: HashMap<Rc<Way>, Destination>,
     connections: HashMap<usize, Connection>,
     idle: IdlePool,
+    breakers: Breakers,
     /// Next hops to look at before the turn ends.
     dirty: VecDeque<Rc<Way>>,
     /// Next hops that could not get a connection because there are too many.
@@ -92,6 +99,8 @@ enum Drain {
 /// Who answered, and how.
 struct Heard {
     reach: Reach,
+    /// What the next attempts should heed.
+    advice: Advice,
     /// Name and address of the host; empty if none.
     remote: String,
     /// What TLS reached, for the log; empty if no host answered.
@@ -143,6 +152,7 @@ impl Daemon for Smtp {
             accounts: accounts(&slice)?,
             policies: Policies::new(&slice.tls),
             tls: Rc::new(vsmtp_tls::client::Client::new(roots(slice.tls.ca_file.as_deref())?)),
+            sources: Sources::new(&slice),
             us: Ourselves { name: (*slice.server_name).clone(), listen: slice.own_addresses.clone() },
             slice,
             queue: QueueEdge::new(QUEUE_TOKEN),
@@ -150,6 +160,7 @@ impl Daemon for Smtp {
             destinations: HashMap::new(),
             connections: HashMap::new(),
             idle: IdlePool::default(),
+            breakers: Breakers::default(),
             dirty: VecDeque::new(),
             starved: VecDeque::new(),
             next_token: FIRST_CONNECTION,
@@ -234,8 +245,12 @@ impl Smtp {
         reach: Reach,
         remote: String,
     ) {
+        let heard = Heard { reach, advice: Advice::default(), remote, tls: String::new(), reports: false };
+        self.refuse_as(reactor, lease, verdict, heard);
+    }
+
+    fn refuse_as(&mut self, reactor: &mut Reactor, lease: &Lease, verdict: &Verdict, heard: Heard) {
         let waited = span_ms(lease.arrived_ms, reactor.now_ms());
-        let heard = Heard { reach, remote, tls: String::new(), reports: false };
         self.settle(reactor, lease, lease.all(verdict), heard, (waited, 0, 0));
     }
 
@@ -248,8 +263,9 @@ impl Smtp {
         delays_ms: (u32, u32, u32),
     ) {
         reactor.count("leases", 1);
-        let Heard { reach, remote, tls, reports } = heard;
-        self.queue.settle(reactor, Ended { key: lease.key, settled, reach, remote, tls, reports, delays_ms });
+        let Heard { reach, advice, remote, tls, reports } = heard;
+        let key = lease.key;
+        self.queue.settle(reactor, Ended { key, settled, reach, advice, remote, tls, reports, delays_ms });
     }
 
     /// No new work. With little time what waits is given back, by closing the edge, and tried again soon.

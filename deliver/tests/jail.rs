@@ -12,8 +12,9 @@ use vsmtp_sys::sandbox::{Denied, apply, probe};
 const ROLE: &str = "VSMTP_TEST_JAIL";
 const ROOT: &str = "VSMTP_TEST_ROOT";
 
-/// All acts that neither the table nor Landlock may deny. `smtp` connects and opens no file.
-const SMTP: &[&str] = &["unix socket", "tcp socket", "tcp6 socket", "connect"];
+/// All acts that neither the table nor Landlock may deny. `smtp` connects, from one of our own addresses, and opens no
+/// file; it can neither listen nor accept.
+const SMTP: &[&str] = &["unix socket", "tcp socket", "tcp6 socket", "connect", "bind"];
 /// `mailbox` has files below its root and no socket. Here the names are missing, or their folder is.
 const MAILBOX: &[&str] = &["open beneath", "remove file", "rename file", "link file"];
 

@@ -38,8 +38,7 @@ const ROLES: [(&str, usize, &[&str]); 8] = [
 ];
 
 /// What no process may do.
-const NEVER: [&str; 13] = [
-    "bind",
+const NEVER: [&str; 12] = [
     "bpf",
     "execve",
     "execveat",
@@ -54,12 +53,14 @@ const NEVER: [&str; 13] = [
     "vfork",
 ];
 /// Who may open files, and who may call out.
-const MAY: [(&str, &[&str]); 6] = [
+const MAY: [(&str, &[&str]); 7] = [
     ("openat", &["queue-manager"]),
     ("openat2", &["queue-manager", "deliver-mailbox"]),
     ("renameat2", &["queue-manager", "deliver-mailbox"]),
     ("socket", &["deliver-smtp", "resolver"]),
     ("connect", &["deliver-smtp", "resolver"]),
+    // From one of our own addresses; it cannot listen.
+    ("bind", &["deliver-smtp"]),
     ("accept4", &["receiver", "queue-manager"]),
 ];
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use mio::Interest;
 use vsmtp_config::NextHopTimeouts;
 use vsmtp_daemon::Reactor;
+use vsmtp_ipc::edge::queue_deliver::Advice;
 use vsmtp_smtp::{Awaiting, ClientStep, Dialogue, Extension, HostError, Outcome};
 use vsmtp_tls::client::{TlsFailure, TlsFault};
 
@@ -79,6 +80,8 @@ pub struct Dial {
     pub started_ms: u64,
     /// What the last place did, and whether every one so far has refused us for good.
     pub refused: Option<(Site, Verdict)>,
+    /// What the places asked for, or what is known of those that are left alone.
+    pub advice: Advice,
 }
 
 /// A message on its way.

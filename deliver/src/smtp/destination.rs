@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use vsmtp_ipc::edge::queue_deliver::Advice;
+
 use crate::lease::Lease;
 use crate::smtp::resolution::{Resolution, Unroutable};
 use crate::smtp::route::{Route, Site};
@@ -62,6 +64,8 @@ pub struct Destination {
     pub busy: usize,
     /// It is in the line of those that found no connection free.
     pub starved: bool,
+    /// What a host has asked for that let none of our connections in; the next outcome says it.
+    pub advice: Advice,
     /// The last connection that was tried got a greeting.
     proven: bool,
     dial_again_ms: u64,
@@ -165,7 +169,7 @@ mod tests {
     fn route(security: Security) -> Route {
         let (addresses, security) = (vec!["192.0.2.1".parse().unwrap()], Rc::new(security));
         let host = MailHost { preference: 0, name: "mx.test".into(), addresses, security };
-        Route { protocol: Protocol::Smtp, target: RouteTarget::Hosts(vec![host], 25) }
+        Route::new(Protocol::Smtp, RouteTarget::Hosts(vec![host], 25))
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use vsmtp_daemon::{Reactor, Record};
-use vsmtp_ipc::edge::queue_deliver::{Reach, Result3};
+use vsmtp_ipc::edge::queue_deliver::{Advice, Reach, Result3};
 use vsmtp_mail::{EnhancedCode, NextHop};
 use vsmtp_smtp::{ClientSettings, Dialogue};
 
 use crate::lease::{Lease, Verdict};
+use crate::smtp::breaker::Open;
 use crate::smtp::connection::{Connection, Dial};
 use crate::smtp::destination::RouteState;
 use crate::smtp::lookup::Answered;
@@ -18,7 +19,7 @@ use crate::smtp::route::{Route, RouteTarget, Site};
 use crate::smtp::security::{for_account, lenient, with_account};
 use crate::smtp::socket::Socket;
 use crate::smtp::way::Way;
-use crate::smtp::{MAX_REMEMBERED, Smtp};
+use crate::smtp::{Heard, MAX_REMEMBERED, Smtp};
 
 /// How long hosts are tried one after the other; each of them has its own time-outs.
 const MAX_DIAL_MS: u64 = 10 * 60_000;
@@ -142,6 +143,9 @@ impl Smtp {
                 host.security = with_account(&host.security, &way.next_hop);
             }
         }
+        if let Ok(route) = &mut result {
+            route.source = self.sources.of(&way.next_hop);
+        }
         match destination.resolved(result, reactor.now_ms()) {
             Ok(()) => self.mark(Rc::clone(way)),
             Err(Unroutable(verdict)) => {
@@ -162,7 +166,8 @@ impl Smtp {
         let chance = vsmtp_sys::random::random_u64().unwrap_or(0);
         let mut left = route.sites(self.slice.family, chance);
         left.reverse();
-        self.dial_next(reactor, way, Dial { left, started_ms: reactor.now_ms(), refused: None });
+        let dial = Dial { left, started_ms: reactor.now_ms(), refused: None, advice: Advice::default() };
+        self.dial_next(reactor, way, dial);
     }
 
     /// Tries the next place, or gives up.
@@ -171,11 +176,16 @@ impl Smtp {
             if reactor.now_ms() > dial.started_ms + MAX_DIAL_MS {
                 break;
             }
-            match Socket::connect(&site.endpoint) {
+            if let Err(open) = self.breakers.ask(&site.endpoint, reactor.now_ms()) {
+                left_alone(&mut dial, site, &open);
+                continue;
+            }
+            match Socket::connect(&site.endpoint, site.source) {
                 Ok(socket) => return self.open(reactor, way, site, socket, dial),
                 Err(error) => {
-                    let verdict = Verdict::deferred(EnhancedCode(4, 4, 1), format!("connect: {error}"));
-                    note_refusal(&mut dial, site, verdict);
+                    let why = format!("connect: {error}");
+                    self.host_failed(&site, &why, reactor.now_ms());
+                    note_refusal(&mut dial, site, Verdict::deferred(EnhancedCode(4, 4, 1), why));
                 }
             }
         }
@@ -205,7 +215,10 @@ impl Smtp {
     /// No place of the next hop let us in.
     fn give_up(&mut self, reactor: &mut Reactor, way: &Rc<Way>, dial: Dial) {
         let Some(destination) = self.destinations.get_mut(way) else { return };
+        let advice = dial.advice;
         if !destination.dial_failed(reactor.now_ms()) {
+            // Others are at work there, and will be heard.
+            destination.advice = destination.advice.and(advice);
             return;
         }
         let waiting = std::mem::take(&mut destination.waiting);
@@ -215,7 +228,27 @@ impl Smtp {
             None => (String::new(), nowhere),
         };
         for waiting in waiting {
-            self.refuse(reactor, &waiting.lease, &verdict, Reach::Unreachable, remote.clone());
+            let (remote, tls) = (remote.clone(), String::new());
+            let heard = Heard { reach: Reach::Unreachable, advice, remote, tls, reports: false };
+            self.refuse_as(reactor, &waiting.lease, &verdict, heard);
+        }
+    }
+
+    /// Nobody could be reached there.
+    pub(super) fn host_failed(&mut self, site: &Site, why: &str, now_ms: u64) {
+        if let Some(wait_ms) = self.breakers.failed(&site.endpoint, why, now_ms) {
+            Record::at(log::Level::Warn, "host-left-alone")
+                .field("remote", site)
+                .field("seconds", wait_ms / 1000)
+                .field("reason", why)
+                .emit();
+        }
+    }
+
+    /// Somebody answered there, whatever was said.
+    pub(super) fn host_answered(&mut self, site: &Site) {
+        if self.breakers.reached(&site.endpoint) {
+            Record::new("host-back").field("remote", site).emit();
         }
     }
 
@@ -234,6 +267,18 @@ pub(super) fn note_refusal(dial: &mut Dial, site: Site, verdict: Verdict) {
         _ => verdict,
     };
     dial.refused = Some((site, verdict));
+}
+
+/// A place that is not tried: it may be good again, so what the others say cannot make it "never".
+fn left_alone(dial: &mut Dial, site: Site, open: &Open) {
+    let seconds = u32::try_from(open.left_ms.div_ceil(1000)).unwrap_or(Advice::MAX_S);
+    dial.advice.retry_after_s = dial.advice.retry_after_s.max(seconds.min(Advice::MAX_S));
+    let text = format!("host is left alone for {seconds} s after failures, the last being: {}", open.reason);
+    let verdict = Verdict::deferred(EnhancedCode(4, 4, 1), text);
+    dial.refused = match dial.refused.take() {
+        Some((before, other)) => Some((before, Verdict::deferred(other.enhanced, other.text))),
+        None => Some((site, verdict)),
+    };
 }
 
 /// A domain that does not exist is the sender's mistake, unless it is an operator who sends the mail there.

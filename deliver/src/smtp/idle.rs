@@ -88,7 +88,7 @@ mod tests {
 
     fn site(port: u16, protocol: Protocol) -> Site {
         let endpoint = Endpoint::Tcp(([192, 0, 2, 1], port).into());
-        Site { endpoint, host: "".into(), protocol, security: Rc::new(Security::Clear) }
+        Site { endpoint, host: "".into(), protocol, security: Rc::new(Security::Clear), source: None }
     }
 
     fn under(site: &Site, security: Security) -> Site {

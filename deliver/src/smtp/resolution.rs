@@ -84,7 +84,7 @@ impl Resolution {
             NextHop::Lmtp(LmtpTarget::Tcp(host, port)) => (host.clone(), *port, Protocol::Lmtp, false),
             NextHop::Lmtp(LmtpTarget::Unix(path)) => {
                 let target = RouteTarget::Unix(path.clone());
-                return (Self::nothing(policy), Step::Done(Ok(Route { protocol: Protocol::Lmtp, target })));
+                return (Self::nothing(policy), Step::Done(Ok(Route::new(Protocol::Lmtp, target))));
             }
             NextHop::Mailbox(_) => {
                 let verdict = Verdict::deferred(EnhancedCode(4, 3, 5), "next hop is a mailbox");
@@ -306,7 +306,7 @@ impl Resolution {
         if hosts.is_empty() {
             return Err(Unroutable(Verdict::deferred(EnhancedCode(4, 7, 5), why)));
         }
-        Ok(Route { protocol: self.protocol, target: RouteTarget::Hosts(hosts, self.port) })
+        Ok(Route::new(self.protocol, RouteTarget::Hosts(hosts, self.port)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use vsmtp_config::Family;
+use vsmtp_config::{Family, SourceAddresses};
 use vsmtp_mail::Domain;
 use vsmtp_smtp::Protocol;
 
@@ -34,6 +34,8 @@ pub struct Site {
     pub protocol: Protocol,
     /// What it needs.
     pub security: Rc<Security>,
+    /// Our own address that the connection comes from; `None` for any.
+    pub source: Option<IpAddr>,
 }
 
 /// As in `mx.example.com[192.0.2.1]:25`.
@@ -66,6 +68,8 @@ pub struct Route {
     pub protocol: Protocol,
     /// Where.
     pub target: RouteTarget,
+    /// Our own addresses that connections come from.
+    pub source: SourceAddresses,
 }
 
 /// The two kinds of places.
@@ -78,6 +82,11 @@ pub enum RouteTarget {
 }
 
 impl Route {
+    /// A route from any of our addresses.
+    pub fn new(protocol: Protocol, target: RouteTarget) -> Self {
+        Route { protocol, target, source: SourceAddresses::default() }
+    }
+
     /// The places to try, in order: by preference, equal ones as `chance` says, the families of a host in turns.
     pub fn sites(&self, family: Family, mut chance: u64) -> Vec<Site> {
         let (hosts, port) = match &self.target {
@@ -117,7 +126,15 @@ impl Route {
     }
 
     fn site(&self, endpoint: Endpoint, host: &str, security: Rc<Security>) -> Site {
-        Site { endpoint, host: host.into(), protocol: self.protocol, security }
+        let source = self.source_towards(&endpoint);
+        Site { endpoint, host: host.into(), protocol: self.protocol, security, source }
+    }
+
+    fn source_towards(&self, endpoint: &Endpoint) -> Option<IpAddr> {
+        match endpoint {
+            Endpoint::Tcp(address) => self.source.towards(address.ip()),
+            Endpoint::Unix(_) => None,
+        }
     }
 
     /// Every place of the route, for finding a connection that is open already; the best hosts first.
@@ -125,7 +142,8 @@ impl Route {
         match &self.target {
             RouteTarget::Unix(path) => {
                 let endpoint = Endpoint::Unix(path.clone());
-                vec![Place { endpoint, protocol: self.protocol, security: Rc::new(Security::Clear) }]
+                let security = Rc::new(Security::Clear);
+                vec![Place { endpoint, protocol: self.protocol, security, source: None }]
             }
             RouteTarget::Hosts(hosts, port) => {
                 let places = |host: &MailHost| {
@@ -133,7 +151,10 @@ impl Route {
                     let endpoints = host.addresses.iter().map(|a| Endpoint::Tcp(SocketAddr::new(*a, *port)));
                     let protocol = self.protocol;
                     endpoints
-                        .map(|endpoint| Place { endpoint, protocol, security: Rc::clone(&security) })
+                        .map(|endpoint| {
+                            let source = self.source_towards(&endpoint);
+                            Place { endpoint, protocol, security: Rc::clone(&security), source }
+                        })
                         .collect::<Vec<_>>()
                 };
                 hosts.iter().flat_map(places).collect()
@@ -142,7 +163,8 @@ impl Route {
     }
 }
 
-/// What makes two connections stand for each other: the same server, spoken to in the same way, under the same needs.
+/// What makes two connections stand for each other: the same server, spoken to in the same way, from the same address,
+/// under the same needs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Place {
     /// Where.
@@ -151,6 +173,8 @@ pub struct Place {
     pub protocol: Protocol,
     /// What it needs.
     pub security: Rc<Security>,
+    /// Where it comes from.
+    pub source: Option<IpAddr>,
 }
 
 impl Place {
@@ -169,6 +193,7 @@ impl Site {
             endpoint: self.endpoint.clone(),
             protocol: self.protocol,
             security: Rc::clone(&self.security),
+            source: self.source,
         }
     }
 
@@ -271,7 +296,7 @@ mod tests {
     }
 
     fn route(hosts: Vec<MailHost>) -> Route {
-        Route { protocol: Protocol::Smtp, target: RouteTarget::Hosts(hosts, 25) }
+        Route::new(Protocol::Smtp, RouteTarget::Hosts(hosts, 25))
     }
 
     fn shown(route: &Route, family: Family, chance: u64) -> Vec<String> {

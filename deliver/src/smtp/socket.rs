@@ -1,9 +1,12 @@
 //! One outgoing stream, TCP or Unix, in clear or through TLS, never blocking.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use mio::net::{TcpStream, UnixStream};
+use nix::errno::Errno;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage};
 use vsmtp_tls::client::{ClientSession, Secured, TlsFailure};
 
 use crate::smtp::route::Endpoint;
@@ -32,10 +35,11 @@ enum Stream {
 
 impl Socket {
     /// Begins to connect. The socket becomes writable when that is decided.
-    pub fn connect(endpoint: &Endpoint) -> io::Result<Self> {
-        let stream = match endpoint {
-            Endpoint::Tcp(address) => TcpStream::connect(*address).map(Stream::Tcp)?,
-            Endpoint::Unix(path) => UnixStream::connect(&**path).map(Stream::Unix)?,
+    pub fn connect(endpoint: &Endpoint, source: Option<IpAddr>) -> io::Result<Self> {
+        let stream = match (endpoint, source) {
+            (Endpoint::Tcp(address), Some(source)) => connect_from(source, *address).map(Stream::Tcp)?,
+            (Endpoint::Tcp(address), None) => TcpStream::connect(*address).map(Stream::Tcp)?,
+            (Endpoint::Unix(path), _) => UnixStream::connect(&**path).map(Stream::Unix)?,
         };
         Ok(Socket { stream, tls: Tls::None })
     }
@@ -131,6 +135,36 @@ impl Socket {
             session.close(&mut self.stream);
         }
     }
+}
+
+/// Begins to connect from one of our own addresses, and from any port: the kernel chooses one when it knows the server, so
+/// that there are as many as each server needs.
+fn connect_from(source: IpAddr, server: SocketAddr) -> io::Result<TcpStream> {
+    let socket = bound(source)?;
+    match socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(server)) {
+        Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => Ok(TcpStream::from_std(socket.into())),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Whether connections can come from one of our own addresses at all.
+///
+/// # Errors
+/// They cannot, for this reason.
+pub fn try_source(source: IpAddr) -> io::Result<()> {
+    bound(source).map(drop)
+}
+
+fn bound(source: IpAddr) -> io::Result<OwnedFd> {
+    let family = if source.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket::socket(family, SockType::Stream, flags, None)?;
+    // Without it the port is taken before the server is known, and all servers together share 28,000.
+    let _ = socket::setsockopt(&socket, socket::sockopt::IpBindAddressNoPort, &true);
+    let from = SockaddrStorage::from(SocketAddr::new(source, 0));
+    socket::bind(socket.as_raw_fd(), &from)
+        .map_err(|errno| io::Error::new(io::Error::from(errno).kind(), format!("from {source}: {errno}")))?;
+    Ok(socket)
 }
 
 impl Read for Stream {

@@ -3,17 +3,17 @@
 use std::rc::Rc;
 
 use vsmtp_daemon::{Reactor, Record};
-use vsmtp_ipc::edge::queue_deliver::Reach;
+use vsmtp_ipc::edge::queue_deliver::{Advice, Reach};
 use vsmtp_mail::EnhancedCode;
-use vsmtp_smtp::{Awaiting, Extension, HostError, Outcome, Why};
+use vsmtp_smtp::{Awaiting, Extension, HostError, HostFault, Outcome, Why};
 
 use crate::lease::{Verdict, span_ms};
 use crate::smtp::connection::{Connection, Happened, NotBegun, Stage, Work};
 use crate::smtp::destination::{Next, Waiting};
 use crate::smtp::dispatch::note_refusal;
-use crate::smtp::transaction;
 use crate::smtp::way::Way;
 use crate::smtp::{Drain, Heard, Smtp};
+use crate::smtp::{hints, transaction};
 
 /// How often a lease may meet an old connection that turns out to be dead.
 const MAX_RETRIES: u8 = 3;
@@ -81,13 +81,17 @@ impl Smtp {
         }
         let way = Rc::clone(&connection.serves);
         let spent = connection.messages >= max_messages;
+        let site = dialed_at.is_some().then(|| connection.site.clone());
         let Some(destination) = self.destinations.get_mut(&way) else {
             connection.quit();
             return true;
         };
-        if dialed_at.is_some() {
+        if let Some(site) = site {
             destination.dialed();
+            self.host_answered(&site);
         }
+        let Some(destination) = self.destinations.get_mut(&way) else { return true };
+        let Some(connection) = self.connections.get_mut(&token) else { return false };
         // Who has other connections gives this one up to those that have none.
         let greedy = !self.starved.is_empty() && destination.busy > 0;
         if spent || greedy {
@@ -155,6 +159,7 @@ impl Smtp {
     fn on_done(&mut self, reactor: &mut Reactor, token: usize, outcomes: &[Outcome]) {
         let Some(connection) = self.connections.get_mut(&token) else { return };
         let Stage::Busy(work) = std::mem::replace(&mut connection.stage, Stage::Idle) else { return };
+        let mut advice = outcomes.iter().map(heeded).fold(Advice::default(), Advice::and);
         let destination = self.destinations.get_mut(&connection.serves);
         let unheard = connection.ended_unheard() && work.retries < MAX_RETRIES;
         if let Some(destination) = destination {
@@ -170,6 +175,7 @@ impl Smtp {
                 }
                 return;
             }
+            advice = advice.and(std::mem::take(&mut destination.advice));
         }
         let (remote, tls) = (connection.site.to_string(), connection.security());
         let reports = connection.offers(Extension::Dsn);
@@ -177,7 +183,7 @@ impl Smtp {
         let before = span_ms(lease.arrived_ms, started_ms).saturating_sub(connecting_ms);
         let delays = (before, connecting_ms, span_ms(started_ms, reactor.now_ms()));
         let settled = transaction::settle(&lease, outcomes);
-        let heard = Heard { reach: Reach::Reached, remote, tls, reports };
+        let heard = Heard { reach: Reach::Reached, advice, remote, tls, reports };
         self.settle(reactor, &lease, settled, heard, delays);
     }
 
@@ -217,6 +223,15 @@ impl Smtp {
                 return self.dial_next(reactor, &connection.serves, dial);
             }
         }
+        match &error {
+            Some(HostError { fault: HostFault::Lost, why, phase: Awaiting::Greeting | Awaiting::Hello }) => {
+                self.host_failed(&connection.site, &transaction::text(why), reactor.now_ms());
+            }
+            _ => self.host_answered(&connection.site),
+        }
+        if let Some(HostError { why: Why::Remote(reply), .. }) = &error {
+            dial.advice = dial.advice.and(hints::advice(reply));
+        }
         let verdict = match error {
             Some(error) => {
                 let text = transaction::text(&error.why);
@@ -239,6 +254,7 @@ impl Smtp {
     /// A connection that never stood.
     pub(super) fn not_connected(&mut self, reactor: &mut Reactor, connection: Connection, why: &str) {
         let Stage::Dialing(mut dial) = connection.stage else { return };
+        self.host_failed(&connection.site, why, reactor.now_ms());
         let verdict = Verdict::deferred(EnhancedCode(4, 4, 1), why);
         note_refusal(&mut dial, connection.site, verdict);
         self.dial_next(reactor, &connection.serves, dial);
@@ -261,5 +277,13 @@ impl Smtp {
         if let Some(at_ms) = connection.watch(&self.slice.timeouts, idle, reactor.now_ms()) {
             reactor.set_timer(at_ms, token as u64);
         }
+    }
+}
+
+/// What the server asks for where it does not want a message now.
+fn heeded(outcome: &Outcome) -> Advice {
+    match outcome {
+        Outcome::Defer(Why::Remote(reply)) => hints::advice(reply),
+        _ => Advice::default(),
     }
 }

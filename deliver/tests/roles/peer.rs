@@ -87,6 +87,11 @@ impl Talk {
         self.writer = Box::new(writer);
     }
 
+    /// Where the client connects from.
+    pub fn client(&self) -> std::net::IpAddr {
+        self.tcp.as_ref().unwrap().peer_addr().unwrap().ip()
+    }
+
     pub fn say(&mut self, text: &str) {
         self.writer.write_all(text.as_bytes()).unwrap();
     }

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use vsmtp_config::{SourceAddresses, Textual, TlsDestination};
 use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query, Records, ResolverEnd};
 use vsmtp_ipc::edge::master_child::ToMaster;
-use vsmtp_ipc::edge::queue_deliver::{Outcome, Reach, Result3};
+use vsmtp_ipc::edge::queue_deliver::{Advice, Outcome, Reach, Result3};
 use vsmtp_ipc::role::Role;
 
 use crate::harness::{Deliver, attempt, inline, receive, results, send};
@@ -124,4 +125,115 @@ fn a_resolver_that_answers_something_else_is_reported() {
     send(&mut resolver, &answer, Vec::new());
     assert!(matches!(deliver.told_master(), ToMaster::Misbehaved(name) if name.role == Role::Resolver));
     assert_eq!(one(&mut deliver).1, Result3::Deferred);
+}
+
+#[test]
+fn a_host_that_keeps_failing_is_left_alone_by_all_next_hops_and_the_others_are_not_delayed() {
+    let mut deliver = start(|slice| slice.reuse_idle = None);
+    let mut resolver = deliver.resolver();
+    let bad = Peer::at("127.0.0.2:0");
+    let port = bad.port();
+    let good = Peer::at(&format!("127.0.0.3:{port}"));
+    // Each message has a domain of its own, so nothing but the host can be what is remembered.
+    for n in 0..5u64 {
+        let domain = format!("d{n}.test");
+        let next_hop = format!("smtp:{domain}:{port}");
+        deliver.lease(&attempt(n, &next_hop, &[&format!("b@{domain}")], inline(MESSAGE)));
+        let known = [
+            mx(&domain, &[(10, "bad.test"), (20, "good.test")]),
+            a("bad.test", "127.0.0.2"),
+            a("good.test", "127.0.0.3"),
+        ];
+        answer(&mut resolver, &known, 3);
+        if n < 3 {
+            // Silence without a greeting, and then nothing.
+            drop(bad.accept());
+        }
+        let mut talk = good.accept_greeted();
+        talk.take_message("250 ok\r\n");
+        let (outcome, result, _) = one(&mut deliver);
+        assert_eq!((result, outcome.advice), (Result3::Delivered, Advice::default()), "{n}");
+    }
+    assert!(bad.nobody_came());
+    // Where there is nobody else, the mail waits without a connection, and it is said for how long.
+    let next_hop = format!("smtp:[127.0.0.2]:{port}");
+    deliver.lease(&attempt(9, &next_hop, &["b@dst.test"], inline(MESSAGE)));
+    let (outcome, result, enhanced) = one(&mut deliver);
+    assert_eq!((result, enhanced, outcome.reach), (Result3::Deferred, (4, 4, 1), Reach::Unreachable));
+    assert!((30..=60).contains(&outcome.advice.retry_after_s), "{:?}", outcome.advice);
+    assert!(outcome.settled[0].text.contains("left alone"), "{}", outcome.settled[0].text);
+    assert!(bad.nobody_came());
+    let log = deliver.log();
+    assert_eq!(log.matches("event=host-left-alone").count(), 1, "{log}");
+}
+
+#[test]
+fn what_servers_ask_for_reaches_the_queue() {
+    let mut deliver = start(|_| {});
+    let peer = Peer::new();
+    deliver.lease(&attempt(1, &peer.next_hop(), &["a@dst.test", "b@dst.test"], inline(MESSAGE)));
+    let mut talk = peer.accept_greeted();
+    talk.hear_say("MAIL", "250 ok\r\n");
+    talk.hear_say("RCPT", "450 4.2.0 Greylisted for 10 minutes\r\n");
+    talk.hear_say("RCPT", "450 4.2.0 Greylisted for 2 minutes\r\n");
+    talk.hear_say("DATA", "503 nobody\r\n");
+    let outcome = deliver.outcome();
+    assert_eq!(outcome.advice, Advice { retry_after_s: 600, ..Advice::default() });
+    drop(talk);
+    deliver.lease(&attempt(2, &peer.next_hop(), &["a@dst.test"], inline(MESSAGE)));
+    peer.accept().say("421 4.7.0 too many connections from you\r\n");
+    let outcome = deliver.outcome();
+    assert_eq!((outcome.reach, outcome.advice.fewer), (Reach::Unreachable, true));
+}
+
+#[test]
+fn a_further_connection_that_is_refused_makes_the_queue_send_fewer() {
+    let mut deliver = start(|_| {});
+    let peer = Peer::new();
+    for lease in 1..=2 {
+        deliver.lease(&attempt(lease, &peer.next_hop(), &["a@dst.test"], inline(MESSAGE)));
+    }
+    let mut first = peer.accept_greeted();
+    peer.accept().say("421 4.7.0 too many connections from you\r\n");
+    // The log tells when that was heard.
+    let mut waits = 0;
+    while !deliver.log().contains("event=connect-failed") {
+        waits += 1;
+        assert!(waits < 1000, "the refusal was not heard");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    first.take_message("250 ok\r\n");
+    assert!(deliver.outcome().advice.fewer);
+    first.take_message("250 ok\r\n");
+    assert!(!deliver.outcome().advice.fewer, "it is said once");
+}
+
+#[test]
+fn connections_come_from_the_address_that_is_set_and_wait_if_it_is_not_ours() {
+    let sources = |text: &str| SourceAddresses::from_text(text).unwrap().into();
+    let mut deliver = start(|slice| {
+        slice.source = sources("127.0.0.77");
+        let row = |name: &str, source: &str| (TlsDestination::parse(name).unwrap().into(), sources(source));
+        slice.sources = vec![row("[127.0.0.2]:2525", "192.0.2.1"), row(".test", "127.0.0.78")];
+    });
+    let mut resolver = deliver.resolver();
+    let peer = Peer::new();
+    deliver.lease(&attempt(1, &peer.next_hop(), &["a@dst.test"], inline(MESSAGE)));
+    let mut talk = peer.accept_greeted();
+    assert_eq!(talk.client(), "127.0.0.77".parse::<IpAddr>().unwrap());
+    talk.take_message("250 ok\r\n");
+    assert_eq!(one(&mut deliver).1, Result3::Delivered);
+    // Its idle connection is not for a next hop that comes from elsewhere.
+    let elsewhere = format!("smtp:other.test:{}", peer.port());
+    deliver.lease(&attempt(2, &elsewhere, &["a@other.test"], inline(MESSAGE)));
+    answer(&mut resolver, &[mx("other.test", &[(1, "mx.other.test")]), a("mx.other.test", "127.0.0.1")], 2);
+    let mut talk = peer.accept_greeted();
+    assert_eq!(talk.client(), "127.0.0.78".parse::<IpAddr>().unwrap());
+    talk.take_message("250 ok\r\n");
+    assert_eq!(one(&mut deliver).1, Result3::Delivered);
+    deliver.lease(&attempt(3, "smtp:[127.0.0.2]:2525", &["a@dst.test"], inline(MESSAGE)));
+    let (outcome, result, enhanced) = one(&mut deliver);
+    assert_eq!((result, enhanced), (Result3::Deferred, (4, 4, 1)));
+    assert!(outcome.settled[0].text.contains("from 192.0.2.1"), "{}", outcome.settled[0].text);
+    assert!(deliver.log().contains("event=source-address-unusable address=192.0.2.1"), "{}", deliver.log());
 }

@@ -5,7 +5,8 @@ use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use vsmtp_config::{
-    DeliverSlice, DeliverTls, Family, LogLevel, LogSlice, LogTarget, NextHopTimeouts, TlsPolicy,
+    DeliverSlice, DeliverTls, Family, LogLevel, LogSlice, LogTarget, NextHopTimeouts, SourceAddresses,
+    TlsPolicy,
 };
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::master_child::ToMaster;
@@ -29,6 +30,8 @@ pub fn settings() -> DeliverSlice {
         own_addresses: Vec::new(),
         connections: 100,
         family: Family::Any,
+        source: SourceAddresses::default().into(),
+        sources: Vec::new(),
         timeouts: NextHopTimeouts {
             connect: long,
             greeting: long,
