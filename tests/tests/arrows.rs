@@ -51,8 +51,14 @@ const RESERVED: [(&str, &[&str]); 12] = [
     ("hickory-resolver", &["vsmtp-resolver"]),
     ("hickory-proto", &["vsmtp-resolver"]),
     // The key holder needs the signing code and the PEM reader, and has no network.
-    ("rustls", &["vsmtp-keys", "vsmtp-tls", "vsmtp-receiver", "vsmtp-deliver", "vsmtp-resolver"]),
-    ("aws-lc-rs", &["vsmtp-keys", "vsmtp-tls", "vsmtp-receiver", "vsmtp-deliver", "vsmtp-resolver"]),
+    (
+        "rustls",
+        &["vsmtp-keys", "vsmtp-tls", "vsmtp-receiver", "vsmtp-deliver", "vsmtp-resolver", "vsmtp-tests"],
+    ),
+    (
+        "aws-lc-rs",
+        &["vsmtp-keys", "vsmtp-tls", "vsmtp-receiver", "vsmtp-deliver", "vsmtp-resolver", "vsmtp-tests"],
+    ),
     ("openssl-sys", &[]),
 ];
 
