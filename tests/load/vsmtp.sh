@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Start/stop a private vSMTP for tests/load/compare.py: release binaries, as root with separate users, sandbox on, log to a
 # file, every message judged by the filter.
-#   vsmtp.sh start MODE SMTP_PORT SINK_PORT   MODE: hold | relay | local
+#   vsmtp.sh start MODE SMTP_PORT SINK_PORT   MODE: hold | relay | local | tls
 #   vsmtp.sh resume                           the same instance again, on the spool that is there
 #   vsmtp.sh queued                           prints how many messages are in the queue
 #   vsmtp.sh stop                             leaves no process
@@ -34,18 +34,25 @@ start)
     ln -s maildirs/local.test "$dir/mail"
     chmod 755 "$dir"
     echo "$port" >"$dir/port"
+    tls=
     case $mode in
-    hold) domains='["mx.bench.test"]' relayhost='"[127.0.0.1]:'$sink'"' rules='rcpt: [ rule "hold everything" || state::quarantine("hold") ]' ;;
+    hold | tls) domains='["mx.bench.test"]' relayhost='"[127.0.0.1]:'$sink'"' rules='rcpt: [ rule "hold everything" || state::quarantine("hold") ]' ;;
     relay) domains='["mx.bench.test"]' relayhost='"[127.0.0.1]:'$sink'"' rules='rcpt: [ rule "relay for loopback" || if ctx::client_ip() == "127.0.0.1" { state::next() } else { state::deny() } ]' ;;
     local) domains='["mx.bench.test", "local.test"]' relayhost='""' rules='rcpt: [ rule "loopback only" || if ctx::client_ip() == "127.0.0.1" { state::next() } else { state::deny() } ]' ;;
     *) echo "unknown mode $mode" >&2; exit 2 ;;
     esac
+    if [ "$mode" = tls ]; then
+        cp "$CERTIFICATE" "$dir/etc/vsmtp/mx.pem"
+        install -m 600 "$KEY" "$dir/etc/vsmtp/mx.key"
+        tls='config.server.tls.certificate = "mx.pem"; config.server.tls.private_key = "mx.key";'
+    fi
     cat >"$dir/etc/vsmtp/vsmtp.vsl" <<VSL
 fn on_config(config) {
     config.server.name = "mx.bench.test";
     config.server.domains = $domains;
     config.server.interfaces.addr = ["127.0.0.1:$port"];
     config.server.message_size_limit = 104857600;
+    $tls
     config.server.logs.filename = "/var/log/vsmtp.log";
     config.delivery.mailboxes = ["*"];
     config.delivery.local = "maildir";
