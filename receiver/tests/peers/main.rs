@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bodies;
+mod dialogues;
 mod first_message;
 mod hostile;
 mod keys;
@@ -12,6 +13,7 @@ mod login;
 mod loss;
 mod names;
 mod proxies;
+mod slow_tls;
 mod stage;
 mod tls;
 mod verdicts;

@@ -2,58 +2,62 @@
 //! byte by byte. The answers must be the same each time. The format is told in `tests/dialogues/README.md`.
 #![allow(missing_docs, reason = "a test has no public items")]
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod script;
+
+use std::path::Path;
 use std::sync::Arc;
 
-use vsmtp_mail::{Domain, Reply};
-use vsmtp_smtp::{
-    AuthVerdict, BareNewline, EarlyTalk, Extension, Extensions, Mechanism, Needs, Privileges, Protocol,
-    Question, Secret, Session, Settings, Step, TlsFacts, Verdict,
-};
+use vsmtp_smtp::{AuthVerdict, Privileges, Question, Secret, Session, Step, TlsFacts, Verdict};
+
+use script::{Dialogue, Rule, Turn};
 
 /// What a caller reads at a time at most.
 const READ_SIZE: usize = 64 * 1024;
 
-struct Rule {
-    stage: String,
-    pattern: String,
-    verdict: Verdict,
-    /// At `auth`, what else may be said.
-    auth: Option<AuthVerdict>,
-}
-
-enum Turn {
-    Client(Vec<u8>),
-    Server(Vec<u8>),
-    Body(Vec<u8>),
-    Closed,
-}
-
-struct Dialogue {
-    settings: Settings,
-    rules: Vec<Rule>,
-    turns: Vec<Turn>,
-    turns_only: bool,
-    tls: Option<TlsFacts>,
-    trusted: bool,
-}
-
 #[test]
 fn dialogues_hold_however_the_bytes_are_cut() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/dialogues");
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "smtp"));
-    paths.sort();
-    assert!(!paths.is_empty());
-    for path in paths {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let dialogue = parse(&fs::read_to_string(&path).unwrap(), &name);
-        in_turns(&dialogue, &name);
-        if !dialogue.turns_only {
-            cut(&dialogue, &name, usize::MAX);
-            cut(&dialogue, &name, 1);
-            cut(&dialogue, &name, 7);
+    for (name, dialogue) in script::all(&folder) {
+        play(&dialogue, &name);
+    }
+}
+
+#[test]
+fn what_holds_for_data_holds_for_bdat() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/dialogues");
+    let mut played = 0;
+    for (name, dialogue) in script::all(&folder) {
+        if let Some(dialogue) = script::by_bdat(&dialogue) {
+            play(&dialogue, &format!("{name} by BDAT"));
+            played += 1;
+        }
+    }
+    assert!(played > 10, "{played} files");
+}
+
+#[test]
+fn every_command_is_tried_in_every_state() {
+    const COMMANDS: [&str; 18] = [
+        "LHLO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "VRFY", "EXPN", "HELP", "ETRN", "STARTTLS",
+        "AUTH", "XCLIENT", "XFORWARD", "FOO", "QUIT", "HELO",
+    ];
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/dialogues");
+    for state in ["before-hello", "after-helo", "after-ehlo", "after-mail", "after-rcpt", "between-chunks"] {
+        let text = std::fs::read_to_string(folder.join(format!("every-{state}.smtp"))).unwrap();
+        for command in COMMANDS {
+            let is_tried = text.lines().any(|line| {
+                line.strip_prefix("C: ").and_then(|said| said.split(' ').next()) == Some(command)
+            });
+            assert!(is_tried, "{command} {state}");
+        }
+    }
+}
+
+fn play(dialogue: &Dialogue, name: &str) {
+    in_turns(dialogue, name);
+    if !dialogue.turns_only {
+        for size in [usize::MAX, 1, 7] {
+            cut(dialogue, name, size);
         }
     }
 }
@@ -220,143 +224,9 @@ impl<'a> Player<'a> {
     }
 }
 
-fn parse(text: &str, name: &str) -> Dialogue {
-    let mut settings = Settings::new(Domain::parse("mx.test").unwrap());
-    let (mut rules, mut turns, mut turns_only, mut tls, mut trusted) =
-        (Vec::new(), Vec::new(), false, None, false);
-    for (number, line) in text.lines().enumerate() {
-        let (mark, rest) = line.split_once(' ').unwrap_or((line, ""));
-        match mark {
-            "" | "#" => {}
-            "!" if rest == "turns-only" => turns_only = true,
-            "!" if rest == "trusted" => trusted = true,
-            "!" if rest == "tls" => tls = Some(TlsFacts::default()),
-            "!" if rest == "tls full" => {
-                tls = Some(TlsFacts { channel_binding: true, client_certificate: true });
-            }
-            "!" => option(rest, &mut settings, &mut rules)
-                .unwrap_or_else(|| panic!("{name}:{}: unknown option {rest}", number + 1)),
-            "C:" => turns.push(Turn::Client([unescape(rest), b"\r\n".to_vec()].concat())),
-            "R:" => turns.push(Turn::Client(unescape(rest))),
-            "S:" => turns.push(Turn::Server([unescape(rest), b"\r\n".to_vec()].concat())),
-            "B:" => turns.push(Turn::Body(unescape(rest))),
-            "X:" => turns.push(Turn::Closed),
-            _ => panic!("{name}:{}: unknown mark {mark}", number + 1),
-        }
-    }
-    Dialogue { settings, rules, turns: merge(turns), turns_only, tls, trusted }
-}
-
-/// Consecutive turns of one kind are one turn.
-fn merge(turns: Vec<Turn>) -> Vec<Turn> {
-    let mut merged: Vec<Turn> = Vec::new();
-    for turn in turns {
-        match (merged.last_mut(), turn) {
-            (Some(Turn::Client(before)), Turn::Client(bytes)) => before.extend(bytes),
-            (Some(Turn::Server(before)), Turn::Server(bytes)) => before.extend(bytes),
-            (_, turn) => merged.push(turn),
-        }
-    }
-    merged
-}
-
-fn option(text: &str, settings: &mut Settings, rules: &mut Vec<Rule>) -> Option<()> {
-    let mut words = text.splitn(4, ' ');
-    let (key, value) = (words.next()?, words.next().unwrap_or(""));
-    match key {
-        "lmtp" => settings.protocol = Protocol::Lmtp,
-        "extensions" => {
-            let list: Vec<_> = value.split(',').filter_map(Extension::from_keyword).collect();
-            settings.extensions = Extensions::of(&list);
-        }
-        "starttls" if value.is_empty() => settings.extensions = settings.extensions.with(Extension::StartTls),
-        "no-vrfy" => settings.vrfy = false,
-        "tls-required" => settings.tls_required = true,
-        "auth-required" => settings.auth.required = true,
-        "auth-failures" => settings.auth.failures = value.parse().ok()?,
-        "mechanisms" => settings.auth.mechanisms = value.split(',').map(mechanism).collect(),
-        "normalise" => settings.bare_newline = BareNewline::Normalise,
-        "refuse-early" => settings.early_talk = EarlyTalk::Refuse,
-        "recipients" => settings.limits.recipients = value.parse().ok()?,
-        "hard-errors" => settings.limits.hard_errors = value.parse().ok()?,
-        "junk" => settings.limits.junk = value.parse().ok()?,
-        "size" => settings.limits.body.size = value.parse().ok()?,
-        "line" => settings.limits.body.line = value.parse().ok()?,
-        "header" => settings.limits.body.header = value.parse().ok()?,
-        "hops" => settings.limits.body.hops = value.parse().ok()?,
-        "drain" => settings.limits.body.drain = value.parse().ok()?,
-        "connect" | "helo" | "starttls" | "auth" | "mail" | "rcpt" | "data" | "message" => {
-            let action = words.next().unwrap_or("accept");
-            let rest = words.next();
-            let auth = match action {
-                "challenge" => Some(AuthVerdict::Challenge(unescape(rest.unwrap_or("")))),
-                "fail" => Some(AuthVerdict::Failure),
-                "malformed" => Some(AuthVerdict::Malformed),
-                _ => None,
-            };
-            let reply = rest.and_then(|text| Reply::parse(text).ok());
-            let verdict = match (action, reply) {
-                _ if auth.is_some() => Verdict::Accept,
-                ("accept", Some(reply)) => Verdict::AcceptWith(reply),
-                ("accept", None) => Verdict::Accept,
-                ("refuse", Some(reply)) => Verdict::Refuse(reply),
-                ("close", Some(reply)) => Verdict::Close(reply),
-                ("unavailable", None) => Verdict::Unavailable,
-                _ => return None,
-            };
-            rules.push(Rule { stage: key.to_owned(), pattern: value.to_owned(), verdict, auth });
-        }
-        _ => return None,
-    }
-    Some(())
-}
-
-/// A mechanism's name, with `*` behind it where it may be used in clear text, `+` where the server speaks first.
-fn mechanism(text: &str) -> Mechanism {
-    let name = text.trim_end_matches(['*', '+']);
-    let needs = match name {
-        "EXTERNAL" => Needs::ClientCertificate,
-        plus if plus.ends_with("-PLUS") => Needs::ChannelBinding,
-        _ => Needs::Nothing,
-    };
-    let (in_clear, server_first) = (text.contains('*'), text.contains('+'));
-    Mechanism { name: name.into(), in_clear, needs, server_first }
-}
-
 /// What a client sent, with `|` for NUL.
 fn words(secret: &Secret) -> String {
     String::from_utf8_lossy(secret.expose()).replace('\0', "|")
-}
-
-/// `\r \n \0 \t \\ \xHH` and `\{N:c}` for N times the character c.
-fn unescape(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('\\') {
-        out.extend_from_slice(before.as_bytes());
-        let kind = after.chars().next().unwrap();
-        rest = &after[1..];
-        match kind {
-            'r' => out.push(b'\r'),
-            'n' => out.push(b'\n'),
-            '0' => out.push(0),
-            't' => out.push(b'\t'),
-            '\\' => out.push(b'\\'),
-            'x' => {
-                out.push(u8::from_str_radix(&rest[..2], 16).unwrap());
-                rest = &rest[2..];
-            }
-            '{' => {
-                let (inner, tail) = rest.split_once('}').unwrap();
-                let (count, what) = inner.split_once(':').unwrap();
-                out.extend(what.as_bytes().repeat(count.parse().unwrap()));
-                rest = tail;
-            }
-            other => panic!("unknown escape \\{other}"),
-        }
-    }
-    out.extend_from_slice(rest.as_bytes());
-    out
 }
 
 fn show(bytes: &[u8]) -> String {
