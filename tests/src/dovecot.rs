@@ -39,12 +39,38 @@ impl Dovecot {
 
     /// Knows these users with these passwords, as Dovecot writes them, and tells who asks on its auth socket.
     pub fn with_auth(users: &[(&str, &str)]) -> Dovecot {
+        let line = |(user, password): &(&str, &str)| format!("{user}:{password}\n");
+        let users = users.iter().map(line).collect::<String>();
+        Dovecot::asked(|root| {
+            fs::write(root.join("users"), users).expect("write users");
+            auth_configuration(
+                root,
+                "plain login scram-sha-256",
+                &format!("driver = passwd-file\n  args = {}/users", root.display()),
+            )
+        })
+    }
+
+    /// Knows whom a token belongs to by asking at this port of this host (RFC 7662), and tells who asks on its auth socket.
+    pub fn with_tokens(port: u16) -> Dovecot {
+        Dovecot::asked(|root| {
+            let ask = format!(
+                "introspection_mode = post\nintrospection_url = http://127.0.0.1:{port}/introspect\n\
+                 username_attribute = username\nactive_attribute = active\nactive_value = true\n"
+            );
+            fs::write(root.join("oauth2.conf.ext"), ask).expect("write oauth2.conf.ext");
+            let backend = "driver = oauth2\n  mechanisms = xoauth2 oauthbearer";
+            let backend = format!("{backend}\n  args = {}/oauth2.conf.ext", root.display());
+            auth_configuration(root, "xoauth2 oauthbearer", &backend)
+        })
+    }
+
+    /// Serves the auth protocol; the configuration is made for its folder.
+    fn asked(configuration: impl FnOnce(&Path) -> String) -> Dovecot {
         let folder = tempfile::Builder::new().prefix("vsmtp-dovecot.").tempdir().expect("make a folder");
         let root = folder.path();
         fs::set_permissions(root, fs::Permissions::from_mode(0o755)).expect("open the folder up");
-        let line = |(user, password): &(&str, &str)| format!("{user}:{password}\n");
-        fs::write(root.join("users"), users.iter().map(line).collect::<String>()).expect("write users");
-        fs::write(root.join("dovecot.conf"), auth_configuration(root)).expect("write dovecot.conf");
+        fs::write(root.join("dovecot.conf"), configuration(root)).expect("write dovecot.conf");
         let mut command = program("dovecot");
         command.arg("-F").arg("-c").arg(root.join("dovecot.conf"));
         let master = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start dovecot");
@@ -89,12 +115,12 @@ impl Drop for Dovecot {
     }
 }
 
-fn auth_configuration(root: &Path) -> String {
+fn auth_configuration(root: &Path, mechanisms: &str, backend: &str) -> String {
     let root = root.display();
     format!(
         "base_dir = {root}/run\nlog_path = {root}/log\nprotocols =\nssl = no\n\
-         disable_plaintext_auth = no\nauth_mechanisms = plain login scram-sha-256\nauth_failure_delay = 1s\n\
-         passdb {{\n  driver = passwd-file\n  args = {root}/users\n}}\n\
+         disable_plaintext_auth = no\nauth_mechanisms = {mechanisms}\nauth_failure_delay = 1s\n\
+         passdb {{\n  {backend}\n}}\n\
          userdb {{\n  driver = static\n  args = uid={MAIL_UID} gid={MAIL_UID} home=/\n}}\n\
          service auth {{\n  unix_listener auth-smtp {{\n    mode = 0666\n  }}\n}}\n\
          service stats {{\n  unix_listener stats-writer {{\n    mode = 0666\n  }}\n}}\n"

@@ -9,6 +9,7 @@ mod client;
 mod dice;
 mod disk;
 mod dovecot;
+mod exim;
 mod letter;
 mod mta;
 mod name_server;
@@ -27,6 +28,7 @@ pub use client::{Client, ReplyText};
 pub use dice::Dice;
 pub use disk::Disk;
 pub use dovecot::Dovecot;
+pub use exim::{EXIM, Exim};
 pub use letter::Letter;
 pub use mta::{
     Mta, Process, Settings, binary, free_port, is_alive, is_root, needs_root, say, signal, wait_until,

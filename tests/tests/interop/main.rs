@@ -3,8 +3,10 @@
 
 mod clients;
 mod dovecot;
+mod exim;
 mod integrity;
 mod postfix;
+mod smuggling;
 
 /// Where a message of ours begins in what arrived: everything before it was added on the way.
 fn ends_with_message(arrived: &[u8], sent: &[u8]) -> bool {
