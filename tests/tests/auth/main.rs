@@ -8,6 +8,7 @@ mod file;
 mod loss;
 mod rules;
 mod senders;
+mod under_tls;
 
 use std::process::Output;
 
