@@ -2,12 +2,66 @@
 
 use std::process::{Command, Stdio};
 
-use vsmtp_tests::needs_programs;
+use vsmtp_tests::{Mta, free_port, needs_programs};
 
 use crate::start;
 
 /// Longest scan, in seconds; it takes one or two minutes.
 const BOUND: &str = "600";
+
+/// What a scan found, row by row.
+struct Report {
+    rows: Vec<serde_json::Value>,
+    said: String,
+}
+
+impl Report {
+    /// Scans a port of this host.
+    fn of(mta: &Mta, port: u16, words: &[&str]) -> Report {
+        let file = mta.root().join(format!("report-{port}.json"));
+        let output = Command::new("timeout")
+            .args([BOUND, "testssl"])
+            .stdin(Stdio::null())
+            .args(["--quiet", "--color", "0", "--warnings", "off", "--nodns", "min", "--ip", "127.0.0.1"])
+            .args(words)
+            .arg("--jsonfile")
+            .arg(&file)
+            .arg(format!("127.0.0.1:{port}"))
+            .output()
+            .expect("run testssl");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{error}: {said}"));
+        Report { rows: serde_json::from_str(&text).expect("a report"), said }
+    }
+
+    fn finding(&self, id: &str) -> (&str, &str) {
+        let row = self.rows.iter().find(|row| row["id"] == id);
+        let row = row.unwrap_or_else(|| panic!("no {id}: {}", self.said));
+        (row["severity"].as_str().unwrap_or_default(), row["finding"].as_str().unwrap_or_default())
+    }
+
+    /// Only TLS 1.2 and 1.3, only ciphers with forward secrecy and authentication, and nothing that the scanner minds.
+    fn is_clean(&self) {
+        for old in ["SSLv2", "SSLv3", "TLS1", "TLS1_1"] {
+            assert!(self.finding(old).1.contains("not offered"), "{old}: {}", self.said);
+        }
+        for new in ["TLS1_2", "TLS1_3"] {
+            let finding = self.finding(new).1;
+            assert!(finding.contains("offered") && !finding.contains("not"), "{new}: {}", self.said);
+        }
+        for weak in ["NULL", "aNULL", "EXPORT", "LOW", "3DES_IDEA"] {
+            let finding = self.finding(&format!("cipherlist_{weak}")).1;
+            assert!(finding.contains("not offered"), "{weak}: {finding}: {}", self.said);
+        }
+        let finding = self.finding("cipherlist_AVERAGE").1;
+        assert!(finding.contains("not offered"), "{finding}: {}", self.said);
+        assert_eq!(self.finding("PFS").0, "OK", "{}", self.said);
+        let bad = ["LOW", "MEDIUM", "HIGH", "CRITICAL", "WARN", "FATAL"];
+        let bad: Vec<_> =
+            self.rows.iter().filter(|row| bad.iter().any(|bad| row["severity"] == *bad)).collect();
+        assert!(bad.is_empty(), "{bad:#?}\n{}", self.said);
+    }
+}
 
 #[test]
 fn testssl_finds_no_old_protocol_no_weak_cipher_and_no_known_hole() {
@@ -16,50 +70,38 @@ fn testssl_finds_no_old_protocol_no_weak_cipher_and_no_known_hole() {
         return;
     }
     // It opens many connections, and breaks many of them on purpose.
-    let mta = start("", "");
-    let report = mta.root().join("report.json");
-    let output = Command::new("timeout")
-        .args([BOUND, "testssl"])
-        .stdin(Stdio::null())
-        .args(["--quiet", "--color", "0", "--warnings", "off", "--nodns", "min", "--ip", "127.0.0.1"])
-        .args(["-t", "smtp", "-p", "-s", "-U", "--jsonfile"])
-        .arg(&report)
-        .arg(format!("127.0.0.1:{}", mta.port()))
-        .output()
-        .expect("run testssl");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let text = std::fs::read_to_string(&report).unwrap_or_else(|error| panic!("{error}: {said}"));
-    let rows: Vec<serde_json::Value> = serde_json::from_str(&text).expect("a report");
-    let finding = |id: &str| {
-        let row = rows.iter().find(|row| row["id"] == id).unwrap_or_else(|| panic!("no {id}: {said}"));
-        (row["severity"].as_str().unwrap_or_default(), row["finding"].as_str().unwrap_or_default())
-    };
-    for old in ["SSLv2", "SSLv3", "TLS1", "TLS1_1"] {
-        assert!(finding(old).1.contains("not offered"), "{old}: {said}");
-    }
-    for new in ["TLS1_2", "TLS1_3"] {
-        assert!(finding(new).1.contains("offered") && !finding(new).1.contains("not"), "{new}: {said}");
-    }
-    let bad: Vec<&serde_json::Value> = rows
-        .iter()
-        .filter(|row| ["LOW", "MEDIUM", "HIGH", "CRITICAL"].iter().any(|bad| row["severity"] == *bad))
-        .collect();
-    assert!(bad.is_empty(), "{bad:#?}\n{said}");
+    let submissions = free_port();
+    let config = format!(
+        "config.server.interfaces.addr_submissions = [\"127.0.0.1:{submissions}\"];\n\
+         config.server.esmtp.auth.mechanisms = [\"PLAIN\"];"
+    );
+    let mta = start(&config, "#{ authenticate: [ rule \"anybody\" || state::accept() ] }");
+    let (by_starttls, from_the_start) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| Report::of(&mta, submissions, &["-p", "-s", "-f"]));
+        let report = Report::of(&mta, mta.port(), &["-t", "smtp", "-p", "-s", "-f", "-U"]);
+        (report, other.join().expect("the other scan"))
+    });
+    by_starttls.is_clean();
+    from_the_start.is_clean();
     for hole in [
         "heartbleed",
         "CCS",
         "ROBOT",
         "secure_renego",
+        "secure_client_renego",
         "CRIME_TLS",
         "POODLE_SSL",
+        "fallback_SCSV",
         "SWEET32",
         "FREAK",
         "DROWN",
         "LOGJAM",
         "BEAST",
+        "LUCKY13",
         "RC4",
     ] {
-        assert!(["OK", "INFO"].contains(&finding(hole).0), "{hole}: {:?}", finding(hole));
+        let finding = by_starttls.finding(hole);
+        assert!(["OK", "INFO"].contains(&finding.0), "{hole}: {finding:?}");
     }
     assert!(mta.processes().iter().all(|process| process.restarts == 0), "nothing has died");
 }
