@@ -117,3 +117,21 @@ fn a_client_that_does_not_read_is_not_read_from_under_tls_either() {
     let each = pss(&stage).unwrap().saturating_sub(before) / deaf.len();
     assert!(each < 512 * 1024, "each costs {each} octets");
 }
+
+#[test]
+fn an_end_in_the_middle_of_a_record_is_noticed_at_once() {
+    let (mut stage, _filter) = stage(slice());
+    let mut clients: Vec<Secure> = (0..5).map(|_| secure(&stage)).collect();
+    stage.figure("sessions_open", 5);
+    // The half record and the end must be there together when it looks.
+    stage.child.signal(19).unwrap();
+    for client in &mut clients {
+        let record = encrypted(client, b"NOOP\r\n");
+        client.send_clear(&record[..record.len() / 2]);
+    }
+    drop(clients);
+    stage.child.signal(18).unwrap();
+    let began = Instant::now();
+    stage.figure("sessions_open", 0);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}

@@ -135,12 +135,9 @@ fn s6_what_is_sent_behind_starttls_ends_the_session() {
 
 #[test]
 fn s5_the_end_of_tls_in_the_middle_of_a_message_accepts_nothing() {
-    for clear_behind in [false, true] {
+    for (by_chunks, clear_behind) in [(false, false), (false, true), (true, false), (true, true)] {
         let (stage, mut filter) = stage();
-        let mut client = starttls(&stage);
-        begin(&mut client, &mut filter);
-        client.ask("DATA");
-        client.send("Subject: x\r\n\r\nhalf a message\r\n");
+        let mut client = halfway(&stage, &mut filter, by_chunks);
         client.close_notify();
         if clear_behind {
             client.send_clear(b"the rest\r\n.\r\nMAIL FROM:<evil@client.test>\r\n");
@@ -150,14 +147,27 @@ fn s5_the_end_of_tls_in_the_middle_of_a_message_accepts_nothing() {
         assert!(client.is_gone());
     }
     // The connection ends without that word.
-    let (stage, mut filter) = stage();
-    let mut client = starttls(&stage);
-    begin(&mut client, &mut filter);
-    client.ask("DATA");
-    client.send("Subject: x\r\n\r\nhalf a message\r\n.\r");
-    drop(client.reader.into_inner().sock);
-    filter.expect_reset();
-    filter.expect_forget();
+    for by_chunks in [false, true] {
+        let (stage, mut filter) = stage();
+        let mut client = halfway(&stage, &mut filter, by_chunks);
+        client.send(".\r");
+        drop(client.reader.into_inner().sock);
+        filter.expect_reset();
+        filter.expect_forget();
+    }
+}
+
+/// A client in the middle of a message.
+fn halfway(stage: &Stage, filter: &mut Filter, by_chunks: bool) -> Secure {
+    let mut client = starttls(stage);
+    begin(&mut client, filter);
+    if by_chunks {
+        client.send("BDAT 1000 LAST\r\n");
+    } else {
+        client.ask("DATA");
+    }
+    client.send("Subject: x\r\n\r\nhalf a message\r\n");
+    client
 }
 
 #[test]
