@@ -122,7 +122,7 @@ fn build_root(root: &Path) {
 fn configuration(port: u16, transports: &str, routers: &str) -> String {
     format!(
         "exim_path = /exim4\nprimary_hostname = exim.test\nspool_directory = /spool\nlog_file_path = /log/%s\n\
-         pid_file_path = /tmp/pid\ntimezone = UTC\nlocal_interfaces = 127.0.0.1\ndaemon_smtp_ports = {port}\n\
+         pid_file_path = /tmp/pid\nnotifier_socket =\ntimezone = UTC\nlocal_interfaces = 127.0.0.1\ndaemon_smtp_ports = {port}\n\
          host_lookup =\nrfc1413_hosts =\nkeep_environment =\nadd_environment =\nnever_users =\ndeliver_drop_privilege = true\nmessage_size_limit = 100M\n\
          tls_advertise_hosts = *\ntls_certificate = /etc/exim4/exim.pem\ntls_privatekey = /etc/exim4/exim.key\n\
          chunking_advertise_hosts = *\nsmtp_accept_max_per_host = 0\nsmtp_accept_max_nonmail = 1000\n\

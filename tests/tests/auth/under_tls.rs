@@ -18,7 +18,7 @@ fn start(users: &str, config: &str) -> Stage {
     let folder = stage.mta.root().join("etc/vsmtp");
     stage.mta.write_configuration(&settings);
     std::fs::write(folder.join("users"), users).expect("write users");
-    make_certificate(&folder, "mx", &["mx.local.test"]);
+    make_certificate(&folder, "mx", &["mx.local.test", "localhost"]);
     stage.mta.launch();
     stage
 }
@@ -63,7 +63,10 @@ fn each_mechanism_works_under_tls_and_no_other_is_offered() {
         assert!(!refused.status.success() && !text.contains("235 2.7.0"), "{mechanism}: {text}");
         assert!(!text.contains("~> AUTH"), "{mechanism} was tried: {text}");
     }
-    let (connect, ca) = (format!("--connect={server}"), format!("--x509-ca-file={}", authority(&stage.mta)));
+    let (connect, ca) = (
+        format!("--connect=localhost:{}", stage.submission),
+        format!("--x509-ca-file={}", authority(&stage.mta)),
+    );
     for mechanism in ["PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"] {
         let gsasl = |password: &str| {
             let password = format!("--password={password}");

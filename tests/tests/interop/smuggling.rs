@@ -5,6 +5,9 @@ use vsmtp_tests::{Client, Exim, Mta, Postfix, Settings, needs_programs, needs_ro
 
 const BREAKS: [&[u8]; 5] = [b"\n", b"\r", b"\r\n", b"\r\r\n", b"\0"];
 
+/// How many of the attacks are messages that we take: those without a lone CR or LF, or all.
+const TAKEN: [(&str, usize); 2] = [("refuse", 7), ("normalise", 48)];
+
 /// What stands in the message: to a server that takes its middle for an end, three commands and a second message.
 fn attack(before: &[u8], after: &[u8]) -> Vec<u8> {
     [
@@ -76,10 +79,10 @@ fn nothing_is_smuggled_through_us_into_postfix() {
     if !(needs_programs(TEST, &["postfix", "postcat"]) && needs_root(TEST)) {
         return;
     }
-    for bare_newline in ["refuse", "normalise"] {
+    for (bare_newline, taken) in TAKEN {
         let postfix = Postfix::holding();
         let accepted = attack_through(&relay(postfix.port(), bare_newline));
-        assert!(accepted >= 8, "{accepted}");
+        assert_eq!(accepted, taken, "{bare_newline}");
         let held = postfix.wait_for_held(accepted);
         check(&held, accepted);
         assert!(!postfix.log().contains("from=<smuggled@src.test>"), "{}", postfix.log());
@@ -91,10 +94,10 @@ fn nothing_is_smuggled_through_us_into_exim() {
     if !crate::exim::can_run("nothing_is_smuggled_through_us_into_exim") {
         return;
     }
-    for bare_newline in ["refuse", "normalise"] {
+    for (bare_newline, taken) in TAKEN {
         let exim = Exim::keeping();
         let accepted = attack_through(&relay(exim.port(), bare_newline));
-        assert!(accepted >= 8, "{accepted}");
+        assert_eq!(accepted, taken, "{bare_newline}");
         wait_until("exim has them all", || exim.kept().len() >= accepted);
         check(&exim.kept(), accepted);
         assert!(!exim.log().contains("<= smuggled@src.test"), "{}", exim.log());

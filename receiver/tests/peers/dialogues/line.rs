@@ -54,6 +54,9 @@ impl Line {
             let room = piece.len().min(count - taken.len());
             match self.read(&mut piece[..room]) {
                 Ok(count @ 1..) => taken.extend_from_slice(&piece[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    panic!("nothing is said after {}", taken.escape_ascii())
+                }
                 _ => return taken,
             }
         }

@@ -1,6 +1,6 @@
 //! S8 on each transport: only CRLF.CRLF ends a message, wherever the packets or TLS records part.
 
-use super::{ALL, Theatre, Transport, line::Line, script};
+use super::{Theatre, Transport, line::Line, script};
 
 const BREAKS: [&[u8]; 5] = [b"\n", b"\r", b"\r\n", b"\r\r\n", b"\0"];
 const BEGIN: &[u8] = b"MAIL FROM:<first@a.test>\r\nRCPT TO:<b@b.test>\r\nDATA\r\nSubject: x\r\n\r\ntext";
@@ -53,8 +53,9 @@ fn attack_on(transport: Transport) {
                 for piece in pieces {
                     line.send(piece);
                 }
-                let heard = replies(&mut line);
-                assert_eq!(heard, wanted, "{before:?} {after:?} cut at {at:?} on {transport:?}");
+                let case = || format!("{before:?} {after:?} cut at {at:?} on {transport:?}");
+                let heard = replies(&mut line, &case);
+                assert_eq!(heard, wanted, "{}", case());
                 let kept = std::iter::from_fn(|| theatre.ends.body()).count();
                 assert_eq!(kept, wanted[3..].iter().step_by(4).filter(|code| **code == 250).count());
             }
@@ -63,7 +64,7 @@ fn attack_on(transport: Transport) {
 }
 
 /// The codes of all replies, up to that of a command whose code no other has.
-fn replies(line: &mut Line) -> Vec<u16> {
+fn replies(line: &mut Line, case: &dyn Fn() -> String) -> Vec<u16> {
     line.send(b"VRFY end\r\n");
     let mut codes = Vec::new();
     loop {
@@ -71,7 +72,7 @@ fn replies(line: &mut Line) -> Vec<u16> {
         match String::from_utf8_lossy(&reply[..3]).parse() {
             Ok(252) => return codes,
             Ok(code) => codes.push(code),
-            Err(_) => panic!("{}", reply.escape_ascii()),
+            Err(_) => panic!("{} to {}", reply.escape_ascii(), case()),
         }
     }
 }
