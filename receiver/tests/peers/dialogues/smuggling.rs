@@ -23,7 +23,7 @@ fn s8_under_tls_from_the_first_octet() {
 
 fn attack_on(transport: Transport) {
     for normalises in [false, true] {
-        let options = "! hard-errors 1000000\n! extensions PIPELINING\n";
+        let options = "! hard-errors 1000000\n! extensions PIPELINING\nC: EHLO client.test\n";
         let normalise = if normalises { "! normalise\n" } else { "" };
         let theatre = Theatre::open(&script::parse(&format!("{options}{normalise}"), "smuggling"), transport);
         let mut line = theatre.enter();
