@@ -68,11 +68,13 @@ fn each_mechanism_works_under_tls_and_no_other_is_offered() {
         format!("--x509-ca-file={}", authority(&stage.mta)),
     );
     for mechanism in ["PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"] {
+        // Where it can bind to the channel, it refuses to go without, unless told so.
+        let unbound: &[&str] = if mechanism.ends_with("-PLUS") { &[] } else { &["--no-cb"] };
         let gsasl = |password: &str| {
             let password = format!("--password={password}");
             let who =
                 ["--authentication-id=tim", "--authorization-id=tim", &password, "--mechanism", mechanism];
-            run("gsasl", &[&["--smtp", "--starttls", &connect, &ca][..], &who].concat())
+            run("gsasl", &[&["--smtp", "--starttls", &connect, &ca][..], &who, unbound].concat())
         };
         let text = said(&gsasl("pencil"));
         assert!(text.contains("235 2.7.0"), "{mechanism}: {text}");
