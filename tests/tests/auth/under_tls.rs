@@ -49,7 +49,7 @@ fn each_mechanism_works_under_tls_and_no_other_is_offered() {
     for mechanism in ["PLAIN", "LOGIN"] {
         let text = said(&swaks(mechanism, "pencil"));
         assert!(text.contains("<~  235 2.7.0") && text.contains("queued as"), "{text}");
-        let offered = text.lines().filter(|line| line.contains("250") && line.contains("AUTH ")).next_back();
+        let offered = text.lines().rfind(|line| line.contains("250") && line.contains("AUTH "));
         let offered = offered.expect("an offer under TLS");
         assert!(offered.ends_with("AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN"), "{offered}");
         let failed = swaks(mechanism, "wrong");
