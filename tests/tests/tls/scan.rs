@@ -57,8 +57,9 @@ impl Report {
         assert!(finding.contains("not offered"), "{finding}: {}", self.said);
         assert_eq!(self.finding("PFS").0, "OK", "{}", self.said);
         let bad = ["LOW", "MEDIUM", "HIGH", "CRITICAL", "WARN", "FATAL"];
-        let bad: Vec<_> =
-            self.rows.iter().filter(|row| bad.iter().any(|bad| row["severity"] == *bad)).collect();
+        // What it lacks itself is nothing that it has found.
+        let about_us = self.rows.iter().filter(|row| row["id"] != "engine_problem");
+        let bad: Vec<_> = about_us.filter(|row| bad.iter().any(|bad| row["severity"] == *bad)).collect();
         assert!(bad.is_empty(), "{bad:#?}\n{}", self.said);
     }
 }
