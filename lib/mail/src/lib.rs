@@ -6,6 +6,7 @@
 
 mod address;
 mod date;
+pub mod dkim;
 mod domain;
 mod envelope;
 mod header;
