@@ -37,6 +37,8 @@ pub enum EdgeId {
     FilterAuth = 10,
     /// receiver and key holder.
     ReceiverKeys = 11,
+    /// filter and key holder.
+    FilterKeys = 21,
 }
 
 pub(crate) fn hello(edge: EdgeId) -> [u8; HELLO_LEN] {

@@ -8,8 +8,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use vsmtp_ipc::edge::master_child::{Configure, Figure, Listener, LogTarget, ToChild, ToMaster};
 use vsmtp_ipc::edge::{
-    client_resolver, ctl_master, ctl_queue, filter_auth, filter_queue, queue_deliver, queue_filter,
-    receiver_auth, receiver_filter, receiver_keys,
+    client_resolver, ctl_master, ctl_queue, filter_auth, filter_keys, filter_queue, queue_deliver,
+    queue_filter, receiver_auth, receiver_filter, receiver_keys,
 };
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{
@@ -302,6 +302,32 @@ edge!(
         }),
         deadline_ms: 5
     },
+    client_resolver::Question {
+        ticket: 3,
+        query: client_resolver::Query::Signature(client_resolver::SignatureQuestion {
+            domain: "a.test".into(),
+            selector: "s".into(),
+            algorithm: client_resolver::SignatureAlgorithm::RsaSha256,
+            exact: true,
+            data: vec![1],
+            signature: vec![2],
+        }),
+        deadline_ms: 5
+    },
+    client_resolver::Answer {
+        ticket: 3,
+        result: Ok(client_resolver::Records::Dmarc(client_resolver::DmarcVerdict {
+            result: client_resolver::DmarcResult::Fail,
+            published: client_resolver::DmarcPolicy::Reject,
+            policy: client_resolver::DmarcPolicy::Quarantine,
+            found_at: "a.test".into(),
+            organisation: "a.test".into(),
+            spf_aligned: true,
+            dkim_aligned: false,
+            report_to: vec!["mailto:a@a.test".into()],
+        })),
+        secure: true,
+    },
     client_resolver::Answer {
         ticket: 2,
         result: Ok(client_resolver::Records::Spf(client_resolver::SpfVerdict {
@@ -311,6 +337,16 @@ edge!(
         })),
         secure: false,
     },
+);
+edge!(
+    filter_keys_edge,
+    filter_keys::Ask::Keys { ticket: 1, domain: "a.test".into() },
+    filter_keys::Ask::Sign { ticket: 2, domain: "a.test".into(), number: 1, data: vec![1, 2] },
+    filter_keys::Answer::Keys {
+        ticket: 1,
+        algorithms: vec![client_resolver::SignatureAlgorithm::Ed25519Sha256]
+    },
+    filter_keys::Answer::Signed { ticket: 2, signature: Some(vec![3]) },
 );
 edge!(
     receiver_keys_edge,

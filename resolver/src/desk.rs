@@ -343,7 +343,7 @@ fn keys(query: &Query) -> Option<Vec<Key>> {
             Some([Kind::A, Kind::Aaaa].map(|kind| Key { name: name.clone(), kind }).to_vec())
         }
         // A judgement; its keys come as it goes.
-        Query::Spf(_) | Query::ClientName(_) => None,
+        Query::Spf(_) | Query::ClientName(_) | Query::Signature(_) | Query::Dmarc(_) => None,
     }
 }
 

@@ -87,7 +87,7 @@ impl Finding {
                 Ok(Records::Tlsa(associations)) => associations.iter().map(|tlsa| each + tlsa.3.len()).sum(),
                 Ok(Records::StsPolicy { mx, .. }) => mx.iter().map(|host| each + host.len()).sum(),
                 // Never remembered.
-                Ok(Records::Spf(_) | Records::ClientName(_)) => 0,
+                Ok(Records::Spf(_) | Records::ClientName(_) | Records::Signature(_) | Records::Dmarc(_)) => 0,
                 Err(_) => 0,
             }
     }

@@ -9,18 +9,20 @@ mod event;
 
 mod clients;
 mod desk;
-mod finding;
+pub mod finding;
 mod local;
 mod name;
 
 mod client_name;
-mod judge;
+mod dmarc;
+pub mod judge;
+mod key_record;
 mod lookup;
-mod spf;
+pub mod spf;
 mod sts;
 mod upstream;
 mod worker;
-mod zone;
+pub mod zone;
 
 mod resolv_conf;
 mod surroundings;

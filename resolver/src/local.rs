@@ -49,7 +49,11 @@ impl Local {
             Query::ClientName(address) if LOOPBACK.contains(&address.to_canonical()) => {
                 Some(Ok(Records::ClientName(ClientName::Is("localhost".to_owned()))))
             }
-            Query::Names(_) | Query::ClientName(_) | Query::Spf(_) => None,
+            Query::Names(_)
+            | Query::Spf(_)
+            | Query::ClientName(_)
+            | Query::Signature(_)
+            | Query::Dmarc(_) => None,
             Query::Addresses(name) => {
                 let name = normal(name);
                 if let Some(addresses) = self.hosts.get(&name) {

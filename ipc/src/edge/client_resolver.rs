@@ -7,7 +7,10 @@ use bincode::{Decode, Encode};
 
 use crate::channel::{Channel, Message};
 
-pub use crate::proof::{SpfQuestion, SpfResult, SpfVerdict};
+pub use crate::proof::{
+    DmarcPolicy, DmarcQuestion, DmarcResult, DmarcVerdict, SignatureAlgorithm, SignatureQuestion,
+    SignatureResult, SignatureVerdict, SpfQuestion, SpfResult, SpfVerdict,
+};
 
 /// Questions in flight.
 pub const CREDITS: u32 = 256;
@@ -38,6 +41,10 @@ pub enum Query {
     StsPolicy(String),
     /// Whether a host may send for a domain.
     Spf(SpfQuestion),
+    /// Whether a signature is right.
+    Signature(SignatureQuestion),
+    /// Whether a message is of its author's domain.
+    Dmarc(DmarcQuestion),
 }
 
 /// A question.
@@ -77,6 +84,10 @@ pub enum Records {
     },
     /// What a domain says of a host; errors of the DNS are words of it.
     Spf(SpfVerdict),
+    /// What became of a signature.
+    Signature(SignatureVerdict),
+    /// What an author's domain wants.
+    Dmarc(DmarcVerdict),
 }
 
 /// What there is of a client's name.
