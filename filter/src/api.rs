@@ -2,9 +2,12 @@
 //! it may be called; the registrations are the one table of what there is. A function never blocks unless it says so.
 
 mod address;
+mod arc;
 mod auth;
 mod code;
 mod context;
+mod dkim;
+mod dmarc;
 mod dns;
 mod dnsbl;
 mod envelope;
@@ -63,6 +66,9 @@ pub fn install(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function
     dns::register(&mut registry, &surroundings.names);
     dnsbl::register(&mut registry, &surroundings.names);
     spf::register(&mut registry, surroundings);
+    dkim::register(&mut registry, surroundings);
+    dmarc::register(&mut registry, surroundings);
+    arc::register(&mut registry, surroundings);
     registry.finish()
 }
 

@@ -3,6 +3,9 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod arc;
+pub mod author;
+pub mod dkim;
 pub mod engine;
 pub mod files;
 pub mod identity;
@@ -14,6 +17,7 @@ pub mod object;
 pub mod oneshot;
 pub mod policy;
 pub mod process;
+pub mod signer;
 pub mod srs;
 pub mod stage;
 pub mod status;

@@ -8,6 +8,7 @@ mod post;
 mod resolving;
 pub mod sandbox;
 mod session;
+mod signing;
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -19,6 +20,7 @@ use vsmtp_ipc::ChannelError;
 
 use crate::api::Surroundings;
 use crate::names::Names;
+use crate::signer::Signer;
 use crate::suffixes::{MAX_LIST_BYTES, Suffixes};
 
 pub use leader::{Crew, Desk, cede};
@@ -70,12 +72,13 @@ fn level_of_end(error: &ChannelError, is_idle: bool) -> log::Level {
 }
 
 /// What scripts may ask about the host and, through it, of the resolver.
-fn surroundings(names: Arc<dyn Names>) -> Surroundings {
+fn surroundings(names: Arc<dyn Names>, signer: Arc<dyn Signer>) -> Surroundings {
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Surroundings {
         hostname: hostname.trim().to_owned(),
         environment: std::env::vars().collect(),
         names,
+        signer,
         users: users(),
         suffixes: Arc::new(suffixes()),
         ..Surroundings::default()

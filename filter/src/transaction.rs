@@ -18,7 +18,7 @@ use crate::stage::Stage;
 use crate::status::Status;
 use crate::triage::{HandledSender, Part};
 
-pub use authentication::{Authentication, SpfCheck};
+pub use authentication::{ArcCheck, Authentication, DmarcCheck, SpfCheck};
 pub use envelope::{Entry, RcptSpec, Transport};
 pub use header::EARLY_HEADER_BYTES;
 

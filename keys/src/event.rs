@@ -5,11 +5,13 @@ use std::os::fd::OwnedFd;
 use vsmtp_config::KeysSlice;
 use vsmtp_daemon::{Boot, BootError, Daemon, Event, Flow, Reactor, Record};
 use vsmtp_ipc::ChannelError;
+use vsmtp_ipc::edge::filter_keys as mail;
 use vsmtp_ipc::edge::receiver_keys::{Answer, Ask};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_sys::sandbox::Profile;
 
 use crate::files::Expected;
+use crate::filters::Filters;
 use crate::receivers::{EdgeKey, Receivers};
 use crate::ring::{Ring, Set};
 use crate::rotation::Rotation;
@@ -27,6 +29,7 @@ pub struct Keys {
     expected: Expected,
     ring: Ring,
     receivers: Receivers,
+    filters: Filters,
     /// From the jail on.
     rotation: Option<Rotation>,
     signatures: u64,
@@ -45,6 +48,7 @@ impl Daemon for Keys {
             slice: boot.slice,
             ring: Ring::default(),
             receivers: Receivers::default(),
+            filters: Filters::default(),
             rotation: None,
             signatures: 0,
             refused: 0,
@@ -76,6 +80,12 @@ impl Daemon for Keys {
     fn on_event(&mut self, reactor: &mut Reactor, event: Event) -> Flow {
         match event {
             Event::Peer(name, socket) if name.role == Role::Receiver => self.meet(reactor, name, socket),
+            Event::Peer(name, socket) if matches!(name.role, Role::FilterSession | Role::FilterPost) => {
+                self.meet_filter(reactor, name, socket);
+            }
+            Event::Ready { token, readable: true, .. } if self.filters.has(token) => {
+                self.hear_filter(reactor, token);
+            }
             Event::Ready { token, readable: true, .. } => self.hear(reactor, token),
             Event::Timer(ROTATE_TIMER) => self.rotate(reactor),
             Event::Reconfigure(slice) => self.reconfigure(&slice),
@@ -106,7 +116,10 @@ impl Keys {
                 .emit();
         }
         self.ring.replace(set);
-        Record::new("certificates-loaded").field("certificates", self.ring.len()).emit();
+        Record::new("certificates-loaded")
+            .field("certificates", self.ring.len())
+            .field("mail_keys", self.ring.mail().len())
+            .emit();
         Ok(())
     }
 
@@ -191,6 +204,44 @@ impl Keys {
         }
     }
 
+    fn meet_filter(&mut self, reactor: &Reactor, name: ProcessName, socket: OwnedFd) {
+        let token = self.receivers.next_token();
+        if let Err(error) = self.filters.introduce(reactor, name, socket, token) {
+            Record::at(log::Level::Error, "edge-failed").field("peer", name).field("error", error).emit();
+        }
+    }
+
+    fn hear_filter(&mut self, reactor: &mut Reactor, token: EdgeKey) {
+        let result = loop {
+            let answer = match self.filters.question(token) {
+                Ok(Some(ask)) => self.answer_filter(ask),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            };
+            reactor.served();
+            if let Err(error) = self.filters.say(token, &answer) {
+                break Err(error);
+            }
+        };
+        if let Err(error) = result {
+            self.filters.close(reactor, token, &error);
+        }
+    }
+
+    fn answer_filter(&mut self, ask: mail::Ask) -> mail::Answer {
+        match ask {
+            mail::Ask::Keys { ticket, domain } => {
+                mail::Answer::Keys { ticket, algorithms: self.ring.mail().algorithms(&domain) }
+            }
+            mail::Ask::Sign { ticket, domain, number, data } => {
+                let signature = self.ring.mail().sign(&domain, number, &data);
+                self.signatures += u64::from(signature.is_some());
+                self.refused += u64::from(signature.is_none());
+                mail::Answer::Signed { ticket, signature }
+            }
+        }
+    }
+
     fn say(&mut self, reactor: &mut Reactor, key: EdgeKey, answer: &Answer) {
         if let Err(error) = self.receivers.say(key, answer) {
             self.receivers.close(reactor, key, &error);
@@ -217,6 +268,9 @@ impl Keys {
     }
 
     fn turn_end(&mut self, reactor: &mut Reactor) -> Flow {
+        for (token, error) in self.filters.flush(reactor) {
+            self.filters.close(reactor, token, &error);
+        }
         for (key, error) in self.receivers.flush(reactor) {
             self.receivers.close(reactor, key, &error);
         }

@@ -43,11 +43,16 @@ impl Receivers {
         if self.edges.len() >= MAX_EDGES {
             return Err(io::Error::other("too many edges"));
         }
-        let key = FIRST_TOKEN + self.made;
-        self.made += 1;
+        let key = self.next_token();
         let link = Link::new(reactor, socket, EdgeId::ReceiverKeys, key)?;
         self.edges.insert(key, Edge { name, link });
         Ok(key)
+    }
+
+    /// A token that no edge has had; filters get theirs here too.
+    pub fn next_token(&mut self) -> EdgeKey {
+        self.made += 1;
+        FIRST_TOKEN + self.made - 1
     }
 
     /// All edges.

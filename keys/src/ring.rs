@@ -7,6 +7,7 @@ use vsmtp_config::{KeyPair, KeysSlice};
 use vsmtp_ipc::edge::receiver_keys::Certificate;
 
 use crate::files::Content;
+use crate::mail::MailKeys;
 use crate::pair::{Pair, authorities};
 use crate::shape;
 
@@ -15,6 +16,7 @@ use crate::shape;
 pub struct Set {
     pairs: Vec<(Pair, KeyPair)>,
     authorities: Vec<Vec<u8>>,
+    mail: MailKeys,
 }
 
 impl Set {
@@ -34,8 +36,11 @@ impl Set {
                 _ => Err("files are missing".to_owned()),
             })
             .collect::<Result<Vec<_>, String>>()?;
-        let authorities = rest.first().map(authorities).transpose()?.unwrap_or_default();
-        Ok(Set { pairs, authorities })
+        let (trusted, rest) =
+            rest.split_at_checked(usize::from(slice.client_ca.is_some())).unwrap_or((rest, &[]));
+        let authorities = trusted.first().map(authorities).transpose()?.unwrap_or_default();
+        let mail = MailKeys::read(&slice.mail_keys, rest)?;
+        Ok(Set { pairs, authorities, mail })
     }
 
     /// Certificates for a domain whose name is not in them: clients will not like them.
@@ -53,6 +58,7 @@ pub struct Ring {
     current: BTreeMap<u32, (Pair, KeyPair)>,
     previous: BTreeMap<u32, (Pair, KeyPair)>,
     authorities: Vec<Vec<u8>>,
+    mail: MailKeys,
     last: u32,
 }
 
@@ -66,6 +72,7 @@ impl Ring {
         }
         self.previous = std::mem::replace(&mut self.current, next);
         self.authorities = set.authorities;
+        self.mail = set.mail;
     }
 
     /// What receivers are told.
@@ -87,6 +94,11 @@ impl Ring {
     /// The authorities for certificates of clients, in DER.
     pub fn authorities(&self) -> &[Vec<u8>] {
         &self.authorities
+    }
+
+    /// The keys that mail is signed with.
+    pub fn mail(&self) -> &MailKeys {
+        &self.mail
     }
 
     /// Keys in force.

@@ -45,6 +45,7 @@ fn slice(domains: &[Option<&str>]) -> KeysSlice {
     KeysSlice {
         log: LogSlice { level: LogLevel::Debug, target: SliceTarget::Stderr },
         pairs: domains.iter().map(pair).collect(),
+        mail_keys: Vec::new(),
         client_ca: None,
     }
 }

@@ -40,7 +40,7 @@ pub fn count(config: &Config, role: Role) -> u32 {
         Role::Receiver => config.master().receivers,
         Role::DeliverSmtp => config.master().delivers,
         Role::Auth => u32::from(config.master().auth),
-        Role::Keys => u32::from(!config.keys().pairs.is_empty()),
+        Role::Keys => u32::from(!config.keys().files().is_empty()),
         _ => 1,
     }
 }

@@ -3,7 +3,7 @@
 use vsmtp_ipc::role::Role;
 
 /// The edges, as unordered pairs of roles.
-const EDGES: [(Role, Role); 14] = [
+const EDGES: [(Role, Role); 16] = [
     (Role::Receiver, Role::Keys),
     (Role::Receiver, Role::FilterSession),
     (Role::Receiver, Role::Auth),
@@ -15,6 +15,9 @@ const EDGES: [(Role, Role); 14] = [
     (Role::DeliverSmtp, Role::Resolver),
     (Role::FilterSession, Role::Resolver),
     (Role::FilterPost, Role::Resolver),
+    // To have mail signed.
+    (Role::FilterSession, Role::Keys),
+    (Role::FilterPost, Role::Keys),
     (Role::Receiver, Role::Limits),
     (Role::Receiver, Role::Resolver),
     (Role::Limits, Role::Resolver),
@@ -49,8 +52,6 @@ mod tests {
             (Role::Auth, Role::Resolver),
             (Role::Auth, Role::FilterPost),
             (Role::Auth, Role::DeliverSmtp),
-            (Role::FilterSession, Role::Keys),
-            (Role::FilterPost, Role::Keys),
             (Role::QueueManager, Role::Keys),
             (Role::DeliverSmtp, Role::Keys),
             (Role::Resolver, Role::Keys),

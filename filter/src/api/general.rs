@@ -17,6 +17,7 @@ use super::resolve::Directory;
 use crate::files::Folder;
 use crate::names::{Names, Nobody};
 use crate::object::Object;
+use crate::signer::{NoSigner, Signer};
 use crate::suffixes::Suffixes;
 
 /// What scripts may ask about the host; read by the caller, so that scripts have no hidden inputs.
@@ -36,8 +37,12 @@ pub struct Surroundings {
     pub own_domains: Arc<[String]>,
     /// What the configuration says of recipients.
     pub directory: Arc<Directory>,
+    /// Domains that have keys to sign mail with, in lower case.
+    pub dkim_domains: Arc<[String]>,
     /// Whom they may ask for names.
     pub names: Arc<dyn Names>,
+    /// Who signs.
+    pub signer: Arc<dyn Signer>,
     /// The settings that a filter is told.
     pub settings: Arc<Value>,
 }
@@ -53,7 +58,9 @@ impl Default for Surroundings {
             folder: Arc::default(),
             own_domains: Arc::default(),
             directory: Arc::default(),
+            dkim_domains: Arc::default(),
             names: Arc::new(Nobody),
+            signer: Arc::new(NoSigner),
             settings: Arc::new(Value::map()),
         }
     }
@@ -67,6 +74,7 @@ impl Surroundings {
         Surroundings {
             folder: Folder::open(Path::new(&slice.config_dir)),
             own_domains: own.collect(),
+            dkim_domains: slice.dkim_domains.iter().cloned().collect(),
             directory: Arc::new(Directory::new(slice)),
             settings: Arc::new(slice.settings()),
             ..self.clone()

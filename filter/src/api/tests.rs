@@ -62,7 +62,9 @@ fn surroundings() -> Surroundings {
         folder: Arc::clone(&LISTS.1),
         own_domains: Arc::from(["own.test".to_owned()]),
         directory: Arc::new(resolve::Directory::new(&slice(&[("delivery.aliases", aliases)]))),
+        dkim_domains: Arc::from(["own.test".to_owned(), "example.com".to_owned()]),
         names: Arc::new(names::Zone),
+        signer: Arc::new(names::Holder),
         settings: Arc::new(settings),
         ..Surroundings::default()
     }
@@ -225,7 +227,13 @@ fn every_function_is_refused_before_its_stage_and_works_from_it_on() {
     let table = table();
     for function in table.iter().filter(|function| function.form == Form::Function) {
         let Some(from) = function.from else { continue };
-        let arguments = ["", "\"a@b.c\"", "\"a@b.c\", \"d@e.f\""][function.arguments];
+        let arguments = match (function.name, function.arguments) {
+            ("sign" | "seal" | "store", 1) => "#{}",
+            ("sign", 4) => "\"s\", 1, [], \"simple\"",
+            ("sign_dkim", 3) => "\"s\", [], \"simple\"",
+            ("dkim_sign", 2) => "\"s\", []",
+            (_, count) => ["", "\"a@b.c\"", "\"a@b.c\", \"d@e.f\""][count],
+        };
         for stage in [Stage::Connect, Stage::Helo, Stage::Mail, Stage::Rcpt, Stage::Preq, Stage::Postq] {
             for name in
                 function.global.iter().map(|name| (*name).to_owned()).chain([if function.module.is_empty() {

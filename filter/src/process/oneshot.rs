@@ -11,6 +11,7 @@ use super::sandbox;
 use crate::api::Surroundings;
 use crate::names::Nobody;
 use crate::oneshot;
+use crate::signer::NoSigner;
 
 /// The process.
 pub struct Oneshot {
@@ -23,8 +24,10 @@ impl Daemon for Oneshot {
     type Slice = Evaluate;
 
     fn before_jail(boot: Boot<Evaluate>) -> Result<Self, BootError> {
-        let host =
-            Surroundings { hostname: boot.slice.hostname.clone(), ..super::surroundings(Arc::new(Nobody)) };
+        let host = Surroundings {
+            hostname: boot.slice.hostname.clone(),
+            ..super::surroundings(Arc::new(Nobody), Arc::new(NoSigner))
+        };
         Ok(Oneshot { request: boot.slice, host })
     }
 

@@ -23,6 +23,7 @@ use super::content::{Inline, Memory, Staged};
 use super::inquiry::Inquiries;
 use super::leader::Desk;
 use super::resolving::Resolving;
+use super::signing::Signing;
 use super::{cede, level_of_end, sandbox, surroundings};
 use crate::judge::{Edit, Judge, PostJudged, PostMessage};
 use crate::stage::Stage;
@@ -40,6 +41,7 @@ pub struct Post {
     jobs: VecDeque<Job>,
     draining: bool,
     names: Inquiries<Resolving>,
+    keys: Inquiries<Signing>,
     next_token: usize,
 }
 
@@ -80,7 +82,8 @@ impl Daemon for Post {
 
     fn before_jail(boot: Boot<FilterSlice>) -> Result<Self, BootError> {
         let names = Inquiries::<Resolving>::new();
-        let mut judge = Judge::load(&boot.slice, &surroundings(names.door()))
+        let keys = Inquiries::<Signing>::new();
+        let mut judge = Judge::load(&boot.slice, &surroundings(names.door(), keys.door()))
             .map_err(|error| BootError::Fatal(error.to_string()))?;
         judge.on_slow = cede;
         Ok(Post {
@@ -91,6 +94,7 @@ impl Daemon for Post {
             jobs: VecDeque::new(),
             draining: false,
             names,
+            keys,
             next_token: QUEUE_TOKEN + 1,
         })
     }
@@ -101,17 +105,17 @@ impl Daemon for Post {
 
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
         self.names.wake_by(super::waker(reactor));
+        self.keys.wake_by(super::waker(reactor));
         Ok(())
     }
 
     fn on_event(&mut self, reactor: &mut Reactor, event: Event) -> Flow {
         match event {
             Event::Peer(name, socket) if name.role == Role::QueueManager => self.meet(reactor, name, socket),
-            Event::Peer(name, socket) if name.role == Role::Resolver => {
-                self.meet_resolver(reactor, name, socket);
-            }
+            Event::Peer(name, socket) => self.meet_helper(reactor, name, socket),
             Event::Ready { token: QUEUE_TOKEN, readable: true, .. } => self.hear(reactor),
             Event::Ready { token, readable: true, .. } if self.names.has(token) => self.names.hear(reactor),
+            Event::Ready { token, readable: true, .. } if self.keys.has(token) => self.keys.hear(reactor),
             Event::Drain { .. } => self.draining = true,
             Event::TurnEnd => {
                 self.send(reactor);
@@ -147,10 +151,15 @@ impl Post {
         }
     }
 
-    fn meet_resolver(&mut self, reactor: &Reactor, name: ProcessName, socket: OwnedFd) {
+    fn meet_helper(&mut self, reactor: &Reactor, name: ProcessName, socket: OwnedFd) {
         let token = self.next_token;
         self.next_token += 1;
-        if let Err(error) = self.names.introduce(reactor, name, socket, token) {
+        let met = match name.role {
+            Role::Resolver => self.names.introduce(reactor, name, socket, token),
+            Role::Keys => self.keys.introduce(reactor, name, socket, token),
+            _ => Ok(()),
+        };
+        if let Err(error) = met {
             Record::at(log::Level::Error, "edge-failed").field("peer", name).field("error", error).emit();
         }
     }
@@ -233,6 +242,7 @@ impl Post {
 
     fn send(&mut self, reactor: &mut Reactor) {
         self.names.send(reactor);
+        self.keys.send(reactor);
         let sent = self.queue.as_mut().map_or(Ok(()), |queue| queue.link.flush(reactor));
         if let Err(error) = sent {
             self.close(reactor, &error);

@@ -32,6 +32,7 @@ use vsmtp_sys::sandbox::Profile;
 use super::inquiry::Inquiries;
 use super::leader::Desk;
 use super::resolving::Resolving;
+use super::signing::Signing;
 use super::{cede, level_of_end, sandbox, surroundings};
 use crate::identity::Identity;
 use crate::judge::Judge;
@@ -67,6 +68,7 @@ pub struct Session {
     draining: bool,
     looking: bool,
     names: Inquiries<Resolving>,
+    keys: Inquiries<Signing>,
 }
 
 impl Daemon for Session {
@@ -75,7 +77,8 @@ impl Daemon for Session {
 
     fn before_jail(boot: Boot<FilterSlice>) -> Result<Self, BootError> {
         let names = Inquiries::<Resolving>::new();
-        let mut judge = Judge::load(&boot.slice, &surroundings(names.door()))
+        let keys = Inquiries::<Signing>::new();
+        let mut judge = Judge::load(&boot.slice, &surroundings(names.door(), keys.door()))
             .map_err(|error| BootError::Fatal(error.to_string()))?;
         judge.on_slow = cede;
         Ok(Session {
@@ -91,6 +94,7 @@ impl Daemon for Session {
             draining: false,
             looking: false,
             names,
+            keys,
         })
     }
 
@@ -101,6 +105,7 @@ impl Daemon for Session {
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
         self.identities.wake_by(super::waker(reactor));
         self.names.wake_by(super::waker(reactor));
+        self.keys.wake_by(super::waker(reactor));
         Ok(())
     }
 
@@ -112,6 +117,7 @@ impl Daemon for Session {
                 self.hear_auth(reactor, token);
             }
             Event::Ready { token, readable: true, .. } if self.names.has(token) => self.names.hear(reactor),
+            Event::Ready { token, readable: true, .. } if self.keys.has(token) => self.keys.hear(reactor),
             Event::Ready { token, readable: true, .. } => self.hear_receiver(reactor, token),
             Event::Timer(LOOK_TIMER) => {
                 self.looking = false;
@@ -144,6 +150,11 @@ impl Session {
                 let token = self.next_token;
                 self.next_token += 1;
                 self.names.introduce(reactor, name, socket, token)
+            }
+            Role::Keys => {
+                let token = self.next_token;
+                self.next_token += 1;
+                self.keys.introduce(reactor, name, socket, token)
             }
             _ => Ok(()),
         };
@@ -372,6 +383,7 @@ impl Session {
         self.lose(refused);
         self.send_auth(reactor);
         self.names.send(reactor);
+        self.keys.send(reactor);
         if let Err(error) = self.queue.flush(reactor) {
             self.close_queue(reactor, &error);
         }

@@ -1,10 +1,12 @@
 //! What is known of who sends a message, and how it is shown: one Authentication-Results field (RFC 8601), and a
 //! Received-SPF field (RFC 7208 9.1) where a rule wants it. Words of strangers are cut to what a field may hold.
 
-use vsmtp_ipc::edge::client_resolver::{SpfResult, SpfVerdict};
+use vsmtp_ipc::edge::client_resolver::{DmarcResult, DmarcVerdict, SpfResult, SpfVerdict};
 use vsmtp_mail::{Field, ReversePath};
 
 use super::Transaction;
+use crate::author::NoAuthor;
+use crate::dkim::Checked;
 use crate::object::Fault;
 use crate::stage::Stage;
 
@@ -17,6 +19,12 @@ const MAX_SHOWN: usize = 200;
 pub struct Authentication {
     /// Whether the host may send for the sender's domain.
     pub spf: Option<SpfCheck>,
+    /// What became of the signatures; none if it has none.
+    pub dkim: Option<Vec<Checked>>,
+    /// What servers on the way have sealed.
+    pub arc: Option<ArcCheck>,
+    /// Whether it is of its author's domain.
+    pub dmarc: Option<DmarcCheck>,
     /// A rule wants what was found to be shown.
     pub show: bool,
     /// A rule wants a Received-SPF field.
@@ -32,6 +40,28 @@ pub struct SpfCheck {
     pub domain: String,
     /// It is that of the sender, rather than the name of HELO.
     pub is_sender: bool,
+}
+
+/// A check of what servers on the way have sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArcCheck {
+    /// none, pass, fail or temperror.
+    pub word: &'static str,
+    /// How many sets there are.
+    pub sets: usize,
+    /// Domain of the youngest seal.
+    pub domain: String,
+    /// Why it is not right.
+    pub reason: String,
+}
+
+/// A DMARC check.
+#[derive(Debug, Clone)]
+pub struct DmarcCheck {
+    /// The author's domain.
+    pub author: Result<String, NoAuthor>,
+    /// What it wants; of no meaning without an author.
+    pub verdict: DmarcVerdict,
 }
 
 impl Authentication {
@@ -89,6 +119,21 @@ impl Transaction {
         let mut found = Vec::new();
         if let Some(spf) = &self.authentication.spf {
             found.push(self.spf_result(spf));
+        }
+        match self.authentication.dkim.as_deref() {
+            None => {}
+            Some([]) => found.push("dkim=none".to_owned()),
+            Some(signatures) => found.extend(signatures.iter().map(dkim_result)),
+        }
+        if let Some(arc) = &self.authentication.arc {
+            let reason = match arc.reason.as_str() {
+                "" => String::new(),
+                reason => format!(" reason={}", quoted(reason)),
+            };
+            found.push(format!("arc={}{reason}", arc.word));
+        }
+        if let Some(dmarc) = &self.authentication.dmarc {
+            found.push(dmarc_result(dmarc));
         }
         found
     }
@@ -148,12 +193,57 @@ impl Transaction {
         }
     }
 
+    /// What was found, as a field of results has it.
+    pub fn results_text(&self) -> String {
+        let mut found = self.results();
+        if found.is_empty() {
+            found.push("none".to_owned());
+        }
+        [vec![self.peer.server_name.to_string()], found].concat().join(";\r\n\t")
+    }
+
     /// Has what was found be shown.
     pub fn want_results(&mut self, results: bool, received_spf: bool) -> Result<(), Fault> {
         self.authentication.show |= results;
         self.authentication.received_spf |= received_spf;
         self.show_results();
         Ok(())
+    }
+}
+
+fn dkim_result(checked: &Checked) -> String {
+    let mut text = format!("dkim={}", checked.word);
+    if !checked.reason.is_empty() {
+        text.push_str(&format!(" reason={}", quoted(&checked.reason)));
+    }
+    for (name, said) in [
+        ("header.d", checked.domain.as_str()),
+        ("header.i", &checked.identity),
+        ("header.s", &checked.selector),
+        ("header.a", checked.algorithm),
+        ("header.b", &checked.start),
+    ] {
+        if !said.is_empty() {
+            text.push_str(&format!(" {name}={}", value(said)));
+        }
+    }
+    text
+}
+
+fn dmarc_result(check: &DmarcCheck) -> String {
+    let verdict = &check.verdict;
+    match &check.author {
+        Err(NoAuthor::None) => "dmarc=permerror reason=\"no author's domain\"".to_owned(),
+        Err(NoAuthor::Several) => "dmarc=permerror reason=\"several authors' domains\"".to_owned(),
+        Ok(author) => {
+            let policy = match verdict.result {
+                DmarcResult::Pass | DmarcResult::Fail => {
+                    format!(" policy.dmarc={}", verdict.published.word())
+                }
+                DmarcResult::None | DmarcResult::TempError => String::new(),
+            };
+            format!("dmarc={} header.from={}{policy}", verdict.result.word(), value(author))
+        }
     }
 }
 

@@ -51,7 +51,7 @@ pub use show::Row;
 pub use slices::{
     Alias, AuthSlice, BareNewline, ClientCertificate, ClientTimeouts, DeliverSlice, DeliverTls, Facility,
     Family, FilterSlice, KeyFile, KeyFileUse, KeyPair, KeysSlice, LimitsSlice, LogLevel, LogSlice, LogTarget,
-    MailboxSlice, MasterSlice, NextHopTimeouts, OnError, QueueSlice, ReceiverSlice, ResolverSlice,
+    MailKey, MailboxSlice, MasterSlice, NextHopTimeouts, OnError, QueueSlice, ReceiverSlice, ResolverSlice,
     ScreenAction, ScreenSlice, SecurityLevel, SenderLogin, ServerTls, SyslogTransport,
 };
 pub use table::{Key, Preset, Role};

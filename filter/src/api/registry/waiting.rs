@@ -66,4 +66,50 @@ impl Registry<'_> {
             self.modules.entry(name.module).or_default().set_native_fn(name.name, call);
         }
     }
+
+    /// A function of three arguments.
+    pub fn waits3<A: Variant + Clone, B: Variant + Clone, C: Variant + Clone, R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        from: Stage,
+        body: impl Fn(&Shared, A, B, C) -> Outcome<R> + Clone + Send + Sync + 'static,
+    ) {
+        self.function(name, 3, Some(from));
+        let call = move |context: NativeCallContext, a: A, b: B, c: C| {
+            let shared = shared(&context, name, from)?;
+            body(&shared, a, b, c).map_err(|fault| raise(&context, fault))
+        };
+        for global in name.global {
+            self.engine.register_fn(*global, call.clone());
+        }
+        if !name.module.is_empty() {
+            self.modules.entry(name.module).or_default().set_native_fn(name.name, call);
+        }
+    }
+
+    /// A function of four arguments.
+    pub fn waits4<
+        A: Variant + Clone,
+        B: Variant + Clone,
+        C: Variant + Clone,
+        D: Variant + Clone,
+        R: Variant + Clone,
+    >(
+        &mut self,
+        name: Name,
+        from: Stage,
+        body: impl Fn(&Shared, A, B, C, D) -> Outcome<R> + Clone + Send + Sync + 'static,
+    ) {
+        self.function(name, 4, Some(from));
+        let call = move |context: NativeCallContext, a: A, b: B, c: C, d: D| {
+            let shared = shared(&context, name, from)?;
+            body(&shared, a, b, c, d).map_err(|fault| raise(&context, fault))
+        };
+        for global in name.global {
+            self.engine.register_fn(*global, call.clone());
+        }
+        if !name.module.is_empty() {
+            self.modules.entry(name.module).or_default().set_native_fn(name.name, call);
+        }
+    }
 }

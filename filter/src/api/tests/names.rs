@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
-use vsmtp_ipc::edge::client_resolver::{DnsError, Query, Records, SpfQuestion, SpfResult, SpfVerdict};
+use vsmtp_ipc::edge::client_resolver::{
+    DmarcPolicy, DmarcQuestion, DmarcResult, DmarcVerdict, DnsError, Query, Records, SignatureAlgorithm,
+    SignatureResult, SignatureVerdict, SpfQuestion, SpfResult, SpfVerdict,
+};
+
+use sha2::Digest;
 
 use super::*;
 use crate::names::Names;
+use crate::signer::Signer;
 
 /// All that the tests' resolver knows.
 #[derive(Debug)]
@@ -36,6 +42,16 @@ fn answer(query: &Query) -> Result<Records, DnsError> {
         Query::Ipv4(name) if name == "7.1.168.192.good.test" => Ok(addresses(&["127.0.0.2"])),
         Query::Ipv4(name) if name.ends_with(".dead.test") => Err(DnsError::Temporary),
         Query::Spf(question) => Ok(Records::Spf(spf(question))),
+        // A signature of the tests' own key holder.
+        Query::Signature(question) if question.selector == "echo" => {
+            let result = match question.signature == sha2::Sha256::digest(&question.data).as_slice() {
+                true => SignatureResult::Pass,
+                false => SignatureResult::Fail,
+            };
+            Ok(Records::Signature(SignatureVerdict { result, reason: String::new(), testing: false }))
+        }
+        Query::Signature(question) => Ok(Records::Signature(signature(&question.selector))),
+        Query::Dmarc(question) => Ok(Records::Dmarc(dmarc(question))),
         _ => Err(DnsError::NoSuchName),
     }
 }
@@ -215,4 +231,235 @@ fn names_cannot_be_asked_while_a_script_is_loaded() {
     let text = "const IP = dns::lookup(\"mx.test\"); #{}";
     let error = engine::load_text(&engine, &Root::none(), "t.vsl", text).unwrap_err();
     assert!(error.message.contains("at the moment"), "{error}");
+}
+
+/// Every selector is what becomes of its signatures.
+fn signature(selector: &str) -> SignatureVerdict {
+    let result = match selector {
+        "pass" => SignatureResult::Pass,
+        "fail" => SignatureResult::Fail,
+        "temperror" => SignatureResult::TempError,
+        _ => SignatureResult::PermError,
+    };
+    SignatureVerdict { result, reason: "because".to_owned(), testing: false }
+}
+
+/// Every author's domain asks for what its first label is.
+fn dmarc(question: &DmarcQuestion) -> DmarcVerdict {
+    let (spf_aligned, dkim_aligned) =
+        (question.spf.as_ref() == Some(&question.author), question.dkim.contains(&question.author));
+    let (policy, result) = match question.author.split('.').next().unwrap() {
+        "nothing" => (DmarcPolicy::None, DmarcResult::None),
+        _ if spf_aligned || dkim_aligned => (DmarcPolicy::Reject, DmarcResult::Pass),
+        "reject" => (DmarcPolicy::Reject, DmarcResult::Fail),
+        "quarantine" => (DmarcPolicy::Quarantine, DmarcResult::Fail),
+        "temperror" => (DmarcPolicy::None, DmarcResult::TempError),
+        _ => (DmarcPolicy::None, DmarcResult::Fail),
+    };
+    DmarcVerdict {
+        result,
+        published: policy,
+        policy,
+        found_at: question.author.clone(),
+        organisation: question.author.clone(),
+        spf_aligned,
+        dkim_aligned,
+        report_to: Vec::new(),
+    }
+}
+
+/// A message with these fields before an empty body.
+fn message(sender: &str, fields: &str) -> Transaction {
+    let mut t = from(sender, Stage::Preq);
+    let header = format!("{fields}\r\n");
+    t.header = vsmtp_mail::HeaderBlock::default();
+    t.receive_header(header.as_bytes());
+    t.body_offset = header.len() as u64;
+    t.content = Some(Arc::new(Bytes(header.into_bytes())));
+    t
+}
+
+/// A signature whose body hash is right for an empty body.
+fn signed(selector: &str, domain: &str) -> String {
+    format!(
+        "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d={domain}; s={selector}; h=from;\r\n\
+         \tbh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=; b=QUJDREVGR0g=\r\n"
+    )
+}
+
+#[test]
+fn signatures_are_checked_once_and_the_best_one_counts() {
+    let engine = engine();
+    let both = [signed("fail", "a.test"), signed("pass", "b.test"), "From: a@b.test\r\n".to_owned()].concat();
+    let body = "let r = verify_dkim(); if r.status != \"pass\" || r.sdid != \"b.test\" || r.auid != \"@b.test\" \
+        || r.signatures.len() != 2 || !dkim::has_result() || dkim::result().sdid != \"b.test\" \
+        || dkim::verify().signatures[0].reason != \"because\" { throw `${r}` } next()";
+    let (status, after) = run(&engine, message("a@b.test", &both), body);
+    assert_eq!(status, Ok(Status::Next));
+    let text = String::from_utf8(after.header.to_bytes()).unwrap();
+    let expected = "Authentication-Results: mx.example.com;\r\n\
+        \tdkim=fail reason=\"because\" header.d=a.test header.i=@a.test header.s=fail header.a=rsa-sha256 header.b=QUJDREVG;\r\n\
+        \tdkim=pass header.d=b.test header.i=@b.test header.s=pass header.a=rsa-sha256 header.b=QUJDREVG\r\n";
+    assert!(text.starts_with(expected), "{text}");
+    for (fields, status) in [
+        ("From: a@b.test\r\n".to_owned(), "none"),
+        (signed("temperror", "a.test"), "temperror"),
+        (signed("gone", "a.test"), "permerror"),
+        (signed("pass", "a.test").replace("47DE", "57DE"), "fail"),
+        ("DKIM-Signature: x\r\n".to_owned(), "permerror"),
+    ] {
+        let body = format!("let r = dkim::verify(); if r.status != \"{status}\" {{ throw `${{r}}` }} next()");
+        assert_eq!(run(&engine, message("a@b.test", &fields), &body).0, Ok(Status::Next), "{status}");
+    }
+    let store = "dkim::store(#{ status: \"pass\", sdid: \"c.test\" }); \
+        if dkim::verify().sdid != \"c.test\" { throw \"x\" } next()";
+    assert_eq!(run(&engine, message("a@b.test", &both), store).0, Ok(Status::Next));
+    fails(&engine, Stage::Preq, "dkim::result()", "no signature was checked");
+    fails(&engine, Stage::Preq, "dkim::store(#{ status: \"maybe\" })", "no status of DKIM");
+    fails(&engine, Stage::Rcpt, "dkim::verify()", "from the stage 'preq' on");
+}
+
+#[test]
+fn what_an_authors_domain_wants_is_done() {
+    let engine = engine();
+    let of = |sender: &str, fields: &str, call: &str| run(&engine, message(sender, fields), call).0.unwrap();
+    for call in ["dmarc::check()", "check_dmarc()"] {
+        let from = |domain: &str| format!("From: a@{domain}\r\n");
+        for domain in ["none.test", "nothing.test", "pass.test"] {
+            assert_eq!(of("a@pass.test", &from(domain), call), Status::Next, "{domain}");
+        }
+        assert_eq!(of("a@pass.test", &from("quarantine.test"), call), Status::Quarantine("dmarc".into()));
+        assert_eq!(refused(&of("a@pass.test", &from("reject.test"), call)), Some(550));
+        assert_eq!(refused(&of("a@pass.test", &from("temperror.test"), call)), Some(451));
+        // A signature of the author's domain proves it, one that is not right does not.
+        let fields = |selector: &str| signed(selector, "reject.test") + &from("reject.test");
+        assert_eq!(of("a@pass.test", &fields("pass"), call), Status::Next);
+        assert_eq!(refused(&of("a@pass.test", &fields("fail"), call)), Some(550));
+        // What nobody can tell now might have proved it.
+        assert_eq!(refused(&of("a@pass.test", &fields("temperror"), call)), Some(451));
+        assert_eq!(refused(&of("a@temperror.test", &from("reject.test"), call)), Some(451));
+        // Nobody's mail, and mail of several.
+        for fields in ["To: a@b.test\r\n", "From: a@none.test, b@pass.test\r\n"] {
+            assert_eq!(refused(&of("a@pass.test", fields, call)), Some(550), "{fields}");
+        }
+    }
+    let (_, after) = run(&engine, message("a@pass.test", "From: a@reject.test\r\n"), "dmarc::check()");
+    let text = String::from_utf8(after.header.to_bytes()).unwrap();
+    let expected = "Authentication-Results: mx.example.com;\r\n\tspf=pass smtp.mailfrom=a@pass.test;\r\n\
+        \tdkim=none;\r\n\tdmarc=fail header.from=reject.test policy.dmarc=reject\r\n";
+    assert!(text.starts_with(expected), "{text}");
+    let raw = "let r = dmarc::check_raw(); if r.result != \"fail\" || r.policy != \"reject\" || r.spf_aligned { throw `${r}` } next()";
+    assert_eq!(of("a@pass.test", "From: a@reject.test\r\n", raw), Status::Next);
+}
+
+/// The tests' key holder: what it calls a signature is a hash. It has two keys.
+#[derive(Debug)]
+pub struct Holder;
+
+impl Signer for Holder {
+    fn keys(&self, domain: &str) -> Option<Vec<SignatureAlgorithm>> {
+        let is_known = ["own.test", "example.com"].contains(&domain);
+        is_known.then(|| vec![SignatureAlgorithm::RsaSha256, SignatureAlgorithm::Ed25519Sha256])
+    }
+
+    fn sign(&self, domain: &str, number: u32, data: Vec<u8>) -> Option<Vec<u8>> {
+        let is_known = ["own.test", "example.com"].contains(&domain) && number < 2;
+        is_known.then(|| sha2::Sha256::digest(&data).to_vec())
+    }
+}
+
+#[test]
+fn what_is_signed_in_any_form_is_right_when_it_is_checked() {
+    let engine = engine();
+    let map = |more: &str| {
+        format!(
+            "dkim::sign(#{{ selector: \"echo\", private_key: dkim::get_private_keys(\"own.test\")[0]{more} }})"
+        )
+    };
+    for (call, domain, algorithm) in [
+        ("sign_dkim(\"echo\")".to_owned(), "own.test", "rsa-sha256"),
+        ("sign_dkim(\"echo\", [\"From\", \"Subject\"], \"relaxed/simple\")".to_owned(), "own.test", "rsa-sha256"),
+        ("dkim_sign(\"echo\", [\"From\"])".to_owned(), "own.test", "rsa-sha256"),
+        ("dkim::sign(\"echo\", dkim::get_private_keys(\"own.test\")[1])".to_owned(), "own.test", "ed25519-sha256"),
+        ("dkim::sign(\"echo\", dkim::get_private_keys(fqdn(\"own.test\")), [\"From\", \"To\"], \"relaxed\")".to_owned(), "own.test", "rsa-sha256"),
+        (map(""), "own.test", "rsa-sha256"),
+        (map(", sdid: \"mail.Own.test\", headers_field: [\"From\"], canonicalization: \"simple\""), "mail.own.test", "rsa-sha256"),
+        (map(", headers: [\"From\", \"Date\", \"From\"], canonicalization: \"relaxed/relaxed\""), "own.test", "rsa-sha256"),
+    ] {
+        let fields = "From: Jane <a@own.test>\r\nSubject: folded\r\n\t and  spaced \r\n";
+        let (status, after) = run(&engine, message("a@sub.own.test", fields), &format!("{call}; next()"));
+        assert_eq!(status, Ok(Status::Next), "{call}");
+        // As the next server sees it.
+        let signed = String::from_utf8(after.header.to_bytes()).unwrap();
+        let signed = signed.strip_suffix("\r\n").unwrap();
+        let check = format!(
+            "let r = dkim::verify(); if r.status != \"pass\" || r.sdid != \"{domain}\" || r.algorithm != \"{algorithm}\" \
+             {{ throw `${{r}}` }} next()"
+        );
+        assert_eq!(run(&engine, message("a@own.test", signed), &check).0, Ok(Status::Next), "{call}: {signed}");
+        let changed = signed.replace("Jane", "Joe");
+        assert!(run(&engine, message("a@own.test", &changed), &check).0.is_err(), "{call}");
+    }
+    let key = "let k = dkim::get_private_keys(\"own.test\"); ";
+    for (body, words) in [
+        ("dkim::get_private_keys(\"other.test\")".to_owned(), "no DKIM key of 'other.test'"),
+        (format!("{key} dkim::sign(\"a b\", k)"), "cannot be a selector"),
+        (
+            "dkim::sign(\"echo\", \"-----BEGIN PRIVATE KEY-----\")".to_owned(),
+            "comes from dkim::get_private_keys()",
+        ),
+        (format!("{key} dkim::sign(\"echo\", k, [\"To\"], \"simple\")"), "From must be signed"),
+        (format!("{key} dkim::sign(\"echo\", k, [\"From\", \"a:b\"], \"simple\")"), "cannot be the name"),
+        (format!("{key} dkim::sign(\"echo\", k, [\"From\"], \"nofws\")"), "is not \"simple\" or \"relaxed\""),
+        (
+            format!("{key} dkim::sign(#{{ selector: \"echo\", private_key: k, sdid: \"other.test\" }})"),
+            "not a domain that",
+        ),
+        (format!("{key} dkim::sign(#{{ selector: \"echo\", private_key: k, colour: 1 }})"), "not 'colour'"),
+        (format!("{key} dkim::sign(#{{ private_key: k }})"), "needs 'selector'"),
+    ] {
+        fails(&engine, Stage::Preq, &body, words);
+    }
+}
+
+#[test]
+fn a_chain_that_grows_stays_whole_and_breaks_where_it_is_changed() {
+    let engine = engine();
+    let seal = "arc::seal(#{ selector: \"echo\", private_key: dkim::get_private_keys(\"own.test\"), sdid: \"own.test\" }); next()";
+    let status = |fields: &str, status: &str, sets: usize| {
+        let check = format!(
+            "let r = arc::verify(); if r.status != \"{status}\" || r.sets != {sets} {{ throw `${{r}}` }} next()"
+        );
+        assert_eq!(run(&engine, message("a@own.test", fields), &check).0, Ok(Status::Next), "{fields}");
+    };
+    let mut fields = "From: Jane <a@own.test>\r\nSubject: hello\r\n".to_owned();
+    status(&fields, "none", 0);
+    for sets in 1..4 {
+        let (done, after) = run(&engine, message("a@own.test", &fields), seal);
+        assert_eq!(done, Ok(Status::Next));
+        let sealed = String::from_utf8(after.header.to_bytes()).unwrap();
+        fields = sealed.strip_suffix("\r\n").unwrap().to_owned();
+        let start = if sets == 1 { "cv=none".to_owned() } else { "cv=pass".to_owned() };
+        assert!(
+            fields.starts_with(&format!("ARC-Seal: i={sets}; a=rsa-sha256; {start}; d=own.test;")),
+            "{fields}"
+        );
+        assert!(
+            fields.contains(&format!("ARC-Authentication-Results: i={sets}; mx.example.com;")),
+            "{fields}"
+        );
+        status(&fields, "pass", sets);
+    }
+    for (from, to, sets) in [
+        ("Subject: hello", "Subject: hullo", 3),
+        ("ARC-Authentication-Results: i=1; mx", "ARC-Authentication-Results: i=1; my", 3),
+        ("cv=none", "cv=pass", 0),
+        ("ARC-Seal: i=2", "ARC-Seal: i=4", 0),
+        ("ARC-Seal: i=1", "X-Seal: i=1", 0),
+    ] {
+        let broken = fields.replacen(from, to, 1);
+        assert_ne!(broken, fields);
+        status(&broken, "fail", sets);
+        assert!(run(&engine, message("a@own.test", &broken), seal).0.unwrap_err().contains("is not sealed"));
+    }
 }

@@ -390,7 +390,8 @@ fn certificates_have_their_files_in_order() {
             "/etc/ssl/key.pem",
             "/etc/vsmtp/tls/example.com.pem",
             "/etc/vsmtp/tls/example.com.key",
-            "/etc/vsmtp/ca.pem"
+            "/etc/vsmtp/ca.pem",
+            "/etc/vsmtp/dkim/example.com.pem"
         ]
     );
     assert_eq!(config.keys().pairs[1].domain.as_deref(), Some("example.com"));

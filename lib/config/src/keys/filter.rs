@@ -13,6 +13,11 @@ keys! {
     /// `main.vsl` there, as vSL 1.x calls them, if one of them is there.
     filter_path: MaybePath = "app.vsl.filter_path", default Unset, example Text("policy/main.vsl"), for Filter;
 
+    /// Private key in PEM that rules sign mail with in the name of the server, where the sender's domain has none of its own in
+    /// `server.virtual`: RSA of 2048 bits or more, or Ed25519. Nobody but root may read the file (mode 0600).
+    dkim_key: MaybePath = "server.dkim.private_key", default Unset, example Text("/etc/vsmtp/dkim/mail.pem"),
+        for Filter Keys;
+
     /// A folder with one folder per domain: `incoming.vsl`, `outgoing.vsl` and `internal.vsl` have its rules, `config.vsl`
     /// its settings. The domains are added to the default of `server.domains`, but for those of `server.relay_domains`. By
     /// default `domain-enabled` beside the configuration file, if it is there.

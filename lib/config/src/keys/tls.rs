@@ -18,10 +18,12 @@ keys! {
     /// Nobody but root may read the file (mode 0600). By default it stands in the file of the certificate.
     private_key: MaybePath = "server.tls.private_key", default Unset, example Text("/etc/vsmtp/tls/key.pem"), for Keys;
 
-    /// Certificates by name: `#{"example.com": #{tls: #{certificate: "chain.pem", private_key: "key.pem"}}}`. Clients that
-    /// ask for the domain, or for a name in the certificate, are shown it.
+    /// What domains have of their own: `#{"example.com": #{tls: #{certificate: "chain.pem", private_key: "key.pem"},
+    /// dkim: #{private_key: "dkim.pem"}}}`. Clients that ask for the domain, or for a name in the certificate, are shown that
+    /// certificate. With the keys of `dkim`, one path or a list of them, rules sign mail of the domain: RSA of 2048 bits or
+    /// more, or Ed25519. Nobody but root may read files of keys (mode 0600).
     virtual_domains: VirtualDomains = "server.virtual", default Made(Value::map), example Made(example_domain),
-        for Receiver Keys;
+        for Receiver Filter Keys;
 
     /// Versions of TLS that are spoken. Older ones do not exist here.
     versions: Versions = "server.tls.protocol_version", default List(&["TLSv1.2", "TLSv1.3"]),
@@ -65,6 +67,7 @@ fn example_domain() -> Value {
     let mut tree = Value::map();
     tree.set("certificate", Value::Text("tls/example.com.pem".to_owned()));
     tree.set("private_key", Value::Text("tls/example.com.key".to_owned()));
-    let tls = Value::Map([("tls".to_owned(), tree)].into());
-    Value::Map([("example.com".to_owned(), tls)].into())
+    let mut own = Value::Map([("tls".to_owned(), tree)].into());
+    own.set("dkim.private_key", Value::List(vec![Value::Text("dkim/example.com.pem".to_owned())]));
+    Value::Map([("example.com".to_owned(), own)].into())
 }

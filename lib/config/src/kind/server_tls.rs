@@ -6,11 +6,13 @@ use vsmtp_mail::Domain;
 
 use super::Kind;
 use super::list::items;
-use super::text::MaybePath;
+use super::text::{FilePath, MaybePath};
 use crate::value::Value;
 
 /// Most domains with a certificate of their own.
 const MAX_DOMAINS: usize = 1000;
+/// Most keys that the mail of one domain is signed with.
+const MAX_MAIL_KEYS: usize = 16;
 /// Most items in a list of versions or suites.
 const MAX_CHOICES: usize = 32;
 
@@ -107,6 +109,15 @@ impl Kind for Suites {
 #[derive(Debug)]
 pub(crate) struct VirtualDomains;
 
+/// What a domain has of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct VirtualDomain {
+    /// Its certificate.
+    pub(crate) tls: Option<DomainTls>,
+    /// Keys that its mail is signed with.
+    pub(crate) dkim: Vec<String>,
+}
+
 /// The certificate of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DomainTls {
@@ -116,18 +127,39 @@ pub(crate) struct DomainTls {
 }
 
 impl VirtualDomains {
-    fn row(value: &Value) -> Result<Option<DomainTls>, String> {
-        let Some(fields) = fields(value)? else { return Ok(None) };
-        let mut tls = None;
+    fn row(value: &Value) -> Result<VirtualDomain, String> {
+        let mut row = VirtualDomain::default();
+        let Some(fields) = fields(value)? else { return Ok(row) };
         for (name, value) in fields {
             match name.as_str() {
-                "tls" => tls = Self::tls(value)?,
+                "tls" => row.tls = Self::tls(value)?,
+                "dkim" => row.dkim = Self::dkim(value)?,
                 _ if value.says_nothing() => {}
-                "dns" | "dkim" => return Err(format!("{name}, which is not supported yet,")),
+                "dns" => return Err(format!("{name}, which is not supported yet,")),
                 _ => return Err(Value::Text(name.clone()).describe()),
             }
         }
-        Ok(tls)
+        Ok(row)
+    }
+
+    /// One path or several.
+    fn dkim(value: &Value) -> Result<Vec<String>, String> {
+        let Some(fields) = fields(value)? else { return Ok(Vec::new()) };
+        if let Some(name) = fields.keys().find(|name| *name != "private_key") {
+            return Err(Value::Text(name.clone()).describe());
+        }
+        let paths = match fields.get("private_key") {
+            None | Some(Value::Null) => return Ok(Vec::new()),
+            Some(Value::List(paths)) => {
+                paths.iter().map(|path| FilePath.read(path)).collect::<Result<_, _>>()?
+            }
+            Some(path) => vec![FilePath.read(path)?],
+        };
+        let paths: Vec<String> = paths;
+        if paths.len() > MAX_MAIL_KEYS {
+            return Err(format!("{} keys (at most {MAX_MAIL_KEYS})", paths.len()));
+        }
+        Ok(paths)
     }
 
     fn tls(value: &Value) -> Result<Option<DomainTls>, String> {
@@ -156,7 +188,7 @@ fn fields(value: &Value) -> Result<Option<&BTreeMap<String, Value>>, String> {
 }
 
 impl Kind for VirtualDomains {
-    type Out = Vec<(Domain, Option<DomainTls>)>;
+    type Out = Vec<(Domain, VirtualDomain)>;
 
     fn read(&self, value: &Value) -> Result<Self::Out, String> {
         let Some(map) = fields(value)? else { return Ok(Vec::new()) };
@@ -173,9 +205,13 @@ impl Kind for VirtualDomains {
     }
 
     fn write(&self, out: &Self::Out) -> Value {
-        let row = |(domain, tls): &(Domain, Option<DomainTls>)| {
+        let row = |(domain, own): &(Domain, VirtualDomain)| {
             let mut value = Value::map();
-            if let Some(tls) = tls {
+            if !own.dkim.is_empty() {
+                let paths = own.dkim.iter().cloned().map(Value::Text).collect();
+                value.set("dkim.private_key", Value::List(paths));
+            }
+            if let Some(tls) = &own.tls {
                 value.set("tls.certificate", Value::Text(tls.certificate.clone()));
                 if let Some(key) = &tls.private_key {
                     value.set("tls.private_key", Value::Text(key.clone()));
@@ -210,8 +246,9 @@ mod tests {
 
     #[test]
     fn a_domain_has_a_certificate_or_nothing() {
-        let read =
-            |fields: &[(&str, Value)]| VirtualDomains.read(&domain(fields)).map(|mut rows| rows.remove(0).1);
+        let read = |fields: &[(&str, Value)]| {
+            VirtualDomains.read(&domain(fields)).map(|mut rows| rows.remove(0).1.tls)
+        };
         let both = [("tls.certificate", text("c")), ("tls.private_key", text("k"))];
         let tls = DomainTls { certificate: "c".to_owned(), private_key: Some("k".to_owned()) };
         assert_eq!(read(&both), Ok(Some(tls)));
@@ -224,8 +261,16 @@ mod tests {
         );
         assert_eq!(read(&[("tls.colour", text("red"))]), Err("\"colour\" for \"example.com\"".to_owned()));
         assert_eq!(read(&[("colour", text("red"))]), Err("\"colour\" for \"example.com\"".to_owned()));
-        let dkim = read(&[("dkim.private_key", text("k"))]).unwrap_err();
-        assert_eq!(dkim, "dkim, which is not supported yet, for \"example.com\"");
+        let dkim = |value: Value| {
+            VirtualDomains.read(&domain(&[("dkim.private_key", value)])).map(|mut rows| rows.remove(0).1.dkim)
+        };
+        assert_eq!(dkim(text("k")), Ok(vec!["k".to_owned()]));
+        assert_eq!(dkim(Value::List(vec![text("k"), text("l")])), Ok(vec!["k".to_owned(), "l".to_owned()]));
+        assert_eq!(dkim(Value::Null), Ok(Vec::new()));
+        assert!(dkim(Value::Int(1)).is_err() && dkim(Value::List(vec![text("k"); 17])).is_err());
+        assert_eq!(read(&[("dkim.colour", text("k"))]), Err("\"colour\" for \"example.com\"".to_owned()));
+        let dns = read(&[("dns.type", text("x"))]).unwrap_err();
+        assert_eq!(dns, "dns, which is not supported yet, for \"example.com\"");
         assert!(VirtualDomains.read(&Value::Map([("-".to_owned(), Value::Null)].into())).is_err());
     }
 

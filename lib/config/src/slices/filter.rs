@@ -73,6 +73,8 @@ pub struct FilterSlice {
     pub sender_login: Vec<SenderLogin>,
     /// Who is authenticated may send only as itself.
     pub own_sender_only: bool,
+    /// Domains that have keys to sign mail with, in lower case.
+    pub dkim_domains: Vec<String>,
     /// All keys that filters read, for scripts to look at; ask [`FilterSlice::settings`].
     pub settings: Vec<u8>,
 }
@@ -154,6 +156,7 @@ impl Config {
                 || self.auth_mechanisms().iter().all(|name| name == "EXTERNAL"),
             sender_login: self.sender_login(),
             own_sender_only: self.auth.own_sender_only,
+            dkim_domains: self.mail_keys().into_iter().map(|key| key.domain).collect(),
             settings: self.settings(Role::Filter),
         }
     }

@@ -1,6 +1,7 @@
 //! What the key holder is told.
 
 use bincode::{Decode, Encode};
+use vsmtp_mail::Domain;
 
 use super::LogSlice;
 use crate::config::Config;
@@ -15,6 +16,8 @@ pub struct KeysSlice {
     pub pairs: Vec<KeyPair>,
     /// Authorities for certificates of clients: an absolute path.
     pub client_ca: Option<String>,
+    /// Keys that mail is signed with.
+    pub mail_keys: Vec<MailKey>,
 }
 
 /// A certificate and its key: absolute paths, which may be the same.
@@ -26,6 +29,15 @@ pub struct KeyPair {
     pub private_key: String,
     /// The domain that it is for; `None` for the default.
     pub domain: Option<String>,
+}
+
+/// A key that mail of a domain is signed with.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct MailKey {
+    /// The domain, in lower case.
+    pub domain: String,
+    /// The key in PEM: an absolute path.
+    pub path: String,
 }
 
 /// What a file holds.
@@ -59,7 +71,8 @@ impl KeysSlice {
             ]
         };
         let authorities = self.client_ca.iter().map(|path| file(path, KeyFileUse::ClientAuthorities));
-        self.pairs.iter().flat_map(pair).chain(authorities).collect()
+        let mail_keys = self.mail_keys.iter().map(|key| file(&key.path, KeyFileUse::PrivateKey));
+        self.pairs.iter().flat_map(pair).chain(authorities).chain(mail_keys).collect()
     }
 }
 
@@ -72,14 +85,30 @@ impl Config {
             domain,
         };
         let default = self.tls.certificate.iter().map(|own| pair(own, &self.tls.private_key, None));
-        let by_domain = self.tls.virtual_domains.iter().filter_map(|(domain, tls)| {
-            let tls = tls.as_ref()?;
+        let by_domain = self.tls.virtual_domains.iter().filter_map(|(domain, own)| {
+            let tls = own.tls.as_ref()?;
             Some(pair(&tls.certificate, &tls.private_key, Some(domain.to_string())))
         });
         KeysSlice {
             log: self.log(Role::Keys),
             pairs: default.chain(by_domain).collect(),
             client_ca: self.tls.client_ca.as_ref().map(|path| self.placed(path)),
+            mail_keys: self.mail_keys(),
         }
+    }
+
+    /// Keys that mail is signed with: of domains, then the server's own.
+    pub(super) fn mail_keys(&self) -> Vec<MailKey> {
+        let key = |domain: &Domain, path: &String| MailKey {
+            domain: domain.to_string().to_ascii_lowercase(),
+            path: self.placed(path),
+        };
+        let by_domain = self
+            .tls
+            .virtual_domains
+            .iter()
+            .flat_map(|(domain, own)| own.dkim.iter().map(move |path| key(domain, path)));
+        let own = self.filter.dkim_key.iter().map(|path| key(&self.server.name, path));
+        by_domain.chain(own).collect()
     }
 }

@@ -1,0 +1,156 @@
+//! The domains of a message's authors, as its From fields say them (RFC 5322 3.6.2). Strict where it matters: what could be
+//! read in two ways names nobody.
+
+use vsmtp_mail::{Domain, HeaderBlock};
+
+/// Longest From that is read, in octets.
+const MAX_FROM: usize = 8 * 1024;
+
+/// Why there is no domain to judge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoAuthor {
+    /// There is no From field, or it cannot be read.
+    None,
+    /// There are several, or their addresses are of several domains.
+    Several,
+}
+
+/// The one domain of all authors, in lower case.
+///
+/// # Errors
+/// There is none, or more than one.
+pub fn domain(header: &HeaderBlock<'_>) -> Result<String, NoAuthor> {
+    let mut fields = header.named("From");
+    let field = fields.next().ok_or(NoAuthor::None)?;
+    if fields.next().is_some() {
+        return Err(NoAuthor::Several);
+    }
+    let value = field.unfolded();
+    let text =
+        std::str::from_utf8(&value).ok().filter(|text| text.len() <= MAX_FROM).ok_or(NoAuthor::None)?;
+    let mut domains: Vec<String> = Vec::new();
+    for mailbox in mailboxes(text).ok_or(NoAuthor::None)? {
+        let domain = domain_of(&mailbox).ok_or(NoAuthor::None)?;
+        if !domains.contains(&domain) {
+            domains.push(domain);
+        }
+    }
+    match domains.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(NoAuthor::None),
+        _ => Err(NoAuthor::Several),
+    }
+}
+
+/// The addresses of a list, without names, comments and quoted texts; `None` if brackets do not match.
+fn mailboxes(text: &str) -> Option<Vec<String>> {
+    let mut found = Vec::new();
+    let (mut plain, mut angle) = (String::new(), None::<String>);
+    let (mut comment, mut in_angle, mut quoted, mut escaped) = (0u32, false, false, false);
+    let mut end = |plain: &mut String, angle: &mut Option<String>| {
+        let mailbox = angle.take().unwrap_or_else(|| plain.trim().to_owned());
+        plain.clear();
+        if !mailbox.is_empty() {
+            found.push(mailbox);
+        }
+    };
+    for c in text.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted || comment > 0 => escaped = true,
+            '"' if comment == 0 => {
+                quoted = !quoted;
+                // Something stands here, but no `@` of it counts.
+                put('"', in_angle, &mut plain, &mut angle);
+            }
+            _ if quoted => {}
+            '(' => comment += 1,
+            ')' => comment = comment.checked_sub(1)?,
+            _ if comment > 0 => {}
+            '<' if in_angle || angle.is_some() => return None,
+            '<' => {
+                in_angle = true;
+                angle = Some(String::new());
+            }
+            '>' if !in_angle => return None,
+            '>' => in_angle = false,
+            ',' | ';' if !in_angle => end(&mut plain, &mut angle),
+            // A group: what came before was its name.
+            ':' if !in_angle => plain.clear(),
+            _ => put(c, in_angle, &mut plain, &mut angle),
+        }
+    }
+    if quoted || in_angle || comment > 0 {
+        return None;
+    }
+    end(&mut plain, &mut angle);
+    Some(found)
+}
+
+fn put(c: char, in_angle: bool, plain: &mut String, angle: &mut Option<String>) {
+    match angle {
+        Some(inside) if in_angle => inside.push(c),
+        _ => plain.push(c),
+    }
+}
+
+fn domain_of(mailbox: &str) -> Option<String> {
+    let (local, domain) = mailbox.rsplit_once('@')?;
+    if local.trim().is_empty() || local.contains('@') {
+        return None;
+    }
+    let domain: String = domain.split_whitespace().collect();
+    Domain::parse(&domain)
+        .ok()
+        .filter(|domain| domain.as_literal().is_none())
+        .map(|domain| domain.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(from: &str) -> Result<String, NoAuthor> {
+        domain(&HeaderBlock::parse(format!("To: x@y.z\r\n{from}\r\n\r\n").as_bytes()))
+    }
+
+    #[test]
+    fn one_domain_however_it_is_written() {
+        for from in [
+            "From: a@Example.com",
+            "From: <a@example.com>",
+            "from: Jane <a@example.com>",
+            "From: \"a@evil.test\" <a@example.com>",
+            "From: \"x <a@evil.test>\" <a@example.com>",
+            "From: (a@evil.test) a@example.com (b@evil.test)",
+            "From: a@example.com, Joe <b@example.com>",
+            "From: Team: a@example.com, b@example.com;",
+            "From:\r\n\tJane\r\n <a@example.com>",
+            "From: \"a b\"@example.com",
+        ] {
+            assert_eq!(of(from).as_deref(), Ok("example.com"), "{from}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_names_nobody() {
+        for from in [
+            "Subject: x",
+            "From: ",
+            "From: Jane",
+            "From: a@[192.0.2.1]",
+            "From: <a@example.com",
+            "From: a@example.com>",
+            "From: <a@example.com> <b@example.org>",
+            "From: a@b@example.com",
+            "From: @example.com",
+            "From: \"a@example.com",
+            "From: Undisclosed:;",
+        ] {
+            assert_eq!(of(from), Err(NoAuthor::None), "{from}");
+        }
+        for from in ["From: a@example.com, b@example.org", "From: a@example.com\r\nFrom: a@example.com"] {
+            assert_eq!(of(from), Err(NoAuthor::Several), "{from}");
+        }
+    }
+}
