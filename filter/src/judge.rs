@@ -19,6 +19,7 @@ use crate::api::{self, Surroundings};
 use crate::engine::{self, Failure, Limits, LoadedScript, Root, ScriptError, Watch};
 use crate::files::Folder;
 use crate::policy::Policy;
+use crate::presence;
 use crate::stage::Stage;
 use crate::status::Status;
 use crate::transaction::{RcptSpec, Shared};
@@ -79,10 +80,15 @@ impl Judge {
             wall_clock: slice.timeout,
             ..Limits::default()
         };
-        let path = root_script(slice);
-        let present = path.exists();
-        let usual = || Some(Path::new(&slice.config_dir).join(DOMAIN_DIR)).filter(|path| path.is_dir());
-        let folder = slice.domain_dir.as_ref().map(PathBuf::from).or_else(usual);
+        let path = root_script(slice)?;
+        let present = presence::is_there(&path)?;
+        let folder = match &slice.domain_dir {
+            Some(named) => Some(PathBuf::from(named)),
+            None => {
+                let usual = Path::new(&slice.config_dir).join(DOMAIN_DIR);
+                presence::is_folder(&usual)?.then_some(usual)
+            }
+        };
         let is_needed = present || slice.filter_path_required || folder.is_some();
         let root = if is_needed {
             // A main file of vSL 1.x imports from beside itself.
@@ -327,13 +333,18 @@ impl Judge {
 }
 
 /// The root script: the one that is named or usual, or where vSL 1.x has it.
-fn root_script(slice: &FilterSlice) -> PathBuf {
+fn root_script(slice: &FilterSlice) -> Result<PathBuf, ScriptError> {
     let usual = PathBuf::from(&slice.filter_path);
-    if slice.filter_path_required || usual.exists() {
-        return usual;
+    if slice.filter_path_required || presence::is_there(&usual)? {
+        return Ok(usual);
     }
-    let old = MAIN_PLACES.map(|place| Path::new(&slice.config_dir).join(place));
-    old.into_iter().find(|path| path.exists()).unwrap_or(usual)
+    for place in MAIN_PLACES {
+        let old = Path::new(&slice.config_dir).join(place);
+        if presence::is_there(&old)? {
+            return Ok(old);
+        }
+    }
+    Ok(usual)
 }
 
 /// The reply code for a password that nobody can check now (RFC 4954 6).

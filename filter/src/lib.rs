@@ -16,6 +16,7 @@ pub mod netset;
 pub mod object;
 pub mod oneshot;
 pub mod policy;
+pub mod presence;
 pub mod process;
 pub mod signer;
 pub mod srs;

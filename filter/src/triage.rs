@@ -11,6 +11,7 @@ use rhai::Engine;
 use vsmtp_mail::{Domain, ReversePath};
 
 use crate::engine::{self, LoadedScript, Location, Root, ScriptError};
+use crate::presence;
 use crate::stage::Stage;
 use crate::status::Status;
 
@@ -67,12 +68,14 @@ impl Scripts {
     /// no folder, or is not called as a domain, is left alone.
     ///
     /// # Errors
-    /// The folder cannot be listed, or a script does not load.
+    /// The folder cannot be listed, what is called as a domain cannot be looked at or is a link that leads to no folder, or a
+    /// script does not load.
     pub fn load_domains(&mut self, engine: &Engine, root: &Root, folder: &Path) -> Result<(), ScriptError> {
         for (domain, path) in domain_folders(root, folder)? {
             let load = |name: &str| {
                 let file = path.join(name);
-                if file.exists() { engine::load(engine, root, &file).map(Some) } else { Ok(None) }
+                let is_there = presence::is_there(&file)?;
+                is_there.then(|| engine::load(engine, root, &file)).transpose()
             };
             let scripts = DomainScripts {
                 incoming: load("incoming.vsl")?,
@@ -195,7 +198,10 @@ pub fn domain_folders(root: &Root, folder: &Path) -> Result<Vec<(Domain, PathBuf
             Err(error) => return fail(format!("cannot be listed: {error}")),
         };
         let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| Domain::parse(name).ok());
-        if let Some(domain) = name.filter(|domain| domain.as_literal().is_none() && path.is_dir()) {
+        let name = name.filter(|domain| domain.as_literal().is_none());
+        if let Some(domain) = name
+            && presence::is_folder(&path)?
+        {
             found.push((domain, path));
         }
         if found.len() > MAX_DOMAINS {

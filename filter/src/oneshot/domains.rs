@@ -11,6 +11,7 @@ use super::places::KeyPlaces;
 use super::{Entry, Evaluated, run};
 use crate::api::Surroundings;
 use crate::engine::{Root, ScriptError};
+use crate::presence;
 use crate::triage::{DOMAIN_DIR, domain_folders};
 
 /// The file of a domain's settings.
@@ -26,12 +27,12 @@ pub(super) fn add(
     defaults: &Value,
     host: &Surroundings,
 ) -> Result<(), ScriptError> {
-    let Some(folder) = folder(&evaluated.tree, context) else { return Ok(()) };
+    let Some(folder) = folder(&evaluated.tree, context)? else { return Ok(()) };
     let root = Root::open(Path::new(&context.config_dir))?;
     let folders = domain_folders(&root, &folder)?;
     for (domain, path) in &folders {
         let file = path.join(FILE);
-        if file.exists() {
+        if presence::is_there(&file)? {
             add_settings(evaluated, &root, domain, &file, host)?;
         }
     }
@@ -42,13 +43,16 @@ pub(super) fn add(
 }
 
 /// The folder, if one is named or the usual one is there.
-fn folder(tree: &Value, context: &Context) -> Option<PathBuf> {
+fn folder(tree: &Value, context: &Context) -> Result<Option<PathBuf>, ScriptError> {
     let beside = Path::new(&context.config_dir);
-    match tree.at("app.vsl.domain_dir") {
+    Ok(match tree.at("app.vsl.domain_dir") {
         Some(Value::Text(path)) if path.starts_with('/') => Some(format!("{}{path}", context.root).into()),
         Some(Value::Text(path)) => Some(beside.join(path)),
-        _ => Some(beside.join(DOMAIN_DIR)).filter(|path| path.is_dir()),
-    }
+        _ => {
+            let usual = beside.join(DOMAIN_DIR);
+            presence::is_folder(&usual)?.then_some(usual)
+        }
+    })
 }
 
 /// What one file says; it overrides what the main configuration says of the domain.

@@ -253,6 +253,35 @@ fn folders_of_domains_may_be_links_and_other_things_in_the_folder_are_left_alone
 }
 
 #[test]
+fn rules_that_cannot_be_looked_at_are_an_error_at_start_and_not_absent() {
+    for (link, target, why) in [
+        ("filter.vsl", "nowhere", "leads nowhere"),
+        ("filter.vsl", "filter.vsl", "symbolic links"),
+        ("rules", "rules", "symbolic links"),
+        ("main.vsl", "nowhere", "leads nowhere"),
+        ("domain-enabled", "nowhere", "leads nowhere"),
+        ("domain-enabled/example.org", "nowhere", "leads nowhere"),
+        ("domain-enabled/example.org", "../domain-enabled/example.com/incoming.vsl", "leads to no folder"),
+        ("domain-enabled/example.com/internal.vsl", "nowhere", "leads nowhere"),
+        ("domain-enabled/example.com/outgoing.vsl", "outgoing.vsl", "symbolic links"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        if link != "domain-enabled" {
+            fs::create_dir_all(dir.path().join("domain-enabled/example.com")).unwrap();
+            fs::write(dir.path().join("domain-enabled/example.com/incoming.vsl"), "#{}").unwrap();
+        }
+        std::os::unix::fs::symlink(target, dir.path().join(link)).unwrap();
+        let slice = FilterSlice {
+            config_dir: dir.path().display().to_string(),
+            filter_path: dir.path().join("filter.vsl").display().to_string(),
+            ..slice(&[])
+        };
+        let error = Judge::load(&slice, &Surroundings::default()).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(link) && error.contains(why), "{link} -> {target}: {error}");
+    }
+}
+
+#[test]
 fn an_error_in_a_domains_script_is_an_error_at_start() {
     let broken =
         load_in("#{}", &[("domain-enabled/example.com/incoming.vsl", "#{\n  rcpts: [] }")]).unwrap_err();
