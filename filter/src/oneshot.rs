@@ -377,6 +377,11 @@ mod tests {
             tree.at("server.domains"),
             texts(&["mx.example.test", "localhost", "example.test"]).as_ref()
         );
+        // A configuration of 1.x calls the server's name by its old name.
+        let old = "[server]\ndomain = \"old.example.test\"\n";
+        let tree = answered(&[("vsmtp.toml", old), files[2]]).unwrap();
+        let own = texts(&["old.example.test", "localhost", "example.test"]);
+        assert_eq!(tree.at("server.domains"), own.as_ref());
         let shipped = include_str!("../../etc/vsmtp/domain-available/example.com/config.vsl");
         answered(&[("vsmtp.vsl", main), ("domain-enabled/example.com/config.vsl", shipped)]).unwrap();
         // Errors name the domain's file.

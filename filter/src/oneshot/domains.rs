@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use vsmtp_config::{Context, Value};
+use vsmtp_config::{Context, Value, said};
 use vsmtp_mail::Domain;
 
 use super::places::KeyPlaces;
@@ -19,6 +19,8 @@ const FILE: &str = "config.vsl";
 /// Settings of domains, in the tree.
 const VIRTUAL: &str = "server.virtual";
 const OWN: &str = "server.domains";
+/// The server's name; `server.domain` in 1.x.
+const NAME: &str = "server.name";
 
 /// Adds what the folders of domains say.
 pub(super) fn add(
@@ -106,7 +108,7 @@ fn own(tree: &mut Value, handled: impl Iterator<Item = Domain>) {
         return;
     }
     // As the default would be with the name that the script chose.
-    let name = tree.at("server.name").cloned().into_iter();
+    let name = said(tree, NAME).cloned().into_iter();
     let mut domains: Vec<Value> = name.chain([Value::Text("localhost".to_owned())]).collect();
     domains.extend(handled);
     let mut seen = Vec::new();

@@ -90,6 +90,13 @@ pub const LEGACY: &[Legacy] = &[
     Legacy { name: "app.services.*", fate: Later("services in the configuration") },
 ];
 
+/// What a tree says of a key, before it is checked: an old name that is set speaks for the new one.
+pub fn said<'a>(tree: &'a Value, key: &str) -> Option<&'a Value> {
+    let old_names = LEGACY.iter().filter(|legacy| matches!(legacy.fate, Renamed(name) if name == key));
+    let mut said = old_names.filter_map(|legacy| tree.at(legacy.name));
+    said.find(|value| **value != Value::Null).or_else(|| tree.at(key))
+}
+
 impl Legacy {
     /// The row that covers a name.
     pub(crate) fn of(name: &str) -> Option<&'static Legacy> {

@@ -41,7 +41,7 @@ pub use dnsbl::DnsblSite;
 pub use document::markdown;
 pub use error::{ConfigError, MAX_ERRORS, Problem, Warning};
 pub use keys::keys;
-pub use legacy::{Fate, LEGACY, Legacy};
+pub use legacy::{Fate, LEGACY, Legacy, said};
 pub use nearest::nearest_key;
 pub use network::Network;
 pub use pattern::AddressPattern;
