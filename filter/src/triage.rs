@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rhai::Engine;
-use vsmtp_mail::{Domain, ReversePath};
+use vsmtp_mail::{Domain, EnhancedCode, Reply, ReversePath};
 
 use crate::engine::{self, LoadedScript, Location, Root, ScriptError};
 use crate::presence;
@@ -147,10 +147,15 @@ impl Scripts {
     }
 
     /// What holds at a stage of a part whose file is missing: who handles a domain without saying what may come in or go
-    /// out lets nothing through. Mail within a domain needs no file.
+    /// out lets nothing through. A recipient is refused alone: the others may be another domain's. Mail within a domain needs
+    /// no file.
     pub fn without_script(part: &Part, stage: Stage) -> Status {
         match (part, stage) {
-            (Part::Incoming(_), Stage::Rcpt) | (Part::Outgoing(_), Stage::Mail) => Status::deny_default(),
+            (Part::Incoming(_), Stage::Rcpt) => {
+                let why = "Recipient address rejected: this domain takes no mail";
+                Status::Reject(Reply::fixed(550, EnhancedCode(5, 7, 1), why))
+            }
+            (Part::Outgoing(_), Stage::Mail) => Status::deny_default(),
             _ => Status::Next,
         }
     }
