@@ -156,7 +156,16 @@ impl Judge {
                 Status::FinalAccept(_) => Status::FinalAccept(None),
                 other => other.clone(),
             };
-            shared.lock().keep_verdict(kept);
+            let mut transaction = shared.lock();
+            // Anybody can write a handled sender: what its domain waives is not waived for the recipients of another.
+            let is_hearsay = matches!(transaction.part, Part::Outgoing(_))
+                && matches!(kept, Status::FinalAccept(_))
+                && !self.policy.is_trusted(&transaction.peer);
+            if is_hearsay {
+                transaction.keep_verdict_of_part(kept);
+            } else {
+                transaction.keep_verdict(kept);
+            }
         }
         status
     }
@@ -288,9 +297,11 @@ impl Judge {
     /// One RCPT: the rules, then the built-in policy.
     pub fn recipient(&self, shared: &Shared, spec: RcptSpec) -> Decision {
         let address = spec.address.clone();
-        let sticky_before = {
+        let may_open = {
             let mut transaction = shared.lock();
-            transaction.part = self.scripts.part_of_recipient(transaction.sender.as_ref(), address.domain());
+            let is_trusted = self.policy.is_trusted(&transaction.peer);
+            let sender = transaction.sender.as_ref();
+            transaction.part = self.scripts.part_of_recipient(sender, is_trusted, address.domain());
             let parts = transaction.parts();
             if parts.len() >= MAX_PARTS && !parts.contains(&transaction.part) {
                 let why = "Too many domains for one message, send it again for the others";
@@ -299,10 +310,12 @@ impl Judge {
             if transaction.add_client_recipient(spec).is_err() {
                 return Decision::Refuse(Reply::fixed(452, EnhancedCode(4, 5, 3), "Too many recipients"));
             }
-            transaction.standing_verdict().is_some()
+            // The rules for what a domain sends open no relay to whoever writes its name as the sender.
+            let is_hearsay = !is_trusted && matches!(transaction.part, Part::Outgoing(_));
+            transaction.standing_verdict().is_none() && !is_hearsay
         };
         let status = self.run(shared, Stage::Rcpt);
-        let accepted = !sticky_before && matches!(status, Status::Accept(_) | Status::FinalAccept(_));
+        let accepted = may_open && matches!(status, Status::Accept(_) | Status::FinalAccept(_));
         let decision = match status {
             Status::Accept(Some(reply)) | Status::FinalAccept(Some(reply)) => Decision::Accept(Some(reply)),
             Status::Next | Status::Accept(_) | Status::FinalAccept(_) | Status::Quarantine(_) => {

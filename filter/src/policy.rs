@@ -73,7 +73,7 @@ impl Policy {
 
     /// True if this client may send to any domain.
     pub fn is_trusted(&self, peer: &Peer) -> bool {
-        if peer.identity.is_some() {
+        if peer.is_authenticated() {
             return true;
         }
         match peer.client {

@@ -245,7 +245,14 @@ impl Transaction {
     pub fn keep_verdict(&mut self, status: Status) {
         if self.stage < Stage::Rcpt {
             self.verdict = Some(status);
-        } else if self.standing_verdict().is_none() {
+        } else {
+            self.keep_verdict_of_part(status);
+        }
+    }
+
+    /// Has a verdict hold for all later stages of the recipients of the part whose rules run.
+    pub fn keep_verdict_of_part(&mut self, status: Status) {
+        if self.standing_verdict().is_none() {
             self.part_verdicts.push((self.part.clone(), status));
         }
     }

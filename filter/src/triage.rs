@@ -1,7 +1,8 @@
 //! Which script judges what: the root script the session, the scripts of a domain its mail. A domain is handled if it, or
 //! a domain above it, has a folder. Mail of a handled sender is outgoing, or internal where the recipient's domain is the
 //! sender's own; mail of anybody else, and of nobody (bounces), is incoming at a handled recipient and the root's
-//! elsewhere. Pure but for the loading.
+//! elsewhere. Anybody can write a handled sender: from a client that nothing vouches for, its mail is incoming at a handled
+//! recipient too. Pure but for the loading.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -111,12 +112,17 @@ impl Scripts {
         sender.map_or(Part::Root, |sender| Part::Outgoing(Arc::clone(&sender.scripts)))
     }
 
-    /// Whose rules judge a recipient.
-    pub fn part_of_recipient(&self, sender: Option<&HandledSender>, recipient: &Domain) -> Part {
-        match sender {
+    /// Whose rules judge a recipient; `is_trusted` if the client may send to anybody.
+    pub fn part_of_recipient(
+        &self,
+        sender: Option<&HandledSender>,
+        is_trusted: bool,
+        recipient: &Domain,
+    ) -> Part {
+        match sender.filter(|_| is_trusted) {
             Some(sender) if sender.domain == *recipient => Part::Internal(Arc::clone(&sender.scripts)),
             Some(sender) => Part::Outgoing(Arc::clone(&sender.scripts)),
-            None => self.handled(recipient).map_or(Part::Root, Part::Incoming),
+            None => self.handled(recipient).map_or_else(|| Self::part_of_sender(sender), Part::Incoming),
         }
     }
 
@@ -268,7 +274,24 @@ mod tests {
                 of_sender.to_lowercase(),
                 "{sender}"
             );
-            let part = scripts.part_of_recipient(handled.as_ref(), &Domain::parse(recipient).unwrap());
+            let part = scripts.part_of_recipient(handled.as_ref(), true, &Domain::parse(recipient).unwrap());
+            assert_eq!(show(&part).to_lowercase(), of_recipient, "{sender} to {recipient}");
+        }
+    }
+
+    #[test]
+    fn a_handled_sender_from_a_client_that_nothing_vouches_for_is_a_stranger_to_handled_recipients() {
+        let scripts = scripts();
+        for (sender, recipient, of_recipient) in [
+            ("a@example.com", "example.com", "incoming example.com"),
+            ("a@example.com", "example.org", "incoming example.org"),
+            ("a@example.com", "x.deep.example.org", "incoming deep.example.org"),
+            ("a@example.com", "elsewhere.net", "outgoing example.com"),
+            ("a@elsewhere.net", "example.com", "incoming example.com"),
+            ("a@elsewhere.net", "elsewhere.net", "root"),
+        ] {
+            let handled = scripts.sender(&ReversePath::parse(sender).unwrap());
+            let part = scripts.part_of_recipient(handled.as_ref(), false, &Domain::parse(recipient).unwrap());
             assert_eq!(show(&part).to_lowercase(), of_recipient, "{sender} to {recipient}");
         }
     }

@@ -128,7 +128,8 @@ impl Judge {
         transaction.stage = stage;
         transaction.id = Some(message.id);
         transaction.sender = self.scripts.sender(&envelope.reverse_path);
-        let part = self.part_of(transaction.sender.as_ref(), envelope);
+        let is_trusted = self.policy.is_trusted(&transaction.peer);
+        let part = self.part_of(transaction.sender.as_ref(), is_trusted, envelope);
         transaction.part = part.clone();
         // The next hops were decided when the message was taken: they stay unless a rule or an operator changes them.
         transaction.recipients = envelope
@@ -153,13 +154,17 @@ impl Judge {
 
     /// Whose rules judge a message of the queue. Its recipients were kept together for that; an alias may have led them out
     /// of the domain whose they were, which its name for reports tells.
-    fn part_of(&self, sender: Option<&HandledSender>, envelope: &Envelope) -> Part {
+    fn part_of(&self, sender: Option<&HandledSender>, is_trusted: bool, envelope: &Envelope) -> Part {
         let Some(first) = envelope.recipients.first() else { return Scripts::part_of_sender(sender) };
         let named = first.original.as_ref().and_then(|original| Address::parse(&original.address).ok());
         let domains = [Some(first.address.domain()), named.as_ref().map(Address::domain)];
-        let parts =
-            domains.into_iter().flatten().map(|domain| self.scripts.part_of_recipient(sender, domain));
-        parts.fold(Part::Root, |found, part| if found == Part::Root { part } else { found })
+        let mut parts = domains
+            .into_iter()
+            .flatten()
+            .map(|domain| self.scripts.part_of_recipient(sender, is_trusted, domain));
+        let first = parts.next().unwrap_or_default();
+        let is_found = matches!(first, Part::Incoming(_) | Part::Internal(_));
+        parts.find(|part| !is_found && matches!(part, Part::Incoming(_))).unwrap_or(first)
     }
 
     fn rebuilt(&self, before: &Envelope, transaction: &Transaction, disposition: Disposition) -> PostJudged {

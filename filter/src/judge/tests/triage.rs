@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::transaction::Peer;
 
 /// A folder of the configuration with these files; every script marks the message with its name and the stage.
 fn configured(root: &str, files: &[(&str, &str)]) -> Bench {
@@ -188,6 +189,41 @@ fn what_one_part_refuses_is_refused_and_a_verdict_of_one_is_not_the_others() {
 }
 
 #[test]
+fn a_sender_that_anybody_can_write_skips_no_rules_and_opens_no_relay() {
+    let open =
+        "mail: [ rule \"m\" || MAIL ], rcpt: [ rule \"r\" || accept() ], preq: [ rule \"p\" || next() ]";
+    let refused = "#{ rcpt: [ rule \"no\" || reject(\"550 no\") ] }";
+    for mail in ["next()", "accept()", "faccept()"] {
+        let outgoing = format!("#{{ {} }}", open.replace("MAIL", mail));
+        let bench = configured(
+            "#{}",
+            &[
+                ("domain-enabled/example.com/outgoing.vsl", outgoing.as_str()),
+                ("domain-enabled/example.com/internal.vsl", "#{ rcpt: [ rule \"i\" || accept() ] }"),
+                ("domain-enabled/example.com/incoming.vsl", refused),
+                ("domain-enabled/example.org/incoming.vsl", refused),
+            ],
+        );
+        let asked = ["sales@example.com", "joe@example.org", "x@elsewhere.net"];
+        let as_client = |client: Peer| {
+            *bench.shared.lock() = Transaction::new(Arc::new(client), bench.judge.max_recipients);
+            assert_eq!(show(&bench.begin_as("jane@example.com")), "accept");
+            asked.map(|recipient| bench.rcpt(recipient))
+        };
+        assert_eq!(
+            as_client(peer(Some("203.0.113.5"))),
+            ["refuse 550", "refuse 550", "refuse 554"],
+            "{mail}"
+        );
+        // Who may send to anybody is believed, and so is who has logged in.
+        let logged_in = Peer { was_authenticated: true, ..peer(Some("203.0.113.5")) };
+        for client in [peer(Some("192.0.2.5")), peer(None), logged_in] {
+            assert_eq!(as_client(client), ["accept"; 3], "{mail}");
+        }
+    }
+}
+
+#[test]
 fn a_domain_that_says_nothing_lets_nothing_in_or_out() {
     let bench = configured("#{}", &[("domain-enabled/example.com/note.txt", "no rules")]);
     assert!(bench.judge.wants(Stage::Mail));
@@ -300,11 +336,14 @@ fn the_shipped_rules_of_a_domain_load_and_let_its_mail_through() {
     let files: Vec<(&str, &str)> =
         scripts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let bench = configured("#{}", &files);
+    // A stranger writes as one of ours.
+    assert_eq!(show(&bench.begin_as("jane@example.com")), "refuse 550");
     for (sender, recipient) in [
         ("a@elsewhere.net", "jane@example.com"),
         ("jane@example.com", "x@elsewhere.net"),
         ("jane@example.com", "sales@example.com"),
     ] {
+        *bench.shared.lock() = Transaction::new(Arc::new(peer(None)), bench.judge.max_recipients);
         assert_eq!(show(&bench.begin_as(sender)), "accept");
         assert_eq!(bench.rcpt(recipient), "accept");
         assert_eq!(show_message(&bench.message(MESSAGE)), "Active 1 recipients 0 pieces");
@@ -326,7 +365,7 @@ fn the_examples_in_the_shipped_rules_of_a_domain_do_what_they_say() {
         ],
     );
     // A stranger writes as one of ours; then somebody on this host, and from a private network.
-    assert_eq!(show(&bench.begin_as("jane@example.com")), "close 550");
+    assert_eq!(show(&bench.begin_as("jane@example.com")), "refuse 550");
     for own in [None, Some("192.168.3.4")] {
         *bench.shared.lock() = Transaction::new(Arc::new(peer(own)), bench.judge.max_recipients);
         assert_eq!(show(&bench.begin_as("jane@example.com")), "accept", "{own:?}");
@@ -342,14 +381,20 @@ fn the_examples_in_the_shipped_rules_of_a_domain_do_what_they_say() {
 fn rules_after_the_queue_are_those_of_the_messages_domain() {
     use crate::judge::{PostJudged, PostMessage};
     let bench = two_domains();
-    for (sender, to, original, expected) in [
-        ("a@elsewhere.net", "jane@example.com", None, "com incoming"),
-        ("a@elsewhere.net", "x@elsewhere.net", None, "root"),
-        ("", "joe@example.org", None, "org incoming"),
-        ("jane@example.com", "sales@example.com", None, "com internal"),
-        ("jane@example.com", "joe@example.org", None, "com outgoing"),
+    let stranger = Some("203.0.113.5");
+    for (client, sender, to, original, expected) in [
+        (None, "a@elsewhere.net", "jane@example.com", None, "com incoming"),
+        (None, "a@elsewhere.net", "x@elsewhere.net", None, "root"),
+        (None, "", "joe@example.org", None, "org incoming"),
+        (None, "jane@example.com", "sales@example.com", None, "com internal"),
+        (None, "jane@example.com", "joe@example.org", None, "com outgoing"),
         // An alias led it out of the domain.
-        ("a@elsewhere.net", "x@elsewhere.net", Some("jane@example.com"), "com incoming"),
+        (None, "a@elsewhere.net", "x@elsewhere.net", Some("jane@example.com"), "com incoming"),
+        // Nothing vouches for the sender.
+        (stranger, "jane@example.com", "sales@example.com", None, "com incoming"),
+        (stranger, "jane@example.com", "joe@example.org", None, "org incoming"),
+        (stranger, "jane@example.com", "x@elsewhere.net", None, "com outgoing"),
+        (stranger, "jane@example.com", "x@elsewhere.net", Some("joe@example.org"), "org incoming"),
     ] {
         bench.begin_as(sender);
         bench.shared.lock().recipients.clear();
@@ -364,7 +409,7 @@ fn rules_after_the_queue_are_those_of_the_messages_domain() {
             stage: Some(Stage::Postq),
             reroute: false,
             envelope,
-            peer: peer(None),
+            peer: peer(client),
             helo: "client.test".to_owned(),
             arrived_ms: 0,
             content: Arc::new(Inline(Arc::new(b"Subject: x\r\n\r\n".to_vec()))),
