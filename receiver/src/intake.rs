@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use mio::Interest;
 use mio::net::{TcpListener, UnixListener};
 use vsmtp_daemon::Reactor;
 use vsmtp_ipc::edge::master_child::Listener;
@@ -84,7 +85,7 @@ impl Intake {
             Listener::Submit => (Listening::Unix(UnixListener::from_std(socket.into())), Service::Local),
             Listener::Control => return Err(io::Error::other("a receiver has no control socket")),
         };
-        reactor.register_shared(socket.as_fd(), first_token + self.doors.len())?;
+        reactor.register(socket.as_fd(), first_token + self.doors.len(), Interest::READABLE)?;
         self.doors.push(Door { socket, service, proxied, ready: true });
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 use mio::unix::SourceFd;
@@ -53,11 +53,6 @@ impl Reactor {
     /// Watches a descriptor, edge-triggered: after an event, read or write until it would block.
     pub fn register(&self, fd: BorrowedFd<'_>, token: usize, interest: Interest) -> io::Result<()> {
         self.poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(token), interest)
-    }
-
-    /// Watches a listening socket that other processes watch too: a client wakes one of them. Edge-triggered.
-    pub fn register_shared(&self, listener: BorrowedFd<'_>, token: usize) -> io::Result<()> {
-        vsmtp_sys::polling::watch_exclusively(self.poll.registry().as_fd(), listener, token as u64)
     }
 
     /// Changes what is watched.

@@ -6,7 +6,6 @@
 pub mod clock;
 pub mod fds;
 mod gather;
-pub mod polling;
 pub mod random;
 mod retry;
 
