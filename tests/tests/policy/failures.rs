@@ -99,11 +99,17 @@ fn a_reload_takes_new_rules_up_and_drops_no_session() {
     let mta = start(&banner("old rules"), &sink);
     let mut old = Client::hello(mta.port());
     assert_eq!(old.say("MAIL FROM:<a@src.test>").0, "550 5.7.1 old rules");
+    // Enough that each receiver of the old generation stays for one of them.
+    let held: Vec<Client> = (0..6).map(|_| Client::hello(mta.port())).collect();
     mta.write_configuration(&settings(&banner("new rules"), &sink, ""));
     assert!(mta.ctl(&["reload"]).status.success());
     wait_until("new sessions have the new rules", || {
         Client::hello(mta.port()).say("MAIL FROM:<a@src.test>").0 == "550 5.7.1 new rules"
     });
+    for _ in 0..6 {
+        assert_eq!(Client::hello(mta.port()).say("MAIL FROM:<a@src.test>").0, "550 5.7.1 new rules");
+    }
+    drop(held);
     assert_eq!(old.say("MAIL FROM:<a@src.test>").0, "550 5.7.1 old rules", "an open session keeps its rules");
     assert_eq!(old.say("QUIT").code(), 221);
     wait_until("the old generation is gone", || generations(&mta) == 1);
