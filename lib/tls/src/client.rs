@@ -10,7 +10,7 @@ mod roots;
 mod session;
 mod verifier;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
@@ -42,9 +42,25 @@ impl Client {
     /// # Errors
     /// The name is neither a name nor an address, or TLS cannot be had at all.
     pub fn session(&self, proof: &Proof, name: &str) -> Result<ClientSession, TlsFailure> {
+        let verifier = Verifier::new(proof.clone(), Arc::clone(&self.roots), &self.provider);
+        Ok(ClientSession::new(self.connection(verifier, name)?, None))
+    }
+
+    /// As [`Client::session`], but only looks whether the server could prove it: whatever it shows will do, and
+    /// [`ClientSession::doubt`] says what was wrong with it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn trial(&self, proof: &Proof, name: &str) -> Result<ClientSession, TlsFailure> {
+        let doubt = Arc::new(OnceLock::new());
+        let verifier = Verifier::new(proof.clone(), Arc::clone(&self.roots), &self.provider);
+        let verifier = verifier.only_noting(Arc::clone(&doubt));
+        Ok(ClientSession::new(self.connection(verifier, name)?, Some(doubt)))
+    }
+
+    fn connection(&self, verifier: Verifier, name: &str) -> Result<ClientConnection, TlsFailure> {
         let name = ServerName::try_from(name.to_owned())
             .map_err(|_| TlsFailure::new(TlsFault::Local, format!("{name} cannot be named in TLS")))?;
-        let verifier = Verifier::new(proof.clone(), Arc::clone(&self.roots), &self.provider);
         // One configuration per connection: what one server proved must never count for another.
         let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -54,7 +70,6 @@ impl Client {
             .with_no_client_auth();
         let mut config = config;
         config.resumption = Resumption::disabled();
-        let connection = ClientConnection::new(Arc::new(config), name).map_err(TlsFailure::from)?;
-        Ok(ClientSession::new(connection))
+        ClientConnection::new(Arc::new(config), name).map_err(TlsFailure::from)
     }
 }

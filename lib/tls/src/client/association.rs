@@ -71,6 +71,25 @@ impl Association {
         fits.then(|| Association { usage, selector, matching, data: data.into() })
     }
 
+    /// The record as the DNS writes it, such as `3 1 1 0123...`.
+    pub fn to_text(&self) -> String {
+        let usage = match self.usage {
+            Usage::Authority => 2,
+            Usage::Server => 3,
+        };
+        let selector = match self.selector {
+            Selector::Certificate => 0,
+            Selector::Key => 1,
+        };
+        let matching = match self.matching {
+            Matching::Whole => 0,
+            Matching::Sha256 => 1,
+            Matching::Sha512 => 2,
+        };
+        let data: String = self.data.iter().map(|octet| format!("{octet:02X}")).collect();
+        format!("{usage} {selector} {matching} {data}")
+    }
+
     /// True if it says this of a certificate and its public key (SubjectPublicKeyInfo), both as DER.
     pub fn matches(&self, certificate: &[u8], key: &[u8]) -> bool {
         let part = match self.selector {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::sync::{Arc, OnceLock};
 
 use rustls::ClientConnection;
 
@@ -15,6 +16,7 @@ const MAX_STEPS: usize = 256;
 /// A connection.
 pub struct ClientSession {
     connection: Box<ClientConnection>,
+    doubt: Option<Arc<OnceLock<TlsFailure>>>,
 }
 
 /// What was agreed on.
@@ -33,8 +35,13 @@ impl fmt::Debug for ClientSession {
 }
 
 impl ClientSession {
-    pub(super) fn new(connection: ClientConnection) -> Self {
-        ClientSession { connection: Box::new(connection) }
+    pub(super) fn new(connection: ClientConnection, doubt: Option<Arc<OnceLock<TlsFailure>>>) -> Self {
+        ClientSession { connection: Box::new(connection), doubt }
+    }
+
+    /// What the server did not prove, where the session was a trial.
+    pub fn doubt(&self) -> Option<&TlsFailure> {
+        self.doubt.as_ref().and_then(|doubt| doubt.get())
     }
 
     /// Goes on with the handshake as far as the stream allows; true when it is done.

@@ -4,7 +4,7 @@
 //! any certificate will do, also one that cannot be read.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -16,7 +16,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use webpki::EndEntityCert;
 
-use super::{Association, CertificateName, Matching, Proof, Selector, Usage};
+use super::{Association, CertificateName, Matching, Proof, Selector, TlsFailure, Usage};
 
 /// Most certificates above the server's that are looked at.
 const MAX_CHAIN: usize = 16;
@@ -26,6 +26,8 @@ pub(super) struct Verifier {
     proof: Proof,
     roots: Arc<RootCertStore>,
     algorithms: WebPkiSupportedAlgorithms,
+    /// Failures are noted here, the first of them, and stop nothing.
+    doubt: Option<Arc<OnceLock<TlsFailure>>>,
 }
 
 /// What a server showed.
@@ -38,7 +40,24 @@ struct Shown<'a> {
 
 impl Verifier {
     pub(super) fn new(proof: Proof, roots: Arc<RootCertStore>, provider: &CryptoProvider) -> Self {
-        Verifier { proof, roots, algorithms: provider.signature_verification_algorithms }
+        Verifier { proof, roots, algorithms: provider.signature_verification_algorithms, doubt: None }
+    }
+
+    /// The same, but failures are noted there and stop nothing.
+    pub(super) fn only_noting(self, doubt: Arc<OnceLock<TlsFailure>>) -> Self {
+        Verifier { doubt: Some(doubt), ..self }
+    }
+
+    /// What is wrong counts, unless it is only to be noted; `fine` is what to say otherwise.
+    fn weigh<T>(&self, judged: Result<T, Error>, fine: impl FnOnce() -> T) -> Result<T, Error> {
+        match (judged, &self.doubt) {
+            (Err(error), Some(doubt)) => {
+                // The first failure says most.
+                let _ = doubt.set(error.into());
+                Ok(fine())
+            }
+            (judged, _) => judged,
+        }
     }
 
     fn judge(&self, shown: &Shown<'_>) -> Result<(), Error> {
@@ -211,7 +230,8 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let chain = chain.get(..chain.len().min(MAX_CHAIN)).unwrap_or_default();
-        self.judge(&Shown { server, chain, now }).map(|()| ServerCertVerified::assertion())
+        let judged = self.judge(&Shown { server, chain, now }).map(|()| ServerCertVerified::assertion());
+        self.weigh(judged, ServerCertVerified::assertion)
     }
 
     fn verify_tls12_signature(
@@ -223,7 +243,8 @@ impl ServerCertVerifier for Verifier {
         if self.proof == Proof::Nothing {
             return Ok(HandshakeSignatureValid::assertion());
         }
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+        let judged = verify_tls12_signature(message, certificate, signature, &self.algorithms);
+        self.weigh(judged, HandshakeSignatureValid::assertion)
     }
 
     fn verify_tls13_signature(
@@ -235,7 +256,8 @@ impl ServerCertVerifier for Verifier {
         if self.proof == Proof::Nothing {
             return Ok(HandshakeSignatureValid::assertion());
         }
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        let judged = verify_tls13_signature(message, certificate, signature, &self.algorithms);
+        self.weigh(judged, HandshakeSignatureValid::assertion)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
