@@ -33,7 +33,7 @@ use crate::listeners::Listeners;
 use crate::log_sink::LogSink;
 use crate::reload;
 use crate::shutdown::Shutdown;
-use crate::surroundings::Surroundings;
+use crate::surroundings::Readings;
 
 /// Most events handled between two looks at the clock.
 const MAX_EVENTS: usize = 128;
@@ -49,8 +49,8 @@ pub struct Master {
     generation: u32,
     family: Family,
     listeners: Listeners,
-    /// As they were when a resolver was started last.
-    surroundings: Surroundings,
+    /// Files that processes have read before their jails.
+    readings: Readings,
     files: Files,
     /// When files are looked at again, in monotonic milliseconds.
     next_look_ms: u64,
@@ -100,7 +100,7 @@ impl Master {
             generation: 0,
             family,
             listeners,
-            surroundings: Surroundings::look(),
+            readings: Readings::default(),
             files: Files::default(),
             next_look_ms: 0,
             signals,
@@ -251,8 +251,8 @@ impl Master {
         self.launcher.log = log;
         boot::report_warnings(&config);
         self.generation += 1;
-        let moved = self.surroundings != Surroundings::look();
-        reload::turn_over(&mut self.family, &self.config, &config, self.generation, moved, key_files);
+        let moved = self.readings.moved(&config);
+        reload::turn_over(&mut self.family, &self.config, &config, self.generation, &moved, key_files);
         reload::hand_out_log(&mut self.family, &self.launcher.log);
         self.config = config;
         Ok(())
@@ -284,9 +284,7 @@ impl Master {
         };
         let slice =
             reload::slice(&self.config, name.role).map_err(|error| Error::System(error.to_string()))?;
-        if name.role == Role::Resolver {
-            self.surroundings = Surroundings::look();
-        }
+        self.readings.note(name.role, generation, &self.config);
         let files = match name.role {
             Role::Keys => key_files::open(&self.config.keys())?,
             _ => Vec::new(),

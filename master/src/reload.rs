@@ -1,5 +1,5 @@
 //! A new configuration without a dropped session: new receivers and filters beside the old ones, which keep their edges
-//! until their sessions end. Deliver and resolver processes are replaced only if their slice changed; the queue-manager,
+//! until their sessions end. Deliver and resolver processes are replaced only if their slice or a file of it changed; the queue-manager,
 //! the limiter and the key holder are never doubled and take their new slices while they run.
 
 use std::os::fd::OwnedFd;
@@ -47,14 +47,14 @@ pub fn count(config: &Config, role: Role) -> u32 {
 
 /// Makes places for the new generation and sends the old one into retirement. The new places are started by the loop.
 ///
-/// `moved`: what the resolver has read of this machine is not what stands there now. `key_files` are those of the key
-/// holder, open.
+/// `moved`: the roles that have read files before their jails which are not what stands there now. `key_files` are those
+/// of the key holder, open.
 pub fn turn_over(
     family: &mut Family,
     old: &Config,
     new: &Config,
     generation: u32,
-    moved: bool,
+    moved: &[Role],
     mut key_files: Vec<(String, OwnedFd)>,
 ) {
     for role in Role::DAEMONS {
@@ -76,7 +76,7 @@ pub fn turn_over(
             }
             // Rules may have changed though the slice did not.
             Role::Receiver | Role::FilterSession | Role::FilterPost => replace(family, role, new, generation),
-            Role::Resolver if moved => replace(family, role, new, generation),
+            role if moved.contains(&role) => replace(family, role, new, generation),
             _ if unchanged => {}
             _ => replace(family, role, new, generation),
         }

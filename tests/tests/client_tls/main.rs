@@ -145,6 +145,32 @@ fn a_postfix_that_proves_itself_gets_the_mail_also_with_tls_from_the_start() {
 }
 
 #[test]
+fn a_changed_file_of_authorities_counts_from_the_next_reload() {
+    if !can_run("a_changed_file_of_authorities_counts_from_the_next_reload") {
+        return;
+    }
+    let [right, wrong] = [(); 2].map(|()| Certificates::for_names("IP:127.0.0.1"));
+    let postfix = right.postfix("smtpd_tls_security_level = may");
+    let mta = mta(&postfix, "verify", Some(&wrong.path("ca.pem")));
+    send(&mta);
+    wait_until("the mail is deferred", || mta.log().contains("event=deferred"));
+    assert!(mta.log().contains("status=4.7.5"), "{}", mta.log());
+    std::fs::copy(right.path("ca.pem"), mta.root().join("etc/vsmtp/ca.pem")).expect("change the authority");
+    let processes = mta.processes().into_iter();
+    let before: Vec<u32> = processes
+        .filter(|process| process.name.starts_with("deliver-smtp"))
+        .map(|process| process.pid)
+        .collect();
+    said(&mta.ctl(&["reload"]));
+    wait_until("those who deliver have been replaced, and the reload is over", || {
+        mta.processes().iter().all(|process| process.is_ready && !before.contains(&process.pid))
+    });
+    send(&mta);
+    let line = delivered(&mta);
+    assert!(line.contains("tls=\"verified TLSv1.3"), "{line}");
+}
+
+#[test]
 fn a_postfix_that_does_not_prove_itself_gets_nothing() {
     if !can_run("a_postfix_that_does_not_prove_itself_gets_nothing") {
         return;
