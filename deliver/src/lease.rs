@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::queue_deliver::{
-    Advice, Attempt, AttemptRecipient, MAX_LEASE_RECIPIENTS, Outcome, Reach, Result3, Settled,
+    Advice, Attempt, AttemptRecipient, MAX_LEASE_RECIPIENTS, Outcome, Reach, Result3, Settled, TlsSessions,
 };
 use vsmtp_ipc::wire::{self, MAX_TEXT, WireError};
 use vsmtp_mail::{
@@ -187,6 +187,8 @@ pub struct Ended {
     pub reports: bool,
     /// Waiting, connecting, sending, in milliseconds.
     pub delays_ms: (u32, u32, u32),
+    /// What was counted meanwhile for the reports of mail domains.
+    pub sessions: Vec<TlsSessions>,
 }
 
 impl From<Ended> for Outcome {
@@ -200,6 +202,7 @@ impl From<Ended> for Outcome {
             tls: ended.tls,
             reports: ended.reports,
             delays_ms: ended.delays_ms,
+            sessions: ended.sessions,
         }
     }
 }

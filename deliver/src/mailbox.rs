@@ -188,6 +188,7 @@ impl Mailbox {
             tls: String::new(),
             reports: false,
             delays_ms,
+            sessions: Vec::new(),
         };
         self.queue.settle(reactor, ended);
     }

@@ -4,6 +4,7 @@
 mod accounts;
 mod breaker;
 mod connection;
+mod counted;
 mod destination;
 mod dispatch;
 mod hints;
@@ -15,6 +16,7 @@ mod sasl;
 mod security;
 mod socket;
 mod sources;
+mod tally;
 mod traffic;
 mod transaction;
 mod way;
@@ -41,6 +43,7 @@ use crate::smtp::lookup::Lookup;
 use crate::smtp::route::Ourselves;
 use crate::smtp::security::Policies;
 use crate::smtp::sources::Sources;
+use crate::smtp::tally::Tally;
 use crate::smtp::way::Way;
 
 /// Token of the edge to the queue-manager.
@@ -76,6 +79,7 @@ pub struct Smtp {
     connections: HashMap<usize, Connection>,
     idle: IdlePool,
     breakers: Breakers,
+    tally: Tally,
     /// Next hops to look at before the turn ends.
     dirty: VecDeque<Rc<Way>>,
     /// Next hops that could not get a connection because there are too many.
@@ -148,6 +152,7 @@ impl Daemon for Smtp {
 
     fn before_jail(boot: Boot<DeliverSlice>) -> Result<Self, BootError> {
         let slice = boot.slice;
+        let tally = Tally::new(slice.tls.reports);
         Ok(Smtp {
             accounts: accounts(&slice)?,
             policies: Policies::new(&slice.tls),
@@ -161,6 +166,7 @@ impl Daemon for Smtp {
             connections: HashMap::new(),
             idle: IdlePool::default(),
             breakers: Breakers::default(),
+            tally,
             dirty: VecDeque::new(),
             starved: VecDeque::new(),
             next_token: FIRST_CONNECTION,
@@ -264,8 +270,9 @@ impl Smtp {
     ) {
         reactor.count("leases", 1);
         let Heard { reach, advice, remote, tls, reports } = heard;
-        let key = lease.key;
-        self.queue.settle(reactor, Ended { key, settled, reach, advice, remote, tls, reports, delays_ms });
+        let (key, sessions) = (lease.key, self.tally.take());
+        let ended = Ended { key, settled, reach, advice, remote, tls, reports, delays_ms, sessions };
+        self.queue.settle(reactor, ended);
     }
 
     /// No new work. With little time what waits is given back, by closing the edge, and tried again soon.

@@ -208,6 +208,7 @@ fn ipc_message() {
             tls: "none".to_owned(),
             reports: true,
             delays_ms: (1, 2, 3),
+            sessions: Vec::new(),
         },
     );
     let query = client_resolver::Query::Mx("b.test".into());

@@ -124,6 +124,28 @@ fn envelope() -> Envelope {
     }
 }
 
+fn tls_sessions() -> queue_deliver::TlsSessions {
+    use queue_deliver::{PolicyFound, PolicyKind, SessionFailure, TlsResult};
+    queue_deliver::TlsSessions {
+        domain: "dst.test".into(),
+        rua: vec!["mailto:r@dst.test".into()],
+        policy: PolicyFound {
+            kind: PolicyKind::Sts,
+            domain: "dst.test".into(),
+            lines: vec!["mode: testing".into()],
+            mx: vec!["*.dst.test".into()],
+        },
+        failure: Some(SessionFailure {
+            result: TlsResult::CertificateExpired,
+            local: Some([127, 0, 0, 1].into()),
+            host: "mx.dst.test".into(),
+            remote: None,
+            reason: "old".into(),
+        }),
+        count: 3,
+    }
+}
+
 fn origin() -> Origin {
     Origin { session: 1, client: "c".into(), helo: "h".into(), protocol: "ESMTP".into(), uid: None }
 }
@@ -278,6 +300,7 @@ edge!(
         tls: String::new(),
         reports: true,
         delays_ms: (1, 2, 3),
+        sessions: vec![tls_sessions()],
     },
 );
 edge!(

@@ -18,6 +18,7 @@ use crate::ledger::{After, Clock, Ledger, Reload, Tell};
 use crate::outcome::{self, Attempted, Outcome};
 use crate::schedule::{Lane, LaneKind, Next, Plan};
 use crate::store::{Change, Disposition, MessageState, ReadError, StateChange, Text, Urgency};
+use crate::tls_reports;
 use crate::trace;
 
 /// Most deliver processes at once, those of old generations included.
@@ -212,10 +213,14 @@ fn settle(
     clock: Clock,
 ) -> Result<(), ChannelError> {
     let outcome = Outcome::try_from(wire)?;
+    tls_reports::check(&wire.sessions)?;
     let settled = ledger
         .schedule
         .settle(lane, wire.lease, &outcome.verdicts(), outcome.report(), clock.mono_ms)
         .map_err(|error| ChannelError::Misbehaved(error.to_string()))?;
+    if ledger.settings.tls_reports.reporter.is_some() {
+        ledger.tls_reports.note(&wire.sessions, clock);
+    }
     if let Some(attempted) = out.remove(&wire.lease) {
         outcome::apply(ledger, &attempted, &outcome, &settled, clock);
     }

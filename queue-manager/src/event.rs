@@ -21,6 +21,7 @@ use crate::post::Post;
 use crate::schedule::Notice;
 use crate::settings::{self, Settings};
 use crate::store::{OpenError, Options, Unrecovered};
+use crate::tls_reports::{self, TlsReports};
 use crate::{metrics, notice, sandbox, trace};
 
 /// The one timer: something in the schedule is due.
@@ -110,7 +111,9 @@ impl Daemon for QueueManager {
         trace::recovered(&report, now_ms.saturating_sub(began_ms));
         let seed = vsmtp_sys::random::random_u64().map_err(|error| BootError::Io("get randomness", error))?;
         let clock = Clock { mono_ms: now_ms, wall_ms: reactor.wall_ms() };
-        self.ledger = Some(Ledger::new(store, summaries, settings, mint, seed, clock));
+        let mut ledger = Ledger::new(store, summaries, settings, mint, seed, clock);
+        ledger.tls_reports = TlsReports::open(&self.spool);
+        self.ledger = Some(ledger);
         reactor.turn_again();
         Ok(())
     }
@@ -157,6 +160,7 @@ impl QueueManager {
         again |= self.edges.post.ask(ledger, reactor, clock);
         again |= self.edges.dispatch.send(ledger, reactor, clock);
         again |= self.edges.control.work(ledger, clock);
+        again |= tls_reports::work(ledger, clock);
         while let Some(notice) = ledger.schedule.take_notice() {
             act_on(notice, ledger, clock);
         }
@@ -173,14 +177,15 @@ impl QueueManager {
         if again {
             reactor.turn_again();
         }
-        self.set_timer(reactor);
+        self.set_timer(reactor, clock);
         if self.is_done(clock) { self.end(reactor, clock) } else { Flow::Continue }
     }
 
     /// The next time at which something is due without an event.
-    fn set_timer(&mut self, reactor: &mut Reactor) {
+    fn set_timer(&mut self, reactor: &mut Reactor, clock: Clock) {
         let Some(ledger) = &self.ledger else { return };
-        let mut due = vec![ledger.schedule.wake_ms(), self.edges.post.wake_ms()];
+        let reports = ledger.tls_reports.wake_ms(&ledger.settings.tls_reports, clock);
+        let mut due = vec![ledger.schedule.wake_ms(), self.edges.post.wake_ms(), reports];
         if !ledger.failures.is_empty() || ledger.schedule.leases() > 0 {
             due.push(Some(self.next_watch_ms));
         }
@@ -204,6 +209,7 @@ impl QueueManager {
             for id in ledger.failures.messages() {
                 outcome::close(&mut ledger, id, clock);
             }
+            ledger.tls_reports.keep();
             ledger.close(clock, &mut self.ended);
         }
         self.edges.answer(&mut self.ended, reactor);

@@ -20,6 +20,7 @@ use crate::store::{
     Alarm, Change, Chunk, CommitError, Event, MessageState, NewBody, ReadError, Store, SubmitError,
     Summaries, Ticket, Transaction, Urgency,
 };
+use crate::tls_reports::TlsReports;
 use crate::trace;
 use crate::warm::{Outgoing, Warm};
 
@@ -146,6 +147,8 @@ pub struct Ledger {
     pub warm: Warm,
     /// Failures that wait for their report.
     pub failures: Failures,
+    /// What mail domains will be told about TLS.
+    pub tls_reports: TlsReports,
     /// Whether new messages wait for the post-queue filter.
     pub judgement: Judgement,
     /// Messages that wait for it, as far as remembered.
@@ -180,6 +183,7 @@ impl Ledger {
             store,
             settings,
             failures: Failures::default(),
+            tls_reports: TlsReports::default(),
             judgement: Judgement::Unknown,
             line: VecDeque::new(),
             line_is_short: false,

@@ -12,6 +12,7 @@ mod notice;
 mod outcome;
 mod post;
 mod reports;
+mod tls_reports;
 
 mod content;
 mod error;

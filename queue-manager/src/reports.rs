@@ -148,7 +148,11 @@ fn compose(
     fresh(ledger, id, new, report.bytes).map(Some)
 }
 
-fn fresh(ledger: &Ledger, id: QueueId, state: MessageState, bytes: Vec<u8>) -> io::Result<Fresh> {
+/// A message of our own, staged if it is too large for memory.
+///
+/// # Errors
+/// It could not be staged.
+pub fn fresh(ledger: &Ledger, id: QueueId, state: MessageState, bytes: Vec<u8>) -> io::Result<Fresh> {
     let size = bytes.len() as u64;
     if bytes.len() <= MAX_INLINE_BODY {
         let chunk = Chunk::from(bytes);
@@ -207,7 +211,7 @@ fn name(kind: Kind) -> &'static str {
 }
 
 /// For boundaries. Without the kernel's randomness a fixed one is still looked for in the message.
-fn random() -> u128 {
+pub fn random() -> u128 {
     let mut bytes = [0; 16];
     if let Err(error) = vsmtp_sys::random::fill(&mut bytes) {
         trace::trouble("no-randomness", &error);

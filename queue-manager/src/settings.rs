@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use vsmtp_config::{ByNextHop, DestinationLimits, QueueSlice, Rate, Recipients, Routes as Tables};
+use vsmtp_config::{
+    ByNextHop, DestinationLimits, QueueSlice, Rate, Recipients, Routes as Tables, TlsReports,
+};
 use vsmtp_ipc::wire::MAX_PIECE_TEXT;
 use vsmtp_mail::{Address, Domain, NextHop, ReversePath};
 
 use crate::bounce::Reporter;
 use crate::schedule::{self, LimitTable, Limits};
 use crate::store::Options;
+use crate::tls_reports;
 
 /// Most steps from alias to alias.
 const MAX_ALIAS_STEPS: usize = 10;
@@ -32,6 +35,8 @@ pub struct Settings {
     pub cache_size: usize,
     /// Largest message that is taken.
     pub message_size_limit: u64,
+    /// What mail domains are told about TLS.
+    pub tls_reports: tls_reports::Settings,
 }
 
 impl From<&QueueSlice> for Settings {
@@ -50,6 +55,7 @@ impl From<&QueueSlice> for Settings {
             schedule: schedule_settings(slice),
             cache_size: usize::try_from(slice.cache_size).unwrap_or(usize::MAX),
             message_size_limit: slice.message_size_limit,
+            tls_reports: tls_report_settings(slice),
         }
     }
 }
@@ -59,6 +65,17 @@ impl Settings {
     pub fn largest(&self) -> u64 {
         self.message_size_limit.saturating_add(MAX_PIECE_TEXT as u64)
     }
+}
+
+fn tls_report_settings(slice: &QueueSlice) -> tls_reports::Settings {
+    let TlsReports { from, organization, contact, hour } = &slice.tls_reports;
+    let reporter = from.as_ref().map(|from| tls_reports::Reporter {
+        name: Domain::clone(&slice.server_name),
+        from: Address::clone(from),
+        organization: organization.clone().unwrap_or_else(|| slice.server_name.to_string()),
+        contact: Address::clone(contact.as_ref().unwrap_or(from)),
+    });
+    tls_reports::Settings { reporter, hour: *hour }
 }
 
 fn schedule_settings(slice: &QueueSlice) -> schedule::Settings {

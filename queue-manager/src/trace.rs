@@ -5,7 +5,7 @@ use vsmtp_daemon::Record;
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::queue_deliver::Result3;
 use vsmtp_ipc::role::ProcessName;
-use vsmtp_mail::{QueueId, Recipient};
+use vsmtp_mail::{Address, QueueId, Recipient};
 
 use crate::ledger::{After, Clock};
 use crate::outcome::{Attempted, One, Outcome};
@@ -35,6 +35,12 @@ fn disposition(state: &MessageState) -> Option<String> {
         Disposition::Quarantine(name) => Some(format!("quarantine:{name}")),
         Disposition::Dead(_) => Some("dead".to_owned()),
     }
+}
+
+/// A mail domain is told about TLS.
+pub fn tls_report(id: QueueId, domain: &str, to: &[Address]) {
+    let to: Vec<String> = to.iter().map(|one| format!("<{one}>")).collect();
+    Record::new("tls-report").field("id", id).field("domain", domain).field("to", to.join(",")).emit();
 }
 
 /// A submission was refused.

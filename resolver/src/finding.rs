@@ -88,6 +88,7 @@ impl Finding {
                 Ok(Records::StsPolicy { mx, .. }) => mx.iter().map(|host| each + host.len()).sum(),
                 // Never remembered.
                 Ok(Records::Spf(_) | Records::ClientName(_) | Records::Signature(_) | Records::Dmarc(_)) => 0,
+                Ok(Records::StsFault { why, .. }) => why.len(),
                 Err(_) => 0,
             }
     }

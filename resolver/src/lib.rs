@@ -19,7 +19,7 @@ pub mod judge;
 mod key_record;
 mod lookup;
 pub mod spf;
-mod sts;
+pub mod sts;
 mod upstream;
 mod worker;
 pub mod zone;

@@ -6,9 +6,9 @@
 
 mod cache;
 mod fetch;
-mod http;
-mod policy;
-mod record;
+pub mod http;
+pub mod policy;
+pub mod record;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +37,8 @@ const MAX_REFRESH: Duration = Duration::from_secs(8);
 const MAX_ADDRESS: Duration = Duration::from_secs(10);
 /// Most addresses of the policy's host that are tried.
 const MAX_ADDRESSES: usize = 4;
+/// Most octets of the reason why a policy could not be had.
+const MAX_WHY: usize = 256;
 /// The port of policies; there is no other.
 const HTTPS: u16 = 443;
 
@@ -73,6 +75,7 @@ impl Sts {
         };
         let fetched = tokio::time::timeout(limit, self.fetch(&upstream, &text, epoch));
         let fetched = fetched.await.unwrap_or_else(|_| Err("timeout".to_owned()));
+        let was_fetched = fetched.is_ok();
         match fetched.and_then(|body| Policy::parse(&body).map_err(|fault| fault.to_string())) {
             Ok(policy) => {
                 let policy = Arc::new(policy);
@@ -80,9 +83,9 @@ impl Sts {
                 found(&policy, Duration::ZERO)
             }
             Err(why) => {
-                Record::new("sts-not-fetched").field("domain", &text).field("why", why).emit();
+                Record::new("sts-not-fetched").field("domain", &text).field("why", &why).emit();
                 let known = self.cache().find(&text, now());
-                known.map_or_else(none, |(_, policy, age)| found(&policy, age))
+                known.map_or_else(|| fault(was_fetched, why), |(_, policy, age)| found(&policy, age))
             }
         }
     }
@@ -137,8 +140,15 @@ impl Sts {
 
 fn found(policy: &Policy, age: Duration) -> Finding {
     let age_s = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
-    let records = Records::StsPolicy { mode: policy.mode, mx: policy.mx.clone(), age_s };
+    let max_age_s = u32::try_from(policy.max_age.as_secs()).unwrap_or(u32::MAX);
+    let records = Records::StsPolicy { mode: policy.mode, mx: policy.mx.clone(), max_age_s, age_s };
     Finding { result: Ok(records), secure: false, keep: KEEP }
+}
+
+/// There is a record, and no policy behind it.
+fn fault(fetched: bool, mut why: String) -> Finding {
+    why.truncate(why.floor_char_boundary(MAX_WHY));
+    Finding { result: Ok(Records::StsFault { fetched, why }), secure: false, keep: KEEP }
 }
 
 /// No policy can be found now.

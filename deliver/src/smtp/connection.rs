@@ -9,16 +9,17 @@ use std::time::Duration;
 use mio::Interest;
 use vsmtp_config::NextHopTimeouts;
 use vsmtp_daemon::Reactor;
-use vsmtp_ipc::edge::queue_deliver::Advice;
-use vsmtp_smtp::{Awaiting, ClientStep, Dialogue, Extension, HostError, Outcome};
+use vsmtp_ipc::edge::queue_deliver::{Advice, SessionFailure, TlsResult};
+use vsmtp_smtp::{Awaiting, ClientStep, Dialogue, Extension, HostError, HostFault, Outcome};
 use vsmtp_tls::client::{TlsFailure, TlsFault};
 
 use crate::lease::{Lease, LeaseKey, Verdict};
 use crate::smtp::accounts::Account;
 use crate::smtp::destination::Waiting;
-use crate::smtp::route::Site;
+use crate::smtp::route::{Endpoint, Site};
 use crate::smtp::sasl::Exchange;
 use crate::smtp::socket::Socket;
+use crate::smtp::tally;
 use crate::smtp::transaction;
 use crate::smtp::way::Way;
 
@@ -196,8 +197,8 @@ impl Connection {
     fn try_secure(&mut self) -> Result<bool, TlsFailure> {
         if !self.socket.is_starting_tls() {
             let no_tls = || TlsFailure::new(TlsFault::Local, "there is no TLS in this policy");
-            let (proof, name) = self.site.security.handshake().ok_or_else(no_tls)?;
-            self.socket.start_tls(self.tls.session(proof, name)?);
+            let session = self.site.security.session(&self.tls).ok_or_else(no_tls)??;
+            self.socket.start_tls(session);
         }
         self.socket.handshake()
     }
@@ -236,6 +237,36 @@ impl Connection {
     /// True if the server has proved who it is.
     fn is_proven(&self) -> bool {
         self.socket.secured().is_some() && self.site.security.is_proof()
+    }
+
+    /// What a session that came to be lacks, in the words of reports; `None` if it is as its policy wants it.
+    pub fn shortfall(&self) -> Option<SessionFailure> {
+        match (self.socket.secured(), self.socket.doubt()) {
+            (None, _) => Some(self.failed_by(TlsResult::StartTlsNotSupported, "")),
+            (Some(_), Some(doubt)) => {
+                tally::result_of(doubt).map(|result| self.failed_by(result, &doubt.text))
+            }
+            (Some(_), None) => None,
+        }
+    }
+
+    /// Why there is no session, in the words of reports; `None` if it was not for TLS.
+    pub fn no_session(&self, error: &HostError) -> Option<SessionFailure> {
+        if error.phase == Awaiting::Handshake {
+            let failure = self.tls_failure.as_ref();
+            let result = failure.map_or(Some(TlsResult::ValidationFailure), tally::result_of)?;
+            return Some(self.failed_by(result, &error.to_string()));
+        }
+        let refused = error.fault == HostFault::Insecure;
+        refused.then(|| self.failed_by(TlsResult::StartTlsNotSupported, ""))
+    }
+
+    fn failed_by(&self, result: TlsResult, why: &str) -> SessionFailure {
+        let remote = match &self.site.endpoint {
+            Endpoint::Tcp(address) => Some(address.ip()),
+            Endpoint::Unix(_) => None,
+        };
+        tally::failure(result, &self.site.host, (self.socket.local_ip(), remote), why)
     }
 
     /// What TLS has reached, for the log.

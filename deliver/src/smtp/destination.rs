@@ -168,13 +168,13 @@ mod tests {
 
     fn route(security: Security) -> Route {
         let (addresses, security) = (vec!["192.0.2.1".parse().unwrap()], Rc::new(security));
-        let host = MailHost { preference: 0, name: "mx.test".into(), addresses, security };
+        let host = MailHost { preference: 0, name: "mx.test".into(), addresses, security, counted: None };
         Route::new(Protocol::Smtp, RouteTarget::Hosts(vec![host], 25))
     }
 
     #[test]
     fn an_open_connection_gets_no_more_mail_when_its_next_hop_needs_more() {
-        let may = || Security::IfOffered { name: "mx.test".into() };
+        let may = || Security::IfOffered { name: "mx.test".into(), test: None };
         let proof = vsmtp_tls::client::Proof::Nothing;
         let always = Security::Always { name: "mx.test".into(), proof, wrapper: false, account: None };
         let made_for = |security: Security| route(security).sites(Family::Any, 0).remove(0);

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use vsmtp_daemon::{Reactor, Record};
+use vsmtp_ipc::edge::client_resolver::Query;
 use vsmtp_ipc::edge::queue_deliver::{Advice, Reach, Result3};
 use vsmtp_mail::{EnhancedCode, NextHop};
 use vsmtp_smtp::{ClientSettings, Dialogue};
@@ -14,7 +15,7 @@ use crate::smtp::breaker::Open;
 use crate::smtp::connection::{Connection, Dial};
 use crate::smtp::destination::RouteState;
 use crate::smtp::lookup::Answered;
-use crate::smtp::resolution::{Resolution, Step, Unroutable};
+use crate::smtp::resolution::{Besides, Resolution, Step, Unroutable};
 use crate::smtp::route::{Route, RouteTarget, Site};
 use crate::smtp::security::{for_account, lenient, with_account};
 use crate::smtp::socket::Socket;
@@ -97,11 +98,15 @@ impl Smtp {
         if let Some(account) = self.accounts.of(&way.next_hop) {
             policy = for_account(policy, account.unverified);
         }
-        let (resolution, step) =
-            Resolution::begin(&way.next_hop, policy, self.slice.tls.mta_sts && !way.lenient);
+        let record = self.tally.question(way);
+        let besides = Besides { mta_sts: self.slice.tls.mta_sts && !way.lenient, counted: record.is_some() };
+        let (resolution, step) = Resolution::begin(&way.next_hop, policy, besides);
         if let Some(destination) = self.destinations.get_mut(way) {
             destination.route = RouteState::Asking(resolution);
         }
+        // Mail does not wait for the answer.
+        let known = record.and_then(|name| self.lookup.ask(reactor, Rc::clone(way), Query::Text(name)));
+        self.on_answers(reactor, known.into_iter().collect());
         self.on_step(reactor, way, step);
     }
 
@@ -120,10 +125,21 @@ impl Smtp {
 
     pub(super) fn on_answers(&mut self, reactor: &mut Reactor, mut answers: Vec<Answered<Rc<Way>>>) {
         while let Some(Answered { asker, query, heard }) = answers.pop() {
+            if let Query::Text(name) = &query {
+                self.tally.on_record(name, &heard.result);
+                continue;
+            }
             let Some(destination) = self.destinations.get_mut(&asker) else { continue };
             let RouteState::Asking(resolution) = &mut destination.route else { continue };
             match resolution.on_answer(&query, heard, &self.us) {
-                Ok(step) => self.on_step(reactor, &asker, step),
+                Ok(step) => {
+                    if matches!(step, Step::Done(_)) {
+                        for (policy, failure) in resolution.take_faults() {
+                            self.tally.note(&asker, &policy, Some(failure));
+                        }
+                    }
+                    self.on_step(reactor, &asker, step);
+                }
                 Err(what) => {
                     destination.route = RouteState::Unknown;
                     self.mark(asker);

@@ -88,7 +88,8 @@ mod tests {
 
     fn site(port: u16, protocol: Protocol) -> Site {
         let endpoint = Endpoint::Tcp(([192, 0, 2, 1], port).into());
-        Site { endpoint, host: "".into(), protocol, security: Rc::new(Security::Clear), source: None }
+        let security = Rc::new(Security::Clear);
+        Site { endpoint, host: "".into(), protocol, security, source: None, counted: None }
     }
 
     fn under(site: &Site, security: Security) -> Site {
@@ -116,7 +117,7 @@ mod tests {
         let mut pool = IdlePool::default();
         let clear = site(25, Protocol::Smtp);
         let name: Box<str> = "mx.test".into();
-        let may = under(&clear, Security::IfOffered { name: name.clone() });
+        let may = under(&clear, Security::IfOffered { name: name.clone(), test: None });
         let proof = vsmtp_tls::client::Proof::Nothing;
         let always = under(&clear, Security::Always { name, proof, wrapper: false, account: None });
         pool.put(&clear, 1);

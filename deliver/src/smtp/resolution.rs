@@ -6,13 +6,16 @@ use std::rc::Rc;
 
 use vsmtp_config::TlsPolicy;
 use vsmtp_ipc::edge::client_resolver::{DnsError, Query, Records, StsMode};
+use vsmtp_ipc::edge::queue_deliver::{PolicyFound, PolicyKind, SessionFailure, TlsResult};
 use vsmtp_mail::{Domain, EnhancedCode, LmtpTarget, NextHop};
 use vsmtp_smtp::Protocol;
 
 use crate::lease::Verdict;
+use crate::smtp::counted;
 use crate::smtp::lookup::Heard;
 use crate::smtp::route::{MailHost, Ourselves, Route, RouteTarget, is_unusable};
 use crate::smtp::security::{Security, Sts, Tlsa, asks_for_sts, asks_for_tlsa, bare, security};
+use crate::smtp::tally::failure;
 
 /// Most mail exchangers whose addresses are asked for; the best ones.
 const MAX_HOSTS: usize = 8;
@@ -45,6 +48,21 @@ pub struct Resolution {
     temporary: bool,
     /// Nobody knows now what the domain asks for.
     sts_unclear: bool,
+    /// Its sessions are counted.
+    counted: bool,
+    faults: Vec<Fault>,
+}
+
+/// What the domain's report is to say although there was no session.
+pub type Fault = (Rc<PolicyFound>, SessionFailure);
+
+/// What is asked besides names, addresses and TLSA records.
+#[derive(Debug, Clone, Copy)]
+pub struct Besides {
+    /// The policy of the mail domain.
+    pub mta_sts: bool,
+    /// Sessions are counted: a policy that is only tested makes a difference.
+    pub counted: bool,
 }
 
 /// A host that mail may go to.
@@ -59,7 +77,7 @@ struct Candidate {
 impl Candidate {
     fn new(preference: u16, name: &str, addresses: Vec<IpAddr>) -> Self {
         let security = Rc::new(Security::Clear);
-        let host = MailHost { preference, name: name.into(), addresses, security };
+        let host = MailHost { preference, name: name.into(), addresses, security, counted: None };
         Candidate { host, secure: false, tlsa: Tlsa::None }
     }
 }
@@ -76,9 +94,9 @@ pub enum Step {
 }
 
 impl Resolution {
-    /// Begins, with the policy of the next hop, and with that of the mail domain if `mta_sts` says so. Without names
+    /// Begins, with the policy of the next hop, and with that of the mail domain if that is asked for. Without names
     /// nothing needs to be asked.
-    pub fn begin(next_hop: &NextHop, policy: TlsPolicy, mta_sts: bool) -> (Self, Step) {
+    pub fn begin(next_hop: &NextHop, policy: TlsPolicy, besides: Besides) -> (Self, Step) {
         let (host, port, protocol, mx) = match next_hop {
             NextHop::Smtp { host, port, mx } => (host.clone(), *port, Protocol::Smtp, *mx),
             NextHop::Lmtp(LmtpTarget::Tcp(host, port)) => (host.clone(), *port, Protocol::Lmtp, false),
@@ -91,7 +109,8 @@ impl Resolution {
                 return (Self::nothing(policy), Step::Done(Err(Unroutable(verdict))));
             }
         };
-        let mut resolution = Resolution { host, port, protocol, mx, ..Self::nothing(policy) };
+        let Besides { mta_sts, counted } = besides;
+        let mut resolution = Resolution { host, port, protocol, mx, counted, ..Self::nothing(policy) };
         let step = match resolution.host.as_literal() {
             Some(address) => {
                 resolution.hosts = vec![Candidate::new(0, "", vec![address])];
@@ -124,7 +143,14 @@ impl Resolution {
             open: Vec::new(),
             temporary: false,
             sts_unclear: false,
+            counted: false,
+            faults: Vec::new(),
         }
+    }
+
+    /// What was wrong with what the domain publishes; to be asked once, at the end.
+    pub fn take_faults(&mut self) -> Vec<Fault> {
+        std::mem::take(&mut self.faults)
     }
 
     /// Takes the answer to one of the questions. `Err` if it is no answer to such a question.
@@ -150,8 +176,18 @@ impl Resolution {
                 }
                 Ok(self.go_on(us))
             }
-            (Query::StsPolicy(_), Ok(Records::StsPolicy { mode, mx, .. })) => {
-                self.sts = (mode == StsMode::Enforce).then_some(Sts { mx });
+            (Query::StsPolicy(_), Ok(Records::StsPolicy { mode, mx, max_age_s, .. })) => {
+                let enforce = mode == StsMode::Enforce;
+                let counts = enforce || mode == StsMode::Testing && self.counted;
+                self.sts = counts.then_some(Sts { mx, enforce, max_age_s });
+                Ok(self.go_on(us))
+            }
+            // As good as none, but the domain will want to know.
+            (Query::StsPolicy(_), Ok(Records::StsFault { fetched, why })) => {
+                let result =
+                    if fetched { TlsResult::StsPolicyInvalid } else { TlsResult::StsPolicyFetchError };
+                let found = Rc::new(counted::of_domain(PolicyKind::Sts, &self.host));
+                self.note(found, failure(result, "", (None, None), &why));
                 Ok(self.go_on(us))
             }
             // It may ask for proof, and the next answer comes from memory.
@@ -169,7 +205,8 @@ impl Resolution {
             }
             (Query::Tlsa(name), Err(error)) => {
                 let is_absent = matches!(error, DnsError::NoSuchName | DnsError::NoRecords);
-                self.on_tlsa(name, if is_absent { Tlsa::None } else { Tlsa::Unclear });
+                let forged = error == DnsError::Bogus;
+                self.on_tlsa(name, if is_absent { Tlsa::None } else { Tlsa::Unclear { forged } });
                 Ok(self.go_on(us))
             }
             (Query::Addresses(_), Err(error)) => {
@@ -295,6 +332,7 @@ impl Resolution {
         let (mut hosts, mut why) = (Vec::new(), String::new());
         for Candidate { mut host, tlsa, .. } in std::mem::take(&mut self.hosts) {
             let name = if host.name.is_empty() { bare(&self.host) } else { host.name.clone() };
+            host.counted = self.count(&name, &tlsa);
             match security(&self.policy, &self.host, &name, &tlsa, self.sts.as_ref()) {
                 Ok(security) => {
                     host.security = security;
@@ -307,6 +345,28 @@ impl Resolution {
             return Err(Unroutable(Verdict::deferred(EnhancedCode(4, 7, 5), why)));
         }
         Ok(Route::new(self.protocol, RouteTarget::Hosts(hosts, self.port)))
+    }
+}
+
+// The reports of domains.
+impl Resolution {
+    /// The policy under which sessions with a host are counted; what is wrong with it is noted.
+    fn count(&mut self, host: &str, tlsa: &Tlsa) -> Option<Rc<PolicyFound>> {
+        if !self.counted {
+            return None;
+        }
+        let sts = self.sts.as_ref();
+        let found = counted::policy_found(&self.policy, &self.host, host, tlsa, sts).map(Rc::new)?;
+        if let Some((result, why)) = counted::fault(&self.policy, &found, host, tlsa, sts) {
+            self.note(Rc::clone(&found), failure(result, host, (None, None), why));
+        }
+        Some(found)
+    }
+
+    fn note(&mut self, found: Rc<PolicyFound>, failure: SessionFailure) {
+        if self.counted {
+            self.faults.push((found, failure));
+        }
     }
 }
 
@@ -327,6 +387,9 @@ mod tests {
 
     type Answer = Result<Records, DnsError>;
 
+    const NEITHER: Besides = Besides { mta_sts: false, counted: false };
+    const BOTH: Besides = Besides { mta_sts: true, counted: true };
+
     fn us() -> Ourselves {
         Ourselves { name: Domain::parse("us.test").unwrap(), listen: vec!["192.0.2.99:25".parse().unwrap()] }
     }
@@ -338,7 +401,7 @@ mod tests {
     #[test]
     fn answers_to_questions_of_an_earlier_resolution_do_not_count() {
         let next_hop = NextHop::parse("smtp:dst.test").unwrap();
-        let (mut resolution, _) = Resolution::begin(&next_hop, TlsPolicy::parse("dane").unwrap(), true);
+        let (mut resolution, _) = Resolution::begin(&next_hop, TlsPolicy::parse("dane").unwrap(), BOTH);
         let heard = |result| Heard { result, secure: true };
         let mx = Query::Mx("dst.test".to_owned());
         let step = resolution.on_answer(&mx, heard(Ok(Records::Mx(vec![(0, "mx.test".to_owned())]))), &us());
@@ -355,7 +418,8 @@ mod tests {
 
     /// Answers questions by name until the end; the same name may be asked for MX and for addresses.
     fn resolve(next_hop: &str, mx: Answer, addresses: &[(&str, Answer)]) -> Result<Route, Unroutable> {
-        let (mut resolution, mut step) = Resolution::begin(&NextHop::parse(next_hop).unwrap(), may(), false);
+        let (mut resolution, mut step) =
+            Resolution::begin(&NextHop::parse(next_hop).unwrap(), may(), NEITHER);
         let mut asked = Vec::new();
         loop {
             step = match step {
@@ -470,7 +534,8 @@ mod tests {
 
     #[test]
     fn an_answer_to_another_question_is_noticed() {
-        let (mut resolution, _) = Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap(), may(), false);
+        let (mut resolution, _) =
+            Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap(), may(), NEITHER);
         let heard = Heard { result: a("192.0.2.1"), secure: false };
         assert!(resolution.on_answer(&Query::Mx("dst.test".into()), heard, &us()).is_err());
     }
@@ -491,7 +556,7 @@ mod tests {
     ) -> Result<Vec<String>, EnhancedCode> {
         let policy = TlsPolicy::parse(level).unwrap();
         let (mut resolution, mut step) =
-            Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap(), policy, false);
+            Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap(), policy, NEITHER);
         let mut asked = Vec::new();
         loop {
             step = match step {
@@ -555,5 +620,68 @@ mod tests {
             assert_eq!(needs("dane", (true, true), &none), Err(EnhancedCode(4, 7, 5)));
         }
         assert_eq!(needs("may", (true, true), &[]), show("encrypted", "encrypted"));
+    }
+
+    /// What the report of the domain would say without any session, and under which policies sessions are counted.
+    fn counted(level: &str, sts: Answer, tlsa: Answer) -> (Vec<TlsResult>, Vec<PolicyKind>) {
+        let policy = TlsPolicy::parse(level).unwrap();
+        let (mut resolution, mut step) =
+            Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap(), policy, BOTH);
+        let mut asked = Vec::new();
+        loop {
+            step = match step {
+                Step::Done(result) => {
+                    let results = resolution.take_faults().into_iter().map(|(_, why)| why.result).collect();
+                    let hosts = match result.map(|route| route.target) {
+                        Ok(RouteTarget::Hosts(hosts, _)) => hosts,
+                        _ => Vec::new(),
+                    };
+                    let kinds = hosts.iter().filter_map(|host| Some(host.counted.as_ref()?.kind));
+                    return (results, kinds.collect());
+                }
+                Step::Ask(queries) => {
+                    asked.extend(queries);
+                    Step::Wait
+                }
+                Step::Wait => {
+                    let query = asked.remove(0);
+                    let result = match &query {
+                        Query::Mx(_) => mx(&[(1, "a.test")]),
+                        Query::StsPolicy(_) => sts.clone(),
+                        Query::Tlsa(_) => tlsa.clone(),
+                        _ => a("192.0.2.1"),
+                    };
+                    resolution.on_answer(&query, Heard { result, secure: true }, &us()).unwrap()
+                }
+            };
+        }
+    }
+
+    #[test]
+    fn what_a_domain_publishes_wrongly_is_counted_for_its_report() {
+        let none = || Err(DnsError::NoRecords);
+        let fault = |fetched| Ok(Records::StsFault { fetched, why: "timeout".to_owned() });
+        let policy = |mode, host: &str| {
+            Ok(Records::StsPolicy { mode, mx: vec![host.to_owned()], max_age_s: 9, age_s: 0 })
+        };
+        let only = |result| vec![result];
+        assert_eq!(counted("may", none(), none()), (vec![], vec![PolicyKind::NotFound]));
+        assert_eq!(
+            counted("may", fault(false), none()),
+            (only(TlsResult::StsPolicyFetchError), vec![PolicyKind::NotFound])
+        );
+        assert_eq!(counted("may", fault(true), none()).0, only(TlsResult::StsPolicyInvalid));
+        assert_eq!(
+            counted("may", policy(StsMode::Testing, "a.test"), none()),
+            (vec![], vec![PolicyKind::Sts])
+        );
+        // One that is only tested stops nothing.
+        let unlisted = only(TlsResult::ValidationFailure);
+        let tested = counted("may", policy(StsMode::Testing, "b.test"), none());
+        assert_eq!(tested, (unlisted.clone(), vec![PolicyKind::Sts]));
+        assert_eq!(counted("may", policy(StsMode::Enforce, "b.test"), none()), (unlisted, vec![]));
+        let forged = counted("dane", none(), Err(DnsError::Bogus));
+        assert_eq!(forged, (only(TlsResult::DnssecInvalid), vec![]));
+        assert_eq!(counted("encrypt", none(), none()), (vec![], vec![]));
     }
 }

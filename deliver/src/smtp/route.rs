@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use vsmtp_config::{Family, SourceAddresses};
+use vsmtp_ipc::edge::queue_deliver::PolicyFound;
 use vsmtp_mail::Domain;
 use vsmtp_smtp::Protocol;
 
@@ -36,6 +37,8 @@ pub struct Site {
     pub security: Rc<Security>,
     /// Our own address that the connection comes from; `None` for any.
     pub source: Option<IpAddr>,
+    /// Under which policy a session is counted for the report of its domain; `None` if it is not.
+    pub counted: Option<Rc<PolicyFound>>,
 }
 
 /// As in `mx.example.com[192.0.2.1]:25`.
@@ -59,6 +62,8 @@ pub struct MailHost {
     pub addresses: Vec<IpAddr>,
     /// What a connection to it needs.
     pub security: Rc<Security>,
+    /// As in [`Site::counted`].
+    pub counted: Option<Rc<PolicyFound>>,
 }
 
 /// What is known of a next hop.
@@ -92,7 +97,7 @@ impl Route {
         let (hosts, port) = match &self.target {
             RouteTarget::Unix(path) => {
                 let security = Rc::new(Security::Clear);
-                return vec![self.site(Endpoint::Unix(path.clone()), "", security)];
+                return vec![self.site(Endpoint::Unix(path.clone()), "", security, None)];
             }
             RouteTarget::Hosts(hosts, port) => (hosts, *port),
         };
@@ -104,7 +109,7 @@ impl Route {
                 let addresses = interleave(&host.addresses, family, chance & 1 == 0);
                 sites.extend(addresses.into_iter().map(|address| {
                     let endpoint = Endpoint::Tcp(SocketAddr::new(address, port));
-                    self.site(endpoint, &host.name, Rc::clone(&host.security))
+                    self.site(endpoint, &host.name, Rc::clone(&host.security), host.counted.clone())
                 }));
             }
         }
@@ -125,9 +130,15 @@ impl Route {
         place && self.protocol == site.protocol
     }
 
-    fn site(&self, endpoint: Endpoint, host: &str, security: Rc<Security>) -> Site {
+    fn site(
+        &self,
+        endpoint: Endpoint,
+        host: &str,
+        security: Rc<Security>,
+        counted: Option<Rc<PolicyFound>>,
+    ) -> Site {
         let source = self.source_towards(&endpoint);
-        Site { endpoint, host: host.into(), protocol: self.protocol, security, source }
+        Site { endpoint, host: host.into(), protocol: self.protocol, security, source, counted }
     }
 
     fn source_towards(&self, endpoint: &Endpoint) -> Option<IpAddr> {
@@ -197,10 +208,10 @@ impl Site {
         }
     }
 
-    /// The same place without TLS, if its policy lets it do without.
+    /// The same place without TLS, if its policy lets it do without. The session that failed has been counted.
     pub fn in_clear(&self) -> Option<Site> {
         let Place { security, .. } = self.place().in_clear()?;
-        Some(Site { security, ..self.clone() })
+        Some(Site { security, counted: None, ..self.clone() })
     }
 }
 
@@ -292,7 +303,8 @@ mod tests {
 
     fn host(preference: u16, name: &str, addresses: &[&str]) -> MailHost {
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        MailHost { preference, name: name.into(), addresses, security: Rc::new(Security::Clear) }
+        let security = Rc::new(Security::Clear);
+        MailHost { preference, name: name.into(), addresses, security, counted: None }
     }
 
     fn route(hosts: Vec<MailHost>) -> Route {

@@ -8,7 +8,9 @@ use std::rc::Rc;
 use vsmtp_config::{DeliverTls, TlsDestination, TlsLevel, TlsName, TlsPolicy};
 use vsmtp_mail::{Domain, NextHop};
 use vsmtp_smtp::UseTls;
-use vsmtp_tls::client::{Association, CertificateName, MAX_ASSOCIATIONS, Proof, Secured};
+use vsmtp_tls::client::{
+    Association, CertificateName, Client, ClientSession, MAX_ASSOCIATIONS, Proof, Secured, TlsFailure,
+};
 
 /// The port of SMTP over TLS (RFC 8314 3.3).
 const SMTPS_PORT: u16 = 465;
@@ -25,6 +27,8 @@ pub enum Security {
     IfOffered {
         /// Name for the server (SNI).
         name: Box<str>,
+        /// What it would have to prove if its domain did not only test its policy; a failure is counted and stops nothing.
+        test: Option<Proof>,
     },
     /// TLS, or no message.
     Always {
@@ -50,12 +54,16 @@ impl Security {
         }
     }
 
-    /// Proof and name for a handshake.
-    pub fn handshake(&self) -> Option<(&Proof, &str)> {
+    /// A session that asks for the proof. `None` if there is to be no TLS.
+    ///
+    /// # Errors
+    /// The name of the server is none that TLS can use.
+    pub fn session(&self, tls: &Client) -> Option<Result<ClientSession, TlsFailure>> {
         match self {
             Security::Clear | Security::ClearAfterFailure => None,
-            Security::IfOffered { name } => Some((&Proof::Nothing, name)),
-            Security::Always { name, proof, .. } => Some((proof, name)),
+            Security::IfOffered { name, test: None } => Some(tls.session(&Proof::Nothing, name)),
+            Security::IfOffered { name, test: Some(proof) } => Some(tls.trial(proof, name)),
+            Security::Always { name, proof, .. } => Some(tls.session(proof, name)),
         }
     }
 
@@ -111,8 +119,11 @@ pub enum Tlsa {
     Unusable,
     /// At least one.
     Usable(Vec<Association>),
-    /// They cannot be looked up now, or the answer was forged: such a server gets nothing.
-    Unclear,
+    /// They cannot be looked up now: such a server gets nothing.
+    Unclear {
+        /// Because DNSSEC says that the answer is forged.
+        forged: bool,
+    },
 }
 
 impl Tlsa {
@@ -130,16 +141,20 @@ impl Tlsa {
     }
 }
 
-/// What a mail domain says of its servers (RFC 8461), as far as mail is to be held to it.
+/// What a mail domain says of its servers (RFC 8461).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sts {
     /// Hosts that may serve it: names, or `*.` and a domain for one label more.
     pub mx: Vec<String>,
+    /// Mail is held to it; otherwise failures are only counted.
+    pub enforce: bool,
+    /// Seconds for which it counts.
+    pub max_age_s: u32,
 }
 
 impl Sts {
     /// True if it lists the host (RFC 8461 4.1).
-    fn lists(&self, host: &str) -> bool {
+    pub fn lists(&self, host: &str) -> bool {
         self.mx.iter().any(|pattern| match pattern.strip_prefix("*.") {
             None => pattern.eq_ignore_ascii_case(host),
             Some(domain) => host
@@ -266,14 +281,16 @@ pub fn security(
 ) -> Result<Rc<Security>, String> {
     let wrapper = policy.wrapper;
     let always = |proof| Security::Always { name: host.into(), proof, wrapper, account: None };
+    let own_name = || Proof::Authority(vec![CertificateName::Exact(host.into())]);
     let if_offered = || match sts {
+        Some(sts) if sts.enforce && sts.lists(host) => Ok(always(own_name())),
+        Some(sts) if sts.enforce => Err(format!("the MTA-STS policy of {next_hop} does not list {host}")),
         // A server that begins with TLS never asks for it.
-        None if wrapper => Ok(always(Proof::Nothing)),
-        None => Ok(Security::IfOffered { name: host.into() }),
-        Some(sts) if sts.lists(host) => {
-            Ok(always(Proof::Authority(vec![CertificateName::Exact(host.into())])))
+        _ if wrapper => Ok(always(Proof::Nothing)),
+        tested => {
+            let test = tested.filter(|sts| sts.lists(host)).map(|_| own_name());
+            Ok(Security::IfOffered { name: host.into(), test })
         }
-        Some(_) => Err(format!("the MTA-STS policy of {next_hop} does not list {host}")),
     };
     Ok(Rc::new(match &policy.level {
         TlsLevel::None => Security::Clear,
@@ -289,7 +306,7 @@ pub fn security(
                 return Err(format!("{host} has no TLSA records that mail can use"));
             }
             Tlsa::Unusable => always(Proof::Nothing),
-            Tlsa::Unclear => return Err(format!("TLSA records of {host} cannot be looked up now")),
+            Tlsa::Unclear { .. } => return Err(format!("TLSA records of {host} cannot be looked up now")),
             Tlsa::None if policy.level == TlsLevel::DaneOnly => {
                 return Err(format!("{host} has no TLSA records that DNSSEC vouches for"));
             }
@@ -337,6 +354,7 @@ mod tests {
                 .map(|(name, text)| (TlsDestination::parse(name).unwrap().into(), policy(text).into()))
                 .collect(),
             mta_sts: false,
+            reports: false,
             ca_file: None,
         })
     }
@@ -378,12 +396,12 @@ mod tests {
         let policy = TlsPolicy::parse("verify").unwrap();
         let dst = Domain::parse("dst.test").unwrap();
         let found = security(&policy, &dst, "mx.other.test", &Tlsa::None, None).unwrap();
-        let Some((Proof::Authority(names), sni)) = found.handshake() else { panic!() };
+        let Security::Always { proof: Proof::Authority(names), name: sni, .. } = &*found else { panic!() };
         assert_eq!(
             names[..],
             [CertificateName::Exact("dst.test".into()), CertificateName::Below("dst.test".into())]
         );
-        assert_eq!(sni, "mx.other.test");
+        assert_eq!(&**sni, "mx.other.test");
     }
 
     #[test]
@@ -397,13 +415,14 @@ mod tests {
         for strong in ["dane-only", "verify match=mx.test wrapper"] {
             assert_eq!((of(strong, false).as_str(), of(strong, true).as_str()), (strong, strong));
         }
-        let clear = Rc::new(Security::IfOffered { name: "x".into() });
+        let clear = Rc::new(Security::IfOffered { name: "x".into(), test: None });
         assert_eq!(with_account(&clear, &NextHop::parse("smtp:a.test").unwrap()).account(), None);
     }
 
     #[test]
     fn the_domains_own_policy_names_its_hosts() {
-        let sts = Sts { mx: vec!["mx.dst.test".into(), "*.example.net".into()] };
+        let mx = vec!["mx.dst.test".into(), "*.example.net".into()];
+        let sts = Sts { mx, enforce: true, max_age_s: 1 };
         for (host, listed) in [
             ("mx.dst.test", true),
             ("MX.dst.test", true),
@@ -424,6 +443,15 @@ mod tests {
             assert_eq!(of(level, "mx.dst.test", &Tlsa::None).as_deref(), Ok("verified"));
             assert!(of(level, "evil.test", &Tlsa::None).is_err());
         }
+        // A policy that is only tested changes nothing but what is looked at.
+        let tested = Sts { enforce: false, ..sts.clone() };
+        let found = |host: &str| {
+            let policy = TlsPolicy::parse("may").unwrap();
+            security(&policy, &dst, host, &Tlsa::None, Some(&tested)).map(|found| (*found).clone())
+        };
+        let test = Some(Proof::Authority(vec![CertificateName::Exact("mx.dst.test".into())]));
+        assert_eq!(found("mx.dst.test"), Ok(Security::IfOffered { name: "mx.dst.test".into(), test }));
+        assert_eq!(found("evil.test"), Ok(Security::IfOffered { name: "evil.test".into(), test: None }));
         // DANE wins (RFC 8461 2), and so does what the operator wrote.
         assert_eq!(of("dane", "evil.test", &Tlsa::Unusable).as_deref(), Ok("encrypted"));
         assert_eq!(of("encrypt", "evil.test", &Tlsa::None).as_deref(), Ok("encrypted"));
@@ -458,9 +486,10 @@ mod tests {
         assert_eq!(of("dane", &unusable).as_deref(), Ok("encrypted"));
         assert!(of("dane-only", &unusable).is_err(), "nothing would be proved");
         assert!(of("dane", &Tlsa::None).is_ok() && of("dane-only", &Tlsa::None).is_err());
-        assert!(of("dane", &Tlsa::Unclear).is_err() && of("dane-only", &Tlsa::Unclear).is_err());
+        let unclear = Tlsa::Unclear { forged: false };
+        assert!(of("dane", &unclear).is_err() && of("dane-only", &unclear).is_err());
         // Other policies do not ask for records, and none of these says anything to them.
-        assert_eq!(of("encrypt", &Tlsa::Unclear).as_deref(), Ok("encrypted"));
+        assert_eq!(of("encrypt", &unclear).as_deref(), Ok("encrypted"));
         let many = vec![good(); 2 * MAX_ASSOCIATIONS];
         assert!(
             matches!(Tlsa::of_records(&many), Tlsa::Usable(records) if records.len() == MAX_ASSOCIATIONS)

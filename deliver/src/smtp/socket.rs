@@ -84,6 +84,22 @@ impl Socket {
         }
     }
 
+    /// What the server did not prove, where that was only looked at.
+    pub fn doubt(&self) -> Option<&TlsFailure> {
+        match &self.tls {
+            Tls::On(session, _) => session.doubt(),
+            Tls::None | Tls::Starting(_) => None,
+        }
+    }
+
+    /// Our own address, once connected by TCP.
+    pub fn local_ip(&self) -> Option<IpAddr> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.local_addr().ok().map(|address| address.ip()),
+            Stream::Unix(_) => None,
+        }
+    }
+
     /// Goes on with the handshake; true when it is done.
     ///
     /// # Errors

@@ -88,6 +88,9 @@ impl Smtp {
         };
         if let Some(site) = site {
             destination.dialed();
+            if let Some(policy) = &connection.site.counted {
+                self.tally.note(&way, policy, connection.shortfall());
+            }
             self.host_answered(&site);
         }
         let Some(destination) = self.destinations.get_mut(&way) else { return true };
@@ -209,6 +212,11 @@ impl Smtp {
 
     /// A server did not let us in: another one may.
     fn refused(&mut self, reactor: &mut Reactor, connection: Connection, error: Option<HostError>) {
+        if let (Some(policy), Some(error)) = (&connection.site.counted, &error)
+            && let Some(failure) = connection.no_session(error)
+        {
+            self.tally.note(&connection.serves, policy, Some(failure));
+        }
         let Stage::Dialing(mut dial) = connection.stage else { return };
         if let Some(error) = error.as_ref().filter(|error| error.phase == Awaiting::Handshake) {
             let clear = connection.site.in_clear();

@@ -7,6 +7,7 @@ mod harness;
 mod load;
 mod mailbox;
 mod peer;
+mod reports;
 mod routes;
 mod smtp;
 mod sts;

@@ -47,6 +47,7 @@ pub fn settings() -> DeliverSlice {
             level: TlsPolicy::parse("may").unwrap().into(),
             policies: Vec::new(),
             mta_sts: false,
+            reports: false,
             ca_file: None,
         },
         credentials_file: None,

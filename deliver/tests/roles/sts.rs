@@ -47,7 +47,12 @@ fn answer(resolver: &mut ResolverEnd, policy: &Result<Records, DnsError>) {
 }
 
 fn policy(mode: StsMode, mx: &[&str]) -> Result<Records, DnsError> {
-    Ok(Records::StsPolicy { mode, mx: mx.iter().map(|host| (*host).to_owned()).collect(), age_s: 0 })
+    Ok(Records::StsPolicy {
+        mode,
+        mx: mx.iter().map(|host| (*host).to_owned()).collect(),
+        max_age_s: 86_400,
+        age_s: 0,
+    })
 }
 
 #[test]

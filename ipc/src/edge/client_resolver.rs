@@ -79,6 +79,8 @@ pub enum Records {
         mode: StsMode,
         /// Hosts that may serve the domain: names, or `*.` and a domain for one label more.
         mx: Vec<String>,
+        /// Seconds for which it counts, as it states.
+        max_age_s: u32,
         /// Seconds since it was fetched.
         age_s: u32,
     },
@@ -88,6 +90,13 @@ pub enum Records {
     Signature(SignatureVerdict),
     /// What an author's domain wants.
     Dmarc(DmarcVerdict),
+    /// The domain says that it has a policy, and there is none that could be had: mail goes as if it had none.
+    StsFault {
+        /// It was fetched, and is no policy.
+        fetched: bool,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 /// What there is of a client's name.

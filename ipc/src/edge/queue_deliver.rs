@@ -2,6 +2,8 @@
 //! deliver answers once per lease. At most [`CREDITS`] leases in flight; a lease without outcome when the edge closes is
 //! deferred.
 
+use std::net::IpAddr;
+
 use bincode::{Decode, Encode};
 
 use crate::channel::{Channel, Message};
@@ -11,6 +13,13 @@ use crate::wire::{Body, Body7, Demands, Id, Notify};
 pub const CREDITS: u32 = 256;
 /// Most recipients in one lease; a message with more goes in several.
 pub const MAX_LEASE_RECIPIENTS: usize = 100;
+
+/// Most entries of [`Outcome::sessions`]; what is more waits for the next outcome.
+pub const MAX_TLS_SESSIONS: usize = 16;
+/// Most places at which a mail domain wants its reports.
+pub const MAX_REPORT_URIS: usize = 4;
+/// Most lines, and most hosts, of a policy that is reported.
+pub const MAX_POLICY_LINES: usize = 32;
 
 /// Deliver this.
 #[derive(Debug, Encode, Decode)]
@@ -130,6 +139,88 @@ pub struct Outcome {
     pub reports: bool,
     /// Delay parts for the log: waiting in deliver, connecting, sending; in milliseconds.
     pub delays_ms: (u32, u32, u32),
+    /// What was counted since the last outcome for the daily reports of mail domains; not of this lease alone. At most
+    /// [`MAX_TLS_SESSIONS`].
+    pub sessions: Vec<TlsSessions>,
+}
+
+/// Sessions with servers of one mail domain that ended alike (RFC 8460).
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct TlsSessions {
+    /// The mail domain.
+    pub domain: String,
+    /// Where it wants its reports: at least one and at most [`MAX_REPORT_URIS`] of `mailto:` and `https:`.
+    pub rua: Vec<String>,
+    /// Under which policy.
+    pub policy: PolicyFound,
+    /// Why they did not do what the policy asks for; `None` if they did.
+    pub failure: Option<SessionFailure>,
+    /// How many.
+    pub count: u32,
+}
+
+/// The policy that a session was held to (RFC 8460 4.4).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct PolicyFound {
+    /// Which kind.
+    pub kind: PolicyKind,
+    /// The domain that has it.
+    pub domain: String,
+    /// Its lines or its records; at most [`MAX_POLICY_LINES`].
+    pub lines: Vec<String>,
+    /// The hosts that it lists, or with TLSA records the one that has them; at most [`MAX_POLICY_LINES`].
+    pub mx: Vec<String>,
+}
+
+/// Kinds of policies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum PolicyKind {
+    /// MTA-STS.
+    Sts,
+    /// DANE.
+    Tlsa,
+    /// There is none.
+    NotFound,
+}
+
+/// Why a session did not do what the policy asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct SessionFailure {
+    /// Which kind.
+    pub result: TlsResult,
+    /// Our address.
+    pub local: Option<IpAddr>,
+    /// The name of the server; empty if there was none.
+    pub host: String,
+    /// Its address.
+    pub remote: Option<IpAddr>,
+    /// In words; may be empty.
+    pub reason: String,
+}
+
+/// Kinds of failures (RFC 8460 4.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum TlsResult {
+    /// The server does not offer STARTTLS.
+    StartTlsNotSupported,
+    /// The certificate is for another name.
+    CertificateHostMismatch,
+    /// It is not valid now.
+    CertificateExpired,
+    /// No authority that counts vouches for it.
+    CertificateNotTrusted,
+    /// Anything else.
+    ValidationFailure,
+    /// None of the TLSA records can be used.
+    TlsaInvalid,
+    /// DNSSEC says that they are forged.
+    DnssecInvalid,
+    /// Policy asks for records and there are none.
+    DaneRequired,
+    /// The MTA-STS policy could not be fetched.
+    StsPolicyFetchError,
+    /// It is no policy.
+    StsPolicyInvalid,
 }
 
 impl Message for Attempt {

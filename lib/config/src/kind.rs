@@ -19,7 +19,8 @@ pub(crate) use list::{
 pub(crate) use routes::{HopsByDomain, HopsBySender};
 pub(crate) use scalar::{Bytes, Count, DAY, Flag, HOUR, Limit, MINUTE, OneOf, Period, SECOND};
 pub(crate) use text::{
-    DomainName, FilePath, MaybeAddress, MaybePath, MaybeRelay, RecipientDelimiter, ServerAddress, Target,
+    DomainName, FilePath, MaybeAddress, MaybeLine, MaybePath, MaybeRelay, RecipientDelimiter, ServerAddress,
+    Target,
 };
 
 pub(crate) use server_tls::{Suites, Versions, VirtualDomains};

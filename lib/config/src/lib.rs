@@ -52,7 +52,7 @@ pub use slices::{
     Alias, AuthSlice, BareNewline, ClientCertificate, ClientTimeouts, DeliverSlice, DeliverTls, Facility,
     Family, FilterSlice, KeyFile, KeyFileUse, KeyPair, KeysSlice, LimitsSlice, LogLevel, LogSlice, LogTarget,
     MailKey, MailboxSlice, MasterSlice, NextHopTimeouts, OnError, QueueSlice, ReceiverSlice, ResolverSlice,
-    ScreenAction, ScreenSlice, SecurityLevel, SenderLogin, ServerTls, SyslogTransport,
+    ScreenAction, ScreenSlice, SecurityLevel, SenderLogin, ServerTls, SyslogTransport, TlsReports,
 };
 pub use table::{Key, Preset, Role};
 pub use tls_policy::{TlsDestination, TlsLevel, TlsName, TlsPolicy};

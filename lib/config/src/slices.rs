@@ -21,6 +21,6 @@ pub use keys::{KeyFile, KeyFileUse, KeyPair, KeysSlice, MailKey};
 pub use limits::{LimitsSlice, ScreenAction, ScreenSlice};
 pub use log::{Facility, LogLevel, LogSlice, LogTarget, SyslogTransport};
 pub use master::MasterSlice;
-pub use queue::QueueSlice;
+pub use queue::{QueueSlice, TlsReports};
 pub use receiver::{BareNewline, ClientCertificate, ClientTimeouts, ReceiverSlice, SecurityLevel, ServerTls};
 pub use resolver::ResolverSlice;

@@ -174,11 +174,8 @@ fn origin(wire: &wire::Origin) -> Result<Origin, WireError> {
 
 /// The protocols of our own reports are ours alone: who could claim them could silence a bounce.
 fn protocol(text: &str) -> Text {
-    if [crate::reports::BOUNCE, crate::reports::DOUBLE_BOUNCE].contains(&text) {
-        "?".into()
-    } else {
-        Text::new(text)
-    }
+    let ours = [crate::reports::BOUNCE, crate::reports::DOUBLE_BOUNCE, crate::tls_reports::TLS_REPORT];
+    if ours.contains(&text) { "?".into() } else { Text::new(text) }
 }
 
 /// A disposition that crossed an edge.

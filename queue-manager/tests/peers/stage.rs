@@ -404,6 +404,7 @@ pub fn outcome(lease: u64, results: &[(u32, Result3)]) -> Outcome {
         tls: "none".to_owned(),
         reports: false,
         delays_ms: (1, 2, 3),
+        sessions: Vec::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! TLS towards next hops.
 
-use crate::kind::{Flag, MaybePath, Tls, TlsByNextHop};
-use crate::table::Preset::{Bool, Map, Text, Unset};
+use crate::kind::{Count, Flag, MaybeAddress, MaybeLine, MaybePath, Tls, TlsByNextHop};
+use crate::table::Preset::{Bool, Int, Map, Text, Unset};
 
 keys! {
     /// Keys of TLS towards next hops.
@@ -27,4 +27,20 @@ keys! {
 
     /// Hold mail domains to their MTA-STS policies (RFC 8461), where the level is `may` or `dane` and mail goes by MX records.
     mta_sts: Flag = "delivery.tls.mta_sts", default Bool(true), example Bool(false), for Deliver;
+
+    /// Sender of daily reports about TLS (RFC 8460) to the mail domains that want them. Without it nothing is counted and
+    /// nothing reported. `docs/tls-policy.md` explains what is told.
+    reports_from: MaybeAddress = "delivery.tls.reports.from", default Unset, example Text("tls-reports@example.com"),
+        for Queue Deliver;
+
+    /// Who reports, in words. By default the server's name.
+    reports_organization: MaybeLine = "delivery.tls.reports.organization", default Unset, example Text("Example Ltd"),
+        for Queue;
+
+    /// Whom the receivers of reports can ask. By default `delivery.tls.reports.from`.
+    reports_contact: MaybeAddress = "delivery.tls.reports.contact", default Unset, example Text("postmaster@example.com"),
+        for Queue;
+
+    /// From this hour of the day (UTC) on the reports of the day before are sent, spread over two hours.
+    reports_hour: Count { min: 0, max: 21 } = "delivery.tls.reports.hour", default Int(1), example Int(4), for Queue;
 }

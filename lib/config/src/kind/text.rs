@@ -10,6 +10,9 @@ use crate::value::Value;
 /// Longest path, in octets (`PATH_MAX`, without its NUL).
 const MAX_FILE_PATH: usize = 4095;
 
+/// Longest line of text for people, in octets.
+const MAX_LINE: usize = 255;
+
 fn text_of(value: &Value) -> Result<&str, String> {
     match value {
         Value::Text(text) => Ok(text),
@@ -164,6 +167,27 @@ impl Kind for MaybeAddress {
 
     fn expected(&self) -> String {
         "a mail address, or ()".to_owned()
+    }
+}
+
+/// A line of text for people, or nothing.
+#[derive(Debug)]
+pub(crate) struct MaybeLine;
+
+impl Kind for MaybeLine {
+    type Out = Option<String>;
+
+    fn read(&self, value: &Value) -> Result<Option<String>, String> {
+        let is_line = |text: &str| text.len() <= MAX_LINE && !text.chars().any(char::is_control);
+        optional(value, |text| is_line(text).then(|| text.to_owned()))
+    }
+
+    fn write(&self, out: &Option<String>) -> Value {
+        unset_or(out.clone())
+    }
+
+    fn expected(&self) -> String {
+        "one line of text, or ()".to_owned()
     }
 }
 

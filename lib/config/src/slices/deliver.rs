@@ -51,6 +51,8 @@ pub struct DeliverTls {
     pub policies: Vec<(ByText<TlsDestination>, ByText<TlsPolicy>)>,
     /// Hold mail domains to their MTA-STS policies.
     pub mta_sts: bool,
+    /// Count sessions for the reports of mail domains.
+    pub reports: bool,
     /// PEM file of authorities, absolute; `None` for those of the system.
     pub ca_file: Option<String>,
 }
@@ -144,6 +146,7 @@ impl Config {
             level: tls.level.clone().into(),
             policies: tls.policy.iter().map(row).collect(),
             mta_sts: tls.mta_sts,
+            reports: tls.reports_from.is_some(),
             ca_file: tls.ca_file.as_ref().map(|path| self.placed(path)),
         }
     }

@@ -64,6 +64,21 @@ pub struct QueueSlice {
     pub bounce_size_limit: u64,
     /// Largest message, in octets.
     pub message_size_limit: u64,
+    /// Daily reports about TLS.
+    pub tls_reports: TlsReports,
+}
+
+/// Daily reports about TLS to mail domains (RFC 8460).
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct TlsReports {
+    /// Their sender; `None`: there are none.
+    pub from: Option<ByText<Address>>,
+    /// Who reports, in words; `None` for the server's name.
+    pub organization: Option<String>,
+    /// Who can be asked; `None` for the sender.
+    pub contact: Option<ByText<Address>>,
+    /// The hour (UTC) from which on those of the day before are sent.
+    pub hour: u32,
 }
 
 impl Config {
@@ -95,6 +110,12 @@ impl Config {
             cache_size: queue.cache_size,
             bounce_size_limit: queue.bounce_size_limit,
             message_size_limit: server.message_size_limit,
+            tls_reports: TlsReports {
+                from: self.delivery_tls.reports_from.clone().map(ByText::from),
+                organization: self.delivery_tls.reports_organization.clone(),
+                contact: self.delivery_tls.reports_contact.clone().map(ByText::from),
+                hour: self.delivery_tls.reports_hour,
+            },
         }
     }
 
