@@ -9,7 +9,8 @@ use vsmtp_mail::{HeaderBlock, NextHop, header_end};
 use crate::lease::Lease;
 use crate::smtp::security::{asks_for_sts, asks_for_tlsa, lenient};
 
-/// So much of a message is looked at for its header.
+/// So much of a message is looked at for its header; nearly all headers end in the first part.
+const FIRST_READ: usize = 16 * 1024;
 const MAX_HEADER: usize = 256 * 1024;
 /// The field by which a sender says that its message matters more than its secrecy (RFC 8689 3).
 const TLS_REQUIRED: &str = "TLS-Required";
@@ -38,8 +39,13 @@ impl Way {
 
 /// True if every such field says no, and there is one. A message that cannot be read says nothing.
 fn says_no(lease: &Lease) -> bool {
-    let Ok(head) = lease.content.head(MAX_HEADER) else { return false };
-    let block = HeaderBlock::parse(head.get(..header_end(&head)).unwrap_or_default());
+    let Ok(mut head) = lease.content.head(FIRST_READ) else { return false };
+    let mut end = header_end(&head);
+    if end == FIRST_READ {
+        let Ok(more) = lease.content.head(MAX_HEADER) else { return false };
+        (end, head) = (header_end(&more), more);
+    }
+    let block = HeaderBlock::parse(head.get(..end).unwrap_or_default());
     let mut words = block.named(TLS_REQUIRED).map(|field| field.unfolded().eq_ignore_ascii_case(b"no"));
     words.next().is_some_and(|first| first && words.all(|word| word))
 }
@@ -53,12 +59,14 @@ impl fmt::Display for Way {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::content::Content;
     use crate::lease::tests::attempt;
 
     fn is_lenient(header: &str, level: &str, next_hop: &str, change: impl FnOnce(&mut Lease)) -> bool {
         let message = format!("A: b\r\n{header}\r\nTLS-Required: No\r\n");
-        let attempt = attempt(next_hop, &["a@dst.test"], message.as_bytes());
+        let attempt = attempt(next_hop, &["a@dst.test"], b"");
         let mut lease = Lease::parse(attempt, None, 1, 0).unwrap();
+        lease.content = Content::Memory(message.into_bytes());
         change(&mut lease);
         Way::of(&lease, &TlsPolicy::parse(level).unwrap(), true).lenient
     }
@@ -70,6 +78,7 @@ mod tests {
             ["TLS-Required: No\r\n", "tls-required:\r\n no\r\n", "TLS-Required: No\r\nTLS-Required: NO\r\n"]
         {
             assert!(of(no), "{no}");
+            assert!(of(&format!("X: {}\r\n{no}", "x".repeat(2 * FIRST_READ))), "{no}");
         }
         for other in
             ["", "TLS-Required: Yes\r\n", "TLS-Required:\r\n", "TLS-Required: No\r\nTLS-Required: x\r\n"]
