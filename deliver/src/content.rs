@@ -37,6 +37,12 @@ impl fmt::Display for ContentError {
 
 impl std::error::Error for ContentError {}
 
+impl From<io::Error> for ContentError {
+    fn from(error: io::Error) -> Self {
+        ContentError(error.to_string())
+    }
+}
+
 impl Content {
     /// Checks a body that crossed an edge.
     pub fn from_wire(body: Body, descriptor: Option<OwnedFd>) -> Result<Self, ContentError> {

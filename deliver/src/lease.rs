@@ -4,8 +4,10 @@
 use std::os::fd::OwnedFd;
 
 use vsmtp_ipc::ChannelError;
+use vsmtp_ipc::edge::client_resolver::MAX_POST;
 use vsmtp_ipc::edge::queue_deliver::{
-    Advice, Attempt, AttemptRecipient, MAX_LEASE_RECIPIENTS, Outcome, Reach, Result3, Settled, TlsSessions,
+    Advice, Attempt, AttemptRecipient, MAX_LEASE_RECIPIENTS, Outcome, POST, Reach, Result3, Settled,
+    TlsSessions,
 };
 use vsmtp_ipc::wire::{self, MAX_TEXT, WireError};
 use vsmtp_mail::{
@@ -50,6 +52,48 @@ pub struct Lease {
     pub content: Content,
     /// When it came, in monotonic milliseconds.
     pub arrived_ms: u64,
+}
+
+/// A report about TLS for a place of the web.
+#[derive(Debug)]
+pub struct Post {
+    /// Where the outcome belongs.
+    pub key: LeaseKey,
+    /// Where to.
+    pub url: String,
+    /// The compressed report.
+    pub body: Vec<u8>,
+}
+
+/// What the queue-manager wants done.
+pub enum Order {
+    /// Deliver a message.
+    Deliver(Box<Lease>),
+    /// Have a report posted.
+    Post(Post),
+}
+
+impl Order {
+    /// Checks everything that an attempt says.
+    pub fn parse(
+        attempt: Attempt,
+        descriptor: Option<OwnedFd>,
+        epoch: u64,
+        now_ms: u64,
+    ) -> Result<Self, ChannelError> {
+        let Some(url) = attempt.next_hop.strip_prefix(POST) else {
+            return Lease::parse(attempt, descriptor, epoch, now_ms)
+                .map(|lease| Order::Deliver(Box::new(lease)));
+        };
+        if attempt.recipients.len() != 1 || url.len() > MAX_TEXT {
+            return Err(WireError("report").into());
+        }
+        let url = url.to_owned();
+        let body = Content::from_wire(attempt.body, descriptor)
+            .and_then(|content| Ok(content.head(MAX_POST)?))
+            .map_err(|error| ChannelError::Misbehaved(error.to_string()))?;
+        Ok(Order::Post(Post { key: LeaseKey { epoch, number: attempt.lease }, url, body }))
+    }
 }
 
 /// One recipient of a lease.
@@ -189,6 +233,23 @@ pub struct Ended {
     pub delays_ms: (u32, u32, u32),
     /// What was counted meanwhile for the reports of mail domains.
     pub sessions: Vec<TlsSessions>,
+}
+
+impl Ended {
+    /// The end of a report that was to be posted.
+    pub fn of_post(key: LeaseKey, verdict: &Verdict) -> Self {
+        Ended {
+            key,
+            settled: vec![verdict.settle(0)],
+            reach: Reach::Reached,
+            advice: Advice::default(),
+            remote: String::new(),
+            tls: String::new(),
+            reports: false,
+            delays_ms: (0, 0, 0),
+            sessions: Vec::new(),
+        }
+    }
 }
 
 impl From<Ended> for Outcome {

@@ -26,7 +26,7 @@ use vsmtp_ipc::role::Role;
 use vsmtp_mail::{EnhancedCode, MailboxFormat, NextHop};
 use vsmtp_sys::sandbox::Profile;
 
-use crate::lease::{Ended, Lease, LeaseKey, Verdict, span_ms};
+use crate::lease::{Ended, Lease, LeaseKey, Order, Verdict, span_ms};
 use crate::mailbox::disk::Below;
 use crate::mailbox::name::MailboxName;
 use crate::mailbox::unique::UniqueNames;
@@ -127,7 +127,16 @@ impl Daemon for Mailbox {
 
 impl Mailbox {
     fn take_leases(&mut self, reactor: &mut Reactor) {
-        while let Some(lease) = self.queue.receive(reactor) {
+        while let Some(order) = self.queue.receive(reactor) {
+            let lease = match order {
+                Order::Deliver(lease) => *lease,
+                // Not for this role, and its sender will try another.
+                Order::Post(post) => {
+                    let verdict = Verdict::deferred(EnhancedCode(4, 3, 5), "this role posts nothing");
+                    self.queue.settle(reactor, Ended::of_post(post.key, &verdict));
+                    continue;
+                }
+            };
             match lease.next_hop {
                 NextHop::Mailbox(format) => self.begin(reactor, lease, format),
                 _ => {

@@ -10,7 +10,7 @@ use vsmtp_ipc::edge::queue_deliver::{Attempt, CREDITS, Outcome};
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::{ChannelError, EdgeId};
 
-use crate::lease::{Ended, Lease};
+use crate::lease::{Ended, LeaseKey, Order};
 
 /// The edge, or none while the queue-manager is away.
 pub struct QueueEdge {
@@ -24,6 +24,8 @@ struct Live {
     link: Link<Outcome, Attempt>,
     peer: ProcessName,
     open: HashSet<u64>,
+    /// The report that is on its way.
+    post: Option<u64>,
 }
 
 impl QueueEdge {
@@ -37,17 +39,17 @@ impl QueueEdge {
         self.lost |= self.edge.take().is_some();
         self.epoch += 1;
         match Link::new(reactor, socket, EdgeId::QueueDeliver, self.token) {
-            Ok(link) => self.edge = Some(Live { link, peer, open: HashSet::new() }),
+            Ok(link) => self.edge = Some(Live { link, peer, open: HashSet::new(), post: None }),
             Err(error) => {
                 Record::at(log::Level::Error, "edge-failed").field("peer", peer).field("error", error).emit()
             }
         }
     }
 
-    /// The next lease that is there. A bad one closes the edge.
-    pub fn receive(&mut self, reactor: &mut Reactor) -> Option<Lease> {
+    /// The next order that is there. A bad one closes the edge.
+    pub fn receive(&mut self, reactor: &mut Reactor) -> Option<Order> {
         match self.try_receive(reactor.now_ms()) {
-            Ok(lease) => lease,
+            Ok(order) => order,
             Err(error) => {
                 self.close(reactor, &error);
                 None
@@ -55,24 +57,37 @@ impl QueueEdge {
         }
     }
 
-    fn try_receive(&mut self, now_ms: u64) -> Result<Option<Lease>, ChannelError> {
+    fn try_receive(&mut self, now_ms: u64) -> Result<Option<Order>, ChannelError> {
         let Some(live) = &mut self.edge else { return Ok(None) };
         let Some(received) = live.link.receive()? else { return Ok(None) };
         let mut descriptors = received.descriptors.into_iter();
-        let lease = Lease::parse(received.message, descriptors.next(), self.epoch, now_ms)?;
-        if live.open.len() >= CREDITS as usize {
-            return Err(ChannelError::Misbehaved("more leases than credits".to_owned()));
-        }
-        if !live.open.insert(lease.key.number) {
+        let order = Order::parse(received.message, descriptors.next(), self.epoch, now_ms)?;
+        let is_new = match &order {
+            Order::Post(post) if live.post.is_some() || live.open.contains(&post.key.number) => false,
+            Order::Post(post) => {
+                live.post = Some(post.key.number);
+                true
+            }
+            Order::Deliver(_) if live.open.len() >= CREDITS as usize => {
+                return Err(ChannelError::Misbehaved("more leases than credits".to_owned()));
+            }
+            Order::Deliver(lease) => {
+                live.post != Some(lease.key.number) && live.open.insert(lease.key.number)
+            }
+        };
+        if !is_new {
             return Err(ChannelError::Misbehaved("a lease number is in use".to_owned()));
         }
-        Ok(Some(lease))
+        Ok(Some(order))
     }
 
     /// Answers a lease; dropped if its edge is gone.
     pub fn settle(&mut self, reactor: &mut Reactor, ended: Ended) {
         let Some(live) = &mut self.edge else { return };
-        if ended.key.epoch != self.epoch || !live.open.remove(&ended.key.number) {
+        let LeaseKey { epoch, number } = ended.key;
+        if epoch != self.epoch
+            || !live.open.remove(&number) && live.post.take_if(|post| *post == number).is_none()
+        {
             return;
         }
         reactor.served();

@@ -26,12 +26,13 @@ use std::rc::Rc;
 
 use vsmtp_config::{DeliverSlice, TlsLevel};
 use vsmtp_daemon::{Boot, BootError, Daemon, Event, FIRST_TOKEN, Flow, Reactor, Record};
+use vsmtp_ipc::edge::client_resolver::Query;
 use vsmtp_ipc::edge::queue_deliver::{Advice, Reach, Settled};
 use vsmtp_ipc::role::Role;
 use vsmtp_mail::EnhancedCode;
 use vsmtp_sys::sandbox::Profile;
 
-use crate::lease::{Ended, Lease, Verdict, span_ms};
+use crate::lease::{Ended, Lease, LeaseKey, Order, Post, Verdict, span_ms};
 use crate::queue::QueueEdge;
 use crate::sandbox;
 use crate::smtp::accounts::Accounts;
@@ -74,7 +75,7 @@ pub struct Smtp {
     accounts: Accounts,
     sources: Sources,
     queue: QueueEdge,
-    lookup: Lookup<Rc<Way>>,
+    lookup: Lookup<Asker>,
     destinations: HashMap<Rc<Way>, Destination>,
     connections: HashMap<usize, Connection>,
     idle: IdlePool,
@@ -87,6 +88,15 @@ pub struct Smtp {
     next_token: usize,
     accepting: bool,
     drain: Drain,
+}
+
+/// For whom the resolver is asked.
+#[derive(Debug)]
+enum Asker {
+    /// Mail that goes this way.
+    Mail(Rc<Way>),
+    /// A report for a place of the web.
+    Post(LeaseKey),
 }
 
 /// How this process ends.
@@ -225,12 +235,20 @@ impl Daemon for Smtp {
 
 impl Smtp {
     fn take_leases(&mut self, reactor: &mut Reactor) {
-        while let Some(lease) = self.queue.receive(reactor) {
+        while let Some(order) = self.queue.receive(reactor) {
+            let lease = match order {
+                Order::Deliver(lease) => lease,
+                Order::Post(Post { key, url, body }) => {
+                    let asked = self.lookup.ask(reactor, Asker::Post(key), Query::Post { url, body });
+                    self.on_answers(reactor, asked.into_iter().collect());
+                    continue;
+                }
+            };
             let way = Way::of(&lease, &self.policies.of(&lease.next_hop), self.slice.tls.mta_sts);
             let known = self.destinations.get_key_value(&way).map(|(known, _)| Rc::clone(known));
             let way = known.unwrap_or_else(|| Rc::new(way));
             let destination = self.destinations.entry(Rc::clone(&way)).or_default();
-            destination.waiting.push_back(Waiting { lease: Box::new(lease), retries: 0 });
+            destination.waiting.push_back(Waiting { lease, retries: 0 });
             self.mark(way);
         }
     }

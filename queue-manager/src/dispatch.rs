@@ -2,6 +2,7 @@
 //! cannot be read, is deferred.
 
 use std::collections::HashMap;
+use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -9,16 +10,17 @@ use vsmtp_daemon::{Link, Reactor};
 use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::queue_deliver::{self, Attempt, AttemptRecipient, CREDITS};
 use vsmtp_ipc::role::{ProcessName, Role};
-use vsmtp_ipc::wire::{self, Body};
+use vsmtp_ipc::wire::{self, Body, MAX_INLINE_BODY, WireError};
 use vsmtp_ipc::{ChannelError, EdgeId};
 use vsmtp_mail::{QueueId, Ret};
+use vsmtp_sys::memfd::Sealed;
 
 use crate::content;
 use crate::ledger::{After, Clock, Ledger, Reload, Tell};
 use crate::outcome::{self, Attempted, Outcome};
 use crate::schedule::{Lane, LaneKind, Next, Plan};
 use crate::store::{Change, Disposition, MessageState, ReadError, StateChange, Text, Urgency};
-use crate::tls_reports;
+use crate::tls_reports::{self, Post};
 use crate::trace;
 
 /// Most deliver processes at once, those of old generations included.
@@ -44,6 +46,10 @@ struct Edge {
     name: ProcessName,
     lane: Lane,
     link: Link<Attempt, queue_deliver::Outcome>,
+    /// It has a successor, and gets nothing new.
+    retired: bool,
+    /// The report that it is to have posted.
+    post: Option<u64>,
 }
 
 impl Dispatch {
@@ -65,13 +71,14 @@ impl Dispatch {
             Ok(link) => link,
             Err(error) => return trace::trouble("edge-failed", &error),
         };
-        for old in self.edges.values().filter(|edge| edge.name == name) {
+        for old in self.edges.values_mut().filter(|edge| edge.name == name) {
             ledger.schedule.lane_retire(old.lane);
+            old.retired = true;
         }
         self.lives += 1;
         let lane = Lane { kind, instance: name.instance, life: self.lives };
         ledger.schedule.lane_up(lane, CREDITS, clock.mono_ms);
-        self.edges.insert(token, Edge { name, lane, link });
+        self.edges.insert(token, Edge { name, lane, link, retired: false, post: None });
         trace::edge_opened(name);
     }
 
@@ -95,6 +102,12 @@ impl Dispatch {
         let Some(edge) = self.edges.get_mut(&token) else { return };
         let result = loop {
             match edge.link.receive() {
+                Ok(Some(received)) if edge.post == Some(received.message.lease) => {
+                    edge.post = None;
+                    if let Err(error) = posted(&received.message, ledger, clock) {
+                        break Err(error.into());
+                    }
+                }
                 Ok(Some(received)) => {
                     if let Err(error) = settle(&mut self.out, edge.lane, &received.message, ledger, clock) {
                         break Err(error);
@@ -127,6 +140,25 @@ impl Dispatch {
             }
         }
         true
+    }
+
+    /// Hands out reports for places of the web, one at a time to each process.
+    pub fn post(&mut self, ledger: &mut Ledger, clock: Clock) {
+        let is_free =
+            |edge: &&mut Edge| edge.lane.kind == LaneKind::Smtp && !edge.retired && edge.post.is_none();
+        if self.closing {
+            return;
+        }
+        for edge in self.edges.values_mut().filter(is_free) {
+            let Some((number, post)) = ledger.tls_reports.next_post(clock) else { return };
+            edge.post = Some(number);
+            // A failure shows when the edge is flushed, and what it had is then tried elsewhere.
+            if let Err(error) = order(number, post).and_then(|(order, body)| edge.link.send(&order, body)) {
+                trace::trouble("attempt-not-sent", &error);
+                edge.post = None;
+                ledger.tls_reports.lost_post(number, clock);
+            }
+        }
     }
 
     /// Sends the attempts of this turn.
@@ -194,6 +226,9 @@ impl Dispatch {
     ) {
         let Some(edge) = self.edges.remove(&token) else { return };
         let lost = ledger.schedule.lane_down(edge.lane, clock.mono_ms);
+        if let Some(number) = edge.post {
+            ledger.tls_reports.lost_post(number, clock);
+        }
         let schedule = &ledger.schedule;
         self.out.retain(|lease, _| schedule.has_lease(*lease));
         trace::edge_closed(edge.name, error, lost);
@@ -202,6 +237,45 @@ impl Dispatch {
             reactor.tell_master(&ToMaster::Misbehaved(edge.name));
         }
     }
+}
+
+/// A report for a place of the web, as deliver gets it.
+fn order(number: u64, post: &Post) -> Result<(Attempt, Vec<OwnedFd>), ChannelError> {
+    let (body, descriptors) = if post.body.len() <= MAX_INLINE_BODY {
+        (Body::Inline(post.body.clone()), Vec::new())
+    } else {
+        let sealed = Sealed::create(c"report", &[IoSlice::new(&post.body)]).map_err(ChannelError::Io)?;
+        (Body::Memfd(sealed.len()), vec![sealed.into_fd()])
+    };
+    let recipient = AttemptRecipient {
+        index: 0,
+        address: String::new(),
+        original: None,
+        notify: vsmtp_mail::Notify::NEVER.into(),
+    };
+    let order = Attempt {
+        lease: number,
+        id: post.id.into(),
+        next_hop: format!("{}{}", queue_deliver::POST, post.url),
+        reverse_path: String::new(),
+        body_type: wire::Body7::BinaryMime,
+        smtputf8: false,
+        ret_full: None,
+        envid: None,
+        demands: wire::Demands::default(),
+        recipients: vec![recipient],
+        body,
+    };
+    Ok((order, descriptors))
+}
+
+/// Takes the outcome of a report for a place of the web.
+fn posted(wire: &queue_deliver::Outcome, ledger: &mut Ledger, clock: Clock) -> Result<(), WireError> {
+    let outcome = Outcome::try_from(wire)?;
+    tls_reports::check(&wire.sessions)?;
+    let Some(one) = outcome.settled.first() else { return Err(WireError("outcome")) };
+    ledger.tls_reports.posted(wire.lease, one.result, &one.text, clock);
+    Ok(())
 }
 
 /// Takes one outcome.

@@ -1,18 +1,20 @@
 //! Daily reports about TLS to the mail domains that want them (RFC 8460): deliver counts sessions and tells with its
 //! outcomes, the counts of a day are kept in a file of the spool, and when the day is over each domain gets a message,
-//! through the queue's own intake like a report of a failed delivery.
+//! through the queue's own intake like a report of a failed delivery, or a post to a place of the web, which deliver leaves
+//! to the resolver.
 //!
 //! On failure: counts that cannot be kept are lost with the process; a report that cannot be written is not sent. Nothing
 //! here ever delays mail.
 
 mod file;
 mod mail;
+mod posts;
 mod tally;
 mod words;
 
 use std::path::Path;
 
-use vsmtp_ipc::edge::queue_deliver::TlsSessions;
+use vsmtp_ipc::edge::queue_deliver::{Result3, TlsSessions};
 use vsmtp_mail::{
     Address, BodyType, Demands, Envelope, NextHop, Notify, Recipient, RecipientClass, ReversePath,
 };
@@ -23,7 +25,9 @@ use crate::store::{MessageState, Origin, Text, Urgency};
 use crate::trace;
 use file::Keeper;
 pub use mail::Reporter;
-use mail::{Subject, addresses};
+use mail::{Subject, addresses, urls};
+pub use posts::Post;
+use posts::{End, Posts};
 pub use tally::check;
 #[cfg(test)]
 pub use tally::tests::sessions;
@@ -52,6 +56,8 @@ pub struct TlsReports {
     keeper: Option<Keeper>,
     /// Monotonic time at which they must be kept.
     keep_at_ms: Option<u64>,
+    /// Reports for places of the web.
+    posts: Posts,
 }
 
 impl TlsReports {
@@ -69,7 +75,7 @@ impl TlsReports {
                 Tally::default()
             }
         };
-        TlsReports { tally, keeper: Some(keeper), keep_at_ms: None }
+        TlsReports { tally, keeper: Some(keeper), ..TlsReports::default() }
     }
 
     /// Adds what deliver has counted, which has been checked.
@@ -86,7 +92,26 @@ impl TlsReports {
     pub fn wake_ms(&self, settings: &Settings, clock: Clock) -> Option<u64> {
         let report = self.tally.next_ms(settings.hour).filter(|_| settings.reporter.is_some());
         let report = report.map(|at_ms| clock.mono_ms.saturating_add(at_ms.saturating_sub(clock.wall_ms)));
-        [report, self.keep_at_ms].into_iter().flatten().min()
+        [report, self.keep_at_ms, self.posts.wake_ms(clock.mono_ms)].into_iter().flatten().min()
+    }
+
+    /// The next report for a place of the web, with the number of its lease.
+    pub fn next_post(&mut self, clock: Clock) -> Option<(u64, &Post)> {
+        self.posts.next(clock.mono_ms)
+    }
+
+    /// How one of them has ended.
+    pub fn posted(&mut self, number: u64, result: Result3, text: &Text, clock: Clock) {
+        match self.posts.ended(number, result, clock.mono_ms) {
+            End::Taken(post) => trace::tls_report_posted(post.id, &post.url),
+            End::GivenUp(post) => trace::tls_report_given_up(post.id, &post.url, text),
+            End::Later | End::Unknown => {}
+        }
+    }
+
+    /// The deliver process that had it is gone.
+    pub fn lost_post(&mut self, number: u64, clock: Clock) {
+        self.posts.lost(number, clock.mono_ms);
     }
 
     /// Writes down what has changed.
@@ -130,30 +155,57 @@ pub fn work(ledger: &mut Ledger, clock: Clock) -> bool {
 }
 
 fn report(ledger: &mut Ledger, reporter: &Reporter, (day, domain, sheet): (u64, &str, &Sheet), clock: Clock) {
+    let id = ledger.mint(clock);
+    let subject = Subject { id, day, domain, sheet, now_ms: clock.wall_ms, random: reports::random() };
+    let packed = match reporter.packed(subject) {
+        Ok(packed) => packed,
+        Err(error) => return trace::trouble("tls-report-not-staged", &error),
+    };
+    let mut told: Vec<String> = Vec::new();
+    for url in urls(&sheet.rua) {
+        if ledger.tls_reports.posts.add(id, url.clone(), packed.clone(), clock.mono_ms) {
+            told.push(url.clone());
+        }
+    }
     let to = addresses(&sheet.rua);
+    if !to.is_empty() && send(ledger, reporter, (subject, &packed, &to), clock) {
+        told.extend(to.iter().map(|address| format!("mailto:{address}")));
+    }
+    if told.is_empty() {
+        return trace::trouble("tls-report-has-no-place", &domain);
+    }
+    trace::tls_report(id, domain, &told);
+}
+
+/// By mail. False if that cannot be.
+fn send(
+    ledger: &mut Ledger,
+    reporter: &Reporter,
+    (subject, packed, to): (Subject<'_>, &[u8], &[Address]),
+    clock: Clock,
+) -> bool {
     let mut targets: Vec<(Address, NextHop)> =
         to.iter().flat_map(|one| ledger.settings.routes.resolve(one)).collect();
     targets.dedup();
-    if targets.is_empty() {
-        return trace::trouble("tls-report-has-no-place", &domain);
-    }
-    let id = ledger.mint(clock);
-    let subject = Subject { id, day, domain, sheet, now_ms: clock.wall_ms, random: reports::random() };
-    let origin = Origin { session: Text::new(domain), protocol: TLS_REPORT.into(), ..Origin::default() };
-    let written = reporter.message(subject, &to).and_then(|bytes| {
-        let envelope = envelope(reporter, targets);
-        let mut state = MessageState::fresh(clock.wall_ms, origin, envelope);
-        // It is our own, and rules have nothing to say of it.
-        state.marks.judged = true;
-        reports::fresh(ledger, id, state, bytes)
-    });
-    let fresh = match written {
+    let origin =
+        Origin { session: Text::new(subject.domain), protocol: TLS_REPORT.into(), ..Origin::default() };
+    let mut state = MessageState::fresh(clock.wall_ms, origin, envelope(reporter, targets));
+    // It is our own, and rules have nothing to say of it.
+    state.marks.judged = true;
+    let bytes = reporter.message(subject, packed, to);
+    let fresh = match reports::fresh(ledger, subject.id, state, bytes) {
         Ok(fresh) => fresh,
-        Err(error) => return trace::trouble("tls-report-not-staged", &error),
+        Err(error) => {
+            trace::trouble("tls-report-not-staged", &error);
+            return false;
+        }
     };
     match ledger.commit(Vec::new(), vec![fresh], Urgency::Durable, After::NOTHING) {
-        Ok(()) => trace::tls_report(id, domain, &to),
-        Err(error) => trace::not_committed(id, &error),
+        Ok(()) => true,
+        Err(error) => {
+            trace::not_committed(subject.id, &error);
+            false
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use vsmtp_daemon::Record;
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::queue_deliver::Result3;
 use vsmtp_ipc::role::ProcessName;
-use vsmtp_mail::{Address, QueueId, Recipient};
+use vsmtp_mail::{QueueId, Recipient};
 
 use crate::ledger::{After, Clock};
 use crate::outcome::{Attempted, One, Outcome};
@@ -38,9 +38,18 @@ fn disposition(state: &MessageState) -> Option<String> {
 }
 
 /// A mail domain is told about TLS.
-pub fn tls_report(id: QueueId, domain: &str, to: &[Address]) {
-    let to: Vec<String> = to.iter().map(|one| format!("<{one}>")).collect();
+pub fn tls_report(id: QueueId, domain: &str, to: &[String]) {
     Record::new("tls-report").field("id", id).field("domain", domain).field("to", to.join(",")).emit();
+}
+
+/// A place of the web has taken a report.
+pub fn tls_report_posted(id: QueueId, url: &str) {
+    Record::new("tls-report-posted").field("id", id).field("url", url).emit();
+}
+
+/// A place of the web will not be tried again.
+pub fn tls_report_given_up(id: QueueId, url: &str, why: &dyn std::fmt::Display) {
+    Record::at(Level::Warn, "tls-report-given-up").field("id", id).field("url", url).field("why", why).emit();
 }
 
 /// A submission was refused.

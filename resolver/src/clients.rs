@@ -50,6 +50,11 @@ impl Clients {
         Ok(replaced)
     }
 
+    /// Who asks.
+    pub fn role(&self, id: ClientId) -> Option<Role> {
+        self.edges.get(&id).map(|client| client.name.role)
+    }
+
     /// The next question of that client; `None` if there is none for now, or if its edge is gone.
     ///
     /// # Errors

@@ -337,6 +337,8 @@ fn keys(query: &Query) -> Option<Vec<Key>> {
         Query::Text(text) => one(text, Kind::Txt),
         Query::Tlsa(text) => one(text, Kind::Tlsa),
         Query::StsPolicy(text) => one(text, Kind::StsPolicy),
+        // It never comes here.
+        Query::Post { .. } => None,
         Query::Names(address) => Some(vec![Key { name: name::of_address(*address), kind: Kind::Ptr }]),
         Query::Addresses(text) => {
             let name = name::parse(text)?;

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use vsmtp_config::ResolverSlice;
 use vsmtp_daemon::{Boot, BootError, Daemon, Event, Flow, Reactor, Record};
 use vsmtp_ipc::ChannelError;
-use vsmtp_ipc::edge::client_resolver::Answer;
+use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query};
 use vsmtp_ipc::role::Role;
 use vsmtp_sys::sandbox::Profile;
 use vsmtp_tls::client::{Client, Roots};
@@ -15,11 +15,23 @@ use crate::clients::Clients;
 use crate::desk::{Act, Asker, ClientId, Desk};
 use crate::finding::{Finding, Key, Kind};
 use crate::lookup::look_up;
+use crate::post::post;
 use crate::sandbox;
 use crate::sts::Sts;
 use crate::surroundings::Surroundings;
 use crate::upstream::Upstream;
 use crate::worker::{MAX_LOOK_UPS, Worker};
+
+/// Most reports that are posted at once.
+const MAX_POSTS: usize = 16;
+
+/// What the thread is asked for.
+#[derive(Clone)]
+enum Job {
+    LookUp(Key),
+    /// For whom, where to, what.
+    Post(Asker, String, Vec<u8>),
+}
 
 /// The daemon.
 pub struct Resolver {
@@ -30,7 +42,9 @@ pub struct Resolver {
     /// Authorities for the hosts of MTA-STS policies; until the jail is entered.
     roots: Option<Roots>,
     /// From then on.
-    worker: Option<Worker>,
+    worker: Option<Worker<Job>>,
+    /// Reports that are being posted.
+    posts: usize,
     draining: bool,
 }
 
@@ -54,6 +68,7 @@ impl Daemon for Resolver {
             upstream: Some(upstream),
             roots: Some(roots(boot.slice.ca_file.as_deref())?),
             worker: None,
+            posts: 0,
             draining: false,
         })
     }
@@ -72,13 +87,17 @@ impl Daemon for Resolver {
         let upstream = self.upstream.take().ok_or_else(|| BootError::Fatal("started twice".to_owned()))?;
         let roots = self.roots.take().unwrap_or_else(Roots::none);
         let (upstream, epoch) = (Arc::new(upstream), Instant::now());
-        let sts = Arc::new(Sts::new(Client::new(roots)));
-        let look_up = move |key: Key| {
-            let (upstream, sts) = (Arc::clone(&upstream), Arc::clone(&sts));
+        let client = Arc::new(Client::new(roots));
+        let sts = Arc::new(Sts::new(Arc::clone(&client)));
+        let look_up = move |job: Job| {
+            let (upstream, sts, client) = (Arc::clone(&upstream), Arc::clone(&sts), Arc::clone(&client));
             async move {
-                match key.kind {
-                    Kind::StsPolicy => sts.look_up(upstream, key.name, epoch).await,
-                    _ => look_up(upstream, key, epoch).await,
+                match job {
+                    Job::LookUp(key) if key.kind == Kind::StsPolicy => {
+                        sts.look_up(upstream, key.name, epoch).await
+                    }
+                    Job::LookUp(key) => look_up(upstream, key, epoch).await,
+                    Job::Post(_, url, body) => post(client, upstream, url, body, epoch).await,
                 }
             }
         };
@@ -121,6 +140,10 @@ impl Resolver {
                     let now_ms = reactor.now_ms();
                     let deadline_ms = now_ms.saturating_add(question.deadline_ms.into());
                     reactor.count("questions", 1);
+                    if let Query::Post { url, body } = question.query {
+                        self.post(reactor, asker, url, body);
+                        continue;
+                    }
                     self.desk.set_time(reactor.wall_ms() / 1000);
                     let acts = self.desk.ask(now_ms, asker, &question.query, deadline_ms);
                     self.perform(reactor, acts);
@@ -128,6 +151,22 @@ impl Resolver {
                 Ok(None) => return,
                 Err(error) => return self.close(reactor, client, &error),
             }
+        }
+    }
+
+    /// Has a report posted: for nobody but deliver, which leaves it to us because only we speak HTTPS.
+    fn post(&mut self, reactor: &mut Reactor, asker: Asker, url: String, body: Vec<u8>) {
+        if self.clients.role(asker.client) != Some(Role::DeliverSmtp) {
+            let error = ChannelError::Misbehaved("a report from who has none".to_owned());
+            return self.close(reactor, asker.client, &error);
+        }
+        let has_room = self.posts < MAX_POSTS;
+        let job = Job::Post(asker, url, body);
+        if has_room && self.worker.as_ref().is_some_and(|worker| worker.look_up(job)) {
+            self.posts += 1;
+        } else {
+            let acts = [Act::Answer(asker, Err(DnsError::Temporary), false)];
+            self.perform(reactor, acts);
         }
     }
 
@@ -151,7 +190,8 @@ impl Resolver {
         reactor.count("look_ups", 1);
         // Rather refused than in line behind look-ups that may never end.
         let has_room = self.desk.running() <= MAX_LOOK_UPS;
-        let accepted = has_room && self.worker.as_ref().is_some_and(|worker| worker.look_up(key.clone()));
+        let accepted =
+            has_room && self.worker.as_ref().is_some_and(|worker| worker.look_up(Job::LookUp(key.clone())));
         if !accepted {
             reactor.count("look_ups_refused", 1);
             let acts = self.desk.found(reactor.now_ms(), &key, Finding::refused());
@@ -165,8 +205,14 @@ impl Resolver {
     }
 
     fn end_turn(&mut self, reactor: &mut Reactor) -> Flow {
-        while let Some((key, finding)) = self.worker.as_ref().and_then(Worker::finding) {
-            let acts = self.desk.found(reactor.now_ms(), &key, finding);
+        while let Some((job, finding)) = self.worker.as_ref().and_then(Worker::finding) {
+            let acts = match job {
+                Job::LookUp(key) => self.desk.found(reactor.now_ms(), &key, finding),
+                Job::Post(asker, ..) => {
+                    self.posts = self.posts.saturating_sub(1);
+                    vec![Act::Answer(asker, finding.result, false)]
+                }
+            };
             self.perform(reactor, acts);
         }
         for (client, error) in self.clients.flush(reactor) {
@@ -181,7 +227,11 @@ impl Resolver {
         if !alive {
             Record::at(log::Level::Error, "look-ups-ended").emit();
         }
-        if !alive || (self.draining && self.desk.open() == 0) { Flow::Exit } else { Flow::Continue }
+        if !alive || (self.draining && self.desk.open() + self.posts == 0) {
+            Flow::Exit
+        } else {
+            Flow::Continue
+        }
     }
 }
 

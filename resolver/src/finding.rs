@@ -89,6 +89,7 @@ impl Finding {
                 // Never remembered.
                 Ok(Records::Spf(_) | Records::ClientName(_) | Records::Signature(_) | Records::Dmarc(_)) => 0,
                 Ok(Records::StsFault { why, .. }) => why.len(),
+                Ok(Records::Posted) => 0,
                 Err(_) => 0,
             }
     }

@@ -18,6 +18,7 @@ mod dmarc;
 pub mod judge;
 mod key_record;
 mod lookup;
+pub mod post;
 pub mod spf;
 pub mod sts;
 mod upstream;

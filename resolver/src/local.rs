@@ -53,7 +53,8 @@ impl Local {
             | Query::Spf(_)
             | Query::ClientName(_)
             | Query::Signature(_)
-            | Query::Dmarc(_) => None,
+            | Query::Dmarc(_)
+            | Query::Post { .. } => None,
             Query::Addresses(name) => {
                 let name = normal(name);
                 if let Some(addresses) = self.hosts.get(&name) {

@@ -5,12 +5,12 @@
 //! time is over; without one the domain has no policy, and mail to it is as safe as without MTA-STS.
 
 mod cache;
-mod fetch;
+pub(crate) mod fetch;
 pub mod http;
 pub mod policy;
 pub mod record;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,8 +35,6 @@ const MAX_FETCH: Duration = Duration::from_secs(50);
 const MAX_REFRESH: Duration = Duration::from_secs(8);
 /// Longest time for one address of the policy's host.
 const MAX_ADDRESS: Duration = Duration::from_secs(10);
-/// Most addresses of the policy's host that are tried.
-const MAX_ADDRESSES: usize = 4;
 /// Most octets of the reason why a policy could not be had.
 const MAX_WHY: usize = 256;
 /// The port of policies; there is no other.
@@ -44,13 +42,13 @@ const HTTPS: u16 = 443;
 
 /// What is needed to find policies, and those that were found.
 pub struct Sts {
-    client: Client,
+    client: Arc<Client>,
     cache: Mutex<Cache>,
 }
 
 impl Sts {
     /// Believes the authorities of that client; remembers nothing yet.
-    pub fn new(client: Client) -> Self {
+    pub fn new(client: Arc<Client>) -> Self {
         Sts { client, cache: Mutex::new(Cache::default()) }
     }
 
@@ -111,17 +109,8 @@ impl Sts {
 
     async fn fetch(&self, upstream: &Arc<Upstream>, domain: &str, epoch: Instant) -> Result<Vec<u8>, String> {
         let host = format!("mta-sts.{domain}");
-        let name = name::parse(&host).ok_or("its host has no name")?;
-        let mut addresses: Vec<IpAddr> = Vec::new();
-        for kind in [Kind::A, Kind::Aaaa] {
-            let key = Key { name: name.clone(), kind };
-            if let Ok(Records::Addresses(found)) = look_up(Arc::clone(upstream), key, epoch).await.result {
-                addresses.extend(found);
-            }
-        }
-        addresses.truncate(MAX_ADDRESSES);
         let mut why = format!("{host} has no address");
-        for address in addresses {
+        for address in fetch::addresses(upstream, &host, epoch).await {
             let fetched = fetch::fetch(&self.client, SocketAddr::new(address, HTTPS), &host);
             let fetched = tokio::time::timeout(MAX_ADDRESS, fetched).await;
             match fetched.unwrap_or_else(|_| Err("timeout".to_owned())) {

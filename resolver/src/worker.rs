@@ -1,4 +1,4 @@
-//! The thread that looks up: the only place with tokio. Keys go in, findings come out, at most [`MAX_LOOK_UPS`] at a time.
+//! The thread that looks up: the only place with tokio. Keys, or other jobs, go in, findings come out, at most [`MAX_LOOK_UPS`] at a time.
 //!
 //! Look-ups do not know of each other, so that no dead domain delays another. One that panics brings a temporary failure.
 
@@ -19,16 +19,16 @@ use crate::finding::{Finding, Key};
 pub const MAX_LOOK_UPS: usize = 4096;
 
 /// The thread, as the loop sees it.
-pub struct Worker {
-    keys: keys::Sender<Key>,
-    findings: findings::Receiver<(Key, Finding)>,
+pub struct Worker<J = Key> {
+    keys: keys::Sender<J>,
+    findings: findings::Receiver<(J, Finding)>,
     thread: JoinHandle<()>,
 }
 
-impl Worker {
+impl<J: Clone + Send + 'static> Worker<J> {
     /// Starts the thread, which runs `look_up` for each key and calls `wake` after each finding.
     pub fn start<F>(
-        look_up: impl Fn(Key) -> F + Send + 'static,
+        look_up: impl Fn(J) -> F + Send + 'static,
         wake: impl Fn() + Send + 'static,
     ) -> io::Result<Self>
     where
@@ -50,12 +50,12 @@ impl Worker {
 
     /// Has a key looked up; false if there are too many already.
     #[must_use]
-    pub fn look_up(&self, key: Key) -> bool {
+    pub fn look_up(&self, key: J) -> bool {
         self.keys.try_send(key).is_ok()
     }
 
     /// The next finding that is there.
-    pub fn finding(&self) -> Option<(Key, Finding)> {
+    pub fn finding(&self) -> Option<(J, Finding)> {
         self.findings.try_recv().ok()
     }
 
@@ -65,12 +65,13 @@ impl Worker {
     }
 }
 
-async fn serve<F>(mut jobs: keys::Receiver<Key>, look_up: impl Fn(Key) -> F, report: impl Fn(Key, Finding))
+async fn serve<J, F>(mut jobs: keys::Receiver<J>, look_up: impl Fn(J) -> F, report: impl Fn(J, Finding))
 where
+    J: Clone,
     F: Future<Output = Finding> + Send + 'static,
 {
     let mut tasks: JoinSet<Finding> = JoinSet::new();
-    let mut running: HashMap<Id, Key> = HashMap::new();
+    let mut running: HashMap<Id, J> = HashMap::new();
     loop {
         tokio::select! {
             job = jobs.recv(), if tasks.len() < MAX_LOOK_UPS => {

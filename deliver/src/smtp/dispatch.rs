@@ -5,12 +5,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use vsmtp_daemon::{Reactor, Record};
-use vsmtp_ipc::edge::client_resolver::Query;
+use vsmtp_ipc::edge::client_resolver::{DnsError, Query, Records};
 use vsmtp_ipc::edge::queue_deliver::{Advice, Reach, Result3};
 use vsmtp_mail::{EnhancedCode, NextHop};
 use vsmtp_smtp::{ClientSettings, Dialogue};
 
-use crate::lease::{Lease, Verdict};
+use crate::lease::{Ended, Lease, LeaseKey, Verdict};
 use crate::smtp::breaker::Open;
 use crate::smtp::connection::{Connection, Dial};
 use crate::smtp::destination::RouteState;
@@ -20,7 +20,7 @@ use crate::smtp::route::{Route, RouteTarget, Site};
 use crate::smtp::security::{for_account, lenient, with_account};
 use crate::smtp::socket::Socket;
 use crate::smtp::way::Way;
-use crate::smtp::{Heard, MAX_REMEMBERED, Smtp};
+use crate::smtp::{Asker, Heard, MAX_REMEMBERED, Smtp};
 
 /// How long hosts are tried one after the other; each of them has its own time-outs.
 const MAX_DIAL_MS: u64 = 10 * 60_000;
@@ -105,7 +105,8 @@ impl Smtp {
             destination.route = RouteState::Asking(resolution);
         }
         // Mail does not wait for the answer.
-        let known = record.and_then(|name| self.lookup.ask(reactor, Rc::clone(way), Query::Text(name)));
+        let known =
+            record.and_then(|name| self.lookup.ask(reactor, Asker::Mail(Rc::clone(way)), Query::Text(name)));
         self.on_answers(reactor, known.into_iter().collect());
         self.on_step(reactor, way, step);
     }
@@ -115,16 +116,24 @@ impl Smtp {
             Step::Wait => {}
             Step::Ask(queries) => {
                 let asked = queries.into_iter();
-                let known =
-                    asked.filter_map(|query| self.lookup.ask(reactor, Rc::clone(way), query)).collect();
+                let known = asked
+                    .filter_map(|query| self.lookup.ask(reactor, Asker::Mail(Rc::clone(way)), query))
+                    .collect();
                 self.on_answers(reactor, known);
             }
             Step::Done(result) => self.on_route(reactor, way, result),
         }
     }
 
-    pub(super) fn on_answers(&mut self, reactor: &mut Reactor, mut answers: Vec<Answered<Rc<Way>>>) {
+    pub(super) fn on_answers(&mut self, reactor: &mut Reactor, mut answers: Vec<Answered<Asker>>) {
         while let Some(Answered { asker, query, heard }) = answers.pop() {
+            let asker = match asker {
+                Asker::Post(key) => {
+                    answers.extend(self.posted(reactor, key, &heard.result));
+                    continue;
+                }
+                Asker::Mail(way) => way,
+            };
             if let Query::Text(name) = &query {
                 self.tally.on_record(name, &heard.result);
                 continue;
@@ -147,6 +156,28 @@ impl Smtp {
                 }
             }
         }
+    }
+
+    /// The resolver has posted a report, or has not. Answers what is left open if it said what is no answer.
+    fn posted(
+        &mut self,
+        reactor: &mut Reactor,
+        key: LeaseKey,
+        result: &Result<Records, DnsError>,
+    ) -> Vec<Answered<Asker>> {
+        let (verdict, left) = match result {
+            Ok(Records::Posted) => (Verdict::delivered(EnhancedCode(2, 0, 0), "posted"), Vec::new()),
+            Err(DnsError::BadName) => {
+                (Verdict::failed(EnhancedCode(5, 7, 1), "not wanted there"), Vec::new())
+            }
+            Err(_) => (Verdict::deferred(EnhancedCode(4, 4, 1), "cannot be posted now"), Vec::new()),
+            Ok(_) => {
+                let left = self.lookup.misbehaved(reactor, "answer does not fit its question");
+                (Verdict::deferred(EnhancedCode(4, 4, 1), "cannot be posted now"), left)
+            }
+        };
+        self.queue.settle(reactor, Ended::of_post(key, &verdict));
+        left
     }
 
     fn on_route(&mut self, reactor: &mut Reactor, way: &Rc<Way>, result: Result<Route, Unroutable>) {

@@ -150,3 +150,29 @@ fn a_domain_that_wants_no_reports_is_not_counted() {
     peer.accept_greeted().take_message("250 ok\r\n");
     assert!(deliver.outcome().sessions.is_empty());
 }
+
+#[test]
+fn a_report_for_a_place_of_the_web_is_left_to_the_resolver() {
+    let authority = Authority::new();
+    let (mut deliver, mut resolver, _file) = deliver(&authority);
+    for (result, expected) in [
+        (Ok(Records::Posted), (Result3::Delivered, (2, 0, 0))),
+        (Err(DnsError::Temporary), (Result3::Deferred, (4, 4, 1))),
+        (Err(DnsError::BadName), (Result3::Failed, (5, 7, 1))),
+    ] {
+        let mut report = attempt(1 << 63, "post:https://r.dst.test/tls", &[""], inline("packed"));
+        report.reverse_path = String::new();
+        deliver.lease(&report);
+        let question = receive(&mut resolver, Role::DeliverSmtp);
+        let Query::Post { url, body } = &question.query else { panic!("{:?}", question.query) };
+        assert_eq!((url.as_str(), body.as_slice()), ("https://r.dst.test/tls", &b"packed"[..]));
+        send(&mut resolver, &Answer { ticket: question.ticket, result, secure: false }, Vec::new());
+        let outcome = deliver.outcome();
+        assert_eq!((outcome.lease, results(&outcome)[0]), (1 << 63, expected));
+    }
+    // Two at once is more than there may be.
+    for number in 0..2 {
+        deliver.lease(&attempt(1 << 63 | number, "post:https://r.dst.test/tls", &[""], inline("packed")));
+    }
+    assert!(deliver.try_outcome().is_err());
+}

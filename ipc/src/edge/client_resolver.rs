@@ -16,6 +16,8 @@ pub use crate::proof::{
 pub const CREDITS: u32 = 256;
 /// Most records in one answer; the rest is left out.
 pub const MAX_RECORDS: usize = 100;
+/// Most octets that are posted.
+pub const MAX_POST: usize = 256 * 1024;
 /// Longest deadline, in milliseconds.
 pub const MAX_DEADLINE_MS: u32 = 120_000;
 
@@ -45,6 +47,13 @@ pub enum Query {
     Signature(SignatureQuestion),
     /// Whether a message is of its author's domain.
     Dmarc(DmarcQuestion),
+    /// To give a report about TLS to a place of the web (RFC 8460 5.4). Only deliver may ask for this.
+    Post {
+        /// `https:` and the rest.
+        url: String,
+        /// The compressed report, at most [`MAX_POST`] octets.
+        body: Vec<u8>,
+    },
 }
 
 /// A question.
@@ -90,6 +99,8 @@ pub enum Records {
     Signature(SignatureVerdict),
     /// What an author's domain wants.
     Dmarc(DmarcVerdict),
+    /// The report was taken.
+    Posted,
     /// The domain says that it has a policy, and there is none that could be had: mail goes as if it had none.
     StsFault {
         /// It was fetched, and is no policy.
@@ -132,7 +143,7 @@ pub enum DnsError {
     Temporary,
     /// DNSSEC says that the answer is forged; treated as temporary, and never as insecure.
     Bogus,
-    /// The name cannot be asked at all.
+    /// The name cannot be asked at all, or the place wants no report.
     BadName,
 }
 

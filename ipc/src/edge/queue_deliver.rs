@@ -1,6 +1,9 @@
 //! queue-manager → deliver (smtp and mailbox roles). The queue-manager leases recipients of one message and one next hop;
 //! deliver answers once per lease. At most [`CREDITS`] leases in flight; a lease without outcome when the edge closes is
 //! deferred.
+//!
+//! A report about TLS for a place of the web travels as a lease of its own kind: its next hop is [`POST`] and the URL, its
+//! body the compressed report. At most one at a time, beside the credits.
 
 use std::net::IpAddr;
 
@@ -14,6 +17,8 @@ pub const CREDITS: u32 = 256;
 /// Most recipients in one lease; a message with more goes in several.
 pub const MAX_LEASE_RECIPIENTS: usize = 100;
 
+/// What the next hop of a lease begins with that is no mail but a report for a place of the web (RFC 8460 5.4).
+pub const POST: &str = "post:";
 /// Most entries of [`Outcome::sessions`]; what is more waits for the next outcome.
 pub const MAX_TLS_SESSIONS: usize = 16;
 /// Most places at which a mail domain wants its reports.
@@ -28,7 +33,7 @@ pub struct Attempt {
     pub lease: u64,
     /// The message.
     pub id: Id,
-    /// Text form of the next hop; the same for all recipients of the lease.
+    /// Text form of the next hop; the same for all recipients of the lease. Or [`POST`] and a URL.
     pub next_hop: String,
     /// Empty for the null sender.
     pub reverse_path: String,

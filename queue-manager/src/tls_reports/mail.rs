@@ -45,11 +45,17 @@ pub struct Subject<'a> {
 }
 
 impl Reporter {
-    /// The message.
+    /// The report itself, compressed.
     ///
     /// # Errors
     /// Never with memory to write to; what the compressor says is passed on.
-    pub fn message(&self, subject: Subject<'_>, to: &[Address]) -> io::Result<Vec<u8>> {
+    pub fn packed(&self, subject: Subject<'_>) -> io::Result<Vec<u8>> {
+        let report_id = format!("{}@{}", subject.id, self.name);
+        compressed(&self.document(subject, &report_id))
+    }
+
+    /// The message with a report in it.
+    pub fn message(&self, subject: Subject<'_>, packed: &[u8], to: &[Address]) -> Vec<u8> {
         let Subject { id, day, domain, now_ms, random, .. } = subject;
         let (begin, end) = (day * DAY_MS / 1000, (day + 1) * DAY_MS / 1000 - 1);
         let (name, from) = (&self.name, &self.from);
@@ -73,13 +79,13 @@ impl Reporter {
             span.0, span.1,
         )
         .into_bytes();
-        let body = BASE64.encode(&compressed(&self.document(subject, &report_id))?);
+        let body = BASE64.encode(packed);
         for line in body.as_bytes().chunks(LINE) {
             out.extend_from_slice(line);
             out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-        Ok(out)
+        out
     }
 
     fn document(&self, subject: Subject<'_>, report_id: &str) -> Vec<u8> {
@@ -105,6 +111,11 @@ fn compressed(text: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(text)?;
     encoder.finish()
+}
+
+/// The places of the web.
+pub fn urls(rua: &[String]) -> impl Iterator<Item = &String> {
+    rua.iter().filter(|uri| uri.starts_with("https:"))
 }
 
 /// The addresses of `mailto:` places (RFC 6068). What can only be written in UTF-8 gets no report.
@@ -164,7 +175,8 @@ mod tests {
         let id = QueueId::from_bytes([7; 16]);
         let subject = Subject { id, day, domain, sheet, now_ms: 20_001 * DAY_MS, random: 9 };
         let to = [Address::parse("reports@dst.test").unwrap()];
-        let message = String::from_utf8(reporter().message(subject, &to).unwrap()).unwrap();
+        let packed = reporter().packed(subject).unwrap();
+        let message = String::from_utf8(reporter().message(subject, &packed, &to)).unwrap();
         for line in [
             "From: tls-reports@src.test\r\n",
             "To: reports@dst.test\r\n",
@@ -179,7 +191,7 @@ mod tests {
         }
         assert!(message.lines().all(|line| line.len() <= 998 && line.is_ascii()));
         let encoded = message.split("gz\"\r\n\r\n").nth(1).unwrap().split("\r\n\r\n").next().unwrap();
-        let packed = BASE64.decode(encoded.replace("\r\n", "").as_bytes()).unwrap();
+        assert_eq!(BASE64.decode(encoded.replace("\r\n", "").as_bytes()).unwrap(), packed);
         let mut text = String::new();
         flate2::read::GzDecoder::new(packed.as_slice()).read_to_string(&mut text).unwrap();
         let document: serde_json::Value = serde_json::from_str(&text).unwrap();

@@ -209,3 +209,60 @@ fn what_nobody_takes_expires_and_its_sender_hears_of_the_delay_first() {
     deliver.serve(Result3::Deferred);
     assert!(mailbox.is_idle(&mut stage), "one warning is enough");
 }
+
+/// A spool in which counts of three days ago are kept, for a domain that wants its report at these places.
+fn counted(rua: &[&str]) -> Stage {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("queue")).unwrap();
+    let day = vsmtp_sys::clock::wall_ms() / 86_400_000 - 3;
+    let rua = rua.iter().map(|uri| format!("\"{uri}\"")).collect::<Vec<_>>().join(",");
+    let policy = r#"{"policy":{"policy-type":"no-policy-found","policy-domain":"dst.test"},
+        "summary":{"total-successful-session-count":3,"total-failure-session-count":0}}"#;
+    let kept = format!(
+        r#"{{"version":1,"sheets":[{{"day":{day},"domain":"dst.test","rua":[{rua}],"policies":[{policy}]}}]}}"#
+    );
+    std::fs::write(folder.path().join("queue/tls-reports.json"), kept).unwrap();
+    let from = vsmtp_config::Value::Text("tls-reports@src.test".to_owned());
+    let mut stage = Stage::start_in(folder, &[("delivery.tls.reports.from", from)]);
+    stage.no_rules();
+    stage
+}
+
+#[test]
+fn a_report_about_tls_goes_to_each_place_by_mail_or_by_post() {
+    let mut stage = counted(&["https://r.dst.test/tls", "mailto:reports@dst.test"]);
+    let mut deliver = stage.deliver();
+    let (mut posted, mut mailed) = (false, false);
+    for _ in 0..2 {
+        let (attempt, _) = deliver.hear();
+        if let Some(url) = attempt.next_hop.strip_prefix("post:") {
+            assert_eq!(url, "https://r.dst.test/tls");
+            let vsmtp_ipc::wire::Body::Inline(body) = &attempt.body else { panic!("{:?}", attempt.body) };
+            assert!(body.starts_with(&[0x1f, 0x8b]), "compressed");
+            posted = true;
+        } else {
+            let (from, to) = (attempt.reverse_path.as_str(), attempt.recipients[0].address.as_str());
+            assert_eq!((from, to), ("tls-reports@src.test", "reports@dst.test"));
+            mailed = true;
+        }
+        deliver.settle(&attempt, Result3::Delivered);
+    }
+    assert!(posted && mailed);
+    stage.logged("event=tls-report-posted");
+    assert!(deliver.is_idle(&mut stage), "each goes once");
+}
+
+#[test]
+fn a_post_that_dies_with_its_process_or_is_refused_harms_nothing() {
+    let mut stage = counted(&["https://r.dst.test/tls"]);
+    let mut deliver = stage.deliver();
+    let (attempt, _) = deliver.hear();
+    assert!(attempt.next_hop.starts_with("post:"));
+    // Only who has it can say how it ended.
+    let mut other = Deliver(Channel::new(stage.introduce(Role::DeliverSmtp, 1), EdgeId::QueueDeliver));
+    other.say(&outcome(attempt.lease, &[(0, Result3::Delivered)]));
+    assert!(other.is_dropped());
+    deliver.settle(&attempt, Result3::Failed);
+    stage.logged("event=tls-report-given-up");
+    assert!(deliver.is_idle(&mut stage));
+}

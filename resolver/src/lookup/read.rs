@@ -205,7 +205,7 @@ fn len(records: &Records) -> usize {
         Records::StsPolicy { mx, .. } => mx.len(),
         // Nothing that a server says.
         Records::Spf(_) | Records::ClientName(_) | Records::Signature(_) | Records::Dmarc(_) => 0,
-        Records::StsFault { .. } => 1,
+        Records::StsFault { .. } | Records::Posted => 1,
     }
 }
 

@@ -69,14 +69,27 @@ pub fn body(response: &[u8], ended: bool) -> Result<Option<Vec<u8>>, HttpFault> 
     }
 }
 
+/// The status of a response; `None` while its first line is not complete.
+pub fn status(response: &[u8]) -> Result<Option<u16>, HttpFault> {
+    let Some(end) = find(response, b"\r\n") else {
+        return if response.len() > MAX_HEAD { Err(HttpFault::TooLarge) } else { Ok(None) };
+    };
+    let line = std::str::from_utf8(response.get(..end).unwrap_or_default());
+    line.map_err(|_| HttpFault::Garbage).and_then(status_of).map(Some)
+}
+
+fn status_of(line: &str) -> Result<u16, HttpFault> {
+    let rest = line.strip_prefix("HTTP/1.").ok_or(HttpFault::Garbage)?;
+    rest.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(HttpFault::Garbage)
+}
+
 fn short(ended: bool) -> Result<Option<Vec<u8>>, HttpFault> {
     if ended { Err(HttpFault::Short) } else { Ok(None) }
 }
 
 fn framing(head: &str) -> Result<Framing, HttpFault> {
     let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.")).ok_or(HttpFault::Garbage)?;
-    let status = status.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(HttpFault::Garbage)?;
+    let status = status_of(lines.next().unwrap_or_default())?;
     if status != 200 {
         return Err(HttpFault::Status(status));
     }
@@ -143,6 +156,14 @@ mod tests {
 
     fn of(text: &str, ended: bool) -> Result<Option<String>, HttpFault> {
         Ok(body(text.as_bytes(), ended)?.map(|body| String::from_utf8(body).unwrap()))
+    }
+
+    #[test]
+    fn the_status_is_known_with_the_first_line() {
+        assert_eq!(status(b"HTTP/1.1 201 Created\r"), Ok(None));
+        assert_eq!(status(b"HTTP/1.1 201 Created\r\nX"), Ok(Some(201)));
+        assert_eq!(status(b"220 mx.test ESMTP\r\n"), Err(HttpFault::Garbage));
+        assert_eq!(status(&[b'x'; MAX_HEAD + 1]), Err(HttpFault::TooLarge));
     }
 
     #[test]

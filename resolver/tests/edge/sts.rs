@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hickory_resolver::proto::rr::{RData, RecordType, rdata::A};
@@ -38,6 +38,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+    def do_POST(self):
+        if self.headers["Content-Type"] != "application/tlsrpt+gzip":
+            return self.send_error(400)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        open(sys.argv[1] + "/posted", "wb").write(body)
+        self.send_response(int(self.path.strip("/?a=")))
+        self.end_headers()
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(sys.argv[1] + "/certificate.pem", sys.argv[1] + "/key.pem")
 server = http.server.ThreadingHTTPServer((sys.argv[2], 443), Handler)
@@ -45,13 +52,18 @@ server.socket = context.wrap_socket(server.socket, server_side=True)
 server.serve_forever()
 "#;
 
+/// There is one address, so there is one server at a time.
+static ONE: Mutex<()> = Mutex::new(());
+
 struct Https {
     child: Child,
     folder: tempfile::TempDir,
+    _one: MutexGuard<'static, ()>,
 }
 
 impl Https {
     fn start() -> Option<Self> {
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         if TcpListener::bind((HOST, 443)).is_err() || !Path::new("/usr/bin/python3").exists() {
             let what = "needs root and python3: MTA-STS policies by HTTPS";
             assert!(std::env::var_os("CI").is_none(), "{what}, and CI must not skip it");
@@ -79,7 +91,7 @@ impl Https {
             assert!(Instant::now() < end, "the HTTPS server does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Some(Https { child, folder })
+        Some(Https { child, folder, _one: one })
     }
 
     fn change(&self, mode: &str, mx: &str) {
@@ -174,4 +186,31 @@ fn a_policy_is_fetched_remembered_and_fetched_again_when_its_record_changes() {
     id.lock().unwrap().clear();
     assert_eq!(of(&mut client, "dst.test"), enforced("*.new.test"));
     assert_eq!(of(&mut client, "other.test"), Err(DnsError::NoRecords));
+}
+
+#[test]
+fn a_report_is_posted_to_a_host_that_proves_itself_for_deliver_and_nobody_else() {
+    let Some(mut https) = Https::start() else { return };
+    let dns = dns(&Arc::new(Mutex::new(String::new())));
+    let ca_file = Some(https.folder.path().join("ca.pem").to_str().unwrap().to_owned());
+    let mut resolver = Resolver::start(&ResolverSlice { ca_file, ..slice(&[dns.address]) });
+    let mut client = resolver.deliver();
+    let post = |url: &str| Query::Post { url: url.to_owned(), body: vec![7; 100_000] };
+    assert_eq!(client.result(post("https://mta-sts.dst.test/201?a=")), Ok(Records::Posted));
+    assert_eq!(fs::read(https.folder.path().join("posted")).unwrap(), vec![7; 100_000]);
+    for (url, error) in [
+        ("https://mta-sts.dst.test/503", DnsError::Temporary),
+        ("https://mta-sts.dst.test/410", DnsError::BadName),
+        ("https://mta-sts.dst.test/302", DnsError::BadName),
+        // Another's certificate.
+        ("https://elsewhere.test/200", DnsError::Temporary),
+        ("http://mta-sts.dst.test/200", DnsError::BadName),
+    ] {
+        assert_eq!(client.result(post(url)), Err(error), "{url}");
+    }
+    let mut limits = resolver.client(vsmtp_ipc::role::Role::Limits, 0);
+    limits.say(post("https://mta-sts.dst.test/200"));
+    assert!(limits.closed());
+    https.stop();
+    assert_eq!(client.result(post("https://mta-sts.dst.test/200")), Err(DnsError::Temporary));
 }
