@@ -20,6 +20,9 @@ pub enum NoAuthor {
 /// # Errors
 /// There is none, or more than one.
 pub fn domain(header: &HeaderBlock<'_>) -> Result<String, NoAuthor> {
+    if !header.is_complete() {
+        return Err(NoAuthor::Several);
+    }
     let mut fields = header.named("From");
     let field = fields.next().ok_or(NoAuthor::None)?;
     if fields.next().is_some() {
@@ -130,6 +133,12 @@ mod tests {
         ] {
             assert_eq!(of(from).as_deref(), Ok("example.com"), "{from}");
         }
+    }
+
+    #[test]
+    fn a_header_that_was_not_read_to_its_end_may_have_other_authors() {
+        let header = format!("From: a@example.com\r\n{}\r\n", "x:\r\n".repeat(vsmtp_mail::MAX_HEADER_FIELDS));
+        assert_eq!(domain(&HeaderBlock::parse(header.as_bytes())), Err(NoAuthor::Several));
     }
 
     #[test]

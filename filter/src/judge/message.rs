@@ -151,6 +151,11 @@ impl Judge {
         transaction.body_offset = header.len() as u64;
         transaction.content = Some(content);
         transaction.receive_header(&header);
+        if !transaction.header.is_complete() {
+            // What cannot be seen can be a second author, or a forged word of ours.
+            let reply = Reply::fixed(552, EnhancedCode(5, 3, 4), "Message header has too many fields");
+            return Err(Decision::Refuse(reply));
+        }
         transaction.remove_forged_results();
         transaction.show_results();
         if transaction.is_submission() {

@@ -115,6 +115,22 @@ fn show_message(judged: &Judged) -> String {
 }
 
 #[test]
+fn a_header_of_too_many_fields_hides_nothing() {
+    let message = |fields: usize| {
+        [b"From: a@b.test\r\n".to_vec(), b"x:\r\n".repeat(fields), b"From: c@d.test\r\n\r\n".to_vec()]
+            .concat()
+    };
+    let said = |fields: usize| {
+        let bench = bench("#{ preq: [ rule \"r\" || next() ] }");
+        bench.begin();
+        bench.rcpt("jane@example.com");
+        show_message(&bench.message(&message(fields)))
+    };
+    assert_eq!(said(vsmtp_mail::MAX_HEADER_FIELDS - 2), "Active 1 recipients 0 pieces");
+    assert_eq!(said(vsmtp_mail::MAX_HEADER_FIELDS - 1), "refuse 552");
+}
+
+#[test]
 fn every_status_at_every_stage() {
     // Status; then what the client hears at connect, helo, mail, rcpt, and what becomes of the message at preq.
     for (status, [connect, helo, mail, rcpt, preq]) in [

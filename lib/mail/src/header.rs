@@ -3,8 +3,9 @@
 
 use std::borrow::Cow;
 
-/// Most fields that are looked at; the rest is carried along unseen.
-pub const MAX_HEADER_FIELDS: usize = 50_000;
+/// Most fields that are looked at; the rest is carried along unseen, see [`HeaderBlock::is_complete`]. No program writes so
+/// many, and what is done with each of them stays cheap.
+pub const MAX_HEADER_FIELDS: usize = 2_000;
 
 /// Length of the header block with its closing empty line: the whole input if there is no body.
 pub fn header_end(message: &[u8]) -> usize {
@@ -97,6 +98,8 @@ pub struct HeaderBlock<'a> {
     lines: Vec<Line<'a>>,
     /// The empty line that ends the block, if the message has one.
     end: Cow<'a, [u8]>,
+    /// There were more lines than are looked at: the last one stands for all the rest.
+    is_cut: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -120,18 +123,29 @@ impl<'a> HeaderBlock<'a> {
         let mut lines = Vec::new();
         let mut rest = block;
         while !rest.is_empty() && !rest.starts_with(b"\r\n") {
-            let (this, after) =
-                rest.split_at(if lines.len() < MAX_HEADER_FIELDS { field_len(rest) } else { rest.len() });
+            if lines.len() >= MAX_HEADER_FIELDS {
+                let has_end = rest.ends_with(b"\r\n\r\n");
+                let (unseen, end) = rest.split_at(rest.len() - if has_end { 2 } else { 0 });
+                lines.push(Line::Other(unseen.into()));
+                return HeaderBlock { lines, end: end.into(), is_cut: true };
+            }
+            let (this, after) = rest.split_at(field_len(rest));
             lines.push(parse_line(this));
             rest = after;
         }
-        HeaderBlock { lines, end: rest.into() }
+        HeaderBlock { lines, end: rest.into(), is_cut: false }
     }
 
     /// The same block without a borrow.
     pub fn into_owned(self) -> HeaderBlock<'static> {
         let lines = self.lines.into_iter().map(Line::into_owned).collect();
-        HeaderBlock { lines, end: self.end.into_owned().into() }
+        HeaderBlock { lines, end: self.end.into_owned().into(), is_cut: self.is_cut }
+    }
+
+    /// False if there were more than [`MAX_HEADER_FIELDS`] lines: any field may stand among those that were not looked at,
+    /// so that nothing can be said about who wrote the message.
+    pub fn is_complete(&self) -> bool {
+        !self.is_cut
     }
 
     /// The fields in order.
@@ -264,6 +278,19 @@ mod tests {
         assert_eq!(block().fields().count(), 4);
         assert_eq!(block().named("received").next().unwrap().unfolded(), b"a\tb");
         assert_eq!(block().named("SUBJECT").next().unwrap().name(), b"Subject");
+    }
+
+    #[test]
+    fn a_block_of_too_many_lines_says_that_it_was_not_read_to_its_end() {
+        let of = |lines: usize| ["x:\r\n".repeat(lines).as_bytes(), b"From: a\r\n\r\n"].concat();
+        let (whole, cut) = (of(MAX_HEADER_FIELDS - 1), of(MAX_HEADER_FIELDS));
+        let block = HeaderBlock::parse(&whole);
+        assert!(block.is_complete() && block.named("From").count() == 1);
+        let mut block = HeaderBlock::parse(&cut).into_owned();
+        assert!(!block.is_complete() && block.fields().count() == MAX_HEADER_FIELDS);
+        assert_eq!(block.to_bytes(), cut);
+        block.append(Field::new("Last", "1").unwrap());
+        assert!(block.to_bytes().ends_with(b"From: a\r\nLast: 1\r\n\r\n"));
     }
 
     #[test]
