@@ -2,8 +2,10 @@
 //! and writes a set of our own. Whether a signature is right by its key, the resolver says; making one is the key holder's.
 
 use vsmtp_ipc::edge::client_resolver::{SignatureAlgorithm, SignatureQuestion};
-use vsmtp_mail::dkim::{Canon, Tags, decode_base64, signed_data, without_value};
+use vsmtp_mail::dkim::{Canon, Signature, Tags, decode_base64, signed_data, without_value};
 use vsmtp_mail::{Field, HeaderBlock};
+
+use crate::dkim::{is_expired, question_of};
 
 /// Most sets of a message (RFC 8617 4.2.1).
 const MAX_SETS: usize = 50;
@@ -47,8 +49,11 @@ struct Set<'a> {
     seal: &'a Field<'a>,
 }
 
-/// The chain of a message as it came.
-pub fn chain(header: &HeaderBlock<'_>) -> Chain {
+/// The chain of a message as it came, in seconds since 1970.
+pub fn chain(header: &HeaderBlock<'_>, now_s: u64) -> Chain {
+    if !header.is_complete() {
+        return Chain::Broken("the header has too many fields");
+    }
     let all = |name: &'static str| header.fields().filter(move |field| field.is(name));
     let count = all(SEAL).count();
     if [RESULTS, MESSAGE, SEAL].iter().all(|name| all(name).count() == 0) {
@@ -71,10 +76,10 @@ pub fn chain(header: &HeaderBlock<'_>) -> Chain {
         };
         sets.push(Set { results, message, seal });
     }
-    asked(header, &sets).map_or_else(Chain::Broken, Chain::Ask)
+    asked(header, &sets, now_s).map_or_else(Chain::Broken, Chain::Ask)
 }
 
-fn asked(header: &HeaderBlock<'_>, sets: &[Set<'_>]) -> Result<Asked, &'static str> {
+fn asked(header: &HeaderBlock<'_>, sets: &[Set<'_>], now_s: u64) -> Result<Asked, &'static str> {
     for (at, set) in sets.iter().enumerate() {
         let expected = if at == 0 { "none" } else { "pass" };
         let said = tags_of(set.seal).and_then(|tags| tags.squeezed("cv")).ok_or("a seal cannot be read")?;
@@ -83,7 +88,7 @@ fn asked(header: &HeaderBlock<'_>, sets: &[Set<'_>]) -> Result<Asked, &'static s
         }
     }
     let youngest = sets.last().ok_or("there is no set")?;
-    let (message, body) = message_question(header, youngest.message)?;
+    let (message, body) = message_question(header, youngest.message, now_s)?;
     let mut questions = vec![message];
     for number in (1..=sets.len()).rev() {
         questions.push(seal_question(sets.get(..number).unwrap_or_default())?);
@@ -97,18 +102,17 @@ type Body = (Canon, Vec<u8>);
 fn message_question(
     header: &HeaderBlock<'_>,
     field: &Field<'_>,
+    now_s: u64,
 ) -> Result<(SignatureQuestion, Body), &'static str> {
-    let bad = "a message signature cannot be read";
-    let tags = tags_of(field).ok_or(bad)?;
-    let canon =
-        tags.squeezed("c").map_or(Some((Canon::Simple, Canon::Simple)), |c| Canon::pair(&c)).ok_or(bad)?;
-    let names: Vec<String> = tags.squeezed("h").ok_or(bad)?.split(':').map(str::to_owned).collect();
-    if names.iter().any(|name| name.eq_ignore_ascii_case(SEAL)) || tags.get("l").is_some() {
-        return Err(bad);
+    let value = std::str::from_utf8(field.value()).ok();
+    let signature = value
+        .and_then(|value| Signature::parse_arc(value).ok())
+        .ok_or("a message signature cannot be read")?;
+    if is_expired(&signature, now_s) {
+        return Err("a message signature has expired");
     }
-    let hash = tags.squeezed("bh").and_then(|text| decode_base64(&text)).ok_or(bad)?;
-    let data = signed_data(header, &names, canon.0, field.raw());
-    Ok((question(&tags, data).ok_or(bad)?, (canon.1, hash)))
+    let data = signed_data(header, &signature.names, signature.canon.0, field.raw());
+    Ok((question_of(&signature, data), (signature.canon.1, signature.body_hash)))
 }
 
 /// A seal covers all sets up to its own (RFC 8617 5.1.1).

@@ -142,7 +142,7 @@ fn weigh(
     let mut checked = Checked::of(signature);
     let known =
         |word, reason: &str| Candidate::Known(Checked { word, reason: reason.to_owned(), ..checked.clone() });
-    if signature.expires_s.is_some_and(|expires| now_s > expires.saturating_add(SKEW_S)) {
+    if is_expired(signature, now_s) {
         return known("fail", "signature has expired");
     }
     match body {
@@ -152,15 +152,25 @@ fn weigh(
         Some((_, End::Cut)) => checked.reason = "body is signed in part only".to_owned(),
         Some((_, End::All)) => {}
     }
-    let question = SignatureQuestion {
+    let data = signed_data(header, &signature.names, signature.canon.0, field.raw());
+    Candidate::Ask(checked, question_of(signature, data))
+}
+
+/// True if its time is over.
+pub fn is_expired(signature: &Signature, now_s: u64) -> bool {
+    signature.expires_s.is_some_and(|expires| now_s > expires.saturating_add(SKEW_S))
+}
+
+/// Whether a signature of these octets is right by its key.
+pub fn question_of(signature: &Signature, data: Vec<u8>) -> SignatureQuestion {
+    SignatureQuestion {
         domain: signature.domain.clone(),
         selector: signature.selector.clone(),
         algorithm: on_the_wire(signature.algorithm),
         exact: signature.is_exact(),
-        data: signed_data(header, &signature.names, signature.canon.0, field.raw()),
+        data,
         signature: signature.signature.clone(),
-    };
-    Candidate::Ask(checked, question)
+    }
 }
 
 /// As the edges have it.

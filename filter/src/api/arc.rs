@@ -62,14 +62,14 @@ fn find(shared: &Shared, names: &dyn Names) -> Outcome<ArcCheck> {
     if let Some(known) = &shared.lock().authentication.arc {
         return Ok(known.clone());
     }
-    let (header, content, offset, _) = read(shared)?;
+    let (header, content, offset, at_s) = read(shared)?;
     let check = |word, sets, domain: &str, reason: &str| ArcCheck {
         word,
         sets,
         domain: domain.to_owned(),
         reason: reason.to_owned(),
     };
-    let found = match chain(&HeaderBlock::parse(&header)) {
+    let found = match chain(&HeaderBlock::parse(&header), at_s) {
         Chain::None => check("none", 0, "", ""),
         Chain::Broken(why) => check("fail", 0, "", why),
         Chain::Ask(asked) => {

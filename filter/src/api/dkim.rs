@@ -22,8 +22,6 @@ use crate::transaction::{Content, Shared};
 
 /// Longest wait for the keys of all signatures.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// A body of so many octets takes long enough to hash that others are not to wait for it.
-const LARGE: u64 = 1 << 20;
 /// Largest header that is read, in octets; the stages before let no larger one pass.
 const MAX_HEADER: usize = 16 << 20;
 
@@ -89,9 +87,8 @@ pub(super) fn read(shared: &Shared) -> Outcome<Message> {
         let at_s = transaction.mail.as_ref().map_or(0, |mail| mail.at_ms / 1000);
         (content, transaction.body_offset, at_s)
     };
-    if content.len() >= LARGE {
-        cede();
-    }
+    // Strangers say how much there is to hash: others are not to wait for it.
+    cede();
     let header = content.read(0, usize::try_from(offset).unwrap_or(usize::MAX).min(MAX_HEADER));
     let header = header.map_err(|error| Fault(format!("the message cannot be read: {error}")))?;
     Ok((header, content, offset, at_s))

@@ -12,6 +12,7 @@ use crate::api::general::Surroundings;
 use crate::api::registry::{Outcome, Registry, name};
 use crate::dkim::{FIELD, body_hashes};
 use crate::object::{Fault, Object};
+use crate::process::cede;
 use crate::signer::Signer;
 use crate::stage::Stage;
 use crate::transaction::Shared;
@@ -187,6 +188,7 @@ impl Keys {
             (transaction.header.clone(), content, transaction.body_offset, made_s, server)
         };
         let Wanted { selector, key, domain, names, canon } = wanted;
+        cede();
         let hashes = body_hashes(&*content, offset, &[(canon.1, None)]);
         let hashes = hashes.map_err(|error| Fault(format!("the message cannot be read: {error}")))?;
         let template = Template {

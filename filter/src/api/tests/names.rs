@@ -463,3 +463,27 @@ fn a_chain_that_grows_stays_whole_and_breaks_where_it_is_changed() {
         assert!(run(&engine, message("a@own.test", &broken), seal).0.unwrap_err().contains("is not sealed"));
     }
 }
+
+#[test]
+fn a_chain_that_leaves_the_author_open_or_is_over_does_not_count() {
+    let chain = |names: &str, more: &str| {
+        let set = "ARC-Seal: i=1; a=rsa-sha256; cv=none; d=own.test; s=pass; b=QUJD\r\n\
+            ARC-Authentication-Results: i=1; own.test; none\r\nFrom: a@own.test\r\nTo: b@own.test\r\n";
+        format!(
+            "ARC-Message-Signature: i=1; a=rsa-sha256; c=relaxed/relaxed; d=own.test; s=pass; h={names}{more};\r\n\
+             \tbh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=; b=QUJD\r\n{set}"
+        )
+    };
+    let engine = engine();
+    for (names, more, status) in [
+        ("From:To", "", "pass"),
+        ("From:To", "; x=1795324251", "pass"),
+        ("From:To", "; x=1795324100", "fail"),
+        ("To", "", "fail"),
+        (&["From"; 300].join(":"), "", "fail"),
+    ] {
+        let check = format!("let r = arc::verify(); if r.status != \"{status}\" {{ throw `${{r}}` }} next()");
+        let message = message("a@own.test", &chain(names, more));
+        assert_eq!(run(&engine, message, &check).0, Ok(Status::Next), "{names}{more}");
+    }
+}
