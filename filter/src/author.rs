@@ -45,18 +45,10 @@ pub fn domain(header: &HeaderBlock<'_>) -> Result<String, NoAuthor> {
     }
 }
 
-/// The addresses of a list, without names, comments and quoted texts; `None` if brackets do not match.
+/// The addresses of a list, without names, comments and quoted texts; `None` if it can be read in two ways.
 fn mailboxes(text: &str) -> Option<Vec<String>> {
-    let mut found = Vec::new();
-    let (mut plain, mut angle) = (String::new(), None::<String>);
-    let (mut comment, mut in_angle, mut quoted, mut escaped) = (0u32, false, false, false);
-    let mut end = |plain: &mut String, angle: &mut Option<String>| {
-        let mailbox = angle.take().unwrap_or_else(|| plain.trim().to_owned());
-        plain.clear();
-        if !mailbox.is_empty() {
-            found.push(mailbox);
-        }
-    };
+    let mut list = List::default();
+    let (mut comment, mut quoted, mut escaped) = (0u32, false, false);
     for c in text.chars() {
         match c {
             _ if escaped => escaped = false,
@@ -64,36 +56,85 @@ fn mailboxes(text: &str) -> Option<Vec<String>> {
             '"' if comment == 0 => {
                 quoted = !quoted;
                 // Something stands here, but no `@` of it counts.
-                put('"', in_angle, &mut plain, &mut angle);
+                list.put('"')?;
             }
             _ if quoted => {}
             '(' => comment += 1,
             ')' => comment = comment.checked_sub(1)?,
             _ if comment > 0 => {}
-            '<' if in_angle || angle.is_some() => return None,
-            '<' => {
-                in_angle = true;
-                angle = Some(String::new());
-            }
-            '>' if !in_angle => return None,
-            '>' => in_angle = false,
-            ',' | ';' if !in_angle => end(&mut plain, &mut angle),
-            // A group: what came before was its name.
-            ':' if !in_angle => plain.clear(),
-            _ => put(c, in_angle, &mut plain, &mut angle),
+            _ => list.put(c)?,
         }
     }
-    if quoted || in_angle || comment > 0 {
-        return None;
-    }
-    end(&mut plain, &mut angle);
-    Some(found)
+    if quoted || comment > 0 { None } else { list.close() }
 }
 
-fn put(c: char, in_angle: bool, plain: &mut String, angle: &mut Option<String>) {
-    match angle {
-        Some(inside) if in_angle => inside.push(c),
-        _ => plain.push(c),
+/// A list of mailboxes as far as it is read.
+#[derive(Default)]
+struct List {
+    found: Vec<String>,
+    /// What stands outside of angle brackets since the last mailbox.
+    plain: String,
+    /// What stands inside of them.
+    angle: Option<String>,
+    in_angle: bool,
+    in_group: bool,
+}
+
+impl List {
+    /// The next character that is neither quoted nor in a comment; `None` if the list is none, or could be two.
+    fn put(&mut self, c: char) -> Option<()> {
+        match c {
+            '<' if self.angle.is_some() => return None,
+            '<' => {
+                self.in_angle = true;
+                self.angle = Some(String::new());
+            }
+            '>' if !self.in_angle => return None,
+            '>' => self.in_angle = false,
+            _ if self.in_angle => self.angle.as_mut()?.push(c),
+            ',' | ';' => {
+                self.end()?;
+                self.in_group &= c == ',';
+            }
+            ':' => self.begin_group()?,
+            // Behind the brackets nothing may stand: another reader could take it for the address.
+            _ if self.angle.is_some() && !c.is_whitespace() => return None,
+            _ => self.plain.push(c),
+        }
+        Some(())
+    }
+
+    /// What came before was a group's name; it must not look like an address.
+    fn begin_group(&mut self) -> Option<()> {
+        let is_name = !self.plain.trim().is_empty() && !self.plain.contains('@');
+        if self.in_group || self.angle.is_some() || !is_name {
+            return None;
+        }
+        self.in_group = true;
+        self.plain.clear();
+        Some(())
+    }
+
+    /// A mailbox ends. There may be none, but not one without an address.
+    fn end(&mut self) -> Option<()> {
+        let angle = self.angle.take();
+        if angle.as_ref().is_some_and(|address| address.trim().is_empty()) {
+            return None;
+        }
+        let mailbox = angle.unwrap_or_else(|| self.plain.trim().to_owned());
+        self.plain.clear();
+        if !mailbox.is_empty() {
+            self.found.push(mailbox);
+        }
+        Some(())
+    }
+
+    fn close(mut self) -> Option<Vec<String>> {
+        if self.in_angle {
+            return None;
+        }
+        self.end()?;
+        Some(self.found)
     }
 }
 
@@ -128,6 +169,8 @@ mod tests {
             "From: (a@evil.test) a@example.com (b@evil.test)",
             "From: a@example.com, Joe <b@example.com>",
             "From: Team: a@example.com, b@example.com;",
+            "From: Team: a@example.com;, Others: <b@example.com>;",
+            "From: <a@example.com> (Jane)",
             "From:\r\n\tJane\r\n <a@example.com>",
             "From: \"a b\"@example.com",
         ] {
@@ -155,6 +198,15 @@ mod tests {
             "From: @example.com",
             "From: \"a@example.com",
             "From: Undisclosed:;",
+            "From: ceo@example.org <>, x@example.com",
+            "From: ceo@example.org < >, x@example.com",
+            "From: ceo@example.org:;x@example.com",
+            "From: ceo@example.org: x@example.com;",
+            "From: <ceo@example.org>:;x@example.com",
+            "From: Team: Part: x@example.com;;",
+            "From: : x@example.com;",
+            "From: <x@example.com> ceo@example.org",
+            "From: <x@example.com> \"ceo\"",
         ] {
             assert_eq!(of(from), Err(NoAuthor::None), "{from}");
         }
