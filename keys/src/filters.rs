@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use vsmtp_daemon::{Link, Reactor, Record};
-use vsmtp_ipc::edge::filter_keys::{Answer, Ask, MAX_DATA};
+use vsmtp_ipc::edge::filter_keys::{Answer, Ask};
 use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::{ChannelError, EdgeId};
@@ -58,13 +58,7 @@ impl Filters {
     /// The edge must be closed.
     pub fn question(&mut self, token: EdgeKey) -> Result<Option<Ask>, ChannelError> {
         let Some(edge) = self.edges.get_mut(&token) else { return Ok(None) };
-        let Some(received) = edge.link.receive()? else { return Ok(None) };
-        match &received.message {
-            Ask::Sign { data, .. } if data.len() > MAX_DATA => {
-                Err(ChannelError::Misbehaved("asked for a signature of too much".to_owned()))
-            }
-            _ => Ok(Some(received.message)),
-        }
+        Ok(edge.link.receive()?.map(|received| received.message))
     }
 
     /// Answers; nothing happens if the edge is gone.

@@ -12,12 +12,15 @@ use rustls::pki_types::pem::PemObject;
 use rustls::sign::SigningKey;
 use vsmtp_config::MailKey;
 use vsmtp_ipc::edge::client_resolver::SignatureAlgorithm;
+use vsmtp_ipc::edge::filter_keys::MAX_DATA;
 use vsmtp_mail::dkim::Tags;
 
 use crate::files::Content;
 
-/// Fields that hold signatures of mail, in lower case (RFC 6376 3.5, RFC 8617 4.1).
-const FIELDS: [&str; 3] = ["dkim-signature", "arc-message-signature", "arc-seal"];
+/// Fields that hold signatures of messages, in lower case (RFC 6376 3.5, RFC 8617 4.1.2).
+const MESSAGE_FIELDS: [&str; 2] = ["dkim-signature", "arc-message-signature"];
+/// The field that holds a signature of a chain, in lower case (RFC 8617 4.1.3).
+const SEAL_FIELD: &str = "arc-seal";
 
 /// All keys by domain.
 #[derive(Debug, Default)]
@@ -52,8 +55,11 @@ impl MailKeys {
         self.0.get(domain).into_iter().flatten().map(|key| key.algorithm).collect()
     }
 
-    /// The signature of these fields, if the last of them is one of that domain.
+    /// The signature of these fields, if the last of them is one of that domain, and they are not too many.
     pub fn sign(&self, domain: &str, number: u32, data: &[u8]) -> Option<Vec<u8>> {
+        if data.len() > MAX_DATA {
+            return None;
+        }
         let key = self.0.get(domain)?.get(usize::try_from(number).ok()?)?;
         if !is_signature_of(data, domain, key.algorithm) {
             return None;
@@ -91,15 +97,27 @@ impl Key {
     }
 }
 
-/// True if the last field is a signature of that domain, or of one below it, that is still to be made with this algorithm.
+/// True if the last field is a signature of that domain, or of one below it, that is still to be made with this algorithm,
+/// and one that covers what such a signature must: the whole body and the author, or the chain.
 fn is_signature_of(data: &[u8], domain: &str, algorithm: SignatureAlgorithm) -> bool {
     let Some((name, value)) =
         std::str::from_utf8(last_field(data)).ok().and_then(|field| field.split_once(':'))
     else {
         return false;
     };
-    let is_field = FIELDS.iter().any(|field| name.trim_ascii().eq_ignore_ascii_case(field));
-    let Some(tags) = Tags::parse(value).filter(|_| is_field) else { return false };
+    let is = |field: &&str| name.trim_ascii().eq_ignore_ascii_case(field);
+    let Some(tags) = Tags::parse(value) else { return false };
+    let says = |tag: &str| tags.get(tag).is_some_and(|value| !value.is_empty());
+    let names = tags.squeezed("h").unwrap_or_default();
+    let has_author = names.split(':').any(|name| name.eq_ignore_ascii_case("from"));
+    let covers = if MESSAGE_FIELDS.iter().any(|field| is(field)) {
+        has_author && says("bh") && tags.get("l").is_none()
+    } else {
+        is(&SEAL_FIELD) && tags.get("h").is_none() && tags.get("bh").is_none()
+    };
+    if !covers || !says("s") {
+        return false;
+    }
     let said = tags.squeezed("d").unwrap_or_default().to_ascii_lowercase();
     let within = said == domain || said.strip_suffix(domain).is_some_and(|below| below.ends_with('.'));
     let word = match algorithm {
@@ -145,8 +163,21 @@ mod tests {
         assert!(signed(good));
         assert!(signed(&good.replace("d=example", "d=mail.example")));
         assert!(signed(&good.replace("; s=s", ";\r\n\ts=s")));
-        assert!(signed(&good.replace("dkim-signature", "ARC-Seal")));
+        assert!(signed(&good.replace("dkim-signature", "ARC-Message-Signature")));
+        let seal = "arc-seal:i=1; a=ed25519-sha256; cv=none; d=example.com; s=s; b=";
+        assert!(signed(seal));
         for bad in [
+            good.replace("dkim-signature", "ARC-Seal"),
+            seal.replace("s=s; ", ""),
+            seal.replace("s=s", "s=s; h=from"),
+            seal.replace("arc-seal", "arc-message-signature"),
+            good.replace("h=from", "h=to"),
+            good.replace("h=from; ", ""),
+            good.replace("bh=AA==; ", ""),
+            good.replace("s=s; ", ""),
+            good.replace("s=s", "s=s; l=0"),
+            // More than is signed at once.
+            "x:y\r\n".repeat(MAX_DATA / 4) + good,
             good.replace("d=example.com", "d=example.org"),
             good.replace("d=example.com", "d=badexample.com"),
             good.replace("a=ed25519-sha256", "a=rsa-sha256"),

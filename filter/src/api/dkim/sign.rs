@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rhai::{Array, Dynamic, ImmutableString, Map};
 use vsmtp_ipc::edge::client_resolver::SignatureAlgorithm;
+use vsmtp_ipc::edge::filter_keys::MAX_DATA;
 use vsmtp_mail::dkim::{Algorithm, Canon, Template, signed_data};
 use vsmtp_mail::{Domain, Field};
 
@@ -146,6 +147,9 @@ impl Keys {
 
     /// The signature of these octets.
     pub fn signature(&self, key: &PrivateKey, data: Vec<u8>) -> Outcome<Vec<u8>> {
+        if data.len() > MAX_DATA {
+            return Err(Fault(format!("the fields to be signed are larger than {MAX_DATA} octets")));
+        }
         let signature = self.signer.sign(&key.domain, key.number, data);
         signature.ok_or_else(|| Fault::new("the key holder did not sign the message"))
     }

@@ -420,6 +420,11 @@ fn what_is_signed_in_any_form_is_right_when_it_is_checked() {
     ] {
         fails(&engine, Stage::Preq, &body, words);
     }
+    // More than the key holder signs at once is not even asked for.
+    let large = format!("From: a@own.test\r\nX: {}\r\n", "x".repeat(vsmtp_ipc::edge::filter_keys::MAX_DATA));
+    let body = format!("{key} dkim::sign(\"echo\", k, [\"From\", \"X\"], \"simple\")");
+    let (status, _) = run(&engine, message("a@own.test", &large), &body);
+    assert!(status.unwrap_err().contains("larger than"));
 }
 
 #[test]
