@@ -7,6 +7,7 @@ mod cache;
 mod join;
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ const MAX_LOOK_UPS_PER_CLIENT: usize = 1024;
 const MAX_PARTS: usize = 256;
 /// How long addresses of one family wait for those of the other.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long a verdict that is reached waits for the words that go with it.
+const WORDS_GRACE: Duration = Duration::from_secs(2);
 
 /// Names an edge; never used twice.
 pub type ClientId = usize;
@@ -149,8 +152,16 @@ impl Desk {
             let Some(open) = self.questions.get(&number) else { return acts };
             let (asker, Some(task)) = (open.asker, &open.task) else { return acts };
             let mut known = Known { parts: &open.parts, missing: Vec::new() };
-            let judged = task.judge(&mut known);
+            // What strangers publish must not end us, whatever it makes of our own mistakes.
+            let judged = catch_unwind(AssertUnwindSafe(|| task.judge(&mut known)));
             let missing = known.missing;
+            let Ok(judged) = judged else {
+                log::error!("event=judge-panicked ticket={}", asker.ticket);
+                let answer = Ok(task.too_late());
+                self.drop_question(number);
+                acts.push(Act::Answer(asker, answer, false));
+                return acts;
+            };
             match judged {
                 Ok(records) => {
                     let secure =
@@ -174,9 +185,22 @@ impl Desk {
                 open.parts.extend(parts);
             }
             if waits {
+                acts.extend(self.wait_for_words(now_ms, number));
                 return acts;
             }
         }
+    }
+
+    /// Nothing but words is missing: they may take a little longer, and the verdict is not lost if they do not come.
+    fn wait_for_words(&mut self, now_ms: u64, number: u64) -> Option<Act> {
+        let open = self.questions.get_mut(&number)?;
+        reached(open.task.as_ref()?, &open.parts)?;
+        let soon = now_ms.saturating_add(WORDS_GRACE.as_millis() as u64);
+        let shorten = soon < open.deadline_ms;
+        shorten.then(|| {
+            open.deadline_ms = soon;
+            Act::Timer(soon, number)
+        })
     }
 
     /// From memory, or else to be looked up, or else refused for now.
@@ -281,15 +305,22 @@ impl Desk {
         if open.parts.iter().all(|part| part.finding.is_some()) { self.settle(number) } else { None }
     }
 
-    fn settle(&mut self, number: u64) -> Option<Act> {
-        let Open { asker, parts, task, .. } = self.questions.remove(&number)?;
-        for part in parts.iter().filter(|part| part.finding.is_none()) {
+    /// Takes a question off the desk; what is being looked up for it goes on without it.
+    fn drop_question(&mut self, number: u64) -> Option<Open> {
+        let open = self.questions.remove(&number)?;
+        for part in open.parts.iter().filter(|part| part.finding.is_none()) {
             if let Some(look_up) = self.look_ups.get_mut(&part.key) {
                 look_up.waiting.retain(|waiting| *waiting != number);
             }
         }
+        Some(open)
+    }
+
+    fn settle(&mut self, number: u64) -> Option<Act> {
+        let Open { asker, parts, task, .. } = self.drop_question(number)?;
         if let Some(task) = task {
-            return Some(Act::Answer(asker, Ok(task.too_late()), false));
+            let records = reached(&task, &parts).unwrap_or_else(|| task.too_late());
+            return Some(Act::Answer(asker, Ok(records), false));
         }
         let mut findings = parts.iter().map(|part| part.finding.as_deref());
         let (result, secure) = match (findings.next().flatten(), parts.len()) {
@@ -326,6 +357,11 @@ impl Zone for Known<'_> {
         }
         Err(Missing)
     }
+}
+
+/// The verdict of a judgement that is reached with these parts. It is only asked where the judgement itself came through.
+fn reached(task: &Task, parts: &[Part]) -> Option<Records> {
+    task.reached(&mut Known { parts, missing: Vec::new() })
 }
 
 /// What a query needs; `None` if its name cannot be asked.

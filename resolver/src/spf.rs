@@ -7,5 +7,7 @@ mod macros;
 mod record;
 #[cfg(test)]
 mod suite;
+#[cfg(test)]
+mod tests;
 
-pub use check::{Subject, check};
+pub use check::{Subject, check, check_unexplained};

@@ -232,3 +232,40 @@ fn a_judgement_without_time_is_a_temporary_error() {
     assert_eq!(verdict(&[act]), (SpfResult::TempError, false));
     assert_eq!(desk.found(1001, &key("a.example", Kind::Txt), text("v=spf1 -all")), []);
 }
+
+#[test]
+fn a_verdict_waits_for_its_explanation_a_little_and_is_not_lost_with_it() {
+    let refused = |act: &Act| match act {
+        Act::Answer(_, Ok(Records::Spf(verdict)), _) => (verdict.result, verdict.explanation.clone()),
+        other => panic!("{other:?}"),
+    };
+    let record = key("a.example", Kind::Txt);
+    let words = key("why.example", Kind::Txt);
+    // The question has a minute.
+    let mut desk = desk();
+    desk.ask(0, asker(ONE, 1), &spf("192.0.2.1", "a.example"), 60_000);
+    let acts = desk.found(100, &record, text("v=spf1 -all exp=why.example"));
+    assert_eq!(acts, [Act::LookUp(words.clone()), Act::Timer(2_100, 1)]);
+    assert_eq!(desk.due(2_099, 1), None);
+    assert_eq!(refused(&desk.due(2_100, 1).unwrap()), (SpfResult::Fail, None));
+    assert_eq!(desk.found(2_200, &words, text("go away")), []);
+    // With words that come, and with a deadline that is nearer.
+    let acts = desk.ask(3_000, asker(ONE, 2), &spf("192.0.2.1", "a.example"), 60_000);
+    assert_eq!(refused(&acts[0]), (SpfResult::Fail, Some("go away".to_owned())));
+    let mut desk = self::desk();
+    desk.ask(0, asker(ONE, 1), &spf("192.0.2.1", "a.example"), 1_000);
+    assert_eq!(desk.found(100, &record, text("v=spf1 -all exp=why.example")), [Act::LookUp(words)]);
+    assert_eq!(refused(&desk.due(1_000, 1).unwrap()), (SpfResult::Fail, None));
+}
+
+#[test]
+fn a_judgement_that_panics_is_answered_as_one_without_time() {
+    let mut desk = desk();
+    let unknown = Ok(Records::ClientName(ClientName::Unknown));
+    assert_eq!(
+        desk.begin(0, asker(ONE, 7), Task::Panics, 1000),
+        [Act::Answer(asker(ONE, 7), unknown, false)]
+    );
+    assert_eq!((desk.open(), desk.due(1000, 1)), (0, None));
+    assert_eq!(desk.ask(0, asker(ONE, 8), &spf("192.0.2.1", "a.example"), 1000).len(), 2, "it goes on");
+}

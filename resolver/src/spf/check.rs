@@ -61,21 +61,59 @@ impl Subject {
 /// # Errors
 /// Something must be looked up first.
 pub fn check(subject: &Subject, zone: &mut dyn Zone) -> Judged<SpfVerdict> {
+    let Reached { verdict, explained_by } = reach(subject, zone)?;
+    let explanation = match explained_by {
+        Some((template, domain)) => explanation(&template, subject, &domain, zone)?,
+        None => None,
+    };
+    Ok(SpfVerdict { explanation, ..verdict })
+}
+
+/// The same without the domain's explanation, which may be slow to come when all else is known.
+///
+/// # Errors
+/// As of [`check`].
+pub fn check_unexplained(subject: &Subject, zone: &mut dyn Zone) -> Judged<SpfVerdict> {
+    reach(subject, zone).map(|reached| reached.verdict)
+}
+
+/// A verdict, and which text of which domain explains it.
+struct Reached {
+    verdict: SpfVerdict,
+    explained_by: Option<(Template, String)>,
+}
+
+fn reach(subject: &Subject, zone: &mut dyn Zone) -> Judged<Reached> {
     let mut check = Check { subject, zone, terms: 0, void: 0, deepest: None };
     let ended = check.host(&subject.domain)?;
-    let explanation = match (&ended, &check.deepest) {
-        (Ok((SpfResult::Fail, _)), Some((template, domain))) => {
-            let (template, domain) = (template.clone(), domain.clone());
-            check.explanation(&template, &domain)?
-        }
-        _ => None,
-    };
+    let explained_by = check.deepest.filter(|_| matches!(ended, Ok((SpfResult::Fail, _))));
     let (result, by) = match ended {
         Ok((result, by)) => (result, by),
         Err(Stop::Temporary(about)) => (SpfResult::TempError, about),
         Err(Stop::Permanent(about)) => (SpfResult::PermError, about),
     };
-    Ok(SpfVerdict { result, by, explanation })
+    Ok(Reached { verdict: SpfVerdict { result, by, explanation: None }, explained_by })
+}
+
+/// What the domain has to say about a failure; `None` if there is nothing that can be shown.
+fn explanation(
+    template: &Template,
+    subject: &Subject,
+    domain: &str,
+    zone: &mut dyn Zone,
+) -> Judged<Option<String>> {
+    let target = expand_name(template, subject, domain, zone)?;
+    let Ok(texts) = zone.texts(&target)? else { return Ok(None) };
+    let [text] = texts.as_slice() else { return Ok(None) };
+    let text = std::str::from_utf8(text).ok().and_then(|text| parse(text, Place::Explanation));
+    let Some(template) = text else { return Ok(None) };
+    let mut text = expand(&template, subject, domain, zone)?;
+    if !text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+        return Ok(None);
+    }
+    // Octets are characters by now: it can be cut anywhere.
+    text.truncate(MAX_EXPLANATION);
+    Ok(Some(text))
 }
 
 /// Why a check cannot go on.
@@ -269,19 +307,6 @@ impl Check<'_> {
         }
         let names = proven_names(self.subject, self.zone)?.unwrap_or_default();
         Ok(Ok(names.iter().any(|name| is_within(name, target))))
-    }
-
-    /// What the domain has to say about a failure; `None` if there is nothing that can be shown.
-    fn explanation(&mut self, template: &Template, domain: &str) -> Judged<Option<String>> {
-        let target = expand_name(template, self.subject, domain, self.zone)?;
-        let Ok(texts) = self.zone.texts(&target)? else { return Ok(None) };
-        let [text] = texts.as_slice() else { return Ok(None) };
-        let text = std::str::from_utf8(text).ok().and_then(|text| parse(text, Place::Explanation));
-        let Some(template) = text else { return Ok(None) };
-        let mut text = expand(&template, self.subject, domain, self.zone)?;
-        let shown = text.bytes().all(|octet| matches!(octet, b' '..=b'~'));
-        text.truncate(MAX_EXPLANATION);
-        Ok(Some(text).filter(|_| shown))
     }
 }
 
