@@ -200,10 +200,9 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Takes what a look-up found; nothing found is counted.
+    /// Takes what the look-up of a term found; nothing found is counted, once for each term.
     fn took<T>(&mut self, about: &str, found: Result<Vec<T>, DnsError>) -> Result<Vec<T>, Stop> {
         match found {
-            Ok(found) => Ok(found),
             Err(DnsError::NoSuchName | DnsError::NoRecords) => {
                 self.void += 1;
                 match self.void > MAX_VOID {
@@ -211,10 +210,7 @@ impl Check<'_> {
                     false => Ok(Vec::new()),
                 }
             }
-            Err(DnsError::BadName) => Ok(Vec::new()),
-            Err(DnsError::Temporary | DnsError::Bogus) => {
-                Err(Stop::Temporary(format!("{about} cannot be looked up")))
-            }
+            found => took_uncounted(about, found),
         }
     }
 
@@ -268,10 +264,14 @@ impl Check<'_> {
     }
 
     fn has_address(&mut self, host: &str, lengths: Lengths) -> Judged<Result<bool, Stop>> {
+        let found = self.zone.addresses(host, self.subject.client)?;
+        Ok(self.took(host, found).map(|found| self.is_among(&found, lengths)))
+    }
+
+    fn is_among(&self, found: &[IpAddr], lengths: Lengths) -> bool {
         let client = self.subject.client;
-        let found = self.zone.addresses(host, client)?;
         let bits = if client.is_ipv4() { lengths.v4 } else { lengths.v6 };
-        Ok(self.took(host, found).map(|found| found.iter().any(|address| is_in(client, *address, bits))))
+        found.iter().any(|address| is_in(client, *address, bits))
     }
 
     fn has_exchanger(&mut self, host: &str, lengths: Lengths) -> Judged<Result<bool, Stop>> {
@@ -289,7 +289,10 @@ impl Check<'_> {
             let _ = self.zone.addresses(host, self.subject.client);
         }
         for (_, host) in hosts.iter().filter(|(_, host)| !host.is_empty()) {
-            if go_on!(self.has_address(host, lengths)?) {
+            // Exchangers without addresses of the client's family are common: the term has found something, and a domain
+            // is not to fail for hosts that have only the other family.
+            let found = go_on!(took_uncounted(host, self.zone.addresses(host, self.subject.client)?));
+            if self.is_among(&found, lengths) {
                 return Ok(Ok(true));
             }
         }
@@ -307,6 +310,15 @@ impl Check<'_> {
         }
         let names = proven_names(self.subject, self.zone)?.unwrap_or_default();
         Ok(Ok(names.iter().any(|name| is_within(name, target))))
+    }
+}
+
+/// Takes what a look-up found; nothing found is nothing.
+fn took_uncounted<T>(about: &str, found: Result<Vec<T>, DnsError>) -> Result<Vec<T>, Stop> {
+    match found {
+        Ok(found) => Ok(found),
+        Err(error) if is_absent(error) => Ok(Vec::new()),
+        Err(_) => Err(Stop::Temporary(format!("{about} cannot be looked up"))),
     }
 }
 

@@ -79,6 +79,26 @@ fn an_explanation_of_a_stranger_can_be_cut_anywhere() {
 }
 
 #[test]
+fn exchangers_that_have_only_addresses_of_the_other_family_are_no_fault() {
+    let world = || {
+        ["a.test", "b.test", "c.test", "e.test"].into_iter().fold(
+            World::default()
+                .text("d.test", "v=spf1 mx ip6:2001:db8::/32 -all")
+                .exchangers("d.test", &["a.test", "b.test", "c.test", "e.test"]),
+            |world, host| world.address(host, "192.0.2.1"),
+        )
+    };
+    assert_eq!(verdict(world(), "2001:db8::1", "a").result, SpfResult::Pass);
+    assert_eq!(verdict(world(), "2001:db9::1", "a").result, SpfResult::Fail);
+    assert_eq!(verdict(world(), "192.0.2.1", "a").result, SpfResult::Pass);
+    // Terms that find nothing at all count as ever.
+    let void = World::default().text("d.test", "v=spf1 mx a:x.test exists:y.test -all");
+    assert_eq!(verdict(void, "2001:db8::1", "a").result, SpfResult::PermError);
+    let void = World::default().text("d.test", "v=spf1 mx a:x.test -all");
+    assert_eq!(verdict(void, "2001:db8::1", "a").result, SpfResult::Fail);
+}
+
+#[test]
 fn a_verdict_is_known_before_its_explanation() {
     let mut world = World::default().text("d.test", "v=spf1 -all exp=slow.test");
     world.0.insert(("slow.test".to_owned(), Kind::Txt), Err(DnsError::Temporary));
