@@ -1,11 +1,12 @@
 //! Questions of rules to another process, from any thread, answered while the rule waits. One loop carries them: it keeps
-//! to the credits of the edge, and asks the next process what a dead one has left unanswered. A question ends with its
-//! answer or at its time, never later.
+//! to the credits of the edge, and asks the next process once more what a dead one has left unanswered: a question that
+//! kills whom it is put to must not kill one after the other. A question ends with its answer or at its time, never later.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -50,6 +51,8 @@ struct Waiting<P: Inquiry> {
     until: Instant,
     number: usize,
     to: SyncSender<(usize, P::Heard)>,
+    /// A process has died with it before.
+    lost: bool,
 }
 
 struct Edge<P: Inquiry> {
@@ -74,6 +77,25 @@ pub struct Door<P: Inquiry> {
     requests: SyncSender<Waiting<P>>,
     /// Wakes the loop; set when there is one.
     wake: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+    /// Rules that wait, and how many may.
+    waiting: AtomicUsize,
+    max_waiting: AtomicUsize,
+}
+
+/// The place of a rule that waits, as long as it does.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize, max: usize) -> Option<Self> {
+        let more = |waiting| (waiting < max).then_some(waiting + 1);
+        waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Place(waiting))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl<P: Inquiry> fmt::Debug for Door<P> {
@@ -84,17 +106,19 @@ impl<P: Inquiry> fmt::Debug for Door<P> {
 
 impl<P: Inquiry> Door<P> {
     /// Asks all of these at once, and waits for all of them together: at most `limit`, or as long as the script has.
-    /// `None` for what has no answer.
+    /// `None` for what has no answer; that is everything, at once, if as many rules wait as may.
     pub fn ask(&self, asked: Vec<P::Asked>, limit: Duration) -> Vec<Option<P::Heard>> {
         let mut answers: Vec<Option<P::Heard>> = asked.iter().map(|_| None).collect();
         let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // The loop itself must carry the questions: it cannot wait for its own answers.
         let (Some(wake), false) = (wake, cede_or_stay()) else { return answers };
+        let max = self.max_waiting.load(Ordering::Relaxed);
+        let Some(_place) = Place::take(&self.waiting, max) else { return answers };
         let until = Instant::now() + time_left().map_or(limit, |left| left.min(limit));
         let (to, heard) = sync_channel(answers.len().max(1));
         for (number, asked) in asked.into_iter().enumerate() {
             // What finds no place has no answer.
-            let _ = self.requests.try_send(Waiting { asked, until, number, to: to.clone() });
+            let _ = self.requests.try_send(Waiting { asked, until, number, to: to.clone(), lost: false });
         }
         drop(to);
         wake();
@@ -111,8 +135,20 @@ impl<P: Inquiry> Inquiries<P> {
     /// Nobody to ask yet.
     pub fn new() -> Self {
         let (sender, requests) = sync_channel(MAX_REQUESTS);
-        let door = Arc::new(Door { requests: sender, wake: Mutex::new(None) });
+        let door = Arc::new(Door {
+            requests: sender,
+            wake: Mutex::new(None),
+            waiting: AtomicUsize::new(0),
+            max_waiting: AtomicUsize::new(usize::MAX),
+        });
         Inquiries { edge: None, waiting: VecDeque::new(), last_ticket: 0, requests, door }
+    }
+
+    /// Rules that wait take at most three quarters of so many workers, but one: whoever answers them depends on strangers,
+    /// who could keep all workers from all other work.
+    pub fn leave_room(&self, workers: usize) {
+        let max = (workers - workers.div_ceil(4)).max(1);
+        self.door.max_waiting.store(max, Ordering::Relaxed);
     }
 
     /// How the loop is woken from now on.
@@ -220,10 +256,11 @@ impl<P: Inquiry> Inquiries<P> {
         self.lose();
     }
 
-    /// The edge is gone: what it has not answered waits for the next one.
+    /// The edge is gone: what it has not answered waits for the next one, if it is the first that was lost with it.
     fn lose(&mut self) {
         if let Some(edge) = self.edge.take() {
-            self.waiting.extend(edge.pending.into_values());
+            let again = edge.pending.into_values().filter(|waiting| !waiting.lost);
+            self.waiting.extend(again.map(|waiting| Waiting { lost: true, ..waiting }));
         }
     }
 }

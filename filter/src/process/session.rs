@@ -77,6 +77,7 @@ impl Daemon for Session {
 
     fn before_jail(boot: Boot<FilterSlice>) -> Result<Self, BootError> {
         let names = Inquiries::<Resolving>::new();
+        names.leave_room(boot.slice.workers as usize);
         let keys = Inquiries::<Signing>::new();
         let mut judge = Judge::load(&boot.slice, &surroundings(names.door(), keys.door()))
             .map_err(|error| BootError::Fatal(error.to_string()))?;

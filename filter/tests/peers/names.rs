@@ -1,6 +1,10 @@
 //! Rules that ask the resolver wait for its answer, and nobody else does.
 
+use std::time::Duration;
+
+use vsmtp_config::FilterSlice;
 use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query, Records};
+use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Verdict};
 use vsmtp_ipc::role::Role;
 
@@ -12,6 +16,17 @@ const RULES: &str = r#"#{ helo: [ rule "known" || {
     try { found = dns::lookup(ctx::helo()); } catch (e) { return state::deny(`550 ${e}`); }
     if found == ["192.0.2.1"] { state::accept() } else { state::deny() }
 } ] }"#;
+
+/// A session filter whose rules have so much time that no answer comes for want of it.
+fn patient() -> (Stage, Receiver, Queue) {
+    let dir = tempfile::tempdir().unwrap();
+    let slice = FilterSlice { timeout: Duration::from_secs(30), ..slice(&dir, RULES) };
+    let mut stage = Stage::spawn(Role::FilterSession, vsmtp_ipc::encode(&slice).unwrap(), dir);
+    stage.hear_master(|said| matches!(said, ToMaster::Ready));
+    let queue = stage.queue();
+    let (receiver, _) = stage.receiver(RECEIVER);
+    (stage, receiver, queue)
+}
 
 fn helo(session: u64, name: &str) -> Ask {
     Ask::Helo(vsmtp_ipc::edge::receiver_filter::Facts { helo: Some(name.into()), ..facts(session) })
@@ -67,6 +82,49 @@ fn what_a_dead_resolver_leaves_the_next_one_is_asked() {
 }
 
 #[test]
+fn a_question_that_two_resolvers_died_of_is_not_put_to_a_third() {
+    let (mut stage, mut receiver, _queue) = patient();
+    receiver.say(&helo(1, "a.test"), Vec::new());
+    for _ in 0..2 {
+        let mut resolver = stage.resolver();
+        assert_eq!(resolver.hear().query, Query::Addresses("a.test".to_owned()));
+        drop(resolver);
+    }
+    match decided(&mut receiver) {
+        (1, Decision::Close(reply)) => assert!(reply.text.contains("at the moment"), "{reply:?}"),
+        other => panic!("{other:?}"),
+    }
+    receiver.say(&helo(2, "b.test"), Vec::new());
+    let mut resolver = stage.resolver();
+    let question = resolver.hear();
+    assert_eq!(question.query, Query::Addresses("b.test".to_owned()));
+    resolver.say(&Answer { ticket: question.ticket, result: found(), secure: false });
+    assert_eq!(decided(&mut receiver), (2, Decision::Accept(None)));
+}
+
+#[test]
+fn rules_that_wait_for_a_dead_name_server_leave_a_quarter_of_the_workers() {
+    let (mut stage, mut receiver, _queue) = patient();
+    let mut resolver = stage.resolver();
+    // There are four workers: a fourth and a fifth that want to wait are told at once that nobody can tell.
+    for session in 1..=3 {
+        receiver.say(&helo(session, &format!("s{session}.test")), Vec::new());
+        let _ = resolver.hear();
+    }
+    for session in 4..=5 {
+        receiver.say(&helo(session, "dead.test"), Vec::new());
+        match decided(&mut receiver) {
+            (told, Decision::Close(reply)) if told == session => {
+                assert!(reply.text.contains("at the moment"), "{reply:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    receiver.say(&helo(9, "quick.test"), Vec::new());
+    assert_eq!(decided(&mut receiver), (9, Decision::Accept(None)));
+}
+
+#[test]
 fn a_resolver_that_says_nothing_costs_a_rule_its_time_only() {
     let (mut stage, mut receiver, _queue) = Stage::session(RULES);
     let mut resolver = stage.resolver();
@@ -92,7 +150,6 @@ fn an_answer_that_nobody_asked_for_costs_the_edge() {
     let (mut stage, _receiver, _queue) = Stage::session(RULES);
     let mut resolver = stage.resolver();
     resolver.say(&Answer { ticket: 77, result: found(), secure: false });
-    let told =
-        stage.hear_master(|said| matches!(said, vsmtp_ipc::edge::master_child::ToMaster::Misbehaved(_)));
+    let told = stage.hear_master(|said| matches!(said, ToMaster::Misbehaved(_)));
     assert!(format!("{told:?}").contains(&format!("{:?}", Role::Resolver)), "{told:?}");
 }
