@@ -56,6 +56,8 @@ pub struct Judge {
     /// Largest header, in octets.
     pub max_header: u64,
     failures: AtomicU64,
+    /// There are rules for messages in the queue.
+    judges_later: bool,
     /// Called when a rule runs for a while, before it may delay others.
     pub on_slow: fn(),
 }
@@ -111,9 +113,11 @@ impl Judge {
         if let Some(folder) = folder {
             scripts.load_domains(&engine, &root, &folder)?;
         }
+        let judges_later = [Stage::Postq, Stage::Delivery].into_iter().any(|stage| scripts.want(stage));
         Ok(Judge {
             engine,
             scripts,
+            judges_later,
             lists,
             policy: Policy::new(slice),
             on_error: slice.on_error,

@@ -103,6 +103,8 @@ pub struct Transaction {
     pub tls: Option<Tls>,
     /// MAIL FROM, once said.
     pub mail: Option<MailSpec>,
+    /// The sender as MAIL said it; for the questions of who may say so. After the queue that of the envelope.
+    pub said_sender: Option<ReversePath>,
     /// The sender as scripts see it.
     pub mail_from: Option<Object>,
     /// Recipients, those that rules added too.
@@ -174,6 +176,7 @@ impl Transaction {
             esmtp: false,
             tls: None,
             mail: None,
+            said_sender: None,
             mail_from: None,
             recipients: Vec::new(),
             current: None,
@@ -289,6 +292,7 @@ impl Transaction {
         self.sender = None;
         self.header_changed = false;
         self.mail = None;
+        self.said_sender = None;
         self.mail_from = None;
         self.recipients = Vec::new();
         self.current = None;
@@ -307,6 +311,7 @@ impl Transaction {
     /// Begins a message: MAIL FROM.
     pub fn begin(&mut self, mail: MailSpec) {
         self.reset();
+        self.said_sender = Some(mail.reverse_path.clone());
         self.set_sender(mail.reverse_path.clone());
         self.mail = Some(mail);
     }

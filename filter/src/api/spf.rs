@@ -140,7 +140,7 @@ pub(super) fn find(shared: &Shared, names: &dyn Names) -> Outcome<SpfCheck> {
         transaction.peer.client.map(|(client, _)| SpfQuestion {
             client,
             helo,
-            sender: transaction.sender_parts(),
+            sender: transaction.said_sender_parts(),
             receiver: transaction.peer.server_name.to_string(),
         })
     };
@@ -176,7 +176,9 @@ fn decide(
         let transaction = shared.lock();
         let is_own = |domain: &String| own.iter().any(|own| own.eq_ignore_ascii_case(domain));
         // Whoever writes to us from this very host is not a host of anybody else.
-        if transaction.peer.client.is_none() || transaction.sender_parts().is_some_and(|(_, d)| is_own(&d)) {
+        if transaction.peer.client.is_none()
+            || transaction.said_sender_parts().is_some_and(|(_, d)| is_own(&d))
+        {
             return Ok(Status::Next);
         }
     }

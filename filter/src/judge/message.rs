@@ -64,8 +64,10 @@ impl Judge {
         let judged = |part: &Part| {
             self.scripts.part_wants(part, Stage::Preq) && transaction.verdict_of(part).is_none()
         };
-        // Several messages of one need copies of it.
+        // Several messages of one need copies of it. Rules of later stages trust what the header says in our name: what a
+        // stranger said in it must be gone by then.
         parts.len() > 1
+            || self.judges_later
             || parts.iter().any(judged)
             || transaction.has_early_header()
             || transaction.authentication.is_to_be_shown()
@@ -112,9 +114,7 @@ impl Judge {
             let (stored, said) = self.judge_part(&own)?;
             reply = reply.or(said);
             // Rules of later stages must find their recipients apart.
-            let is_judged_again =
-                [Stage::Postq, Stage::Delivery].into_iter().any(|stage| self.scripts.want(stage));
-            match messages.iter_mut().find(|other| !is_judged_again && other.may_take(&stored)) {
+            match messages.iter_mut().find(|other| !self.judges_later && other.may_take(&stored)) {
                 Some(other) => other.take(stored),
                 None => messages.push(stored),
             }

@@ -13,6 +13,7 @@ use crate::policy::tests::{peer, slice};
 use crate::process::content::Inline;
 use crate::transaction::{MailSpec, Transaction};
 
+mod results;
 mod triage;
 
 const MESSAGE: &[u8] = b"Received: x\r\nSubject: hi\r\n\r\nbody\r\n";

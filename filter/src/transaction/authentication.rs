@@ -1,6 +1,8 @@
 //! What is known of who sends a message, and how it is shown: one Authentication-Results field (RFC 8601), and a
 //! Received-SPF field (RFC 7208 9.1) where a rule wants it. Words of strangers are cut to what a field may hold.
 
+use std::cell::Cell;
+
 use vsmtp_ipc::edge::client_resolver::{DmarcResult, DmarcVerdict, SpfResult, SpfVerdict};
 use vsmtp_mail::{Field, ReversePath};
 
@@ -11,6 +13,8 @@ use crate::object::Fault;
 use crate::stage::Stage;
 
 const RESULTS: &str = "Authentication-Results";
+const RECEIVED: &str = "Received";
+const RECEIVED_SPF: &str = "Received-SPF";
 /// Longest text of a stranger in a field, in octets.
 const MAX_SHOWN: usize = 200;
 
@@ -27,8 +31,20 @@ pub struct Authentication {
     pub dmarc: Option<DmarcCheck>,
     /// A rule wants what was found to be shown.
     pub show: bool,
-    /// A rule wants a Received-SPF field.
-    pub received_spf: bool,
+    /// Whether there is to be a Received-SPF field.
+    pub received_spf: ReceivedSpf,
+}
+
+/// A field that the message gets once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ReceivedSpf {
+    /// No rule wants it.
+    #[default]
+    Unwanted,
+    /// A rule wants it, and the message is not there yet.
+    Wanted,
+    /// It stands in the header.
+    Shown,
 }
 
 /// An SPF check.
@@ -67,7 +83,7 @@ pub struct DmarcCheck {
 impl Authentication {
     /// True if the header is needed, to put in it what was found.
     pub fn is_to_be_shown(&self) -> bool {
-        self.show || self.received_spf
+        self.show || self.received_spf == ReceivedSpf::Wanted
     }
 }
 
@@ -85,8 +101,8 @@ impl Transaction {
         if self.stage < Stage::Preq || self.content.is_none() {
             return;
         }
-        if self.authentication.received_spf {
-            self.authentication.received_spf = false;
+        if self.authentication.received_spf == ReceivedSpf::Wanted {
+            self.authentication.received_spf = ReceivedSpf::Shown;
             self.show_received_spf();
         }
         if !self.authentication.show {
@@ -103,9 +119,15 @@ impl Transaction {
         }
     }
 
-    /// What we have said of the message at an earlier stage, about what is not known anew.
+    /// What we have said of the message at an earlier stage, about what is not known anew. We write in front of the trace
+    /// that our own receiver put first; what stands behind it came with the message, whoever it names.
     fn said_before(&self, own: &str, found: &[String]) -> Vec<String> {
-        let ours = self.header.named(RESULTS).find(|field| is_of(field, own));
+        self.header.named(RECEIVED).next().map_or_else(Vec::new, |_| self.said_above_trace(own, found))
+    }
+
+    fn said_above_trace(&self, own: &str, found: &[String]) -> Vec<String> {
+        let mut above = self.header.fields().take_while(|field| !field.is(RECEIVED));
+        let ours = above.find(|field| field.is(RESULTS) && is_of(field, own));
         let text = ours.map(|field| String::from_utf8_lossy(&field.unfolded()).into_owned());
         let method = |text: &str| text.split('=').next().unwrap_or_default().to_owned();
         let known: Vec<String> = found.iter().map(|text| method(text)).collect();
@@ -169,15 +191,21 @@ impl Transaction {
                 _ => format!("mechanism={}", quoted(&check.verdict.by)),
             },
         ];
-        if let Some(field) = Field::new("Received-SPF", &text.join(";\r\n\t")) {
+        if let Some(field) = Field::new(RECEIVED_SPF, &text.join(";\r\n\t")) {
+            // One of an earlier stage stands above our trace, as in `said_before`.
+            let is_above = Cell::new(self.header.named(RECEIVED).next().is_some());
+            self.header.remove_where(|field| {
+                is_above.set(is_above.get() && !field.is(RECEIVED));
+                is_above.get() && field.is(RECEIVED_SPF)
+            });
             self.header.prepend(field);
             self.header_changed = true;
         }
     }
 
-    /// The sender as text; `None` for the null sender.
+    /// The sender that MAIL said as text; `None` for the null sender.
     fn mail_from_text(&self) -> Option<String> {
-        match self.mail.as_ref().map(|mail| &mail.reverse_path) {
+        match &self.said_sender {
             Some(ReversePath::Address(address)) => Some(address.to_string()),
             _ => None,
         }
@@ -185,12 +213,12 @@ impl Transaction {
 
     /// The sender's local part and domain; `None` for the null sender.
     pub fn sender_parts(&self) -> Option<(String, String)> {
-        match self.mail.as_ref().map(|mail| &mail.reverse_path) {
-            Some(ReversePath::Address(address)) => {
-                Some((address.local_part().to_owned(), address.domain().to_string()))
-            }
-            _ => None,
-        }
+        parts_of(self.mail.as_ref().map(|mail| &mail.reverse_path)?)
+    }
+
+    /// The same of the sender that MAIL said, whatever rules have made of it.
+    pub fn said_sender_parts(&self) -> Option<(String, String)> {
+        parts_of(self.said_sender.as_ref()?)
     }
 
     /// What was found, as a field of results has it.
@@ -205,7 +233,9 @@ impl Transaction {
     /// Has what was found be shown.
     pub fn want_results(&mut self, results: bool, received_spf: bool) -> Result<(), Fault> {
         self.authentication.show |= results;
-        self.authentication.received_spf |= received_spf;
+        if received_spf && self.authentication.received_spf == ReceivedSpf::Unwanted {
+            self.authentication.received_spf = ReceivedSpf::Wanted;
+        }
         self.show_results();
         Ok(())
     }
@@ -244,6 +274,15 @@ fn dmarc_result(check: &DmarcCheck) -> String {
             };
             format!("dmarc={} header.from={}{policy}", verdict.result.word(), value(author))
         }
+    }
+}
+
+fn parts_of(path: &ReversePath) -> Option<(String, String)> {
+    match path {
+        ReversePath::Address(address) => {
+            Some((address.local_part().to_owned(), address.domain().to_string()))
+        }
+        ReversePath::Null => None,
     }
 }
 

@@ -82,7 +82,9 @@ fn refused(status: &Status) -> Option<u16> {
 
 fn from(sender: &str, stage: Stage) -> Transaction {
     let mut t = at(stage);
-    t.set_sender(ReversePath::parse(sender).unwrap());
+    let sender = ReversePath::parse(sender).unwrap();
+    t.said_sender = Some(sender.clone());
+    t.set_sender(sender);
     t
 }
 
@@ -160,6 +162,39 @@ fn what_was_found_stands_in_one_field_and_forged_ones_are_gone() {
         reason.contains("spf=permerror reason=\"-all ???X: y\" smtp.mailfrom=a@permerror.test"),
         "{reason}"
     );
+}
+
+#[test]
+fn a_second_check_changes_nothing() {
+    let twice =
+        shown(from("a@pass.test", Stage::Preq), "spf::check(); spf::check(\"spf\"); check_spf(\"both\")");
+    assert_eq!(twice.matches("Received-SPF:").count(), 1, "{twice}");
+    assert_eq!(twice.matches("spf=pass").count(), 1, "{twice}");
+    // At a later stage, where it is not known any more: that above our own trace is ours.
+    let mut later = from("a@pass.test", Stage::Postq);
+    let header = b"Received-SPF: fail\r\nReceived: by us\r\nReceived-SPF: none\r\n\r\n";
+    later.header = vsmtp_mail::HeaderBlock::default();
+    later.receive_header(header);
+    let (_, after) = run(&engine(), later, "spf::check(\"spf\")");
+    let text = String::from_utf8(after.header.to_bytes()).unwrap();
+    assert!(
+        text.starts_with("Received-SPF: pass receiver=") && !text.contains("Received-SPF: fail"),
+        "{text}"
+    );
+    assert!(text.ends_with("Received: by us\r\nReceived-SPF: none\r\n\r\n"), "{text}");
+}
+
+#[test]
+fn the_sender_that_mail_said_is_judged_whatever_rules_make_of_it() {
+    for rewrite in ["envelop::rw_mail_from(\"a@own.test\")", "envelop::rw_mail_from(\"b@pass.test\")"] {
+        let engine = engine();
+        let (status, _) =
+            run(&engine, from("a@fail.test", Stage::Mail), &format!("{rewrite}; check_spf(\"both\")"));
+        assert_eq!(refused(&status.unwrap()), Some(550), "{rewrite}");
+        let text = shown(from("a@fail.test", Stage::Preq), &format!("{rewrite}; spf::check()"));
+        assert!(text.contains("spf=fail smtp.mailfrom=a@fail.test"), "{text}");
+        assert!(text.contains("envelope-from=\"a@fail.test\""), "{text}");
+    }
 }
 
 #[test]
