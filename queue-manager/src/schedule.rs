@@ -16,6 +16,7 @@ mod settings;
 mod settle;
 mod slab;
 mod survey;
+mod sweep;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ use flow::{Flow, Ring};
 use lane::Lanes;
 use settings::Jitter;
 use slab::{NONE, Slab};
+use sweep::Sweep;
 use table::Table;
 
 /// Due times are kept in units of 2^6 ms, so that 32 bits last for eight years.
@@ -65,8 +67,8 @@ const HEEDED_ATTEMPTS: u8 = 3;
 /// What the schedule found out by itself. The daemon acts on it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// These recipients were kept back from a dead next hop until their lifetime ended: fail them. They are settled
-    /// here already.
+    /// These recipients were kept back by their next hop until their lifetime ended: fail them. They are settled here
+    /// already.
     Expired {
         /// The message.
         id: QueueId,
@@ -108,6 +110,7 @@ pub struct Schedule {
     due: BinaryHeap<Reverse<u64>>,
     /// Next hops that must have their rest, by the time when it ends.
     resting: BinaryHeap<Reverse<(u64, u32)>>,
+    sweep: Sweep,
     idle: VecDeque<u32>,
     notices: VecDeque<Notice>,
     totals: Totals,
@@ -134,6 +137,7 @@ impl Schedule {
             leases: settle::Leases::default(),
             due: BinaryHeap::new(),
             resting: BinaryHeap::new(),
+            sweep: Sweep::new(mono_ms),
             idle: VecDeque::new(),
             notices: VecDeque::new(),
             totals: Totals::default(),
@@ -156,11 +160,12 @@ impl Schedule {
 
     /// Makes ready what is due. Returns true if more is due than one call takes.
     pub fn tick(&mut self, mono_ms: u64) -> bool {
+        let more = self.sweep(mono_ms);
         self.end_rests(mono_ms);
         for _ in 0..MAX_DUE_AT_ONCE {
             match self.due.peek() {
                 Some(Reverse(entry)) if self.tick_ms(*entry) <= mono_ms => {}
-                _ => return false,
+                _ => return more,
             }
             if let Some(Reverse(entry)) = self.due.pop() {
                 self.fire((entry >> 32) as u32, entry as u32, mono_ms);
@@ -173,11 +178,12 @@ impl Schedule {
     pub fn wake_ms(&self) -> Option<u64> {
         let due = self.due.peek().map(|Reverse(entry)| self.tick_ms(*entry));
         let rested = self.resting.peek().map(|Reverse((at_ms, _))| *at_ms);
-        due.into_iter().chain(rested).min()
+        due.into_iter().chain(rested).chain(self.sweep_ms()).min()
     }
 
     /// Nothing goes to a next hop before that time.
-    fn wake_at(&mut self, destination: u32, at_ms: u64) {
+    fn wake_at(&mut self, destination: u32, at_ms: u64, mono_ms: u64) {
+        self.sweep.not_before(mono_ms);
         let record = &mut self.destinations[destination];
         if record.wake_ms != at_ms {
             record.wake_ms = at_ms;
@@ -274,24 +280,17 @@ impl Schedule {
     fn suspend(&mut self, job: u32, mono_ms: u64) {
         let destination = &self.destinations[self.flows[self.jobs[job].flow].destination];
         let reason: Box<str> = destination.reason.clone().unwrap_or_default();
-        let message = self.jobs[job].message;
-        let items = self.take_list(|schedule| std::mem::replace(&mut schedule.jobs[job].ready, NONE));
-        if self.is_expired(message, mono_ms) {
-            let id = self.messages[message].id();
-            let recipients = items.iter().map(|item| u32::from(self.items[*item].index)).collect();
-            let finished = self.settle_items(message, &items);
-            self.notices.push_back(Notice::Expired { id, recipients, reason, finished });
+        if self.expire_ready(job, &reason, mono_ms) {
             return;
         }
+        let items = self.take_list(|schedule| std::mem::replace(&mut schedule.jobs[job].ready, NONE));
         if self.jobs[job].waiting == NONE {
             let alive_in = self.alive_in_ms(job, mono_ms);
             let spread = self.jitter.below(alive_in / 8 + 1);
             self.set_due(job, mono_ms.saturating_add(alive_in).saturating_add(spread));
         }
         self.push_waiting(job, &items);
-        if self.take_warning(message, mono_ms) {
-            self.notices.push_back(Notice::Warn { id: self.messages[message].id(), reason });
-        }
+        self.warn_of_delay(self.jobs[job].message, &reason, mono_ms);
     }
 
     /// How long the next hop of a job will be left alone.

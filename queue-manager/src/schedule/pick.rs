@@ -81,7 +81,7 @@ impl Schedule {
         }
         if let Some(free_ms) = record.free_ms(mono_ms) {
             record.parked.push(&mut self.flows, flow);
-            self.wake_at(destination, free_ms);
+            self.wake_at(destination, free_ms, mono_ms);
             return None;
         }
         let record = &self.destinations[destination];
