@@ -265,7 +265,7 @@ impl Post {
             PostVerdict::Wanted { postq, delivery } => {
                 return self.wanted(token, (*postq, *delivery), ledger);
             }
-            PostVerdict::Keep { ticket }
+            PostVerdict::Keep { ticket, .. }
             | PostVerdict::Edit { ticket, .. }
             | PostVerdict::Refuse { ticket, .. }
             | PostVerdict::Unavailable { ticket } => *ticket,
@@ -277,7 +277,7 @@ impl Post {
         let _ = edge.credits.give_back();
         match verdict {
             PostVerdict::Wanted { .. } => Ok(()),
-            PostVerdict::Keep { .. } => self.keep(token, asked, ledger, clock),
+            PostVerdict::Keep { is_final, .. } => self.keep(token, asked, is_final, ledger, clock),
             PostVerdict::Edit { envelope, expanded, disposition, pieces, .. } => {
                 let mut edited = Edit::new(&envelope, &disposition, pieces, &asked)?;
                 edited.expanded = wire::expanded(&expanded)?;
@@ -316,11 +316,12 @@ impl Post {
         &mut self,
         token: usize,
         asked: Asked,
+        is_final: bool,
         ledger: &mut Ledger,
         clock: Clock,
     ) -> Result<(), ChannelError> {
         let delivery = matches!(ledger.judgement, Judgement::Wanted { delivery: true, .. });
-        if asked.stage == PostStage::Postq && delivery {
+        if asked.stage == PostStage::Postq && delivery && !is_final {
             return self.question(
                 token,
                 asked.id,

@@ -40,7 +40,10 @@ pub struct PostMessage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PostJudged {
     /// Go on as it is.
-    Keep,
+    Keep {
+        /// A rule accepted it for all later stages.
+        is_final: bool,
+    },
     /// Go on changed.
     Edit(Edit),
     /// All recipients fail.
@@ -103,7 +106,10 @@ impl Judge {
             _ if transaction.hold => Disposition::Hold,
             _ => Disposition::Active,
         };
-        (self.rebuilt(before, &transaction, disposition), is_final)
+        match self.rebuilt(before, &transaction, disposition) {
+            PostJudged::Keep { .. } => (PostJudged::Keep { is_final }, is_final),
+            judged => (judged, is_final),
+        }
     }
 
     /// What the routing tables alone make of a message.
@@ -176,7 +182,7 @@ impl Judge {
         let envelope = Envelope { reverse_path: sender.clone(), recipients, ..before.clone() };
         let pieces = pieces(transaction);
         if envelope == *before && pieces.is_empty() && disposition == Disposition::Active {
-            return PostJudged::Keep;
+            return PostJudged::Keep { is_final: false };
         }
         PostJudged::Edit(Edit { envelope, expanded, disposition, pieces })
     }

@@ -224,7 +224,7 @@ impl Post {
         queue.open = queue.open.saturating_sub(1);
         let ticket = done.ticket;
         let verdict = match done.judged {
-            PostJudged::Keep => PostVerdict::Keep { ticket },
+            PostJudged::Keep { is_final } => PostVerdict::Keep { ticket, is_final },
             PostJudged::Refuse(reply) => PostVerdict::Refuse { ticket, reply: (&reply).into() },
             PostJudged::Unavailable => PostVerdict::Unavailable { ticket },
             PostJudged::Edit(Edit { envelope, expanded, disposition, pieces }) => {

@@ -60,7 +60,10 @@ fn what_rules_change_becomes_an_edit_and_nothing_else_does() {
     let script = "#{ postq: [ rule \"r\" || { if ctx::client_ip() != \"203.0.113.5\" { deny() } else { next() } } ],
         delivery: [ action \"d\" || { msg::set_header(\"Subject\", \"new\"); transport::forward_all(\"192.0.2.1\"); } ] }";
     let (_stage, mut queue) = start(script, (true, true));
-    assert!(matches!(verdict(&mut queue, &ask(1, PostStage::Postq)), PostVerdict::Keep { ticket: 1 }));
+    assert!(matches!(
+        verdict(&mut queue, &ask(1, PostStage::Postq)),
+        PostVerdict::Keep { ticket: 1, is_final: false }
+    ));
     let PostVerdict::Edit { ticket: 2, envelope, disposition: Disposition::Active, pieces, .. } =
         verdict(&mut queue, &ask(2, PostStage::Delivery))
     else {
@@ -69,6 +72,18 @@ fn what_rules_change_becomes_an_edit_and_nothing_else_does() {
     assert_eq!(envelope.recipients[0].next_hop, "smtp:[192.0.2.1]:25");
     let header = b"Received: x\r\nSubject: new\r\n\r\n".to_vec();
     assert_eq!(pieces, [Piece::Text(header), Piece::Original { offset: 28, len: 6 }]);
+}
+
+#[test]
+fn a_final_accept_that_changes_nothing_skips_delivery_too() {
+    let script =
+        "#{ postq: [ rule \"p\" || { if helo() == \"client.test\" { faccept() } else { accept() } } ],
+        delivery: [ rule \"d\" || deny() ] }";
+    let (_stage, mut queue) = start(script, (true, true));
+    let mut question = ask(1, PostStage::Postq);
+    assert!(matches!(verdict(&mut queue, &question), PostVerdict::Keep { ticket: 1, is_final: true }));
+    (question.ticket, question.origin.helo) = (2, "other.test".into());
+    assert!(matches!(verdict(&mut queue, &question), PostVerdict::Keep { ticket: 2, is_final: false }));
 }
 
 #[test]

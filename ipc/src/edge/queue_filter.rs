@@ -56,6 +56,8 @@ pub enum PostVerdict {
     Keep {
         /// Of the question.
         ticket: u64,
+        /// The rules of later stages are not to be asked.
+        is_final: bool,
     },
     /// Go on changed.
     Edit {

@@ -104,7 +104,7 @@ fn requeue_forgets_attempts_and_asks_again() {
     let id = filter.store(message);
     let keep = |post: &mut crate::stage::Post| {
         let (ask, _) = post.hear();
-        post.say(&vsmtp_ipc::edge::queue_filter::PostVerdict::Keep { ticket: ask.ticket });
+        post.say(&vsmtp_ipc::edge::queue_filter::PostVerdict::Keep { ticket: ask.ticket, is_final: false });
     };
     keep(&mut post);
     deliver.serve(Result3::Deferred);
@@ -165,7 +165,7 @@ fn who_has_a_message_does_not_get_it_again_because_it_was_requeued() {
     let id = filter.store(message);
     let (ask, _) = post.hear();
     assert!(!ask.reroute);
-    post.say(&PostVerdict::Keep { ticket: ask.ticket });
+    post.say(&PostVerdict::Keep { ticket: ask.ticket, is_final: false });
     for _ in 0..2 {
         let (attempt, _) = deliver.hear();
         let is_first = attempt.recipients[0].address == "b@dst.test";
@@ -261,7 +261,7 @@ fn who_is_on_hold_stays_there_whatever_the_rules_say() {
         assert_eq!(operator.changed(&Request::Hold(Selection::One(id))), 1);
         let ticket = ask.ticket;
         post.say(&match edit {
-            false => PostVerdict::Keep { ticket },
+            false => PostVerdict::Keep { ticket, is_final: false },
             true => PostVerdict::Edit {
                 ticket,
                 envelope: ask.envelope,

@@ -33,7 +33,7 @@ fn both_stages_are_asked_and_the_message_goes_on() {
         assert_eq!((ask.id, ask.stage, ask.origin.client.as_str()), (id, stage, "192.0.2.9"));
         assert_eq!(ask.envelope.recipients[0].address, "b@dst.test");
         assert_eq!(octets(ask.body, descriptors), BODY);
-        post.say(&PostVerdict::Keep { ticket: ask.ticket });
+        post.say(&PostVerdict::Keep { ticket: ask.ticket, is_final: false });
     }
     assert_eq!(deliver.hear().0.id, id);
     // The verdict is remembered: it is not asked again after a death.
@@ -42,6 +42,18 @@ fn both_stages_are_asked_and_the_message_goes_on() {
     let mut stage = stage.kill_and_restart(&[]);
     let mut deliver = stage.deliver();
     let _post = stage.post(true, true);
+    assert_eq!(deliver.serve(Result3::Delivered).id, id);
+}
+
+#[test]
+fn what_postq_has_accepted_for_good_is_not_asked_about_at_delivery() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut deliver, mut post) = (stage.filter(), stage.deliver(), stage.post(true, true));
+    let message = stage.message(HOP);
+    let id = filter.store(message);
+    let (ask, _) = post.hear();
+    assert_eq!((ask.id, ask.stage), (id, PostStage::Postq));
+    post.say(&PostVerdict::Keep { ticket: ask.ticket, is_final: true });
     assert_eq!(deliver.serve(Result3::Delivered).id, id);
 }
 
@@ -129,7 +141,7 @@ fn questions_of_a_dead_filter_are_asked_again() {
     let mut post = stage.post(true, false);
     let (ask, _) = post.hear();
     assert_eq!(ask.id, id);
-    post.say(&PostVerdict::Keep { ticket: ask.ticket });
+    post.say(&PostVerdict::Keep { ticket: ask.ticket, is_final: false });
     deliver.serve(Result3::Delivered);
 }
 
@@ -140,7 +152,7 @@ fn a_filter_that_answers_what_was_not_asked_is_dropped() {
     let message = stage.message(HOP);
     filter.store(message);
     let lies: [fn(u64, &vsmtp_ipc::edge::queue_filter::PostAsk) -> PostVerdict; 4] = [
-        |ticket, _| PostVerdict::Keep { ticket: ticket + 1 },
+        |ticket, _| PostVerdict::Keep { ticket: ticket + 1, is_final: false },
         |_, _| PostVerdict::Wanted { postq: false, delivery: false },
         |ticket, ask| PostVerdict::Edit {
             ticket,

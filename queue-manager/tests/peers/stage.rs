@@ -156,7 +156,7 @@ impl Stage {
         let post = self.kept.last_mut().expect("a post filter that wants nothing");
         let (ask, _) = post.hear();
         assert_eq!((ask.stage, ask.reroute), (PostStage::Routing, true));
-        post.say(&PostVerdict::Keep { ticket: ask.ticket });
+        post.say(&PostVerdict::Keep { ticket: ask.ticket, is_final: false });
     }
 
     pub fn deliver(&mut self) -> Deliver {
