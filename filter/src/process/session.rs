@@ -356,7 +356,14 @@ impl Session {
             receiver.staged().for_each(|id| self.queue.discard(id));
         }
         self.identities.drop_receiver(token);
-        self.jobs.retain(|job| job.key.token != token);
+        let (lost, jobs): (VecDeque<Job>, VecDeque<Job>) =
+            self.jobs.drain(..).partition(|job| job.key.token == token);
+        self.jobs = jobs;
+        for job in lost {
+            if let Work::Copy(_, of) = job.work {
+                self.give_up_copy(of);
+            }
+        }
     }
 
     fn end_turn(&mut self, reactor: &mut Reactor) -> Flow {

@@ -33,6 +33,7 @@ impl Session {
                 let decisions = decisions.iter().map(on_the_wire).collect();
                 self.answer(key, &Verdict::Recipients { session, decisions });
             }
+            Outcome::Copied(of, chunk) => self.chunk_read(key, of, chunk, now_ms),
             Outcome::Judged(Judged::Answer(decision)) => self.end_message(key, &decision, false),
             Outcome::Judged(stored) => self.store(key, stored, now_ms),
         }

@@ -2,20 +2,19 @@
 //! hears. Only when all are stored is the client told so; if one is refused, it hears that, and what is stored already is a
 //! duplicate at worst when it comes again.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::OwnedFd;
 
 use vsmtp_daemon::Record;
 use vsmtp_ipc::edge::filter_queue::{NewMessage, Submit};
-use vsmtp_ipc::wire::{Body, CHUNK, Id};
+use vsmtp_ipc::wire::{Body, Id};
 use vsmtp_mail::Reply;
-use vsmtp_sys::memfd::Sealed;
 
 use super::Session;
 use super::queue::{Asked, CopyOf, What};
 use super::seats::{Incoming, Key};
+use super::work::Work;
 use crate::judge::{Decision, Stored, local_error};
-use crate::transaction::Content;
 
 impl Session {
     /// Stores the next of the messages that the session's message became.
@@ -37,7 +36,7 @@ impl Session {
         }
         match self.incoming(key).map(|incoming| incoming.copy_body()) {
             Some(Ok((body, descriptor))) => self.store_part(key, copy, body, descriptor, now_ms),
-            Some(Err(error)) => self.copy_failed(key, &error),
+            Some(Err(error)) => self.part_failed(key, &error),
             None => {}
         }
     }
@@ -61,10 +60,7 @@ impl Session {
 
     /// A part of the copy is in its file: on with the next, or with the message.
     pub(super) fn copied(&mut self, key: Key, of: CopyOf, now_ms: u64) {
-        let Some(incoming) = self.incoming(key) else {
-            self.queue.discard(of.copy);
-            return self.queue.discard(of.original);
-        };
+        let Some(incoming) = self.incoming(key) else { return self.give_up_copy(of) };
         let len = incoming.body.len();
         if of.end < len {
             return self.copy_on(key, of, now_ms);
@@ -73,19 +69,41 @@ impl Session {
     }
 
     fn copy_on(&mut self, key: Key, of: CopyOf, now_ms: u64) {
-        let Some(incoming) = self.incoming(key) else { return };
-        let (descriptor, len) = match incoming.chunk_of_file(of.end) {
+        let seat = self.receivers.get(&key.token).and_then(|receiver| receiver.seats.get(&key.session));
+        let Some(seat) = seat else { return self.give_up_copy(of) };
+        let shared = seat.shared.clone();
+        match seat.incoming.as_ref().and_then(|incoming| incoming.staged.clone()) {
+            Some(staged) => self.start(key, shared, Work::Copy(staged, of), now_ms),
+            None => self.copy_failed(key, of, &io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// A piece of the body has been read for its copy.
+    pub(super) fn chunk_read(
+        &mut self,
+        key: Key,
+        of: CopyOf,
+        chunk: io::Result<(OwnedFd, u64)>,
+        now_ms: u64,
+    ) {
+        if self.incoming(key).is_none() {
+            return self.give_up_copy(of);
+        }
+        let (descriptor, len) = match chunk {
             Ok(chunk) => chunk,
-            Err(error) => {
-                self.queue.discard(of.copy);
-                return self.copy_failed(key, &error);
-            }
+            Err(error) => return self.copy_failed(key, of, &error),
         };
         let make = |ticket| Submit::Chunk { ticket, id: of.copy, offset: of.end, len };
         let what = What::Copy(CopyOf { end: of.end + len, ..of });
         if let Err(asked) = self.queue.submit(now_ms, Asked { key, what }, make, Some(descriptor)) {
             self.lose(vec![asked]);
         }
+    }
+
+    /// Who sent it is gone: neither the copy nor its original is anybody's.
+    pub(super) fn give_up_copy(&mut self, of: CopyOf) {
+        self.queue.discard(of.copy);
+        self.queue.discard(of.original);
     }
 
     fn store_part(&mut self, key: Key, id: Id, body: Body, descriptor: Option<OwnedFd>, now_ms: u64) {
@@ -100,7 +118,12 @@ impl Session {
         }
     }
 
-    fn copy_failed(&mut self, key: Key, error: &io::Error) {
+    fn copy_failed(&mut self, key: Key, of: CopyOf, error: &io::Error) {
+        self.queue.discard(of.copy);
+        self.part_failed(key, error);
+    }
+
+    fn part_failed(&mut self, key: Key, error: &io::Error) {
         log::error!("event=copy-failed error=\"{error}\"");
         self.end_message(key, &Decision::Refuse(local_error()), false);
     }
@@ -122,16 +145,5 @@ impl Incoming {
             pieces,
             body,
         }
-    }
-
-    /// A sealed piece of a large body's file, and its length.
-    fn chunk_of_file(&self, offset: u64) -> io::Result<(OwnedFd, u64)> {
-        let staged = self.staged.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        let bytes = staged.read(offset, CHUNK)?;
-        if bytes.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let sealed = Sealed::create(c"chunk", &[IoSlice::new(&bytes)])?;
-        Ok((sealed.into_fd(), bytes.len() as u64))
     }
 }

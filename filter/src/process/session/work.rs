@@ -1,14 +1,21 @@
-//! What threads do outside the loop's lock: run rules on one transaction. A panic costs that question a 451.
+//! What threads do outside the loop's lock: run rules on one transaction, and read files. A panic costs that question a 451.
 
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use vsmtp_ipc::wire::CHUNK;
 use vsmtp_mail::Reply;
+use vsmtp_sys::memfd::Sealed;
 
+use super::queue::CopyOf;
 use super::seats::Key;
 use crate::judge::{Decision, Judge, Judged, Source, cannot_tell, local_error};
+use crate::process::cede;
+use crate::process::content::Staged;
 use crate::stage::Stage;
-use crate::transaction::{MailSpec, RcptSpec, Shared};
+use crate::transaction::{Content, MailSpec, RcptSpec, Shared};
 
 /// A question to be judged.
 pub struct Job {
@@ -32,6 +39,8 @@ pub enum Work {
     Recipients(Option<(MailSpec, Vec<Stage>)>, Vec<Result<RcptSpec, Reply>>),
     /// The message.
     Message(Source),
+    /// No rule: the next piece of a copy is read from a large body's file, which may wait for the disk.
+    Copy(Arc<Staged>, CopyOf),
 }
 
 /// A job's result.
@@ -46,6 +55,8 @@ pub enum Outcome {
     Authenticated(Decision),
     Recipients(Vec<Decision>),
     Judged(Judged),
+    /// A sealed piece of the body and its length.
+    Copied(CopyOf, io::Result<(OwnedFd, u64)>),
 }
 
 /// Runs a job.
@@ -66,6 +77,7 @@ enum Question {
     Authenticate,
     Recipients(usize),
     Message,
+    Copy(CopyOf),
 }
 
 impl Question {
@@ -75,6 +87,7 @@ impl Question {
             Work::Authenticate(_) => Question::Authenticate,
             Work::Recipients(_, asked) => Question::Recipients(asked.len()),
             Work::Message(_) => Question::Message,
+            Work::Copy(_, of) => Question::Copy(*of),
         }
     }
 
@@ -85,6 +98,7 @@ impl Question {
             Question::Authenticate => Outcome::Authenticated(Decision::Refuse(cannot_tell())),
             Question::Recipients(number) => Outcome::Recipients(vec![refused; number]),
             Question::Message => Outcome::Judged(Judged::Answer(refused)),
+            Question::Copy(of) => Outcome::Copied(of, Err(io::ErrorKind::TimedOut.into())),
         }
     }
 }
@@ -121,7 +135,20 @@ fn judge(job: Job) -> Outcome {
             )
         }
         Work::Message(source) => Outcome::Judged(judge.message(&shared, source)),
+        Work::Copy(staged, of) => Outcome::Copied(of, chunk_of_file(&staged, of.end)),
     }
+}
+
+/// A sealed piece of a large body's file, and its length.
+fn chunk_of_file(staged: &Staged, offset: u64) -> io::Result<(OwnedFd, u64)> {
+    // The disk may be slow.
+    cede();
+    let bytes = staged.read(offset, CHUNK)?;
+    if bytes.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let sealed = Sealed::create(c"chunk", &[IoSlice::new(&bytes)])?;
+    Ok((sealed.into_fd(), bytes.len() as u64))
 }
 
 /// The last stage's answer, or the first refusal.
@@ -154,4 +181,39 @@ fn begin(judge: &Judge, shared: &Shared, spec: MailSpec, stages: Vec<Stage>) -> 
         shared.lock().reset();
     }
     decision
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::api::Surroundings;
+    use crate::policy::tests::{peer, slice};
+    use crate::transaction::Transaction;
+
+    #[test]
+    fn a_job_reads_the_pieces_of_a_copy() {
+        let judge = Arc::new(Judge::load(&slice(&[]), &Surroundings::default()).unwrap());
+        let body = [vec![b'a'; CHUNK], vec![b'b'; 10]].concat();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&body).unwrap();
+        let staged = Arc::new(Staged { file: file.into(), len: body.len() as u64 });
+        let id = |number| vsmtp_mail::QueueIdMint::new(1, 1).next(number).into();
+        let read = |end| {
+            let of = CopyOf { copy: id(1), original: id(2), end };
+            let shared = Shared::new(Transaction::new(Arc::new(peer(None)), 10));
+            let work = Work::Copy(Arc::clone(&staged), of);
+            let key = Key { token: 1, session: 1 };
+            match run(Job { key, judge: Arc::clone(&judge), shared, work, since_ms: 0 }).outcome {
+                Outcome::Copied(of, chunk) if of.end == end => chunk,
+                _ => panic!("another answer"),
+            }
+        };
+        for (end, piece) in [(0, &body[..CHUNK]), (CHUNK as u64, &body[CHUNK..])] {
+            let (descriptor, len) = read(end).unwrap();
+            assert_eq!(Sealed::verify(descriptor, len).unwrap().read_all(CHUNK as u64).unwrap(), piece);
+        }
+        assert!(read(body.len() as u64).is_err());
+    }
 }
