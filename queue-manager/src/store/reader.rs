@@ -111,13 +111,19 @@ impl Reader {
             if later.len() >= MAX_CHAIN {
                 return Err(ReadError::Damaged("too many records"));
             }
-            match self.entry(place.id, at) {
+            // What came before the message's first record is none of its history, and may be gone tomorrow.
+            let entry = if at > place.base {
+                self.entry(place.id, at)
+            } else {
+                Err(ReadError::Damaged("order of records"))
+            };
+            match entry {
                 Ok(Entry::Revision(revised)) => {
                     state = *revised;
                     break;
                 }
                 // A copy that is not synced yet, so that the index does not name it: what follows it was reported at once.
-                Ok(Entry::Message(copied, _)) if at > place.base => {
+                Ok(Entry::Message(copied, _)) => {
                     state = *copied;
                     break;
                 }
