@@ -8,6 +8,7 @@
 pub mod content;
 pub mod lease;
 pub mod mailbox;
+mod mime;
 pub mod queue;
 pub mod sandbox;
 pub mod smtp;

@@ -39,8 +39,15 @@ struct Play {
 impl Play {
     fn run(options: u8, pieces: &[&[u8]]) -> Play {
         let protocol = if options & 1 != 0 { Protocol::Lmtp } else { Protocol::Smtp };
-        let tls = [UseTls::Never, UseTls::IfOffered, UseTls::Always, UseTls::FromStart][usize::from(options >> 2 & 3)];
-        let settings = ClientSettings { protocol, helo: "c.test".into(), pipelining: options & 2 != 0, tls, authenticate: options & 16 != 0 };
+        let tls = [UseTls::Never, UseTls::IfOffered, UseTls::Always, UseTls::FromStart]
+            [usize::from(options >> 2 & 3)];
+        let settings = ClientSettings {
+            protocol,
+            helo: "c.test".into(),
+            pipelining: options & 2 != 0,
+            tls,
+            authenticate: options & 16 != 0,
+        };
         let mut play = Play {
             dialogue: Dialogue::new(settings),
             options,
@@ -150,6 +157,7 @@ fn transaction(options: u8) -> Transaction {
         ret: (options & 16 != 0).then_some(Ret::Headers),
         envid: (options & 16 != 0).then(|| "a=b c".into()),
         require_tls: RequireTls::No,
+        chunked: false,
         size: BODY.len() as u64,
         recipients: three[..count].iter().map(|text| recipient(text)).collect(),
     }

@@ -14,13 +14,14 @@ use vsmtp_smtp::{Awaiting, ClientStep, Dialogue, Extension, HostError, HostFault
 use vsmtp_tls::client::{TlsFailure, TlsFault};
 
 use crate::lease::{Lease, LeaseKey, Verdict};
+use crate::mime::Converter;
 use crate::smtp::accounts::Account;
 use crate::smtp::destination::Waiting;
 use crate::smtp::route::{Endpoint, Site};
 use crate::smtp::sasl::Exchange;
 use crate::smtp::socket::Socket;
 use crate::smtp::tally;
-use crate::smtp::transaction;
+use crate::smtp::transaction::{self, How};
 use crate::smtp::way::Way;
 
 /// Octets of a message read and written at once.
@@ -96,6 +97,8 @@ pub struct Work {
     /// When the transaction began.
     pub started_ms: u64,
     offset: u64,
+    /// Makes of the message what the server takes; gone when it has said its last.
+    converter: Option<Box<Converter>>,
 }
 
 /// A transaction that could not begin: the lease comes back.
@@ -299,11 +302,17 @@ impl Connection {
     }
 
     /// Begins a transaction on a free connection.
-    pub fn begin(&mut self, waiting: Waiting, connecting_ms: u32, now_ms: u64) -> Result<(), NotBegun> {
+    pub fn begin(
+        &mut self,
+        waiting: Waiting,
+        how: How,
+        connecting_ms: u32,
+        now_ms: u64,
+    ) -> Result<(), NotBegun> {
         let Waiting { lease, retries } = waiting;
-        let transaction = match transaction::of_lease(&lease, self.dialogue.capabilities(), self.is_proven())
-        {
-            Ok(transaction) => transaction,
+        let offered = self.dialogue.capabilities();
+        let (transaction, converter) = match transaction::of_lease(&lease, offered, self.is_proven(), how) {
+            Ok(both) => both,
             Err(error) => return Err(NotBegun { lease, why: format!("message cannot be read: {error}") }),
         };
         if self.dialogue.start(transaction).is_err() {
@@ -311,7 +320,9 @@ impl Connection {
         }
         self.messages += 1;
         self.progress += 1;
-        self.stage = Stage::Busy(Work { lease, retries, connecting_ms, started_ms: now_ms, offset: 0 });
+        let converter = converter.map(Box::new);
+        self.stage =
+            Stage::Busy(Work { lease, retries, connecting_ms, started_ms: now_ms, offset: 0, converter });
         Ok(())
     }
 
@@ -423,9 +434,16 @@ impl Connection {
             return self.dialogue.body_failed("there is no message");
         };
         if work.offset >= work.lease.content.len() {
+            if let Some(converter) = work.converter.take() {
+                let mut rest = Vec::new();
+                match converter.finish(&mut rest) {
+                    Ok(()) => self.dialogue.body(&rest),
+                    Err(why) => return self.dialogue.body_failed(why.0),
+                }
+            }
             return self.dialogue.body_end();
         }
-        if let crate::content::Content::Memory(bytes) = &work.lease.content {
+        if let (crate::content::Content::Memory(bytes), None) = (&work.lease.content, &work.converter) {
             work.offset = bytes.len() as u64;
             self.dialogue.body(bytes);
             return;
@@ -435,7 +453,13 @@ impl Connection {
         match work.lease.content.read_at(&mut chunk, work.offset) {
             Ok(got) => {
                 work.offset += got as u64;
-                self.dialogue.body(chunk.get(..got).unwrap_or_default());
+                let read = chunk.get(..got).unwrap_or_default();
+                let Some(converter) = &mut work.converter else { return self.dialogue.body(read) };
+                let mut converted = Vec::with_capacity(got);
+                match converter.push(read, &mut converted) {
+                    Ok(()) => self.dialogue.body(&converted),
+                    Err(why) => self.dialogue.body_failed(why.0),
+                }
             }
             Err(error) => self.dialogue.body_failed(&format!("message cannot be read: {error}")),
         }

@@ -11,6 +11,7 @@ use crate::lease::{Verdict, span_ms};
 use crate::smtp::connection::{Connection, Happened, NotBegun, Stage, Work};
 use crate::smtp::destination::{Next, Waiting};
 use crate::smtp::dispatch::note_refusal;
+use crate::smtp::transaction::How;
 use crate::smtp::way::Way;
 use crate::smtp::{Drain, Heard, Smtp};
 use crate::smtp::{hints, transaction};
@@ -143,9 +144,10 @@ impl Smtp {
 
     fn begin(&mut self, reactor: &mut Reactor, token: usize, waiting: Waiting, dialed_at: Option<u64>) {
         let now = reactor.now_ms();
+        let how = How { chunking: self.slice.chunking, mime_conversion: self.slice.mime_conversion };
         let Some(connection) = self.connections.get_mut(&token) else { return };
         let connecting = dialed_at.map_or(0, |dialed| span_ms(dialed.max(waiting.lease.arrived_ms), now));
-        match connection.begin(waiting, connecting, now) {
+        match connection.begin(waiting, how, connecting, now) {
             Ok(()) => {
                 if let Some(destination) = self.destinations.get_mut(&connection.serves) {
                     destination.busy += 1;

@@ -2,12 +2,14 @@
 
 use std::io;
 
+use vsmtp_daemon::Record;
 use vsmtp_ipc::edge::queue_deliver::Settled;
 use vsmtp_mail::{BodyType, EnhancedCode, Reply, header_end};
 use vsmtp_smtp::{Capabilities, Extension, Outcome, RemoteRecipient, RequireTls, Transaction, Why};
 
 use crate::content::Content;
 use crate::lease::{Lease, Verdict};
+use crate::mime::{Converter, Scan, Takes, Unconvertible};
 
 /// So much of a message is looked at for its header.
 const MAX_HEADER: usize = 256 * 1024;
@@ -20,20 +22,31 @@ const MAX_LINE: usize = 998;
 ///
 /// # Errors
 /// The message cannot be read.
-pub fn of_lease(lease: &Lease, offered: &Capabilities, proven: bool) -> io::Result<Transaction> {
+pub fn of_lease(
+    lease: &Lease,
+    offered: &Capabilities,
+    proven: bool,
+    how: How,
+) -> io::Result<(Transaction, Option<Converter>)> {
     let require_tls = match (lease.demands.requiretls, proven) {
         (false, _) => RequireTls::No,
         (true, true) => RequireTls::Proven,
         (true, false) => RequireTls::Unproven,
     };
-    Ok(Transaction {
+    let BodyAs { body, size, converter } = body_as(lease, offered, how)?;
+    let chunked = how.chunking
+        && converter.is_none()
+        && offered.has(Extension::Chunking)
+        && (body == BodyType::BinaryMime || is_text(&lease.content)?);
+    let transaction = Transaction {
         require_tls,
         reverse_path: lease.reverse_path.clone(),
-        body: body_type(lease, offered)?,
+        body,
+        chunked,
         needs_smtputf8: needs_smtputf8(lease)?,
         ret: lease.ret,
         envid: lease.envid.clone(),
-        size: lease.content.len(),
+        size,
         recipients: lease
             .recipients
             .iter()
@@ -43,7 +56,90 @@ pub fn of_lease(lease: &Lease, offered: &Capabilities, proven: bool) -> io::Resu
                 original: recipient.original.clone(),
             })
             .collect(),
-    })
+    };
+    Ok((transaction, converter))
+}
+
+/// What an operator has said about bodies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct How {
+    /// Use BDAT where it is offered.
+    pub chunking: bool,
+    /// Encode what a server does not take as it is.
+    pub mime_conversion: bool,
+}
+
+/// How the message itself goes.
+struct BodyAs {
+    body: BodyType,
+    size: u64,
+    converter: Option<Converter>,
+}
+
+/// As it is, if the server takes it; encoded, if that can be done. What can be neither is for the dialogue to refuse.
+fn body_as(lease: &Lease, offered: &Capabilities, how: How) -> io::Result<BodyAs> {
+    let body = body_type(lease, offered)?;
+    let as_it_is = BodyAs { body, size: lease.content.len(), converter: None };
+    let takes_lines = offered.has(Extension::EightBitMime);
+    let takes_binary = offered.has(Extension::Chunking) && offered.has(Extension::BinaryMime);
+    let takes = match body {
+        BodyType::EightBitMime if !takes_lines => Takes::SevenBit,
+        BodyType::BinaryMime if !takes_binary && takes_lines => Takes::EightBit,
+        BodyType::BinaryMime if !takes_binary => Takes::SevenBit,
+        _ => return Ok(as_it_is),
+    };
+    if !how.mime_conversion {
+        return Ok(as_it_is);
+    }
+    match convert(&lease.content, takes)? {
+        Ok((converter, size)) => {
+            let body = if takes == Takes::EightBit { BodyType::EightBitMime } else { BodyType::SevenBit };
+            Ok(BodyAs { body, size, converter: Some(converter) })
+        }
+        Err(why) => {
+            Record::new("not-converted").field("id", lease.id).field("reason", why).emit();
+            Ok(as_it_is)
+        }
+    }
+}
+
+/// The converter of a message, and how long the message will be.
+fn convert(content: &Content, takes: Takes) -> io::Result<Result<(Converter, u64), Unconvertible>> {
+    let mut scan = Scan::new(takes);
+    if let Err(why) = each_piece(content, |piece| scan.push(piece))? {
+        return Ok(Err(why));
+    }
+    let converter = match scan.finish() {
+        Ok(converter) => converter,
+        Err(why) => return Ok(Err(why)),
+    };
+    let (mut trial, mut out, mut size) = (converter.again(), Vec::new(), 0);
+    let read = each_piece(content, |piece| {
+        out.clear();
+        let pushed = trial.push(piece, &mut out);
+        size += out.len() as u64;
+        pushed
+    })?;
+    out.clear();
+    if let Err(why) = read.and_then(|()| trial.finish(&mut out)) {
+        return Ok(Err(why));
+    }
+    Ok(Ok((converter, size + out.len() as u64)))
+}
+
+fn each_piece<E>(
+    content: &Content,
+    mut take: impl FnMut(&[u8]) -> Result<(), E>,
+) -> io::Result<Result<(), E>> {
+    let (mut buffer, mut offset) = (vec![0; CHUNK], 0);
+    while offset < content.len() {
+        let got = content.read_at(&mut buffer, offset)?;
+        if let Err(error) = take(buffer.get(..got).unwrap_or_default()) {
+            return Ok(Err(error));
+        }
+        offset += got as u64;
+    }
+    Ok(Ok(()))
 }
 
 /// A message that was announced as 8-bit and is not may go to a server of the old kind; one that was announced as binary
@@ -135,6 +231,8 @@ mod tests {
     use super::*;
     use crate::lease::tests::attempt;
 
+    const NEITHER: How = How { chunking: false, mime_conversion: false };
+
     fn lease(message: &[u8], change: impl FnOnce(&mut Lease)) -> Lease {
         let attempt = attempt("smtp:dst.test", &["a@dst.test", "b@dst.test"], message);
         let mut lease = Lease::parse(attempt, None, 1, 0).unwrap();
@@ -147,10 +245,42 @@ mod tests {
     }
 
     #[test]
+    fn what_the_server_does_not_take_is_encoded_if_that_can_be_done() {
+        let both = How { chunking: true, mime_conversion: true };
+        let of = |message: &[u8], body, offered: &[Extension]| {
+            let lease = lease(message, |lease: &mut Lease| lease.body_type = body);
+            let (transaction, converter) = of_lease(&lease, &offers(offered), false, both).unwrap();
+            let mut out = Vec::new();
+            if let Some(mut converter) = converter {
+                converter.push(message, &mut out).unwrap();
+                converter.finish(&mut out).unwrap();
+                assert_eq!(transaction.size, out.len() as u64);
+            }
+            (transaction.body, transaction.chunked, String::from_utf8(out).unwrap())
+        };
+        let message = "A: b\r\n\r\né\r\n".as_bytes();
+        let (body, chunked, out) = of(message, BodyType::EightBitMime, &[Extension::Chunking]);
+        assert_eq!((body, chunked), (BodyType::SevenBit, false));
+        assert!(out.ends_with("quoted-printable\r\n\r\n=C3=A9\r\n"), "{out}");
+        let offered = [Extension::EightBitMime, Extension::Chunking];
+        assert_eq!(
+            of(message, BodyType::EightBitMime, &offered),
+            (BodyType::EightBitMime, true, String::new())
+        );
+        assert!(!of(b"A: b\r\n\r\nno end", BodyType::SevenBit, &offered).1, "it is not made of lines");
+        let (body, _, out) = of(b"A: b\r\n\r\na\nb\r\n", BodyType::BinaryMime, &offered);
+        assert_eq!(body, BodyType::EightBitMime);
+        assert!(out.ends_with("base64\r\n\r\nYQpiDQo=\r\n"), "{out}");
+        // For the dialogue to refuse.
+        let signed = "Content-Type: message/partial\r\n\r\né\r\n".as_bytes();
+        assert_eq!(of(signed, BodyType::EightBitMime, &[]), (BodyType::EightBitMime, false, String::new()));
+    }
+
+    #[test]
     fn eight_bits_are_announced_only_if_they_are_there_or_nobody_minds() {
         let eight = |lease: &mut Lease| lease.body_type = BodyType::EightBitMime;
         let body = |message: &[u8], offered: &[Extension]| {
-            of_lease(&lease(message, eight), &offers(offered), false).unwrap().body
+            of_lease(&lease(message, eight), &offers(offered), false, NEITHER).unwrap().0.body
         };
         assert_eq!(body(b"A: b\r\n\r\nascii\r\n", &[]), BodyType::SevenBit);
         assert_eq!(body("A: b\r\n\r\né\r\n".as_bytes(), &[]), BodyType::EightBitMime);
@@ -160,7 +290,8 @@ mod tests {
     #[test]
     fn a_message_announced_as_binary_that_is_made_of_lines_may_go_by_data() {
         let binary = |lease: &mut Lease| lease.body_type = BodyType::BinaryMime;
-        let body = |message: &[u8]| of_lease(&lease(message, binary), &offers(&[]), false).unwrap().body;
+        let body =
+            |message: &[u8]| of_lease(&lease(message, binary), &offers(&[]), false, NEITHER).unwrap().0.body;
         assert_eq!(body(b"A: b\r\n\r\nascii\r\n"), BodyType::SevenBit);
         assert_eq!(body(b"A: b\r\n\r\n\xff\r\n"), BodyType::EightBitMime);
         assert_eq!(body(&[&b"A: b\r\n\r\n"[..], &[b'x'; 998], b"\r\n"].concat()), BodyType::SevenBit);
@@ -182,13 +313,19 @@ mod tests {
                 lease.smtputf8 = true;
                 lease.reverse_path = vsmtp_mail::ReversePath::parse(reverse_path).unwrap();
             };
-            of_lease(&lease(message.as_bytes(), change), &offers(&[]), false).unwrap().needs_smtputf8
+            of_lease(&lease(message.as_bytes(), change), &offers(&[]), false, NEITHER)
+                .unwrap()
+                .0
+                .needs_smtputf8
         };
         assert!(!needs("Subject: a\r\n\r\né\r\n", "a@src.test"));
         assert!(needs("Subject: é\r\n\r\n", "a@src.test"));
         assert!(needs("Subject: a\r\n\r\n", "é@src.test"));
         assert!(
-            !of_lease(&lease("S: é\r\n\r\n".as_bytes(), |_| {}), &offers(&[]), false).unwrap().needs_smtputf8
+            !of_lease(&lease("S: é\r\n\r\n".as_bytes(), |_| {}), &offers(&[]), false, NEITHER)
+                .unwrap()
+                .0
+                .needs_smtputf8
         );
     }
 

@@ -32,6 +32,8 @@ pub fn settings() -> DeliverSlice {
         family: Family::Any,
         source: SourceAddresses::default().into(),
         sources: Vec::new(),
+        chunking: false,
+        mime_conversion: true,
         timeouts: NextHopTimeouts {
             connect: long,
             greeting: long,
@@ -518,4 +520,70 @@ fn a_mailbox_is_not_for_this_role() {
     let mut deliver = start(|_| {});
     deliver.lease(&attempt(1, "maildir", TO, inline(MESSAGE)));
     assert_eq!(only(&deliver.outcome()).0, Result3::Deferred);
+}
+
+fn eight_bit(lease: u64, next_hop: &str, message: &str) -> vsmtp_ipc::edge::queue_deliver::Attempt {
+    let mut attempt = attempt(lease, next_hop, TO, inline(message));
+    attempt.body_type = vsmtp_ipc::wire::Body7::EightBitMime;
+    attempt
+}
+
+#[test]
+fn eight_bits_are_encoded_for_a_server_that_does_not_take_them() {
+    let (mut deliver, peer) = (start(|_| {}), Peer::new());
+    let header = "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n";
+    let message = format!("{header}Content-Transfer-Encoding: 8bit\r\n\r\n.Grüße\r\n");
+    let encoded = format!("{header}Content-Transfer-Encoding: quoted-printable\r\n\r\n.Gr=C3=BC=C3=9Fe\r\n");
+    deliver.lease(&eight_bit(1, &peer.next_hop(), &message));
+    let mut talk = peer.accept();
+    talk.greet("250-peer.test\r\n250 SIZE 1000\r\n");
+    let mail = talk.line();
+    assert_eq!(mail, format!("MAIL FROM:<sender@src.test> SIZE={}", encoded.len()));
+    talk.say("250 ok\r\n");
+    talk.hear_say("RCPT", "250 ok\r\n");
+    talk.hear_say("DATA", "354 go on\r\n");
+    let got = String::from_utf8(talk.message()).unwrap();
+    talk.say("250 ok\r\n");
+    assert_eq!(got, encoded.replace("\r\n.", "\r\n.."));
+    assert_eq!(only(&deliver.outcome()).0, Result3::Delivered);
+    // What is signed is nobody's to change.
+    let signed = "Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\né\r\n--b--\r\n";
+    deliver.lease(&eight_bit(2, &peer.next_hop(), signed));
+    assert_eq!(only(&deliver.outcome()), (Result3::Failed, (5, 6, 3)));
+    assert!(deliver.log().contains("event=not-converted"), "{}", deliver.log());
+    // And a server that takes it gets it as it is.
+    let other = Peer::new();
+    deliver.lease(&eight_bit(3, &other.next_hop(), &message));
+    let mut talk = other.accept_greeted();
+    talk.hear_say("MAIL FROM:<sender@src.test> SIZE=", "250 ok\r\n");
+    talk.hear_say("RCPT", "250 ok\r\n");
+    talk.hear_say("DATA", "354 go on\r\n");
+    assert_eq!(String::from_utf8(talk.message()).unwrap(), message.replace("\r\n.", "\r\n.."));
+    talk.say("250 ok\r\n");
+    assert_eq!(only(&deliver.outcome()).0, Result3::Delivered);
+}
+
+#[test]
+fn without_conversion_eight_bits_fail_where_they_are_not_taken() {
+    let (mut deliver, peer) = (start(|slice| slice.mime_conversion = false), Peer::new());
+    deliver.lease(&eight_bit(1, &peer.next_hop(), "A: b\r\n\r\né\r\n"));
+    let mut talk = peer.accept();
+    talk.greet("250 peer.test\r\n");
+    assert_eq!(only(&deliver.outcome()), (Result3::Failed, (5, 6, 3)));
+}
+
+#[test]
+fn a_message_goes_by_bdat_if_that_is_wanted_and_offered() {
+    let (mut deliver, peer) = (start(|slice| slice.chunking = true), Peer::new());
+    deliver.lease(&attempt(1, &peer.next_hop(), TO, inline(MESSAGE)));
+    let mut talk = peer.accept();
+    talk.greet("250-peer.test\r\n250-PIPELINING\r\n250 CHUNKING\r\n");
+    talk.hear_say("MAIL", "250 ok\r\n");
+    talk.hear_say("RCPT", "250 ok\r\n");
+    talk.hear(&format!("BDAT {} LAST", MESSAGE.len()));
+    for line in MESSAGE.lines() {
+        assert_eq!(talk.line(), line);
+    }
+    talk.say("250 2.6.0 yours\r\n");
+    assert_eq!(only(&deliver.outcome()), (Result3::Delivered, (2, 6, 0)));
 }

@@ -65,6 +65,8 @@ pub struct Transaction {
     pub require_tls: RequireTls,
     /// Octets of the message.
     pub size: u64,
+    /// It is made of lines, the last of them whole: it may go by BDAT where that is offered.
+    pub chunked: bool,
     /// At least one.
     pub recipients: Vec<RemoteRecipient>,
 }

@@ -107,6 +107,7 @@ fn transaction(recipients: &[&str]) -> Transaction {
         ret: None,
         envid: None,
         require_tls: RequireTls::No,
+        chunked: false,
         size: 100,
         recipients: recipients.iter().map(recipient).collect(),
     }
@@ -845,5 +846,32 @@ proptest! {
         } else {
             prop_assert!(false, "no outcomes");
         }
+    }
+}
+
+#[test]
+fn a_message_of_lines_goes_as_one_chunk_where_that_is_wanted_and_offered() {
+    let start = |offer: &str, chunked: bool| {
+        let mut client = Client::ready(offer);
+        client.body = b"A: b\r\n\r\n.\r\n".to_vec();
+        let size = client.body.len() as u64;
+        client.dialogue.start(Transaction { chunked, size, ..transaction(&["a@b", "c@d"]) }).unwrap();
+        client
+    };
+    for pipelining in ["", "PIPELINING"] {
+        let mut client = start(&format!("{pipelining} CHUNKING"), true);
+        let mut sent = client.sent();
+        assert!(sent.starts_with("MAIL FROM:<me@us.test>\r\n"), "{sent}");
+        for reply in ["250 ok\r\n", "250 ok\r\n", "550 5.1.1 no\r\n"] {
+            client.hear(reply);
+            sent = client.sent();
+        }
+        assert_eq!(sent, "BDAT 11 LAST\r\nA: b\r\n\r\n.\r\n", "no dot is doubled, and nothing is waited for");
+        client.hear("250 2.0.0 queued\r\n");
+        assert_eq!(client.outcomes(), ["delivered 250 2.0.0 queued", "fail remote 550 5.1.1 no"]);
+        assert_eq!(client.step(), ClientStep::Idle);
+    }
+    for (offer, chunked) in [("PIPELINING", true), ("PIPELINING CHUNKING", false)] {
+        assert!(start(offer, chunked).sent().ends_with("DATA\r\n"), "{offer}");
     }
 }

@@ -59,18 +59,64 @@ fn the_queue_keeps_what_the_body_is() {
     assert!(mta.maildir_octets("local.test", "b")[0].ends_with(&body));
 }
 
-#[test]
-fn a_binary_message_is_not_bent_for_a_server_that_cannot_take_it() {
-    let sink = Sink::start();
-    let config = format!("config.delivery.relayhost = \"[127.0.0.1]:{}\";", sink.port());
-    let mta = Mta::start(&Settings { config, ..Settings::default() });
+fn submit_binary(mta: &Mta, message: &[u8]) {
     let mut client = Client::hello(mta.port());
-    let message = [&b"Subject: binary\r\n\r\n"[..], &noise(500)].concat();
     assert_eq!(client.say("MAIL FROM:<sender@local.test> BODY=BINARYMIME").code(), 250);
     assert_eq!(client.say("RCPT TO:<b@far.test>").code(), 250);
     client.send(format!("BDAT {} LAST\r\n", message.len()).as_bytes());
-    client.send(&message);
+    client.send(message);
     assert_eq!(client.reply().code(), 250);
+}
+
+#[test]
+fn a_binary_message_goes_encoded_to_a_server_that_cannot_take_it() {
+    let sink = Sink::start();
+    let config = format!("config.delivery.relayhost = \"[127.0.0.1]:{}\";", sink.port());
+    let mta = Mta::start(&Settings { config, ..Settings::default() });
+    let body = noise(500);
+    submit_binary(&mta, &[&b"Subject: binary\r\n\r\n"[..], &body].concat());
+    wait_until("it has arrived", || sink.count() == 1);
+    let data = sink.messages().remove(0).data;
+    let (header, text) = data.split_once("\r\n\r\n").expect("a header");
+    assert!(header.contains("Content-Transfer-Encoding: base64"), "{header}");
+    let file = mta.root().join("body.b64");
+    std::fs::write(&file, text).expect("write the body");
+    let decoded = std::process::Command::new("base64").arg("-di").arg(&file).output().expect("run base64");
+    assert_eq!(decoded.stdout, body);
+}
+
+#[test]
+fn eight_bits_are_readable_behind_a_server_of_the_old_kind() {
+    let sink = Sink::scripted(|line| line.starts_with("EHLO").then(|| "250 sink.test".to_owned()));
+    let config = format!("config.delivery.relayhost = \"[127.0.0.1]:{}\";", sink.port());
+    let mta = Mta::start(&Settings { config, ..Settings::default() });
+    let mut client = Client::hello(mta.port());
+    assert_eq!(client.say("MAIL FROM:<a@local.test> BODY=8BITMIME").code(), 250);
+    assert_eq!(client.say("RCPT TO:<b@far.test>").code(), 250);
+    assert_eq!(client.say("DATA").code(), 354);
+    client.send(
+        "Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         Content-Transfer-Encoding: 8bit\r\n\r\nGrüße\r\n.\r\n"
+            .as_bytes(),
+    );
+    assert_eq!(client.reply().code(), 250);
+    wait_until("it has arrived", || sink.count() == 1);
+    let data = sink.messages().remove(0).data;
+    assert!(
+        data.ends_with("\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nGr=C3=BC=C3=9Fe\r\n"),
+        "{data}"
+    );
+}
+
+#[test]
+fn a_binary_message_is_not_bent_for_a_server_that_cannot_take_it() {
+    let sink = Sink::start();
+    let config = format!(
+        "config.delivery.relayhost = \"[127.0.0.1]:{}\"; config.delivery.mime_conversion = false;",
+        sink.port()
+    );
+    let mta = Mta::start(&Settings { config, ..Settings::default() });
+    submit_binary(&mta, &[&b"Subject: binary\r\n\r\n"[..], &noise(500)].concat());
     let report = mta.wait_for_mail("local.test", "sender", 1).remove(0);
     assert!(report.contains("5.6.3") && report.contains("b@far.test"), "{report}");
     assert!(sink.messages().is_empty());

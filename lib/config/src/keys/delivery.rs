@@ -1,11 +1,11 @@
 //! Where mail goes: relays, mailboxes and aliases, and how remote servers are spoken to.
 
 use crate::kind::{
-    Aliases, Count, FilePath, HOUR, HopsByDomain, HopsBySender, Limit, LimitsByNextHop, MINUTE, MaybeRelay,
-    OneOf, Patterns, Period, Rates, RecipientDelimiter, SECOND, Sources, Target,
+    Aliases, Count, FilePath, Flag, HOUR, HopsByDomain, HopsBySender, Limit, LimitsByNextHop, MINUTE,
+    MaybeRelay, OneOf, Patterns, Period, Rates, RecipientDelimiter, SECOND, Sources, Target,
 };
 use crate::slices::Family;
-use crate::table::Preset::{Int, List, Map, Text, Unset};
+use crate::table::Preset::{Bool, Int, List, Map, Text, Unset};
 
 keys! {
     /// Keys of delivery.
@@ -100,6 +100,14 @@ keys! {
     /// Longest wait for the answer to the end of the data. Shorter than 10 minutes causes duplicates.
     dot: Period { min: SECOND, max: HOUR } = "delivery.timeouts.dot", default Text("10m"), example Text("20m"),
         for Deliver;
+
+    /// Send messages in one piece by BDAT (RFC 3030) to servers that offer it, which saves one round trip each. Binary
+    /// messages go so in any case.
+    chunking: Flag = "delivery.chunking", default Bool(false), example Bool(true), for Deliver;
+
+    /// Make 8-bit and binary messages quoted-printable or base64 for servers that do not take them as they are, which DKIM
+    /// signatures do not survive. Otherwise they fail there.
+    mime_conversion: Flag = "delivery.mime_conversion", default Bool(true), example Bool(false), for Deliver;
 
     /// How long an idle connection is kept for the next message; 0s for not at all.
     reuse_idle: Period { min: 0, max: 5 * MINUTE } = "delivery.connection_reuse.idle", default Text("2s"),

@@ -32,6 +32,10 @@ pub struct DeliverSlice {
     pub sources: Vec<(ByText<TlsDestination>, ByText<SourceAddresses>)>,
     /// Longest waits for the server.
     pub timeouts: NextHopTimeouts,
+    /// Use BDAT where it is offered.
+    pub chunking: bool,
+    /// Encode what a server does not take as it is.
+    pub mime_conversion: bool,
     /// How long an idle connection is kept; `None` for not at all.
     pub reuse_idle: Option<Duration>,
     /// Messages over one connection; `None` for no limit.
@@ -124,6 +128,8 @@ impl Config {
                 block: delivery.block,
                 dot: delivery.dot,
             },
+            chunking: delivery.chunking,
+            mime_conversion: delivery.mime_conversion,
             reuse_idle: Some(delivery.reuse_idle).filter(|idle| !idle.is_zero()),
             reuse_max_messages: delivery.reuse_max_messages,
             tls: self.deliver_tls(),

@@ -274,6 +274,7 @@ impl Dialogue {
         }
         let refused = transaction::unsendable(&transaction, &self.capabilities);
         let mut active = Active::new(transaction);
+        active.transaction.chunked &= self.capabilities.has(Extension::Chunking);
         active.settle_unspeakable(&self.capabilities);
         if let Some(why) = refused {
             active.settle_rest(&Outcome::Fail(why));
@@ -527,8 +528,8 @@ impl Dialogue {
                 Next::Mail => Some(Expect::Mail),
                 Next::Rcpt(at) => Some(Expect::Rcpt(at)),
                 // A chunk follows without a word of the server, so it must be known that somebody gets it.
-                Next::Data if active.is_binary() && !self.expected.is_empty() => return,
-                Next::Data if active.is_binary() => None,
+                Next::Data if active.is_chunk() && !self.expected.is_empty() => return,
+                Next::Data if active.is_chunk() => None,
                 Next::Data => Some(Expect::Data),
                 Next::Nothing => return,
             });

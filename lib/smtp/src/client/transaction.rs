@@ -67,7 +67,7 @@ impl Active {
                 }
                 self.next = self.rcpt_from(at + 1);
             }
-            Next::Data if self.is_binary() => {
+            Next::Data if self.is_chunk() => {
                 let size = self.transaction.size;
                 let _ = write!(out, "BDAT {size} LAST\r\n");
                 self.stage = Stage::Chunk(size);
@@ -104,9 +104,9 @@ impl Active {
         matches!(self.stage, Stage::Body(_) | Stage::Chunk(_))
     }
 
-    /// True if only BDAT can carry it.
-    pub fn is_binary(&self) -> bool {
-        self.transaction.body == BodyType::BinaryMime
+    /// True if BDAT carries it.
+    pub fn is_chunk(&self) -> bool {
+        self.transaction.body == BodyType::BinaryMime || self.transaction.chunked
     }
 
     /// The recipients that the server accepted and has not settled.
