@@ -172,6 +172,7 @@ pub(crate) mod tests {
             server_name: Domain::parse("mx.example.com").unwrap(),
             identity: None,
             was_authenticated: false,
+            was_secured: false,
         }
     }
 

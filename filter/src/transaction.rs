@@ -25,7 +25,7 @@ pub use header::EARLY_HEADER_BYTES;
 /// What is known of a session and does not change while it lasts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// What the client came for; not known any more after the message was accepted.
+    /// What the client came for; not known of what older releases have stored.
     pub service: Option<Service>,
     /// Client address; `None` on a local socket.
     pub client: Option<(IpAddr, u16)>,
@@ -43,6 +43,8 @@ pub struct Peer {
     pub identity: Option<Identity>,
     /// It had authenticated when its message was received; for rules that run later.
     pub was_authenticated: bool,
+    /// Its message was received through TLS; for rules that run later.
+    pub was_secured: bool,
 }
 
 impl Peer {

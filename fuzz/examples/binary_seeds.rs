@@ -10,7 +10,9 @@ use vsmtp_config::{Config, Context, Value, default_tree};
 use vsmtp_fuzz::disk::MemoryDisk;
 use vsmtp_fuzz::spool::{accept, commit, id, open, state};
 use vsmtp_ipc::edge::filter_queue::{Disposition, NewMessage, Receipt, Submit};
-use vsmtp_ipc::edge::master_child::{Configure, Evaluate, Figure, LimitsRequest, Listener, LogTarget, ToChild, ToMaster};
+use vsmtp_ipc::edge::master_child::{
+    Configure, Evaluate, Figure, LimitsRequest, Listener, LogTarget, ToChild, ToMaster,
+};
 use vsmtp_ipc::edge::queue_deliver::{Advice, Attempt, AttemptRecipient, Outcome, Reach, Result3, Settled};
 use vsmtp_ipc::edge::queue_filter::{PostAsk, PostStage, PostVerdict};
 use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Facts, Verdict};
@@ -79,6 +81,7 @@ fn envelope() -> Envelope {
 
 fn origin() -> Origin {
     Origin {
+        service: Some(Service::Smtp),
         session: 1,
         client: "192.0.2.1".into(),
         helo: "c.test".into(),
@@ -163,7 +166,11 @@ fn ipc_message() {
     let rcpt =
         RcptTo { address: "r@b.test".into(), original: Some(("rfc822".into(), "o".into())), notify: None };
     seed(0, "configure", &configure());
-    seed(0, "listener", &ToChild::Listener(Listener::Smtp { address: "127.0.0.1:25".into(), service: Service::Smtp }));
+    seed(
+        0,
+        "listener",
+        &ToChild::Listener(Listener::Smtp { address: "127.0.0.1:25".into(), service: Service::Smtp }),
+    );
     seed(1, "beat", &ToMaster::Beat(vec![Figure { name: "sessions".into(), value: 1 }]));
     seed(1, "evaluated", &ToMaster::Evaluated(Err("no".into())));
     seed(2, "mail", &Ask::Mail(facts(), mail_from()));
@@ -192,7 +199,17 @@ fn ipc_message() {
         },
     );
     let disposition = Disposition::Hold;
-    seed(7, "edit", &PostVerdict::Edit { ticket: 1, envelope: envelope(), expanded: Vec::new(), disposition, pieces: pieces() });
+    seed(
+        7,
+        "edit",
+        &PostVerdict::Edit {
+            ticket: 1,
+            envelope: envelope(),
+            expanded: Vec::new(),
+            disposition,
+            pieces: pieces(),
+        },
+    );
     seed(7, "refuse", &PostVerdict::Refuse { ticket: 1, reply: reply() });
     seed(8, "attempt", &attempt(Body::Memfd(9)));
     let settled = Settled { index: 0, result: Result3::Deferred, enhanced: (4, 4, 1), text: "later".into() };

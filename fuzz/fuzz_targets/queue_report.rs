@@ -18,6 +18,7 @@ fuzz_target!(|input: &[u8]| {
     let (text, remote, envid) = (fields.text(), fields.text(), fields.text());
     let original = (fields.text(), fields.text());
     let recipient = Recipient {
+        chosen: false,
         address: Address::parse(if options & 1 != 0 { "ü@b.test" } else { "r@b.test" }).expect("an address"),
         original: wire::original_recipient(&original).ok(),
         notify: Notify { success: true, failure: true, delay: true, stated: true },

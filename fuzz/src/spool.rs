@@ -52,6 +52,7 @@ pub fn body(n: u8, len: usize) -> Vec<u8> {
 /// A message's state, with something in most of its fields.
 pub fn state(n: u8) -> MessageState {
     let recipient = |hop: &str| Recipient {
+        chosen: false,
         address: Address::parse(&format!("r{n}@b.test")).expect("an address"),
         original: Some(OriginalRecipient { kind: "rfc822".into(), address: "o@b.test".into() }),
         notify: Notify::NEVER,
@@ -68,6 +69,7 @@ pub fn state(n: u8) -> MessageState {
         recipients: ["smtp:b.test", "lmtp:unix:/run/l", "smtp:[192.0.2.1]:25"].map(recipient).into(),
     };
     let origin = Origin {
+        service: None,
         session: Text::new("S1"),
         client: Some(std::net::Ipv4Addr::LOCALHOST.into()),
         helo: Text::new("c.test"),

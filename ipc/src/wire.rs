@@ -301,6 +301,8 @@ pub struct Recipient {
     pub class: Class,
     /// Text form of [`mail::NextHop`].
     pub next_hop: String,
+    /// A rule chose it.
+    pub chosen: bool,
 }
 
 /// How policy sees a recipient.
@@ -348,6 +350,7 @@ impl From<&mail::Recipient> for Recipient {
                 mail::RecipientClass::Other => Class::Other,
             },
             next_hop: r.next_hop.to_string(),
+            chosen: r.chosen,
         }
     }
 }
@@ -366,6 +369,7 @@ impl TryFrom<&Recipient> for mail::Recipient {
                 Class::Other => mail::RecipientClass::Other,
             },
             next_hop: mail::NextHop::parse(&wire.next_hop).map_err(|_| WireError("next hop"))?,
+            chosen: wire.chosen,
         })
     }
 }
@@ -540,6 +544,8 @@ pub struct Origin {
     pub protocol: String,
     /// Numeric user id of a local submitter.
     pub uid: Option<u32>,
+    /// What the client came for; unknown for our own reports and for what older releases stored.
+    pub service: Option<Service>,
 }
 
 #[cfg(test)]
@@ -548,6 +554,7 @@ mod tests {
 
     fn recipient() -> Recipient {
         Recipient {
+            chosen: true,
             address: "b@dst.test".into(),
             original: Some(("rfc822".into(), "x@y".into())),
             notify: mail::Notify::default().into(),

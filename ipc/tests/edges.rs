@@ -14,7 +14,7 @@ use vsmtp_ipc::edge::{
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{
     Blob, Body, Body7, Class, Demands, Envelope, Expanded, Grant, Id, MailFrom, Notify, Origin, Piece,
-    RcptTo, Recipient, Reply,
+    RcptTo, Recipient, Reply, Service,
 };
 use vsmtp_ipc::{Message, decode, encode};
 
@@ -104,6 +104,7 @@ fn facts() -> receiver_filter::Facts {
 
 fn recipient() -> Recipient {
     Recipient {
+        chosen: false,
         address: "b@dst.test".into(),
         original: Some(("rfc822".into(), "b".into())),
         notify: Notify { success: true, failure: false, delay: true, stated: true },
@@ -147,7 +148,14 @@ fn tls_sessions() -> queue_deliver::TlsSessions {
 }
 
 fn origin() -> Origin {
-    Origin { session: 1, client: "c".into(), helo: "h".into(), protocol: "ESMTP".into(), uid: None }
+    Origin {
+        session: 1,
+        client: "c".into(),
+        helo: "h".into(),
+        protocol: "ESMTP".into(),
+        uid: None,
+        service: Some(Service::Submission),
+    }
 }
 
 fn reply() -> Reply {

@@ -19,6 +19,7 @@ type Failure = Box<dyn std::error::Error>;
 fn envelope(n: u64) -> Result<Envelope, Failure> {
     let domain = Domain::parse(&format!("d{}.example.com", n % 1000))?;
     let recipient = Recipient {
+        chosen: false,
         address: Address::new(&format!("user{n}"), domain.clone())?,
         original: None,
         notify: Notify::default(),
@@ -38,6 +39,7 @@ fn envelope(n: u64) -> Result<Envelope, Failure> {
 
 fn origin() -> Origin {
     Origin {
+        service: None,
         session: "0123456789AB".into(),
         client: Some([192, 0, 2, 1].into()),
         helo: "client.example.org".into(),

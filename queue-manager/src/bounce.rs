@@ -150,6 +150,7 @@ impl Reporter {
         is_global: bool,
     ) -> Envelope {
         let recipient = |(address, next_hop): &(Address, NextHop)| Recipient {
+            chosen: false,
             address: address.clone(),
             original: None,
             // RFC 3461 6: a report asks for no report.

@@ -453,6 +453,7 @@ fn origin(state: &MessageState) -> wire::Origin {
         client: origin.client.map(|client| client.to_string()).unwrap_or_default(),
         helo: origin.helo.as_str().to_owned(),
         protocol: origin.protocol.as_str().to_owned(),
+        service: origin.service.map(Into::into),
         uid: origin
             .identity
             .as_ref()

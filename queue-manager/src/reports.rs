@@ -92,6 +92,7 @@ pub fn on_expansion(
     }
     let content = content.unwrap_or_else(|| original(ledger, about));
     let recipient = |one: &Expanded| Recipient {
+        chosen: false,
         address: one.address.clone(),
         original: one.original.clone(),
         notify: Notify { success: true, ..Notify::NEVER },

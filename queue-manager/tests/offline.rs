@@ -24,6 +24,7 @@ fn body(n: u8) -> Vec<u8> {
 fn state(n: u8) -> MessageState {
     let domain = Domain::parse("dst.test").unwrap();
     let recipient = |name: &str| Recipient {
+        chosen: false,
         address: Address::new(name, domain.clone()).unwrap(),
         original: None,
         notify: Notify::default(),

@@ -120,10 +120,12 @@ fn connection(registry: &mut Registry) {
             "() -> string",
             "What the client came for: `smtp`, `submission`, `submissions`, `lmtp` or `local`.",
         )
-        .errors("from `postq` on, where it is not known any more")
+        .errors(
+            "from `postq` on for our own reports and for what older releases stored, where it is not known",
+        )
         .example("ctx::service() == \"submission\"");
     registry.on0(service, Stage::Connect, |t| {
-        let service = t.peer.service.ok_or_else(|| Fault::new("the service is known before 'postq' only"))?;
+        let service = t.peer.service.ok_or_else(|| Fault::new("the service of this message is not known"))?;
         Ok(ImmutableString::from(service.name()))
     });
     let esmtp = name("ctx", "is_esmtp", &[])
@@ -138,9 +140,9 @@ fn connection(registry: &mut Registry) {
 
 fn security(registry: &mut Registry) {
     let secured = name("ctx", "is_secured", &["is_secured"])
-        .doc("() -> bool", "The session is under TLS. From `postq` on it is not known any more, and false.")
+        .doc("() -> bool", "The session is under TLS, or was when the message came. A client that said HELO counts as in clear from `postq` on.")
         .example("!ctx::is_secured()");
-    registry.on0(secured, Stage::Connect, |t| Ok(t.tls.is_some()));
+    registry.on0(secured, Stage::Connect, |t| Ok(t.tls.is_some() || t.peer.was_secured));
     let protocol = name("ctx", "tls_protocol", &[])
         .doc("() -> string", "`TLSv1.2` or `TLSv1.3`; empty in clear. Better: `tls::protocol()`.")
         .example("ctx::tls_protocol() == \"\"");

@@ -97,6 +97,7 @@ pub(super) fn at(stage: Stage) -> Transaction {
         server_name: Domain::parse("mx.example.com").unwrap(),
         identity: None,
         was_authenticated: false,
+        was_secured: false,
     };
     let mut t = Transaction::new(Arc::new(peer), 5);
     t.stage = stage;

@@ -137,7 +137,8 @@ impl Judge {
         let is_trusted = self.policy.is_trusted(&transaction.peer);
         let part = self.part_of(transaction.sender.as_ref(), is_trusted, envelope);
         transaction.part = part.clone();
-        // The next hops were decided when the message was taken: they stay unless a rule or an operator changes them.
+        // The next hops were decided when the message was taken: they stay unless a rule or an operator changes them. What a
+        // rule of rcpt or preq has chosen stays in any case, for those rules do not run again.
         transaction.recipients = envelope
             .recipients
             .iter()
@@ -147,7 +148,8 @@ impl Judge {
                     original: recipient.original.clone(),
                     notify: recipient.notify,
                 },
-                transport: (!message.reroute).then(|| recipient.next_hop.clone()),
+                transport: (recipient.chosen || !message.reroute).then(|| recipient.next_hop.clone()),
+                chosen: recipient.chosen,
                 by_rule: false,
                 part: part.clone(),
             })

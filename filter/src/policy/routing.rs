@@ -57,7 +57,8 @@ impl Policy {
 
     fn expand(&self, sender: &ReversePath, entry: &Entry) -> Result<Vec<Recipient>, Reply> {
         if let Some(hop) = &entry.transport {
-            return Ok(vec![self.recipient_of(&entry.spec, entry.spec.address.clone(), hop.clone())]);
+            let recipient = self.recipient_of(&entry.spec, entry.spec.address.clone(), hop.clone());
+            return Ok(vec![Recipient { chosen: entry.chosen, ..recipient }]);
         }
         let mut leaves = Vec::new();
         let mut seen = HashSet::new();
@@ -105,7 +106,7 @@ impl Policy {
             (spec.address != address).then(written)
         });
         let class = self.class(&address);
-        Recipient { address, original, notify: spec.notify, class, next_hop }
+        Recipient { address, original, notify: spec.notify, class, next_hop, chosen: false }
     }
 
     /// Where the routing tables send an address.
@@ -137,6 +138,7 @@ mod tests {
                 notify: Notify::default(),
             },
             transport: transport.map(|hop| NextHop::parse(hop).unwrap()),
+            chosen: transport.is_some(),
             by_rule: false,
             part: crate::triage::Part::Root,
         }

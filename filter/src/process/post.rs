@@ -189,7 +189,7 @@ impl Post {
 
     fn asked(&mut self, ask: PostAsk, descriptor: Option<OwnedFd>) -> Result<(), ChannelError> {
         let peer = Peer {
-            service: None,
+            service: ask.origin.service.map(Into::into),
             client: client(&ask.origin.client)?,
             client_name: None,
             server: None,
@@ -199,6 +199,7 @@ impl Post {
             identity: None,
             // RFC 3848: the protocol of who has authenticated ends so.
             was_authenticated: ask.origin.protocol.ends_with('A'),
+            was_secured: ask.origin.protocol.trim_end_matches('A').ends_with('S'),
         };
         let message = PostMessage {
             id: ask.id.into(),

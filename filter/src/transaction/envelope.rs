@@ -26,6 +26,8 @@ pub struct Entry {
     pub spec: RcptSpec,
     /// Where rules want it to go; `None`: by the routing tables, aliases included.
     pub transport: Option<NextHop>,
+    /// A rule said so, of this message now or before it was stored.
+    pub chosen: bool,
     /// A rule put it there: whether it may be relayed to was decided by the operator.
     pub by_rule: bool,
     /// Whose rules judge it.
@@ -55,7 +57,7 @@ impl Transaction {
     pub fn add_client_recipient(&mut self, spec: RcptSpec) -> Result<(), Fault> {
         self.current = Some(Object::Address(Arc::new(spec.address.clone())));
         let part = self.part.clone();
-        self.push(Entry { spec, transport: None, by_rule: false, part })
+        self.push(Entry { spec, transport: None, chosen: false, by_rule: false, part })
     }
 
     /// Adds a recipient for a rule; nothing happens if it is there.
@@ -74,7 +76,7 @@ impl Transaction {
         }
         let spec = RcptSpec { address, original: None, notify };
         let part = self.part.clone();
-        self.push(Entry { spec, transport: None, by_rule: true, part })
+        self.push(Entry { spec, transport: None, chosen: false, by_rule: true, part })
     }
 
     fn push(&mut self, entry: Entry) -> Result<(), Fault> {
@@ -97,7 +99,7 @@ impl Transaction {
             self.recipients.remove(at);
         } else if let Some(entry) = self.recipients.get_mut(at) {
             entry.spec.address = new;
-            entry.transport = None;
+            (entry.transport, entry.chosen) = (None, false);
             entry.by_rule = true;
         }
         Ok(())
@@ -108,7 +110,7 @@ impl Transaction {
         self.add_recipient(address.clone())?;
         let hop = transport.hop(&address);
         for entry in self.recipients.iter_mut().filter(|entry| entry.spec.address == address) {
-            entry.transport = Some(hop.clone());
+            (entry.transport, entry.chosen) = (Some(hop.clone()), true);
         }
         Ok(())
     }
@@ -116,7 +118,7 @@ impl Transaction {
     /// Sets how all recipients so far are delivered.
     pub fn set_all_transports(&mut self, transport: &Transport) {
         for entry in &mut self.recipients {
-            entry.transport = Some(transport.hop(&entry.spec.address));
+            (entry.transport, entry.chosen) = (Some(transport.hop(&entry.spec.address)), true);
         }
     }
 

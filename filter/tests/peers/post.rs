@@ -3,7 +3,7 @@
 use vsmtp_ipc::edge::filter_queue::Disposition;
 use vsmtp_ipc::edge::queue_filter::{PostAsk, PostStage, PostVerdict, QueueEnd};
 use vsmtp_ipc::role::Role;
-use vsmtp_ipc::wire::{Body, Body7, Class, Envelope, Notify, Origin, Piece, Recipient};
+use vsmtp_ipc::wire::{Body, Body7, Class, Envelope, Notify, Origin, Piece, Recipient, Service};
 
 use crate::stage::{MESSAGE, Stage, id, next};
 
@@ -21,6 +21,7 @@ fn ask(ticket: u64, stage: PostStage) -> PostAsk {
             envid: None,
             demands: vsmtp_ipc::wire::Demands::default(),
             recipients: vec![Recipient {
+                chosen: false,
                 address: "b@mx.test".into(),
                 original: None,
                 notify: Notify { success: false, failure: true, delay: true, stated: false },
@@ -29,6 +30,7 @@ fn ask(ticket: u64, stage: PostStage) -> PostAsk {
             }],
         },
         origin: Origin {
+            service: Some(vsmtp_ipc::wire::Service::Submission),
             session: 1,
             client: "203.0.113.5".into(),
             helo: "client.test".into(),
@@ -70,6 +72,7 @@ fn what_rules_change_becomes_an_edit_and_nothing_else_does() {
         panic!()
     };
     assert_eq!(envelope.recipients[0].next_hop, "smtp:[192.0.2.1]:25");
+    assert!(envelope.recipients[0].chosen);
     let header = b"Received: x\r\nSubject: new\r\n\r\n".to_vec();
     assert_eq!(pieces, [Piece::Text(header), Piece::Original { offset: 28, len: 6 }]);
 }
@@ -117,6 +120,9 @@ fn next_hops_are_chosen_anew_only_if_that_is_asked_for() {
         panic!()
     };
     assert_eq!((envelope.recipients[0].next_hop.as_str(), pieces), ("maildir", Vec::new()));
+    // What a rule of rcpt or preq has chosen stays: it is not asked again.
+    question.envelope.recipients[0].chosen = true;
+    assert!(matches!(verdict(&mut queue, &question), PostVerdict::Keep { .. }));
     // Rules come after the tables and have the last word.
     let script = "#{ postq: [ action \"r\" || transport::forward_all(\"192.0.2.1\") ] }";
     let (_stage, mut queue) = start(script, (true, false));
@@ -124,6 +130,26 @@ fn next_hops_are_chosen_anew_only_if_that_is_asked_for() {
     question.reroute = true;
     let PostVerdict::Edit { envelope, .. } = verdict(&mut queue, &question) else { panic!() };
     assert_eq!(envelope.recipients[0].next_hop, "smtp:[192.0.2.1]:25");
+}
+
+#[test]
+fn rules_after_the_queue_know_how_the_message_came() {
+    for (protocol, service, expected) in [
+        ("ESMTPSA", Some(Service::Submission), "submission true true"),
+        ("ESMTPS", Some(Service::Smtp), "smtp true false"),
+        ("ESMTPA", Some(Service::Lmtp), "lmtp false true"),
+        ("local", Some(Service::Local), "local false false"),
+    ] {
+        let script = "#{ postq: [ action \"r\" || msg::set_header(\"X-Came\",
+            `${ctx::service()} ${ctx::is_secured()} ${auth::is_authenticated()}`) ] }";
+        let (_stage, mut queue) = start(script, (true, false));
+        let mut question = ask(1, PostStage::Postq);
+        (question.origin.protocol, question.origin.service) = (protocol.to_owned(), service);
+        let PostVerdict::Edit { pieces, .. } = verdict(&mut queue, &question) else { panic!("{protocol}") };
+        let header = format!("{pieces:?}");
+        let octets = format!("{:?}", format!("X-Came: {expected}").as_bytes());
+        assert!(header.contains(octets.trim_matches(['[', ']'])), "{protocol}: {header}");
+    }
 }
 
 #[test]

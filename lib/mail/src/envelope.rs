@@ -96,6 +96,8 @@ pub struct Recipient {
     pub class: RecipientClass,
     /// Where its copy goes next.
     pub next_hop: NextHop,
+    /// A rule chose that: routing tables do not choose anew when the message is requeued.
+    pub chosen: bool,
 }
 
 /// A recipient that stood for several, and whose sender wants to hear of success.

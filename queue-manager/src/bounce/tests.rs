@@ -92,6 +92,7 @@ const MESSAGE: &[u8] = b"Received: from x\r\nFrom: a@src.test\r\nSubject: hi\r\n
 
 fn recipient(address: &str, hop: &str) -> Recipient {
     Recipient {
+        chosen: false,
         address: Address::parse(address).unwrap(),
         original: None,
         notify: Notify::default(),

@@ -169,6 +169,7 @@ fn origin(wire: &wire::Origin) -> Result<Origin, WireError> {
         helo: Text::new(&wire.helo),
         protocol: protocol(&wire.protocol),
         identity: wire.uid.map(|uid| Text::new(&format!("uid:{uid}"))),
+        service: wire.service.map(Into::into),
     })
 }
 

@@ -143,6 +143,7 @@ impl Bench {
     fn add(&mut self, hops: &[&str]) -> QueueId {
         let id = self.ledger.mint(self.clock);
         let recipient = |(at, hop): (usize, &&str)| Recipient {
+            chosen: false,
             address: Address::parse(&format!("r{at}@dst.test")).unwrap(),
             original: None,
             notify: Notify::default(),

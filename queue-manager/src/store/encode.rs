@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use vsmtp_mail::{
     Address, BodyType, Demands, Domain, EnhancedCode, Envelope, LmtpTarget, MAX_ENVID, MAX_RECIPIENTS,
-    MailboxFormat, NextHop, Notify, OriginalRecipient, Recipient, RecipientClass, Ret, ReversePath,
+    MailboxFormat, NextHop, Notify, OriginalRecipient, Recipient, RecipientClass, Ret, ReversePath, Service,
 };
 
 use super::codec::{Malformed, Put, Take};
@@ -80,7 +80,11 @@ fn put_origin(out: &mut Vec<u8>, origin: &Origin) {
         }
     }
     out.put_str(origin.helo.as_str());
-    out.put_str(origin.protocol.as_str());
+    // A word behind the protocol, so that releases that do not know it can read the rest.
+    match origin.service {
+        Some(service) => out.put_str(&format!("{} {service}", origin.protocol.as_str())),
+        None => out.put_str(origin.protocol.as_str()),
+    }
     put_option(out, origin.identity.as_ref(), |out, identity| out.put_str(identity.as_str()));
 }
 
@@ -92,9 +96,15 @@ fn take_origin(take: &mut Take<'_>) -> Result<Origin, Malformed> {
         6 => Some(IpAddr::from(take.array::<16>()?)),
         _ => return Err(Malformed("client address")),
     };
-    let (helo, protocol) = (Text::new(take.str()?), Text::new(take.str()?));
+    let (helo, protocol) = (Text::new(take.str()?), take.str()?);
+    let named = protocol.rsplit_once(' ').and_then(|(before, word)| {
+        let service = Service::ALL.into_iter().find(|service| service.name() == word)?;
+        Some((before, service))
+    });
+    let (protocol, service) = named.map_or((protocol, None), |(protocol, service)| (protocol, Some(service)));
+    let protocol = Text::new(protocol);
     let identity = take_option(take, |take| take.str().map(Text::new))?;
-    Ok(Origin { session, client, helo, protocol, identity })
+    Ok(Origin { session, client, helo, protocol, identity, service })
 }
 
 fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope) {
@@ -150,6 +160,9 @@ fn take_envelope(take: &mut Take<'_>) -> Result<Envelope, Malformed> {
     Ok(Envelope { reverse_path, body, smtputf8, ret, envid, demands, recipients })
 }
 
+/// In the octet of a recipient's class: a rule chose its next hop.
+const CHOSEN: u8 = 4;
+
 fn put_recipient(out: &mut Vec<u8>, recipient: &Recipient) {
     put_address(out, &recipient.address);
     put_option(out, recipient.original.as_ref(), |out, original| {
@@ -157,12 +170,13 @@ fn put_recipient(out: &mut Vec<u8>, recipient: &Recipient) {
         out.put_str(&original.address);
     });
     put_notify(out, recipient.notify);
-    out.put_u8(match recipient.class {
+    let class = match recipient.class {
         RecipientClass::Local => 0,
         RecipientClass::Virtual => 1,
         RecipientClass::Relay => 2,
         RecipientClass::Other => 3,
-    });
+    };
+    out.put_u8(class | if recipient.chosen { CHOSEN } else { 0 });
     put_hop(out, &recipient.next_hop);
 }
 
@@ -176,14 +190,16 @@ fn take_recipient(take: &mut Take<'_>) -> Result<Recipient, Malformed> {
         Ok(OriginalRecipient { kind: kind.into(), address: address.into() })
     })?;
     let notify = take_notify(take)?;
-    let class = match take.u8()? {
+    let bits = take.u8()?;
+    let chosen = bits & CHOSEN != 0;
+    let class = match bits & !CHOSEN {
         0 => RecipientClass::Local,
         1 => RecipientClass::Virtual,
         2 => RecipientClass::Relay,
         3 => RecipientClass::Other,
         _ => return Err(Malformed("recipient class")),
     };
-    Ok(Recipient { address, original, notify, class, next_hop: take_hop(take)? })
+    Ok(Recipient { address, original, notify, class, next_hop: take_hop(take)?, chosen })
 }
 
 /// What is not the default was stated; only where the two are alike, a bit says so.

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use vsmtp_mail::{EnhancedCode, Envelope, QueueId};
+use vsmtp_mail::{EnhancedCode, Envelope, QueueId, Service};
 
 use super::codec::cut_at;
 
@@ -83,6 +83,8 @@ pub struct Origin {
     pub protocol: Text,
     /// The authenticated identity.
     pub identity: Option<Text>,
+    /// What the client came for, if that is known.
+    pub service: Option<Service>,
 }
 
 /// A next hop's last word about one recipient: what RFC 3464 wants in a report.

@@ -253,6 +253,7 @@ mod tests {
             "mbox",
         ];
         let recipient = |n: usize| Recipient {
+            chosen: false,
             address: Address::parse(&format!("\"r {n}\"@b.test")).unwrap(),
             original: (n.is_multiple_of(2))
                 .then(|| OriginalRecipient { kind: "rfc822".into(), address: "o@b.test".into() }),
@@ -270,6 +271,7 @@ mod tests {
             recipients: (0..recipients).map(recipient).collect(),
         };
         let origin = Origin {
+            service: None,
             session: Text::new("S1"),
             client: Some("2001:db8::1".parse().unwrap()),
             helo: Text::new("c.test"),
@@ -289,6 +291,8 @@ mod tests {
         full.disposition = Disposition::Quarantine("spam".into());
         (full.marks.judged, full.marks.reroute) = (true, true);
         full.envelope.demands.requiretls = true;
+        full.envelope.recipients[1].chosen = true;
+        full.origin.service = Some(vsmtp_mail::Service::Submission);
         full.envelope.recipients[0].notify = Notify::default();
         full.envelope.recipients[1].notify = Notify { stated: true, ..Notify::default() };
         full.progress[1] = RecipientState::Waiting { attempts: 3, until: 99, last: Some(diagnostic()) };

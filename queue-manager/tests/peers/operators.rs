@@ -181,6 +181,7 @@ fn who_has_a_message_does_not_get_it_again_because_it_was_requeued() {
     // A rule that adds the one who has it.
     let mut envelope = ask.envelope;
     let again = vsmtp_ipc::wire::Recipient {
+        chosen: false,
         address: "b@dst.test".to_owned(),
         next_hop: "smtp:elsewhere.test".to_owned(),
         ..envelope.recipients[0].clone()

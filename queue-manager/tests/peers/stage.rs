@@ -247,6 +247,7 @@ pub const BODY: &[u8] = b"Received: from x\r\nSubject: hi\r\n\r\nline\r\n";
 
 pub fn message(id: Id, recipients: &[(&str, &str)]) -> NewMessage {
     let recipient = |(address, hop): &(&str, &str)| Recipient {
+        chosen: false,
         address: (*address).to_owned(),
         original: None,
         notify: Notify { success: false, failure: true, delay: true, stated: false },
@@ -267,6 +268,7 @@ pub fn message(id: Id, recipients: &[(&str, &str)]) -> NewMessage {
             recipients: recipients.iter().map(recipient).collect(),
         },
         origin: Origin {
+            service: Some(vsmtp_ipc::wire::Service::Submission),
             session: 5,
             client: "192.0.2.9".to_owned(),
             helo: "client".to_owned(),

@@ -214,6 +214,54 @@ fn what_is_requeued_goes_where_the_tables_send_it_now() {
 }
 
 #[test]
+fn a_requeue_keeps_the_next_hop_that_a_rule_has_chosen() {
+    let closed = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let deaf = std::sync::Arc::clone(&closed);
+    let chosen = Sink::scripted(move |line| {
+        let no = line.starts_with("RCPT") && deaf.load(std::sync::atomic::Ordering::SeqCst);
+        no.then(|| "451 4.7.1 later".to_owned())
+    });
+    let usual = Sink::start();
+    let config = format!("config.delivery.relayhost = \"[127.0.0.1]:{}\";", usual.port());
+    let filter = format!(
+        "#{{ rcpt: [ action \"there\" || transport::forward_all(\"[127.0.0.1]:{}\") ] }}",
+        chosen.port()
+    );
+    let mta = vsmtp_tests::Mta::start(&vsmtp_tests::Settings { config, filter });
+    let reply = Client::hello(mta.port()).mail("a@src.test", &["b@dst.test"], "Subject: x\r\n\r\nx");
+    assert_eq!(reply.code(), 250);
+    wait_until("it was tried", || ids(&mta, &["--state", "deferred"]).len() == 1);
+    closed.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(mta.ctl_json(&["queue", "requeue", "--all"])["changed"], 1);
+    wait_until("the queue is empty", || mta.queued() == 0);
+    assert_eq!((chosen.count(), usual.count()), (1, 0));
+}
+
+#[test]
+fn a_rate_is_held_towards_its_next_hop_and_shown() {
+    let sink = Sink::start();
+    let rate =
+        format!("config.delivery.destinations = #{{ \"[127.0.0.1]:{}\": \"rate=1/2s\" }};", sink.port());
+    let mta = crate::relaying_to(&sink, &rate);
+    let mut client = Client::hello(mta.port());
+    for _ in 0..3 {
+        assert_eq!(client.mail("a@src.test", &["b@dst.test"], "Subject: x\r\n\r\nx").code(), 250);
+    }
+    wait_until("the first has been sent, and the others wait", || {
+        let rows = mta.ctl_rows(&["queue", "destinations"]);
+        rows.len() == 1 && rows[0]["state"] == "limited" && rows[0]["messages"] != 0
+    });
+    wait_until("all have arrived", || sink.count() == 3);
+    let arrived: Vec<_> = sink.messages().into_iter().map(|message| message.arrived).collect();
+    for pair in arrived.windows(2) {
+        let gap = pair[1].duration_since(pair[0]).expect("one after the other");
+        assert!((1.5..6.0).contains(&gap.as_secs_f64()), "{gap:?}");
+    }
+    let table = ctl(&mta, &["queue", "destinations"]);
+    assert!(table.starts_with("STATE"), "{table}");
+}
+
+#[test]
 fn a_spool_is_read_while_nothing_runs() {
     let sink = Sink::start();
     let mut mta = holding(&sink);

@@ -32,6 +32,7 @@ pub fn peer(judge: &Judge, facts: &Facts) -> Peer {
         server_name: judge.policy.server_name().clone(),
         identity: None,
         was_authenticated: false,
+        was_secured: false,
     }
 }
 
@@ -105,6 +106,7 @@ pub fn origin(facts: &Facts) -> Origin {
         }
         .to_owned(),
         uid: facts.uid,
+        service: Some(facts.service),
     }
 }
 
