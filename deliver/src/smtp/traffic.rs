@@ -221,6 +221,9 @@ impl Smtp {
         }
         let Stage::Dialing(mut dial) = connection.stage else { return };
         if let Some(error) = error.as_ref().filter(|error| error.phase == Awaiting::Handshake) {
+            // It greeted us, so it is there; and if this was the probe of a host that is left alone, the retry needs to be
+            // let through.
+            self.host_answered(&connection.site);
             let clear = connection.site.in_clear();
             Record::new("tls-failed")
                 .field("remote", &connection.site)

@@ -104,6 +104,37 @@ fn a_failed_handshake_is_tried_again_in_clear_on_a_new_connection_only_if_the_po
 }
 
 #[test]
+fn a_host_that_is_left_alone_and_answers_is_tried_again_in_clear_after_a_failed_handshake() {
+    let authority = Authority::new();
+    let (mut deliver, _file) = with("may", &authority);
+    let peer = Peer::new();
+    deliver.lease(&attempt(1, &peer.next_hop(), TO, inline(MESSAGE)));
+    let mut talk = peer.accept();
+    // While it takes its time to greet, others find that nobody is there, each by a way of its own.
+    for n in 2..5 {
+        let next_hop = format!("lmtp:[127.0.0.1]:{}", peer.port());
+        deliver.lease(&attempt(n, &next_hop, TO, inline(MESSAGE)));
+        drop(peer.accept());
+        assert_eq!(only(&deliver.outcome()).0, Result3::Deferred);
+    }
+    // The log tells when the last of them was heard.
+    let mut waits = 0;
+    while !deliver.log().contains("event=host-left-alone") {
+        waits += 1;
+        assert!(waits < 1000, "{}", deliver.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    talk.greet(OFFERS);
+    talk.hear_say("STARTTLS", "220 go on\r\n");
+    talk.hear_something();
+    talk.say("this is no handshake at all, whatever it looks like\r\n");
+    let mut talk = peer.accept();
+    talk.greet(OFFERS);
+    assert_eq!(talk.take_message("250 ok\r\n"), MESSAGE);
+    assert_eq!(only(&deliver.outcome()).0, Result3::Delivered);
+}
+
+#[test]
 fn where_tls_is_a_must_a_server_without_it_gets_nothing() {
     let authority = Authority::new();
     for level in ["encrypt", "verify", &format!("fingerprint sha256:{}", "00".repeat(32))] {
