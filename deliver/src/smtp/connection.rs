@@ -17,6 +17,7 @@ use crate::lease::{Lease, LeaseKey, Verdict};
 use crate::mime::Converter;
 use crate::smtp::accounts::Account;
 use crate::smtp::destination::Waiting;
+use crate::smtp::hints::Subject;
 use crate::smtp::route::{Endpoint, Site};
 use crate::smtp::sasl::Exchange;
 use crate::smtp::socket::Socket;
@@ -338,6 +339,11 @@ impl Connection {
             |error: &HostError| matches!(error.phase, Awaiting::Reset | Awaiting::Mail | Awaiting::Nothing);
         self.messages > 1
             && matches!(self.dialogue.step(), ClientStep::Closed(Some(error)) if unheard(&error))
+    }
+
+    /// Whom the words of the last transaction were about.
+    pub fn subject(&self) -> Subject {
+        if self.dialogue.refused_mail() { Subject::Host } else { Subject::Recipient }
     }
 
     /// Says goodbye.

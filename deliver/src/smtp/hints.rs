@@ -1,5 +1,6 @@
 //! What servers ask for in the words of their temporary refusals: to come back later, more slowly, with fewer connections.
-//! One table. Pure; what is not in it has no effect beyond the refusal itself, and a 5xx never has one.
+//! One table. Pure; what is not in it has no effect beyond the refusal itself, and a 5xx never has one. What is said of one
+//! recipient never holds up mail for others, and words that others chose (the addresses) are not looked at.
 
 use vsmtp_ipc::edge::queue_deliver::Advice;
 use vsmtp_mail::Reply;
@@ -10,6 +11,18 @@ const MAX_WAIT_S: u32 = 4 * 3600;
 const MIN_WAIT_S: u32 = 30;
 /// Octets of a reply that are looked at.
 const MAX_WORDS: usize = 1024;
+/// The code of a server that refuses everything from now on (RFC 5321 3.8), whatever it answers.
+const CLOSING: u16 = 421;
+
+/// Whom a reply is about, by the command it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// All that comes from us: the reply to a connection, to EHLO, to MAIL.
+    Host,
+    /// One recipient or one message: any later reply. Who may write to a busy mailbox must not be able to stop a whole next
+    /// hop.
+    Recipient,
+}
 
 /// What a row of the table gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +54,11 @@ static ROWS: &[Row] = &[
         words: &["greylist", "graylist", "grey list", "gray list", "grey-list", "gray-list"],
         gives: Gives::Wait(300),
         sample: "450 4.2.0 <b@dst.test>: Recipient address rejected: Greylisted, see http://postgrey.schweikert.ch/",
+    },
+    Row {
+        words: &["receiving mail at a rate"],
+        gives: Gives::Wait(300),
+        sample: "450 4.2.1 The user you are trying to contact is receiving mail at a rate that prevents delivery",
     },
     Row {
         words: &["too many connections", "too many concurrent", "too many sessions", "too many simultaneous"],
@@ -75,15 +93,9 @@ static ROWS: &[Row] = &[
         sample: "450 4.7.1 Error: too much mail from 192.0.2.1, rate limit",
     },
     Row {
-        words: &[
-            "too much mail",
-            "too many messages",
-            "too many emails",
-            "throttl",
-            "receiving mail at a rate",
-        ],
+        words: &["too much mail", "too many messages", "too many emails", "throttl"],
         gives: Gives::Pause(300),
-        sample: "450 4.2.1 The user you are trying to contact is receiving mail at a rate that prevents delivery",
+        sample: "450 4.7.1 Error: too much mail from 192.0.2.1",
     },
     Row {
         words: &["4.7.28", "unusual rate", "unusual volume", "unexpected volume"],
@@ -112,8 +124,18 @@ static ROWS: &[Row] = &[
     },
 ];
 
-/// What a reply asks for.
-pub fn advice(reply: &Reply) -> Advice {
+/// What a reply asks for. Of what is said of a recipient, only when to come back counts.
+pub fn advice(reply: &Reply, subject: Subject) -> Advice {
+    let advice = asked_for(reply);
+    match subject {
+        Subject::Recipient if reply.code() != CLOSING => {
+            Advice { retry_after_s: advice.retry_after_s, ..Advice::default() }
+        }
+        Subject::Host | Subject::Recipient => advice,
+    }
+}
+
+fn asked_for(reply: &Reply) -> Advice {
     let mut words = reply.to_string().to_ascii_lowercase();
     let mut end = words.len().min(MAX_WORDS);
     while !words.is_char_boundary(end) {
@@ -123,6 +145,7 @@ pub fn advice(reply: &Reply) -> Advice {
     if reply.code() / 100 != 4 {
         return Advice::default();
     }
+    let words = without_addresses(&words);
     let Some(row) = row(&words) else { return Advice::default() };
     let wait = |usual: u32| said(&words).unwrap_or(usual).clamp(MIN_WAIT_S, MAX_WAIT_S);
     match row.gives {
@@ -135,6 +158,56 @@ pub fn advice(reply: &Reply) -> Advice {
         Gives::WaitAsSaid if said(&words).is_some() => Advice { retry_after_s: wait(0), ..Advice::default() },
         Gives::WaitAsSaid => Advice::default(),
     }
+}
+
+/// The words without what others may have put into them: `<...>`, quoted local parts, and whatever has an `@`.
+fn without_addresses(words: &str) -> String {
+    let (mut kept, mut rest) = (String::with_capacity(words.len()), words);
+    while let Some(at) = rest.find(['<', '"']) {
+        let (before, from) = rest.split_at(at);
+        kept.push_str(before);
+        let end = if from.starts_with('<') { bracketed(from) } else { quoted_local_part(from) };
+        let (cut, left) = from.split_at(end.unwrap_or(1));
+        // What has no end is no address.
+        kept.push_str(if end.is_some() { " " } else { cut });
+        rest = left;
+    }
+    kept.push_str(rest);
+    let words: Vec<&str> = kept.split_whitespace().filter(|word| !word.contains('@')).collect();
+    words.join(" ")
+}
+
+/// Length of `<...>`. A `>` in quotes does not end it.
+fn bracketed(from: &str) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        let found = from.get(at..)?.find(['>', '"'])? + at;
+        match quoted(from.get(found..)?) {
+            Some(length) => at = found + length,
+            None if from.get(found..)?.starts_with('>') => return Some(found + 1),
+            None => at = found + 1,
+        }
+    }
+}
+
+/// Length of a quoted string that an `@` follows, with what it is part of.
+fn quoted_local_part(from: &str) -> Option<usize> {
+    let length = quoted(from)?;
+    let domain = from.get(length..)?.strip_prefix('@')?;
+    let end = domain.find(char::is_whitespace).unwrap_or(domain.len());
+    Some(length + 1 + end)
+}
+
+/// Length of a quoted string (RFC 5321 4.1.2), if one begins here and ends.
+fn quoted(from: &str) -> Option<usize> {
+    let mut escaped = false;
+    let inside = from.strip_prefix('"')?;
+    let end = inside.find(|c| {
+        let ends = c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    })?;
+    Some(end + 2)
 }
 
 fn row(words: &str) -> Option<&'static Row> {
@@ -184,7 +257,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Advice {
-        advice(&Reply::parse(text).unwrap())
+        advice(&Reply::parse(text).unwrap(), Subject::Host)
     }
 
     #[test]
@@ -206,6 +279,43 @@ mod tests {
             let never = expected.sample.replacen('4', "5", 1).replacen(" 4.", " 5.", 1);
             assert_eq!(of(&never), Advice::default(), "row {at} as {never}");
         }
+    }
+
+    #[test]
+    fn what_is_said_of_one_recipient_never_stops_others() {
+        for row in ROWS {
+            let reply = Reply::parse(row.sample).unwrap();
+            let (host, recipient) = (advice(&reply, Subject::Host), advice(&reply, Subject::Recipient));
+            if reply.code() == CLOSING {
+                assert_eq!(recipient, host, "{}", row.sample);
+            } else {
+                let expected = Advice { retry_after_s: host.retry_after_s, ..Advice::default() };
+                assert_eq!(recipient, expected, "{}", row.sample);
+            }
+        }
+        let busy =
+            "450 4.2.1 The user you are trying to contact is receiving mail at a rate that is too high";
+        assert_eq!(of(busy), Advice { retry_after_s: 300, ..Advice::default() });
+    }
+
+    #[test]
+    fn words_of_an_address_are_not_the_servers() {
+        for address in [
+            "<throttled@dst.test>",
+            "throttled@dst.test",
+            "throttled@[192.0.2.1]:",
+            "<\"rate limit\"@dst.test>",
+            "\"rate limit\"@dst.test:",
+            "<\"> rate limit <\"@dst.test>",
+            "<\"\\\"> rate limit \"@dst.test>",
+            "<a@server-busy.rate-limit.test>,",
+        ] {
+            let said = |words: &str| of(&format!("450 4.2.0 {address} {words}"));
+            assert_eq!(said("mailbox is full"), Advice::default(), "{address}");
+            assert_eq!(said("slow down").pause_s, 60, "{address}");
+        }
+        assert_eq!(of("450 load < 5, too busy").pause_s, 60);
+        assert_eq!(of("450 \"rate limit\" of you").pause_s, 300);
     }
 
     #[test]
@@ -243,7 +353,15 @@ mod tests {
 
     #[test]
     fn hostile_words_do_no_harm() {
-        for text in ["450 ", "450 try again in :: :1 1: 1:2:3:4 :s 1:60:99 é", "450 wait 00:1é:00"] {
+        for text in [
+            "450 ",
+            "450 <",
+            "450 <\"\\",
+            "450 \"é\"@",
+            "450 \"\"@é <é\"é\">",
+            "450 try again in :: :1 1: 1:2:3:4 :s 1:60:99 é",
+            "450 wait 00:1é:00",
+        ] {
             let _ = of(text);
         }
         let long = format!("450 {}é wait 5 minutes", "x".repeat(MAX_WORDS));

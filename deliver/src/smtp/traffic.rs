@@ -11,6 +11,7 @@ use crate::lease::{Verdict, span_ms};
 use crate::smtp::connection::{Connection, Happened, NotBegun, Stage, Work};
 use crate::smtp::destination::{Next, Waiting};
 use crate::smtp::dispatch::note_refusal;
+use crate::smtp::hints::Subject;
 use crate::smtp::transaction::How;
 use crate::smtp::way::Way;
 use crate::smtp::{Drain, Heard, Smtp};
@@ -164,7 +165,10 @@ impl Smtp {
     fn on_done(&mut self, reactor: &mut Reactor, token: usize, outcomes: &[Outcome]) {
         let Some(connection) = self.connections.get_mut(&token) else { return };
         let Stage::Busy(work) = std::mem::replace(&mut connection.stage, Stage::Idle) else { return };
-        let mut advice = outcomes.iter().map(heeded).fold(Advice::default(), Advice::and);
+        let mut advice = Advice::default();
+        for outcome in outcomes {
+            advice = advice.and(heeded(outcome, connection.subject()));
+        }
         let destination = self.destinations.get_mut(&connection.serves);
         let unheard = connection.ended_unheard() && work.retries < MAX_RETRIES;
         if let Some(destination) = destination {
@@ -243,7 +247,7 @@ impl Smtp {
             _ => self.host_answered(&connection.site),
         }
         if let Some(HostError { why: Why::Remote(reply), .. }) = &error {
-            dial.advice = dial.advice.and(hints::advice(reply));
+            dial.advice = dial.advice.and(hints::advice(reply, Subject::Host));
         }
         let verdict = match error {
             Some(error) => {
@@ -294,9 +298,9 @@ impl Smtp {
 }
 
 /// What the server asks for where it does not want a message now.
-fn heeded(outcome: &Outcome) -> Advice {
+fn heeded(outcome: &Outcome, subject: Subject) -> Advice {
     match outcome {
-        Outcome::Defer(Why::Remote(reply)) => hints::advice(reply),
+        Outcome::Defer(Why::Remote(reply)) => hints::advice(reply, subject),
         _ => Advice::default(),
     }
 }

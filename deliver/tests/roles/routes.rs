@@ -187,6 +187,23 @@ fn what_servers_ask_for_reaches_the_queue() {
 }
 
 #[test]
+fn what_is_said_at_mail_counts_for_the_next_hop_and_what_is_said_of_a_recipient_for_that_alone() {
+    let slow_down = "450 4.7.1 <a@dst.test>: rate limit exceeded\r\n";
+    for (lease, at_mail) in [(1, true), (2, false)] {
+        let mut deliver = start(|_| {});
+        let peer = Peer::new();
+        deliver.lease(&attempt(lease, &peer.next_hop(), &["a@dst.test"], inline(MESSAGE)));
+        let mut talk = peer.accept_greeted();
+        talk.hear_say("MAIL", if at_mail { slow_down } else { "250 ok\r\n" });
+        talk.hear_say("RCPT", if at_mail { "503 no sender\r\n" } else { slow_down });
+        talk.hear_say("DATA", "503 nobody\r\n");
+        let pause_s = if at_mail { 300 } else { 0 };
+        let expected = Advice { retry_after_s: 300, fewer: at_mail, pause_s };
+        assert_eq!(deliver.outcome().advice, expected, "at MAIL: {at_mail}");
+    }
+}
+
+#[test]
 fn a_further_connection_that_is_refused_makes_the_queue_send_fewer() {
     let mut deliver = start(|_| {});
     let peer = Peer::new();

@@ -32,6 +32,8 @@ pub struct Dialogue {
     done: VecDeque<Vec<Outcome>>,
     /// The last transaction ended before its message did.
     reset_first: bool,
+    /// The last transaction was refused at MAIL.
+    refused_mail: bool,
     /// Everything goes through TLS.
     secure: bool,
 }
@@ -104,6 +106,7 @@ impl Dialogue {
             output: Vec::new(),
             done: VecDeque::new(),
             reset_first: false,
+            refused_mail: false,
             secure: false,
         }
     }
@@ -288,11 +291,18 @@ impl Dialogue {
             self.expected.push_back(Expect::Reset);
         }
         self.reset_first = true;
+        self.refused_mail = false;
         self.phase = Phase::Busy(Box::new(active));
         if !self.reset_pending() || self.pipelines() {
             self.send_commands();
         }
         Ok(())
+    }
+
+    /// True if the last transaction was refused at MAIL: what the server said is about all that comes from us, and not about
+    /// one recipient.
+    pub fn refused_mail(&self) -> bool {
+        self.refused_mail
     }
 
     /// More of the message, when the step was `WantBody`; ignored at any other time.
@@ -464,7 +474,10 @@ impl Dialogue {
     fn on_transaction_reply(&mut self, expect: Expect, reply: &ParsedReply) {
         let Phase::Busy(active) = &mut self.phase else { return };
         match expect {
-            Expect::Mail if reply.code / 100 != 2 => active.settle_rest(&verdict(reply)),
+            Expect::Mail if reply.code / 100 != 2 => {
+                self.refused_mail = true;
+                active.settle_rest(&verdict(reply));
+            }
             Expect::Rcpt(at) => active.rcpt_answered(at, reply),
             Expect::Data => return self.on_data(reply),
             Expect::Dot => {
