@@ -2,8 +2,10 @@
 //! each time; then one connection tries it, and the others wait for what becomes of that. Pure: the clock comes in.
 
 use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
 
-use crate::smtp::route::Endpoint;
+use crate::smtp::route::{Endpoint, Site};
 
 /// Failures in a row after which a host is left alone.
 const FAILURES: u8 = 3;
@@ -16,10 +18,44 @@ const PROBE_MS: u64 = 15 * 60_000;
 /// Most hosts of which something is remembered. Of more, those that have failed longest ago are forgotten.
 const MAX_HOSTS: usize = 4096;
 
+/// A host, and our own address that it is tried from: whom one of them cannot reach, another may.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Line {
+    endpoint: Endpoint,
+    source: Option<IpAddr>,
+}
+
+impl Line {
+    /// The one that a connection there takes.
+    pub fn of(site: &Site) -> Self {
+        Line { endpoint: site.endpoint.clone(), source: site.source }
+    }
+}
+
+/// True if it is the host, or the way there, that made an attempt to connect fail. All else (no descriptor left, an address
+/// that is not ours, no free port) is ours, and says nothing of a host.
+pub fn is_of_host(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, NotFound,
+        TimedOut,
+    };
+    // A Unix socket that is not found belongs to a server that does not run.
+    matches!(
+        error.kind(),
+        ConnectionRefused
+            | ConnectionReset
+            | ConnectionAborted
+            | TimedOut
+            | HostUnreachable
+            | NetworkUnreachable
+            | NotFound
+    )
+}
+
 /// The hosts that have failed lately.
 #[derive(Debug, Default)]
 pub struct Breakers {
-    hosts: HashMap<Endpoint, Host>,
+    hosts: HashMap<Line, Host>,
 }
 
 #[derive(Debug)]
@@ -50,8 +86,8 @@ impl Breakers {
     ///
     /// # Errors
     /// The host is left alone.
-    pub fn ask(&mut self, endpoint: &Endpoint, now_ms: u64) -> Result<(), Open> {
-        let Some(host) = self.hosts.get_mut(endpoint) else { return Ok(()) };
+    pub fn ask(&mut self, line: &Line, now_ms: u64) -> Result<(), Open> {
+        let Some(host) = self.hosts.get_mut(line) else { return Ok(()) };
         if host.times == 0 {
             return Ok(());
         }
@@ -66,14 +102,21 @@ impl Breakers {
     }
 
     /// Somebody answered there. True if it had been left alone.
-    pub fn reached(&mut self, endpoint: &Endpoint) -> bool {
-        self.hosts.remove(endpoint).is_some_and(|host| host.times > 0)
+    pub fn reached(&mut self, line: &Line) -> bool {
+        self.hosts.remove(line).is_some_and(|host| host.times > 0)
+    }
+
+    /// Nothing was learnt of the host: if that was its probe, there may be another.
+    pub fn let_go(&mut self, line: &Line) {
+        if let Some(host) = self.hosts.get_mut(line) {
+            host.probe_ms = 0;
+        }
     }
 
     /// Nobody could be reached there. Answers for how long the host is left alone, if that begins now.
-    pub fn failed(&mut self, endpoint: &Endpoint, reason: &str, now_ms: u64) -> Option<u64> {
-        self.make_room(endpoint);
-        let host = self.hosts.entry(endpoint.clone()).or_insert_with(Host::new);
+    pub fn failed(&mut self, line: &Line, reason: &str, now_ms: u64) -> Option<u64> {
+        self.make_room(line);
+        let host = self.hosts.entry(line.clone()).or_insert_with(Host::new);
         host.failures = host.failures.saturating_add(1);
         (host.last_ms, host.reason) = (now_ms, reason.into());
         // What was under way when the host was given up says nothing new.
@@ -87,8 +130,8 @@ impl Breakers {
         Some(wait_ms)
     }
 
-    fn make_room(&mut self, endpoint: &Endpoint) {
-        if self.hosts.len() < MAX_HOSTS || self.hosts.contains_key(endpoint) {
+    fn make_room(&mut self, line: &Line) {
+        if self.hosts.len() < MAX_HOSTS || self.hosts.contains_key(line) {
             return;
         }
         let mut ages: Vec<u64> = self.hosts.values().map(|host| host.last_ms).collect();
@@ -109,8 +152,8 @@ impl Host {
 mod tests {
     use super::*;
 
-    fn at(port: u16) -> Endpoint {
-        Endpoint::Tcp(([192, 0, 2, 1], port).into())
+    fn at(port: u16) -> Line {
+        Line { endpoint: Endpoint::Tcp(([192, 0, 2, 1], port).into()), source: None }
     }
 
     #[test]
@@ -150,6 +193,61 @@ mod tests {
         assert!(breakers.reached(&at(25)));
         assert_eq!(breakers.ask(&at(25), now), Ok(()));
         assert_eq!(breakers.failed(&at(25), "x", now), None, "all is forgiven");
+    }
+
+    #[test]
+    fn whom_one_of_our_addresses_cannot_reach_another_may() {
+        let mut breakers = Breakers::default();
+        let from = Line { source: Some([198, 51, 100, 1].into()), ..at(25) };
+        for _ in 0..FAILURES {
+            breakers.failed(&from, "x", 0);
+        }
+        assert!(breakers.ask(&from, 1).is_err());
+        assert_eq!(breakers.ask(&at(25), 1), Ok(()));
+    }
+
+    #[test]
+    fn only_what_the_host_does_counts() {
+        use nix::libc;
+        let is_of_host = |errno| is_of_host(&io::Error::from_raw_os_error(errno));
+        for theirs in [
+            libc::ECONNREFUSED,
+            libc::ETIMEDOUT,
+            libc::EHOSTUNREACH,
+            libc::ENETUNREACH,
+            libc::ECONNRESET,
+            libc::ENOENT,
+        ] {
+            assert!(is_of_host(theirs), "{theirs}");
+        }
+        for ours in [
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ENOBUFS,
+            libc::ENOMEM,
+            libc::EADDRNOTAVAIL,
+            libc::EADDRINUSE,
+            libc::EAFNOSUPPORT,
+            libc::EACCES,
+            libc::EPERM,
+            libc::ENOSPC,
+        ] {
+            assert!(!is_of_host(ours), "{ours}");
+        }
+    }
+
+    #[test]
+    fn a_probe_that_learns_nothing_is_followed_by_another_at_once() {
+        let mut breakers = Breakers::default();
+        for _ in 0..FAILURES {
+            breakers.failed(&at(25), "x", 0);
+        }
+        breakers.let_go(&at(25));
+        assert!(breakers.ask(&at(25), FIRST_MS - 1).is_err(), "it is left alone all the same");
+        assert_eq!(breakers.ask(&at(25), FIRST_MS), Ok(()));
+        assert!(breakers.ask(&at(25), FIRST_MS).is_err());
+        breakers.let_go(&at(25));
+        assert_eq!(breakers.ask(&at(25), FIRST_MS), Ok(()));
     }
 
     #[test]

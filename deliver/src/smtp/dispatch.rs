@@ -1,6 +1,7 @@
 //! Which lease goes where: resolving next hops, taking free connections, making new ones. On failure the leases that
 //! wait are deferred, or fail if every answer said "never".
 
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use vsmtp_mail::{EnhancedCode, NextHop};
 use vsmtp_smtp::{ClientSettings, Dialogue};
 
 use crate::lease::{Ended, Lease, LeaseKey, Verdict};
-use crate::smtp::breaker::Open;
+use crate::smtp::breaker::{Line, Open, is_of_host};
 use crate::smtp::connection::{Connection, Dial};
 use crate::smtp::destination::RouteState;
 use crate::smtp::lookup::Answered;
@@ -223,7 +224,7 @@ impl Smtp {
             if reactor.now_ms() > dial.started_ms + MAX_DIAL_MS {
                 break;
             }
-            if let Err(open) = self.breakers.ask(&site.endpoint, reactor.now_ms()) {
+            if let Err(open) = self.breakers.ask(&Line::of(&site), reactor.now_ms()) {
                 left_alone(&mut dial, site, &open);
                 continue;
             }
@@ -231,7 +232,7 @@ impl Smtp {
                 Ok(socket) => return self.open(reactor, way, site, socket, dial),
                 Err(error) => {
                     let why = format!("connect: {error}");
-                    self.host_failed(&site, &why, reactor.now_ms());
+                    self.not_reached(&site, &io::Error::new(error.kind(), why.as_str()), reactor.now_ms());
                     note_refusal(&mut dial, site, Verdict::deferred(EnhancedCode(4, 4, 1), why));
                 }
             }
@@ -253,7 +254,7 @@ impl Smtp {
         let (tls, dialogue) = (Rc::clone(&self.tls), Dialogue::new(settings));
         let connection = Connection::new(socket, (tls, account), site, dialogue, Rc::clone(way), dial);
         if let Err(error) = connection.register(reactor, token) {
-            return self.not_connected(reactor, connection, &error.to_string());
+            return self.not_connected(reactor, connection, &error);
         }
         self.connections.insert(token, connection);
         self.watch(reactor, token);
@@ -281,9 +282,18 @@ impl Smtp {
         }
     }
 
+    /// A connection there never stood. What is our own doing is not held against the host.
+    pub(super) fn not_reached(&mut self, site: &Site, error: &io::Error, now_ms: u64) {
+        if is_of_host(error) {
+            self.host_failed(site, &error.to_string(), now_ms);
+        } else {
+            self.breakers.let_go(&Line::of(site));
+        }
+    }
+
     /// Nobody could be reached there.
     pub(super) fn host_failed(&mut self, site: &Site, why: &str, now_ms: u64) {
-        if let Some(wait_ms) = self.breakers.failed(&site.endpoint, why, now_ms) {
+        if let Some(wait_ms) = self.breakers.failed(&Line::of(site), why, now_ms) {
             Record::at(log::Level::Warn, "host-left-alone")
                 .field("remote", site)
                 .field("seconds", wait_ms / 1000)
@@ -294,7 +304,7 @@ impl Smtp {
 
     /// Somebody answered there, whatever was said.
     pub(super) fn host_answered(&mut self, site: &Site) {
-        if self.breakers.reached(&site.endpoint) {
+        if self.breakers.reached(&Line::of(site)) {
             Record::new("host-back").field("remote", site).emit();
         }
     }

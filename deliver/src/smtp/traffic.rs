@@ -1,5 +1,6 @@
 //! What happens on connections, and what that means for the leases they carry.
 
+use std::io;
 use std::rc::Rc;
 
 use vsmtp_daemon::{Reactor, Record};
@@ -32,7 +33,7 @@ impl Smtp {
         let Some(connection) = self.connections.get_mut(&token) else { return };
         match connection.on_ready(readable, writable, closed) {
             Ok(()) => self.drive(reactor, token),
-            Err(error) => self.drop_unconnected(reactor, token, &error.to_string()),
+            Err(error) => self.drop_unconnected(reactor, token, &error),
         }
     }
 
@@ -44,7 +45,8 @@ impl Smtp {
             return self.watch(reactor, token);
         }
         if connection.is_connecting() {
-            return self.drop_unconnected(reactor, token, "connect: timeout");
+            let error = io::Error::new(io::ErrorKind::TimedOut, "connect: timeout");
+            return self.drop_unconnected(reactor, token, &error);
         }
         if matches!(connection.stage, Stage::Idle) {
             self.idle.remove(&connection.site, token);
@@ -225,8 +227,7 @@ impl Smtp {
         }
         let Stage::Dialing(mut dial) = connection.stage else { return };
         if let Some(error) = error.as_ref().filter(|error| error.phase == Awaiting::Handshake) {
-            // It greeted us, so it is there; and if this was the probe of a host that is left alone, the retry needs to be
-            // let through.
+            // Somebody is there; and if this was the probe of a host that is left alone, the retry must be let through.
             self.host_answered(&connection.site);
             let clear = connection.site.in_clear();
             Record::new("tls-failed")
@@ -262,17 +263,17 @@ impl Smtp {
         self.dial_next(reactor, &connection.serves, dial);
     }
 
-    fn drop_unconnected(&mut self, reactor: &mut Reactor, token: usize, why: &str) {
+    fn drop_unconnected(&mut self, reactor: &mut Reactor, token: usize, error: &io::Error) {
         if let Some(connection) = self.connections.remove(&token) {
-            self.not_connected(reactor, connection, why);
+            self.not_connected(reactor, connection, error);
         }
     }
 
     /// A connection that never stood.
-    pub(super) fn not_connected(&mut self, reactor: &mut Reactor, connection: Connection, why: &str) {
+    pub(super) fn not_connected(&mut self, reactor: &mut Reactor, connection: Connection, error: &io::Error) {
         let Stage::Dialing(mut dial) = connection.stage else { return };
-        self.host_failed(&connection.site, why, reactor.now_ms());
-        let verdict = Verdict::deferred(EnhancedCode(4, 4, 1), why);
+        self.not_reached(&connection.site, error, reactor.now_ms());
+        let verdict = Verdict::deferred(EnhancedCode(4, 4, 1), error.to_string());
         note_refusal(&mut dial, connection.site, verdict);
         self.dial_next(reactor, &connection.serves, dial);
         self.mark(connection.serves);

@@ -168,6 +168,33 @@ fn a_host_that_keeps_failing_is_left_alone_by_all_next_hops_and_the_others_are_n
 }
 
 #[test]
+fn what_fails_on_our_side_is_not_held_against_a_host() {
+    let mut deliver = start(|slice| {
+        let elsewhere = SourceAddresses::from_text("192.0.2.1").unwrap().into();
+        slice.sources = vec![(TlsDestination::parse(".test").unwrap().into(), elsewhere)];
+    });
+    let mut resolver = deliver.resolver();
+    let peer = Peer::new();
+    for n in 0..5u64 {
+        let domain = format!("d{n}.test");
+        let next_hop = format!("smtp:{domain}:{}", peer.port());
+        deliver.lease(&attempt(n, &next_hop, &[&format!("b@{domain}")], inline(MESSAGE)));
+        answer(
+            &mut resolver,
+            &[mx(&domain, &[(1, &format!("mx.{domain}"))]), a(&format!("mx.{domain}"), "127.0.0.1")],
+            2,
+        );
+        let (outcome, result, enhanced) = one(&mut deliver);
+        assert_eq!((result, enhanced), (Result3::Deferred, (4, 4, 1)));
+        assert!(outcome.settled[0].text.contains("from 192.0.2.1"), "{n}: {}", outcome.settled[0].text);
+    }
+    deliver.lease(&attempt(9, &peer.next_hop(), &["a@dst.test"], inline(MESSAGE)));
+    peer.accept_greeted().take_message("250 ok\r\n");
+    assert_eq!(one(&mut deliver).1, Result3::Delivered);
+    assert!(!deliver.log().contains("event=host-left-alone"), "{}", deliver.log());
+}
+
+#[test]
 fn what_servers_ask_for_reaches_the_queue() {
     let mut deliver = start(|_| {});
     let peer = Peer::new();
