@@ -11,25 +11,30 @@ const SMTP_DESCRIPTORS: u64 = 65_536;
 /// Descriptors of `--role mailbox`: folders and files of running batches, bodies of leases in flight, edges.
 const MAILBOX_DESCRIPTORS: u64 = 4096;
 
-/// Connecting and no more: no file can be opened. A socket can be bound, for connections from one of our addresses; the
-/// filter cannot see to which one. Without `listen` and `accept` nobody can connect to it.
+/// Connecting and no more: no file can be opened, and nobody can connect to us.
 const SMTP: &[Rule] = &[
     AllowIf("socket", TCP_ONLY, "connections to mail servers"),
     AllowIf("socket", UNIX_STREAM_ONLY, "connections to local LMTP servers"),
     Allow("connect", "mail servers"),
-    Allow("bind", "connections from one of our own addresses"),
     Allow("getsockopt", "how a connection attempt ended"),
-    AllowIf("setsockopt", OPTIONS, "small commands at once; a port for each server"),
+    AllowIf("setsockopt", AT_ONCE, "small commands at once"),
     Allow("getsockname", "which of our addresses a connection uses"),
     Allow("getpeername", "the standard library, on connected sockets"),
 ];
 
+/// For connections from one of our own addresses, where one is set. The filter cannot see which one a socket is bound to;
+/// without `listen` and `accept` nobody can connect to it.
+const SOURCES: &[Rule] = &[
+    Allow("bind", "connections from one of our own addresses"),
+    AllowIf("setsockopt", LATE_PORT, "a port for each server"),
+];
+
 const UNIX_STREAM_ONLY: &[&[Test]] =
     &[&[Test::Is(0, nix::libc::AF_UNIX as u32), Test::Bits(1, 0xf, nix::libc::SOCK_STREAM as u32)]];
-const OPTIONS: &[&[Test]] = &[
-    &[Test::Is(1, nix::libc::IPPROTO_TCP as u32), Test::Is(2, nix::libc::TCP_NODELAY as u32)],
-    &[Test::Is(1, nix::libc::IPPROTO_IP as u32), Test::Is(2, nix::libc::IP_BIND_ADDRESS_NO_PORT as u32)],
-];
+const AT_ONCE: &[&[Test]] =
+    &[&[Test::Is(1, nix::libc::IPPROTO_TCP as u32), Test::Is(2, nix::libc::TCP_NODELAY as u32)]];
+const LATE_PORT: &[&[Test]] =
+    &[&[Test::Is(1, nix::libc::IPPROTO_IP as u32), Test::Is(2, nix::libc::IP_BIND_ADDRESS_NO_PORT as u32)]];
 
 /// Files below the mail root and nothing else: no socket of any kind can be made.
 const MAILBOX: &[Rule] = &[
@@ -45,11 +50,15 @@ const MAILBOX: &[Rule] = &[
     Allow("ftruncate", "an mbox back to its old length after an error"),
 ];
 
-/// The jail of `--role smtp`.
-pub fn smtp() -> Profile {
+/// The jail of `--role smtp`, which binds sockets only if connections come from addresses that are set.
+pub fn smtp(has_sources: bool) -> Profile {
+    let mut syscalls = vec![BASE, BODIES, SMTP];
+    if has_sources {
+        syscalls.push(SOURCES);
+    }
     Profile {
         daemon: "deliver-smtp",
-        syscalls: vec![BASE, BODIES, SMTP],
+        syscalls,
         on_denied: Denied::Errno,
         landlock: Vec::new(),
         landlock_deny_net: false,

@@ -186,7 +186,7 @@ impl Daemon for Smtp {
     }
 
     fn profile(&self) -> Profile {
-        sandbox::smtp()
+        sandbox::smtp(self.sources.is_any_set())
     }
 
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {

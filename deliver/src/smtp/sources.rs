@@ -11,6 +11,7 @@ use crate::smtp::socket::try_source;
 pub struct Sources {
     usual: SourceAddresses,
     by_next_hop: ByNextHop<SourceAddresses>,
+    is_any_set: bool,
 }
 
 impl Sources {
@@ -21,6 +22,7 @@ impl Sources {
         let mut addresses: Vec<_> = rows.chain([*slice.source]).flat_map(SourceAddresses::iter).collect();
         addresses.sort_unstable();
         addresses.dedup();
+        let is_any_set = !addresses.is_empty();
         for address in addresses {
             if let Err(error) = try_source(address) {
                 Record::at(log::Level::Warn, "source-address-unusable")
@@ -30,7 +32,12 @@ impl Sources {
             }
         }
         let by_next_hop = ByNextHop::new(&slice.sources, |source: &SourceAddresses| *source);
-        Sources { usual: *slice.source, by_next_hop }
+        Sources { usual: *slice.source, by_next_hop, is_any_set }
+    }
+
+    /// True if connections to any next hop come from an address that is set.
+    pub fn is_any_set(&self) -> bool {
+        self.is_any_set
     }
 
     /// The addresses for a next hop; of a family that its row does not name, the usual one.
