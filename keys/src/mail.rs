@@ -110,7 +110,7 @@ fn is_signature_of(data: &[u8], domain: &str, algorithm: SignatureAlgorithm) -> 
     let says = |tag: &str| tags.get(tag).is_some_and(|value| !value.is_empty());
     let names = tags.squeezed("h").unwrap_or_default();
     let has_author = names.split(':').any(|name| name.eq_ignore_ascii_case("from"));
-    let covers = if MESSAGE_FIELDS.iter().any(|field| is(field)) {
+    let covers = if MESSAGE_FIELDS.iter().any(&is) {
         has_author && says("bh") && tags.get("l").is_none()
     } else {
         is(&SEAL_FIELD) && tags.get("h").is_none() && tags.get("bh").is_none()

@@ -217,6 +217,7 @@ fn envelope(reporter: &Reporter, targets: Vec<(Address, NextHop)>) -> Envelope {
         notify: Notify::NEVER,
         class: RecipientClass::Other,
         next_hop,
+        chosen: false,
     };
     Envelope {
         reverse_path: ReversePath::Address(reporter.from.clone()),
