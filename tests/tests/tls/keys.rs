@@ -64,14 +64,14 @@ fn nobody_but_root_and_the_key_holder_reads_a_private_key() {
     let own =
         std::os::unix::fs::MetadataExt::ino(&std::fs::metadata("/proc/self/ns/net").expect("our network"));
     assert_ne!(keys["namespaces"]["net"].as_u64(), Some(own), "a network of its own");
-    // Its master's edge and two receivers'; no file stays open.
+    // Edges to its master, two receivers and the two filters; no file stays open.
     let targets: Vec<&str> = keys["descriptors"]
         .as_array()
         .expect("descriptors")
         .iter()
         .filter_map(|descriptor| descriptor["target"].as_str())
         .collect();
-    assert_eq!(targets.iter().filter(|target| target.starts_with("socket:")).count(), 3, "{targets:?}");
+    assert_eq!(targets.iter().filter(|target| target.starts_with("socket:")).count(), 5, "{targets:?}");
     assert!(!targets.iter().any(|target| target.contains("/etc/")), "{targets:?}");
     // And nobody else has ever had it open, or can open it.
     let key = folder(&mta).join("mx.key");
