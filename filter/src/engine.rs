@@ -50,7 +50,7 @@ pub fn bare(root: &Arc<Root>, limits: &Limits) -> Engine {
 }
 
 /// vSL reads `a is b` as `a == b` and `a not b` as `a != b`, and declarations of 1.x as what they mean.
-#[allow(
+#[expect(
     deprecated,
     reason = "Rhai marks on_parse_token as volatile, not as deprecated; the version is pinned"
 )]

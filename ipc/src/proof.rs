@@ -146,6 +146,22 @@ pub struct DmarcVerdict {
     pub report_to: Vec<String>,
 }
 
+impl DmarcVerdict {
+    /// A verdict that no record and no policy stands behind.
+    pub fn without_policy(result: DmarcResult) -> Self {
+        DmarcVerdict {
+            result,
+            published: DmarcPolicy::None,
+            policy: DmarcPolicy::None,
+            found_at: String::new(),
+            organisation: String::new(),
+            spf_aligned: false,
+            dkim_aligned: false,
+            report_to: Vec::new(),
+        }
+    }
+}
+
 /// RFC 9989 5.4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum DmarcResult {

@@ -23,7 +23,7 @@ pub fn check(question: &DmarcQuestion, zone: &mut dyn Zone) -> Judged<DmarcVerdi
     let own = walk(&author, zone)?;
     let Some((at, record)) = own.policy() else {
         let result = if own.is_unclear { DmarcResult::TempError } else { DmarcResult::None };
-        return Ok(DmarcVerdict { organisation: own.organisation(), ..nothing(result) });
+        return Ok(DmarcVerdict { organisation: own.organisation(), ..DmarcVerdict::without_policy(result) });
     };
     let (at, record) = (at.clone(), record.clone());
     let organisation = own.organisation();
@@ -64,20 +64,6 @@ pub fn check(question: &DmarcQuestion, zone: &mut dyn Zone) -> Judged<DmarcVerdi
         dkim_aligned,
         report_to: record.reports.clone(),
     })
-}
-
-/// What is said when there is no time left.
-pub fn nothing(result: DmarcResult) -> DmarcVerdict {
-    DmarcVerdict {
-        result,
-        published: DmarcPolicy::None,
-        policy: DmarcPolicy::None,
-        found_at: String::new(),
-        organisation: String::new(),
-        spf_aligned: false,
-        dkim_aligned: false,
-        report_to: Vec::new(),
-    }
 }
 
 fn normal(domain: &str) -> String {

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use vsmtp_ipc::edge::client_resolver::{
-    ClientName, DmarcQuestion, DmarcResult, Query, Records, SignatureQuestion, SignatureResult,
+    ClientName, DmarcQuestion, DmarcResult, DmarcVerdict, Query, Records, SignatureQuestion, SignatureResult,
     SignatureVerdict, SpfResult, SpfVerdict,
 };
 
@@ -73,7 +73,7 @@ impl Task {
                 reason: by,
                 testing: false,
             }),
-            Task::Dmarc(_) => Records::Dmarc(dmarc::nothing(DmarcResult::TempError)),
+            Task::Dmarc(_) => Records::Dmarc(DmarcVerdict::without_policy(DmarcResult::TempError)),
             #[cfg(test)]
             Task::Panics => Records::ClientName(ClientName::Unknown),
         }

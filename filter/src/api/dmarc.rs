@@ -73,7 +73,7 @@ fn find(shared: &Shared, names: &dyn Names) -> Outcome<DmarcCheck> {
     let unclear =
         spf.verdict.result == SpfResult::TempError || signatures.iter().any(|s| s.word == "temperror");
     let mut verdict = match &author {
-        Err(_) => nothing(DmarcResult::Fail),
+        Err(_) => DmarcVerdict::without_policy(DmarcResult::Fail),
         Ok(author) => {
             let question = DmarcQuestion {
                 author: author.clone(),
@@ -82,7 +82,7 @@ fn find(shared: &Shared, names: &dyn Names) -> Outcome<DmarcCheck> {
             };
             match names.ask_one(Query::Dmarc(question), PATIENCE) {
                 Ok(Records::Dmarc(verdict)) => verdict,
-                _ => nothing(DmarcResult::TempError),
+                _ => DmarcVerdict::without_policy(DmarcResult::TempError),
             }
         }
     };
@@ -112,19 +112,6 @@ fn note(found: &DmarcCheck, client: &str, id: Option<vsmtp_mail::QueueId>) {
         .field("dkim_aligned", verdict.dkim_aligned)
         .field("report_to", verdict.report_to.join(","))
         .emit();
-}
-
-fn nothing(result: DmarcResult) -> DmarcVerdict {
-    DmarcVerdict {
-        result,
-        published: DmarcPolicy::None,
-        policy: DmarcPolicy::None,
-        found_at: String::new(),
-        organisation: String::new(),
-        spf_aligned: false,
-        dkim_aligned: false,
-        report_to: Vec::new(),
-    }
 }
 
 fn raw(found: &DmarcCheck) -> Map {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Kind;
-use super::list::{MAX_ITEMS, items, texts};
+use super::list::{MAX_ITEMS, items, rows, texts};
 use crate::backend::AuthBackend;
 use crate::pattern::AddressPattern;
 use crate::tls_policy::fingerprint;
@@ -66,21 +66,11 @@ impl Kind for SenderLogins {
     type Out = Vec<(AddressPattern, Vec<String>)>;
 
     fn read(&self, value: &Value) -> Result<Self::Out, String> {
-        let map = match value {
-            Value::Null => return Ok(Vec::new()),
-            Value::Map(map) => map,
-            other => return Err(other.describe()),
-        };
-        if map.len() > MAX_ITEMS {
-            return Err(format!("a map of {} rows (at most {MAX_ITEMS})", map.len()));
-        }
-        let row = |(sender, logins): (&String, &Value)| {
-            let name = Value::Text(sender.clone()).describe();
-            let pattern = AddressPattern::parse(sender).ok_or_else(|| name.clone())?;
+        rows(value, |sender, logins, name| {
+            let pattern = AddressPattern::parse(sender).ok_or_else(|| name.to_owned())?;
             let logins = items(logins, MAX_ITEMS, login).map_err(|found| format!("{found} for {name}"))?;
             Ok((pattern, logins))
-        };
-        map.iter().map(row).collect()
+        })
     }
 
     fn write(&self, out: &Self::Out) -> Value {
@@ -101,22 +91,12 @@ impl Kind for CertificateLogins {
     type Out = Vec<([u8; 32], String)>;
 
     fn read(&self, value: &Value) -> Result<Self::Out, String> {
-        let map = match value {
-            Value::Null => return Ok(Vec::new()),
-            Value::Map(map) => map,
-            other => return Err(other.describe()),
-        };
-        if map.len() > MAX_ITEMS {
-            return Err(format!("a map of {} rows (at most {MAX_ITEMS})", map.len()));
-        }
-        let row = |(print, of): (&String, &Value)| {
-            let name = Value::Text(print.clone()).describe();
-            let print = print.strip_prefix("sha256:").and_then(fingerprint).ok_or_else(|| name.clone())?;
+        rows(value, |print, of, name| {
+            let print = print.strip_prefix("sha256:").and_then(fingerprint).ok_or_else(|| name.to_owned())?;
             let logins = items(of, 1, login).map_err(|found| format!("{found} for {name}"))?;
             let login = logins.into_iter().next().ok_or_else(|| format!("nobody for {name}"))?;
             Ok((print, login))
-        };
-        map.iter().map(row).collect()
+        })
     }
 
     fn write(&self, out: &Self::Out) -> Value {

@@ -1,13 +1,10 @@
 //! What next hops bear.
 
 use super::Kind;
-use super::list::{items, texts};
+use super::list::{items, rows, texts, words};
 use crate::destination::{DestinationLimits, MAX_RATES, Rate, SourceAddresses};
 use crate::tls_policy::TlsDestination;
 use crate::value::Value;
-
-/// Most next hops with limits of their own.
-const MAX_ROWS: usize = 20_000;
 
 /// Rates that hold together.
 #[derive(Debug)]
@@ -58,35 +55,18 @@ pub(crate) struct LimitsByNextHop;
 
 /// Limits, as a text or as the list of its words.
 fn limits(value: &Value) -> Option<DestinationLimits> {
-    match value {
-        Value::Text(text) => DestinationLimits::parse(text),
-        Value::List(words) => {
-            let word = |word: &Value| if let Value::Text(text) = word { Some(text.clone()) } else { None };
-            DestinationLimits::parse(&words.iter().map(word).collect::<Option<Vec<_>>>()?.join(" "))
-        }
-        _ => None,
-    }
+    DestinationLimits::parse(&words(value)?)
 }
 
 impl Kind for LimitsByNextHop {
     type Out = Vec<(TlsDestination, DestinationLimits)>;
 
     fn read(&self, value: &Value) -> Result<Self::Out, String> {
-        let map = match value {
-            Value::Null => return Ok(Vec::new()),
-            Value::Map(map) => map,
-            other => return Err(other.describe()),
-        };
-        if map.len() > MAX_ROWS {
-            return Err(format!("a map of {} rows (at most {MAX_ROWS})", map.len()));
-        }
-        let row = |(name, value): (&String, &Value)| {
-            let shown = Value::Text(name.clone()).describe();
-            let destination = TlsDestination::parse(name).ok_or_else(|| shown.clone())?;
+        rows(value, |name, value, shown| {
+            let destination = TlsDestination::parse(name).ok_or_else(|| shown.to_owned())?;
             let limits = limits(value).ok_or_else(|| format!("{} for {shown}", value.describe()))?;
             Ok((destination, limits))
-        };
-        map.iter().map(row).collect()
+        })
     }
 
     fn write(&self, out: &Self::Out) -> Value {

@@ -1,4 +1,4 @@
-//! Lists and the one map with free keys.
+//! Lists, and maps with free keys.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::slices::LogLevel;
 use crate::table::Role;
 use crate::value::Value;
 
-/// Most items of a list, and most rows of the map of aliases.
+/// Most items of a list, and most rows of a map with free keys.
 pub(super) const MAX_ITEMS: usize = 20_000;
 /// Most sockets to listen on, and most name servers.
 const MAX_SOCKETS: usize = 64;
@@ -38,6 +38,35 @@ pub(super) fn items<T>(
         other => Err(other.describe()),
     };
     list.iter().map(item).collect()
+}
+
+/// Reads a map with free keys, row by row: `read` gets the key, what stands there, and the key as errors show it.
+pub(super) fn rows<T>(
+    value: &Value,
+    read: impl Fn(&str, &Value, &str) -> Result<T, String>,
+) -> Result<Vec<T>, String> {
+    let map = match value {
+        Value::Null => return Ok(Vec::new()),
+        Value::Map(map) => map,
+        other => return Err(other.describe()),
+    };
+    if map.len() > MAX_ITEMS {
+        return Err(format!("a map of {} rows (at most {MAX_ITEMS})", map.len()));
+    }
+    let row = |(key, value): (&String, &Value)| read(key, value, &Value::Text(key.clone()).describe());
+    map.iter().map(row).collect()
+}
+
+/// A text of several words, or the list of them.
+pub(super) fn words(value: &Value) -> Option<String> {
+    match value {
+        Value::Text(text) => Some(text.clone()),
+        Value::List(words) => {
+            let word = |word: &Value| if let Value::Text(text) = word { Some(text.clone()) } else { None };
+            Some(words.iter().map(word).collect::<Option<Vec<_>>>()?.join(" "))
+        }
+        _ => None,
+    }
 }
 
 pub(super) fn texts<T: ToString>(out: &[T]) -> Value {
@@ -262,24 +291,14 @@ impl Kind for Aliases {
     type Out = Vec<(AddressPattern, Vec<AddressPattern>)>;
 
     fn read(&self, value: &Value) -> Result<Self::Out, String> {
-        let map = match value {
-            Value::Null => return Ok(Vec::new()),
-            Value::Map(map) => map,
-            other => return Err(other.describe()),
-        };
-        if map.len() > MAX_ITEMS {
-            return Err(format!("a map of {} rows (at most {MAX_ITEMS})", map.len()));
-        }
-        let row = |(from, to): (&String, &Value)| {
-            let name = Value::Text(from.clone()).describe();
-            let pattern = AddressPattern::parse(from).ok_or_else(|| name.clone())?;
+        rows(value, |from, to, name| {
+            let pattern = AddressPattern::parse(from).ok_or_else(|| name.to_owned())?;
             match items(to, MAX_ITEMS, Self::target) {
                 Ok(targets) if !targets.is_empty() => Ok((pattern, targets)),
                 Ok(_) => Err(format!("no address for {name}")),
                 Err(found) => Err(format!("{found} for {name}")),
             }
-        };
-        map.iter().map(row).collect()
+        })
     }
 
     fn write(&self, out: &Self::Out) -> Value {

@@ -5,12 +5,10 @@ use std::fmt;
 use vsmtp_mail::NextHop;
 
 use super::Kind;
+use super::list::rows;
 use crate::pattern::AddressPattern;
 use crate::routes::DomainPattern;
 use crate::value::Value;
-
-/// Most rows of one map.
-const MAX_ROWS: usize = 20_000;
 
 /// `[host]:port`, `domain`, or `lmtp:` and a server; never a mailbox.
 fn next_hop(value: &Value) -> Option<NextHop> {
@@ -29,21 +27,11 @@ fn next_hop(value: &Value) -> Option<NextHop> {
 }
 
 fn read<P>(value: &Value, parse: impl Fn(&str) -> Option<P>) -> Result<Vec<(P, NextHop)>, String> {
-    let map = match value {
-        Value::Null => return Ok(Vec::new()),
-        Value::Map(map) => map,
-        other => return Err(other.describe()),
-    };
-    if map.len() > MAX_ROWS {
-        return Err(format!("a map of {} rows (at most {MAX_ROWS})", map.len()));
-    }
-    let row = |(name, value): (&String, &Value)| {
-        let shown = Value::Text(name.clone()).describe();
-        let pattern = parse(name).ok_or_else(|| shown.clone())?;
+    rows(value, |name, value, shown| {
+        let pattern = parse(name).ok_or_else(|| shown.to_owned())?;
         let hop = next_hop(value).ok_or_else(|| format!("{} for {shown}", value.describe()))?;
         Ok((pattern, hop))
-    };
-    map.iter().map(row).collect()
+    })
 }
 
 fn write<P: fmt::Display>(rows: &[(P, NextHop)]) -> Value {

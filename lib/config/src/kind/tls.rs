@@ -1,22 +1,13 @@
 //! TLS towards next hops.
 
 use super::Kind;
+use super::list::{rows, words};
 use crate::tls_policy::{TlsDestination, TlsPolicy};
 use crate::value::Value;
 
-/// Most next hops with a policy of their own.
-const MAX_ROWS: usize = 20_000;
-
 /// A policy, as a text or as the list of its words.
 fn policy(value: &Value) -> Option<TlsPolicy> {
-    match value {
-        Value::Text(text) => TlsPolicy::parse(text),
-        Value::List(words) => {
-            let word = |word: &Value| if let Value::Text(text) = word { Some(text.clone()) } else { None };
-            TlsPolicy::parse(&words.iter().map(word).collect::<Option<Vec<_>>>()?.join(" "))
-        }
-        _ => None,
-    }
+    TlsPolicy::parse(&words(value)?)
 }
 
 /// One policy.
@@ -47,21 +38,11 @@ impl Kind for TlsByNextHop {
     type Out = Vec<(TlsDestination, TlsPolicy)>;
 
     fn read(&self, value: &Value) -> Result<Self::Out, String> {
-        let map = match value {
-            Value::Null => return Ok(Vec::new()),
-            Value::Map(map) => map,
-            other => return Err(other.describe()),
-        };
-        if map.len() > MAX_ROWS {
-            return Err(format!("a map of {} rows (at most {MAX_ROWS})", map.len()));
-        }
-        let row = |(name, value): (&String, &Value)| {
-            let shown = Value::Text(name.clone()).describe();
-            let destination = TlsDestination::parse(name).ok_or_else(|| shown.clone())?;
+        rows(value, |name, value, shown| {
+            let destination = TlsDestination::parse(name).ok_or_else(|| shown.to_owned())?;
             let policy = policy(value).ok_or_else(|| format!("{} for {shown}", value.describe()))?;
             Ok((destination, policy))
-        };
-        map.iter().map(row).collect()
+        })
     }
 
     fn write(&self, out: &Self::Out) -> Value {
