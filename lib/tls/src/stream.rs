@@ -1,6 +1,6 @@
 //! Bytes between a finished connection and a transport that does not block. Made for edge-triggered loops: a read goes on
-//! until the transport has no more or the buffer is full, a write until it takes no more, and [`Stream::has_more`] and
-//! [`Stream::has_unsent`] tell what no event will announce.
+//! until the transport has no more, the buffer is full or enough was done for one turn, a write until it takes no more, and
+//! [`Stream::has_more`] and [`Stream::has_unsent`] tell what no event will announce.
 //!
 //! On failure the connection is over: an alert is sent as far as the transport takes it, and nothing is read any more.
 
@@ -10,6 +10,9 @@ use rustls::Connection;
 
 /// Octets read from the transport at a time.
 const RAW: usize = 16 * 1024;
+/// Reads from the transport in one read of a stream. Bits of records and records without data fill no buffer, and whoever
+/// sends them without end must not keep the others waiting.
+const MAX_PULLS: usize = 8;
 /// The largest record, with room for what encryption adds (RFC 8446 5.2, RFC 5246 6.2.3).
 const RECORD: usize = 16 * 1024 + 2048 + 5;
 /// Octets of output that are encrypted before the transport must take some.
@@ -20,7 +23,8 @@ const UNSENT: usize = 64 * 1024;
 pub enum Moved {
     /// So many octets, at least one.
     Some(usize),
-    /// None now; an event of the transport will tell when.
+    /// None now; an event of the transport will tell when, unless there is more that a read has left for the next turn
+    /// ([`Stream::has_more`]).
     Blocked,
     /// The connection is over.
     Ended(End),
@@ -60,7 +64,7 @@ impl Stream {
     /// 64 KiB.
     pub fn read(&mut self, transport: &mut (impl Read + Write), raw: &mut [u8], out: &mut [u8]) -> Moved {
         self.drained = false;
-        let mut filled = 0;
+        let (mut filled, mut pulls) = (0, 0);
         loop {
             filled += self.take_plain(out.get_mut(filled..).unwrap_or_default());
             // What one more read could bring must fit, so that nothing is left between here and the transport.
@@ -71,9 +75,15 @@ impl Stream {
                 _ if self.drained && filled > 0 => return Moved::Some(filled),
                 Some(end) if filled == 0 => return Moved::Ended(end),
                 Some(_) => return Moved::Some(filled),
+                None if pulls == MAX_PULLS => {
+                    // The last one was short, perhaps, but it has not found the transport empty.
+                    self.drained = false;
+                    return if filled > 0 { Moved::Some(filled) } else { Moved::Blocked };
+                }
                 // A short read alone is not enough: with half a record in it, the end may lie right behind, and whoever
                 // waits for an event waits in vain.
                 None => {
+                    pulls += 1;
                     if !self.pull(transport, raw, out, &mut filled) && filled == 0 {
                         return Moved::Blocked;
                     }
@@ -104,7 +114,7 @@ impl Stream {
         let _ = self.flush(transport);
     }
 
-    /// True if a read would find something that no event announces: the end, or more than fitted.
+    /// True if a read would find something that no event announces: the end, or more than fitted or was due in one turn.
     pub fn has_more(&self) -> bool {
         self.end.is_some() || !self.drained
     }
@@ -319,5 +329,26 @@ mod tests {
         assert_eq!(read(&mut stream, vec![Ok(one.to_vec())]).0, Moved::Blocked);
         assert!(!stream.has_more());
         assert_eq!(read(&mut stream, vec![Ok(other.to_vec())]), (Moved::Some(6), b"NOOP\r\n".to_vec()));
+    }
+
+    #[test]
+    fn records_without_data_are_read_a_few_at_a_time_and_what_is_behind_them_is_not_forgotten() {
+        let (mut stream, mut client) = connected();
+        // New keys are records that say nothing. Each comes alone, so that each read of the transport is a short one.
+        let mut script = Script((0..2 * MAX_PULLS).map(|_| Ok(renewed(&mut client))).collect());
+        client.writer().write_all(b"NOOP\r\n").unwrap();
+        script.0.push(Ok(written(&mut client)));
+        let (mut raw, mut out) = (vec![0; RAW], vec![0; 64 * 1024]);
+        for left in [MAX_PULLS + 1, 1] {
+            assert_eq!(stream.read(&mut script, &mut raw, &mut out), Moved::Blocked);
+            assert_eq!((script.0.len(), stream.has_more()), (left, true));
+        }
+        assert_eq!(stream.read(&mut script, &mut raw, &mut out), Moved::Some(6));
+        assert!(!stream.has_more());
+    }
+
+    fn renewed(client: &mut ClientConnection) -> Vec<u8> {
+        client.refresh_traffic_keys().unwrap();
+        written(client)
     }
 }

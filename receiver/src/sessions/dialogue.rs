@@ -94,9 +94,14 @@ impl Client {
                     }
                 }
                 Moved::Blocked => {
-                    self.line.readable = false;
+                    // What says nothing under TLS is read a little in each turn.
+                    self.line.readable = self.socket.has_more();
                     // Reading under TLS may have something to say.
-                    return self.write(context);
+                    let fate = self.write(context);
+                    if fate != Fate::Stay {
+                        return fate;
+                    }
+                    break;
                 }
                 Moved::Ended => return Fate::Gone(Why::Hangup),
             }

@@ -340,7 +340,7 @@ impl Client {
                 self.say_waited(context, true)
             }
             Moved::Blocked => {
-                self.line.readable = false;
+                self.line.readable = self.socket.has_more();
                 Fate::Stay
             }
             Moved::Ended => Fate::Gone(Why::Hangup),
