@@ -3,7 +3,7 @@
 //!
 //! Nobody waits long for a name: without a resolver, or without an answer in time, a client has none.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -19,6 +19,10 @@ use crate::filter_edge::misbehaved;
 
 /// How long a client's name is waited for, in milliseconds, counted from the connection.
 pub const NAME_MS: u32 = 4_000;
+/// An answer that has not come after so long, in milliseconds, does not come; the resolver owes it after half of that.
+const OVERDUE_MS: u64 = 2 * NAME_MS as u64;
+/// Most sessions that wait for the name of one address; more have none.
+const MAX_WAITING: usize = 256;
 /// How long an answer is remembered, in milliseconds. The resolver itself keeps records as long as they hold.
 const KEEP_MS: u64 = 60_000;
 /// The same where a name could not be looked up.
@@ -63,12 +67,37 @@ pub struct Names {
 struct Edge {
     name: ProcessName,
     link: Link<Question, Answer>,
-    open: HashMap<u64, IpAddr>,
+    owed: Owed,
+}
+
+/// What the resolver has been asked and has not answered, by ticket. What is overdue still holds its credit: the resolver
+/// counts them too.
+#[derive(Default)]
+struct Owed(BTreeMap<u64, Asked>);
+
+struct Asked {
+    address: IpAddr,
+    at_ms: u64,
+}
+
+impl Owed {
+    fn has_credit(&self) -> bool {
+        self.0.len() < CREDITS as usize
+    }
+
+    /// No credit is left, and the oldest question is overdue: with this resolver, nobody would have a name ever again.
+    fn is_stuck(&self, now_ms: u64) -> bool {
+        let oldest = self.0.first_key_value();
+        !self.has_credit() && oldest.is_some_and(|(_, asked)| is_overdue(asked.at_ms, now_ms))
+    }
 }
 
 enum Entry {
-    /// These sessions want to know.
-    Open(Vec<u64>),
+    /// These sessions want to know, the first of them since then.
+    Open {
+        sessions: Vec<u64>,
+        since_ms: u64,
+    },
     Known {
         name: Name,
         until_ms: u64,
@@ -88,22 +117,29 @@ impl Names {
         token: usize,
     ) -> io::Result<()> {
         // The old socket must be closed before its token is used again.
-        let owed = self.edge.take().map(|edge| edge.open);
-        self.line.extend(owed.into_iter().flat_map(HashMap::into_values));
+        let owed = self.edge.take().map(|edge| edge.owed.0);
+        self.line.extend(owed.into_iter().flat_map(BTreeMap::into_values).map(|asked| asked.address));
         let link = Link::new(reactor, socket, EdgeId::ClientResolver, token).inspect_err(|_| {
             self.forget_open();
         })?;
-        self.edge = Some(Edge { name, link, open: HashMap::new() });
+        self.edge = Some(Edge { name, link, owed: Owed::default() });
         self.failed = None;
-        self.ask_those_in_line();
+        self.ask_those_in_line(reactor.now_ms());
         Ok(())
     }
 
     /// The name of a session's client, now or later.
     pub fn look(&mut self, now_ms: u64, session: u64, address: IpAddr) -> Look {
+        if self.edge.as_ref().is_some_and(|edge| edge.owed.is_stuck(now_ms)) {
+            self.failed.get_or_insert_with(|| misbehaved("does not answer"));
+        }
         match self.addresses.get_mut(&address) {
             Some(Entry::Known { name, until_ms }) if now_ms < *until_ms => return Look::Known(name.clone()),
-            Some(Entry::Open(sessions)) => {
+            // One that is overdue is asked about anew.
+            Some(Entry::Open { sessions, since_ms }) if !is_overdue(*since_ms, now_ms) => {
+                if sessions.len() >= MAX_WAITING {
+                    return Look::Known(None);
+                }
                 sessions.push(session);
                 return Look::Asked;
             }
@@ -112,9 +148,9 @@ impl Names {
         if self.edge.is_none() || !self.make_room(now_ms) {
             return Look::Known(None);
         }
-        self.addresses.insert(address, Entry::Open(vec![session]));
+        self.addresses.insert(address, Entry::Open { sessions: vec![session], since_ms: now_ms });
         self.line.push_back(address);
-        self.ask_those_in_line();
+        self.ask_those_in_line(now_ms);
         Look::Asked
     }
 
@@ -128,14 +164,14 @@ impl Names {
         let Answer { ticket, result, .. } = received.message;
         // Before the question is taken out: one that got a bad answer is still to be given up with the edge.
         let (name, keep_ms) = read(result)?;
-        let address = edge.open.remove(&ticket);
-        let address = address.ok_or_else(|| misbehaved("answered what nobody asked"))?;
+        let asked = edge.owed.0.remove(&ticket);
+        let Asked { address, .. } = asked.ok_or_else(|| misbehaved("answered what nobody asked"))?;
         let known = Entry::Known { name: name.clone(), until_ms: now_ms.saturating_add(keep_ms) };
         let sessions = match self.addresses.insert(address, known) {
-            Some(Entry::Open(sessions)) => sessions,
+            Some(Entry::Open { sessions, .. }) => sessions,
             _ => Vec::new(),
         };
-        self.ask_those_in_line();
+        self.ask_those_in_line(now_ms);
         Ok(Some(Heard { address, name, sessions }))
     }
 
@@ -150,7 +186,7 @@ impl Names {
         self.line.clear();
         let mut waiting = Vec::new();
         self.addresses.retain(|_, entry| match entry {
-            Entry::Open(sessions) => {
+            Entry::Open { sessions, .. } => {
                 waiting.append(sessions);
                 false
             }
@@ -173,13 +209,17 @@ impl Names {
         self.failed.take()
     }
 
-    fn ask_those_in_line(&mut self) {
+    fn ask_those_in_line(&mut self, now_ms: u64) {
         let Some(edge) = &mut self.edge else { return };
-        while edge.open.len() < CREDITS as usize
+        while edge.owed.has_credit()
             && let Some(address) = self.line.pop_front()
         {
+            // Nobody waits for what was given up, or has been answered late.
+            if !matches!(self.addresses.get(&address), Some(Entry::Open { .. })) {
+                continue;
+            }
             self.last_ticket += 1;
-            edge.open.insert(self.last_ticket, address);
+            edge.owed.0.insert(self.last_ticket, Asked { address, at_ms: now_ms });
             let question = Question {
                 ticket: self.last_ticket,
                 query: Query::ClientName(address),
@@ -197,16 +237,20 @@ impl Names {
             return true;
         }
         let holds = |entry: &Entry| match entry {
-            Entry::Open(_) => true,
+            Entry::Open { since_ms, .. } => !is_overdue(*since_ms, now_ms),
             Entry::Known { until_ms, .. } => now_ms < *until_ms,
         };
         self.addresses.retain(|_, entry| holds(entry));
         if self.addresses.len() >= MAX_ADDRESSES {
             // All young: they are asked about again when they come again.
-            self.addresses.retain(|_, entry| matches!(entry, Entry::Open(_)));
+            self.addresses.retain(|_, entry| matches!(entry, Entry::Open { .. }));
         }
         self.addresses.len() < MAX_ADDRESSES
     }
+}
+
+fn is_overdue(since_ms: u64, now_ms: u64) -> bool {
+    now_ms >= since_ms.saturating_add(OVERDUE_MS)
 }
 
 /// What an answer says, and how long that is to be remembered.
@@ -251,10 +295,36 @@ mod tests {
             let known = Entry::Known { name: None, until_ms: 10 };
             names.addresses.insert(IpAddr::V4(n.into()), known);
         }
-        names.addresses.insert(IpAddr::V4(u32::MAX.into()), Entry::Open(vec![7]));
+        names.addresses.insert(IpAddr::V4(u32::MAX.into()), Entry::Open { sessions: vec![7], since_ms: 0 });
         assert!(names.make_room(0), "young ones go too");
         assert_eq!(names.addresses.len(), 1);
         assert_eq!(names.look(0, 8, IpAddr::V4(u32::MAX.into())), Look::Asked);
         assert_eq!(names.look(0, 8, IpAddr::V4(1.into())), Look::Known(None), "there is no resolver");
+    }
+
+    #[test]
+    fn so_many_wait_for_one_name_and_for_what_is_overdue_nobody_waits() {
+        let (mut names, address) = (Names::default(), IpAddr::V4(1.into()));
+        names.addresses.insert(address, Entry::Open { sessions: vec![0], since_ms: 0 });
+        for session in 1..MAX_WAITING as u64 {
+            assert_eq!(names.look(1, session, address), Look::Asked);
+        }
+        assert_eq!(names.look(1, 999, address), Look::Known(None), "that is one too many");
+        let other = IpAddr::V4(2.into());
+        names.addresses.insert(other, Entry::Open { sessions: vec![0], since_ms: 0 });
+        assert_eq!(names.look(OVERDUE_MS - 1, 1, other), Look::Asked);
+        assert_eq!(names.look(OVERDUE_MS, 2, other), Look::Known(None), "there is no resolver to ask anew");
+    }
+
+    #[test]
+    fn a_resolver_without_a_credit_left_is_stuck_when_its_oldest_question_is_overdue() {
+        let mut owed = Owed::default();
+        for ticket in 0..u64::from(CREDITS) {
+            assert!(!owed.is_stuck(u64::MAX), "there are credits left");
+            owed.0.insert(ticket, Asked { address: IpAddr::V4(1.into()), at_ms: ticket });
+        }
+        assert!(!owed.is_stuck(OVERDUE_MS - 1) && owed.is_stuck(OVERDUE_MS));
+        owed.0.remove(&0);
+        assert!(!owed.is_stuck(u64::MAX));
     }
 }

@@ -202,3 +202,29 @@ fn a_proxy_names_its_client_and_what_it_does_not_say_is_looked_up() {
     resolver.name(asked.ticket, "found.test");
     assert_eq!(client.begin(&mut filter).client_name.as_deref(), Some("found.test"));
 }
+
+#[test]
+fn a_resolver_that_owes_all_that_it_may_owe_is_reported_and_the_next_one_is_asked() {
+    let mut trusting = slice();
+    trusting.xclient_from = vec![ByText::from(Network::parse("127.0.0.0/8").unwrap())];
+    let mut stage = Stage::start(&trusting);
+    let mut filter = stage.introduce((false, false, false));
+    let mut silent = Resolver::introduce(&mut stage);
+    for last in 1..=vsmtp_ipc::edge::client_resolver::CREDITS {
+        let mut client = stage.greeted();
+        assert!(client.ask(&format!("XCLIENT ADDR=192.0.{}.{}", last / 256, last % 256)).starts_with("220"));
+    }
+    let began = Instant::now();
+    while !stage.log().contains("event=resolver-lost") {
+        assert!(began.elapsed() < Duration::from_secs(20), "it is left alone");
+        drop(stage.greeted());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    stage.hear_master(|said| matches!(said, ToMaster::Misbehaved(RESOLVER)));
+    while next(&mut silent.0).is_ok() {}
+    let mut resolver = Resolver::introduce(&mut stage);
+    let mut client = stage.greeted();
+    let ticket = resolver.asked();
+    resolver.name(ticket, "host.test");
+    assert_eq!(client.begin(&mut filter).client_name.as_deref(), Some("host.test"));
+}
