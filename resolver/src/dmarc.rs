@@ -14,7 +14,8 @@ use walk::walk;
 /// Most domains of signatures that are looked at.
 const MAX_SIGNERS: usize = 10;
 
-/// The word about a message.
+/// The word about a message. Where a name that decides cannot be asked, only the author's own domain is taken for it; a
+/// `TempError` that names where its record was found says that only alignment is open, one that does not that the policy is.
 ///
 /// # Errors
 /// Something must be looked up first.
@@ -22,7 +23,7 @@ pub fn check(question: &DmarcQuestion, zone: &mut dyn Zone) -> Judged<DmarcVerdi
     let author = normal(&question.author);
     let own = walk(&author, zone)?;
     let Some((at, record)) = own.policy() else {
-        let result = if own.is_unclear { DmarcResult::TempError } else { DmarcResult::None };
+        let result = if own.is_unclear() { DmarcResult::TempError } else { DmarcResult::None };
         return Ok(DmarcVerdict { organisation: own.organisation(), ..DmarcVerdict::without_policy(result) });
     };
     let (at, record) = (at.clone(), record.clone());
@@ -37,7 +38,10 @@ pub fn check(question: &DmarcQuestion, zone: &mut dyn Zone) -> Judged<DmarcVerdi
             return Ok(false);
         }
         let other = walk(&domain, zone)?;
-        unclear |= other.is_unclear;
+        if own.is_unclear() || other.is_unclear() {
+            unclear |= own.may_meet(&other);
+            return Ok(false);
+        }
         Ok(other.organisation() == organisation)
     };
     let spf_aligned = match &question.spf {
@@ -47,6 +51,9 @@ pub fn check(question: &DmarcQuestion, zone: &mut dyn Zone) -> Judged<DmarcVerdi
     let mut dkim_aligned = false;
     for domain in question.dkim.iter().take(MAX_SIGNERS) {
         dkim_aligned |= aligned(domain, record.dkim, zone)?;
+    }
+    if own.is_policy_unclear() && !(spf_aligned || dkim_aligned) {
+        return Ok(DmarcVerdict::without_policy(DmarcResult::TempError));
     }
     let result = match (spf_aligned || dkim_aligned, unclear) {
         (true, _) => DmarcResult::Pass,

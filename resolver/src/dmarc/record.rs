@@ -1,7 +1,6 @@
 //! A DMARC record (RFC 9989 4.7, 4.8). What is not understood is left out; what makes no policy is no record.
 
 use vsmtp_ipc::edge::client_resolver::DmarcPolicy;
-use vsmtp_mail::dkim::Tags;
 
 /// Most addresses for reports.
 const MAX_REPORTS: usize = 10;
@@ -38,13 +37,36 @@ pub struct Record {
     pub reports: Vec<String>,
 }
 
+/// The tags of a text. Unlike a signature, a record with a slip of its writer's still counts: parts that are no tags are
+/// skipped, and of those that say the same the first one counts.
+struct Tags<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Tags<'a> {
+    /// `None` if the text does not begin as a record does.
+    fn read(text: &'a str) -> Option<Self> {
+        let tag =
+            |part: &'a str| part.split_once('=').map(|(name, value)| (name.trim_ascii(), value.trim_ascii()));
+        let mut parts = text.split(';').map(tag);
+        let is_record =
+            parts.next()?.is_some_and(|(name, value)| name.eq_ignore_ascii_case("v") && value == "DMARC1");
+        is_record.then(|| Tags(parts.flatten().collect()))
+    }
+
+    fn get(&self, name: &str) -> Option<&'a str> {
+        self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+    }
+}
+
+/// True if a text begins as a record does, whatever it says then: several of those are as good as none (4.7).
+pub fn begins(text: &[u8]) -> bool {
+    Tags::read(&String::from_utf8_lossy(text)).is_some()
+}
+
 impl Record {
     /// Reads a text; `None` if it is no record.
     pub fn parse(text: &[u8]) -> Option<Self> {
-        let tags = Tags::parse(std::str::from_utf8(text).ok()?)?;
-        if tags.first() != Some("v") || tags.get("v") != Some("DMARC1") {
-            return None;
-        }
+        let text = String::from_utf8_lossy(text);
+        let tags = Tags::read(&text)?;
         let policy = |name: &str| tags.get(name).map(parse_policy);
         let reports: Vec<String> = tags
             .get("rua")
@@ -120,6 +142,17 @@ mod tests {
         ] {
             assert_eq!(read(none), None, "{none}");
         }
+        // Slips of the writer.
+        for slip in [
+            "v=DMARC1;; p=reject",
+            "v=DMARC1; p=reject; p=none",
+            "v=DMARC1; p=reject; word",
+            "v=DMARC1; =x; p=reject; 1=; \u{1}",
+            " V = DMARC1 ;P=reject;",
+        ] {
+            assert_eq!(read(slip).map(|record| record.policy), Some(DmarcPolicy::Reject), "{slip}");
+        }
+        assert_eq!(Record::parse(b"v=DMARC1; \xff; p=reject").unwrap().policy, DmarcPolicy::Reject);
         // One that cannot say what it wants, but wants reports.
         assert_eq!(read("v=DMARC1; p=x; rua=mailto:a@b.c").unwrap().policy, DmarcPolicy::None);
         assert_eq!(read("v=DMARC1; rua=mailto:a@b.c").unwrap().policy, DmarcPolicy::None);

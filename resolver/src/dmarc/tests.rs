@@ -39,6 +39,12 @@ fn zone() -> Names {
             ("_dmarc.testing.test", "v=DMARC1; p=reject; t=y"),
             ("_dmarc.twice.test", "v=DMARC1; p=reject|v=DMARC1; p=none"),
             ("_dmarc.slow.test", "timeout"),
+            ("_dmarc.slips.test", "v=DMARC1; p=reject|v=DMARC1; p=x"),
+            // Nobody can tell whether the unit wants to be one of its own.
+            ("_dmarc.part.test", "v=DMARC1; p=reject"),
+            ("_dmarc.unit.part.test", "timeout"),
+            ("_dmarc.own.unit.part.test", "v=DMARC1; p=quarantine"),
+            ("_dmarc.strict.unit.part.test", "v=DMARC1; p=none; aspf=s; adkim=s"),
             ("_dmarc.odd.test", "v=spf1 -all|v=DMARC1; p=quarantine"),
             ("there.example.com", "exists"),
         ]
@@ -81,6 +87,22 @@ fn who_may_speak_for_whom() {
         ("twice.test", None, &[], Nothing),
         ("slow.test", Some("slow.test"), &[], TempError),
         ("odd.test", None, &["odd.test"], Pass),
+        ("slips.test", None, &[], Nothing),
+        // The author's own name cannot be asked: its record may say anything, but the author is the author.
+        ("unit.part.test", None, &[], TempError),
+        ("unit.part.test", Some("part.test"), &["x.part.test"], TempError),
+        ("unit.part.test", Some("unit.part.test"), &[], Pass),
+        ("x.unit.part.test", None, &["part.test"], TempError),
+        ("x.unit.part.test", None, &["x.unit.part.test"], Pass),
+        // Its own record decides, and only who may speak for it is open.
+        ("own.unit.part.test", None, &["part.test"], TempError),
+        ("own.unit.part.test", None, &["other.test", "test"], Fail),
+        ("own.unit.part.test", None, &[], Fail),
+        ("strict.unit.part.test", Some("part.test"), &["unit.part.test"], Fail),
+        // The other's organisation is open.
+        ("part.test", None, &["unit.part.test"], TempError),
+        ("other.test", None, &["unit.part.test"], Nothing),
+        ("example.com", None, &["unit.part.test"], Fail),
     ] {
         assert_eq!(verdict(author, spf, dkim).result, expected, "{author} {spf:?} {dkim:?}");
     }
@@ -105,6 +127,10 @@ fn what_is_wanted_of_the_others() {
         assert_eq!(verdict.organisation, organisation, "{author}");
     }
     assert_eq!(verdict("testing.test", None, &[]).published, Reject);
+    // A record of the author's own decides, whatever cannot be asked above it; without one nothing is said.
+    let found = |author: &str| verdict(author, None, &["part.test"]).found_at;
+    assert_eq!(found("own.unit.part.test"), "own.unit.part.test");
+    assert_eq!(found("unit.part.test"), "");
 }
 
 #[test]
