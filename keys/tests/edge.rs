@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use rustls::pki_types::CertificateDer;
-use vsmtp_config::{KeyPair, KeysSlice, LogLevel, LogSlice, LogTarget as SliceTarget};
+use vsmtp_config::{KeyPair, KeysSlice};
 use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
 use vsmtp_ipc::edge::receiver_keys::{Answer, Ask, Certificate, ReceiverEnd, Secret};
 use vsmtp_ipc::role::{ProcessName, Role};
@@ -42,12 +42,7 @@ fn slice(domains: &[Option<&str>]) -> KeysSlice {
         private_key: "/k.pem".to_owned(),
         domain: domain.map(str::to_owned),
     };
-    KeysSlice {
-        log: LogSlice { level: LogLevel::Debug, target: SliceTarget::Stderr },
-        pairs: domains.iter().map(pair).collect(),
-        mail_keys: Vec::new(),
-        client_ca: None,
-    }
+    KeysSlice { pairs: domains.iter().map(pair).collect(), mail_keys: Vec::new(), client_ca: None }
 }
 
 fn file(text: &str) -> OwnedFd {

@@ -130,7 +130,7 @@ pub fn log_again(sink: &LogSink) {
 
 /// Points the master's own log at what was opened.
 pub fn point(sink: &LogSink, out: OwnedFd) {
-    let level = match sink.level() {
+    let level = match sink.level(vsmtp_config::Role::Master) {
         1 => LevelFilter::Error,
         2 => LevelFilter::Warn,
         3 => LevelFilter::Info,

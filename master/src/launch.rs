@@ -62,7 +62,7 @@ impl Launcher {
             node: self.node,
             process: self.next_process,
             log: self.log.kind(),
-            log_level: self.log.level(),
+            log_level: self.log.level(settings_role(name.role)),
             log_facility: self.log.facility(),
             slice,
         });
@@ -107,6 +107,22 @@ impl Program {
     fn arguments(&self) -> Vec<CString> {
         let words = [Some(self.binary), self.role_argument.map(|_| "--role"), self.role_argument];
         words.into_iter().flatten().filter_map(|word| CString::new(word).ok()).collect()
+    }
+}
+
+/// What the configuration calls a role.
+pub fn settings_role(role: Role) -> vsmtp_config::Role {
+    use vsmtp_config::Role as Settings;
+    match role {
+        Role::Receiver => Settings::Receiver,
+        Role::FilterSession | Role::FilterPost | Role::FilterOneshot => Settings::Filter,
+        Role::QueueManager => Settings::Queue,
+        Role::DeliverSmtp => Settings::Deliver,
+        Role::DeliverMailbox => Settings::Mailbox,
+        Role::Resolver => Settings::Resolver,
+        Role::Limits => Settings::Limits,
+        Role::Auth => Settings::Auth,
+        Role::Keys => Settings::Keys,
     }
 }
 

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
 
-use vsmtp_config::{Facility, LogLevel, LogSlice, LogTarget, SyslogTransport};
+use vsmtp_config::{Facility, LogLevel, LogSlice, LogTarget, Role, SyslogTransport};
 use vsmtp_ipc::edge::master_child::{self, ToChild};
 use vsmtp_sys::clock;
 
@@ -34,7 +34,7 @@ pub struct LogSink {
 impl LogSink {
     /// The sink before there is a configuration: standard error.
     pub fn stderr() -> Self {
-        LogSink::new(LogSlice { level: LogLevel::Info, target: LogTarget::Stderr })
+        LogSink::new(LogSlice { levels: Vec::new(), target: LogTarget::Stderr })
     }
 
     /// The sink that the configuration names.
@@ -42,9 +42,9 @@ impl LogSink {
         LogSink { slice, away_until_ms: Cell::new(0) }
     }
 
-    /// The same for a message.
-    pub fn message(&self) -> ToChild {
-        let (target, level, facility) = (self.kind(), self.level(), self.facility());
+    /// The same for a message to a process of this role.
+    pub fn message(&self, role: Role) -> ToChild {
+        let (target, level, facility) = (self.kind(), self.level(role), self.facility());
         ToChild::LogSink(master_child::LogSink { target, level, facility })
     }
 
@@ -95,9 +95,9 @@ impl LogSink {
         }
     }
 
-    /// 1 error to 5 trace.
-    pub fn level(&self) -> u8 {
-        match self.slice.level {
+    /// How much a process of this role says: 1 error to 5 trace.
+    pub fn level(&self, role: Role) -> u8 {
+        match self.slice.level(role) {
             LogLevel::Error => 1,
             LogLevel::Warn => 2,
             LogLevel::Info => 3,
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     fn sink(target: LogTarget) -> LogSink {
-        LogSink::new(LogSlice { level: LogLevel::Info, target })
+        LogSink::new(LogSlice { levels: Vec::new(), target })
     }
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert_eq!(daemon.recv(&mut [0; 4]).unwrap(), 1);
         assert!(
-            matches!(syslog.message(), ToChild::LogSink(it) if it.target == master_child::LogTarget::Syslog)
+            matches!(syslog.message(Role::Receiver), ToChild::LogSink(it) if it.target == master_child::LogTarget::Syslog)
         );
     }
 

@@ -27,7 +27,7 @@ use crate::event::Event;
 use crate::family::{Family, Life};
 use crate::files::Files;
 use crate::key_files;
-use crate::launch::Launcher;
+use crate::launch::{Launcher, settings_role};
 use crate::layout::Layout;
 use crate::listeners::Listeners;
 use crate::log_sink::LogSink;
@@ -359,7 +359,7 @@ impl Master {
             ToMaster::NeedLogSink => {
                 // It asks again when it finds this one broken too.
                 if let Ok(sink) = self.launcher.log.open_or_stand_in() {
-                    child.say(&self.launcher.log.message(), Some(sink));
+                    child.say(&self.launcher.log.message(settings_role(child.name.role)), Some(sink));
                 }
             }
             ToMaster::Misbehaved(accused) => self.family.accuse(name, accused),

@@ -10,6 +10,7 @@ use vsmtp_ipc::role::{ProcessName, Role};
 
 use crate::child::{Child, State};
 use crate::family::{Family, Life};
+use crate::launch::settings_role;
 use crate::log_sink::LogSink;
 
 /// Old sessions may go on this long, in milliseconds; then 421.
@@ -89,7 +90,7 @@ pub fn hand_out_log(family: &mut Family, log: &LogSink) {
     for child in family.children() {
         // One that gets none keeps what it has.
         if let Ok(sink) = log.open_or_stand_in() {
-            child.say(&log.message(), Some(sink));
+            child.say(&log.message(settings_role(child.name.role)), Some(sink));
         }
     }
 }

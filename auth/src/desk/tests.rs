@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vsmtp_config::{AuthBackend, ByText, LogLevel, LogSlice, LogTarget};
+use vsmtp_config::{AuthBackend, ByText};
 use vsmtp_ipc::edge::filter_auth::{Answer as Reply, Ask as About, Verified};
 use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, Begin, CREDITS, Denied, Tls};
 use vsmtp_ipc::role::Role;
@@ -18,7 +18,6 @@ const PLAIN: &[u8] = b"\0tim\0pencil";
 
 fn slice(backends: &[AuthBackend]) -> AuthSlice {
     AuthSlice {
-        log: LogSlice { level: LogLevel::Info, target: LogTarget::Stderr },
         backends: backends.to_vec(),
         mechanisms: Mechanism::ALL.iter().map(|one| one.name().to_owned()).collect(),
         certificates: vec![([7; 32], "tim".to_owned())],

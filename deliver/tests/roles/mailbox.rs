@@ -5,7 +5,7 @@ use std::io::{IoSlice, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use vsmtp_config::{LogLevel, LogSlice, LogTarget, MailboxSlice};
+use vsmtp_config::MailboxSlice;
 use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::queue_deliver::Result3;
 use vsmtp_ipc::role::Role;
@@ -25,7 +25,6 @@ impl Bench {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let slice = slice(&MailboxSlice {
-            log: LogSlice { level: LogLevel::Debug, target: LogTarget::Stderr },
             mail_root: root.path().to_str().unwrap().to_owned(),
             recipient_delimiter: "+".to_owned(),
         });

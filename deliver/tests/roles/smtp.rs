@@ -4,10 +4,7 @@ use std::io::{IoSlice, Write};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use vsmtp_config::{
-    DeliverSlice, DeliverTls, Family, LogLevel, LogSlice, LogTarget, NextHopTimeouts, SourceAddresses,
-    TlsPolicy,
-};
+use vsmtp_config::{DeliverSlice, DeliverTls, Family, NextHopTimeouts, SourceAddresses, TlsPolicy};
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::queue_deliver::{Outcome, Reach, Result3};
@@ -25,7 +22,6 @@ const TO: &[&str] = &["b@dst.test"];
 pub fn settings() -> DeliverSlice {
     let long = Duration::from_secs(60);
     DeliverSlice {
-        log: LogSlice { level: LogLevel::Debug, target: LogTarget::Stderr },
         server_name: Domain::parse("us.test").unwrap().into(),
         own_addresses: Vec::new(),
         connections: 100,

@@ -1,11 +1,13 @@
 //! What one row of the table of keys is, and the macro that makes of a list of rows both the table and a struct with
 //! one typed field per key. A row cannot be without name, kind, default, example, readers or doc sentence.
 
+use bincode::{Decode, Encode};
+
 use crate::kind::AnyKind;
 use crate::value::Value;
 
 /// A process that may see a key. The roles of the filter share one slice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub enum Role {
     /// `vsmtp`.
     Master,

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use vsmtp_config::{ByText, DnsblSite, LimitsSlice, LogLevel, LogSlice, LogTarget as SliceTarget};
+use vsmtp_config::{ByText, DnsblSite, LimitsSlice};
 use vsmtp_config::{ScreenAction, ScreenSlice};
 use vsmtp_ipc::edge::client_resolver::{self, DnsError, Query, Records, ResolverEnd};
 use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
@@ -34,7 +34,6 @@ pub struct Resolver(pub ResolverEnd);
 /// Two sessions at once, and nothing else.
 pub fn slice() -> LimitsSlice {
     LimitsSlice {
-        log: LogSlice { level: LogLevel::Debug, target: SliceTarget::Stderr },
         connections: Some(2),
         connection_rate: None,
         message_rate: None,

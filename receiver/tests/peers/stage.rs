@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use vsmtp_config::{
-    BareNewline, ByText, ClientTimeouts, LogLevel, LogSlice, LogTarget as SliceTarget, Network, ReceiverSlice,
-};
+use vsmtp_config::{BareNewline, ByText, ClientTimeouts, Network, ReceiverSlice};
 use vsmtp_ipc::edge::master_child::{Configure, Listener, LogTarget, MasterEnd, ToChild, ToMaster};
 use vsmtp_ipc::edge::receiver_auth;
 use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Facts, FilterEnd, Verdict};
@@ -52,7 +50,6 @@ pub struct Client {
 pub fn slice() -> ReceiverSlice {
     let long = Duration::from_secs(60);
     ReceiverSlice {
-        log: LogSlice { level: LogLevel::Debug, target: SliceTarget::Stderr },
         server_name: ByText::from(Domain::parse("mx.test").unwrap()),
         message_size_limit: 100 << 20,
         client_names: true,

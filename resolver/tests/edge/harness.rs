@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use vsmtp_config::{LogLevel, LogSlice, LogTarget as LogTo, ResolverSlice};
+use vsmtp_config::ResolverSlice;
 use vsmtp_ipc::edge::client_resolver::{Answer, ClientEnd, DnsError, Query, Question, Records};
 use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
 use vsmtp_ipc::role::{ProcessName, Role};
@@ -28,7 +28,6 @@ pub struct Resolver {
 /// Asks these servers, each question once, and waits long for an answer.
 pub fn slice(servers: &[SocketAddr]) -> ResolverSlice {
     ResolverSlice {
-        log: LogSlice { level: LogLevel::Debug, target: LogTo::Stderr },
         servers: Some(servers.to_vec()),
         timeout: Duration::from_secs(60),
         attempts: 1,

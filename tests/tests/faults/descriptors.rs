@@ -46,7 +46,7 @@ fn a_receiver_that_cannot_accept_waits_and_serves_those_it_has() {
 }
 
 /// The real thing: all processes have 64 descriptors each. A receiver that sees clients one by one turns those away for
-/// whom it keeps no descriptors; one that sees a crowd finds none left for the next.
+/// whom it keeps no descriptors, which it says at debug; one that sees a crowd finds none left for the next.
 #[test]
 fn more_clients_than_descriptors_are_served_in_turn() {
     let config = "config.server.logs.level = [\"info\", \"receiver=debug\"];".to_owned();

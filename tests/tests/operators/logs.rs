@@ -33,6 +33,27 @@ fn outside_quotes(line: &str) -> String {
 }
 
 #[test]
+fn each_role_says_as_much_as_it_is_told_to() {
+    let levels = |levels: &str| Settings {
+        config: format!("config.server.receivers = 1; config.server.logs.level = {levels};"),
+        ..Settings::default()
+    };
+    let mta = Mta::start(&levels("[\"info\", \"receiver=debug\"]"));
+    let queue_manager = mta.pid_of("queue-manager");
+    let speaks =
+        |process: &str| mta.log().lines().any(|line| line.contains(process) && line.contains("] debug "));
+    assert_eq!(Client::hello(mta.port()).say("QUIT").code(), 221);
+    wait_until("the receiver speaks of a client that is gone", || speaks("vsmtp-receiver["));
+    assert!(!speaks("vsmtp-queue["), "nobody asked it to");
+
+    mta.write_configuration(&levels("[\"info\", \"queue-manager=debug\"]"));
+    mta.hang_up();
+    wait_until("it is read again", || mta.log().contains("event=reloaded"));
+    wait_until("the queue-manager speaks of the new filter", || speaks("vsmtp-queue["));
+    assert_eq!(mta.pid_of("queue-manager"), queue_manager, "it is the same");
+}
+
+#[test]
 fn nobody_can_forge_a_line_or_write_to_a_terminal() {
     let sink = Sink::scripted(|line| {
         line.starts_with("RCPT").then(|| "550 5.1.1 \u{1b}[2J\u{9b}x\u{7} event=forged to=\"x\"".to_owned())

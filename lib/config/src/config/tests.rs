@@ -418,8 +418,8 @@ fn processes_share_the_clients() {
 fn each_role_has_its_log_level() {
     let levels = Value::List(vec![text("default=warn"), text("receiver=debug"), text("error")]);
     let config = with(&[("server.logs.level", levels)]).unwrap();
-    assert_eq!(config.log(Role::Receiver).level, LogLevel::Debug);
-    assert_eq!(config.log(Role::Queue).level, LogLevel::Error);
+    assert_eq!(config.log().level(Role::Receiver), LogLevel::Debug);
+    assert_eq!(config.log().level(Role::Queue), LogLevel::Error);
     let config = with(&[("server.logs.filename", text("/var/log/x"))]).unwrap();
     assert_eq!(config.master().log.target, LogTarget::File("/var/log/x".to_owned()));
     assert_eq!(with(&[]).unwrap().master().log.target, LogTarget::Stderr);

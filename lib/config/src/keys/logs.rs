@@ -44,29 +44,29 @@ keys! {
     /// Where log lines go: `stderr`, `file`, `syslog` or `journald`; `auto` is the file of `server.logs.filename` if it
     /// is set, and otherwise stderr, which systemd passes to its journal.
     target: OneOf<TargetChoice> { of: TargetChoice::WORDS } = "server.logs.target", default Text("auto"),
-        example Text("journald"), for Master Receiver Filter Queue Deliver Mailbox Resolver Limits Auth Keys;
+        example Text("journald"), for Master;
 
     /// The log file.
     filename: MaybePath = "server.logs.filename", default Unset, example Text("/var/log/vsmtp/vsmtp.log"),
-        for Master Receiver Filter Queue Deliver Mailbox Resolver Limits Auth Keys;
+        for Master;
 
     /// How much is logged: a level for all processes, and levels for some, as in `["info", "receiver=debug"]`.
     level: Levels = "server.logs.level", default List(&["info"]), example List(&["warn"]),
-        for Master Receiver Filter Queue Deliver Mailbox Resolver Limits Auth Keys;
+        for Master;
 
     /// How the syslog daemon is reached: its Unix socket, UDP or TCP.
     syslog_type: OneOf<SyslogType> { of: SyslogType::WORDS } = "server.logs.syslog.type", default Text("unix"),
-        example Text("udp"), for Master Receiver Filter Queue Deliver Mailbox Resolver Limits Auth Keys;
+        example Text("udp"), for Master;
 
     /// The syslog daemon's Unix socket.
     syslog_path: FilePath = "server.logs.syslog.path", default Text("/dev/log"), example Text("/run/systemd/journal/dev-log"),
-        for Master Receiver Filter Queue Deliver Mailbox Resolver Limits Auth Keys;
+        for Master;
 
     /// The syslog daemon's address, for the types `udp` and `tcp`.
     syslog_server: ServerAddress { default_port: 514 } = "server.logs.syslog.server", default Text("127.0.0.1:514"),
-        example Text("192.0.2.1:601"), for Master Receiver Filter Queue Deliver Mailbox Resolver Limits Auth Keys;
+        example Text("192.0.2.1:601"), for Master;
 
     /// The syslog facility.
     facility: OneOf<Facility> { of: Facility::WORDS } = "server.logs.syslog.facility", default Text("mail"),
-        example Text("local0"), for Master Receiver Filter Queue Deliver Mailbox Resolver Limits Auth Keys;
+        example Text("local0"), for Master;
 }

@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use bincode::{Decode, Encode};
 
-use super::LogSlice;
 use crate::backend::AuthBackend;
 use crate::by_text::ByText;
 use crate::config::Config;
 use crate::network::Network;
 use crate::pattern::AddressPattern;
-use crate::table::Role;
 
 /// The mechanisms where there is a back-end and none is named: those that every back-end can do, and those that tell the
 /// password to nobody.
@@ -19,8 +17,6 @@ const USUAL: [&str; 4] = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN
 /// What the auth helper is told.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct AuthSlice {
-    /// Its log.
-    pub log: LogSlice,
     /// Who knows passwords, in this order. None: only rules can tell.
     pub backends: Vec<AuthBackend>,
     /// Names of the mechanisms that are wanted, best first.
@@ -53,7 +49,6 @@ impl Config {
     pub fn auth(&self) -> AuthSlice {
         let auth = &self.auth;
         AuthSlice {
-            log: self.log(Role::Auth),
             backends: self.auth_backends(),
             mechanisms: self.auth_mechanisms(),
             certificates: auth.certificates.clone(),

@@ -6,18 +6,14 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 use vsmtp_mail::Domain;
 
-use super::LogSlice;
 use crate::by_text::ByText;
 use crate::config::Config;
 use crate::destination::SourceAddresses;
-use crate::table::Role;
 use crate::tls_policy::{TlsDestination, TlsPolicy};
 
 /// What `deliver --role smtp` is told.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct DeliverSlice {
-    /// Its log.
-    pub log: LogSlice,
     /// Name in EHLO, and the name by which an MX record means ourselves.
     pub server_name: ByText<Domain>,
     /// Where this server listens; mail for one of these has looped.
@@ -99,8 +95,6 @@ impl Family {
 /// What `deliver --role mailbox` is told.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct MailboxSlice {
-    /// Its log.
-    pub log: LogSlice,
     /// Folder of the mailboxes, absolute.
     pub mail_root: String,
     /// What divides a user from an extension in a local part; each character does, none if empty.
@@ -112,7 +106,6 @@ impl Config {
     pub fn deliver(&self) -> DeliverSlice {
         let delivery = &self.delivery;
         DeliverSlice {
-            log: self.log(Role::Deliver),
             server_name: self.server.name.clone().into(),
             own_addresses: self.listeners().map(|(address, _)| address).collect(),
             connections: delivery.connections.div_ceil(self.delivers()),
@@ -160,7 +153,6 @@ impl Config {
     /// What `deliver --role mailbox` is told.
     pub fn mailbox(&self) -> MailboxSlice {
         MailboxSlice {
-            log: self.log(Role::Mailbox),
             mail_root: self.placed(&self.delivery.mail_root),
             recipient_delimiter: self.delivery.recipient_delimiter.clone(),
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 use vsmtp_mail::{Address, Domain, NextHop};
 
-use super::{LogSlice, SenderLogin};
+use super::SenderLogin;
 use crate::by_text::ByText;
 use crate::config::Config;
 use crate::network::Network;
@@ -17,8 +17,6 @@ use crate::value::Value;
 /// What a filter is told.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct FilterSlice {
-    /// Its log.
-    pub log: LogSlice,
     /// The server's name.
     pub server_name: ByText<Domain>,
     /// The server's own domains.
@@ -123,7 +121,6 @@ impl Config {
         let (server, rules, delivery) = (&self.server, &self.filter, &self.delivery);
         let by_text = |domains: &[Domain]| domains.iter().cloned().map(ByText::from).collect();
         FilterSlice {
-            log: self.log(Role::Filter),
             server_name: server.name.clone().into(),
             domains: by_text(&server.domains),
             relay_domains: by_text(&server.relay_domains),

@@ -3,15 +3,11 @@
 use bincode::{Decode, Encode};
 use vsmtp_mail::Domain;
 
-use super::LogSlice;
 use crate::config::Config;
-use crate::table::Role;
 
 /// What the key holder is told. The files themselves come as open descriptors, in the order of [`KeysSlice::files`].
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct KeysSlice {
-    /// Its log.
-    pub log: LogSlice,
     /// Certificates with their keys.
     pub pairs: Vec<KeyPair>,
     /// Authorities for certificates of clients: an absolute path.
@@ -90,7 +86,6 @@ impl Config {
             Some(pair(&tls.certificate, &tls.private_key, Some(domain.to_string())))
         });
         KeysSlice {
-            log: self.log(Role::Keys),
             pairs: default.chain(by_domain).collect(),
             client_ca: self.tls.client_ca.as_ref().map(|path| self.placed(path)),
             mail_keys: self.mail_keys(),

@@ -4,17 +4,13 @@ use std::time::Duration;
 
 use bincode::{Decode, Encode};
 
-use super::LogSlice;
 use crate::by_text::ByText;
 use crate::config::Config;
 use crate::dnsbl::DnsblSite;
-use crate::table::Role;
 
 /// What the limiter is told.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct LimitsSlice {
-    /// Its log.
-    pub log: LogSlice,
     /// Most sessions of one client at once; `None` for no limit.
     pub connections: Option<u32>,
     /// Most connections of one client in a window.
@@ -85,7 +81,6 @@ impl Config {
     pub fn limits(&self) -> LimitsSlice {
         let keys = &self.limits;
         LimitsSlice {
-            log: self.log(Role::Limits),
             connections: keys.connections,
             connection_rate: keys.connection_rate,
             message_rate: keys.message_rate,

@@ -1,4 +1,4 @@
-//! The common part: how a process logs.
+//! How all processes log. Only the master is told: it opens the sink, and says to each child how much goes there.
 
 use std::net::SocketAddr;
 
@@ -8,11 +8,12 @@ use crate::config::Config;
 use crate::keys::{SyslogType, TargetChoice};
 use crate::table::Role;
 
-/// How a process logs.
+/// How all processes log.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct LogSlice {
-    /// The least important level that is still written.
-    pub level: LogLevel,
+    /// The least important level that is still written, of a role, or with `None` of all that have none of their own. The
+    /// last word counts.
+    pub levels: Vec<(Option<Role>, LogLevel)>,
     /// Where lines go.
     pub target: LogTarget,
 }
@@ -125,16 +126,18 @@ impl Facility {
     }
 }
 
-impl Config {
-    /// How a process of this role logs.
-    pub fn log(&self, role: Role) -> LogSlice {
-        LogSlice { level: self.level(role), target: self.log_target() }
-    }
-
-    /// The role's own level if it has one, and otherwise the one for all; the last word counts.
-    fn level(&self, role: Role) -> LogLevel {
-        let last = |whose| self.logs.level.iter().rev().find(|(of, _)| *of == whose).map(|(_, level)| *level);
+impl LogSlice {
+    /// The least important level that a process of this role writes; info if nothing is said.
+    pub fn level(&self, role: Role) -> LogLevel {
+        let last = |whose| self.levels.iter().rev().find(|(of, _)| *of == whose).map(|(_, level)| *level);
         last(Some(role)).or_else(|| last(None)).unwrap_or(LogLevel::Info)
+    }
+}
+
+impl Config {
+    /// How all processes log.
+    pub fn log(&self) -> LogSlice {
+        LogSlice { levels: self.logs.level.clone(), target: self.log_target() }
     }
 
     fn log_target(&self) -> LogTarget {

@@ -8,12 +8,11 @@ use vsmtp_mail::Service;
 use super::LogSlice;
 use crate::by_text::ByText;
 use crate::config::Config;
-use crate::table::Role;
 
 /// What the master uses itself.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct MasterSlice {
-    /// Its own log.
+    /// How it logs, and its children.
     pub log: LogSlice,
     /// Sockets to bind for clients, each address once, and what each is for.
     pub listeners: Vec<(SocketAddr, ByText<Service>)>,
@@ -37,7 +36,7 @@ impl Config {
     /// What the master uses itself.
     pub fn master(&self) -> MasterSlice {
         MasterSlice {
-            log: self.log(Role::Master),
+            log: self.log(),
             listeners: self.listeners().map(|(address, service)| (address, service.into())).collect(),
             receivers: self.receivers(),
             delivers: self.delivers(),

@@ -5,19 +5,16 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 use vsmtp_mail::{Address, Domain, NextHop};
 
-use super::{Alias, LogSlice};
+use super::Alias;
 use crate::by_text::ByText;
 use crate::config::Config;
 use crate::destination::{DestinationLimits, Rate, SourceAddresses};
 use crate::routes::DomainPattern;
-use crate::table::Role;
 use crate::tls_policy::TlsDestination;
 
 /// What the queue-manager is told.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct QueueSlice {
-    /// Its log.
-    pub log: LogSlice,
     /// Its own folder, absolute: `queue` below `server.queues.dirpath`.
     pub spool: String,
     /// The reporting MTA of bounces.
@@ -86,7 +83,6 @@ impl Config {
     pub fn queue(&self) -> QueueSlice {
         let (server, queue) = (&self.server, &self.queue);
         QueueSlice {
-            log: self.log(Role::Queue),
             spool: format!("{}/queue", self.placed(&server.spool).trim_end_matches('/')),
             server_name: server.name.clone().into(),
             postmaster: self.postmaster.clone().into(),

@@ -6,17 +6,13 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 use vsmtp_mail::Domain;
 
-use super::LogSlice;
 use crate::by_text::ByText;
 use crate::config::Config;
 use crate::network::Network;
-use crate::table::Role;
 
 /// What a receiver is told.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct ReceiverSlice {
-    /// Its log.
-    pub log: LogSlice,
     /// Name in the greeting and in Received headers.
     pub server_name: ByText<Domain>,
     /// Largest message, in octets; announced as SIZE.
@@ -168,7 +164,6 @@ impl Config {
         let (server, smtp) = (&self.server, &self.smtp);
         let by_text = |networks: &[Network]| networks.iter().copied().map(ByText::from).collect();
         ReceiverSlice {
-            log: self.log(Role::Receiver),
             server_name: server.name.clone().into(),
             message_size_limit: server.message_size_limit,
             client_count_max: server.client_count_max.map(|all| all.div_ceil(self.receivers())),

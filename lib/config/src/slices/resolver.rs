@@ -5,16 +5,12 @@ use std::time::Duration;
 
 use bincode::{Decode, Encode};
 
-use super::LogSlice;
 use crate::config::Config;
 use crate::keys::DnsType;
-use crate::table::Role;
 
 /// What the resolver is told.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct ResolverSlice {
-    /// Its log.
-    pub log: LogSlice,
     /// Name servers to ask; `None` for those of `/etc/resolv.conf`. Never an empty list.
     pub servers: Option<Vec<SocketAddr>>,
     /// Longest wait for one answer.
@@ -48,7 +44,6 @@ impl Config {
     pub fn resolver(&self) -> ResolverSlice {
         let on_port = |addresses: [IpAddr; 4]| addresses.map(|ip| SocketAddr::new(ip, DNS_PORT)).to_vec();
         ResolverSlice {
-            log: self.log(Role::Resolver),
             servers: match self.dns.dns_type {
                 DnsType::System => None,
                 DnsType::Google => Some(on_port(GOOGLE)),
