@@ -5,6 +5,7 @@ pub mod ctl_master;
 pub mod ctl_queue;
 pub mod filter_auth;
 pub mod filter_keys;
+pub mod filter_limits;
 pub mod filter_queue;
 pub mod master_child;
 pub mod queue_deliver;

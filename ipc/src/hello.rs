@@ -39,6 +39,8 @@ pub enum EdgeId {
     ReceiverKeys = 11,
     /// filter and key holder.
     FilterKeys = 21,
+    /// filter and limits.
+    FilterLimits = 30,
 }
 
 pub(crate) fn hello(edge: EdgeId) -> [u8; HELLO_LEN] {

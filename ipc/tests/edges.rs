@@ -8,8 +8,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use vsmtp_ipc::edge::master_child::{Configure, Figure, Listener, LogTarget, ToChild, ToMaster};
 use vsmtp_ipc::edge::{
-    client_resolver, ctl_master, ctl_queue, filter_auth, filter_keys, filter_queue, queue_deliver,
-    queue_filter, receiver_auth, receiver_filter, receiver_keys,
+    client_resolver, ctl_master, ctl_queue, filter_auth, filter_keys, filter_limits, filter_queue,
+    queue_deliver, queue_filter, receiver_auth, receiver_filter, receiver_keys,
 };
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{
@@ -378,6 +378,20 @@ edge!(
         algorithms: vec![client_resolver::SignatureAlgorithm::Ed25519Sha256]
     },
     filter_keys::Answer::Signed { ticket: 2, signature: Some(vec![3]) },
+);
+edge!(
+    filter_limits_edge,
+    filter_limits::Ask::Take {
+        ticket: 1,
+        taking: filter_limits::Taking {
+            name: "mail".into(),
+            key: "192.0.2.1".into(),
+            limit: 60,
+            period_s: 3_600,
+            count: 1,
+        },
+    },
+    filter_limits::Answer::Taken { ticket: 1, taken: filter_limits::Taken { granted: true, left: 59 } },
 );
 edge!(
     receiver_keys_edge,

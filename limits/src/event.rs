@@ -1,5 +1,7 @@
 //! The daemon: what receivers, the resolver and operators say, and what is answered. Decides nothing by itself.
 
+mod asked;
+
 use std::os::fd::OwnedFd;
 
 use vsmtp_config::LimitsSlice;
@@ -11,9 +13,11 @@ use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_sys::sandbox::Profile;
 
 use crate::counters::{Counters, Excess, Grant};
+use crate::filters::Filters;
 use crate::lists::Tested;
 use crate::lookups::{LookUps, RESOLVER_TOKEN};
 use crate::metrics::{Figures, Gauges};
+use crate::rates::Rates;
 use crate::receivers::{EdgeKey, Receivers};
 use crate::screen::{Act, Door, Fate, Finding, Screen};
 use crate::{operator, replies, sandbox, settings};
@@ -28,6 +32,8 @@ pub struct Limiter {
     counters: Counters,
     screen: Screen,
     receivers: Receivers,
+    filters: Filters,
+    rates: Rates,
     look_ups: LookUps,
     wanted: Wanted,
     figures: Figures,
@@ -45,6 +51,8 @@ impl Daemon for Limiter {
             counters: Counters::new(rules),
             screen: Screen::new(policy),
             receivers: Receivers::default(),
+            filters: Filters::default(),
+            rates: Rates::default(),
             look_ups: LookUps::default(),
             figures: Figures::default(),
             draining: false,
@@ -64,6 +72,9 @@ impl Daemon for Limiter {
         match event {
             Event::Peer(name, socket) => self.meet(reactor, name, socket),
             Event::Ready { token: RESOLVER_TOKEN, readable: true, .. } => self.hear_resolver(reactor),
+            Event::Ready { token, readable: true, .. } if Filters::is_one(token) => {
+                self.hear_filter(reactor, token);
+            }
             Event::Ready { token, readable: true, .. } => self.hear(reactor, token),
             Event::Timer(SWEEP_TIMER) => self.sweep(reactor),
             Event::Reconfigure(slice) => self.reconfigure(reactor, &slice),
@@ -79,6 +90,7 @@ impl Daemon for Limiter {
 impl Limiter {
     fn meet(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd) {
         let met = match name.role {
+            Role::FilterSession | Role::FilterPost => return self.meet_filter(reactor, name, socket),
             Role::Receiver => self.receivers.introduce(reactor, name, socket, self.wanted).map(|replaced| {
                 // Whether or not anybody is limited: it is at work, so that it comes back at once if it dies.
                 reactor.served();
@@ -308,6 +320,7 @@ impl Limiter {
     fn sweep(&mut self, reactor: &mut Reactor) {
         let now_ms = reactor.now_ms();
         self.counters.sweep(now_ms);
+        self.rates.sweep(now_ms);
         self.screen.sweep(now_ms);
         let acts = self.screen.tests_due(now_ms);
         self.perform(reactor, acts);
@@ -363,6 +376,8 @@ impl Limiter {
             testing: testing as u64,
             passed: passed as u64,
             lists_left_out: left_out as u64,
+            rates: self.rates.len() as u64,
+            rates_pushed_out: self.rates.pushed_out(),
         }
     }
 
@@ -372,6 +387,9 @@ impl Limiter {
         }
         for (key, error) in self.receivers.flush(reactor) {
             self.close(reactor, key, &error);
+        }
+        for (key, error) in self.filters.flush(reactor) {
+            self.filters.close(reactor, key, &error);
         }
         self.figures.publish(reactor, self.gauges());
         if self.draining { Flow::Exit } else { Flow::Continue }

@@ -1,16 +1,19 @@
 //! The limiter: what clients have used up, over all receivers, and tests before the greeting.
 //!
-//! Receivers ask over edges; it answers from memory, or when lists in the DNS have answered. It holds no mail and no socket,
-//! never blocks anybody longer than a receiver waits, and what it cannot find out counts for the client.
+//! Receivers and filters ask over edges; it answers from memory, or when lists in the DNS have answered. It holds no mail
+//! and no socket, never blocks anybody longer than a receiver waits, and what it cannot find out counts for the client.
 #![forbid(unsafe_code)]
 
 mod event;
 
+mod filters;
 mod lookups;
 mod receivers;
 mod replies;
 
 mod counters;
+mod rates;
+mod recent;
 mod table;
 mod window;
 

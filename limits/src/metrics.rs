@@ -21,6 +21,10 @@ pub struct Figures {
     pub look_ups: u64,
     /// Those without an answer.
     pub look_ups_failed: u64,
+    /// Questions of rules about rates.
+    pub takings: u64,
+    /// Those that were refused.
+    pub takings_refused: u64,
 }
 
 /// Present values beside the counters.
@@ -38,11 +42,15 @@ pub struct Gauges {
     pub passed: u64,
     /// Lists that are left out.
     pub lists_left_out: u64,
+    /// Keys of rates of rules.
+    pub rates: u64,
+    /// Those that made room for others.
+    pub rates_pushed_out: u64,
 }
 
 impl Figures {
     /// All of them by name.
-    pub fn named(&self, gauges: Gauges) -> [(&'static str, u64); 14] {
+    pub fn named(&self, gauges: Gauges) -> [(&'static str, u64); 18] {
         [
             ("questions", self.questions),
             ("refused", self.refused),
@@ -58,6 +66,10 @@ impl Figures {
             ("list_look_ups", self.look_ups),
             ("list_look_ups_failed", self.look_ups_failed),
             ("lists_left_out", gauges.lists_left_out),
+            ("rule_rates", gauges.rates),
+            ("rule_rates_pushed_out", gauges.rates_pushed_out),
+            ("rule_takings", self.takings),
+            ("rule_takings_refused", self.takings_refused),
         ]
     }
 

@@ -3,7 +3,7 @@
 use vsmtp_ipc::role::Role;
 
 /// The edges, as unordered pairs of roles.
-const EDGES: [(Role, Role); 16] = [
+const EDGES: [(Role, Role); 18] = [
     (Role::Receiver, Role::Keys),
     (Role::Receiver, Role::FilterSession),
     (Role::Receiver, Role::Auth),
@@ -19,6 +19,9 @@ const EDGES: [(Role, Role); 16] = [
     (Role::FilterSession, Role::Keys),
     (Role::FilterPost, Role::Keys),
     (Role::Receiver, Role::Limits),
+    // What rules count.
+    (Role::FilterSession, Role::Limits),
+    (Role::FilterPost, Role::Limits),
     (Role::Receiver, Role::Resolver),
     (Role::Limits, Role::Resolver),
 ];
@@ -47,7 +50,7 @@ mod tests {
             (Role::DeliverMailbox, Role::Resolver),
             (Role::QueueManager, Role::Resolver),
             (Role::Limits, Role::QueueManager),
-            (Role::Limits, Role::FilterSession),
+            (Role::Limits, Role::Keys),
             (Role::Auth, Role::QueueManager),
             (Role::Auth, Role::Resolver),
             (Role::Auth, Role::FilterPost),

@@ -3,5 +3,6 @@
 
 mod counts;
 mod hostile;
+mod rates;
 mod screening;
 mod stage;

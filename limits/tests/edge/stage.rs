@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use vsmtp_config::{ByText, DnsblSite, LimitsSlice};
 use vsmtp_config::{ScreenAction, ScreenSlice};
 use vsmtp_ipc::edge::client_resolver::{self, DnsError, Query, Records, ResolverEnd};
+use vsmtp_ipc::edge::filter_limits::{self, FilterEnd, Taken, Taking};
 use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
 use vsmtp_ipc::edge::receiver_limits::{Answer, Ask, Entry, ReceiverEnd, Spent, Wanted};
 use vsmtp_ipc::role::{ProcessName, Role};
@@ -27,6 +28,9 @@ pub struct Stage {
 
 /// A receiver's end of its edge.
 pub struct Receiver(pub ReceiverEnd);
+
+/// A filter's end of its edge.
+pub struct Filter(pub FilterEnd);
 
 /// The resolver's end of its edge.
 pub struct Resolver(pub ResolverEnd);
@@ -138,6 +142,12 @@ impl Stage {
         }
     }
 
+    pub fn filter(&mut self, role: Role, instance: u32) -> Filter {
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        self.tell(&ToChild::Peer(ProcessName { role, instance }), vec![theirs]);
+        Filter(FilterEnd::new(ours, EdgeId::FilterLimits))
+    }
+
     pub fn resolver(&mut self) -> Resolver {
         let (ours, theirs) = seqpacket::pair().unwrap();
         self.tell(&ToChild::Peer(ProcessName { role: Role::Resolver, instance: 0 }), vec![theirs]);
@@ -202,6 +212,24 @@ impl Receiver {
                 Err(other) => panic!("{other}"),
             }
         }
+    }
+}
+
+impl Filter {
+    pub fn say(&mut self, ask: &filter_limits::Ask) {
+        say(&mut self.0, ask, Vec::new());
+    }
+
+    pub fn take(&mut self, taking: &Taking) -> Taken {
+        self.say(&filter_limits::Ask::Take { ticket: 7, taking: taking.clone() });
+        match next(&mut self.0).expect("the limiter keeps the edge") {
+            filter_limits::Answer::Taken { ticket: 7, taken } => taken,
+            other => panic!("expected what was taken, not {other:?}"),
+        }
+    }
+
+    pub fn is_dropped(&mut self) -> bool {
+        matches!(next(&mut self.0), Err(ChannelError::Closed))
     }
 }
 
