@@ -18,6 +18,7 @@ mod lists;
 mod message;
 mod mime;
 mod page;
+mod ratelimit;
 mod registry;
 mod relay;
 mod resolve;
@@ -65,6 +66,7 @@ pub fn install(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function
     transport::register(&mut registry);
     dns::register(&mut registry, &surroundings.names);
     dnsbl::register(&mut registry, &surroundings.names);
+    ratelimit::register(&mut registry, surroundings);
     spf::register(&mut registry, surroundings);
     dkim::register(&mut registry, surroundings);
     dmarc::register(&mut registry, surroundings);

@@ -10,6 +10,7 @@ pub mod engine;
 pub mod files;
 pub mod identity;
 pub mod judge;
+pub mod limiter;
 pub mod mime;
 pub mod names;
 pub mod netset;

@@ -3,6 +3,7 @@
 pub(crate) mod content;
 mod inquiry;
 mod leader;
+mod limiting;
 mod oneshot;
 mod post;
 mod resolving;
@@ -19,6 +20,7 @@ use vsmtp_daemon::{Daemon, Live, Reactor};
 use vsmtp_ipc::ChannelError;
 
 use crate::api::Surroundings;
+use crate::limiter::Limiter;
 use crate::names::Names;
 use crate::signer::Signer;
 use crate::suffixes::{MAX_LIST_BYTES, Suffixes};
@@ -71,14 +73,15 @@ fn level_of_end(error: &ChannelError, is_idle: bool) -> log::Level {
     if is_idle && matches!(error, ChannelError::Closed) { log::Level::Info } else { log::Level::Warn }
 }
 
-/// What scripts may ask about the host and, through it, of the resolver.
-fn surroundings(names: Arc<dyn Names>, signer: Arc<dyn Signer>) -> Surroundings {
+/// What scripts may ask about the host and, through others, of the resolver, the key holder and the limiter.
+fn surroundings(names: Arc<dyn Names>, signer: Arc<dyn Signer>, limiter: Arc<dyn Limiter>) -> Surroundings {
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Surroundings {
         hostname: hostname.trim().to_owned(),
         environment: std::env::vars().collect(),
         names,
         signer,
+        limiter,
         users: users(),
         suffixes: Arc::new(suffixes()),
         ..Surroundings::default()

@@ -15,6 +15,7 @@ use super::address::domain_of;
 use super::registry::{Registry, Text, name};
 use super::resolve::Directory;
 use crate::files::Folder;
+use crate::limiter::{Limiter, NoLimiter};
 use crate::names::{Names, Nobody};
 use crate::object::Object;
 use crate::signer::{NoSigner, Signer};
@@ -43,6 +44,8 @@ pub struct Surroundings {
     pub names: Arc<dyn Names>,
     /// Who signs.
     pub signer: Arc<dyn Signer>,
+    /// Who counts.
+    pub limiter: Arc<dyn Limiter>,
     /// The settings that a filter is told.
     pub settings: Arc<Value>,
 }
@@ -61,6 +64,7 @@ impl Default for Surroundings {
             dkim_domains: Arc::default(),
             names: Arc::new(Nobody),
             signer: Arc::new(NoSigner),
+            limiter: Arc::new(NoLimiter),
             settings: Arc::new(Value::map()),
         }
     }

@@ -32,6 +32,7 @@ const MODULES: &[(&str, &str)] = &[
     ("srs", "The Sender Rewriting Scheme, for what is forwarded."),
     ("dns", "Questions to the DNS."),
     ("dnsbl", "Lists of hosts in the DNS (RFC 5782), with weights."),
+    ("ratelimit", "How often something may happen in a time."),
     ("spf", "SPF (RFC 7208)."),
     ("dkim", "DKIM (RFC 6376, RFC 8463)."),
     ("dmarc", "DMARC (RFC 9989)."),

@@ -16,6 +16,7 @@ use crate::stage::Stage;
 use crate::status::Status;
 use crate::transaction::{Content, MailSpec, Peer, RcptSpec, Shared, Transaction};
 
+mod counts;
 mod names;
 mod old;
 
@@ -65,6 +66,7 @@ fn surroundings() -> Surroundings {
         dkim_domains: Arc::from(["own.test".to_owned(), "example.com".to_owned()]),
         names: Arc::new(names::Zone),
         signer: Arc::new(names::Holder),
+        limiter: Arc::new(counts::Counter::default()),
         settings: Arc::new(settings),
         ..Surroundings::default()
     }
@@ -233,6 +235,8 @@ fn every_function_is_refused_before_its_stage_and_works_from_it_on() {
             ("sign", 4) => "\"s\", 1, [], \"simple\"",
             ("sign_dkim", 3) => "\"s\", [], \"simple\"",
             ("dkim_sign", 2) => "\"s\", []",
+            ("take" | "left" | "check", 4) => "\"n\", \"k\", 9, 60",
+            ("take", 5) => "\"n\", \"k\", 9, 60, 2",
             (_, count) => ["", "\"a@b.c\"", "\"a@b.c\", \"d@e.f\""][count],
         };
         for stage in [Stage::Connect, Stage::Helo, Stage::Mail, Stage::Rcpt, Stage::Preq, Stage::Postq] {

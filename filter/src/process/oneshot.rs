@@ -9,6 +9,7 @@ use vsmtp_sys::sandbox::Profile;
 
 use super::sandbox;
 use crate::api::Surroundings;
+use crate::limiter::NoLimiter;
 use crate::names::Nobody;
 use crate::oneshot;
 use crate::signer::NoSigner;
@@ -26,7 +27,7 @@ impl Daemon for Oneshot {
     fn before_jail(boot: Boot<Evaluate>) -> Result<Self, BootError> {
         let host = Surroundings {
             hostname: boot.slice.hostname.clone(),
-            ..super::surroundings(Arc::new(Nobody), Arc::new(NoSigner))
+            ..super::surroundings(Arc::new(Nobody), Arc::new(NoSigner), Arc::new(NoLimiter))
         };
         Ok(Oneshot { request: boot.slice, host })
     }

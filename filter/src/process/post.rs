@@ -22,6 +22,7 @@ use vsmtp_sys::sandbox::Profile;
 use super::content::{Inline, Memory, Staged};
 use super::inquiry::Inquiries;
 use super::leader::Desk;
+use super::limiting::{Limiting, Limits};
 use super::resolving::Resolving;
 use super::signing::Signing;
 use super::{cede, level_of_end, sandbox, surroundings};
@@ -42,6 +43,8 @@ pub struct Post {
     draining: bool,
     names: Inquiries<Resolving>,
     keys: Inquiries<Signing>,
+    counts: Inquiries<Limiting>,
+    limits: Arc<Limits>,
     next_token: usize,
 }
 
@@ -84,8 +87,12 @@ impl Daemon for Post {
         let names = Inquiries::<Resolving>::new();
         names.leave_room(boot.slice.workers as usize);
         let keys = Inquiries::<Signing>::new();
-        let mut judge = Judge::load(&boot.slice, &surroundings(names.door(), keys.door()))
-            .map_err(|error| BootError::Fatal(error.to_string()))?;
+        let counts = Inquiries::<Limiting>::new();
+        counts.leave_room(boot.slice.workers as usize);
+        let limits = Arc::new(Limits::new(counts.door()));
+        let surroundings = surroundings(names.door(), keys.door(), limits.clone());
+        let mut judge =
+            Judge::load(&boot.slice, &surroundings).map_err(|error| BootError::Fatal(error.to_string()))?;
         judge.on_slow = cede;
         Ok(Post {
             workers: boot.slice.workers as usize,
@@ -96,6 +103,8 @@ impl Daemon for Post {
             draining: false,
             names,
             keys,
+            counts,
+            limits,
             next_token: QUEUE_TOKEN + 1,
         })
     }
@@ -107,6 +116,7 @@ impl Daemon for Post {
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
         self.names.wake_by(super::waker(reactor));
         self.keys.wake_by(super::waker(reactor));
+        self.counts.wake_by(super::waker(reactor));
         Ok(())
     }
 
@@ -117,11 +127,13 @@ impl Daemon for Post {
             Event::Ready { token: QUEUE_TOKEN, readable: true, .. } => self.hear(reactor),
             Event::Ready { token, readable: true, .. } if self.names.has(token) => self.names.hear(reactor),
             Event::Ready { token, readable: true, .. } if self.keys.has(token) => self.keys.hear(reactor),
+            Event::Ready { token, readable: true, .. } if self.counts.has(token) => self.counts.hear(reactor),
             Event::Drain { .. } => self.draining = true,
             Event::TurnEnd => {
                 self.send(reactor);
                 let open = self.queue.as_ref().map_or(0, |queue| queue.open);
                 reactor.figure("script_failures", self.judge.failures());
+                reactor.figure("limits_missed", self.limits.missed());
                 reactor.figure("questions_open", u64::from(open));
                 if self.draining && open == 0 {
                     return Flow::Exit;
@@ -158,6 +170,7 @@ impl Post {
         let met = match name.role {
             Role::Resolver => self.names.introduce(reactor, name, socket, token),
             Role::Keys => self.keys.introduce(reactor, name, socket, token),
+            Role::Limits => self.counts.introduce(reactor, name, socket, token),
             _ => Ok(()),
         };
         if let Err(error) = met {
@@ -245,6 +258,7 @@ impl Post {
     fn send(&mut self, reactor: &mut Reactor) {
         self.names.send(reactor);
         self.keys.send(reactor);
+        self.counts.send(reactor);
         let sent = self.queue.as_mut().map_or(Ok(()), |queue| queue.link.flush(reactor));
         if let Err(error) = sent {
             self.close(reactor, &error);

@@ -31,6 +31,7 @@ use vsmtp_sys::sandbox::Profile;
 
 use super::inquiry::Inquiries;
 use super::leader::Desk;
+use super::limiting::{Limiting, Limits};
 use super::resolving::Resolving;
 use super::signing::Signing;
 use super::{cede, level_of_end, sandbox, surroundings};
@@ -69,6 +70,8 @@ pub struct Session {
     looking: bool,
     names: Inquiries<Resolving>,
     keys: Inquiries<Signing>,
+    counts: Inquiries<Limiting>,
+    limits: Arc<Limits>,
 }
 
 impl Daemon for Session {
@@ -79,8 +82,12 @@ impl Daemon for Session {
         let names = Inquiries::<Resolving>::new();
         names.leave_room(boot.slice.workers as usize);
         let keys = Inquiries::<Signing>::new();
-        let mut judge = Judge::load(&boot.slice, &surroundings(names.door(), keys.door()))
-            .map_err(|error| BootError::Fatal(error.to_string()))?;
+        let counts = Inquiries::<Limiting>::new();
+        counts.leave_room(boot.slice.workers as usize);
+        let limits = Arc::new(Limits::new(counts.door()));
+        let surroundings = surroundings(names.door(), keys.door(), limits.clone());
+        let mut judge =
+            Judge::load(&boot.slice, &surroundings).map_err(|error| BootError::Fatal(error.to_string()))?;
         judge.on_slow = cede;
         Ok(Session {
             workers: boot.slice.workers as usize,
@@ -96,6 +103,8 @@ impl Daemon for Session {
             looking: false,
             names,
             keys,
+            counts,
+            limits,
         })
     }
 
@@ -107,6 +116,7 @@ impl Daemon for Session {
         self.identities.wake_by(super::waker(reactor));
         self.names.wake_by(super::waker(reactor));
         self.keys.wake_by(super::waker(reactor));
+        self.counts.wake_by(super::waker(reactor));
         Ok(())
     }
 
@@ -119,6 +129,7 @@ impl Daemon for Session {
             }
             Event::Ready { token, readable: true, .. } if self.names.has(token) => self.names.hear(reactor),
             Event::Ready { token, readable: true, .. } if self.keys.has(token) => self.keys.hear(reactor),
+            Event::Ready { token, readable: true, .. } if self.counts.has(token) => self.counts.hear(reactor),
             Event::Ready { token, readable: true, .. } => self.hear_receiver(reactor, token),
             Event::Timer(LOOK_TIMER) => {
                 self.looking = false;
@@ -156,6 +167,11 @@ impl Session {
                 let token = self.next_token;
                 self.next_token += 1;
                 self.keys.introduce(reactor, name, socket, token)
+            }
+            Role::Limits => {
+                let token = self.next_token;
+                self.next_token += 1;
+                self.counts.introduce(reactor, name, socket, token)
             }
             _ => Ok(()),
         };
@@ -377,6 +393,7 @@ impl Session {
             let sessions: usize = self.receivers.values().map(|receiver| receiver.seats.len()).sum();
             reactor.figure("sessions", sessions as u64);
             reactor.figure("script_failures", self.judge.failures());
+            reactor.figure("limits_missed", self.limits.missed());
             reactor.figure("jobs_waiting", self.jobs.len() as u64);
             reactor.figure("jobs_running", self.running as u64);
             reactor.figure("submissions_open", (self.queue.waiting() + self.queue.pending()) as u64);
@@ -392,6 +409,7 @@ impl Session {
         self.send_auth(reactor);
         self.names.send(reactor);
         self.keys.send(reactor);
+        self.counts.send(reactor);
         if let Err(error) = self.queue.flush(reactor) {
             self.close_queue(reactor, &error);
         }

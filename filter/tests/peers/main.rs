@@ -3,6 +3,7 @@
 
 mod hostile;
 mod identity;
+mod limits;
 mod loss;
 mod names;
 mod oneshot;

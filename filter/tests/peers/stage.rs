@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use vsmtp_config::{Config, Context, FilterSlice, Value};
 use vsmtp_ipc::edge::client_resolver::{self, ResolverEnd};
 use vsmtp_ipc::edge::filter_auth::{self as auth, AuthEnd};
+use vsmtp_ipc::edge::filter_limits::LimitsEnd;
 use vsmtp_ipc::edge::filter_queue::{NewMessage, QueueEnd, Receipt, Submit};
 use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
 use vsmtp_ipc::edge::queue_filter;
@@ -152,6 +153,11 @@ impl Stage {
     pub fn resolver(&mut self) -> Names {
         let name = ProcessName { role: Role::Resolver, instance: 0 };
         Names(ResolverEnd::new(self.introduce(name), EdgeId::ClientResolver))
+    }
+
+    pub fn limits(&mut self) -> LimitsEnd {
+        let name = ProcessName { role: Role::Limits, instance: 0 };
+        LimitsEnd::new(self.introduce(name), EdgeId::FilterLimits)
     }
 
     pub fn post_queue(&mut self) -> queue_filter::QueueEnd {

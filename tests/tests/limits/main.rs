@@ -2,6 +2,7 @@
 //! nobody is exempt here.
 
 mod counts;
+mod rules;
 mod screening;
 
 use vsmtp_tests::{Mta, Settings};

@@ -112,4 +112,31 @@ impl Registry<'_> {
             self.modules.entry(name.module).or_default().set_native_fn(name.name, call);
         }
     }
+
+    /// A function of five arguments.
+    pub fn waits5<
+        A: Variant + Clone,
+        B: Variant + Clone,
+        C: Variant + Clone,
+        D: Variant + Clone,
+        E: Variant + Clone,
+        R: Variant + Clone,
+    >(
+        &mut self,
+        name: Name,
+        from: Stage,
+        body: impl Fn(&Shared, A, B, C, D, E) -> Outcome<R> + Clone + Send + Sync + 'static,
+    ) {
+        self.function(name, 5, Some(from));
+        let call = move |context: NativeCallContext, a: A, b: B, c: C, d: D, e: E| {
+            let shared = shared(&context, name, from)?;
+            body(&shared, a, b, c, d, e).map_err(|fault| raise(&context, fault))
+        };
+        for global in name.global {
+            self.engine.register_fn(*global, call.clone());
+        }
+        if !name.module.is_empty() {
+            self.modules.entry(name.module).or_default().set_native_fn(name.name, call);
+        }
+    }
 }
