@@ -50,9 +50,14 @@ impl NameServer {
 
     /// These names have these texts, others do not exist.
     pub fn serve_texts(names: &[(&str, &str)]) -> NameServer {
-        NameServer::answer_with(
-            names.iter().map(|(name, text)| ((*name).to_owned(), Data::Text((*text).to_owned()))).collect(),
-        )
+        NameServer::serve_both(&[], names)
+    }
+
+    /// These names have these addresses and those those texts, others do not exist.
+    pub fn serve_both(addresses: &[(&str, [u8; 4])], texts: &[(&str, &str)]) -> NameServer {
+        let addresses = addresses.iter().map(|(name, address)| ((*name).to_owned(), Data::Address(*address)));
+        let texts = texts.iter().map(|(name, text)| ((*name).to_owned(), Data::Text((*text).to_owned())));
+        NameServer::answer_with(addresses.chain(texts).collect())
     }
 
     fn answer_with(names: Vec<(String, Data)>) -> NameServer {
