@@ -4,6 +4,7 @@
 //! A child that cannot be set up as asked never runs; the step that failed and its error come back here.
 
 mod child;
+mod command;
 
 use std::ffi::CString;
 use std::fmt;
@@ -15,7 +16,9 @@ use std::process::ExitStatus;
 
 use crate::fds::FIRST_INHERITED;
 use crate::retry::{check, repeated, uninterrupted};
-use child::Plan;
+use child::{Plan, Target};
+
+pub use command::Command;
 
 /// The most descriptors handed to one child.
 pub const MAX_FDS: usize = 64;
@@ -141,21 +144,31 @@ impl Spawn<'_> {
         if self.uid_gid.is_some_and(|(uid, gid)| uid == UNCHANGED || gid == UNCHANGED) {
             return Err(SpawnError::Refused("no such user or group"));
         }
-        let parent = |step| move |error: io::Error| SpawnError::Parent(step, error);
-        let null = File::open("/dev/null").map_err(parent("open /dev/null"))?;
-        let (report, reporter) = io::pipe().map_err(parent("pipe"))?;
-        let plan = Plan::new(&self, null.as_fd(), reporter.as_fd());
-        // SAFETY: the child runs `Plan::run` and nothing else, which makes system calls only and never returns; all
-        // the memory it reads was prepared above.
-        let pid = check(unsafe { libc::fork() }).map_err(parent("fork"))?;
-        if pid == 0 {
-            plan.run();
-        }
+        let null = File::open("/dev/null").map_err(|error| SpawnError::Parent("open /dev/null", error))?;
+        let target = Target::Descriptor(self.program.as_raw_fd());
+        let (report, reporter) = report_pipe()?;
+        let plan = Plan::new(&self, target, null.as_fd(), reporter.as_fd());
+        let pid = fork(&plan)?;
         drop(plan);
         // The child's copy must be the last one, or the end of the report would never come.
         drop(reporter);
         started(pid, report)
     }
+}
+
+fn report_pipe() -> Result<(io::PipeReader, io::PipeWriter), SpawnError> {
+    io::pipe().map_err(|error| SpawnError::Parent("pipe", error))
+}
+
+/// A child that does what is planned.
+fn fork(plan: &Plan<'_>) -> Result<i32, SpawnError> {
+    // SAFETY: the child runs `Plan::run` and nothing else, which makes system calls only and never returns; all
+    // the memory it reads was prepared before.
+    let pid = check(unsafe { libc::fork() }).map_err(|error| SpawnError::Parent("fork", error))?;
+    if pid == 0 {
+        plan.run();
+    }
+    Ok(pid)
 }
 
 /// Waits for the child's report: nothing at all once exec has closed the pipe, or a stage and an error number.
@@ -198,6 +211,17 @@ impl Child {
         let number = self.pidfd.as_raw_fd();
         // SAFETY: the descriptor is open because we own it; a null siginfo is allowed and means the one of kill.
         check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, number, signal, no_information, 0) })?;
+        Ok(())
+    }
+
+    /// Sends a signal to the child's process group: all that it started, but for what has made a session of its own. Only
+    /// for a child that leads a session, and only until `try_wait` has answered how it ended: then the number is free.
+    pub fn signal_group(&self, signal: i32) -> io::Result<()> {
+        if self.pid <= 1 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: takes two integers and touches no memory.
+        check(unsafe { libc::kill(-self.pid, signal) })?;
         Ok(())
     }
 }

@@ -35,7 +35,7 @@ pub(super) struct Plan<'a> {
     env: Vec<*const libc::c_char>,
     /// Source of each descriptor, in the order of their new numbers: 0, 1, 2, then those handed over.
     sources: Vec<RawFd>,
-    program: RawFd,
+    program: Target,
     reporter: RawFd,
     uid_gid: Option<(u32, u32)>,
     namespaces: libc::c_int,
@@ -45,14 +45,26 @@ pub(super) struct Plan<'a> {
     _borrowed: PhantomData<&'a ()>,
 }
 
-/// Where the program's and the reporter's descriptors are once all are placed.
+/// What is executed. The path is a C string that whoever makes a plan keeps as long as the plan.
+#[derive(Clone, Copy)]
+pub(super) enum Target {
+    Descriptor(RawFd),
+    Path(*const libc::c_char),
+}
+
+/// What is executed, and where the reporter's descriptor is once all are placed.
 struct Placed {
-    program: RawFd,
+    program: Target,
     reporter: RawFd,
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn new(spawn: &'a Spawn<'_>, null: BorrowedFd<'a>, reporter: BorrowedFd<'a>) -> Plan<'a> {
+    pub(super) fn new(
+        spawn: &'a Spawn<'_>,
+        program: Target,
+        null: BorrowedFd<'a>,
+        reporter: BorrowedFd<'a>,
+    ) -> Plan<'a> {
         let error = spawn.stderr.as_raw_fd();
         let mut sources = vec![null.as_raw_fd(), error, error];
         sources.extend(spawn.fds.iter().map(AsRawFd::as_raw_fd));
@@ -64,12 +76,37 @@ impl<'a> Plan<'a> {
             argv: pointers(&spawn.argv),
             env: pointers(&spawn.env),
             sources,
-            program: spawn.program.as_raw_fd(),
+            program,
             reporter: reporter.as_raw_fd(),
             uid_gid: spawn.uid_gid,
             namespaces: network | queues,
             session: spawn.session,
             parent: spawn.pdeathsig.then_some(parent),
+            root: nix::unistd::geteuid().is_root(),
+            _borrowed: PhantomData,
+        }
+    }
+
+    /// A program in a session of its own that ends with its parent and is its parent's user.
+    pub(super) fn of_command(
+        program: Target,
+        argv: &'a [CString],
+        env: &'a [CString],
+        streams: [BorrowedFd<'a>; STANDARD],
+        reporter: BorrowedFd<'a>,
+    ) -> Plan<'a> {
+        // SAFETY: takes nothing, cannot fail.
+        let parent = unsafe { libc::getpid() };
+        Plan {
+            argv: pointers(argv),
+            env: pointers(env),
+            sources: streams.iter().map(AsRawFd::as_raw_fd).collect(),
+            program,
+            reporter: reporter.as_raw_fd(),
+            uid_gid: None,
+            namespaces: 0,
+            session: true,
+            parent: Some(parent),
             root: nix::unistd::geteuid().is_root(),
             _borrowed: PhantomData,
         }
@@ -120,7 +157,10 @@ impl<'a> Plan<'a> {
         let reporter_at = program_at + 1;
         let clear = reporter_at + 1;
         *reporter = duplicate_above(*reporter, clear)?;
-        let program = duplicate_above(self.program, clear)?;
+        let program = match self.program {
+            Target::Descriptor(program) => Some(duplicate_above(program, clear)?),
+            Target::Path(_) => None,
+        };
         let mut moved = [0; MAX_PLACED];
         for (slot, source) in moved.iter_mut().zip(&self.sources) {
             *slot = duplicate_above(*source, clear)?;
@@ -128,10 +168,20 @@ impl<'a> Plan<'a> {
         for (target, source) in moved.iter().take(self.sources.len()).enumerate() {
             duplicate_to(*source, number(target)?, 0)?;
         }
-        duplicate_to(program, program_at, libc::O_CLOEXEC)?;
         duplicate_to(*reporter, reporter_at, libc::O_CLOEXEC)?;
         *reporter = reporter_at;
-        Ok(Placed { program: program_at, reporter: reporter_at })
+        let program = match program {
+            Some(program) => {
+                duplicate_to(program, program_at, libc::O_CLOEXEC)?;
+                Target::Descriptor(program_at)
+            }
+            None => {
+                // Whatever the parent has at this number must not stay open.
+                duplicate_to(reporter_at, program_at, libc::O_CLOEXEC)?;
+                self.program
+            }
+        };
+        Ok(Placed { program, reporter: reporter_at })
     }
 
     fn become_user(&self) -> Result<(), Failure> {
@@ -169,11 +219,20 @@ impl<'a> Plan<'a> {
     }
 
     /// Returns only if it failed.
-    fn execute(&self, program: RawFd) -> io::Error {
-        let (path, argv, env) = (c"".as_ptr(), self.argv.as_ptr(), self.env.as_ptr());
-        // SAFETY: the path is a C string; both lists end with a null pointer, and the strings they point to are
-        // borrowed by `self` (see `pointers`) and were copied with the rest of the memory by fork.
-        unsafe { libc::syscall(libc::SYS_execveat, program, path, argv, env, libc::AT_EMPTY_PATH) };
+    fn execute(&self, program: Target) -> io::Error {
+        let (argv, env) = (self.argv.as_ptr(), self.env.as_ptr());
+        match program {
+            Target::Descriptor(program) => {
+                let path = c"".as_ptr();
+                // SAFETY: the path is a C string; both lists end with a null pointer, and the strings they point to are
+                // borrowed by `self` (see `pointers`) and were copied with the rest of the memory by fork.
+                unsafe { libc::syscall(libc::SYS_execveat, program, path, argv, env, libc::AT_EMPTY_PATH) };
+            }
+            Target::Path(path) => {
+                // SAFETY: as above; whoever made the plan keeps the path.
+                unsafe { libc::execve(path, argv, env) };
+            }
+        }
         io::Error::last_os_error()
     }
 }
