@@ -4,6 +4,7 @@
 mod address;
 mod arc;
 mod auth;
+mod cmd;
 mod code;
 mod context;
 mod dkim;
@@ -57,6 +58,7 @@ pub fn install(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function
     handle::register(&mut registry);
     context::register(&mut registry);
     auth::register(&mut registry);
+    cmd::register(&mut registry, surroundings);
     state::register(&mut registry);
     envelope::register(&mut registry);
     message::register(&mut registry);

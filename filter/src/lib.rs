@@ -19,6 +19,7 @@ pub mod oneshot;
 pub mod policy;
 pub mod presence;
 pub mod process;
+pub mod runner;
 pub mod signer;
 pub mod srs;
 pub mod stage;

@@ -1,6 +1,7 @@
 //! Configuration: evaluates `vsmtp.vsl` once and hands over a tree of values. It decides nothing about keys (that is
 //! `vsmtp_config`) but knows where each key was written. A script that fails or hangs is an error, never a half tree.
 
+mod commands;
 mod domains;
 mod places;
 mod toml_file;
@@ -18,10 +19,11 @@ use vsmtp_mail::Domain;
 use crate::api::{self, Surroundings};
 use crate::engine::{self, Limits, Location, Root, ScriptError, Watch};
 use crate::judge::Judge;
+use crate::runner::Collector;
 use crate::stage::Stage;
 
 pub use places::KeyPlaces;
-pub(crate) use values::to_script;
+pub(crate) use values::{from_script, to_script};
 
 /// A function that a script of settings must define: it is given a map and returns it.
 #[derive(Debug, Clone, Copy)]
@@ -109,19 +111,23 @@ pub fn answer(request: &Evaluate, host: &Surroundings) -> Result<Vec<u8>, String
     let evaluated = evaluate(directory, Path::new(file), &defaults, host).and_then(|mut evaluated| {
         domains::add(&mut evaluated, &context, &defaults, host).map(|()| evaluated)
     });
-    let evaluated = evaluated.map_err(|error| format!("{}/{error}", directory.display()))?;
+    let mut evaluated = evaluated.map_err(|error| format!("{}/{error}", directory.display()))?;
     let place = |error: &ScriptError| format!("{}/{error}\n", directory.display());
     let config =
         check(&context, &evaluated).map_err(|errors| errors.iter().map(place).collect::<String>())?;
     // Rules that do not load would be found by the filters, after the old ones are gone.
     let slice = config.filter();
-    let judge = Judge::load(&slice, host).map_err(|error| place(&error))?;
+    let collector = Arc::new(Collector::default());
+    let host = Surroundings { runner: Arc::<Collector>::clone(&collector), ..host.clone() };
+    let judge = Judge::load(&slice, &host).map_err(|error| place(&error))?;
     if slice.auth && !slice.has_backends && !judge.wants(Stage::Authenticate) {
         let location = evaluated.places.locate("server.esmtp.auth.mechanisms").cloned().unwrap_or_default();
         let text = "nobody can tell whether a password is right: server.auth.backends is empty, and the stage \
                     authenticate has no rules";
         return Err(place(&ScriptError::at(location, text)));
     }
+    commands::add(&mut evaluated.tree, &collector.commands());
+    check(&context, &evaluated).map_err(|errors| errors.iter().map(place).collect::<String>())?;
     evaluated.tree.to_bytes().map_err(|_| format!("{}: configuration is too large", request.config_path))
 }
 

@@ -7,6 +7,7 @@ mod limiting;
 mod oneshot;
 mod post;
 mod resolving;
+mod running;
 pub mod sandbox;
 mod session;
 mod signing;
@@ -22,6 +23,7 @@ use vsmtp_ipc::ChannelError;
 use crate::api::Surroundings;
 use crate::limiter::Limiter;
 use crate::names::Names;
+use crate::runner::Runner;
 use crate::signer::Signer;
 use crate::suffixes::{MAX_LIST_BYTES, Suffixes};
 
@@ -73,8 +75,13 @@ fn level_of_end(error: &ChannelError, is_idle: bool) -> log::Level {
     if is_idle && matches!(error, ChannelError::Closed) { log::Level::Info } else { log::Level::Warn }
 }
 
-/// What scripts may ask about the host and, through others, of the resolver, the key holder and the limiter.
-fn surroundings(names: Arc<dyn Names>, signer: Arc<dyn Signer>, limiter: Arc<dyn Limiter>) -> Surroundings {
+/// What scripts may ask about the host and, through others, of the resolver, the key holder, the limiter and the runner.
+fn surroundings(
+    names: Arc<dyn Names>,
+    signer: Arc<dyn Signer>,
+    limiter: Arc<dyn Limiter>,
+    runner: Arc<dyn Runner>,
+) -> Surroundings {
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Surroundings {
         hostname: hostname.trim().to_owned(),
@@ -82,6 +89,7 @@ fn surroundings(names: Arc<dyn Names>, signer: Arc<dyn Signer>, limiter: Arc<dyn
         names,
         signer,
         limiter,
+        runner,
         users: users(),
         suffixes: Arc::new(suffixes()),
         ..Surroundings::default()

@@ -7,6 +7,7 @@ pub mod filter_auth;
 pub mod filter_keys;
 pub mod filter_limits;
 pub mod filter_queue;
+pub mod filter_runner;
 pub mod master_child;
 pub mod queue_deliver;
 pub mod queue_filter;

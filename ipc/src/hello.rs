@@ -41,6 +41,8 @@ pub enum EdgeId {
     FilterKeys = 21,
     /// filter and limits.
     FilterLimits = 30,
+    /// filter and runner of commands.
+    FilterRunner = 31,
 }
 
 pub(crate) fn hello(edge: EdgeId) -> [u8; HELLO_LEN] {

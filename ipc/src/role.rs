@@ -29,15 +29,18 @@ pub enum Role {
     Auth,
     /// Holds private keys and signs with them.
     Keys,
+    /// Runs the commands that the configuration declares.
+    Runner,
 }
 
 impl Role {
     /// All roles that stay for the life of the system, in the order in which they are started.
-    pub const DAEMONS: [Role; 10] = [
+    pub const DAEMONS: [Role; 11] = [
         Role::Keys,
         Role::Resolver,
         Role::Limits,
         Role::Auth,
+        Role::Runner,
         Role::QueueManager,
         Role::DeliverMailbox,
         Role::DeliverSmtp,
@@ -60,6 +63,7 @@ impl Role {
             Role::Limits => "limits",
             Role::Auth => "auth",
             Role::Keys => "keys",
+            Role::Runner => "runner",
         }
     }
 }

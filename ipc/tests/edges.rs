@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use vsmtp_ipc::edge::master_child::{Configure, Figure, Listener, LogTarget, ToChild, ToMaster};
 use vsmtp_ipc::edge::{
-    client_resolver, ctl_master, ctl_queue, filter_auth, filter_keys, filter_limits, filter_queue,
+    client_resolver, ctl_master, ctl_queue, filter_auth, filter_keys, filter_limits, filter_queue, filter_runner,
     queue_deliver, queue_filter, receiver_auth, receiver_filter, receiver_keys,
 };
 use vsmtp_ipc::role::{ProcessName, Role};
@@ -392,6 +392,35 @@ edge!(
         },
     },
     filter_limits::Answer::Taken { ticket: 1, taken: filter_limits::Taken { granted: true, left: 59 } },
+);
+edge!(
+    filter_runner_edge,
+    filter_runner::Ask {
+        ticket: 1,
+        command: filter_runner::Declared {
+            program: "/usr/bin/scan".into(),
+            arguments: vec!["-".into()],
+            timeout_ms: 1000,
+            fixed: false
+        },
+        arguments: Some(vec!["a".into(), "".into()]),
+        input: None,
+        left_ms: 5,
+    },
+    filter_runner::Answer {
+        ticket: 1,
+        result: Ok(filter_runner::Ended {
+            code: None,
+            signal: Some(9),
+            timed_out: true,
+            truncated: false,
+            stdout: vec![1],
+            stderr: vec![2]
+        })
+    },
+    filter_runner::Answer { ticket: 2, result: Err(filter_runner::Refused::NotDeclared) },
+    filter_runner::Answer { ticket: 3, result: Err(filter_runner::Refused::Busy) },
+    filter_runner::Answer { ticket: 4, result: Err(filter_runner::Refused::Failed("no".into())) },
 );
 edge!(
     receiver_keys_edge,

@@ -12,7 +12,7 @@ pub type Ids = (u32, u32);
 const UNUSED_FIRST: u32 = 64_710;
 
 /// The users of the package, in the order of their stand-in ids.
-const USERS: [&str; 9] = [
+const USERS: [&str; 10] = [
     "vsmtp-receiver",
     "vsmtp-filter",
     "vsmtp-queue",
@@ -22,6 +22,7 @@ const USERS: [&str; 9] = [
     "vsmtp-limits",
     "vsmtp-auth",
     "vsmtp-keys",
+    "vsmtp-runner",
 ];
 /// Whose members may use vsmtpctl.
 const ADMIN_GROUP: &str = "vsmtp-admin";
@@ -74,6 +75,7 @@ impl Accounts {
             Role::Limits => 6,
             Role::Auth => 7,
             Role::Keys => 8,
+            Role::Runner => 9,
         };
         self.ids.as_ref().map(|ids| ids[at])
     }

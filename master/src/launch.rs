@@ -139,6 +139,8 @@ fn program(role: Role) -> Program {
         Role::Limits => ("vsmtp-limits", None, true),
         Role::Auth => ("vsmtp-auth", None, true),
         Role::Keys => ("vsmtp-keys", None, true),
+        // Commands may ask services of this host and of others.
+        Role::Runner => ("vsmtp-runner", None, false),
     };
     Program { binary, role_argument, needs_no_network }
 }

@@ -26,7 +26,7 @@ const STEPS: [Step; 3] = [
         ends_ms: 3_500,
     },
     Step {
-        roles: &[Role::QueueManager, Role::Resolver, Role::Limits, Role::Auth, Role::Keys],
+        roles: &[Role::QueueManager, Role::Resolver, Role::Limits, Role::Auth, Role::Keys, Role::Runner],
         drain_ms: 1_000,
         ends_ms: KILL_MS,
     },

@@ -3,7 +3,7 @@
 use vsmtp_ipc::role::Role;
 
 /// The edges, as unordered pairs of roles.
-const EDGES: [(Role, Role); 18] = [
+const EDGES: [(Role, Role); 20] = [
     (Role::Receiver, Role::Keys),
     (Role::Receiver, Role::FilterSession),
     (Role::Receiver, Role::Auth),
@@ -18,6 +18,9 @@ const EDGES: [(Role, Role); 18] = [
     // To have mail signed.
     (Role::FilterSession, Role::Keys),
     (Role::FilterPost, Role::Keys),
+    // To have commands run.
+    (Role::FilterSession, Role::Runner),
+    (Role::FilterPost, Role::Runner),
     (Role::Receiver, Role::Limits),
     // What rules count.
     (Role::FilterSession, Role::Limits),
@@ -31,9 +34,15 @@ pub fn are_peers(a: Role, b: Role) -> bool {
     EDGES.iter().any(|edge| *edge == (a, b) || *edge == (b, a))
 }
 
-/// True if the edge joins only processes of one generation: a receiver asks the filter that was started with it.
+/// True if the edge joins only processes of one generation: a receiver asks the filter that was started with it,
+/// and filters have their own commands run.
 pub fn same_generation_only(a: Role, b: Role) -> bool {
-    matches!((a, b), (Role::Receiver, Role::FilterSession) | (Role::FilterSession, Role::Receiver))
+    let pairs = [
+        (Role::Receiver, Role::FilterSession),
+        (Role::FilterSession, Role::Runner),
+        (Role::FilterPost, Role::Runner),
+    ];
+    pairs.contains(&(a, b)) || pairs.contains(&(b, a))
 }
 
 #[cfg(test)]
@@ -58,6 +67,10 @@ mod tests {
             (Role::QueueManager, Role::Keys),
             (Role::DeliverSmtp, Role::Keys),
             (Role::Resolver, Role::Keys),
+            (Role::Receiver, Role::Runner),
+            (Role::QueueManager, Role::Runner),
+            (Role::Runner, Role::Keys),
+            (Role::Runner, Role::Resolver),
         ] {
             assert!(!are_peers(a, b) && !are_peers(b, a), "{a} {b}");
         }

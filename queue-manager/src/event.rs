@@ -248,7 +248,8 @@ impl Edges {
             | Role::Resolver
             | Role::Limits
             | Role::Auth
-            | Role::Keys => {
+            | Role::Keys
+            | Role::Runner => {
                 trace::trouble("unexpected-peer", &name);
             }
         }

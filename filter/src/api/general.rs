@@ -18,6 +18,7 @@ use crate::files::Folder;
 use crate::limiter::{Limiter, NoLimiter};
 use crate::names::{Names, Nobody};
 use crate::object::Object;
+use crate::runner::{NoRunner, Runner};
 use crate::signer::{NoSigner, Signer};
 use crate::suffixes::Suffixes;
 
@@ -46,6 +47,8 @@ pub struct Surroundings {
     pub signer: Arc<dyn Signer>,
     /// Who counts.
     pub limiter: Arc<dyn Limiter>,
+    /// Who runs commands.
+    pub runner: Arc<dyn Runner>,
     /// The settings that a filter is told.
     pub settings: Arc<Value>,
 }
@@ -65,6 +68,7 @@ impl Default for Surroundings {
             names: Arc::new(Nobody),
             signer: Arc::new(NoSigner),
             limiter: Arc::new(NoLimiter),
+            runner: Arc::new(NoRunner),
             settings: Arc::new(Value::map()),
         }
     }

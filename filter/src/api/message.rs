@@ -145,7 +145,12 @@ fn text(bytes: &[u8]) -> ImmutableString {
 
 /// The whole message with the header as it is now.
 pub(super) fn mail(t: &mut Transaction) -> Result<ImmutableString, Fault> {
-    let Some(content) = t.content.clone() else { return Ok(text(&t.header.to_bytes())) };
+    bytes(t).map(|bytes| text(&bytes))
+}
+
+/// The same, byte for byte.
+pub(super) fn bytes(t: &mut Transaction) -> Result<Vec<u8>, Fault> {
+    let Some(content) = t.content.clone() else { return Ok(t.header.to_bytes()) };
     let length = content.len().saturating_sub(t.body_offset);
     if length > MAX_MAIL_TEXT as u64 {
         return Err(Fault(format!(
@@ -155,5 +160,5 @@ pub(super) fn mail(t: &mut Transaction) -> Result<ImmutableString, Fault> {
     let mut bytes = t.header.to_bytes();
     let body = content.read(t.body_offset, MAX_MAIL_TEXT);
     bytes.extend(body.map_err(|error| Fault(format!("the message cannot be read: {error}")))?);
-    Ok(text(&bytes))
+    Ok(bytes)
 }

@@ -37,6 +37,7 @@ const MODULES: &[(&str, &str)] = &[
     ("dkim", "DKIM (RFC 6376, RFC 8463)."),
     ("dmarc", "DMARC (RFC 9989)."),
     ("arc", "ARC (RFC 8617)."),
+    ("cmd", "Programs that rules run. A process of its own starts them, and none that is not declared."),
     ("cfg", "The configuration, as far as the filter is told it. Reading only."),
     ("fs", "Files."),
     ("time", "The clock, in UTC."),

@@ -1,6 +1,7 @@
 //! How a function becomes known: module name and global names at once, with the check of the stage in one place, and with
 //! what the reference says about it.
 
+mod methods;
 mod waiting;
 
 use std::collections::BTreeMap;

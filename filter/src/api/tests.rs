@@ -17,6 +17,7 @@ use crate::status::Status;
 use crate::transaction::{Content, MailSpec, Peer, RcptSpec, Shared, Transaction};
 
 mod counts;
+mod cmd;
 mod names;
 mod old;
 
@@ -67,6 +68,7 @@ fn surroundings() -> Surroundings {
         names: Arc::new(names::Zone),
         signer: Arc::new(names::Holder),
         limiter: Arc::new(counts::Counter::default()),
+        runner: Arc::new(cmd::Scripted),
         settings: Arc::new(settings),
         ..Surroundings::default()
     }

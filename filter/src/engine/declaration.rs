@@ -379,7 +379,13 @@ fn value(
                 Err(error) if matches!(&*error, EvalAltResult::ErrorFunctionNotFound(name, _) if name.starts_with(&constructor)) => {
                     Err(missing())
                 }
-                other => other,
+                Err(mut error) => {
+                    if error.position().is_none() {
+                        error.set_position(position);
+                    }
+                    Err(error)
+                }
+                made => made,
             }
         }
     }

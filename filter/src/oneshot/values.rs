@@ -18,7 +18,7 @@ pub(crate) fn to_script(value: &Value) -> Dynamic {
     }
 }
 
-pub(super) fn from_script(value: &Dynamic) -> Value {
+pub(crate) fn from_script(value: &Dynamic) -> Value {
     convert(value, 0)
 }
 

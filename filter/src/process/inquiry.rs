@@ -39,9 +39,15 @@ pub trait Inquiry: 'static {
     const EDGE: EdgeId;
     /// Questions in flight.
     const CREDITS: u32;
+    /// What a process has left unanswered when it died is put to the next one.
+    const ASKS_AGAIN: bool = true;
 
     /// Puts the question; it is of no use after `left`.
     fn question(asked: &Self::Asked, ticket: u64, left: Duration) -> Self::Question;
+    /// The descriptors that travel with it.
+    fn descriptors(_: &Self::Asked) -> io::Result<Vec<OwnedFd>> {
+        Ok(Vec::new())
+    }
     /// The ticket of an answer, and what it says.
     fn heard(answer: Self::Answer) -> (u64, Self::Heard);
 }
@@ -236,9 +242,11 @@ impl<P: Inquiry> Inquiries<P> {
             self.last_ticket += 1;
             let left = waiting.until.saturating_duration_since(now);
             let question = P::question(&waiting.asked, self.last_ticket, left);
+            // Without its descriptors it has no answer.
+            let Ok(descriptors) = P::descriptors(&waiting.asked) else { continue };
             edge.pending.insert(self.last_ticket, waiting);
             let _ = edge.credits.take();
-            edge.link.send(&question, Vec::new())?;
+            edge.link.send(&question, descriptors)?;
         }
         Ok(())
     }
@@ -259,7 +267,7 @@ impl<P: Inquiry> Inquiries<P> {
     /// The edge is gone: what it has not answered waits for the next one, if it is the first that was lost with it.
     fn lose(&mut self) {
         if let Some(edge) = self.edge.take() {
-            let again = edge.pending.into_values().filter(|waiting| !waiting.lost);
+            let again = edge.pending.into_values().filter(|waiting| P::ASKS_AGAIN && !waiting.lost);
             self.waiting.extend(again.map(|waiting| Waiting { lost: true, ..waiting }));
         }
     }

@@ -12,6 +12,7 @@ use crate::api::Surroundings;
 use crate::limiter::NoLimiter;
 use crate::names::Nobody;
 use crate::oneshot;
+use crate::runner::NoRunner;
 use crate::signer::NoSigner;
 
 /// The process.
@@ -27,7 +28,12 @@ impl Daemon for Oneshot {
     fn before_jail(boot: Boot<Evaluate>) -> Result<Self, BootError> {
         let host = Surroundings {
             hostname: boot.slice.hostname.clone(),
-            ..super::surroundings(Arc::new(Nobody), Arc::new(NoSigner), Arc::new(NoLimiter))
+            ..super::surroundings(
+                Arc::new(Nobody),
+                Arc::new(NoSigner),
+                Arc::new(NoLimiter),
+                Arc::new(NoRunner),
+            )
         };
         Ok(Oneshot { request: boot.slice, host })
     }

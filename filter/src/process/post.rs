@@ -24,6 +24,7 @@ use super::inquiry::Inquiries;
 use super::leader::Desk;
 use super::limiting::{Limiting, Limits};
 use super::resolving::Resolving;
+use super::running::Running;
 use super::signing::Signing;
 use super::{cede, level_of_end, sandbox, surroundings};
 use crate::judge::{Edit, Judge, PostJudged, PostMessage};
@@ -45,6 +46,7 @@ pub struct Post {
     keys: Inquiries<Signing>,
     counts: Inquiries<Limiting>,
     limits: Arc<Limits>,
+    commands: Inquiries<Running>,
     next_token: usize,
 }
 
@@ -90,7 +92,9 @@ impl Daemon for Post {
         let counts = Inquiries::<Limiting>::new();
         counts.leave_room(boot.slice.workers as usize);
         let limits = Arc::new(Limits::new(counts.door()));
-        let surroundings = surroundings(names.door(), keys.door(), limits.clone());
+        let commands = Inquiries::<Running>::new();
+        commands.leave_room(boot.slice.workers as usize);
+        let surroundings = surroundings(names.door(), keys.door(), limits.clone(), commands.door());
         let mut judge =
             Judge::load(&boot.slice, &surroundings).map_err(|error| BootError::Fatal(error.to_string()))?;
         judge.on_slow = cede;
@@ -105,6 +109,7 @@ impl Daemon for Post {
             keys,
             counts,
             limits,
+            commands,
             next_token: QUEUE_TOKEN + 1,
         })
     }
@@ -117,6 +122,7 @@ impl Daemon for Post {
         self.names.wake_by(super::waker(reactor));
         self.keys.wake_by(super::waker(reactor));
         self.counts.wake_by(super::waker(reactor));
+        self.commands.wake_by(super::waker(reactor));
         Ok(())
     }
 
@@ -128,6 +134,9 @@ impl Daemon for Post {
             Event::Ready { token, readable: true, .. } if self.names.has(token) => self.names.hear(reactor),
             Event::Ready { token, readable: true, .. } if self.keys.has(token) => self.keys.hear(reactor),
             Event::Ready { token, readable: true, .. } if self.counts.has(token) => self.counts.hear(reactor),
+            Event::Ready { token, readable: true, .. } if self.commands.has(token) => {
+                self.commands.hear(reactor);
+            }
             Event::Drain { .. } => self.draining = true,
             Event::TurnEnd => {
                 self.send(reactor);
@@ -171,6 +180,7 @@ impl Post {
             Role::Resolver => self.names.introduce(reactor, name, socket, token),
             Role::Keys => self.keys.introduce(reactor, name, socket, token),
             Role::Limits => self.counts.introduce(reactor, name, socket, token),
+            Role::Runner => self.commands.introduce(reactor, name, socket, token),
             _ => Ok(()),
         };
         if let Err(error) = met {
@@ -259,6 +269,7 @@ impl Post {
         self.names.send(reactor);
         self.keys.send(reactor);
         self.counts.send(reactor);
+        self.commands.send(reactor);
         let sent = self.queue.as_mut().map_or(Ok(()), |queue| queue.link.flush(reactor));
         if let Err(error) = sent {
             self.close(reactor, &error);

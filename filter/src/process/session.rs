@@ -33,6 +33,7 @@ use super::inquiry::Inquiries;
 use super::leader::Desk;
 use super::limiting::{Limiting, Limits};
 use super::resolving::Resolving;
+use super::running::Running;
 use super::signing::Signing;
 use super::{cede, level_of_end, sandbox, surroundings};
 use crate::identity::Identity;
@@ -72,6 +73,7 @@ pub struct Session {
     keys: Inquiries<Signing>,
     counts: Inquiries<Limiting>,
     limits: Arc<Limits>,
+    commands: Inquiries<Running>,
 }
 
 impl Daemon for Session {
@@ -85,7 +87,9 @@ impl Daemon for Session {
         let counts = Inquiries::<Limiting>::new();
         counts.leave_room(boot.slice.workers as usize);
         let limits = Arc::new(Limits::new(counts.door()));
-        let surroundings = surroundings(names.door(), keys.door(), limits.clone());
+        let commands = Inquiries::<Running>::new();
+        commands.leave_room(boot.slice.workers as usize);
+        let surroundings = surroundings(names.door(), keys.door(), limits.clone(), commands.door());
         let mut judge =
             Judge::load(&boot.slice, &surroundings).map_err(|error| BootError::Fatal(error.to_string()))?;
         judge.on_slow = cede;
@@ -105,6 +109,7 @@ impl Daemon for Session {
             keys,
             counts,
             limits,
+            commands,
         })
     }
 
@@ -117,6 +122,7 @@ impl Daemon for Session {
         self.names.wake_by(super::waker(reactor));
         self.keys.wake_by(super::waker(reactor));
         self.counts.wake_by(super::waker(reactor));
+        self.commands.wake_by(super::waker(reactor));
         Ok(())
     }
 
@@ -130,6 +136,9 @@ impl Daemon for Session {
             Event::Ready { token, readable: true, .. } if self.names.has(token) => self.names.hear(reactor),
             Event::Ready { token, readable: true, .. } if self.keys.has(token) => self.keys.hear(reactor),
             Event::Ready { token, readable: true, .. } if self.counts.has(token) => self.counts.hear(reactor),
+            Event::Ready { token, readable: true, .. } if self.commands.has(token) => {
+                self.commands.hear(reactor);
+            }
             Event::Ready { token, readable: true, .. } => self.hear_receiver(reactor, token),
             Event::Timer(LOOK_TIMER) => {
                 self.looking = false;
@@ -172,6 +181,11 @@ impl Session {
                 let token = self.next_token;
                 self.next_token += 1;
                 self.counts.introduce(reactor, name, socket, token)
+            }
+            Role::Runner => {
+                let token = self.next_token;
+                self.next_token += 1;
+                self.commands.introduce(reactor, name, socket, token)
             }
             _ => Ok(()),
         };
@@ -410,6 +424,7 @@ impl Session {
         self.names.send(reactor);
         self.keys.send(reactor);
         self.counts.send(reactor);
+        self.commands.send(reactor);
         if let Err(error) = self.queue.flush(reactor) {
             self.close_queue(reactor, &error);
         }

@@ -1,6 +1,7 @@
 //! The types that a key can have: how each reads a value, writes its canonical form, and says what it expects.
 
 mod auth;
+mod commands;
 mod destination;
 mod list;
 mod routes;
@@ -12,6 +13,7 @@ mod tls;
 use std::fmt;
 
 pub(crate) use auth::{Backends, CertificateLogins, Mechanisms, SenderLogins};
+pub(crate) use commands::Commands;
 pub(crate) use destination::{LimitsByNextHop, Rates, Sources};
 pub(crate) use list::{
     Aliases, DnsblSites, Domains, Keywords, Levels, Listeners, NameServers, Networks, Patterns,

@@ -20,6 +20,7 @@ mod nearest;
 
 mod backend;
 mod by_text;
+mod command;
 mod destination;
 mod dnsbl;
 mod network;
@@ -35,6 +36,7 @@ mod show;
 
 pub use backend::AuthBackend;
 pub use by_text::{ByText, Textual};
+pub use command::{COMMAND_USER, Command, MAX_ARGUMENT, MAX_ARGUMENTS, MAX_ARGUMENTS_BYTES, are_arguments};
 pub use config::{Config, Context, default_tree};
 pub use destination::{ByNextHop, DestinationLimits, Rate, SourceAddresses};
 pub use dnsbl::DnsblSite;
@@ -52,7 +54,8 @@ pub use slices::{
     Alias, AuthSlice, BareNewline, ClientCertificate, ClientTimeouts, DeliverSlice, DeliverTls, Facility,
     Family, FilterSlice, KeyFile, KeyFileUse, KeyPair, KeysSlice, LimitsSlice, LogLevel, LogSlice, LogTarget,
     MailKey, MailboxSlice, MasterSlice, NextHopTimeouts, OnError, QueueSlice, ReceiverSlice, ResolverSlice,
-    ScreenAction, ScreenSlice, SecurityLevel, SenderLogin, ServerTls, SyslogTransport, TlsReports,
+    RunnerSlice, ScreenAction, ScreenSlice, SecurityLevel, SenderLogin, ServerTls, SyslogTransport,
+    TlsReports,
 };
 pub use table::{Key, Preset, Role};
 pub use tls_policy::{TlsDestination, TlsLevel, TlsName, TlsPolicy};

@@ -13,6 +13,7 @@ mod master;
 mod queue;
 mod receiver;
 mod resolver;
+mod runner;
 
 pub use auth::{AuthSlice, SenderLogin};
 pub use deliver::{DeliverSlice, DeliverTls, Family, MailboxSlice, NextHopTimeouts};
@@ -24,3 +25,4 @@ pub use master::MasterSlice;
 pub use queue::{QueueSlice, TlsReports};
 pub use receiver::{BareNewline, ClientCertificate, ClientTimeouts, ReceiverSlice, SecurityLevel, ServerTls};
 pub use resolver::ResolverSlice;
+pub use runner::RunnerSlice;

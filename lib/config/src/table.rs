@@ -29,11 +29,13 @@ pub enum Role {
     Auth,
     /// `vsmtp-keys`.
     Keys,
+    /// `vsmtp-runner`.
+    Runner,
 }
 
 impl Role {
     /// Every role, in the order of the documentation.
-    pub const ALL: [Role; 10] = [
+    pub const ALL: [Role; 11] = [
         Role::Master,
         Role::Receiver,
         Role::Filter,
@@ -44,6 +46,7 @@ impl Role {
         Role::Limits,
         Role::Auth,
         Role::Keys,
+        Role::Runner,
     ];
 
     /// The name that operators see, also in `server.logs.level`. `filter` stands for all roles of the filter.
@@ -59,6 +62,7 @@ impl Role {
             Role::Limits => "limits",
             Role::Auth => "auth",
             Role::Keys => "keys",
+            Role::Runner => "runner",
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The rules: where they are, and how much a script may use.
 
-use crate::kind::{Bytes, Count, MINUTE, MaybePath, OneOf, Period, SECOND};
+use crate::kind::{Bytes, Commands, Count, MINUTE, MaybePath, OneOf, Period, SECOND};
 use crate::slices::OnError;
-use crate::table::Preset::{Int, Text, Unset};
+use crate::table::Preset::{Int, Made, Text, Unset};
+use crate::value::Value;
 
 keys! {
     /// Keys of the rules.
@@ -41,4 +42,20 @@ keys! {
     /// A message whose rules fail or are stopped: `defer` it (451, the client tries again) or `deny` it (554).
     on_error: OneOf<OnError> { of: OnError::WORDS } = "filter.on_error", default Text("defer"), example Text("deny"),
         for Filter;
+
+    /// Programs that rules may run, by names that are for people, beside those that rules declare themselves while they are
+    /// loaded (`service NAME cmd`, `cmd::build()`). Each is a map: `command` is an absolute path, or a name that is looked
+    /// for in `/usr/local/bin`, `/usr/bin` and the like; `args` are its arguments (a rule may give others unless `fixed` is
+    /// true), after `timeout` (`"30s"`, at most 10m) it is ended. No shell is involved. They run as the user `vsmtp-runner`.
+    commands: Commands = "filter.commands", default Made(Value::map), example Made(clamscan), for Runner;
+}
+
+fn clamscan() -> Value {
+    let mut command = Value::map();
+    command.set("clamscan.command", Value::Text("/usr/bin/clamscan".to_owned()));
+    command.set(
+        "clamscan.args",
+        Value::List(vec![Value::Text("--no-summary".to_owned()), Value::Text("-".to_owned())]),
+    );
+    command
 }

@@ -1,0 +1,285 @@
+//! The daemon: what wakes it, and what it does then.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use vsmtp_config::RunnerSlice;
+use vsmtp_daemon::{Boot, BootError, Daemon, Event, FIRST_TOKEN, Flow, Reactor, Record};
+use vsmtp_ipc::ChannelError;
+use vsmtp_ipc::edge::filter_runner::{Answer, Ask, Ended, MAX_INPUT, Refused};
+use vsmtp_ipc::role::{ProcessName, Role};
+use vsmtp_sys::memfd::Sealed;
+use vsmtp_sys::sandbox::Profile;
+
+use crate::filters::Filters;
+use crate::job::{Job, TOKENS};
+use crate::{programs, sandbox};
+
+/// Most programs at once; more wait.
+const MAX_RUNNING: usize = 64;
+
+/// The daemon.
+pub struct Runner {
+    slice: RunnerSlice,
+    filters: Filters,
+    /// Programs that run, by their first token, which is also the key of their timer.
+    jobs: BTreeMap<usize, Job>,
+    /// Questions that wait for a place. The credits of the edges bound them.
+    waiting: VecDeque<Waiting>,
+    /// Jobs that may have printed more than was read in this turn.
+    busy: Vec<usize>,
+    next_token: usize,
+    draining: bool,
+    figures: Figures,
+}
+
+#[derive(Default)]
+struct Figures {
+    run: u64,
+    failed: u64,
+    timed_out: u64,
+    refused: u64,
+}
+
+struct Waiting {
+    edge: usize,
+    ask: Ask,
+    input: Option<OwnedFd>,
+    /// Nobody waits for it any more, in monotonic milliseconds.
+    until_ms: u64,
+}
+
+impl Daemon for Runner {
+    const NAME: &'static str = "vsmtp-runner";
+    type Slice = RunnerSlice;
+
+    fn before_jail(boot: Boot<RunnerSlice>) -> Result<Self, BootError> {
+        for command in &boot.slice.commands {
+            if !programs::find(&command.program).is_some_and(|path| path.exists()) {
+                Record::at(log::Level::Warn, "command-missing").field("command", &command.program).emit();
+            }
+        }
+        Ok(Runner {
+            slice: boot.slice,
+            filters: Filters::default(),
+            jobs: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            busy: Vec::new(),
+            next_token: FIRST_TOKEN,
+            draining: false,
+            figures: Figures::default(),
+        })
+    }
+
+    fn profile(&self) -> Profile {
+        sandbox::profile()
+    }
+
+    fn after_jail(&mut self, _: &mut Reactor) -> Result<(), BootError> {
+        Ok(())
+    }
+
+    fn on_event(&mut self, reactor: &mut Reactor, event: Event) -> Flow {
+        match event {
+            Event::Peer(name, socket) if matches!(name.role, Role::FilterSession | Role::FilterPost) => {
+                self.meet(reactor, name, socket);
+            }
+            Event::Ready { token, readable: true, .. } if self.filters.has(token) => {
+                self.hear(reactor, token)
+            }
+            Event::Ready { token, readable: true, .. } => self.job_event(reactor, token),
+            Event::Timer(key) => self.time_over(key),
+            Event::Drain { .. } => self.draining = true,
+            Event::TurnEnd => return self.turn_end(reactor),
+            _ => {}
+        }
+        Flow::Continue
+    }
+}
+
+impl Runner {
+    fn token(&mut self) -> usize {
+        let token = self.next_token;
+        self.next_token += TOKENS;
+        token
+    }
+
+    fn meet(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd) {
+        let token = self.token();
+        match self.filters.introduce(reactor, name, socket, token) {
+            Ok(old) => {
+                if let Some(old) = old {
+                    self.forget(old);
+                }
+            }
+            Err(error) => {
+                Record::at(log::Level::Error, "edge-failed").field("peer", name).field("error", error).emit();
+            }
+        }
+    }
+
+    fn hear(&mut self, reactor: &mut Reactor, edge: usize) {
+        let error = loop {
+            match self.filters.question(edge) {
+                Ok(Some((ask, input))) => {
+                    reactor.served();
+                    if let Err(error) = self.take(reactor.now_ms(), edge, ask, input) {
+                        break error;
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => break error,
+            }
+        };
+        self.close(reactor, edge, &error);
+    }
+
+    fn take(
+        &mut self,
+        now_ms: u64,
+        edge: usize,
+        ask: Ask,
+        input: Option<OwnedFd>,
+    ) -> Result<(), ChannelError> {
+        let misbehaved = |what: &str| ChannelError::Misbehaved(what.to_owned());
+        let input = match (ask.input, input) {
+            (None, None) => None,
+            (Some(len), Some(input)) if len <= MAX_INPUT => {
+                let sealed = Sealed::verify(input, len).map_err(|error| misbehaved(&error.to_string()))?;
+                Some(sealed.into_fd())
+            }
+            _ => return Err(misbehaved("a command's input is not what was said")),
+        };
+        let until_ms = now_ms.saturating_add(ask.left_ms);
+        self.waiting.push_back(Waiting { edge, ask, input, until_ms });
+        Ok(())
+    }
+
+    /// Starts what waits, as long as there are places.
+    fn start_waiting(&mut self, reactor: &mut Reactor) {
+        while self.jobs.len() < MAX_RUNNING {
+            let Some(waiting) = self.waiting.pop_front() else { return };
+            let (edge, ticket) = (waiting.edge, waiting.ask.ticket);
+            if let Err(refused) = self.start(reactor, waiting) {
+                self.say(reactor, edge, Answer { ticket, result: Err(refused) });
+            }
+        }
+    }
+
+    fn start(&mut self, reactor: &mut Reactor, waiting: Waiting) -> Result<(), Refused> {
+        let Waiting { edge, ask: Ask { ticket, command, arguments, .. }, input, until_ms } = waiting;
+        let now_ms = reactor.now_ms();
+        if now_ms >= until_ms {
+            return Err(Refused::Busy);
+        }
+        let (command, arguments) = programs::permit(&self.slice.commands, command, arguments)
+            .inspect_err(|_| self.figures.refused += 1)?;
+        let failed = |why: String| {
+            Record::at(log::Level::Warn, "command-failed")
+                .field("command", &command.program)
+                .field("error", &why)
+                .emit();
+            Refused::Failed(why)
+        };
+        let token = self.token();
+        let job = match programs::find(&command.program) {
+            None => Err("no such program".to_owned()),
+            Some(path) => {
+                let argv = std::iter::once(command.program.clone()).chain(arguments).collect();
+                Job::start(reactor, token, (edge, ticket), &path, argv, input)
+                    .map_err(|error| error.to_string())
+            }
+        };
+        let job = job.map_err(|why| {
+            self.figures.failed += 1;
+            failed(why)
+        })?;
+        self.figures.run += 1;
+        self.jobs.insert(token, job);
+        let time = now_ms.saturating_add(milliseconds(command.timeout));
+        reactor.set_timer(time.min(until_ms), token as u64);
+        // It may have ended before it was watched.
+        self.busy.push(token);
+        Ok(())
+    }
+
+    /// A program has printed something, or has ended.
+    fn job_event(&mut self, reactor: &mut Reactor, token: usize) {
+        let first = FIRST_TOKEN + (token - FIRST_TOKEN) / TOKENS * TOKENS;
+        let Some(job) = self.jobs.get_mut(&first) else { return };
+        if job.read() {
+            self.busy.push(first);
+        }
+        match job.ended() {
+            Ok(None) => {}
+            Ok(Some(status)) => {
+                let Some(job) = self.jobs.remove(&first) else { return };
+                let (edge, ticket) = (job.edge, job.ticket);
+                let ended = job.result(status);
+                self.figures.timed_out += u64::from(ended.timed_out);
+                self.say(reactor, edge, Answer { ticket, result: Ok(ended) });
+            }
+            Err(error) => {
+                // Nobody can tell any more how it ends.
+                let Some(job) = self.jobs.remove(&first) else { return };
+                job.kill();
+                let result: Result<Ended, _> = Err(Refused::Failed(error.to_string()));
+                self.say(reactor, job.edge, Answer { ticket: job.ticket, result });
+            }
+        }
+    }
+
+    fn time_over(&mut self, key: u64) {
+        let job = usize::try_from(key).ok().and_then(|token| self.jobs.get_mut(&token));
+        if let Some(job) = job {
+            job.end();
+        }
+    }
+
+    fn say(&mut self, reactor: &mut Reactor, edge: usize, answer: Answer) {
+        if let Err(error) = self.filters.say(edge, &answer) {
+            self.close(reactor, edge, &error);
+        }
+    }
+
+    fn close(&mut self, reactor: &mut Reactor, edge: usize, error: &ChannelError) {
+        self.filters.close(reactor, edge, error);
+        self.forget(edge);
+    }
+
+    /// Nobody waits any more for what an edge has asked for.
+    fn forget(&mut self, edge: usize) {
+        self.waiting.retain(|waiting| waiting.edge != edge);
+        self.jobs.values().filter(|job| job.edge == edge).for_each(Job::kill);
+    }
+
+    fn turn_end(&mut self, reactor: &mut Reactor) -> Flow {
+        self.start_waiting(reactor);
+        let busy = std::mem::take(&mut self.busy);
+        for token in busy {
+            self.job_event(reactor, token);
+        }
+        if !self.busy.is_empty() {
+            reactor.turn_again();
+        }
+        for (edge, error) in self.filters.flush(reactor) {
+            self.close(reactor, edge, &error);
+        }
+        reactor.figure("commands_running", self.jobs.len() as u64);
+        reactor.figure("commands_waiting", self.waiting.len() as u64);
+        reactor.figure("commands_run", self.figures.run);
+        reactor.figure("commands_failed", self.figures.failed);
+        reactor.figure("commands_timed_out", self.figures.timed_out);
+        reactor.figure("commands_refused", self.figures.refused);
+        if self.draining && self.filters.is_empty() {
+            self.jobs.values().for_each(Job::kill);
+            return Flow::Exit;
+        }
+        Flow::Continue
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

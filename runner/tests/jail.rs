@@ -1,0 +1,142 @@
+//! What a captured runner, or a program that it has started, would try fails under the table.
+//!
+//! Without the usual harness: a jail holds for a whole process, and is entered while that has one thread.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::process::{Command, Output};
+
+use vsmtp_runner::sandbox;
+use vsmtp_sys::sandbox::{apply, probe};
+
+const INSIDE: &str = "VSMTP_TEST_JAIL";
+/// EPERM, EACCES, ENOSYS.
+const DENIALS: [i32; 3] = [1, 13, 38];
+
+/// Whatever else the table says, none of this can be done.
+const IMPOSSIBLE: [&str; 38] = [
+    "open by handle",
+    "make device",
+    "change root",
+    "mount",
+    "trace",
+    "read other memory",
+    "write other memory",
+    "steal descriptor",
+    "namespaces",
+    "join namespace",
+    "change user",
+    "change group",
+    "personality",
+    "raw socket",
+    "packet socket",
+    "netlink socket",
+    "vsock socket",
+    "listen",
+    "accept",
+    "io_uring",
+    "io_uring enter",
+    "old aio",
+    "bpf",
+    "perf events",
+    "user faults",
+    "keys",
+    "message queue",
+    "secret memory",
+    "terminal input",
+    "signal owner",
+    "kernel log",
+    "kernel module",
+    "host name",
+    "set clock",
+    "number of a later kernel",
+    "number in a gap",
+    "x32 getpid",
+    "clone3",
+];
+
+fn main() {
+    match std::env::var(INSIDE).as_deref() {
+        Ok("list") => list(),
+        Ok("write") => write_outside(),
+        Ok("run") => run_ordinary(),
+        _ => {
+            it_cannot_change_the_system_or_look_into_others();
+            programs_run_and_write_in_folders_for_temporary_files_only();
+        }
+    }
+}
+
+fn list() {
+    apply(&sandbox::profile()).unwrap();
+    let mut output = std::io::stdout().lock();
+    for act in probe::acts() {
+        let errno = act.attempt().err().and_then(|error| error.raw_os_error()).unwrap_or(0);
+        writeln!(output, "{}\t{errno}", act.name()).unwrap();
+    }
+    let _ = std::fs::remove_file(probe::CREATED_FILE);
+    let _ = std::fs::remove_dir(probe::CREATED_DIRECTORY);
+}
+
+fn it_cannot_change_the_system_or_look_into_others() {
+    let output = inside("list");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let acts: Vec<_> = text.lines().filter_map(|line| line.split_once('\t')).collect();
+    assert_eq!(acts.len(), probe::acts().count(), "{text}");
+    let denied = |errno: &str| DENIALS.contains(&errno.parse().unwrap());
+    for act in IMPOSSIBLE {
+        let (_, errno) = acts.iter().find(|(name, _)| *name == act).unwrap_or_else(|| panic!("no {act}"));
+        assert!(denied(errno), "{act}: {errno}");
+    }
+}
+
+/// Where Landlock is, what may be written is said by it; permissions alone would let root write here.
+fn write_outside() {
+    let folder = std::env::var("VSMTP_TEST_FOLDER").unwrap();
+    let applied = apply(&sandbox::profile()).unwrap();
+    if applied.landlock != vsmtp_sys::sandbox::Landlock::None {
+        assert!(std::fs::write(format!("{folder}/file"), "text").is_err(), "{folder}");
+    }
+    let temporary = format!("/tmp/vsmtp-runner-jail-{}", std::process::id());
+    std::fs::write(&temporary, "text").unwrap();
+    std::fs::remove_file(temporary).unwrap();
+}
+
+/// A shell with a pipe, a loop and several programs.
+fn run_ordinary() {
+    apply(&sandbox::profile()).unwrap();
+    let script = c"for i in 1 2 3; do echo $i; done | sort -r | tr -d '\\n'; ls / >/dev/null && echo done";
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let output = std::io::stdout();
+    let command = vsmtp_sys::spawn::Command {
+        path: c"/bin/sh".into(),
+        argv: vec![c"sh".into(), c"-c".into(), script.into()],
+        env: vec![c"PATH=/usr/bin:/bin".into()],
+        stdin: null.as_fd(),
+        stdout: output.as_fd(),
+        stderr: output.as_fd(),
+    };
+    let child = command.spawn().unwrap();
+    let mut ended = [nix::poll::PollFd::new(child.pidfd.as_fd(), nix::poll::PollFlags::POLLIN)];
+    nix::poll::poll(&mut ended, nix::poll::PollTimeout::NONE).unwrap();
+    assert!(child.try_wait().unwrap().unwrap().success());
+}
+
+fn programs_run_and_write_in_folders_for_temporary_files_only() {
+    let ran = inside("run");
+    let text = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success() && text.contains("321done"), "{text}");
+    let wrote = inside("write");
+    assert!(wrote.status.success(), "{}", String::from_utf8_lossy(&wrote.stderr));
+}
+
+fn inside(what: &str) -> Output {
+    // A folder that is ours and is none for temporary files.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    Command::new(std::env::current_exe().unwrap())
+        .env(INSIDE, what)
+        .env("VSMTP_TEST_FOLDER", folder.path())
+        .output()
+        .unwrap()
+}
