@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Our own crates and what of ours each may name. Development dependencies count.
-const OURS: [(&str, &[&str]); 18] = [
+const OURS: [(&str, &[&str]); 19] = [
     ("vsmtp-mail", &[]),
     ("vsmtp-sys", &[]),
     ("vsmtp-config", &["vsmtp-mail"]),
@@ -29,6 +29,7 @@ const OURS: [(&str, &[&str]); 18] = [
     ),
     ("vsmtp-limits", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
     ("vsmtp-keys", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
+    ("vsmtp-runner", &["vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
     // vsmtpctl reads a spool offline and makes lines of passwords, so it may use the library halves of those who do.
     (
         "vsmtp-ctl",

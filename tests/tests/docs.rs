@@ -172,7 +172,7 @@ fn every_page_is_in_the_index() {
 fn every_difference_of_the_language_names_its_test() {
     let page = docs("vsl/differences.md");
     let mut sources = String::new();
-    for folder in ["filter", "keys", "resolver"] {
+    for folder in ["filter", "keys", "resolver", "runner", "lib/sys", "lib/config", "tests/tests/policy"] {
         all_text(&Path::new(ROOT).join(folder), &mut sources);
     }
     let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).collect();

@@ -1,0 +1,235 @@
+//! The runner's binary, jailed as ever, between a scripted master and scripted filters.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use vsmtp_config::{Command, RunnerSlice};
+use vsmtp_ipc::edge::filter_runner::{Answer, Ask, CREDITS, Declared, Ended, FilterEnd, MAX_OUTPUT, Refused};
+use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
+use vsmtp_ipc::role::{ProcessName, Role};
+use vsmtp_ipc::{Channel, ChannelError, EdgeId, Flushed, Message, encode};
+use vsmtp_sys::memfd::Sealed;
+use vsmtp_sys::seqpacket;
+use vsmtp_sys::spawn::{Child, Spawn};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const SESSION: ProcessName = ProcessName { role: Role::FilterSession, instance: 0 };
+
+struct Stage {
+    master: MasterEnd,
+    child: Child,
+}
+
+fn shell(timeout_ms: u64, fixed: bool) -> Declared {
+    Declared {
+        program: "sh".to_owned(),
+        arguments: vec!["-c".to_owned(), "cat; echo declared".to_owned()],
+        timeout_ms,
+        fixed,
+    }
+}
+
+impl Stage {
+    fn start(commands: &[Declared]) -> Stage {
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        let log = tempfile::tempfile().unwrap();
+        let child = Spawn {
+            program: File::open(env!("CARGO_BIN_EXE_vsmtp-runner")).unwrap().into(),
+            argv: vec![c"vsmtp-runner".into()],
+            env: Vec::new(),
+            uid_gid: None,
+            fds: vec![theirs, log.try_clone().unwrap().into()],
+            stderr: log.as_fd(),
+            new_netns: false,
+            new_ipcns: false,
+            pdeathsig: true,
+            session: false,
+        }
+        .spawn()
+        .unwrap();
+        let mut stage = Stage { master: MasterEnd::new(ours, EdgeId::MasterChild), child };
+        let command = |declared: &Declared| Command {
+            program: declared.program.clone(),
+            arguments: declared.arguments.clone(),
+            timeout: Duration::from_millis(declared.timeout_ms),
+            fixed: declared.fixed,
+        };
+        let slice = RunnerSlice { commands: commands.iter().map(command).collect() };
+        let configure = ToChild::Configure(Configure {
+            name: ProcessName { role: Role::Runner, instance: 0 },
+            generation: 1,
+            node: 7,
+            process: 9,
+            log: LogTarget::Stream,
+            log_level: 4,
+            log_facility: 2,
+            slice: encode(&slice).unwrap(),
+        });
+        stage.tell(&configure, Vec::new());
+        stage.hear(|said| matches!(said, ToMaster::Ready));
+        stage
+    }
+
+    fn tell(&mut self, message: &ToChild, descriptors: Vec<OwnedFd>) {
+        self.master.send(message, descriptors).unwrap();
+        assert_eq!(self.master.flush().unwrap(), Flushed::All);
+    }
+
+    fn hear(&mut self, wanted: impl Fn(&ToMaster) -> bool) {
+        while !wanted(&next(&mut self.master).unwrap()) {}
+    }
+
+    fn filter(&mut self) -> FilterEnd {
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        self.tell(&ToChild::Peer(SESSION), vec![theirs]);
+        FilterEnd::new(ours, EdgeId::FilterRunner)
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = self.child.signal(9);
+    }
+}
+
+/// The next message that comes.
+fn next<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> Result<Rx, ChannelError> {
+    let mut poll = Poll::new().unwrap();
+    let mut events = Events::with_capacity(1);
+    let raw = channel.socket().as_raw_fd();
+    poll.registry().register(&mut SourceFd(&raw), Token(0), Interest::READABLE).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(received) = channel.receive()? {
+            return Ok(received.message);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        assert!(!left.is_zero(), "nothing came");
+        poll.poll(&mut events, Some(left)).unwrap();
+    }
+}
+
+fn ask(ticket: u64, command: Declared, arguments: Option<&[&str]>) -> Ask {
+    let arguments = arguments.map(|words| words.iter().map(|word| (*word).to_owned()).collect());
+    Ask { ticket, command, arguments, input: None, left_ms: 60_000 }
+}
+
+fn say(filter: &mut FilterEnd, ask: &Ask, descriptors: Vec<OwnedFd>) {
+    filter.send(ask, descriptors).unwrap();
+    assert_eq!(filter.flush().unwrap(), Flushed::All);
+}
+
+fn ended(filter: &mut FilterEnd, ticket: u64) -> Ended {
+    let answer = next(filter).unwrap();
+    assert_eq!(answer.ticket, ticket);
+    answer.result.unwrap()
+}
+
+#[test]
+fn a_command_runs_with_what_it_is_given() {
+    let mut stage = Stage::start(&[shell(60_000, false)]);
+    let mut filter = stage.filter();
+    say(&mut filter, &ask(1, shell(60_000, false), None), Vec::new());
+    let end = ended(&mut filter, 1);
+    assert_eq!((end.code, end.signal, end.stdout.as_slice()), (Some(0), None, &b"declared\n"[..]));
+    let input = vec![b'x'; 100_000];
+    let sealed = Sealed::create(c"input", &[IoSlice::new(&input)]).unwrap();
+    let with_input = Ask {
+        input: Some(100_000),
+        ..ask(2, shell(60_000, false), Some(&["-c", "wc -c; echo \"$0\" >&2; exit 7", "$(id)"]))
+    };
+    say(&mut filter, &with_input, vec![sealed.into_fd()]);
+    let end = ended(&mut filter, 2);
+    assert_eq!(
+        (end.code, end.stdout.as_slice(), end.stderr.as_slice()),
+        (Some(7), &b"100000\n"[..], &b"$(id)\n"[..])
+    );
+    // Nobody waits for it any longer than it is said.
+    let short =
+        Ask { left_ms: 200, ..ask(3, shell(60_000, false), Some(&["-c", "sleep 1000 & sleep 1000"])) };
+    say(&mut filter, &short, Vec::new());
+    let end = ended(&mut filter, 3);
+    assert_eq!((end.code, end.signal, end.timed_out), (None, Some(9), true));
+    say(&mut filter, &ask(4, shell(60_000, false), Some(&["-c", "exec yes"])), Vec::new());
+    let end = ended(&mut filter, 4);
+    assert_eq!(
+        (end.signal, end.timed_out, end.truncated, end.stdout.len()),
+        (Some(9), false, true, MAX_OUTPUT)
+    );
+    // What it leaves running is ended with it, and its pipe with that.
+    say(&mut filter, &ask(5, shell(60_000, false), Some(&["-c", "sleep 1000 & echo left"])), Vec::new());
+    assert_eq!(ended(&mut filter, 5).stdout, b"left\n");
+}
+
+#[test]
+fn what_is_not_declared_does_not_run_and_nonsense_costs_the_edge() {
+    let missing = Declared { program: "/nowhere/program".to_owned(), ..shell(1000, false) };
+    let mut stage = Stage::start(&[shell(1000, true), missing.clone()]);
+    let mut filter = stage.filter();
+    let asks = [
+        ask(1, shell(1000, false), None),
+        ask(2, shell(2000, true), None),
+        ask(3, shell(1000, true), Some(&["-c", "id"])),
+        ask(4, Declared { program: "/bin/sh".to_owned(), ..shell(1000, true) }, None),
+    ];
+    for ask in asks {
+        say(&mut filter, &ask, Vec::new());
+        assert_eq!(
+            next(&mut filter).unwrap(),
+            Answer { ticket: ask.ticket, result: Err(Refused::NotDeclared) }
+        );
+    }
+    say(&mut filter, &ask(5, missing, None), Vec::new());
+    assert!(matches!(next(&mut filter).unwrap().result, Err(Refused::Failed(_))));
+    say(&mut filter, &Ask { left_ms: 0, ..ask(6, shell(1000, true), None) }, Vec::new());
+    assert_eq!(next(&mut filter).unwrap().result, Err(Refused::Busy));
+    // An input that is not what was said.
+    let sealed = Sealed::create(c"input", &[IoSlice::new(b"text")]).unwrap();
+    say(&mut filter, &Ask { input: Some(5), ..ask(7, shell(1000, true), None) }, vec![sealed.into_fd()]);
+    assert!(matches!(next(&mut filter), Err(ChannelError::Closed)));
+    stage.hear(|said| matches!(said, ToMaster::Misbehaved(SESSION)));
+    // More at once than there are credits.
+    let mut filter = stage.filter();
+    for ticket in 0..=u64::from(CREDITS) {
+        filter.send(&ask(ticket, shell(1000, true), None), Vec::new()).unwrap();
+    }
+    let _ = filter.flush().unwrap();
+    while next(&mut filter).is_ok() {}
+    stage.hear(|said| matches!(said, ToMaster::Misbehaved(SESSION)));
+}
+
+#[test]
+fn an_edge_that_ends_takes_its_commands_with_it_and_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let begun = folder.path().join("begun");
+    let mut stage = Stage::start(&[shell(60_000, false)]);
+    let mut filter = stage.filter();
+    let script = format!("touch {}; exec sleep 86398", begun.display());
+    say(&mut filter, &ask(1, shell(60_000, false), Some(&["-c", &script])), Vec::new());
+    let deadline = Instant::now() + PATIENCE;
+    let wait = |what: &str, holds: &dyn Fn() -> bool| {
+        while !holds() {
+            assert!(Instant::now() < deadline, "{what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait("it has begun", &|| begun.exists());
+    wait("it sleeps", &is_asleep);
+    drop(filter);
+    let mut other = stage.filter();
+    say(&mut other, &ask(2, shell(60_000, false), None), Vec::new());
+    assert_eq!(ended(&mut other, 2).code, Some(0));
+    wait("it is gone", &|| !is_asleep());
+}
+
+/// Some process sleeps for the time that this test alone uses.
+fn is_asleep() -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    lines.any(|line| line == b"sleep\x0086398\0")
+}
