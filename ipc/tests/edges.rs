@@ -8,8 +8,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use vsmtp_ipc::edge::master_child::{Configure, Figure, Listener, LogTarget, ToChild, ToMaster};
 use vsmtp_ipc::edge::{
-    client_resolver, ctl_master, ctl_queue, filter_auth, filter_keys, filter_limits, filter_queue, filter_runner,
-    queue_deliver, queue_filter, receiver_auth, receiver_filter, receiver_keys,
+    client_resolver, ctl_master, ctl_queue, filter_auth, filter_keys, filter_limits, filter_queue,
+    filter_runner, queue_deliver, queue_filter, receiver_auth, receiver_filter, receiver_keys,
 };
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{

@@ -123,6 +123,7 @@ pub fn settings_role(role: Role) -> vsmtp_config::Role {
         Role::Limits => Settings::Limits,
         Role::Auth => Settings::Auth,
         Role::Keys => Settings::Keys,
+        Role::Runner => Settings::Runner,
     }
 }
 

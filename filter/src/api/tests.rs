@@ -16,8 +16,8 @@ use crate::stage::Stage;
 use crate::status::Status;
 use crate::transaction::{Content, MailSpec, Peer, RcptSpec, Shared, Transaction};
 
-mod counts;
 mod cmd;
+mod counts;
 mod names;
 mod old;
 
