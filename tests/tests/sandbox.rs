@@ -23,9 +23,9 @@ const TWO: &str = "config.server.receivers = 2; config.server.delivers = 2;";
 const ROLES: [(&str, usize, &[&str]); 8] = [
     // The filter, the limiter and the resolver; SMTP and the local socket.
     ("receiver", 6, &[]),
-    // Two receivers, the queue-manager and the resolver.
-    ("filter-session", 5, &[]),
-    ("filter-post", 3, &[]),
+    // Two receivers, the queue-manager, the resolver and the limiter.
+    ("filter-session", 6, &[]),
+    ("filter-post", 4, &[]),
     // Two filters, three delivers, vsmtpctl's socket.
     ("queue-manager", 7, &["/var/spool/vsmtp/queue"]),
     // The queue-manager and the resolver.
@@ -33,8 +33,8 @@ const ROLES: [(&str, usize, &[&str]); 8] = [
     ("deliver-mailbox", 2, &["/mail"]),
     // Two receivers, two filters, two delivers and the limiter.
     ("resolver", 8, &[]),
-    // Two receivers and the resolver.
-    ("limits", 4, &[]),
+    // Two receivers, two filters and the resolver.
+    ("limits", 6, &[]),
 ];
 
 /// What no process may do.
