@@ -9,6 +9,8 @@ use vsmtp_tests::{
     Client, Mta, NameServer, Settings, Sink, needs_programs, python, run, run_with_input, said, wait_until,
 };
 
+mod arc;
+
 /// Bodies whose end is what signatures are made wrong by.
 const BODIES: [&str; 7] = [
     "one line\r\n",

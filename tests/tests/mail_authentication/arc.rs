@@ -1,0 +1,155 @@
+//! ARC: what dkimpy has sealed, well and badly, we judge as it does, and what we seal it finds right.
+
+use vsmtp_tests::{Client, needs_programs, python, run_with_input, said, wait_until};
+
+use crate::{BODIES, files, keys, message, start};
+
+/// Cases that dkimpy judges by the places of the fields; their numbers say the order (RFC 8617 5.2), so these chains are whole.
+const REORDERED: [&str; 2] = ["sets in another order", "sets at the end of the header"];
+
+/// Makes messages that others have sealed, well and badly, and says what dkimpy thinks of each: name, verdict and message, as
+/// JSON. The chains are three sets long unless the name tells otherwise.
+const SEALED_BY_DKIMPY: &str = r#"
+import base64, json, re, sys, dkim
+key, public = open(sys.argv[1], 'rb').read(), sys.argv[2].encode()
+names = lambda name, timeout=5: public if name == b'rsa._domainkey.src.test.' else None
+plain = (b'From: Jane <a@src.test>\r\nTo: b@dst.test\r\nSubject: sealed\r\nDate: Fri, 27 Nov 2026 03:00:00 +0000\r\n'
+         b'Message-ID: <1@src.test>\r\nMIME-Version: 1.0\r\n\r\nHello,\r\n  there. \r\n\r\n')
+
+def seal(message, hop):
+    server = b'hop%d.test' % hop
+    arc = b'none' if hop == 1 else b'pass'
+    results = b'Authentication-Results: ' + server + b'; arc=' + arc + b'; spf=pass smtp.mailfrom=a@src.test\r\n'
+    message = results + message
+    return b''.join(dkim.arc_sign(message, b'rsa', b'src.test', key, server, standardize=False)) + message
+
+chain = [plain]
+for hop in (1, 2, 3):
+    chain.append(seal(chain[-1], hop))
+one, two, three = chain[1:]
+
+def field(name, instance, message=three):
+    return re.search(rb'(?m)^' + name + rb': (?:[^\n]|\n[ \t])*?\bi=%d;(?:[^\n]|\n[ \t])*\n' % instance, message).group()
+
+def without(name, instance):
+    return three.replace(field(name, instance), b'', 1)
+
+def edit(name, instance, old, new):
+    was = field(name, instance)
+    now = re.sub(old, new, was, count=1)
+    assert now != was, (name, instance, old)
+    return three.replace(was, now, 1)
+
+header, _, body = three.partition(b'\r\n\r\n')
+seals = b''.join(field(name, at) for at in (1, 2, 3)
+                 for name in (b'ARC-Seal', b'ARC-Message-Signature', b'ARC-Authentication-Results'))
+rest = three
+for at in (1, 2, 3):
+    for name in (b'ARC-Seal', b'ARC-Message-Signature', b'ARC-Authentication-Results'):
+        rest = rest.replace(field(name, at), b'', 1)
+
+cases = {
+    'plain': plain, 'one': one, 'two': two, 'three': three,
+    'sets in another order': seals + rest,
+    'sets at the end of the header': rest.replace(b'\r\n\r\n', b'\r\n' + seals + b'\r\n', 1),
+    'a new field in front': b'X-New: field\r\n' + three,
+    'another subject': three.replace(b'Subject: sealed', b'Subject: changed', 1),
+    'another body': three.replace(b'Hello,', b'Goodbye,', 1),
+    'more in the body': three + b'advertisement\r\n',
+    'empty lines at the end': three + b'\r\n\r\n',
+    'white space in the body': three.replace(b'  there. \r\n', b' there.\r\n', 1),
+    'folded anew': three.replace(b'Subject: sealed', b'Subject:\r\n\tsealed', 1),
+}
+for name, word in ((b'ARC-Seal', 'seal'), (b'ARC-Message-Signature', 'signature'), (b'ARC-Authentication-Results', 'results')):
+    for at in (1, 2, 3):
+        cases['no %s %d' % (word, at)] = without(name, at)
+        cases['%s %d twice' % (word, at)] = field(name, at) + three
+        cases['%s %d with another number' % (word, at)] = edit(name, at, rb'i=%d;' % at, b'i=%d;' % (at + 3))
+for at in (1, 2, 3):
+    cases['seal %d with another signature' % at] = edit(b'ARC-Seal', at, rb'\bb=(.)', lambda m: b'b=' + (b'A' if m.group(1) != b'A' else b'B'))
+    cases['signature %d with another signature' % at] = edit(b'ARC-Message-Signature', at, rb'\bb=(.)', lambda m: b'b=' + (b'A' if m.group(1) != b'A' else b'B'))
+    cases['signature %d of another body' % at] = edit(b'ARC-Message-Signature', at, rb'bh=(.)', lambda m: b'bh=' + (b'A' if m.group(1) != b'A' else b'B'))
+    cases['results %d of another kind' % at] = edit(b'ARC-Authentication-Results', at, rb'spf=pass', b'spf=fail')
+    cases['seal %d without a key' % at] = edit(b'ARC-Seal', at, rb's=rsa', b's=none')
+    cases['seal %d says fail' % at] = edit(b'ARC-Seal', at, rb'cv=(none|pass)', b'cv=fail')
+    cases['seal %d says what is not known' % at] = edit(b'ARC-Seal', at, rb'cv=(none|pass)', b'cv=good')
+    cases['seal %d says nothing' % at] = edit(b'ARC-Seal', at, rb'cv=(none|pass);', b'')
+    cases['seal %d of no algorithm' % at] = edit(b'ARC-Seal', at, rb'a=rsa-sha256', b'a=rsa-sha512')
+    cases['seal %d that covers fields' % at] = edit(b'ARC-Seal', at, rb'cv=', b'h=from; cv=')
+cases['seal 1 says pass'] = edit(b'ARC-Seal', 1, rb'cv=none', b'cv=pass')
+cases['seal 2 says none'] = edit(b'ARC-Seal', 2, rb'cv=pass', b'cv=none')
+print(json.dumps([[name, (dkim.arc_verify(message, dnsfunc=names)[0] or b'fail').decode(), base64.b64encode(message).decode()]
+                  for name, message in cases.items()]))
+"#;
+
+#[test]
+fn what_others_seal_we_judge_as_others_do() {
+    if !needs_programs("what_others_seal_we_judge_as_others_do", &["dkimsign", "openssl", "python3"]) {
+        return;
+    }
+    let rules = r#"#{ preq: [ action "arc" || { log("info", `judged ${msg::get_header("X-Case")} ${arc::verify().status}`); } ] }"#;
+    let (mta, sink, _dns, keys) = start(keys, rules, "");
+    let key = mta.root().join("etc/vsmtp/dkim/rsa.pem").display().to_string();
+    let cases: Vec<[String; 3]> =
+        serde_json::from_str(&said(&python(SEALED_BY_DKIMPY, &[&key, &keys[0]]))).unwrap();
+    assert!(cases.len() > 70, "{} cases", cases.len());
+    let mut client = Client::hello(mta.port());
+    let mut differ = Vec::new();
+    for (at, [name, verdict, message]) in cases.iter().enumerate() {
+        let message =
+            String::from_utf8(run_with_input("base64", &["-d"], message.as_bytes()).stdout).unwrap();
+        let reply = client.mail("a@src.test", &["b@dst.test"], &format!("X-Case: {at}\r\n{message}"));
+        assert_eq!(reply.code(), 250, "{name}: {reply:?}");
+        let verdict = if REORDERED.contains(&name.as_str()) { "pass" } else { verdict };
+        let words = format!("judged {at} ");
+        let line = mta.log().lines().find(|line| line.contains(&words)).unwrap_or_default().to_owned();
+        if !line.contains(&format!("{words}{verdict}")) {
+            differ.push(format!("{name}: {verdict} says dkimpy, we say {line}"));
+        }
+    }
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+    let passed = cases.iter().filter(|[_, verdict, _]| verdict == "pass").count() + REORDERED.len();
+    assert!((5..cases.len() / 2).contains(&passed), "{passed} chains are whole");
+    wait_until("the next hop has all", || sink.count() == cases.len());
+    let shown = |verdict: &str| {
+        let field = format!("\r\n\tarc={verdict}");
+        sink.messages().iter().filter(|message| message.data.contains(&field)).count()
+    };
+    assert_eq!(shown("pass"), passed, "what is judged is shown to readers");
+}
+
+#[test]
+fn what_we_seal_others_find_right() {
+    if !needs_programs("what_we_seal_others_find_right", &["dkimsign", "openssl", "python3"]) {
+        return;
+    }
+    let rules = r#"#{ preq: [ action "seal" || {
+        arc::verify();
+        arc::seal(#{ selector: "rsa", private_key: dkim::get_private_keys("src.test")[0], sdid: "src.test" });
+    } ] }"#;
+    let (mta, sink, _dns, keys) = start(keys, rules, "");
+    // What we have sealed comes by again, and again.
+    let mut messages: Vec<String> = BODIES.iter().map(|body| message("simple", body)).collect();
+    let mut client = Client::hello(mta.port());
+    for round in 1..=3 {
+        for message in &messages {
+            let reply = client.mail("a@src.test", &["b@dst.test"], &message.replace("\r\n.", "\r\n.."));
+            assert_eq!(reply.code(), 250, "{reply:?}");
+        }
+        wait_until("the next hop has all", || sink.count() == round * BODIES.len());
+        messages =
+            sink.messages().split_off((round - 1) * BODIES.len()).into_iter().map(|it| it.data).collect();
+        let script = "
+import sys, dkim
+names = lambda name, timeout=5: sys.argv[1].encode() if name == b'rsa._domainkey.src.test.' else None
+for path in sys.argv[2:]:
+    verdict, sets, why = dkim.arc_verify(open(path, 'rb').read(), dnsfunc=names)
+    print(verdict.decode(), len(sets))
+";
+        let octets: Vec<Vec<u8>> = messages.iter().map(|message| message.clone().into_bytes()).collect();
+        let files = files(mta.root(), &octets);
+        let arguments: Vec<&str> = std::iter::once(&keys[0]).chain(&files).map(String::as_str).collect();
+        let verdicts = said(&python(script, &arguments));
+        assert_eq!(verdicts, format!("pass {round}\n").repeat(BODIES.len()));
+    }
+}
