@@ -14,6 +14,7 @@ mod dnsbl;
 mod envelope;
 mod extensions;
 mod general;
+mod greylist;
 mod handle;
 mod lists;
 mod message;
@@ -69,6 +70,7 @@ pub fn install(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function
     dns::register(&mut registry, &surroundings.names);
     dnsbl::register(&mut registry, &surroundings.names);
     ratelimit::register(&mut registry, surroundings);
+    greylist::register(&mut registry, surroundings);
     spf::register(&mut registry, surroundings);
     dkim::register(&mut registry, surroundings);
     dmarc::register(&mut registry, surroundings);

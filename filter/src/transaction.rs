@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rhai::{Dynamic, ImmutableString};
+use vsmtp_ipc::edge::filter_limits::{Terms, Triple};
 use vsmtp_mail::{BodyType, Demands, Domain, HeaderBlock, QueueId, Ret, ReversePath, Service};
 
 use crate::identity::Identity;
@@ -137,6 +138,8 @@ pub struct Transaction {
     session: Base,
     /// What was found about who sends.
     pub authentication: Authentication,
+    /// Who has waited, as greylisting has it: to be remembered if the message is accepted.
+    waited: Vec<(Triple, Terms)>,
     /// The bytes of the message, from preq on.
     pub content: Option<Arc<dyn Content>>,
     /// Where the body begins in them.
@@ -194,6 +197,7 @@ impl Transaction {
             sender: None,
             session: Base::default(),
             authentication: Authentication::default(),
+            waited: Vec::new(),
             content: None,
             body_offset: 0,
             mime: None,
@@ -300,9 +304,22 @@ impl Transaction {
         self.current = None;
         self.id = None;
         self.authentication = Authentication::default();
+        self.waited = Vec::new();
         self.content = None;
         self.body_offset = 0;
         self.mime = None;
+    }
+
+    /// Somebody has waited; once for each recipient.
+    pub fn note_waited(&mut self, waited: (Triple, Terms)) {
+        if self.waited.len() < self.max_recipients && self.waited.last() != Some(&waited) {
+            self.waited.push(waited);
+        }
+    }
+
+    /// The message is accepted: who has waited for it.
+    pub fn take_waited(&mut self) -> Vec<(Triple, Terms)> {
+        std::mem::take(&mut self.waited)
     }
 
     /// True if rules added header fields before the message came.

@@ -391,6 +391,18 @@ edge!(
             count: 1,
         },
     },
+    filter_limits::Ask::Greylist {
+        ticket: 2,
+        triple: filter_limits::Triple {
+            client: "192.0.2.0".parse().unwrap(),
+            sender: "a@src.test".into(),
+            recipient: "b@dst.test".into(),
+        },
+        terms: filter_limits::Terms { delay_s: 300, window_s: 7_200, lifetime_s: 86_400, known_after: 5 },
+    },
+    filter_limits::Ask::Accepted { ticket: 3, triples: Vec::new() },
+    filter_limits::Answer::Greylisted { ticket: 2, wait_s: 300 },
+    filter_limits::Answer::Noted { ticket: 3 },
     filter_limits::Answer::Taken { ticket: 1, taken: filter_limits::Taken { granted: true, left: 59 } },
 );
 edge!(

@@ -1,6 +1,7 @@
 //! The daemon: what receivers, the resolver and operators say, and what is answered. Decides nothing by itself.
 
 mod asked;
+mod kept;
 
 use std::os::fd::OwnedFd;
 
@@ -14,6 +15,8 @@ use vsmtp_sys::sandbox::Profile;
 
 use crate::counters::{Counters, Excess, Grant};
 use crate::filters::Filters;
+use crate::greylist::Greylist;
+use crate::keeper::{FILES, Files, Keeper};
 use crate::lists::Tested;
 use crate::lookups::{LookUps, RESOLVER_TOKEN};
 use crate::metrics::{Figures, Gauges};
@@ -21,6 +24,8 @@ use crate::rates::Rates;
 use crate::receivers::{EdgeKey, Receivers};
 use crate::screen::{Act, Door, Fate, Finding, Screen};
 use crate::{operator, replies, sandbox, settings};
+
+use kept::KEEP_TIMER;
 
 /// The loop's timer for what has become old.
 const SWEEP_TIMER: u64 = 1;
@@ -34,6 +39,10 @@ pub struct Limiter {
     receivers: Receivers,
     filters: Filters,
     rates: Rates,
+    greylist: Greylist,
+    files: Files,
+    /// From the jail on.
+    keeper: Option<Keeper>,
     look_ups: LookUps,
     wanted: Wanted,
     figures: Figures,
@@ -53,6 +62,9 @@ impl Daemon for Limiter {
             receivers: Receivers::default(),
             filters: Filters::default(),
             rates: Rates::default(),
+            greylist: Greylist::default(),
+            files: Files::default(),
+            keeper: None,
             look_ups: LookUps::default(),
             figures: Figures::default(),
             draining: false,
@@ -63,7 +75,16 @@ impl Daemon for Limiter {
         sandbox::profile()
     }
 
+    fn files(&self) -> usize {
+        FILES
+    }
+
+    fn take_file(&mut self, file: OwnedFd) {
+        self.files.take(file);
+    }
+
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
+        self.begin_to_keep(reactor)?;
         reactor.set_timer(reactor.now_ms() + SWEEP_MS, SWEEP_TIMER);
         Ok(())
     }
@@ -77,6 +98,7 @@ impl Daemon for Limiter {
             }
             Event::Ready { token, readable: true, .. } => self.hear(reactor, token),
             Event::Timer(SWEEP_TIMER) => self.sweep(reactor),
+            Event::Timer(KEEP_TIMER) => self.keep(reactor),
             Event::Reconfigure(slice) => self.reconfigure(reactor, &slice),
             Event::Limits { ticket, request } => self.answer_operator(reactor, ticket, request),
             Event::Drain { .. } => self.draining = true,
@@ -321,6 +343,7 @@ impl Limiter {
         let now_ms = reactor.now_ms();
         self.counters.sweep(now_ms);
         self.rates.sweep(now_ms);
+        self.greylist.sweep(reactor.wall_ms() / 1_000);
         self.screen.sweep(now_ms);
         let acts = self.screen.tests_due(now_ms);
         self.perform(reactor, acts);
@@ -376,6 +399,7 @@ impl Limiter {
             testing: testing as u64,
             passed: passed as u64,
             lists_left_out: left_out as u64,
+            greylist: self.greylist.sizes(),
             rates: self.rates.len() as u64,
             rates_pushed_out: self.rates.pushed_out(),
         }
@@ -392,7 +416,11 @@ impl Limiter {
             self.filters.close(reactor, key, &error);
         }
         self.figures.publish(reactor, self.gauges());
-        if self.draining { Flow::Exit } else { Flow::Continue }
+        if !self.draining {
+            return Flow::Continue;
+        }
+        self.end_keeping();
+        Flow::Exit
     }
 }
 

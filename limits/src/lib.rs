@@ -12,8 +12,11 @@ mod receivers;
 mod replies;
 
 mod counters;
+mod greylist;
+mod keeper;
 mod rates;
 mod recent;
+mod snapshot;
 mod table;
 mod window;
 

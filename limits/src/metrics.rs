@@ -2,6 +2,8 @@
 
 use vsmtp_daemon::Reactor;
 
+use crate::greylist::Sizes;
+
 /// Counters since the start.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Figures {
@@ -25,6 +27,8 @@ pub struct Figures {
     pub takings: u64,
     /// Those that were refused.
     pub takings_refused: u64,
+    /// Triples that were told to wait.
+    pub greylisted: u64,
 }
 
 /// Present values beside the counters.
@@ -42,6 +46,8 @@ pub struct Gauges {
     pub passed: u64,
     /// Lists that are left out.
     pub lists_left_out: u64,
+    /// What greylisting knows.
+    pub greylist: Sizes,
     /// Keys of rates of rules.
     pub rates: u64,
     /// Those that made room for others.
@@ -50,7 +56,7 @@ pub struct Gauges {
 
 impl Figures {
     /// All of them by name.
-    pub fn named(&self, gauges: Gauges) -> [(&'static str, u64); 18] {
+    pub fn named(&self, gauges: Gauges) -> [(&'static str, u64); 22] {
         [
             ("questions", self.questions),
             ("refused", self.refused),
@@ -66,6 +72,10 @@ impl Figures {
             ("list_look_ups", self.look_ups),
             ("list_look_ups_failed", self.look_ups_failed),
             ("lists_left_out", gauges.lists_left_out),
+            ("greylisted", self.greylisted),
+            ("greylist_waiting", gauges.greylist.waiting as u64),
+            ("greylist_welcome", gauges.greylist.welcome as u64),
+            ("greylist_clients", gauges.greylist.known as u64),
             ("rule_rates", gauges.rates),
             ("rule_rates_pushed_out", gauges.rates_pushed_out),
             ("rule_takings", self.takings),

@@ -84,6 +84,11 @@ impl<V> Recent<V> {
         Some(entry.value)
     }
 
+    /// All of them, what was used longest ago first.
+    pub fn by_use(&self) -> impl Iterator<Item = (&str, &V)> {
+        self.order.values().filter_map(|key| Some((&**key, &self.entries.get(key)?.value)))
+    }
+
     /// Forgets all of which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(&mut V) -> bool) {
         let (order, octets) = (&mut self.order, &mut self.octets);

@@ -68,6 +68,11 @@ impl Layout {
     pub fn state_dir(&self) -> PathBuf {
         self.below("/var/lib/vsmtp")
     }
+
+    /// What the limiter keeps.
+    pub fn limits_dir(&self) -> PathBuf {
+        self.state_dir().join("limits")
+    }
 }
 
 /// Where installed daemons lie when they are not beside the master.

@@ -23,6 +23,7 @@ mod master;
 mod pace;
 mod reload;
 mod shutdown;
+mod state_files;
 mod surroundings;
 mod wiring;
 

@@ -33,6 +33,7 @@ use crate::listeners::Listeners;
 use crate::log_sink::LogSink;
 use crate::reload;
 use crate::shutdown::Shutdown;
+use crate::state_files;
 use crate::surroundings::Readings;
 
 /// Most events handled between two looks at the clock.
@@ -287,6 +288,7 @@ impl Master {
         self.readings.note(name.role, generation, &self.config);
         let files = match name.role {
             Role::Keys => key_files::open(&self.config.keys())?,
+            Role::Limits => state_files::open(&self.layout)?,
             _ => Vec::new(),
         };
         let mut child = self.launcher.start(name, generation, slice)?;

@@ -19,7 +19,7 @@ const NOBODY_IN_PARTICULAR: u32 = 61_235;
 /// Two of each that there may be more of, on any machine.
 const TWO: &str = "config.server.receivers = 2; config.server.delivers = 2;";
 
-/// Role, sockets while nothing happens (its master's edge, its peers', its listeners), and folders it has open.
+/// Role, sockets while nothing happens (its master's edge, its peers', its listeners), and folders and files it has open.
 const ROLES: [(&str, usize, &[&str]); 8] = [
     // The filter, the limiter and the resolver; SMTP and the local socket.
     ("receiver", 6, &[]),
@@ -34,7 +34,7 @@ const ROLES: [(&str, usize, &[&str]); 8] = [
     // Two receivers, two filters, two delivers and the limiter.
     ("resolver", 8, &[]),
     // Two receivers, two filters and the resolver.
-    ("limits", 6, &[]),
+    ("limits", 6, &["/var/lib/vsmtp/limits/greylist."]),
 ];
 
 /// What no process may do.

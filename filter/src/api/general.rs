@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::Level;
 use rhai::{Dynamic, ImmutableString};
-use vsmtp_config::{FilterSlice, Value};
+use vsmtp_config::{FilterSlice, Network, Value};
 use vsmtp_daemon::Record;
 use vsmtp_mail::Rfc5322Date;
 
@@ -39,6 +39,8 @@ pub struct Surroundings {
     pub own_domains: Arc<[String]>,
     /// What the configuration says of recipients.
     pub directory: Arc<Directory>,
+    /// Clients that may send to any domain.
+    pub trusted: Arc<[Network]>,
     /// Domains that have keys to sign mail with, in lower case.
     pub dkim_domains: Arc<[String]>,
     /// Whom they may ask for names.
@@ -63,6 +65,7 @@ impl Default for Surroundings {
             suffixes: Arc::default(),
             folder: Arc::default(),
             own_domains: Arc::default(),
+            trusted: Arc::default(),
             directory: Arc::default(),
             dkim_domains: Arc::default(),
             names: Arc::new(Nobody),
@@ -82,6 +85,7 @@ impl Surroundings {
         Surroundings {
             folder: Folder::open(Path::new(&slice.config_dir)),
             own_domains: own.collect(),
+            trusted: slice.relay_from.iter().map(|network| Network::clone(network)).collect(),
             dkim_domains: slice.dkim_domains.iter().cloned().collect(),
             directory: Arc::new(Directory::new(slice)),
             settings: Arc::new(slice.settings()),

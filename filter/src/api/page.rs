@@ -33,6 +33,7 @@ const MODULES: &[(&str, &str)] = &[
     ("dns", "Questions to the DNS."),
     ("dnsbl", "Lists of hosts in the DNS (RFC 5782), with weights."),
     ("ratelimit", "How often something may happen in a time."),
+    ("greylist", "Has whoever writes for the first time come again."),
     ("spf", "SPF (RFC 7208)."),
     ("dkim", "DKIM (RFC 6376, RFC 8463)."),
     ("dmarc", "DMARC (RFC 9989)."),

@@ -24,6 +24,11 @@ impl Net {
         Ok(Net { base: mask(base, prefix), prefix })
     }
 
+    /// The network of this address with so many leading bits.
+    pub fn of(address: IpAddr, prefix: u8) -> Self {
+        Net { base: mask(address, prefix), prefix }
+    }
+
     /// True if the address lies in the network. An IPv4 address that arrived over IPv6 counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

@@ -137,6 +137,16 @@ impl<P: Inquiry> Door<P> {
     }
 }
 
+impl<P: Inquiry> Door<P> {
+    /// Has the loop, which calls this, ask something of which nobody waits for the answer; of no use after `limit`.
+    pub fn tell(&self, asked: P::Asked, limit: Duration) {
+        let (to, _) = sync_channel(1);
+        let until = Instant::now() + limit;
+        // What finds no place is not said.
+        let _ = self.requests.try_send(Waiting { asked, until, number: 0, to, lost: false });
+    }
+}
+
 impl<P: Inquiry> Inquiries<P> {
     /// Nobody to ask yet.
     pub fn new() -> Self {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vsmtp_daemon::Record;
 use vsmtp_ipc::EdgeId;
-use vsmtp_ipc::edge::filter_limits::{Answer, Ask, CREDITS, Taken, Taking};
+use vsmtp_ipc::edge::filter_limits::{Answer, Ask, CREDITS, MAX_TRIPLES, Taken, Taking, Terms, Triple};
 
 use super::inquiry::{Door, Inquiry};
 use crate::engine::time_left;
@@ -23,6 +23,10 @@ pub enum Limiting {}
 pub enum Wanted {
     /// To count something.
     Take(Taking),
+    /// Whether somebody has waited.
+    Greylist(Triple, Terms),
+    /// Nothing: it says who need not wait again.
+    Accepted(Vec<(Triple, Terms)>),
 }
 
 impl Inquiry for Limiting {
@@ -34,12 +38,18 @@ impl Inquiry for Limiting {
     const CREDITS: u32 = CREDITS;
 
     fn question(wanted: &Wanted, ticket: u64, _: Duration) -> Ask {
-        let Wanted::Take(taking) = wanted;
-        Ask::Take { ticket, taking: taking.clone() }
+        match wanted {
+            Wanted::Take(taking) => Ask::Take { ticket, taking: taking.clone() },
+            Wanted::Greylist(triple, terms) => {
+                Ask::Greylist { ticket, triple: triple.clone(), terms: *terms }
+            }
+            Wanted::Accepted(triples) => Ask::Accepted { ticket, triples: triples.clone() },
+        }
     }
 
     fn heard(answer: Answer) -> (u64, Answer) {
-        let Answer::Taken { ticket, .. } = &answer;
+        let (Answer::Taken { ticket, .. } | Answer::Greylisted { ticket, .. } | Answer::Noted { ticket }) =
+            &answer;
         (*ticket, answer)
     }
 }
@@ -65,6 +75,13 @@ impl Limits {
         self.missed.load(Ordering::Relaxed)
     }
 
+    /// A message of these was accepted. Nobody waits until that is noted; if it never is, they wait once more.
+    pub fn accepted(&self, triples: &[(Triple, Terms)]) {
+        for some in triples.chunks(MAX_TRIPLES) {
+            self.door.tell(Wanted::Accepted(some.to_vec()), PATIENCE);
+        }
+    }
+
     fn ask(&self, wanted: Wanted) -> Option<Answer> {
         // A rule is to have time for what it does without an answer.
         let patience = time_left().map_or(PATIENCE, |left| PATIENCE.min(left / 2));
@@ -85,7 +102,16 @@ impl Limits {
 
 impl Limiter for Limits {
     fn take(&self, taking: Taking) -> Option<Taken> {
-        let Answer::Taken { taken, .. } = self.ask(Wanted::Take(taking))?;
-        Some(taken)
+        match self.ask(Wanted::Take(taking))? {
+            Answer::Taken { taken, .. } => Some(taken),
+            _ => None,
+        }
+    }
+
+    fn greylist(&self, triple: Triple, terms: Terms) -> Option<u32> {
+        match self.ask(Wanted::Greylist(triple, terms))? {
+            Answer::Greylisted { wait_s, .. } => Some(wait_s),
+            _ => None,
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! Rules that count ask the limiter, and go on without one that is away.
 
-use vsmtp_ipc::edge::filter_limits::{Answer, Ask, LimitsEnd, Taken, Taking};
+use vsmtp_ipc::edge::filter_limits::{Answer, Ask, LimitsEnd, Taken, Taking, Triple};
+use vsmtp_ipc::edge::filter_queue::{Receipt, Refusal};
 use vsmtp_ipc::edge::receiver_filter::{Decision, Facts, Verdict};
 use vsmtp_ipc::role::Role;
+use vsmtp_ipc::wire::Body;
 
 use crate::stage::*;
 
@@ -20,7 +22,7 @@ fn decided(receiver: &mut Receiver) -> (u64, Decision) {
 }
 
 fn asked(limits: &mut LimitsEnd) -> u64 {
-    let Ask::Take { ticket, taking } = next(limits).unwrap().message;
+    let Ask::Take { ticket, taking } = next(limits).unwrap().message else { panic!("something to count") };
     let expected = Taking { name: "helo".into(), key: "h.test".into(), limit: 2, period_s: 60, count: 1 };
     assert_eq!(taking, expected);
     ticket
@@ -72,4 +74,61 @@ fn a_limiter_that_answers_what_nobody_asked_is_reported() {
     answer(&mut limits, 7, true);
     let reported = |said: &vsmtp_ipc::edge::master_child::ToMaster| matches!(said, vsmtp_ipc::edge::master_child::ToMaster::Misbehaved(name) if name.role == Role::Limits);
     stage.hear_master(reported);
+}
+
+const GREYLIST: &str = r#"#{
+    rcpt: [ rule "greylist" || greylist::check(#{ delay: 60, prefix_v4: 16 }) ],
+    preq: [ rule "content" || if msg::get_header("Subject") == "hi" && msg::size() > 100 { deny() } else { next() } ],
+}"#;
+
+/// Answers the question whether a recipient's triple has waited.
+fn waited(limits: &mut LimitsEnd, wait_s: u32) -> Triple {
+    let Ask::Greylist { ticket, triple, terms } = next(limits).unwrap().message else { panic!("a triple") };
+    assert_eq!((terms.delay_s, terms.known_after), (60, 5));
+    limits.send(&Answer::Greylisted { ticket, wait_s }, Vec::new()).unwrap();
+    assert_eq!(limits.flush().unwrap(), vsmtp_ipc::Flushed::All);
+    triple
+}
+
+fn recipients(receiver: &mut Receiver) -> Vec<String> {
+    match receiver.hear() {
+        Verdict::Recipients { decisions, .. } => decisions.iter().map(show).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn who_has_waited_is_remembered_when_the_message_is_stored_and_not_before() {
+    let (mut stage, mut receiver, mut queue) = Stage::session(GREYLIST);
+    let mut limits = stage.limits();
+    receiver.send_recipients(1, &["b@mx.test", "c@mx.test"]);
+    let first = waited(&mut limits, 0);
+    let _ = waited(&mut limits, 60);
+    assert_eq!(recipients(&mut receiver), ["accept", "refuse 451 4.7.1 Greylisted, try again in 60 seconds"]);
+    assert_eq!((&*first.sender, &*first.recipient), ("a@client.test", "b@mx.test"));
+    assert_eq!(first.client.to_string(), "203.0.0.0");
+    // Refused for what is in it: of that the limiter hears nothing.
+    let long = [MESSAGE, &[b'x'; 200]].concat();
+    receiver.send_message(1, 1, Body::Inline(long), Vec::new());
+    assert!(receiver.decided().1.starts_with("close 554"));
+    // Not stored: nor of that.
+    for (number, receipt) in [(2, None), (3, Some(()))] {
+        receiver.send_recipients(1, &["b@mx.test"]);
+        assert_eq!(waited(&mut limits, 0), first);
+        assert_eq!(recipients(&mut receiver), ["accept"]);
+        receiver.send_message(1, number, Body::Inline(MESSAGE.to_vec()), Vec::new());
+        let ticket = queue.message().0.ticket;
+        let receipt = match receipt {
+            None => Receipt::Refused { ticket, why: Refusal::Disk },
+            Some(()) => Receipt::Stored { ticket },
+        };
+        queue.say(&receipt, Vec::new());
+        assert_eq!(receiver.decided().1 == "accept", number == 3);
+    }
+    let Ask::Accepted { ticket, triples } = next(&mut limits).unwrap().message else {
+        panic!("what was accepted, and nothing before")
+    };
+    assert_eq!(triples.into_iter().map(|(triple, _)| triple).collect::<Vec<_>>(), [first]);
+    limits.send(&Answer::Noted { ticket }, Vec::new()).unwrap();
+    assert_eq!(limits.flush().unwrap(), vsmtp_ipc::Flushed::All);
 }

@@ -1,5 +1,7 @@
-//! filter → limits. The filter asks what rules want to count; each question is answered once, in order, from memory. At most
+//! filter → limits. The filter asks what rules want to count and whom they have wait; each question is answered once, in order, from memory. At most
 //! [`CREDITS`] in flight. A filter that gets no answer in time goes on as if nothing were limited.
+
+use std::net::IpAddr;
 
 use bincode::{Decode, Encode};
 
@@ -16,6 +18,12 @@ pub const MAX_KEY: usize = 512;
 pub const MAX_LIMIT: u32 = 1_000_000_000;
 /// Longest period of a rate, in seconds: a week.
 pub const MAX_PERIOD_S: u32 = 7 * 86_400;
+/// Longest address of a triple, in octets.
+pub const MAX_ADDRESS: usize = 256;
+/// Longest time of greylisting, in seconds: a year.
+pub const MAX_LIFETIME_S: u32 = 366 * 86_400;
+/// Most triples of one `Accepted`.
+pub const MAX_TRIPLES: usize = 100;
 
 /// From the filter.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -27,6 +35,69 @@ pub enum Ask {
         /// What is counted, and how far.
         taking: Taking,
     },
+    /// Has this triple waited long enough? Begins its wait if it was never seen.
+    Greylist {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// Who writes to whom.
+        triple: Triple,
+        /// How long it waits.
+        terms: Terms,
+    },
+    /// A message of these triples was accepted: they need not wait again.
+    Accepted {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// At most [`MAX_TRIPLES`], each with its terms.
+        triples: Vec<(Triple, Terms)>,
+    },
+}
+
+/// Who writes to whom: what greylisting remembers.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Triple {
+    /// The client's network, by its first address.
+    pub client: IpAddr,
+    /// The sender, at most [`MAX_ADDRESS`] octets.
+    pub sender: String,
+    /// The recipient, at most [`MAX_ADDRESS`] octets.
+    pub recipient: String,
+}
+
+impl Triple {
+    /// True if every field is within its bounds.
+    ///
+    /// # Errors
+    /// Which is not.
+    pub fn check(&self) -> Result<(), WireError> {
+        let is_fine = |text: &str| text.len() <= MAX_ADDRESS && !text.contains('\0');
+        if is_fine(&self.sender) && is_fine(&self.recipient) { Ok(()) } else { Err(WireError("triple")) }
+    }
+}
+
+/// How long a triple waits, and is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Terms {
+    /// Seconds before it is let in.
+    pub delay_s: u32,
+    /// Seconds from when it was first seen, in which it must come again.
+    pub window_s: u32,
+    /// Seconds for which one that was let in is remembered, from its latest message on.
+    pub lifetime_s: u32,
+    /// So many triples of a client that waited let in all others of it; 0 for never.
+    pub known_after: u32,
+}
+
+impl Terms {
+    /// True if every field is within its bounds.
+    ///
+    /// # Errors
+    /// Which is not.
+    pub fn check(&self) -> Result<(), WireError> {
+        let is_fine = |seconds: u32| (1..=MAX_LIFETIME_S).contains(&seconds);
+        let all = [self.delay_s, self.window_s, self.lifetime_s].into_iter().all(is_fine);
+        if all { Ok(()) } else { Err(WireError("terms")) }
+    }
 }
 
 /// What is counted, and how far.
@@ -80,6 +151,18 @@ pub enum Answer {
         ticket: u64,
         /// What became of it.
         taken: Taken,
+    },
+    /// To `Greylist`.
+    Greylisted {
+        /// Of the question.
+        ticket: u64,
+        /// Seconds that it still waits; 0 if it is let in.
+        wait_s: u32,
+    },
+    /// To `Accepted`.
+    Noted {
+        /// Of the question.
+        ticket: u64,
     },
 }
 

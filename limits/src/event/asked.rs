@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use vsmtp_daemon::{Reactor, Record};
 use vsmtp_ipc::ChannelError;
-use vsmtp_ipc::edge::filter_limits::{Answer, Ask};
+use vsmtp_ipc::edge::filter_limits::{Answer, Ask, MAX_TRIPLES};
 use vsmtp_ipc::role::ProcessName;
 
 use super::Limiter;
@@ -23,7 +23,7 @@ impl Limiter {
     pub(super) fn hear_filter(&mut self, reactor: &mut Reactor, key: EdgeKey) {
         loop {
             let heard = match self.filters.hear(key) {
-                Ok(Some(ask)) => self.answer_filter(reactor.now_ms(), key, &ask),
+                Ok(Some(ask)) => self.answer_filter(reactor, key, &ask),
                 Ok(None) => return,
                 Err(error) => Err(error),
             };
@@ -33,12 +33,35 @@ impl Limiter {
         }
     }
 
-    fn answer_filter(&mut self, now_ms: u64, key: EdgeKey, ask: &Ask) -> Result<(), ChannelError> {
-        let Ask::Take { ticket, taking } = ask;
-        taking.check()?;
-        let taken = self.rates.take(now_ms, taking);
-        self.figures.takings += 1;
-        self.figures.takings_refused += u64::from(!taken.granted);
-        self.filters.answer(key, &Answer::Taken { ticket: *ticket, taken })
+    fn answer_filter(&mut self, reactor: &Reactor, key: EdgeKey, ask: &Ask) -> Result<(), ChannelError> {
+        let now_s = reactor.wall_ms() / 1_000;
+        let answer = match ask {
+            Ask::Take { ticket, taking } => {
+                taking.check()?;
+                let taken = self.rates.take(reactor.now_ms(), taking);
+                self.figures.takings += 1;
+                self.figures.takings_refused += u64::from(!taken.granted);
+                Answer::Taken { ticket: *ticket, taken }
+            }
+            Ask::Greylist { ticket, triple, terms } => {
+                triple.check()?;
+                terms.check()?;
+                let wait_s = self.greylist.ask(now_s, triple, terms);
+                self.figures.greylisted += u64::from(wait_s > 0);
+                Answer::Greylisted { ticket: *ticket, wait_s }
+            }
+            Ask::Accepted { ticket, triples } => {
+                if triples.len() > MAX_TRIPLES {
+                    return Err(ChannelError::Misbehaved("more triples than there may be".to_owned()));
+                }
+                for (triple, terms) in triples {
+                    triple.check()?;
+                    terms.check()?;
+                    self.greylist.accepted(now_s, triple, terms);
+                }
+                Answer::Noted { ticket: *ticket }
+            }
+        };
+        self.filters.answer(key, &answer)
     }
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod counts;
+mod greylist;
 mod hostile;
 mod rates;
 mod screening;

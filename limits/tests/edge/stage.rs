@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use vsmtp_config::{ByText, DnsblSite, LimitsSlice};
 use vsmtp_config::{ScreenAction, ScreenSlice};
 use vsmtp_ipc::edge::client_resolver::{self, DnsError, Query, Records, ResolverEnd};
-use vsmtp_ipc::edge::filter_limits::{self, FilterEnd, Taken, Taking};
+use vsmtp_ipc::edge::filter_limits::{self, FilterEnd, Taken, Taking, Terms, Triple};
 use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
 use vsmtp_ipc::edge::receiver_limits::{Answer, Ask, Entry, ReceiverEnd, Spent, Wanted};
 use vsmtp_ipc::role::{ProcessName, Role};
@@ -81,6 +81,11 @@ pub fn ip(text: &str) -> IpAddr {
 
 impl Stage {
     pub fn start(slice: &LimitsSlice) -> Stage {
+        Self::start_with(slice, [tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap()])
+    }
+
+    /// The same with these files for what it keeps.
+    pub fn start_with(slice: &LimitsSlice, files: [File; 2]) -> Stage {
         let (ours, theirs) = seqpacket::pair().unwrap();
         let log = tempfile::tempfile().unwrap();
         let child = Spawn {
@@ -109,6 +114,9 @@ impl Stage {
             slice: vsmtp_ipc::encode(slice).unwrap(),
         });
         stage.tell(&configure, Vec::new());
+        for (at, file) in files.into_iter().enumerate() {
+            stage.tell(&ToChild::File(format!("/greylist.{at}")), vec![file.into()]);
+        }
         stage.hear_master(|said| matches!(said, ToMaster::Ready).then_some(()));
         stage
     }
@@ -156,6 +164,17 @@ impl Stage {
 
     pub fn misbehaved(&mut self) -> ProcessName {
         self.hear_master(|said| if let ToMaster::Misbehaved(name) = said { Some(name) } else { None })
+    }
+
+    /// Waits for the end of its edge: then all is written.
+    pub fn is_gone(&mut self) {
+        let end = loop {
+            match next(&mut self.master) {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(end, ChannelError::Closed), "{end}");
     }
 
     pub fn log(&self) -> String {
@@ -226,6 +245,19 @@ impl Filter {
             filter_limits::Answer::Taken { ticket: 7, taken } => taken,
             other => panic!("expected what was taken, not {other:?}"),
         }
+    }
+
+    pub fn greylist(&mut self, triple: &Triple, terms: Terms) -> u32 {
+        self.say(&filter_limits::Ask::Greylist { ticket: 8, triple: triple.clone(), terms });
+        match next(&mut self.0).expect("the limiter keeps the edge") {
+            filter_limits::Answer::Greylisted { ticket: 8, wait_s } => wait_s,
+            other => panic!("expected how long it waits, not {other:?}"),
+        }
+    }
+
+    pub fn accepted(&mut self, triples: Vec<(Triple, Terms)>) {
+        self.say(&filter_limits::Ask::Accepted { ticket: 9, triples });
+        assert_eq!(next(&mut self.0).unwrap(), filter_limits::Answer::Noted { ticket: 9 });
     }
 
     pub fn is_dropped(&mut self) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use vsmtp_ipc::edge::filter_limits::{Taken, Taking};
+use vsmtp_ipc::edge::filter_limits::{Taken, Taking, Terms, Triple};
 
 use super::*;
 use crate::limiter::Limiter;
@@ -23,6 +23,16 @@ impl Limiter for Counter {
         let granted = *counted + taking.count <= taking.limit;
         *counted += if granted { taking.count } else { 0 };
         Some(Taken { granted, left: taking.limit - *counted })
+    }
+
+    /// All wait for as long as the terms say, but who writes as `known`; the domain `away.test` has no answer.
+    fn greylist(&self, triple: Triple, terms: Terms) -> Option<u32> {
+        triple.check().and_then(|()| terms.check()).unwrap();
+        match triple.sender.split_once('@') {
+            Some((_, "away.test")) => None,
+            Some(("known", _)) => Some(0),
+            _ => Some(terms.delay_s),
+        }
     }
 }
 
@@ -64,5 +74,85 @@ fn what_cannot_be_counted_is_refused_with_the_reason() {
         ("ratelimit::take(\"n\", (), 1, 60)", "cannot be the key of a rate"),
     ] {
         fails(&engine, Stage::Connect, body, words);
+    }
+}
+
+fn from(sender: &str) -> Transaction {
+    let mut t = at(Stage::Rcpt);
+    t.set_sender(ReversePath::parse(sender).unwrap());
+    t
+}
+
+#[test]
+fn whoever_writes_for_the_first_time_comes_again() {
+    let engine = engine();
+    let waits = |seconds: u32| {
+        let text = format!("451 4.7.1 Greylisted, try again in {seconds} seconds");
+        Ok(Status::Reject(vsmtp_mail::Reply::parse(&text).unwrap()))
+    };
+    let (new, known) = ("new@src.test", "known@src.test");
+    for (sender, call, expected, noted) in [
+        (new, "greylist::check()", waits(300), 0),
+        (known, "greylist::check()", Ok(Status::Next), 1),
+        (known, "greylist::check(); greylist::wait(); greylist::check()", Ok(Status::Next), 1),
+        (new, "greylist::check(#{ delay: 60, window: 90 })", waits(60), 0),
+        (new, "greylist::check(#{ except: rg4(\"192.168.0.0/16\") })", Ok(Status::Next), 0),
+        (new, "greylist::check(#{ except: [\"10.0.0.1\", ip4(\"192.168.1.7\")] })", Ok(Status::Next), 0),
+        (new, "greylist::check(#{ except: [] })", waits(300), 0),
+        ("", "greylist::check()", Ok(Status::Next), 0),
+        // Nobody answers: nobody waits.
+        ("a@away.test", "greylist::check()", Ok(Status::Next), 1),
+    ] {
+        let (result, mut after) = run(&engine, from(sender), call);
+        assert_eq!((result, after.take_waited().len()), (expected, noted), "{sender}: {call}");
+    }
+    let mut friend = from(new);
+    friend.identify(Some(jane()));
+    assert_eq!(run(&engine, friend, "greylist::check()").0, Ok(Status::Next));
+    let mut local = from(new);
+    local.peer = Arc::new(Peer { client: None, ..Peer::clone(&local.peer) });
+    assert_eq!(run(&engine, local, "greylist::check()").0, Ok(Status::Next));
+    // What is noted is gone with its message.
+    let (_, mut after) = run(&engine, from(known), "greylist::check()");
+    after.reset();
+    assert!(after.take_waited().is_empty());
+}
+
+#[test]
+fn senders_that_differ_in_numbers_only_are_one() {
+    let engine = engine();
+    let noted = |sender: &str, options: &str| {
+        let (_, mut after) = run(&engine, from(sender), &format!("greylist::check({options})"));
+        after.take_waited().pop().unwrap().0
+    };
+    let triple = noted("Known+x7-2@SRC.test", "");
+    assert_eq!(triple.sender, "known@src.test");
+    assert_eq!((&*triple.recipient, triple.client), ("joe@example.net", "192.168.1.0".parse().unwrap()));
+    assert_eq!(noted("bounce-123-45a@away.test", "").sender, "bounce-#-#a@away.test");
+    assert_eq!(noted("+1@away.test", "").sender, "+#@away.test");
+    assert_eq!(
+        noted("known@a.test", "#{ prefix_v4: 32 }").client,
+        "192.168.1.7".parse::<std::net::IpAddr>().unwrap()
+    );
+    assert_eq!(
+        noted("known@a.test", "#{ prefix_v4: 8 }").client,
+        "192.0.0.0".parse::<std::net::IpAddr>().unwrap()
+    );
+}
+
+#[test]
+fn greylisting_is_for_recipients_and_its_options_have_ranges() {
+    let engine = engine();
+    for (stage, body, words) in [
+        (Stage::Mail, "greylist::check()", "from the stage 'rcpt' on"),
+        (Stage::Preq, "greylist::check()", "for the stage 'rcpt', not for 'preq'"),
+        (Stage::Rcpt, "greylist::check(#{ patience: 1 })", "no option 'patience'"),
+        (Stage::Rcpt, "greylist::check(#{ delay: 0 })", "'delay' must be a whole number from 1 to 86400"),
+        (Stage::Rcpt, "greylist::check(#{ delay: \"5m\" })", "not 5m"),
+        (Stage::Rcpt, "greylist::check(#{ prefix_v4: 33 })", "from 1 to 32"),
+        (Stage::Rcpt, "greylist::wait(#{ delay: 600, window: 600 })", "nobody can come again"),
+        (Stage::Rcpt, "greylist::check(#{ except: 7 })", "cannot be a member of a group"),
+    ] {
+        fails(&engine, stage, body, words);
     }
 }

@@ -104,6 +104,7 @@ impl Session {
         let key = asked.key;
         match (asked.what, receipt) {
             (What::Store(reply), Receipt::Stored { .. }) => {
+                self.remember_who_waited(key);
                 self.end_message(key, &Decision::Accept(reply), true);
             }
             (What::Part(original), Receipt::Stored { .. }) => self.part_stored(key, original, now_ms),
@@ -128,6 +129,13 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// The message is accepted: only now does it count that its senders have waited.
+    fn remember_who_waited(&self, key: Key) {
+        let seat = self.receivers.get(&key.token).and_then(|receiver| receiver.seats.get(&key.session));
+        let waited = seat.map(|seat| seat.shared.lock().take_waited()).unwrap_or_default();
+        self.limits.accepted(&waited);
     }
 
     fn chunk_stored(&mut self, key: Key, id: Id, stored: bool) {

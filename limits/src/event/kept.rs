@@ -1,0 +1,47 @@
+//! What the limiter keeps over its death: what greylisting knows.
+
+use vsmtp_daemon::{BootError, Reactor, Record};
+
+use super::Limiter;
+
+/// The loop's timer for the next writing.
+pub const KEEP_TIMER: u64 = 2;
+/// How often what has changed is written, in milliseconds: so much is lost at most if the limiter is killed.
+const KEEP_MS: u64 = 30_000;
+
+impl Limiter {
+    /// Reads what was kept.
+    pub(super) fn begin_to_keep(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
+        let opened = std::mem::take(&mut self.files).open();
+        let (list, keeper) = opened.map_err(|error| BootError::Io("start the thread that keeps", error))?;
+        let sizes = list.sizes();
+        Record::new("state-read")
+            .field("waiting", sizes.waiting)
+            .field("welcome", sizes.welcome)
+            .field("clients", sizes.known)
+            .emit();
+        self.greylist = list;
+        self.keeper = Some(keeper);
+        reactor.set_timer(reactor.now_ms() + KEEP_MS, KEEP_TIMER);
+        Ok(())
+    }
+
+    /// Has written what has changed.
+    pub(super) fn keep(&mut self, reactor: &mut Reactor) {
+        if self.greylist.take_changed()
+            && let Some(keeper) = &mut self.keeper
+            && !keeper.keep(&self.greylist)
+        {
+            self.greylist.note_changed();
+        }
+        reactor.set_timer(reactor.now_ms() + KEEP_MS, KEEP_TIMER);
+    }
+
+    /// Has the rest written, and waits for it: the master's patience ends a wait for a disk that hangs.
+    pub(super) fn end_keeping(&mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            let changed = self.greylist.take_changed();
+            keeper.finish(changed.then_some(&self.greylist));
+        }
+    }
+}
