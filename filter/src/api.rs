@@ -7,6 +7,7 @@ mod auth;
 mod cmd;
 mod code;
 mod context;
+mod csv;
 mod dkim;
 mod dmarc;
 mod dns;
@@ -60,6 +61,7 @@ pub fn install(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function
     context::register(&mut registry);
     auth::register(&mut registry);
     cmd::register(&mut registry, surroundings);
+    csv::register(&mut registry, surroundings);
     state::register(&mut registry);
     envelope::register(&mut registry);
     message::register(&mut registry);

@@ -94,11 +94,14 @@ fn stamp(about: &Metadata) -> Stamp {
 /// How a file's text becomes a value.
 pub type Reader<T> = fn(&str) -> Result<T, Fault>;
 
+/// The same, with what it remembers.
+type AnyReader<T> = Box<dyn Fn(&str) -> Result<T, Fault> + Send + Sync>;
+
 /// What a file says, now.
 pub struct Watched<T> {
     folder: Arc<Folder>,
     name: Box<str>,
-    reader: Reader<T>,
+    reader: AnyReader<T>,
     state: Mutex<State<T>>,
 }
 
@@ -111,12 +114,16 @@ struct State<T> {
 
 impl<T> Watched<T> {
     /// Reads the file for the first time.
-    pub fn open(folder: &Arc<Folder>, name: &str, reader: Reader<T>) -> Result<Self, Fault> {
+    pub fn open(
+        folder: &Arc<Folder>,
+        name: &str,
+        reader: impl Fn(&str) -> Result<T, Fault> + Send + Sync + 'static,
+    ) -> Result<Self, Fault> {
         let (text, stamp) = folder.read_with_stamp(name)?;
         let value = Arc::new(reader(&text).map_err(|fault| Fault(format!("{name}: {}", fault.0)))?);
         folder.is_watched.store(true, Ordering::Relaxed);
         let state = Mutex::new(State { value, stamp, look_at: Instant::now() + LOOK_EVERY });
-        Ok(Watched { folder: Arc::clone(folder), name: name.into(), reader, state })
+        Ok(Watched { folder: Arc::clone(folder), name: name.into(), reader: Box::new(reader), state })
     }
 
     /// The file's name.

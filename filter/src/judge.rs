@@ -16,6 +16,7 @@ use vsmtp_daemon::Record;
 use vsmtp_mail::{EnhancedCode, Reply};
 
 use crate::api::{self, Surroundings};
+use crate::csv::Databases;
 use crate::engine::{self, Failure, Limits, LoadedScript, Root, ScriptError, Watch};
 use crate::files::Folder;
 use crate::policy::Policy;
@@ -47,6 +48,8 @@ pub struct Judge {
     scripts: Scripts,
     /// Lists and tables of the rules.
     lists: Arc<Folder>,
+    /// Tables that rules keep.
+    databases: Arc<Databases>,
     /// The policy without rules.
     pub policy: Policy,
     on_error: OnError,
@@ -101,6 +104,7 @@ impl Judge {
         };
         let surroundings = surroundings.with(slice);
         let lists = Arc::clone(&surroundings.folder);
+        let databases = Arc::clone(&surroundings.databases);
         let mut engine = engine::bare(&root, &limits);
         root.declare(api::callables(&api::install(&mut engine, &surroundings)));
         let _watch = Watch::until(Instant::now() + limits.wall_clock);
@@ -119,6 +123,7 @@ impl Judge {
             scripts,
             judges_later,
             lists,
+            databases,
             policy: Policy::new(slice),
             on_error: slice.on_error,
             timeout: slice.timeout,
@@ -132,6 +137,11 @@ impl Judge {
     /// The folder whose files are looked at while rules run; `None` if there are none.
     pub fn watched(&self) -> Option<&Path> {
         self.lists.watched()
+    }
+
+    /// The folder in which rules keep tables; `None` if there are none.
+    pub fn kept(&self) -> Option<&Path> {
+        self.databases.used()
     }
 
     /// Rules that failed or were stopped so far.

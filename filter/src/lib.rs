@@ -5,6 +5,7 @@
 pub mod api;
 pub mod arc;
 pub mod author;
+pub mod csv;
 pub mod dkim;
 pub mod engine;
 pub mod files;

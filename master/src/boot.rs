@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use log::LevelFilter;
-use vsmtp_config::Config;
+use vsmtp_config::{Config, MasterSlice};
 use vsmtp_ipc::edge::master_child::LogTarget;
 use vsmtp_ipc::role::Role;
 use vsmtp_sys::disk::{self, Lock, Locked};
@@ -93,7 +93,7 @@ fn start(arguments: &Arguments) -> Result<Master, Error> {
     launcher.log = LogSink::new(slice.log.clone());
     log_to(&launcher.log)?;
     report_warnings(&config);
-    let lock = make_folders(&layout, &launcher.accounts, &slice.spool, &slice.mail_root)?;
+    let lock = make_folders(&layout, &launcher.accounts, &config)?;
     Files::check(&slice.password_files)?;
     listeners::refuse_if_taken(&slice.listeners)?;
     let listeners = Listeners::bind(&layout, &launcher.accounts, &slice.listeners, slice.receivers)?;
@@ -151,13 +151,15 @@ pub fn report_warnings(config: &Config) {
 }
 
 /// Makes the folders that the children will find, and takes the lock that keeps a second master away.
-fn make_folders(layout: &Layout, accounts: &Accounts, spool: &str, mail_root: &str) -> Result<Locked, Error> {
+fn make_folders(layout: &Layout, accounts: &Accounts, config: &Config) -> Result<Locked, Error> {
+    let MasterSlice { spool, mail_root, .. } = config.master();
     folder(&layout.run_dir(), 0o755, None)?;
     let lock = lock(layout)?;
     folder(&layout.state_dir(), 0o755, None)?;
-    folder(Path::new(spool), 0o755, None)?;
-    folder(&Path::new(spool).join("queue"), 0o700, accounts.of(Role::QueueManager))?;
-    folder(Path::new(mail_root), 0o700, accounts.of(Role::DeliverMailbox))?;
+    folder(Path::new(&spool), 0o755, None)?;
+    folder(&Path::new(&spool).join("queue"), 0o700, accounts.of(Role::QueueManager))?;
+    folder(Path::new(&mail_root), 0o700, accounts.of(Role::DeliverMailbox))?;
+    folder(Path::new(&config.filter().database_dir), 0o700, accounts.of(Role::FilterSession))?;
     Ok(lock)
 }
 

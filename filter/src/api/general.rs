@@ -14,6 +14,7 @@ use vsmtp_mail::Rfc5322Date;
 use super::address::domain_of;
 use super::registry::{Registry, Text, name};
 use super::resolve::Directory;
+use crate::csv::Databases;
 use crate::files::Folder;
 use crate::limiter::{Limiter, NoLimiter};
 use crate::names::{Names, Nobody};
@@ -35,6 +36,8 @@ pub struct Surroundings {
     pub suffixes: Arc<Suffixes>,
     /// The folder of the configuration, for lists and tables.
     pub folder: Arc<Folder>,
+    /// The folder of the tables that rules keep.
+    pub databases: Arc<Databases>,
     /// The server's own domains, in lower case.
     pub own_domains: Arc<[String]>,
     /// What the configuration says of recipients.
@@ -64,6 +67,7 @@ impl Default for Surroundings {
             users: BTreeSet::new(),
             suffixes: Arc::default(),
             folder: Arc::default(),
+            databases: Arc::default(),
             own_domains: Arc::default(),
             trusted: Arc::default(),
             directory: Arc::default(),
@@ -84,6 +88,7 @@ impl Surroundings {
         let own = slice.domains.iter().map(|domain| domain.to_string().to_ascii_lowercase());
         Surroundings {
             folder: Folder::open(Path::new(&slice.config_dir)),
+            databases: Databases::at(Path::new(&slice.database_dir)),
             own_domains: own.collect(),
             trusted: slice.relay_from.iter().map(|network| Network::clone(network)).collect(),
             dkim_domains: slice.dkim_domains.iter().cloned().collect(),

@@ -458,6 +458,18 @@ impl<'e> Registry<'e> {
         });
     }
 
+    /// A method of one argument.
+    pub fn method1<T: Variant + Clone, A: Variant + Clone, R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        body: impl Fn(&T, A) -> Outcome<R> + Send + Sync + 'static,
+    ) {
+        self.row(Form::Method, name, 1, None);
+        self.engine.register_fn(name.name, move |context: NativeCallContext, value: &mut T, argument: A| {
+            body(value, argument).map_err(|fault| raise(&context, fault))
+        });
+    }
+
     /// A method with a string or an object.
     pub fn method_text<T: Variant + Clone, R: Variant + Clone>(
         &mut self,

@@ -18,6 +18,7 @@ use crate::transaction::{Content, MailSpec, Peer, RcptSpec, Shared, Transaction}
 
 mod cmd;
 mod counts;
+mod csv;
 mod names;
 mod old;
 
@@ -44,6 +45,7 @@ static LISTS: LazyLock<(tempfile::TempDir, Arc<Folder>)> = LazyLock::new(|| {
         ("friends.txt", "jane@example.com\njoe@example.com\n"),
         ("blocked.txt", "# bad\n203.0.113.0/24\n"),
         ("access", "example.com REJECT\n"),
+        ("users.csv", "jane,admin\njoe,\"a, b\"\n"),
         ("networks.cidr", "10.0.0.0/8 private\n"),
     ] {
         std::fs::write(dir.path().join("lists").join(name), text).unwrap();
@@ -62,6 +64,7 @@ fn surroundings() -> Surroundings {
         environment: [("KEY".to_owned(), "value".to_owned())].into(),
         users: ["jane".to_owned()].into(),
         folder: Arc::clone(&LISTS.1),
+        databases: Arc::clone(&csv::DATABASES.1),
         own_domains: Arc::from(["own.test".to_owned()]),
         directory: Arc::new(resolve::Directory::new(&slice(&[("delivery.aliases", aliases)]))),
         dkim_domains: Arc::from(["own.test".to_owned(), "example.com".to_owned()]),

@@ -115,7 +115,7 @@ impl Daemon for Post {
     }
 
     fn profile(&self) -> Profile {
-        sandbox::judge("filter-post", self.judge.watched())
+        sandbox::judge("filter-post", self.judge.watched(), self.judge.kept())
     }
 
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {

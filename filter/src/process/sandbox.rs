@@ -22,16 +22,30 @@ const SCRIPTS: &[Rule] = &[
     Allow("getdents64", "listing the folders of domains"),
 ];
 
-/// The jail of the roles that judge. `watched` is the folder of the configuration, if rules use files that may change; without
-/// it no file can be opened at all.
-pub fn judge(daemon: &'static str, watched: Option<&Path>) -> Profile {
-    match watched {
-        None => profile(daemon, vec![BASE, THREADS, BODIES], Vec::new()),
-        Some(folder) => {
-            let grant = PathGrant { path: folder.to_owned(), rights: Rights::Read };
-            profile(daemon, vec![BASE, THREADS, BODIES, SCRIPTS], vec![grant])
-        }
+/// Writing the tables that rules keep.
+const TABLES: &[Rule] = &[
+    Allow("flock", "one change of a table at a time"),
+    Allow("fdatasync", "a table's new file, before it takes the old one's place"),
+    Allow("fsync", "the folder of tables"),
+    Allow("rename", "putting the new file in the old one's place"),
+    Allow("renameat", "the same, where rename does not exist"),
+    Allow("renameat2", "the same, where renameat does not exist"),
+];
+
+/// The jail of the roles that judge. `watched` is the folder of the configuration, if rules use files that may change; `kept`
+/// is that of the tables that rules write, if they do. Without them no file can be opened at all.
+pub fn judge(daemon: &'static str, watched: Option<&Path>, kept: Option<&Path>) -> Profile {
+    let grant = |path: &Path, rights| PathGrant { path: path.to_owned(), rights };
+    let mut syscalls = vec![BASE, THREADS, BODIES];
+    if watched.or(kept).is_some() {
+        syscalls.push(SCRIPTS);
     }
+    if kept.is_some() {
+        syscalls.push(TABLES);
+    }
+    let watched = watched.map(|folder| grant(folder, Rights::Read));
+    let kept = kept.map(|folder| grant(folder, Rights::Manage));
+    profile(daemon, syscalls, watched.into_iter().chain(kept).collect())
 }
 
 /// The jail of the one-shot role: the configuration may be read.

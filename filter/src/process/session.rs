@@ -114,7 +114,7 @@ impl Daemon for Session {
     }
 
     fn profile(&self) -> Profile {
-        sandbox::judge("filter-session", self.judge.watched())
+        sandbox::judge("filter-session", self.judge.watched(), self.judge.kept())
     }
 
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {

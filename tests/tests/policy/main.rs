@@ -1,6 +1,7 @@
 //! Real policy in vSL, seen from outside: what a client hears and what arrives where.
 
 mod commands;
+mod databases;
 mod domains;
 mod edits;
 mod failures;

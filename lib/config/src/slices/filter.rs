@@ -41,6 +41,8 @@ pub struct FilterSlice {
     pub sender_relay: Vec<(ByText<AddressPattern>, ByText<NextHop>)>,
     /// Folder of the configuration, absolute: rules import from it and from nowhere else.
     pub config_dir: String,
+    /// Folder of the tables that rules keep, absolute.
+    pub database_dir: String,
     /// The root file of the rules, absolute.
     pub filter_path: String,
     /// True if the operator named the file, so that it must be there.
@@ -107,6 +109,8 @@ impl OnError {
         &[("defer", OnError::Defer), ("deny", OnError::Deny)];
 }
 
+/// Where tables are that rules keep.
+const DATABASES: &str = "/var/lib/vsmtp/databases";
 /// The root file of the rules where none is named.
 const DEFAULT_FILTER: &str = "filter.vsl";
 
@@ -137,6 +141,7 @@ impl Config {
                 .map(|(pattern, next_hop)| (pattern.clone().into(), next_hop.clone().into()))
                 .collect(),
             config_dir: self.context.config_dir.clone(),
+            database_dir: self.placed(DATABASES),
             filter_path: self.placed(rules.filter_path.as_deref().unwrap_or(DEFAULT_FILTER)),
             filter_path_required: rules.filter_path.is_some(),
             domain_dir: rules.domain_dir.as_ref().map(|path| self.placed(path)),
