@@ -26,7 +26,8 @@ fn prepare(rules: impl Fn(&str) -> String, sink: &Sink) -> Mta {
         fs::write(programs.join(name), script).unwrap();
         fs::set_permissions(programs.join(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
-    mta.write_configuration(&settings(&rules(programs.to_str().unwrap()), sink, ""));
+    let patient = "config.filter.timeout = \"5m\";";
+    mta.write_configuration(&settings(&rules(programs.to_str().unwrap()), sink, patient));
     mta
 }
 
@@ -88,9 +89,9 @@ fn a_command_that_waits_hangs_or_prints_without_end_costs_its_own_session_and_no
     let rules = |programs: &str| {
         format!(
             r##"
-            const wait = cmd::build(#{{ command: "{programs}/wait", args: ["{programs}"], timeout: "25s" }});
+            const wait = cmd::build(#{{ command: "{programs}/wait", args: ["{programs}"], timeout: "4m" }});
             const hang = cmd::build(#{{ command: "sleep", args: ["86399"], timeout: "300ms" }});
-            const endless = cmd::build(#{{ command: "yes", timeout: "25s" }});
+            const endless = cmd::build(#{{ command: "yes", timeout: "4m" }});
             fn late() {{ cmd::build(#{{ command: "sleep", args: ["0"] }}) }}
             #{{ mail: [ rule "run" || switch ctx::mail_from().local_part {{
                 "wait" => if wait.run().code == 0 {{ state::next() }} else {{ state::reject("550 5.7.1 no") }},
@@ -123,10 +124,10 @@ fn a_command_that_waits_hangs_or_prints_without_end_costs_its_own_session_and_no
     };
     let mut waiting = begin(&mta);
     assert!(send(&mta, "a@src.test", "Subject: x\r\n\r\nx\r\n").starts_with("250"), "{}", mta.log());
-    assert_eq!(send(&mta, "hang@src.test", ""), "550 5.7.1 out of time", "{}", mta.log());
-    assert_eq!(send(&mta, "endless@src.test", ""), "550 5.7.1 too much", "{}", mta.log());
     fs::write(programs.join("go"), "").unwrap();
     assert_eq!(waiting.reply().code(), 250, "{}", mta.log());
+    assert_eq!(send(&mta, "hang@src.test", ""), "550 5.7.1 out of time", "{}", mta.log());
+    assert_eq!(send(&mta, "endless@src.test", ""), "550 5.7.1 too much", "{}", mta.log());
     assert!(!mta.log().contains("event=script-failed"), "{}", mta.log());
     // What no script has declared while it was loaded does not run.
     assert!(send(&mta, "late@src.test", "").starts_with("451"), "{}", mta.log());
