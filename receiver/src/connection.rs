@@ -6,12 +6,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use vsmtp_tls::Stream;
 use vsmtp_tls::server::{Failure, Finished, Handshake, Progress, Terms, Work};
 
-use crate::socket::{Moved, Socket};
+use crate::socket::{Ending, Moved, Socket};
 
 /// A connection.
 pub struct Connection {
     socket: Socket,
     layer: Layer,
+    /// It is closed behind what is written from now on.
+    ending: bool,
 }
 
 enum Layer {
@@ -37,7 +39,7 @@ pub enum Next {
 impl Connection {
     /// A connection in clear.
     pub fn new(socket: Socket) -> Self {
-        Connection { socket, layer: Layer::Clear }
+        Connection { socket, layer: Layer::Clear, ending: false }
     }
 
     /// From here on the client must speak TLS.
@@ -98,7 +100,11 @@ impl Connection {
     /// Writes as much as the kernel takes. Under TLS, some more may wait here: see [`Connection::has_unsent`].
     pub fn write(&mut self, bytes: &[u8]) -> Moved {
         match &mut self.layer {
+            Layer::Clear if self.ending => Ending(&mut self.socket).write(bytes),
             Layer::Clear => self.socket.write(bytes),
+            Layer::Secured(stream) if self.ending => {
+                stream.write(&mut Ending(&mut self.socket), bytes).into()
+            }
             Layer::Secured(stream) => stream.write(&mut self.socket, bytes).into(),
             Layer::Handshake(..) => Moved::Blocked,
             Layer::Over => Moved::Ended,
@@ -127,10 +133,18 @@ impl Connection {
         }
     }
 
+    /// Has what is written from now on, and the end of the connection, travel together. For who has nothing more to say
+    /// and nothing to read.
+    pub fn end_behind(&mut self) {
+        self.ending = true;
+    }
+
     /// The last word: the client then knows that nothing was cut off.
     pub fn say_goodbye(&mut self) {
-        if let Layer::Secured(stream) = &mut self.layer {
-            stream.say_goodbye(&mut self.socket);
+        match &mut self.layer {
+            Layer::Secured(stream) if self.ending => stream.say_goodbye(&mut Ending(&mut self.socket)),
+            Layer::Secured(stream) => stream.say_goodbye(&mut self.socket),
+            _ => {}
         }
     }
 }

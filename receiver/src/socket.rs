@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::net::{TcpStream, UnixStream};
+use vsmtp_sys::stream;
 
 /// An accepted connection.
 #[derive(Debug)]
@@ -71,6 +72,27 @@ impl Write for Socket {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// A socket that is closed behind what is written to it now: the kernel sends both together. Only where nothing unread is
+/// left in the socket, see [`stream::write_with_end`].
+pub struct Ending<'a>(pub &'a mut Socket);
+
+impl Write for Ending<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        stream::write_with_end(&*self.0, bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Ending<'_> {
+    /// Writes as much as the kernel takes.
+    pub fn write(&mut self, bytes: &[u8]) -> Moved {
+        moved(|| Write::write(self, bytes))
     }
 }
 

@@ -11,6 +11,7 @@ mod retry;
 
 pub mod memfd;
 pub mod seqpacket;
+pub mod stream;
 pub mod unix;
 
 pub mod disk;

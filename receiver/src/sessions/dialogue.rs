@@ -221,6 +221,10 @@ impl Client {
 
     fn say_goodbye(&mut self, context: &mut Context<'_>) -> Fate {
         self.note_errors(context);
+        // After QUIT a client sends nothing more, and waits for the end: one packet less for both.
+        if self.dialogue.ended_by() == Some(Own::Closing) && !self.line.readable {
+            self.socket.end_behind();
+        }
         let fate = self.write(context);
         if fate == Fate::Stay && !self.line.blocked { Fate::Gone(Why::Closed) } else { fate }
     }
