@@ -20,6 +20,9 @@ use crate::hello::{self, EdgeId};
 /// Most octets that may wait for a peer that does not read. Credits keep an honest edge far below.
 const MAX_OUTBOX: usize = 32 * 1024 * 1024;
 
+/// Memory for encoding that an edge keeps, in octets.
+const KEPT_SCRATCH: usize = 4 * 1024;
+
 /// What may be said in one direction of an edge.
 pub trait Message: Encode + Decode<()> {
     /// How many descriptors belong to this message; left-over and missing ones are errors.
@@ -95,6 +98,8 @@ pub struct Channel<Tx, Rx> {
     greeted: bool,
     outbox: VecDeque<OutFrame>,
     outbox_bytes: usize,
+    /// Where messages are encoded; kept from one to the next unless one was large.
+    scratch: Vec<u8>,
     /// One frame; allocated at the first read, and never zeroed again.
     inbox: Vec<u8>,
     inbox_at: usize,
@@ -113,6 +118,7 @@ impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
             greeted: false,
             outbox_bytes: hello.bytes.len(),
             outbox: VecDeque::from([hello]),
+            scratch: Vec::new(),
             inbox: Vec::new(),
             inbox_at: 0,
             inbox_len: 0,
@@ -127,15 +133,28 @@ impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
     /// `Overflow` if the peer has stopped reading for too long or the message is too large. The channel stays usable
     /// after a message that was too large: nothing of it was queued.
     pub fn send(&mut self, message: &Tx, descriptors: Vec<OwnedFd>) -> Result<(), ChannelError> {
-        let mut payload = Vec::with_capacity(256);
-        codec::encode_into(message, &mut payload)?;
+        let mut payload = std::mem::take(&mut self.scratch);
+        let sent = self.send_encoded(message, &mut payload, descriptors);
+        payload.clear();
+        payload.shrink_to(KEPT_SCRATCH);
+        self.scratch = payload;
+        sent
+    }
+
+    fn send_encoded(
+        &mut self,
+        message: &Tx,
+        payload: &mut Vec<u8>,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), ChannelError> {
+        codec::encode_into(message, payload)?;
         if message.descriptors() != descriptors.len() || self.outbox_bytes + payload.len() > MAX_OUTBOX {
             return Err(ChannelError::Overflow);
         }
         if payload.len() <= MAX_INLINE {
-            self.push(&payload, descriptors, false)
+            self.push(payload, descriptors, false)
         } else {
-            self.spill(&payload, descriptors)
+            self.spill(payload, descriptors)
         }
     }
 
@@ -201,6 +220,7 @@ impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
                 self.outbox.back_mut().ok_or(ChannelError::Overflow)?
             }
         };
+        frame.bytes.reserve(needed);
         frame.bytes.extend_from_slice(&prefix.to_bytes());
         frame.bytes.extend_from_slice(payload);
         frame.descriptors.extend(descriptors);
