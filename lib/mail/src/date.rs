@@ -1,6 +1,6 @@
 //! Dates as mail writes them (RFC 5322 3.3), and durations as operators write them. No clock is read here.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 /// A point in time, printed as `Sun, 22 Nov 2026 05:10:49 +0000`. Always UTC: a zone would need a file.
@@ -17,18 +17,23 @@ impl fmt::Display for Rfc5322Date {
             ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
         let (days, second) = (self.0 / 86_400, self.0 % 86_400);
         let (year, month, day) = civil(days);
-        write!(
-            f,
-            "{}, {} {} {} {:02}:{:02}:{:02} +0000",
-            DAYS[(days % 7) as usize],
-            day,
-            MONTHS[(month - 1) as usize],
-            year,
-            second / 3600,
-            second / 60 % 60,
-            second % 60
-        )
+        let (weekday, month) = (DAYS[(days % 7) as usize], MONTHS[(month - 1) as usize]);
+        write!(f, "{weekday}, {day} {month} {year} ")?;
+        write_two_digits(f, second / 3600)?;
+        f.write_char(':')?;
+        write_two_digits(f, second / 60 % 60)?;
+        f.write_char(':')?;
+        write_two_digits(f, second % 60)?;
+        f.write_str(" +0000")
     }
+}
+
+/// As `{:02}`, without what padding costs: there is a date in each message.
+fn write_two_digits(f: &mut fmt::Formatter<'_>, number: u64) -> fmt::Result {
+    for digit in [number / 10 % 10, number % 10] {
+        f.write_char(char::from(b'0' + digit as u8))?;
+    }
+    Ok(())
 }
 
 impl Rfc5322Date {

@@ -2,9 +2,12 @@
 //! character, so no text from a peer, a script or a disk can forge a second reply line.
 
 use std::fmt;
+use std::io::Write;
 
 /// Longest text of one reply line, in octets, so that the line stays within RFC 5321's 512.
 const MAX_LINE_TEXT: usize = 480;
+/// Octets of `NNN E.NNN.NNN ` before the text of a line, at most.
+const MAX_CODES: usize = 14;
 /// Most lines of one reply.
 const MAX_LINES: usize = 64;
 
@@ -157,12 +160,14 @@ impl Reply {
     /// Appends the wire form: every line with code and enhanced code, each ended by CRLF.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         let last = self.lines.len() - 1;
+        out.reserve(self.lines.iter().map(|line| line.len() + MAX_CODES + 2).sum());
         for (at, line) in self.lines.iter().enumerate() {
             let mark = if at == last { ' ' } else { '-' };
-            out.extend_from_slice(format!("{}{mark}", self.code).as_bytes());
-            if let Some(enhanced) = self.enhanced {
-                out.extend_from_slice(format!("{enhanced} ").as_bytes());
-            }
+            // Writing to a Vec cannot fail.
+            let _ = match self.enhanced {
+                Some(enhanced) => write!(out, "{}{mark}{enhanced} ", self.code),
+                None => write!(out, "{}{mark}", self.code),
+            };
             out.extend_from_slice(line.as_bytes());
             out.extend_from_slice(b"\r\n");
         }
@@ -185,6 +190,9 @@ impl fmt::Display for Reply {
 
 /// Replaces control characters by `?`, so that the text is safe in a reply line, a header or a report.
 pub fn escape_text(text: &str) -> String {
+    if text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+        return text.to_owned();
+    }
     text.chars().map(|c| if c.is_control() { if c == '\t' { ' ' } else { '?' } } else { c }).collect()
 }
 

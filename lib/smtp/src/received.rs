@@ -7,7 +7,7 @@ use vsmtp_mail::{Address, Domain, QueueId, Rfc5322Date};
 
 use crate::command::HeloName;
 
-/// Longest line that is written without folding before the `for` clause, in octets (RFC 5322 2.1.1).
+/// Longest line that the `for` clause and the date may share, in octets with its line break (RFC 5322 2.1.1).
 const FOLD_AT: usize = 78;
 
 /// Where a message came from.
@@ -62,23 +62,23 @@ pub struct Trace<'a> {
 }
 
 impl WithProtocol {
-    fn name(self) -> String {
+    /// The keyword, in two parts.
+    fn name(self) -> (&'static str, &'static str) {
         let base = match (self.lmtp, self.utf8, self.extended) {
             (true, true, _) => "UTF8LMTP",
             (true, false, _) => "LMTP",
             (false, true, _) => "UTF8SMTP",
             (false, false, true) => "ESMTP",
             // TLS and authentication exist only after EHLO.
-            (false, false, false) => return "SMTP".to_owned(),
+            (false, false, false) => return ("SMTP", ""),
         };
-        let mut name = base.to_owned();
-        if self.tls {
-            name.push('S');
-        }
-        if self.authenticated {
-            name.push('A');
-        }
-        name
+        let more = match (self.tls, self.authenticated) {
+            (true, true) => "SA",
+            (true, false) => "S",
+            (false, true) => "A",
+            (false, false) => "",
+        };
+        (base, more)
     }
 }
 
@@ -86,32 +86,40 @@ impl Trace<'_> {
     /// The whole field, folded, with its final CRLF.
     pub fn received(&self) -> String {
         let mut field = String::with_capacity(256);
-        let _ = write!(field, "Received: from {} (", self.helo.as_str());
+        // Writing to a String cannot fail. Whole texts are put in as they are: there is a field for each message.
+        field.push_str("Received: from ");
+        field.push_str(self.helo.as_str());
+        field.push_str(" (");
         let _ = match self.origin {
             Origin::Network { address, name: Some(name) } => {
                 write!(field, "{name} {}", Domain::literal(address))
             }
-            Origin::Network { address, name: None } => write!(field, "{}", Domain::literal(address)),
+            Origin::Network { address, name: None } => {
+                field.push_str(Domain::literal(address).as_str());
+                Ok(())
+            }
             Origin::Local { uid } => write!(field, "local user {uid}"),
         };
-        let _ = write!(field, ")\r\n\tby {} (vSMTP) with {} id {}", self.by, self.with.name(), self.id);
-        let mut tail = format!("; {}", self.date);
+        field.push_str(")\r\n\tby ");
+        field.push_str(self.by.as_str());
+        field.push_str(" (vSMTP) with ");
+        let (protocol, more) = self.with.name();
+        field.push_str(protocol);
+        field.push_str(more);
+        let _ = write!(field, " id {}\r\n", self.id);
+        let line = field.len();
+        field.push('\t');
         if let [only] = self.recipients {
-            tail = format!("\r\n\tfor <{only}>{tail}");
-        } else {
-            tail = format!("\r\n\t{tail}");
+            let _ = write!(field, "for <{only}>");
         }
-        field.push_str(&fold_date(&tail));
-        field.push_str("\r\n");
+        field.push(';');
+        let date = field.len();
+        let _ = write!(field, " {}\r\n", self.date);
+        // The date has a line of its own if it does not fit beside the recipient.
+        if field.len() - line > FOLD_AT {
+            field.replace_range(date..=date, "\r\n\t");
+        }
         field
-    }
-}
-
-/// Puts the date on a line of its own if it does not fit beside the recipient.
-fn fold_date(tail: &str) -> String {
-    match tail.rsplit_once("; ") {
-        Some((before, date)) if tail.len() > FOLD_AT => format!("{before};\r\n\t{date}"),
-        _ => tail.to_owned(),
     }
 }
 
@@ -169,7 +177,8 @@ mod tests {
     #[test]
     fn protocols() {
         let with = |lmtp, extended, tls, authenticated, utf8| {
-            WithProtocol { lmtp, extended, tls, authenticated, utf8 }.name()
+            let (base, more) = WithProtocol { lmtp, extended, tls, authenticated, utf8 }.name();
+            format!("{base}{more}")
         };
         assert_eq!(with(false, false, false, false, false), "SMTP");
         assert_eq!(with(false, true, true, true, false), "ESMTPSA");

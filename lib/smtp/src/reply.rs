@@ -1,5 +1,7 @@
 //! All that the server says of its own accord, in one table. Texts that policy chose come as `vsmtp_mail::Reply`.
 
+use std::io::Write;
+
 use vsmtp_mail::Reply;
 
 use crate::auth::TlsFacts;
@@ -191,6 +193,7 @@ impl Replies {
 
 /// The greeting. RFC 2034 wants no enhanced code here.
 pub(crate) fn write_greeting(settings: &Settings, out: &mut Vec<u8>) {
+    out.reserve(settings.name.as_str().len() + 16);
     out.extend_from_slice(b"220 ");
     out.extend_from_slice(settings.name.as_str().as_bytes());
     out.extend_from_slice(match settings.protocol {
@@ -208,6 +211,8 @@ pub(crate) fn write_helo(settings: &Settings, out: &mut Vec<u8>) {
 
 /// The reply to EHLO and LHLO: `offered` is what the listener does now.
 pub(crate) fn write_ehlo(settings: &Settings, offered: Extensions, tls: Option<TlsFacts>, out: &mut Vec<u8>) {
+    // As much as most answers need, at once.
+    out.reserve(256);
     let mut last = out.len();
     out.extend_from_slice(b"250-");
     out.extend_from_slice(settings.name.as_str().as_bytes());
@@ -218,10 +223,11 @@ pub(crate) fn write_ehlo(settings: &Settings, offered: Extensions, tls: Option<T
         out.extend_from_slice(extension.keyword().as_bytes());
         match extension {
             Extension::Size if settings.limits.body.size > 0 => {
-                out.extend_from_slice(format!(" {}", settings.limits.body.size).as_bytes());
+                // Writing to a Vec cannot fail.
+                let _ = write!(out, " {}", settings.limits.body.size);
             }
             Extension::Limits => {
-                out.extend_from_slice(format!(" RCPTMAX={}", settings.limits.recipients).as_bytes());
+                let _ = write!(out, " RCPTMAX={}", settings.limits.recipients);
             }
             Extension::XClient => {
                 out.push(b' ');
