@@ -60,6 +60,10 @@ impl Policy {
             let recipient = self.recipient_of(&entry.spec, entry.spec.address.clone(), hop.clone());
             return Ok(vec![Recipient { chosen: entry.chosen, ..recipient }]);
         }
+        if self.recipients.alias_of(&entry.spec.address).is_none() {
+            // Most recipients are no aliases, and need no sets.
+            return Ok(vec![self.leaf(sender, &entry.spec, entry.spec.address.clone())]);
+        }
         let mut leaves = Vec::new();
         let mut seen = HashSet::new();
         let mut pending = vec![(entry.spec.address.clone(), 0)];
@@ -88,13 +92,13 @@ impl Policy {
         if leaves.is_empty() {
             return Err(too_deep());
         }
-        Ok(leaves
-            .into_iter()
-            .map(|address| {
-                let hop = self.hop(sender, &address);
-                self.recipient_of(&entry.spec, address, hop)
-            })
-            .collect())
+        Ok(leaves.into_iter().map(|address| self.leaf(sender, &entry.spec, address)).collect())
+    }
+
+    /// A recipient that stands for itself.
+    fn leaf(&self, sender: &ReversePath, spec: &RcptSpec, address: Address) -> Recipient {
+        let hop = self.hop(sender, &address);
+        self.recipient_of(spec, address, hop)
     }
 
     fn recipient_of(&self, spec: &RcptSpec, address: Address, next_hop: NextHop) -> Recipient {

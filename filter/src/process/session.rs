@@ -13,7 +13,7 @@ mod seats;
 mod split;
 mod work;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -59,7 +59,8 @@ const LOOK_TIMER: u64 = 1;
 pub struct Session {
     pub(super) workers: usize,
     judge: Arc<Judge>,
-    receivers: HashMap<usize, Receiver>,
+    /// By the token of its edge. There are few, and each question looks several times.
+    receivers: BTreeMap<usize, Receiver>,
     next_token: usize,
     queue: QueueLink,
     identities: Identities,
@@ -96,7 +97,7 @@ impl Daemon for Session {
         Ok(Session {
             workers: boot.slice.workers as usize,
             judge: Arc::new(judge),
-            receivers: HashMap::new(),
+            receivers: BTreeMap::new(),
             next_token: QUEUE_TOKEN + 1,
             queue: QueueLink::default(),
             identities: Identities::new(),
