@@ -101,6 +101,8 @@ struct Edge {
     wanted: Option<Wanted>,
     /// Sessions that ended with a question open; its answer is still to come.
     abandoned: HashSet<u64>,
+    /// Something was said that somebody waits for.
+    urgent: bool,
 }
 
 impl Filters {
@@ -119,7 +121,7 @@ impl Filters {
         let oldest = self.edges.first().filter(|_| self.edges.len() >= MAX_EDGES);
         let replaced = same.or(oldest).map(|edge| edge.key);
         let (credits, abandoned) = (Credits::new(CREDITS), HashSet::new());
-        self.edges.push(Edge { key, name, link, credits, wanted: None, abandoned });
+        self.edges.push(Edge { key, name, link, credits, wanted: None, abandoned, urgent: true });
         Ok(replaced)
     }
 
@@ -163,9 +165,9 @@ impl Filters {
 
     /// Says something to a filter: a question for which there is a credit, or what is not answered.
     pub fn say(&mut self, key: EdgeKey, ask: &Ask, descriptor: Option<OwnedFd>) {
-        if let Some(edge) = self.edges.iter_mut().find(|edge| edge.key == key)
-            && let Err(error) = edge.link.send(ask, Vec::from_iter(descriptor))
-        {
+        let Some(edge) = self.edges.iter_mut().find(|edge| edge.key == key) else { return };
+        edge.urgent |= !matches!(ask, Ask::Forget { .. });
+        if let Err(error) = edge.link.send(ask, Vec::from_iter(descriptor)) {
             self.failed.push((key, error));
         }
     }
@@ -216,11 +218,16 @@ impl Filters {
         None
     }
 
-    /// Sends what was said in this turn.
+    /// Sends what was said in this turn. That sessions are over wakes no filter: it goes with the next question, or with the
+    /// next report to the master, a second later at most.
     pub fn flush(&mut self, reactor: &Reactor) {
         for edge in &mut self.edges {
-            if let Err(error) = edge.link.flush(reactor) {
-                self.failed.push((edge.key, error));
+            if !edge.urgent && !reactor.reports_now() {
+                continue;
+            }
+            match edge.link.flush(reactor) {
+                Ok(()) => edge.urgent = edge.link.is_blocked(),
+                Err(error) => self.failed.push((edge.key, error)),
             }
         }
     }

@@ -29,6 +29,11 @@ impl<Tx: Message, Rx: Message> Link<Tx, Rx> {
         self.token
     }
 
+    /// True if the last [`Link::flush`] found no room; the next event tells when there is some.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
     /// Queues a message until [`Link::flush`].
     pub fn send(&mut self, message: &Tx, descriptors: Vec<OwnedFd>) -> Result<(), ChannelError> {
         self.channel.send(message, descriptors)
