@@ -409,7 +409,8 @@ fn processes_share_the_clients() {
         with(&[("server.client_count_max", Value::Int(10)), ("server.receivers", Value::Int(4))]).unwrap();
     assert_eq!(config.receiver().client_count_max, Some(3));
     assert_eq!(config.master().receivers, 4);
-    assert_eq!(with(&[]).unwrap().master().receivers, 4);
+    assert_eq!(with(&[]).unwrap().master().receivers, 2, "one per two cores");
+    assert_eq!(with(&[]).unwrap().master().delivers, 4, "one per core");
     assert_eq!(
         with(&[("server.client_count_max", Value::Int(-1))]).unwrap().receiver().client_count_max,
         None

@@ -59,7 +59,7 @@ keys! {
     message_size_limit: Bytes { min: 65_536, max: 1 << 30 } = "server.message_size_limit", default Text("50MiB"),
         example Text("10MB"), for Receiver Filter Queue;
 
-    /// Receiver processes; 0 for one per core.
+    /// Receiver processes; 0 for one per two cores, which leaves the others to filter and queue.
     receivers: Count { min: 0, max: 256 } = "server.receivers", default Int(0), example Int(3), for Master Receiver;
 
     /// Processes that deliver by SMTP and LMTP; 0 for one per core.

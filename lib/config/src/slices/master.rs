@@ -60,9 +60,10 @@ impl Config {
         doors.into_iter().flat_map(|(addresses, service)| addresses.iter().map(move |at| (*at, service)))
     }
 
-    /// Receiver processes, where 0 stands for one per core.
+    /// Receiver processes, where 0 stands for one per two cores: they need less than half of the work of a message.
     pub(crate) fn receivers(&self) -> u32 {
-        self.per_core(self.server.receivers)
+        let count = self.server.receivers;
+        if count == 0 { self.context.cores.div_ceil(2).max(1) } else { count }
     }
 
     /// Deliver processes, where 0 stands for one per core.
