@@ -10,10 +10,13 @@ use vsmtp_ipc::edge::client_resolver::{
 use vsmtp_mail::dkim::{Algorithm, BodyCanon, Canon, End, Signature, signed_data};
 use vsmtp_mail::{Field, HeaderBlock};
 
+use crate::author;
 use crate::transaction::Content;
 
-/// Signatures of one message that are checked; more are not looked at.
+/// Signatures of one message that are checked.
 pub const MAX_SIGNATURES: usize = 5;
+/// Fields that are read to choose them of; more are not looked at.
+const MAX_READ: usize = 50;
 /// Clocks may differ so much, in seconds.
 const SKEW_S: u64 = 100;
 /// Octets of the body that are read at once.
@@ -114,22 +117,51 @@ pub fn candidates(
     offset: u64,
     now_s: u64,
 ) -> io::Result<Vec<Candidate>> {
-    let fields: Vec<&Field<'_>> = header.named(FIELD).take(MAX_SIGNATURES).collect();
-    let read: Vec<_> = fields
+    let read = chosen(header);
+    let wanted: Vec<(Canon, Option<u64>)> = read
         .iter()
-        .map(|field| {
-            let value = std::str::from_utf8(field.value()).map_err(|_| "not a list of tags".to_owned());
-            value.and_then(|value| Signature::parse(value).map_err(|error| error.to_string()))
-        })
+        .flat_map(|(_, read)| read)
+        .map(|signature| (signature.canon.1, signature.length))
         .collect();
-    let wanted: Vec<(Canon, Option<u64>)> =
-        read.iter().flatten().map(|signature| (signature.canon.1, signature.length)).collect();
     let mut hashes = body_hashes(content, offset, &wanted)?.into_iter();
-    let candidate = |(field, read): (&&Field<'_>, Result<Signature, String>)| match read {
+    let candidate = |(field, read): (&Field<'_>, Result<Signature, String>)| match read {
         Err(reason) => Candidate::Known(Checked::unreadable(reason)),
         Ok(signature) => weigh(header, field, &signature, hashes.next(), now_s),
     };
-    Ok(fields.iter().zip(read).map(candidate).collect())
+    Ok(read.into_iter().map(candidate).collect())
+}
+
+/// A field, and what it says or why it cannot be read.
+type Read<'a> = (&'a Field<'a>, Result<Signature, String>);
+
+/// The signatures that are checked, in the order of their fields: others on the way may have put theirs in front of the
+/// author's, so that those that can prove the author go first, and those that cannot be read last.
+fn chosen<'a>(header: &'a HeaderBlock<'a>) -> Vec<Read<'a>> {
+    if !header.is_complete() {
+        return Vec::new();
+    }
+    let author = author::domain(header).unwrap_or_default();
+    let read = |field: &'a Field<'a>| {
+        let value = std::str::from_utf8(field.value()).map_err(|_| "not a list of tags".to_owned());
+        let read = value.and_then(|value| Signature::parse(value).map_err(|error| error.to_string()));
+        (field, read)
+    };
+    let mut all: Vec<(usize, Read<'a>)> = header.named(FIELD).take(MAX_READ).map(read).enumerate().collect();
+    all.sort_by_key(|(_, (_, read))| match read {
+        Ok(signature) if signature.domain == author => 0,
+        Ok(signature) if is_related(&signature.domain, &author) => 1,
+        Ok(_) => 2,
+        Err(_) => 3,
+    });
+    all.truncate(MAX_SIGNATURES);
+    all.sort_by_key(|(at, _)| *at);
+    all.into_iter().map(|(_, read)| read).collect()
+}
+
+/// True if two domains may be of one organisation: their last two labels are the same.
+fn is_related(one: &str, other: &str) -> bool {
+    let same = |(a, b): &(&str, &str)| a == b;
+    one.rsplit('.').zip(other.rsplit('.')).take(2).filter(same).count() == 2
 }
 
 fn weigh(
@@ -263,5 +295,16 @@ mod tests {
         assert_eq!(checked.by_key(&right).word, "neutral");
         let many = text.replace("DKIM-Signature: v=1", &"DKIM-Signature: v=3\r\n".repeat(9)).into_bytes();
         assert_eq!(known(&many, 0).len(), MAX_SIGNATURES);
+    }
+
+    #[test]
+    fn what_stands_in_front_of_the_authors_signature_does_not_hide_it() {
+        let text = String::from_utf8(RFC_6376.to_vec()).unwrap();
+        let stranger = "DKIM-Signature: v=1; a=rsa-sha256; d=other.test; s=s; h=from; bh=AAAA; b=QUJD\r\n";
+        for others in ["DKIM-Signature: x\r\n", stranger] {
+            let found = known((others.repeat(20) + &text).as_bytes(), 0);
+            assert_eq!(found.len(), MAX_SIGNATURES, "{others}");
+            assert_eq!(found.last(), Some(&("?", String::new())), "{others}");
+        }
     }
 }
