@@ -44,6 +44,10 @@ fn check(shared: &Shared, names: &dyn Names) -> Outcome<Status> {
     let refused = |text: &str| Status::Deny(Reply::fixed(550, EnhancedCode(5, 7, 26), text));
     Ok(match (&found.author, found.verdict.result, found.verdict.policy) {
         (Err(_), ..) => refused("The message must have one author's domain in From"),
+        // The domain's policy is known, and asks for nothing.
+        (Ok(_), DmarcResult::TempError, DmarcPolicy::None) if !found.verdict.found_at.is_empty() => {
+            Status::Next
+        }
         (Ok(_), DmarcResult::TempError, _) => Status::Reject(Reply::fixed(
             451,
             EnhancedCode(4, 7, 24),
@@ -68,27 +72,28 @@ fn find(shared: &Shared, names: &dyn Names) -> Outcome<DmarcCheck> {
     };
     let spf = spf::find(shared, names)?;
     let signatures = dkim::find(shared, names)?;
-    let spf_domain = Some(spf.domain).filter(|_| spf.verdict.result == SpfResult::Pass);
-    let good = signatures.iter().filter(|signature| signature.is_good());
-    let unclear =
-        spf.verdict.result == SpfResult::TempError || signatures.iter().any(|s| s.word == "temperror");
-    let mut verdict = match &author {
-        Err(_) => DmarcVerdict::without_policy(DmarcResult::Fail),
-        Ok(author) => {
-            let question = DmarcQuestion {
-                author: author.clone(),
-                spf: spf_domain,
-                dkim: good.map(|signature| signature.domain.clone()).collect(),
-            };
-            match names.ask_one(Query::Dmarc(question), PATIENCE) {
-                Ok(Records::Dmarc(verdict)) => verdict,
-                _ => DmarcVerdict::without_policy(DmarcResult::TempError),
-            }
+    let judge = |author: &str, spf_counts: &[SpfResult], dkim_counts: &[&str]| {
+        let spf_domain = Some(spf.domain.clone()).filter(|_| spf_counts.contains(&spf.verdict.result));
+        let signers = signatures.iter().filter(|signature| dkim_counts.contains(&signature.word));
+        let dkim = signers.map(|signature| signature.domain.clone()).collect();
+        let question = DmarcQuestion { author: author.to_owned(), spf: spf_domain, dkim };
+        match names.ask_one(Query::Dmarc(question), PATIENCE) {
+            Ok(Records::Dmarc(verdict)) => verdict,
+            _ => DmarcVerdict::without_policy(DmarcResult::TempError),
         }
     };
-    // What could not be checked might have proved it.
-    if verdict.result == DmarcResult::Fail && unclear && author.is_ok() {
-        verdict.result = DmarcResult::TempError;
+    let mut verdict = match &author {
+        Err(_) => DmarcVerdict::without_policy(DmarcResult::Fail),
+        Ok(author) => judge(author, &[SpfResult::Pass], &["pass"]),
+    };
+    let is_unclear =
+        spf.verdict.result == SpfResult::TempError || signatures.iter().any(|s| s.word == "temperror");
+    if let (Ok(author), DmarcResult::Fail, true) = (&author, verdict.result, is_unclear) {
+        // What could not be checked counts only if it would have proved the message.
+        let at_best = judge(author, &[SpfResult::Pass, SpfResult::TempError], &["pass", "temperror"]);
+        if at_best.result != DmarcResult::Fail {
+            verdict.result = DmarcResult::TempError;
+        }
     }
     let found = DmarcCheck { author, verdict };
     let mut transaction = shared.lock();

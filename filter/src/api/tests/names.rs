@@ -285,17 +285,19 @@ fn dmarc(question: &DmarcQuestion) -> DmarcVerdict {
         (question.spf.as_ref() == Some(&question.author), question.dkim.contains(&question.author));
     let (policy, result) = match question.author.split('.').next().unwrap() {
         "nothing" => (DmarcPolicy::None, DmarcResult::None),
+        "none" if spf_aligned || dkim_aligned => (DmarcPolicy::None, DmarcResult::Pass),
         _ if spf_aligned || dkim_aligned => (DmarcPolicy::Reject, DmarcResult::Pass),
         "reject" => (DmarcPolicy::Reject, DmarcResult::Fail),
         "quarantine" => (DmarcPolicy::Quarantine, DmarcResult::Fail),
-        "temperror" => (DmarcPolicy::None, DmarcResult::TempError),
+        "temperror" | "unclear" => (DmarcPolicy::None, DmarcResult::TempError),
         _ => (DmarcPolicy::None, DmarcResult::Fail),
     };
     DmarcVerdict {
         result,
         published: policy,
         policy,
-        found_at: question.author.clone(),
+        // Where the policy is open, no record is named.
+        found_at: if result == DmarcResult::TempError { String::new() } else { question.author.clone() },
         organisation: question.author.clone(),
         spf_aligned,
         dkim_aligned,
@@ -372,7 +374,14 @@ fn what_an_authors_domain_wants_is_done() {
         assert_eq!(refused(&of("a@pass.test", &fields("fail"), call)), Some(550));
         // What nobody can tell now might have proved it.
         assert_eq!(refused(&of("a@pass.test", &fields("temperror"), call)), Some(451));
-        assert_eq!(refused(&of("a@temperror.test", &from("reject.test"), call)), Some(451));
+        // But not of a stranger, and not where nothing is asked for.
+        assert_eq!(refused(&of("a@temperror.test", &from("reject.test"), call)), Some(550));
+        let stranger = signed("temperror", "other.test") + &from("reject.test");
+        assert_eq!(refused(&of("a@pass.test", &stranger, call)), Some(550));
+        let lenient = signed("temperror", "none.test") + &from("none.test");
+        assert_eq!(of("a@temperror.test", &lenient, call), Status::Next);
+        let unclear = signed("temperror", "unclear.test") + &from("unclear.test");
+        assert_eq!(refused(&of("a@pass.test", &unclear, call)), Some(451));
         // Nobody's mail, and mail of several.
         for fields in ["To: a@b.test\r\n", "From: a@none.test, b@pass.test\r\n"] {
             assert_eq!(refused(&of("a@pass.test", fields, call)), Some(550), "{fields}");
