@@ -3,6 +3,7 @@
 
 mod message;
 mod post;
+mod report;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use crate::stage::Stage;
 use crate::status::Status;
 use crate::transaction::{RcptSpec, Shared};
 use crate::triage::{DOMAIN_DIR, Part, Scripts};
+
+use report::ReportSigner;
 
 pub use message::{Judged, Source, Stored};
 pub use post::{Edit, PostJudged, PostMessage};
@@ -61,6 +64,8 @@ pub struct Judge {
     failures: AtomicU64,
     /// There are rules for messages in the queue.
     judges_later: bool,
+    /// Signs reports of ours; `None`: nobody does.
+    reports: Option<ReportSigner>,
     /// Called when a rule runs for a while, before it may delay others.
     pub on_slow: fn(),
 }
@@ -122,6 +127,7 @@ impl Judge {
             engine,
             scripts,
             judges_later,
+            reports: slice.report_signature.as_ref().map(|said| ReportSigner::new(said, &surroundings)),
             lists,
             databases,
             policy: Policy::new(slice),

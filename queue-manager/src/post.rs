@@ -25,6 +25,7 @@ use crate::schedule::Standing;
 use crate::store::{
     Change, Diagnostic, Disposition, MessageState, ReadError, RecipientState, StateChange, Text, Urgency,
 };
+use crate::tls_reports::TLS_REPORT;
 use crate::trace;
 
 use edit::Edit;
@@ -230,6 +231,8 @@ impl Post {
         };
         let reroute = known.is_none() && ledger.rerouting.contains(&id);
         let (state, settled) = known.unwrap_or_else(|| unsettled(outgoing.state));
+        let is_report = state.origin.protocol.as_str() == TLS_REPORT;
+        let stage = if is_report { PostStage::Report } else { stage };
         let spare = ledger.mint(clock);
         let (body, descriptors) = match stage {
             PostStage::Routing => (wire::Body::Inline(Vec::new()), Vec::new()),

@@ -68,14 +68,14 @@ impl Settings {
 }
 
 fn tls_report_settings(slice: &QueueSlice) -> tls_reports::Settings {
-    let TlsReports { from, organization, contact, hour } = &slice.tls_reports;
+    let TlsReports { from, organization, contact, hour, signed } = &slice.tls_reports;
     let reporter = from.as_ref().map(|from| tls_reports::Reporter {
         name: Domain::clone(&slice.server_name),
         from: Address::clone(from),
         organization: organization.clone().unwrap_or_else(|| slice.server_name.to_string()),
         contact: Address::clone(contact.as_ref().unwrap_or(from)),
     });
-    tls_reports::Settings { reporter, hour: *hour }
+    tls_reports::Settings { reporter, hour: *hour, signed: *signed }
 }
 
 fn schedule_settings(slice: &QueueSlice) -> schedule::Settings {

@@ -47,6 +47,8 @@ pub struct Settings {
     pub reporter: Option<Reporter>,
     /// The hour (UTC) from which on the reports of the day before are sent.
     pub hour: u32,
+    /// Reports by mail pass the post-queue filter, which has them signed.
+    pub signed: bool,
 }
 
 /// The counts, and where they are kept.
@@ -139,7 +141,7 @@ pub fn work(ledger: &mut Ledger, clock: Clock) -> bool {
     {
         return false;
     }
-    let Settings { reporter, hour } = ledger.settings.tls_reports.clone();
+    let Settings { reporter, hour, .. } = ledger.settings.tls_reports.clone();
     let mut done = 0;
     while let Some(reporter) = reporter.as_ref().filter(|_| done < AT_ONCE)
         && let Some((day, domain, sheet)) = ledger.tls_reports.tally.take_due(clock.wall_ms, hour)
@@ -190,8 +192,10 @@ fn send(
     let origin =
         Origin { session: Text::new(subject.domain), protocol: TLS_REPORT.into(), ..Origin::default() };
     let mut state = MessageState::fresh(clock.wall_ms, origin, envelope(reporter, targets));
-    // It is our own, and rules have nothing to say of it.
-    state.marks.judged = true;
+    // It is our own, and rules have nothing to say of it. What is to be signed passes the filter like a message that is to be
+    // routed anew: whether there are rules or not, and after a restart too.
+    let is_signed = ledger.settings.tls_reports.signed;
+    (state.marks.judged, state.marks.reroute) = (!is_signed, is_signed);
     let bytes = reporter.message(subject, packed, to);
     let fresh = match reports::fresh(ledger, subject.id, state, bytes) {
         Ok(fresh) => fresh,

@@ -22,6 +22,8 @@ pub struct PostMessage {
     pub id: QueueId,
     /// Postq or delivery; `None` if only the routing tables are asked.
     pub stage: Option<Stage>,
+    /// It is a report of ours, which is signed.
+    pub is_report: bool,
     /// The routing tables choose the next hops anew.
     pub reroute: bool,
     /// Its envelope.
@@ -69,6 +71,9 @@ impl Judge {
     /// Runs the rules of a stage after the queue; those of delivery too, if rules of postq changed the message.
     pub fn post(&self, message: PostMessage) -> PostJudged {
         let PostMessage { envelope, content, .. } = &message;
+        if message.is_report {
+            return self.signed_report(&message);
+        }
         let Some(stage) = message.stage else { return self.rerouted(&message) };
         let header = match read_header(&**content, self.max_header.saturating_mul(2)) {
             Ok(Some(header)) => header,
@@ -113,7 +118,7 @@ impl Judge {
     }
 
     /// What the routing tables alone make of a message.
-    fn rerouted(&self, message: &PostMessage) -> PostJudged {
+    pub(super) fn rerouted(&self, message: &PostMessage) -> PostJudged {
         let transaction = self.reopen(message, Stage::Postq, b"");
         self.rebuilt(&message.envelope, &transaction, Disposition::Active)
     }

@@ -13,6 +13,7 @@ use crate::policy::tests::{peer, slice};
 use crate::process::content::Inline;
 use crate::transaction::{MailSpec, Transaction};
 
+mod report;
 mod results;
 mod triage;
 

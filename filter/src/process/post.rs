@@ -227,10 +227,11 @@ impl Post {
         let message = PostMessage {
             id: ask.id.into(),
             stage: match ask.stage {
-                PostStage::Routing => None,
+                PostStage::Routing | PostStage::Report => None,
                 PostStage::Postq => Some(Stage::Postq),
                 PostStage::Delivery => Some(Stage::Delivery),
             },
+            is_report: ask.stage == PostStage::Report,
             reroute: ask.reroute,
             envelope: Envelope::try_from(&ask.envelope)?,
             peer,

@@ -19,6 +19,8 @@ pub enum PostStage {
     Postq,
     /// Before the first attempt, once.
     Delivery,
+    /// None, for it is a report of ours: the routing tables are asked, and it is signed.
+    Report,
 }
 
 /// A question.

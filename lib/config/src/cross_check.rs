@@ -68,6 +68,11 @@ pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
             "must not be shorter than any of server.smtp.timeout_client".to_owned(),
         ),
         (
+            config.delivery_tls.reports_selector.is_some() && config.report_signature().is_none(),
+            "delivery.tls.reports.selector",
+            "needs delivery.tls.reports.from, and a DKIM key of its domain or of one above it".to_owned(),
+        ),
+        (
             config.delivery.concurrency_initial > config.delivery.concurrency_max,
             "delivery.concurrency.initial",
             "must not exceed delivery.concurrency.max".to_owned(),

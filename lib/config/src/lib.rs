@@ -53,7 +53,7 @@ pub use show::Row;
 pub use slices::{
     Alias, AuthSlice, BareNewline, ClientCertificate, ClientTimeouts, DeliverSlice, DeliverTls, Facility,
     Family, FilterSlice, KeyFile, KeyFileUse, KeyPair, KeysSlice, LimitsSlice, LogLevel, LogSlice, LogTarget,
-    MailKey, MailboxSlice, MasterSlice, NextHopTimeouts, OnError, QueueSlice, ReceiverSlice, ResolverSlice,
+    MailKey, MailboxSlice, MasterSlice, NextHopTimeouts, OnError, QueueSlice, ReceiverSlice, ReportSignature, ResolverSlice,
     RunnerSlice, ScreenAction, ScreenSlice, SecurityLevel, SenderLogin, ServerTls, SyslogTransport,
     TlsReports,
 };

@@ -17,7 +17,7 @@ mod runner;
 
 pub use auth::{AuthSlice, SenderLogin};
 pub use deliver::{DeliverSlice, DeliverTls, Family, MailboxSlice, NextHopTimeouts};
-pub use filter::{Alias, FilterSlice, OnError};
+pub use filter::{Alias, FilterSlice, OnError, ReportSignature};
 pub use keys::{KeyFile, KeyFileUse, KeyPair, KeysSlice, MailKey};
 pub use limits::{LimitsSlice, ScreenAction, ScreenSlice};
 pub use log::{Facility, LogLevel, LogSlice, LogTarget, SyslogTransport};

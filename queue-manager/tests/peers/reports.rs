@@ -1,9 +1,12 @@
 //! Who hears of failures.
 
+use vsmtp_config::Value;
 use vsmtp_ipc::edge::ctl_queue::{Request, Selection, State};
+use vsmtp_ipc::edge::filter_queue::Disposition;
 use vsmtp_ipc::edge::queue_deliver::{Reach, Result3};
+use vsmtp_ipc::edge::queue_filter::{PostStage, PostVerdict};
 use vsmtp_ipc::role::Role;
-use vsmtp_ipc::wire::{Demands, Expanded, Notify};
+use vsmtp_ipc::wire::{Body, Demands, Expanded, Notify, Piece};
 use vsmtp_ipc::{Channel, EdgeId};
 
 use crate::stage::{Deliver, Stage, octets, outcome, text};
@@ -212,6 +215,13 @@ fn what_nobody_takes_expires_and_its_sender_hears_of_the_delay_first() {
 
 /// A spool in which counts of three days ago are kept, for a domain that wants its report at these places.
 fn counted(rua: &[&str]) -> Stage {
+    let mut stage = counted_with(rua, &[]);
+    stage.no_rules();
+    stage
+}
+
+/// The same with more settings, and nobody there yet.
+fn counted_with(rua: &[&str], more: &[(&str, Value)]) -> Stage {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("queue")).unwrap();
     let day = vsmtp_sys::clock::wall_ms() / 86_400_000 - 3;
@@ -222,10 +232,44 @@ fn counted(rua: &[&str]) -> Stage {
         r#"{{"version":1,"sheets":[{{"day":{day},"domain":"dst.test","rua":[{rua}],"policies":[{policy}]}}]}}"#
     );
     std::fs::write(folder.path().join("queue/tls-reports.json"), kept).unwrap();
-    let from = vsmtp_config::Value::Text("tls-reports@src.test".to_owned());
-    let mut stage = Stage::start_in(folder, &[("delivery.tls.reports.from", from)]);
-    stage.no_rules();
-    stage
+    let from = Value::Text("tls-reports@src.test".to_owned());
+    Stage::start_in(folder, &[&[("delivery.tls.reports.from", from)], more].concat())
+}
+
+#[test]
+fn a_report_about_tls_that_is_to_be_signed_waits_for_the_filter() {
+    let text = |text: &str| Value::Text(text.to_owned());
+    let key = Value::Map([("private_key".to_owned(), text("k.pem"))].into());
+    let domains = Value::Map([("src.test".to_owned(), Value::Map([("dkim".to_owned(), key)].into()))].into());
+    let more = [("server.virtual", domains), ("delivery.tls.reports.selector", text("2026"))];
+    let mut stage = counted_with(&["mailto:reports@dst.test"], &more);
+    // Rules would be asked about other messages, and are not about this one.
+    let (mut post, mut deliver) = (stage.post(true, true), stage.deliver());
+    let (ask, _) = post.hear();
+    assert_eq!((ask.stage, ask.envelope.reverse_path.as_str()), (PostStage::Report, "tls-reports@src.test"));
+    assert!(deliver.is_idle(&mut stage), "nothing is tried before it is signed");
+    drop((post, deliver));
+    // The process dies, and no rules are there any more.
+    let mut stage = stage.kill_and_restart(&[]);
+    let (mut post, mut deliver) = (stage.post(false, false), stage.deliver());
+    let (ask, _) = post.hear();
+    assert_eq!(ask.stage, PostStage::Report);
+    let Body::Inline(report) = ask.body else { panic!("{:?}", ask.body) };
+    assert!(report.starts_with(b"From: tls-reports@src.test\r\n"));
+    post.say(&PostVerdict::Edit {
+        ticket: ask.ticket,
+        envelope: ask.envelope,
+        expanded: Vec::new(),
+        disposition: Disposition::Active,
+        pieces: vec![
+            Piece::Text(b"DKIM-Signature: x\r\n".to_vec()),
+            Piece::Original { offset: 0, len: report.len() as u64 },
+        ],
+    });
+    let (attempt, descriptors) = deliver.hear();
+    deliver.settle(&attempt, Result3::Delivered);
+    let sent = octets(attempt.body, descriptors);
+    assert_eq!(sent, [&b"DKIM-Signature: x\r\n"[..], &report].concat());
 }
 
 #[test]
@@ -237,7 +281,7 @@ fn a_report_about_tls_goes_to_each_place_by_mail_or_by_post() {
         let (attempt, _) = deliver.hear();
         if let Some(url) = attempt.next_hop.strip_prefix("post:") {
             assert_eq!(url, "https://r.dst.test/tls");
-            let vsmtp_ipc::wire::Body::Inline(body) = &attempt.body else { panic!("{:?}", attempt.body) };
+            let Body::Inline(body) = &attempt.body else { panic!("{:?}", attempt.body) };
             assert!(body.starts_with(&[0x1f, 0x8b]), "compressed");
             posted = true;
         } else {

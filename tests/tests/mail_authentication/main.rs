@@ -243,3 +243,37 @@ fn what_a_domain_says_in_the_dns_has_its_consequence() {
                 dkim_aligned=false report_to=mailto:d@src.test";
     wait_until("the log has the judgement", || mta.log().contains(line));
 }
+
+#[test]
+fn a_report_about_tls_is_signed_before_it_leaves() {
+    let test = "a_report_about_tls_is_signed_before_it_leaves";
+    if !needs_programs(test, &["dkimsign", "openssl", "python3"]) {
+        return;
+    }
+    // A rule that must not see it.
+    let rules = r#"#{ postq: [ rule "all" || deny() ] }"#;
+    let reports = "config.delivery.tls.reports.from = \"tls-reports@mail.src.test\";\n\
+                   config.delivery.tls.reports.selector = \"rsa\";";
+    let (mut mta, _sink, _dns, keys) = start(keys, rules, reports);
+    mta.stop();
+    let day = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() / 86_400 - 3;
+    let policy = r#"{"policy":{"policy-type":"no-policy-found","policy-domain":"dst.test"},
+        "summary":{"total-successful-session-count":3,"total-failure-session-count":0}}"#;
+    let counts = format!(
+        r#"{{"version":1,"sheets":[{{"day":{day},"domain":"dst.test","rua":["mailto:reports@local.test"],"policies":[{policy}]}}]}}"#
+    );
+    fs::write(mta.root().join("var/spool/vsmtp/queue/tls-reports.json"), counts).unwrap();
+    mta.launch();
+    let mail = mta.wait_for_mail("local.test", "reports", 1).remove(0);
+    // As it was sent: without what the delivery to a mailbox has put in front.
+    let report = &mail[mail.find("DKIM-Signature:").unwrap_or_else(|| panic!("{mail}"))..];
+    let octets = report.replace("\r\n", "\n").replace('\n', "\r\n").into_bytes();
+    let script = "
+import sys, dkim
+known = {b'rsa._domainkey.src.test.': sys.argv[1].encode()}
+print(dkim.verify(open(sys.argv[2], 'rb').read(), dnsfunc=lambda name, timeout=5: known.get(name)))
+";
+    let file = files(mta.root(), &[octets]).remove(0);
+    assert_eq!(said(&python(script, &[&keys[0], &file])).trim(), "True", "{report}");
+    assert!(report.contains("From: tls-reports@mail.src.test"), "{report}");
+}

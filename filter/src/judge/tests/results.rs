@@ -44,6 +44,7 @@ fn only_what_stands_above_our_trace_is_taken_over_after_the_queue() {
         let message = PostMessage {
             id: QueueIdMint::new(1, 1).next(1),
             stage: Some(Stage::Postq),
+            is_report: false,
             reroute: false,
             envelope: only(bench.message(MESSAGE)).envelope,
             peer: peer(Some("203.0.113.5")),

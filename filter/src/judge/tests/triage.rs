@@ -407,6 +407,7 @@ fn rules_after_the_queue_are_those_of_the_messages_domain() {
         let message = PostMessage {
             id: QueueIdMint::new(1, 1).next(1),
             stage: Some(Stage::Postq),
+            is_report: false,
             reroute: false,
             envelope,
             peer: peer(client),

@@ -1,6 +1,6 @@
 //! TLS towards next hops.
 
-use crate::kind::{Count, Flag, MaybeAddress, MaybeLine, MaybePath, Tls, TlsByNextHop};
+use crate::kind::{Count, Flag, MaybeAddress, MaybeLine, MaybePath, MaybeSelector, Tls, TlsByNextHop};
 use crate::table::Preset::{Bool, Int, Map, Text, Unset};
 
 keys! {
@@ -31,7 +31,12 @@ keys! {
     /// Sender of daily reports about TLS (RFC 8460) to the mail domains that want them. Without it nothing is counted and
     /// nothing reported. `docs/tls-policy.md` explains what is told.
     reports_from: MaybeAddress = "delivery.tls.reports.from", default Unset, example Text("tls-reports@example.com"),
-        for Queue Deliver;
+        for Queue Deliver Filter;
+
+    /// Selector with which reports are signed (DKIM). The key is the first one that `server.virtual` or
+    /// `server.dkim.private_key` has for the domain of `delivery.tls.reports.from`, or for the nearest domain above it; reports
+    /// are signed in the name of the domain that has the key.
+    reports_selector: MaybeSelector = "delivery.tls.reports.selector", default Unset, example Text("2026"), for Queue Filter;
 
     /// Who reports, in words. By default the server's name.
     reports_organization: MaybeLine = "delivery.tls.reports.organization", default Unset, example Text("Example Ltd"),

@@ -191,6 +191,27 @@ impl Kind for MaybeLine {
     }
 }
 
+/// A selector of a DKIM key (RFC 6376 3.1), or nothing.
+#[derive(Debug)]
+pub(crate) struct MaybeSelector;
+
+impl Kind for MaybeSelector {
+    type Out = Option<String>;
+
+    fn read(&self, value: &Value) -> Result<Option<String>, String> {
+        let is_selector = |text: &str| Domain::parse(text).is_ok_and(|name| name.as_literal().is_none());
+        optional(value, |text| (text.is_ascii() && is_selector(text)).then(|| text.to_owned()))
+    }
+
+    fn write(&self, out: &Option<String>) -> Value {
+        unset_or(out.clone())
+    }
+
+    fn expected(&self) -> String {
+        "a selector such as \"2026\" or \"a.b\", or ()".to_owned()
+    }
+}
+
 /// Address and port of a server that is asked before any name can be resolved; without a port, `DEFAULT_PORT`.
 #[derive(Debug)]
 pub(crate) struct ServerAddress {
@@ -286,6 +307,16 @@ mod tests {
         assert_eq!(kind.parse("[2001:db8::1]:54"), Some("[2001:db8::1]:54".parse().unwrap()));
         assert_eq!(kind.parse("dns.example.com"), None);
         assert_eq!(kind.parse("192.0.2.1:0"), None);
+    }
+
+    #[test]
+    fn selectors_are_names_below_a_domain() {
+        for good in ["2026", "a.b-c"] {
+            assert_eq!(MaybeSelector.read(&text(good)), Ok(Some(good.to_owned())));
+        }
+        for bad in ["a b", "a;d=b", "[192.0.2.1]", ".a"] {
+            assert!(MaybeSelector.read(&text(bad)).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -75,6 +75,8 @@ pub struct FilterSlice {
     pub own_sender_only: bool,
     /// Domains that have keys to sign mail with, in lower case.
     pub dkim_domains: Vec<String>,
+    /// How reports about TLS are signed; `None`: they are not.
+    pub report_signature: Option<ReportSignature>,
     /// All keys that filters read, for scripts to look at; ask [`FilterSlice::settings`].
     pub settings: Vec<u8>,
 }
@@ -84,6 +86,17 @@ impl FilterSlice {
     pub fn settings(&self) -> Value {
         Value::from_bytes(&self.settings).unwrap_or_else(|_| Value::map())
     }
+}
+
+/// How reports about TLS are signed (RFC 8460 5.3).
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ReportSignature {
+    /// Their sender.
+    pub sender: ByText<Address>,
+    /// The domain that has the key and signs, in lower case.
+    pub domain: String,
+    /// The selector of its first key.
+    pub selector: String,
 }
 
 /// One row of the aliases.
@@ -159,8 +172,21 @@ impl Config {
             sender_login: self.sender_login(),
             own_sender_only: self.auth.own_sender_only,
             dkim_domains: self.mail_keys().into_iter().map(|key| key.domain).collect(),
+            report_signature: self.report_signature(),
             settings: self.settings(Role::Filter),
         }
+    }
+
+    /// How reports about TLS are signed: by the sender's domain or the nearest one above it that has a key.
+    pub(crate) fn report_signature(&self) -> Option<ReportSignature> {
+        let sender = self.delivery_tls.reports_from.as_ref()?;
+        let selector = self.delivery_tls.reports_selector.clone()?;
+        let keys = self.mail_keys();
+        let own = sender.domain().to_string().to_ascii_lowercase();
+        let above = own.match_indices('.').filter_map(|(dot, _)| own.get(dot + 1..));
+        let mut domains = std::iter::once(own.as_str()).chain(above);
+        let domain = domains.find(|domain| keys.iter().any(|key| key.domain == *domain))?.to_owned();
+        Some(ReportSignature { sender: sender.clone().into(), domain, selector })
     }
 
     /// The values of the keys that a role reads. A tree that is too large for the wire is left out.

@@ -76,6 +76,8 @@ pub struct TlsReports {
     pub contact: Option<ByText<Address>>,
     /// The hour (UTC) from which on those of the day before are sent.
     pub hour: u32,
+    /// The post-queue filter has them signed.
+    pub signed: bool,
 }
 
 impl Config {
@@ -111,6 +113,7 @@ impl Config {
                 organization: self.delivery_tls.reports_organization.clone(),
                 contact: self.delivery_tls.reports_contact.clone().map(ByText::from),
                 hour: self.delivery_tls.reports_hour,
+                signed: self.report_signature().is_some(),
             },
         }
     }
