@@ -12,7 +12,7 @@ mod grants;
 use std::collections::HashMap;
 use std::io;
 
-use vsmtp_config::{AuthSlice, Network};
+use vsmtp_config::{AuthSlice, CertificateLogins, Network};
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::{filter_auth, receiver_auth};
 use vsmtp_ipc::role::ProcessName;
@@ -89,7 +89,7 @@ pub struct Desk {
     /// For exchanges that Dovecot leads.
     seats: dovecot::Seats,
     /// Whose certificate is whose.
-    certificates: HashMap<[u8; 32], String>,
+    certificates: CertificateLogins,
     in_clear: bool,
     trusted: Vec<Network>,
     backends: Backends,
@@ -148,7 +148,7 @@ impl Desk {
             wanted: slice.mechanisms.iter().filter_map(|name| Mechanism::parse(name)).collect(),
             relayed: Vec::new(),
             seats: dovecot::Seats::default(),
-            certificates: slice.certificates.iter().cloned().collect(),
+            certificates: CertificateLogins::new(&slice.certificates),
             in_clear: slice.in_clear,
             trusted: slice.trusted.iter().map(|network| **network).collect(),
             backends: Backends::new(&slice.backends),

@@ -215,7 +215,11 @@ edge!(
         initial: Some(Blob(b"\0tim\0x".to_vec())),
         client: Some([127, 0, 0, 1].into()),
         server: None,
-        tls: Some(receiver_auth::Tls { exporter: Some(vec![1; 32]), certificate: Some([5; 32]) }),
+        tls: Some(receiver_auth::Tls {
+            exporter: Some(vec![1; 32]),
+            certificate: Some([5; 32]),
+            names: vec!["dns:a.test".into()]
+        }),
     }),
     receiver_auth::Ask::Continue { exchange: 1, response: Blob(vec![2; 9]) },
     receiver_auth::Ask::End { grant: grant() },

@@ -1,18 +1,18 @@
 //! The receiver's slice of the configuration in the form in which sessions use it. Pure; built once, before the jail.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use vsmtp_config::{self as config, ByText, Network, ReceiverSlice};
+use vsmtp_config::{self as config, ByText, CertificateLogins, CertificatePattern, Network, ReceiverSlice};
 use vsmtp_ipc::edge::master_child::Listener;
+use vsmtp_ipc::edge::receiver_auth;
 use vsmtp_mail::Service;
 use vsmtp_smtp::{
     self as smtp, AuthSettings, BodyLimits, EarlyTalk, Extension, Extensions, Limits, Mechanism, Needs,
     Privileges, Protocol, Replies,
 };
-use vsmtp_tls::PeerCertificate;
+use vsmtp_tls::{self as tls, Name, PeerCertificate};
 
 /// Octets that are read after a message broke a rule, in search of its end, beyond the size limit.
 const DRAIN_BEYOND_LIMIT: u64 = 16 * 1024 * 1024;
@@ -33,7 +33,7 @@ pub struct Settings {
     /// Clients without limits and tests.
     exempt: Vec<Network>,
     /// Certificates that are a login, by their SHA-256.
-    certificates: HashSet<[u8; 32]>,
+    certificates: CertificateLogins,
     /// Mechanisms that show the password are offered in clear.
     auth_in_clear: bool,
     /// Where balancers knock.
@@ -69,7 +69,7 @@ impl Settings {
         let room = u32::try_from(descriptors / 2).unwrap_or(u32::MAX);
         let mut settings = Settings {
             dialogues: Service::ALL.map(|service| Arc::new(dialogue(slice, service))),
-            certificates: slice.certificates.iter().copied().collect(),
+            certificates: CertificateLogins::new(&slice.certificates),
             auth_in_clear: slice.auth_in_clear,
             timeouts: Timeouts::new(slice),
             client_names: slice.client_names,
@@ -125,7 +125,7 @@ impl Settings {
 
     /// True if this certificate is a login.
     pub fn is_login(&self, certificate: &PeerCertificate) -> bool {
-        self.certificates.contains(&certificate.fingerprint)
+        self.certificates.login(&certificate.fingerprint, &names_of(certificate)).is_some()
     }
 
     /// True if no limits hold for this client.
@@ -271,4 +271,19 @@ fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
         early_talk: EarlyTalk::default(),
         replies: Replies::default(),
     }
+}
+
+// All that are read can be told.
+const _: () = assert!(tls::MAX_NAMES <= receiver_auth::MAX_NAMES);
+
+/// The names in a certificate that count: those of one that leads to a trusted authority.
+pub fn names_of(certificate: &PeerCertificate) -> Vec<CertificatePattern> {
+    if !certificate.is_verified {
+        return Vec::new();
+    }
+    let pattern = |name| match name {
+        Name::Email(address) => CertificatePattern::parse(&format!("email:{address}")),
+        Name::Host(host) => CertificatePattern::parse(&format!("dns:{host}")),
+    };
+    tls::names(&certificate.der).into_iter().filter_map(pattern).collect()
 }

@@ -1,8 +1,11 @@
 //! One exchange with one client, from AUTH to the grant or the refusal.
 
+use vsmtp_config::CertificatePattern;
 use vsmtp_daemon::Record;
 use vsmtp_ipc::ChannelError;
-use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, Begin, CREDITS, Denied, MAX_EXCHANGES, MAX_MESSAGE, Tls};
+use vsmtp_ipc::edge::receiver_auth::{
+    Answer, Ask, Begin, CREDITS, Denied, MAX_EXCHANGES, MAX_MESSAGE, MAX_NAMES, Tls,
+};
 use vsmtp_ipc::wire::{Blob, Grant};
 
 use super::grants::Granted;
@@ -59,6 +62,9 @@ impl Desk {
                     return Err(misbehaved("more questions than credits"));
                 }
                 check_length(begin.initial.as_ref())?;
+                if begin.tls.as_ref().is_some_and(|tls| tls.names.len() > MAX_NAMES) {
+                    return Err(misbehaved("told too many names"));
+                }
                 receiver.open += 1;
                 Ok(self.begin(now_ms, edge, begin))
             }
@@ -150,13 +156,18 @@ impl Desk {
         let nonce = data_encoding::BASE64.encode(&octets);
         let tls = found.tls.as_ref();
         let exporter = tls.and_then(|tls| tls.exporter.as_deref());
+        let names: Vec<CertificatePattern> = tls
+            .iter()
+            .flat_map(|tls| &tls.names)
+            .filter_map(|name| CertificatePattern::parse(name))
+            .collect();
         let plus_offered = exporter.is_some() && self.offered().contains(&Mechanism::ScramSha256Plus);
         Some(act(&Surroundings {
             secret: &|name| self.backends.scram_secret(name),
             nonce: &nonce,
             exporter,
             plus_offered,
-            certificate: tls.and_then(|tls| self.certificates.get(&tls.certificate?)).map(String::as_str),
+            certificate: tls.and_then(|tls| self.certificates.login(&tls.certificate?, &names)),
         }))
     }
 

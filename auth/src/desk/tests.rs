@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use vsmtp_config::{AuthBackend, ByText};
+use vsmtp_config::{AuthBackend, ByText, CertificatePattern};
 use vsmtp_ipc::edge::filter_auth::{Answer as Reply, Ask as About, Verified};
-use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, Begin, CREDITS, Denied, Tls};
+use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, Begin, CREDITS, Denied, MAX_NAMES, Tls};
 use vsmtp_ipc::role::Role;
 use vsmtp_ipc::wire::{Blob, Grant};
 
@@ -20,7 +20,9 @@ fn slice(backends: &[AuthBackend]) -> AuthSlice {
     AuthSlice {
         backends: backends.to_vec(),
         mechanisms: Mechanism::ALL.iter().map(|one| one.name().to_owned()).collect(),
-        certificates: vec![([7; 32], "tim".to_owned())],
+        certificates: [(&*format!("sha256:{}", "07".repeat(32)), "tim"), ("email:*@own.test", "*")]
+            .map(|(text, login)| (CertificatePattern::parse(text).unwrap().into(), login.to_owned()))
+            .to_vec(),
         in_clear: false,
         failures_per_address: Some(2),
         failures_per_account: Some(3),
@@ -55,7 +57,7 @@ fn begin(exchange: u64, mechanism: &str, initial: Option<&[u8]>) -> Ask {
         initial: initial.map(|octets| Blob(octets.to_vec())),
         client: Some([192, 0, 2, 1].into()),
         server: None,
-        tls: Some(Tls { exporter: None, certificate: None }),
+        tls: Some(Tls { exporter: None, certificate: None, names: Vec::new() }),
     })
 }
 
@@ -322,10 +324,16 @@ fn exchanges_that_dovecot_leads_are_bounded_over_all_receivers() {
 fn a_certificate_that_is_somebodys_is_a_login_as_that_user_and_no_other() {
     let with = |exchange, certificate: Option<[u8; 32]>, initial: &[u8]| {
         let Ask::Begin(mut begin) = begin(exchange, "EXTERNAL", Some(initial)) else { unreachable!() };
-        begin.tls = Some(Tls { exporter: None, certificate });
+        begin.tls = Some(Tls { exporter: None, certificate, names: vec!["email:joe@own.test".to_owned()] });
         Ask::Begin(begin)
     };
     let mut desk = desk(&[]);
+    // A name in it, where its fingerprint has no row.
+    for (exchange, initial) in [(10, &b""[..]), (11, b"joe@own.test")] {
+        let acts = desk.ask(0, RECEIVER, with(exchange, Some([8; 32]), initial)).unwrap();
+        let [Act::Answer(_, Answer::Granted { grant, .. })] = &acts[..] else { panic!("{acts:?}") };
+        assert_eq!(confirm(&mut desk, *grant).unwrap().name, "joe@own.test");
+    }
     for (exchange, initial) in [(1, &b""[..]), (2, b"tim")] {
         let acts = desk.ask(0, RECEIVER, with(exchange, Some([7; 32]), initial)).unwrap();
         let identity = confirm(&mut desk, granted(&acts)).unwrap();
@@ -345,10 +353,15 @@ fn what_nobody_may_say_costs_the_edge() {
     let response = || Blob(b"x".to_vec());
     let mut desk = with_file();
     desk.ask(0, RECEIVER, begin(1, "LOGIN", None)).unwrap();
+    let Ask::Begin(mut too_many) = begin(3, "EXTERNAL", Some(b"")) else { unreachable!() };
+    let names = vec![String::new(); MAX_NAMES + 1];
+    too_many.tls = Some(Tls { exporter: None, certificate: None, names });
+    let too_many_names = Ask::Begin(too_many);
     for bad in [
         begin(1, "PLAIN", None),
         Ask::Continue { exchange: 2, response: response() },
         begin(3, "PLAIN", Some(&[b'x'; 12_289])),
+        too_many_names,
     ] {
         assert!(desk.ask(0, RECEIVER, bad).is_err());
     }

@@ -14,9 +14,9 @@ use vsmtp_ipc::wire::Piece;
 use vsmtp_mail::dkim::{Algorithm, Canon, Template, signed_data};
 use vsmtp_mail::{Address, Field, HeaderBlock, ReversePath};
 
+use super::Judge;
 use super::message::read_header;
 use super::post::{Edit, PostJudged, PostMessage};
-use super::Judge;
 use crate::api::Surroundings;
 use crate::author;
 use crate::dkim::{FIELD, body_hashes};
@@ -73,7 +73,9 @@ impl Judge {
         let Some(reports) = &self.reports else { return routed };
         let (envelope, expanded, disposition) = match routed {
             PostJudged::Keep { .. } => (message.envelope.clone(), Vec::new(), Disposition::Active),
-            PostJudged::Edit(Edit { envelope, expanded, disposition, .. }) => (envelope, expanded, disposition),
+            PostJudged::Edit(Edit { envelope, expanded, disposition, .. }) => {
+                (envelope, expanded, disposition)
+            }
             other => return other,
         };
         let field = match reports.signature(message, self.max_header) {
@@ -124,7 +126,8 @@ impl ReportSigner {
             return Err(Unsigned::Ever("it is signed already"));
         }
         let no_key = Unsigned::Yet("the key holder does not answer");
-        let algorithm = self.signer.keys(&self.domain).and_then(|keys| keys.first().copied()).ok_or(no_key)?;
+        let algorithm =
+            self.signer.keys(&self.domain).and_then(|keys| keys.first().copied()).ok_or(no_key)?;
         cede();
         let hashes = body_hashes(content, block.len() as u64, &[(CANON, None)])?;
         let template = Template {

@@ -20,6 +20,9 @@ pub const MAX_EXCHANGES: usize = 70_000;
 /// Most grants that are remembered for one edge: one for each session that a receiver can have.
 pub const MAX_GRANTS: usize = 70_000;
 
+/// Most names of a certificate that are told.
+pub const MAX_NAMES: usize = 64;
+
 /// What the receiver says.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Ask {
@@ -68,6 +71,9 @@ pub struct Tls {
     pub exporter: Option<Vec<u8>>,
     /// SHA-256 of the certificate that the client has shown and proved to be its own. On the receiver's word.
     pub certificate: Option<[u8; 32]>,
+    /// The names in it, as configuration writes them (`email:`, `dns:`), in their order and at most [`MAX_NAMES`]; none unless
+    /// it leads to a trusted authority. On the receiver's word.
+    pub names: Vec<String>,
 }
 
 /// What the helper says.

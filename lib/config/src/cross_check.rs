@@ -48,6 +48,11 @@ pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
             "needs server.tls.client_certificate to be \"ask\" or \"require\"".to_owned(),
         ),
         (
+            config.auth.certificates.iter().any(|(pattern, _)| pattern.is_name()) && tls.client_ca.is_none(),
+            "server.auth.certificates",
+            "has names, which count in certificates that lead to server.tls.client_ca only, and that is not set".to_owned(),
+        ),
+        (
             config.auth.mechanisms.contains(&"EXTERNAL") && config.auth.certificates.is_empty(),
             "server.esmtp.auth.mechanisms",
             "has EXTERNAL, and server.auth.certificates has nobody".to_owned(),

@@ -21,8 +21,8 @@ pub(crate) use list::{
 pub(crate) use routes::{HopsByDomain, HopsBySender};
 pub(crate) use scalar::{Bytes, Count, DAY, Flag, HOUR, Limit, MINUTE, OneOf, Period, SECOND};
 pub(crate) use text::{
-    DomainName, FilePath, MaybeAddress, MaybeLine, MaybePath, MaybeRelay, MaybeSelector, RecipientDelimiter, ServerAddress,
-    Target,
+    DomainName, FilePath, MaybeAddress, MaybeLine, MaybePath, MaybeRelay, MaybeSelector, RecipientDelimiter,
+    ServerAddress, Target,
 };
 
 pub(crate) use server_tls::{Suites, Versions, VirtualDomains};

@@ -20,6 +20,7 @@ mod nearest;
 
 mod backend;
 mod by_text;
+mod certificate;
 mod command;
 mod destination;
 mod dnsbl;
@@ -36,6 +37,7 @@ mod show;
 
 pub use backend::AuthBackend;
 pub use by_text::{ByText, Textual};
+pub use certificate::{CertificateLogins, CertificatePattern};
 pub use command::{COMMAND_USER, Command, MAX_ARGUMENT, MAX_ARGUMENTS, MAX_ARGUMENTS_BYTES, are_arguments};
 pub use config::{Config, Context, default_tree};
 pub use destination::{ByNextHop, DestinationLimits, Rate, SourceAddresses};
@@ -53,9 +55,9 @@ pub use show::Row;
 pub use slices::{
     Alias, AuthSlice, BareNewline, ClientCertificate, ClientTimeouts, DeliverSlice, DeliverTls, Facility,
     Family, FilterSlice, KeyFile, KeyFileUse, KeyPair, KeysSlice, LimitsSlice, LogLevel, LogSlice, LogTarget,
-    MailKey, MailboxSlice, MasterSlice, NextHopTimeouts, OnError, QueueSlice, ReceiverSlice, ReportSignature, ResolverSlice,
-    RunnerSlice, ScreenAction, ScreenSlice, SecurityLevel, SenderLogin, ServerTls, SyslogTransport,
-    TlsReports,
+    MailKey, MailboxSlice, MasterSlice, NextHopTimeouts, OnError, QueueSlice, ReceiverSlice, ReportSignature,
+    ResolverSlice, RunnerSlice, ScreenAction, ScreenSlice, SecurityLevel, SenderLogin, ServerTls,
+    SyslogTransport, TlsReports,
 };
 pub use table::{Key, Preset, Role};
 pub use tls_policy::{TlsDestination, TlsLevel, TlsName, TlsPolicy};

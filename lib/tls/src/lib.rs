@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod facts;
+mod names;
 mod provider;
 mod stream;
 
@@ -13,6 +14,7 @@ pub mod client;
 pub mod server;
 
 pub use facts::{Facts, PeerCertificate};
+pub use names::{MAX_NAMES, Name, names};
 pub use provider::{SUITES, Version, provider, warm_up};
 pub use server::{Handshake, Oracle};
 pub use stream::{End, Moved, Stream};

@@ -14,6 +14,7 @@ use super::client::{Client, Fate, Who};
 use crate::auth_edge::{HelperKey, Word};
 use crate::filter_edge::misbehaved;
 use crate::services::{Context, Services};
+use crate::settings::names_of;
 
 /// The reply codes that SASL knows by itself (RFC 4954 6).
 const WRONG: u16 = 535;
@@ -50,6 +51,7 @@ impl Client {
             tls: self.tls.as_ref().map(|tls| Tls {
                 exporter: self.socket.channel_binding().map(Vec::from),
                 certificate: tls.peer.as_ref().map(|certificate| certificate.fingerprint),
+                names: tls.peer.iter().flat_map(names_of).map(|name| name.to_string()).collect(),
             }),
         };
         self.exchange = Some(helper);

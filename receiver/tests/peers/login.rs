@@ -1,6 +1,6 @@
 //! AUTH with a scripted helper: what it may say, what it may not, and its death.
 
-use vsmtp_config::{ClientCertificate, ServerTls};
+use vsmtp_config::{CertificatePattern, ClientCertificate, ServerTls};
 use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, AuthEnd, Denied};
 use vsmtp_ipc::edge::receiver_filter::{self as filter, Decision};
 use vsmtp_ipc::role::{ProcessName, Role};
@@ -179,7 +179,10 @@ fn own_certificate() -> std::sync::Arc<rustls::ClientConfig> {
 fn asking(certificates: Vec<[u8; 32]>) -> (Stage, Filter) {
     let mut slice = slice();
     slice.tls = Some(ServerTls { client_certificate: ClientCertificate::Ask, ..tls() });
-    slice.certificates = certificates;
+    slice.certificates = certificates
+        .into_iter()
+        .map(|print| (CertificatePattern::Fingerprint(print).into(), "tim".to_owned()))
+        .collect();
     slice.xclient_from = slice.exempt.clone();
     let mut stage = Stage::start(&slice);
     let filter = stage.introduce((false, false, false));

@@ -1,5 +1,7 @@
 //! EXTERNAL: a certificate instead of a password, by Python's client and openssl's certificates.
 
+use std::path::Path;
+
 use vsmtp_tests::{make_certificate, needs_programs, python, run, said};
 
 use crate::prepare;
@@ -54,4 +56,88 @@ fn a_certificate_logs_its_owner_in_and_nobody_else() {
     assert_eq!(log_in("joe", ""), "False 504 503");
     assert_eq!(log_in("", "jane"), "False 504 503");
     assert!(stage.mta.log().contains("event=authenticated user=jane mechanism=EXTERNAL"));
+}
+
+/// Makes a certificate with these names, that an authority of the folder has signed.
+fn signed(folder: &Path, authority: &str, name: &str, names: &str) {
+    let path = |file: String| folder.join(file).display().to_string();
+    let (key, request, extensions) =
+        (path(format!("{name}.key")), path(format!("{name}.csr")), path(format!("{name}.ext")));
+    let new = [
+        "req",
+        "-new",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-subj",
+        "/CN=x",
+    ];
+    said(&run("openssl", &[&new[..], &["-keyout", &key, "-out", &request]].concat()));
+    std::fs::write(&extensions, format!("subjectAltName={names}\n")).unwrap();
+    let (ca, ca_key) = (path(format!("{authority}.pem")), path(format!("{authority}.key")));
+    let certificate = path(format!("{name}.pem"));
+    let sign =
+        ["x509", "-req", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial", "-days", "30"];
+    said(&run("openssl", &[&sign[..], &["-extfile", &extensions, "-out", &certificate]].concat()));
+}
+
+#[test]
+fn a_name_in_a_certificate_of_a_trusted_authority_is_a_login() {
+    let test = "a_name_in_a_certificate_of_a_trusted_authority_is_a_login";
+    if !needs_programs(test, &["openssl", "python3"]) {
+        return;
+    }
+    let (mut stage, mut settings) = prepare("", "");
+    let folder = stage.mta.root().join("etc/vsmtp");
+    make_certificate(&folder, "mx", &["mx.local.test"]);
+    for authority in ["ca", "other"] {
+        let path = |end: &str| folder.join(format!("{authority}.{end}")).display().to_string();
+        let new = [
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "30",
+        ];
+        let subject = format!("/CN={authority}");
+        let files = ["-subj", &subject, "-keyout", &path("key"), "-out", &path("pem")];
+        said(&run("openssl", &[&new[..], &files].concat()));
+    }
+    signed(&folder, "ca", "jane", "email:jane@src.test,DNS:jane.src.test");
+    signed(&folder, "ca", "joe", "email:joe@staff.test");
+    signed(&folder, "ca", "relay", "DNS:relay.src.test");
+    signed(&folder, "ca", "nobody", "email:jane@other.test,DNS:src.test");
+    signed(&folder, "other", "mallory", "email:jane@src.test");
+    settings.config.push_str(
+        "config.server.tls.certificate = \"mx.pem\"; config.server.tls.private_key = \"mx.key\";\n\
+         config.server.tls.client_certificate = \"ask\"; config.server.tls.client_ca = \"ca.pem\";\n\
+         config.server.auth.certificates = #{ \"email:jane@src.test\": \"jane\", \"email:*@staff.test\": \"*\",\n\
+             \"dns:relay.src.test\": \"relay\" };\n",
+    );
+    stage.mta.write_configuration(&settings);
+    stage.mta.launch();
+    let log_in = |name: &str, user: &str| {
+        let folder = folder.display().to_string();
+        said(&python(SCRIPT, &[&stage.submission.to_string(), &folder, name, user])).trim().to_owned()
+    };
+    assert_eq!(log_in("jane", ""), "True 235 250");
+    assert_eq!(log_in("joe", "joe@staff.test"), "True 235 250");
+    assert_eq!(log_in("relay", "relay"), "True 235 250");
+    assert_eq!(log_in("relay", "jane"), "True 535 503");
+    for stranger in ["nobody", "mallory"] {
+        assert_eq!(log_in(stranger, ""), "False 504 503", "{stranger}");
+    }
+    let log = stage.mta.log();
+    for user in ["jane", "joe@staff.test", "relay"] {
+        assert!(
+            log.contains(&format!("event=authenticated user={user} mechanism=EXTERNAL")),
+            "{user}: {log}"
+        );
+    }
 }

@@ -256,7 +256,8 @@ fn a_report_about_tls_is_signed_before_it_leaves() {
                    config.delivery.tls.reports.selector = \"rsa\";";
     let (mut mta, _sink, _dns, keys) = start(keys, rules, reports);
     mta.stop();
-    let day = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() / 86_400 - 3;
+    let day =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() / 86_400 - 3;
     let policy = r#"{"policy":{"policy-type":"no-policy-found","policy-domain":"dst.test"},
         "summary":{"total-successful-session-count":3,"total-failure-session-count":0}}"#;
     let counts = format!(

@@ -28,7 +28,9 @@ impl Signer for Echo {
 /// What becomes of a message that is said to be a report of ours.
 fn judged(sender: &str, text: &str, has_key: bool, with_selector: bool) -> PostJudged {
     let value = |text: &str| Value::Text(text.to_owned());
-    let keys = Value::Map([("dkim".to_owned(), Value::Map([("private_key".to_owned(), value("k.pem"))].into()))].into());
+    let keys = Value::Map(
+        [("dkim".to_owned(), Value::Map([("private_key".to_owned(), value("k.pem"))].into()))].into(),
+    );
     let mut set = vec![
         ("server.virtual", Value::Map([("own.test".to_owned(), keys)].into())),
         ("delivery.tls.reports.from", value("tls-reports@mail.own.test")),
@@ -38,7 +40,8 @@ fn judged(sender: &str, text: &str, has_key: bool, with_selector: bool) -> PostJ
     }
     let dir = tempfile::tempdir().unwrap();
     let config_dir = dir.path().display().to_string();
-    let slice = FilterSlice { config_dir, filter_path: format!("{}/none", dir.path().display()), ..slice(&set) };
+    let slice =
+        FilterSlice { config_dir, filter_path: format!("{}/none", dir.path().display()), ..slice(&set) };
     let surroundings = Surroundings { signer: Arc::new(Echo { has_key }), ..Surroundings::default() };
     let judge = Judge::load(&slice, &surroundings).unwrap();
     let recipient = Recipient {
@@ -83,7 +86,9 @@ fn pieces(judged: PostJudged) -> Vec<Piece> {
 #[test]
 fn a_report_is_signed_by_the_domain_above_its_sender_that_has_a_key() {
     let pieces = pieces(judged("tls-reports@mail.own.test", REPORT, true, true));
-    let [Piece::Text(field), Piece::Original { offset: 0, len }] = pieces.as_slice() else { panic!("{pieces:?}") };
+    let [Piece::Text(field), Piece::Original { offset: 0, len }] = pieces.as_slice() else {
+        panic!("{pieces:?}")
+    };
     assert_eq!(*len, REPORT.len() as u64);
     let field = String::from_utf8(field.clone()).unwrap();
     let plain = field.replace("\r\n\t", " ");
@@ -94,7 +99,7 @@ fn a_report_is_signed_by_the_domain_above_its_sender_that_has_a_key() {
     let signature = vsmtp_mail::dkim::Signature::parse(field.split_once(':').unwrap().1.trim_end()).unwrap();
     let data = String::from_utf8(signature.signature).unwrap();
     let fields = "from:tls-reports@mail.own.test\r\nto:r@far.test\r\nsubject:Report\r\ndkim-signature:v=1; ";
-    assert!(data.starts_with(fields) && data.contains("tls-report-domain"), "{data}");
+    assert!(data.starts_with(fields) && data.contains("TLS-Report-Domain"), "{data}");
 }
 
 #[test]
@@ -113,5 +118,8 @@ fn nothing_is_signed_but_reports_of_ours() {
     ] {
         assert!(pieces(judged(sender, text, true, true)).is_empty(), "{sender} {text}");
     }
-    assert_eq!(judged("tls-reports@mail.own.test", REPORT, true, false), PostJudged::Keep { is_final: false });
+    assert_eq!(
+        judged("tls-reports@mail.own.test", REPORT, true, false),
+        PostJudged::Keep { is_final: false }
+    );
 }

@@ -73,6 +73,10 @@ fn companions(key: &str) -> Vec<(&'static str, Value)> {
             ("server.tls.certificate", text("/etc/vsmtp/chain.pem")),
             ("server.tls.client_certificate", text("ask")),
         ],
+        "delivery.tls.reports.selector" => vec![
+            ("delivery.tls.reports.from", text("tls-reports@mail.example.com")),
+            ("server.virtual", keys::key("server.virtual").unwrap().example.value(&context())),
+        ],
         "server.tls.certificate" => vec![],
         key if key.starts_with("server.tls.") => {
             vec![("server.tls.certificate", text("/etc/vsmtp/chain.pem"))]
@@ -122,6 +126,20 @@ fn each_key_is_documented_once_and_its_default_and_example_fit() {
         }
     }
     assert!(names.len() > 60);
+}
+
+#[test]
+fn what_needs_another_key_says_so() {
+    let said = complaint("delivery.tls.reports.selector", text("2026"));
+    assert!(said.contains("needs delivery.tls.reports.from, and a DKIM key"), "{said}");
+    let rows = Value::Map([("dns:relay.example.com".to_owned(), text("relay"))].into());
+    let said = with(&[
+        ("server.auth.certificates", rows),
+        ("server.tls.certificate", text("/etc/vsmtp/chain.pem")),
+        ("server.tls.client_certificate", text("ask")),
+    ])
+    .unwrap_err();
+    assert!(said[0].to_string().contains("server.tls.client_ca"), "{said:?}");
 }
 
 #[test]

@@ -23,7 +23,9 @@ keys! {
         for Receiver Auth;
 
     /// Certificates of clients and their logins, for EXTERNAL: whoever shows one of these, and holds its key, may log in as
-    /// that user without a password. By fingerprint (SHA-256), as `openssl x509 -fingerprint -sha256` prints it. Needs
+    /// that user without a password. By fingerprint (`sha256:`), as `openssl x509 -fingerprint -sha256` prints it, or, if it
+    /// leads to an authority of `server.tls.client_ca`, by a name in it: `email:jane@example.com`, `email:*@example.com` for
+    /// all of a domain, `dns:host.example.com`. With the login `*` the name itself is the login. Needs
     /// `server.tls.client_certificate` to be `ask` or `require`.
     certificates: CertificateLogins = "server.auth.certificates", default Map(&[]),
         example Map(&[("sha256:75af03fc4e94fa0ca6cba33ba9f82ad2e0ffb1b2a0b7ab3f2f1e8a4ab8d7c2f1", &["jane"])]),

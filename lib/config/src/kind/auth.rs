@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::Kind;
 use super::list::{MAX_ITEMS, items, rows, texts};
 use crate::backend::AuthBackend;
+use crate::certificate::CertificatePattern;
 use crate::pattern::AddressPattern;
-use crate::tls_policy::fingerprint;
 use crate::value::Value;
 
 /// Most back-ends.
@@ -88,27 +88,30 @@ impl Kind for SenderLogins {
 pub(crate) struct CertificateLogins;
 
 impl Kind for CertificateLogins {
-    type Out = Vec<([u8; 32], String)>;
+    type Out = Vec<(CertificatePattern, String)>;
 
     fn read(&self, value: &Value) -> Result<Self::Out, String> {
-        rows(value, |print, of, name| {
-            let print = print.strip_prefix("sha256:").and_then(fingerprint).ok_or_else(|| name.to_owned())?;
+        rows(value, |text, of, name| {
+            let pattern = CertificatePattern::parse(text).ok_or_else(|| name.to_owned())?;
             let logins = items(of, 1, login).map_err(|found| format!("{found} for {name}"))?;
             let login = logins.into_iter().next().ok_or_else(|| format!("nobody for {name}"))?;
-            Ok((print, login))
+            if login == CertificatePattern::ITSELF && !pattern.is_name() {
+                return Err(format!("\"*\" for {name}, which is no name"));
+            }
+            Ok((pattern, login))
         })
     }
 
     fn write(&self, out: &Self::Out) -> Value {
-        let row = |(print, login): &([u8; 32], String)| {
-            let hex: String = print.iter().map(|octet| format!("{octet:02x}")).collect();
-            (format!("sha256:{hex}"), Value::Text(login.clone()))
+        let row = |(pattern, login): &(CertificatePattern, String)| {
+            (pattern.to_string(), Value::Text(login.clone()))
         };
         Value::Map(out.iter().map(row).collect::<BTreeMap<_, _>>())
     }
 
     fn expected(&self) -> String {
-        "a map of \"sha256:FINGERPRINT\" to a login".to_owned()
+        "a map of \"sha256:FINGERPRINT\", \"email:ADDRESS\", \"email:*@DOMAIN\" or \"dns:HOST\" to a login"
+            .to_owned()
     }
 }
 
@@ -137,9 +140,28 @@ mod tests {
         let print = "ab".repeat(32);
         let read = CertificateLogins.read(&map(&format!("sha256:{}", print.to_uppercase()), text("jane")));
         let read = read.unwrap();
-        assert_eq!(read, [([0xab; 32], "jane".to_owned())]);
         assert_eq!(CertificateLogins.write(&read), map(&format!("sha256:{print}"), text("jane")));
         for bad in ["sha256:ab", "sha1:ab", &print, ""] {
+            assert!(CertificateLogins.read(&map(bad, text("jane"))).is_err(), "{bad}");
+        }
+        assert!(CertificateLogins.read(&map(&format!("sha256:{print}"), text("*"))).is_err());
+        for (written, canonical) in [
+            ("email:Jane@Own.TEST", "email:Jane@own.test"),
+            ("email:*@Own.TEST", "email:*@own.test"),
+            ("dns:MX.own.test", "dns:mx.own.test"),
+        ] {
+            let read = CertificateLogins.read(&map(written, text("*"))).unwrap();
+            assert_eq!(CertificateLogins.write(&read), map(canonical, text("*")));
+        }
+        for bad in [
+            "email:jane",
+            "email:@own.test",
+            "email:a*@own.test",
+            "email:*@*",
+            "dns:*.own.test",
+            "dns:[192.0.2.1]",
+            "dns:",
+        ] {
             assert!(CertificateLogins.read(&map(bad, text("jane"))).is_err(), "{bad}");
         }
         assert!(CertificateLogins.read(&map(&format!("sha256:{print}"), text(""))).is_err());

@@ -6,6 +6,7 @@ use bincode::{Decode, Encode};
 
 use crate::backend::AuthBackend;
 use crate::by_text::ByText;
+use crate::certificate::CertificatePattern;
 use crate::config::Config;
 use crate::network::Network;
 use crate::pattern::AddressPattern;
@@ -21,8 +22,8 @@ pub struct AuthSlice {
     pub backends: Vec<AuthBackend>,
     /// Names of the mechanisms that are wanted, best first.
     pub mechanisms: Vec<String>,
-    /// Certificates of clients by their SHA-256, and their logins.
-    pub certificates: Vec<([u8; 32], String)>,
+    /// Certificates of clients, and their logins; ask [`crate::CertificateLogins`].
+    pub certificates: Vec<(ByText<CertificatePattern>, String)>,
     /// Mechanisms that show the password are allowed in clear.
     pub in_clear: bool,
     /// Failures of one client; `None` for any number.
@@ -51,13 +52,19 @@ impl Config {
         AuthSlice {
             backends: self.auth_backends(),
             mechanisms: self.auth_mechanisms(),
-            certificates: auth.certificates.clone(),
+            certificates: self.certificates(),
             in_clear: auth.in_clear,
             failures_per_address: auth.failures_per_address,
             failures_per_account: auth.failures_per_account,
             failure_window: auth.failure_window,
             trusted: self.server.relay_from.iter().copied().map(ByText::from).collect(),
         }
+    }
+
+    /// Whose certificate is whose.
+    pub(super) fn certificates(&self) -> Vec<(ByText<CertificatePattern>, String)> {
+        let rows = self.auth.certificates.iter();
+        rows.map(|(pattern, login)| (pattern.clone().into(), login.clone())).collect()
     }
 
     /// The mechanisms that are wanted, best first; none where AUTH is not offered.

@@ -7,6 +7,7 @@ use bincode::{Decode, Encode};
 use vsmtp_mail::Domain;
 
 use crate::by_text::ByText;
+use crate::certificate::CertificatePattern;
 use crate::config::Config;
 use crate::network::Network;
 
@@ -55,8 +56,8 @@ pub struct ReceiverSlice {
     pub smtputf8: bool,
     /// Names of the mechanisms that clients may use, best first; none where there is no AUTH.
     pub auth_mechanisms: Vec<String>,
-    /// Certificates of clients that are a login, by their SHA-256.
-    pub certificates: Vec<[u8; 32]>,
+    /// Certificates of clients, and their logins; ask [`crate::CertificateLogins`].
+    pub certificates: Vec<(ByText<CertificatePattern>, String)>,
     /// Mechanisms that show the password are allowed in clear.
     pub auth_in_clear: bool,
     /// Failures that end a session; `None` for any number.
@@ -191,7 +192,7 @@ impl Config {
             dsn: smtp.dsn,
             smtputf8: smtp.smtputf8,
             auth_mechanisms: self.auth_mechanisms(),
-            certificates: self.auth.certificates.iter().map(|(print, _)| *print).collect(),
+            certificates: self.certificates(),
             auth_in_clear: self.auth.in_clear,
             auth_attempts: self.auth.attempts,
             tls: (!self.keys().pairs.is_empty()).then(|| self.server_tls()),
