@@ -17,10 +17,13 @@ const RULES: &str = r#"#{ helo: [ rule "known" || {
     if found == ["192.0.2.1"] { state::accept() } else { state::deny() }
 } ] }"#;
 
+/// Sessions that are blocked at once in the test of many.
+const BLOCKED: u64 = 50;
+
 /// A session filter whose rules have so much time that no answer comes for want of it.
-fn patient() -> (Stage, Receiver, Queue) {
+fn patient(workers: u32) -> (Stage, Receiver, Queue) {
     let dir = tempfile::tempdir().unwrap();
-    let slice = FilterSlice { timeout: Duration::from_secs(30), ..slice(&dir, RULES) };
+    let slice = FilterSlice { timeout: Duration::from_secs(30), workers, ..slice(&dir, RULES) };
     let mut stage = Stage::spawn(Role::FilterSession, vsmtp_ipc::encode(&slice).unwrap(), dir);
     stage.hear_master(|said| matches!(said, ToMaster::Ready));
     let queue = stage.queue();
@@ -69,6 +72,26 @@ fn a_rule_that_waits_for_a_name_delays_nobody() {
 }
 
 #[test]
+fn fifty_sessions_that_are_blocked_in_a_rule_leave_the_next_one_its_answer() {
+    // Three quarters of the workers may wait for names: enough for fifty.
+    let (mut stage, mut receiver, _queue) = patient(68);
+    let mut resolver = stage.resolver();
+    for session in 1..=BLOCKED {
+        receiver.say(&helo(session, &format!("s{session}.test")), Vec::new());
+    }
+    // Each of them stands inside of its rule: it has asked, and nobody has answered.
+    let asked: Vec<_> = (0..BLOCKED).map(|_| resolver.hear()).collect();
+    receiver.say(&helo(BLOCKED + 1, "quick.test"), Vec::new());
+    assert_eq!(decided(&mut receiver), (BLOCKED + 1, Decision::Accept(None)));
+    for question in &asked {
+        resolver.say(&Answer { ticket: question.ticket, result: found(), secure: false });
+    }
+    let mut told: Vec<u64> = (0..BLOCKED).map(|_| decided(&mut receiver).0).collect();
+    told.sort_unstable();
+    assert_eq!(told, (1..=BLOCKED).collect::<Vec<_>>());
+}
+
+#[test]
 fn what_a_dead_resolver_leaves_the_next_one_is_asked() {
     let (mut stage, mut receiver, _queue) = Stage::session(RULES);
     receiver.say(&helo(1, "a.test"), Vec::new());
@@ -83,7 +106,7 @@ fn what_a_dead_resolver_leaves_the_next_one_is_asked() {
 
 #[test]
 fn a_question_that_two_resolvers_died_of_is_not_put_to_a_third() {
-    let (mut stage, mut receiver, _queue) = patient();
+    let (mut stage, mut receiver, _queue) = patient(4);
     receiver.say(&helo(1, "a.test"), Vec::new());
     for _ in 0..2 {
         let mut resolver = stage.resolver();
@@ -104,7 +127,7 @@ fn a_question_that_two_resolvers_died_of_is_not_put_to_a_third() {
 
 #[test]
 fn rules_that_wait_for_a_dead_name_server_leave_a_quarter_of_the_workers() {
-    let (mut stage, mut receiver, _queue) = patient();
+    let (mut stage, mut receiver, _queue) = patient(4);
     let mut resolver = stage.resolver();
     // There are four workers: a fourth and a fifth that want to wait are told at once that nobody can tell.
     for session in 1..=3 {
