@@ -5,6 +5,7 @@
 #   vsmtp.sh resume                           the same instance again, on the spool that is there
 #   vsmtp.sh queued                           prints how many messages are in the queue
 #   vsmtp.sh stop                             leaves no process
+# With RULES set, in the mode hold, twenty typical rules judge each message (see rules/).
 set -eu
 here=$(cd "$(dirname "$0")/../.." && pwd)
 bin=${VSMTP_BIN:-$here/target/release}
@@ -62,6 +63,11 @@ fn on_config(config) {
 }
 VSL
     printf '#{ %s }\n' "$rules" >"$dir/etc/vsmtp/filter.vsl"
+    if [ -n "${RULES:-}" ]; then
+        mkdir "$dir/etc/vsmtp/lists"
+        "$here/tests/load/rules/lists.sh" "$dir/etc/vsmtp/lists"
+        cp "$here/tests/load/rules/filter.vsl" "$dir/etc/vsmtp/filter.vsl"
+    fi
     launch
     ;;
 resume) launch ;;
