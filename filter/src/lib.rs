@@ -2,6 +2,7 @@
 //! a socket, and nothing a script does may stop it.
 #![forbid(unsafe_code)]
 
+pub mod accounts;
 pub mod api;
 pub mod arc;
 pub mod author;

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use vsmtp_daemon::{Daemon, Live, Reactor};
 use vsmtp_ipc::ChannelError;
 
+use crate::accounts::Accounts;
 use crate::api::Surroundings;
 use crate::limiter::Limiter;
 use crate::names::Names;
@@ -29,7 +30,7 @@ use crate::suffixes::{MAX_LIST_BYTES, Suffixes};
 
 pub use leader::{Crew, Desk, cede};
 
-/// Largest file of users that is read, in octets.
+/// Largest file of users or groups that is read, in octets.
 const MAX_PASSWD: u64 = 16 << 20;
 
 /// The whole program, in the role that the command line names.
@@ -82,6 +83,7 @@ fn surroundings(
     limiter: Arc<dyn Limiter>,
     runner: Arc<dyn Runner>,
 ) -> Surroundings {
+    let passwd = host_file("/etc/passwd");
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Surroundings {
         hostname: hostname.trim().to_owned(),
@@ -90,7 +92,8 @@ fn surroundings(
         signer,
         limiter,
         runner,
-        users: users(),
+        users: users(&passwd),
+        accounts: Arc::new(Accounts::parse(&passwd, &host_file("/etc/group"))),
         suffixes: Arc::new(suffixes()),
         ..Surroundings::default()
     }
@@ -106,13 +109,18 @@ fn suffixes() -> Suffixes {
     }
 }
 
-/// Names of the users of this host; none if the file of users cannot be read.
-fn users() -> BTreeSet<String> {
+/// A file of users or groups of this host; empty if it cannot be read.
+fn host_file(path: &str) -> String {
     let mut text = String::new();
-    let file = std::fs::File::open("/etc/passwd").map(|file| file.take(MAX_PASSWD));
+    let file = std::fs::File::open(path).map(|file| file.take(MAX_PASSWD));
     if let Err(error) = file.and_then(|mut file| file.read_to_string(&mut text)) {
-        log::warn!("event=users-unreadable error=\"{error}\"");
+        log::warn!("event=users-unreadable file={path} error=\"{error}\"");
     }
+    text
+}
+
+/// The names in a file of users.
+fn users(text: &str) -> BTreeSet<String> {
     text.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.to_owned()).collect()
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use vsmtp_mail::{Address, Domain};
 
+use crate::accounts::Accounts;
 use crate::files::{Folder, Reader, Watched};
 use crate::object::Fault;
 use rules::Rules;
@@ -46,8 +47,8 @@ enum Source {
 
 impl Table {
     /// Opens what `kind:source` names, as in Postfix: `hash:maps/aliases`, `cidr:`, `regexp:`, `pcre:`, `static:text`,
-    /// `inline:{ key=value, ... }`.
-    pub fn open(folder: &Arc<Folder>, name: &str) -> Result<Self, Fault> {
+    /// `inline:{ key=value, ... }`, `unix:passwd.byname`.
+    pub fn open(folder: &Arc<Folder>, accounts: &Accounts, name: &str) -> Result<Self, Fault> {
         let plain = name.strip_prefix("proxy:").unwrap_or(name);
         let Some((kind, from)) = plain.split_once(':') else {
             return Err(Fault(format!(
@@ -64,12 +65,21 @@ impl Table {
                 let keys = line::inline(from).map_err(|why| Fault(format!("'{name}': {why}")))?;
                 return Ok(Table { name: name.into(), source: Source::Fixed(Arc::new(Content::Keys(keys))) });
             }
+            "unix" => {
+                let lines = accounts.table(from).ok_or_else(|| {
+                    Fault(format!(
+                        "'{name}': there are unix:passwd.byname and unix:group.byname, and no others"
+                    ))
+                })?;
+                let content = Arc::new(Content::Keys(lines.clone()));
+                return Ok(Table { name: name.into(), source: Source::Fixed(content) });
+            }
             text if TEXTS.contains(&text) => read_keys,
             "cidr" => read_networks,
             "regexp" => read_regexps,
             "pcre" => read_pcres,
             _ => {
-                let known = "hash, texthash, lmdb, btree, cdb, dbm, cidr, regexp, pcre, static, inline";
+                let known = "hash, texthash, lmdb, btree, cdb, dbm, cidr, regexp, pcre, static, inline, unix";
                 return Err(Fault(format!(
                     "'{name}': there are no tables of the kind '{kind}', only {known}"
                 )));
@@ -165,7 +175,7 @@ mod tests {
     fn table(kind: &str, text: &str) -> Result<Table, Fault> {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("t"), text).unwrap();
-        Table::open(&Folder::open(dir.path()), &format!("{kind}:t"))
+        Table::open(&Folder::open(dir.path()), &Accounts::default(), &format!("{kind}:t"))
     }
 
     fn check(table: &Table, rows: &[(&str, Option<&str>)]) {
@@ -265,19 +275,24 @@ mod tests {
     #[test]
     fn tables_without_a_file() {
         let none = Arc::new(Folder::default());
-        check(&Table::open(&none, "static:OK").unwrap(), &[("anything", Some("OK"))]);
-        check(&Table::open(&none, "static:{ two words }").unwrap(), &[("anything", Some("two words"))]);
-        let inline = Table::open(&none, "inline:{ a=1, { B = two words }, c = 3 }").unwrap();
+        check(&Table::open(&none, &Accounts::default(), "static:OK").unwrap(), &[("anything", Some("OK"))]);
+        check(
+            &Table::open(&none, &Accounts::default(), "static:{ two words }").unwrap(),
+            &[("anything", Some("two words"))],
+        );
+        let inline =
+            Table::open(&none, &Accounts::default(), "inline:{ a=1, { B = two words }, c = 3 }").unwrap();
         check(&inline, &[("a", Some("1")), ("b", Some("two words")), ("C", Some("3")), ("d", None)]);
         for bad in ["hash:x", "mysql:x", "plain", "inline:a=1", "inline:{ a }", "inline:{ { a = 1 }", ""] {
-            assert!(Table::open(&none, bad).is_err(), "{bad}");
+            assert!(Table::open(&none, &Accounts::default(), bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn addresses_and_domains_are_looked_up_from_the_special_to_the_general() {
         let none = Arc::new(Folder::default());
-        let open = |text: &str| Table::open(&none, &format!("inline:{{ {text} }}")).unwrap();
+        let open =
+            |text: &str| Table::open(&none, &Accounts::default(), &format!("inline:{{ {text} }}")).unwrap();
         let table = open("joe+x@b.c=1, joe@b.c=2, @b.c=3, root@=4, .example.com=5, example.com=6, com=7");
         for (address, value) in [
             ("joe+x@b.c", Some("1")),
@@ -298,5 +313,16 @@ mod tests {
         ] {
             assert_eq!(table.domain(&Domain::parse(domain).unwrap()).as_deref(), value, "{domain}");
         }
+    }
+
+    #[test]
+    fn accounts_of_the_host() {
+        let accounts = Accounts::parse("jane:x:1000:1000::/home/jane:/bin/sh\n", "staff:x:50:jane\n");
+        let none = Folder::open(std::path::Path::new("/nonexistent"));
+        let open = |name: &str| Table::open(&none, &accounts, name);
+        let users = open("proxy:unix:passwd.byname").unwrap();
+        check(&users, &[("Jane", Some("jane:x:1000:1000::/home/jane:/bin/sh")), ("staff", None)]);
+        check(&open("unix:group.byname").unwrap(), &[("staff", Some("staff:x:50:jane")), ("jane", None)]);
+        assert!(open("unix:passwd.byuid").unwrap_err().0.contains("and no others"));
     }
 }

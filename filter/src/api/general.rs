@@ -14,6 +14,7 @@ use vsmtp_mail::Rfc5322Date;
 use super::address::domain_of;
 use super::registry::{Registry, Text, name};
 use super::resolve::Directory;
+use crate::accounts::Accounts;
 use crate::csv::Databases;
 use crate::files::Folder;
 use crate::limiter::{Limiter, NoLimiter};
@@ -32,6 +33,8 @@ pub struct Surroundings {
     pub environment: BTreeMap<String, String>,
     /// Names of the users of this host.
     pub users: BTreeSet<String>,
+    /// Its users and groups.
+    pub accounts: Arc<Accounts>,
     /// The public suffix list, if the host has it.
     pub suffixes: Arc<Suffixes>,
     /// The folder of the configuration, for lists and tables.
@@ -65,6 +68,7 @@ impl Default for Surroundings {
             hostname: String::new(),
             environment: BTreeMap::new(),
             users: BTreeSet::new(),
+            accounts: Arc::default(),
             suffixes: Arc::default(),
             folder: Arc::default(),
             databases: Arc::default(),

@@ -82,12 +82,12 @@ impl Networks {
 
 fn tables(registry: &mut Registry, surroundings: &Surroundings) {
     registry.engine.register_type_with_name::<Table>("table");
-    let folder = Arc::clone(&surroundings.folder);
+    let (folder, accounts) = (Arc::clone(&surroundings.folder), Arc::clone(&surroundings.accounts));
     let open = name("table", "open", &["table"])
-        .doc("(source: string) -> table", "A lookup table as Postfix has them, written `kind:source`. `hash:`, `texthash:`, `lmdb:`, `btree:`, `cdb:` and `dbm:` read the text file of keys and values (not the database made of it); `cidr:` a file of networks; `regexp:` and `pcre:` one of patterns, matched in linear time; `static:value` has one value for every key; `inline:{ key=value, { key = two words } }` holds its keys itself. Paths are relative to the folder of the configuration, or absolute and below it. A file that changes is read again, as with `netset::file`.")
+        .doc("(source: string) -> table", "A lookup table as Postfix has them, written `kind:source`. `hash:`, `texthash:`, `lmdb:`, `btree:`, `cdb:` and `dbm:` read the text file of keys and values (not the database made of it); `cidr:` a file of networks; `regexp:` and `pcre:` one of patterns, matched in linear time; `static:value` has one value for every key; `inline:{ key=value, { key = two words } }` holds its keys itself; `unix:passwd.byname` and `unix:group.byname` have the lines of `/etc/passwd` and `/etc/group` by name, as they were when the rules were loaded, without passwords. Paths are relative to the folder of the configuration, or absolute and below it. A file that changes is read again, as with `netset::file`.")
         .errors("if there is no such kind, the file cannot be read, or a line is wrong")
-        .example("const access = table(\"hash:lists/access\"); access.get(\"example.com\") == \"REJECT\" && access.get(\"none\") == ()");
-    registry.free_text(open, move |source| Table::open(&folder, source));
+        .example("const access = table(\"hash:lists/access\"); access.get(\"example.com\") == \"REJECT\" && \"jane\" in table(\"unix:passwd.byname\")");
+    registry.free_text(open, move |source| Table::open(&folder, &accounts, source));
     let get = name("table", "get", &[])
         .doc(
             "(key: string) -> string",

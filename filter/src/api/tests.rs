@@ -63,6 +63,7 @@ fn surroundings() -> Surroundings {
         hostname: "mx.test".into(),
         environment: [("KEY".to_owned(), "value".to_owned())].into(),
         users: ["jane".to_owned()].into(),
+        accounts: Arc::new(crate::accounts::Accounts::parse("jane:x:1000:1000::/home/jane:/bin/sh\n", "")),
         folder: Arc::clone(&LISTS.1),
         databases: Arc::clone(&csv::DATABASES.1),
         own_domains: Arc::from(["own.test".to_owned()]),
