@@ -82,6 +82,7 @@ fn session(judge: &Judge) {
         server_name: Domain::parse("mx.test").expect("a domain"),
         identity: None,
         was_authenticated: false,
+        was_secured: false,
     };
     let shared = Shared::new(Transaction::new(Arc::new(peer), judge.max_recipients));
     if !goes_on(&judge.command(&shared, Stage::Connect)) {
