@@ -216,7 +216,7 @@ edge!(
         client: Some([127, 0, 0, 1].into()),
         server: None,
         tls: Some(receiver_auth::Tls {
-            exporter: Some(vec![1; 32]),
+            exporter: Some([1; 32]),
             certificate: Some([5; 32]),
             names: vec!["dns:a.test".into()]
         }),

@@ -273,8 +273,9 @@ fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
     }
 }
 
-// All that are read can be told.
+// All that are read can be told, whole and behind their kind.
 const _: () = assert!(tls::MAX_NAMES <= receiver_auth::MAX_NAMES);
+const _: () = assert!("email:".len() + tls::MAX_NAME <= receiver_auth::MAX_NAME);
 
 /// The names in a certificate that count: those of one that leads to a trusted authority.
 pub fn names_of(certificate: &PeerCertificate) -> Vec<CertificatePattern> {

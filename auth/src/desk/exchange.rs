@@ -4,7 +4,7 @@ use vsmtp_config::CertificatePattern;
 use vsmtp_daemon::Record;
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::receiver_auth::{
-    Answer, Ask, Begin, CREDITS, Denied, MAX_EXCHANGES, MAX_MESSAGE, MAX_NAMES, Tls,
+    Answer, Ask, Begin, CREDITS, Denied, MAX_EXCHANGES, MAX_MESSAGE, MAX_NAME, MAX_NAMES, Tls,
 };
 use vsmtp_ipc::wire::{Blob, Grant};
 
@@ -19,11 +19,14 @@ use crate::secret::Credentials;
 /// Octets of our half of a SCRAM nonce, before they are written as text.
 const NONCE: usize = 18;
 
-/// One exchange.
+/// One exchange. As many as a receiver likes wait for their clients, so that what is kept of each is small.
 pub struct Exchange {
     mechanism: Mechanism,
     place: Place,
-    tls: Option<Tls>,
+    /// The `tls-exporter` channel binding, if the TLS session has one.
+    exporter: Option<[u8; 32]>,
+    /// Whose the client's certificate is, for EXTERNAL. Its names are not kept.
+    certificate: Option<String>,
     state: State,
 }
 
@@ -62,9 +65,7 @@ impl Desk {
                     return Err(misbehaved("more questions than credits"));
                 }
                 check_length(begin.initial.as_ref())?;
-                if begin.tls.as_ref().is_some_and(|tls| tls.names.len() > MAX_NAMES) {
-                    return Err(misbehaved("told too many names"));
-                }
+                check_names(begin.tls.as_ref())?;
                 receiver.open += 1;
                 Ok(self.begin(now_ms, edge, begin))
             }
@@ -115,7 +116,10 @@ impl Desk {
         if mechanism.shows_secret() && !secured {
             return self.answer_denied(edge, exchange, Denied::NeedsTls);
         }
-        let new = Exchange { mechanism, place, tls, state: State::Working(0) };
+        let exporter = tls.as_ref().and_then(|tls| tls.exporter);
+        let certificate =
+            tls.filter(|_| mechanism == Mechanism::External).and_then(|tls| self.login_of(&tls));
+        let new = Exchange { mechanism, place, exporter, certificate, state: State::Working(0) };
         let Some(receiver) = self.receivers.get_mut(&edge) else { return Vec::new() };
         receiver.exchanges.insert(exchange, new);
         if self.brakes.stops_client(now_ms, self.counted(place)) {
@@ -136,6 +140,13 @@ impl Desk {
         }
     }
 
+    /// Whose the client's certificate is.
+    fn login_of(&self, tls: &Tls) -> Option<String> {
+        let names: Vec<CertificatePattern> =
+            tls.names.iter().filter_map(|name| CertificatePattern::parse(name)).collect();
+        self.certificates.login(&tls.certificate?, &names).map(str::to_owned)
+    }
+
     fn go_on(&mut self, now_ms: u64, edge: Edge, exchange: u64, talk: Talk, message: &Blob) -> Vec<Act> {
         match self.surrounded(edge, exchange, |around| talk.step(&message.0, around)) {
             Some(step) => self.take_step(now_ms, edge, exchange, step),
@@ -154,20 +165,14 @@ impl Desk {
         let mut octets = [0; NONCE];
         (self.random)(&mut octets).ok()?;
         let nonce = data_encoding::BASE64.encode(&octets);
-        let tls = found.tls.as_ref();
-        let exporter = tls.and_then(|tls| tls.exporter.as_deref());
-        let names: Vec<CertificatePattern> = tls
-            .iter()
-            .flat_map(|tls| &tls.names)
-            .filter_map(|name| CertificatePattern::parse(name))
-            .collect();
+        let exporter = found.exporter.as_ref().map(|octets| octets.as_slice());
         let plus_offered = exporter.is_some() && self.offered().contains(&Mechanism::ScramSha256Plus);
         Some(act(&Surroundings {
             secret: &|name| self.backends.scram_secret(name),
             nonce: &nonce,
             exporter,
             plus_offered,
-            certificate: tls.and_then(|tls| self.certificates.login(&tls.certificate?, &names)),
+            certificate: found.certificate.as_deref(),
         }))
     }
 
@@ -388,6 +393,17 @@ fn check_length(message: Option<&Blob>) -> Result<(), ChannelError> {
         Some(blob) if blob.0.len() > MAX_MESSAGE => Err(misbehaved("a SASL message is too long")),
         _ => Ok(()),
     }
+}
+
+fn check_names(tls: Option<&Tls>) -> Result<(), ChannelError> {
+    let names = tls.map_or(&[][..], |tls| &tls.names);
+    if names.len() > MAX_NAMES {
+        return Err(misbehaved("told too many names"));
+    }
+    if names.iter().any(|name| name.len() > MAX_NAME) {
+        return Err(misbehaved("a name of a certificate is too long"));
+    }
+    Ok(())
 }
 
 /// As the log says it.

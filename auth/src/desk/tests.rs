@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vsmtp_config::{AuthBackend, ByText, CertificatePattern};
 use vsmtp_ipc::edge::filter_auth::{Answer as Reply, Ask as About, Verified};
-use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, Begin, CREDITS, Denied, MAX_NAMES, Tls};
+use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, Begin, CREDITS, Denied, MAX_NAME, MAX_NAMES, Tls};
 use vsmtp_ipc::role::Role;
 use vsmtp_ipc::wire::{Blob, Grant};
 
@@ -334,6 +334,13 @@ fn a_certificate_that_is_somebodys_is_a_login_as_that_user_and_no_other() {
         let [Act::Answer(_, Answer::Granted { grant, .. })] = &acts[..] else { panic!("{acts:?}") };
         assert_eq!(confirm(&mut desk, *grant).unwrap().name, "joe@own.test");
     }
+    // It is remembered until the client answers.
+    let Ask::Begin(mut asks_first) = with(12, Some([8; 32]), b"") else { unreachable!() };
+    asks_first.initial = None;
+    let acts = desk.ask(0, RECEIVER, Ask::Begin(asks_first)).unwrap();
+    assert!(matches!(heard(&acts), Some(Answer::Challenge { .. })), "{acts:?}");
+    let acts = desk.ask(0, RECEIVER, Ask::Continue { exchange: 12, response: Blob(Vec::new()) }).unwrap();
+    assert!(matches!(heard(&acts), Some(Answer::Granted { identity, .. }) if identity == "joe@own.test"));
     for (exchange, initial) in [(1, &b""[..]), (2, b"tim")] {
         let acts = desk.ask(0, RECEIVER, with(exchange, Some([7; 32]), initial)).unwrap();
         let identity = confirm(&mut desk, granted(&acts)).unwrap();
@@ -353,18 +360,23 @@ fn what_nobody_may_say_costs_the_edge() {
     let response = || Blob(b"x".to_vec());
     let mut desk = with_file();
     desk.ask(0, RECEIVER, begin(1, "LOGIN", None)).unwrap();
-    let Ask::Begin(mut too_many) = begin(3, "EXTERNAL", Some(b"")) else { unreachable!() };
-    let names = vec![String::new(); MAX_NAMES + 1];
-    too_many.tls = Some(Tls { exporter: None, certificate: None, names });
-    let too_many_names = Ask::Begin(too_many);
+    let with_names = |mechanism, number, len| {
+        let Ask::Begin(mut begin) = begin(3, mechanism, None) else { unreachable!() };
+        let names = vec!["x".repeat(len); number];
+        begin.tls = Some(Tls { exporter: None, certificate: None, names });
+        Ask::Begin(begin)
+    };
     for bad in [
         begin(1, "PLAIN", None),
         Ask::Continue { exchange: 2, response: response() },
         begin(3, "PLAIN", Some(&[b'x'; 12_289])),
-        too_many_names,
+        with_names("EXTERNAL", MAX_NAMES + 1, 0),
+        with_names("EXTERNAL", 1, MAX_NAME + 1),
+        with_names("LOGIN", 1, MAX_NAME + 1),
     ] {
         assert!(desk.ask(0, RECEIVER, bad).is_err());
     }
+    desk.ask(0, RECEIVER, with_names("LOGIN", MAX_NAMES, MAX_NAME)).unwrap();
     desk.ask(0, RECEIVER, begin(4, "PLAIN", Some(PLAIN))).unwrap();
     assert!(desk.ask(0, RECEIVER, Ask::Continue { exchange: 4, response: response() }).is_err());
     for n in 0..u64::from(CREDITS) - 1 {

@@ -22,6 +22,8 @@ pub const MAX_GRANTS: usize = 70_000;
 
 /// Most names of a certificate that are told.
 pub const MAX_NAMES: usize = 64;
+/// Longest of them, in octets: an address (RFC 5321 4.5.3.1.3) behind its kind.
+pub const MAX_NAME: usize = 264;
 
 /// What the receiver says.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -67,12 +69,12 @@ pub struct Begin {
 /// What SASL needs to know of a TLS session.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Tls {
-    /// Channel binding `tls-exporter` (RFC 9266), 32 octets; `None` before TLS 1.3.
-    pub exporter: Option<Vec<u8>>,
+    /// Channel binding `tls-exporter` (RFC 9266); `None` before TLS 1.3.
+    pub exporter: Option<[u8; 32]>,
     /// SHA-256 of the certificate that the client has shown and proved to be its own. On the receiver's word.
     pub certificate: Option<[u8; 32]>,
-    /// The names in it, as configuration writes them (`email:`, `dns:`), in their order and at most [`MAX_NAMES`]; none unless
-    /// it leads to a trusted authority. On the receiver's word.
+    /// The names in it, as configuration writes them (`email:`, `dns:`), in their order: at most [`MAX_NAMES`], each of at most
+    /// [`MAX_NAME`] octets; none unless it leads to a trusted authority. On the receiver's word.
     pub names: Vec<String>,
 }
 

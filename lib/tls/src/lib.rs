@@ -14,7 +14,7 @@ pub mod client;
 pub mod server;
 
 pub use facts::{Facts, PeerCertificate};
-pub use names::{MAX_NAMES, Name, names};
+pub use names::{MAX_NAME, MAX_NAMES, Name, names};
 pub use provider::{SUITES, Version, provider, warm_up};
 pub use server::{Handshake, Oracle};
 pub use stream::{End, Moved, Stream};

@@ -5,8 +5,8 @@
 
 /// Most names of one certificate; one with more has none.
 pub const MAX_NAMES: usize = 64;
-/// Longest name, in octets.
-const MAX_NAME: usize = 254;
+/// Longest name, in octets; longer ones are left out.
+pub const MAX_NAME: usize = 254;
 
 const BOOLEAN: u8 = 0x01;
 const OCTETS: u8 = 0x04;

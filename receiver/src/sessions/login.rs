@@ -49,7 +49,7 @@ impl Client {
             client,
             server,
             tls: self.tls.as_ref().map(|tls| Tls {
-                exporter: self.socket.channel_binding().map(Vec::from),
+                exporter: self.socket.channel_binding(),
                 certificate: tls.peer.as_ref().map(|certificate| certificate.fingerprint),
                 names: tls.peer.iter().flat_map(names_of).map(|name| name.to_string()).collect(),
             }),
