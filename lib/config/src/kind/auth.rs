@@ -1,6 +1,6 @@
 //! Kinds of keys about authentication.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::Kind;
 use super::list::{MAX_ITEMS, items, rows, texts};
@@ -91,15 +91,23 @@ impl Kind for CertificateLogins {
     type Out = Vec<(CertificatePattern, String)>;
 
     fn read(&self, value: &Value) -> Result<Self::Out, String> {
-        rows(value, |text, of, name| {
+        let found = rows(value, |text, of, name| {
             let pattern = CertificatePattern::parse(text).ok_or_else(|| name.to_owned())?;
             let logins = items(of, 1, login).map_err(|found| format!("{found} for {name}"))?;
             let login = logins.into_iter().next().ok_or_else(|| format!("nobody for {name}"))?;
             if login == CertificatePattern::ITSELF && !pattern.is_name() {
                 return Err(format!("\"*\" for {name}, which is no name"));
             }
-            Ok((pattern, login))
-        })
+            Ok((name.to_owned(), pattern, login))
+        })?;
+        // Two spellings of one certificate are two keys of the map, and only one of them could count.
+        let mut names: HashMap<&CertificatePattern, &str> = HashMap::new();
+        for (name, pattern, _) in &found {
+            if let Some(before) = names.insert(pattern, name) {
+                return Err(format!("{before} and {name}, which are the same"));
+            }
+        }
+        Ok(found.into_iter().map(|(_, pattern, login)| (pattern, login)).collect())
     }
 
     fn write(&self, out: &Self::Out) -> Value {
@@ -165,6 +173,30 @@ mod tests {
             assert!(CertificateLogins.read(&map(bad, text("jane"))).is_err(), "{bad}");
         }
         assert!(CertificateLogins.read(&map(&format!("sha256:{print}"), text(""))).is_err());
+    }
+
+    #[test]
+    fn a_certificate_has_one_row_however_it_is_written() {
+        let read = |keys: &[&str], login: &str| {
+            let row = |(at, key): (usize, &&str)| ((*key).to_owned(), text(&format!("{login}{at}")));
+            CertificateLogins.read(&Value::Map(keys.iter().enumerate().map(row).collect()))
+        };
+        let print = format!("sha256:{}", "ab".repeat(32));
+        let shouted = format!("sha256:{}", "AB".repeat(32));
+        for (one, other) in [
+            ("email:jane@A.test", "email:jane@a.test"),
+            ("email:*@A.test", "email:*@a.test"),
+            ("dns:MX.a.test", "dns:mx.a.test"),
+            (&*shouted, &*print),
+        ] {
+            let found =
+                format!("{} and {}, which are the same", text(one).describe(), text(other).describe());
+            assert_eq!(read(&[one, other], "login"), Err(found));
+        }
+        // These are not the same.
+        for keys in [["email:Jane@a.test", "email:jane@a.test"], ["email:*@a.test", "email:jane@a.test"]] {
+            assert_eq!(read(&keys, "login").map(|rows| rows.len()), Ok(2), "{keys:?}");
+        }
     }
 
     #[test]
