@@ -1,6 +1,7 @@
 //! Signatures of a message (RFC 6376): which there are, what they cover, and the hash of the body. Whether a signature is
 //! right by its key, the resolver says; making one is the key holder's. Reads the message in bounded parts.
 
+use std::cmp::Reverse;
 use std::io;
 
 use sha2::{Digest, Sha256};
@@ -135,7 +136,8 @@ pub fn candidates(
 type Read<'a> = (&'a Field<'a>, Result<Signature, String>);
 
 /// The signatures that are checked, in the order of their fields: others on the way may have put theirs in front of the
-/// author's, so that those that can prove the author go first, and those that cannot be read last.
+/// author's, so that the nearer a domain is to the author's the sooner it is taken, and what cannot be read is last. How many
+/// labels make an organisation is not asked here: whoever shares more of them than a public suffix comes before who does not.
 fn chosen<'a>(header: &'a HeaderBlock<'a>) -> Vec<Read<'a>> {
     if !header.is_complete() {
         return Vec::new();
@@ -148,20 +150,18 @@ fn chosen<'a>(header: &'a HeaderBlock<'a>) -> Vec<Read<'a>> {
     };
     let mut all: Vec<(usize, Read<'a>)> = header.named(FIELD).take(MAX_READ).map(read).enumerate().collect();
     all.sort_by_key(|(_, (_, read))| match read {
-        Ok(signature) if signature.domain == author => 0,
-        Ok(signature) if is_related(&signature.domain, &author) => 1,
-        Ok(_) => 2,
-        Err(_) => 3,
+        Ok(signature) if signature.domain == author => (0, Reverse(0)),
+        Ok(signature) => (1, Reverse(common_labels(&signature.domain, &author))),
+        Err(_) => (2, Reverse(0)),
     });
     all.truncate(MAX_SIGNATURES);
     all.sort_by_key(|(at, _)| *at);
     all.into_iter().map(|(_, read)| read).collect()
 }
 
-/// True if two domains may be of one organisation: their last two labels are the same.
-fn is_related(one: &str, other: &str) -> bool {
-    let same = |(a, b): &(&str, &str)| a == b;
-    one.rsplit('.').zip(other.rsplit('.')).take(2).filter(same).count() == 2
+/// How many labels two domains have in common at their ends.
+fn common_labels(one: &str, other: &str) -> usize {
+    one.rsplit('.').zip(other.rsplit('.')).take_while(|(a, b)| a == b).count()
 }
 
 fn weigh(
@@ -305,6 +305,23 @@ mod tests {
             let found = known((others.repeat(20) + &text).as_bytes(), 0);
             assert_eq!(found.len(), MAX_SIGNATURES, "{others}");
             assert_eq!(found.last(), Some(&("?", String::new())), "{others}");
+        }
+    }
+
+    #[test]
+    fn an_organisations_signature_goes_before_those_of_its_public_suffix() {
+        let signature = |domain: &str| {
+            format!("DKIM-Signature: v=1; a=rsa-sha256; d={domain}; s=s; h=from; bh=AAAA; b=QUJD\r\n")
+        };
+        let strangers: String = (0..20).map(|n| signature(&format!("stranger{n}.co.uk"))).collect();
+        for own in ["example.co.uk", "mail.example.co.uk", "a.example.co.uk"] {
+            let text = format!("{strangers}{}From: jane@a.example.co.uk\r\n\r\nHello.\r\n", signature(own));
+            let domain = |candidate: Candidate| match candidate {
+                Candidate::Known(checked) | Candidate::Ask(checked, _) => checked.domain,
+            };
+            let found: Vec<String> = of(text.as_bytes(), 0).into_iter().map(domain).collect();
+            assert_eq!(found.len(), MAX_SIGNATURES, "{own}");
+            assert_eq!(found.last().map(String::as_str), Some(own));
         }
     }
 }
