@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use bincode::{Decode, Encode};
 use vsmtp_sys::memfd::Sealed;
 use vsmtp_sys::seqpacket;
+use zeroize::Zeroize;
 
 use crate::codec::{self, CodecError, MAX_MESSAGE};
 use crate::frame::{MAX_DESCRIPTORS, MAX_FRAME, MAX_INLINE, PREFIX, Prefix};
@@ -23,8 +24,14 @@ const MAX_OUTBOX: usize = 32 * 1024 * 1024;
 /// Memory for encoding that an edge keeps, in octets.
 const KEPT_SCRATCH: usize = 4 * 1024;
 
+/// The same for secret messages while they are encoded. None has more: a buffer that grows leaves what it held behind.
+const SECRET_SCRATCH: usize = 32 * 1024;
+
 /// What may be said in one direction of an edge.
 pub trait Message: Encode + Decode<()> {
+    /// There may be passwords in it: what an edge keeps of such messages is wiped.
+    const IS_SECRET: bool = false;
+
     /// How many descriptors belong to this message; left-over and missing ones are errors.
     fn descriptors(&self) -> usize {
         0
@@ -98,7 +105,7 @@ pub struct Channel<Tx, Rx> {
     greeted: bool,
     outbox: VecDeque<OutFrame>,
     outbox_bytes: usize,
-    /// Where messages are encoded; kept from one to the next unless one was large.
+    /// Where messages are encoded; kept from one to the next unless one was large, wiped if it was secret.
     scratch: Vec<u8>,
     /// One frame; allocated at the first read, and never zeroed again.
     inbox: Vec<u8>,
@@ -134,8 +141,15 @@ impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
     /// after a message that was too large: nothing of it was queued.
     pub fn send(&mut self, message: &Tx, descriptors: Vec<OwnedFd>) -> Result<(), ChannelError> {
         let mut payload = std::mem::take(&mut self.scratch);
-        let sent = self.send_encoded(message, &mut payload, descriptors);
         payload.clear();
+        if Tx::IS_SECRET {
+            payload.reserve(SECRET_SCRATCH);
+        }
+        let sent = self.send_encoded(message, &mut payload, descriptors);
+        if Tx::IS_SECRET {
+            payload.as_mut_slice().zeroize();
+        }
+        payload.truncate(KEPT_SCRATCH);
         payload.shrink_to(KEPT_SCRATCH);
         self.scratch = payload;
         sent
@@ -165,7 +179,10 @@ impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
             match seqpacket::send(self.socket.as_fd(), &[IoSlice::new(&frame.bytes)], &descriptors) {
                 Ok(_) => {
                     self.outbox_bytes -= frame.bytes.len();
-                    self.outbox.pop_front();
+                    let sent = self.outbox.pop_front();
+                    if Tx::IS_SECRET {
+                        sent.map(|frame| frame.bytes).zeroize();
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Blocked),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -273,11 +290,23 @@ impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
             return Err(ChannelError::Misbehaved("a message lacks its descriptors".to_owned()));
         }
         let mut descriptors: Vec<OwnedFd> = self.inbox_descriptors.drain(..prefix.descriptors).collect();
-        let message: Rx = if prefix.spilled {
-            codec::decode(&unspill(payload, &mut descriptors)?)?
+        let decoded: Result<Rx, ChannelError> = if prefix.spilled {
+            unspill(payload, &mut descriptors).and_then(|mut bytes| {
+                let decoded = codec::decode(&bytes);
+                if Rx::IS_SECRET {
+                    bytes.zeroize();
+                }
+                Ok(decoded?)
+            })
         } else {
-            codec::decode(payload)?
+            codec::decode(payload).map_err(ChannelError::from)
         };
+        if Rx::IS_SECRET
+            && let Some(taken) = self.inbox.get_mut(self.inbox_at..next_at)
+        {
+            taken.zeroize();
+        }
+        let message = decoded?;
         if message.descriptors() != descriptors.len() {
             return Err(ChannelError::Misbehaved(
                 "a message came with the wrong number of descriptors".to_owned(),
@@ -303,5 +332,34 @@ fn closed_or(error: io::Error) -> ChannelError {
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ChannelError::Closed,
         io::ErrorKind::InvalidData => ChannelError::Misbehaved(error.to_string()),
         _ => ChannelError::Io(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::receiver_auth::{Ask, AuthEnd, ReceiverEnd};
+    use crate::wire::Blob;
+
+    #[test]
+    fn an_edge_keeps_nothing_of_a_secret() {
+        let (a, b) = seqpacket::pair().unwrap();
+        let (mut receiver, mut helper) =
+            (ReceiverEnd::new(a, EdgeId::ReceiverAuth), AuthEnd::new(b, EdgeId::ReceiverAuth));
+        let (password, long) = (b"tanstaaftanstaaf", [b't'; 12_288]);
+        for secret in [&password[..], &long[..]] {
+            let ask = Ask::Continue { exchange: 0, response: Blob(secret.to_vec()) };
+            receiver.send(&ask, Vec::new()).unwrap();
+            assert!(receiver.scratch.len() > password.len());
+            assert!(receiver.scratch.iter().all(|octet| *octet == 0));
+            assert!(receiver.scratch.capacity() < SECRET_SCRATCH);
+        }
+        assert_eq!(receiver.flush().unwrap(), Flushed::All);
+        for secret in [&password[..], &long[..]] {
+            let ask = Ask::Continue { exchange: 0, response: Blob(secret.to_vec()) };
+            assert_eq!(helper.receive().unwrap().unwrap().message, ask);
+        }
+        assert!(helper.inbox_len > long.len());
+        assert!(helper.inbox.iter().all(|octet| *octet == 0));
     }
 }

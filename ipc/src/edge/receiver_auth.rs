@@ -125,8 +125,12 @@ pub enum Denied {
     Throttled,
 }
 
-impl Message for Ask {}
-impl Message for Answer {}
+impl Message for Ask {
+    const IS_SECRET: bool = true;
+}
+impl Message for Answer {
+    const IS_SECRET: bool = true;
+}
 
 /// The receiver's end.
 pub type ReceiverEnd = Channel<Ask, Answer>;
