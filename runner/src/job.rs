@@ -105,13 +105,13 @@ impl Job {
         self.kill();
     }
 
-    /// Ends it, and all that it has started.
+    /// Ends it, and all of its process group.
     pub fn kill(&self) {
         // It may have ended by itself; its number is its own until it is waited for.
         let _ = self.child.signal_group(SIGKILL);
     }
 
-    /// How it has ended; `None` while it runs. What it has left behind is ended too.
+    /// How it has ended; `None` while it runs. What is left of its group is ended too.
     pub fn ended(&self) -> io::Result<Option<ExitStatus>> {
         if !has_ended(&self.child)? {
             return Ok(None);

@@ -52,7 +52,7 @@ pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {
 
 fn runs(registry: &mut Registry) {
     let run = name("cmd", "run", &[])
-        .doc("() -> map", "Runs the command and waits for its end; only this session waits. The map has `has_code` and `code` (the exit code, `()` if a signal has ended it), `has_signal` and `signal`, `timed_out`, `stdout` and `stderr` (the first 64 KiB of each, as text), `truncated` if there was more. A command that is out of time ends by signal 9, with all that it has started; so does one that prints more than 16 MiB, and what a command leaves running when it ends.")
+        .doc("() -> map", "Runs the command and waits for its end. Other sessions go on; but places for commands are few, and sessions that want to run one while all are taken wait too, whoever has taken them. The map has `has_code` and `code` (the exit code, `()` if a signal has ended it), `has_signal` and `signal`, `timed_out`, `stdout` and `stderr` (the first 64 KiB of each, as text), `truncated` if there was more. A command that is out of time ends by signal 9, with all of its process group; so does one that prints more than 16 MiB, and what a command leaves running in its group when it ends. What has made a session of its own (`setsid`) lives on, and so do files in `/tmp`.")
         .errors(RUN_ERRORS)
         .example("let scan = cmd::build(#{ command: \"/usr/bin/scan\" }); let end = scan.run(); end.has_code && end.code == 0 && end.stdout == \"clean\\n\"");
     registry.method_waits0(run, Stage::Connect, |_, service: &Service| service.run(Given::default()));
