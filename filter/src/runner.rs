@@ -1,20 +1,76 @@
 //! The way to the runner of commands, as rules use it.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use vsmtp_config::Command;
 use vsmtp_ipc::edge::filter_runner::Ended;
 
 use crate::object::Fault;
+use crate::transaction::Content;
+
+/// Octets of a message that are in memory at once while it is handed over.
+const PART: usize = 256 << 10;
 
 /// What a rule gives to a command that it has run.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Given {
     /// Arguments in place of those declared.
     pub arguments: Option<Vec<String>>,
     /// Its standard input; `None`: there is nothing to read.
-    pub input: Option<Vec<u8>>,
+    pub input: Option<Input>,
+}
+
+/// The standard input of a command.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// These octets.
+    Bytes(Vec<u8>),
+    /// A message, which is read when it is handed over, part by part.
+    Message {
+        /// The header, with the empty line.
+        header: Vec<u8>,
+        /// The message as it came.
+        content: Arc<dyn Content>,
+        /// Where its body begins.
+        body: u64,
+    },
+}
+
+impl Input {
+    /// Octets of it.
+    pub fn size(&self) -> u64 {
+        match self {
+            Input::Bytes(bytes) => bytes.len() as u64,
+            Input::Message { header, content, body } => {
+                (header.len() as u64).saturating_add(content.len().saturating_sub(*body))
+            }
+        }
+    }
+
+    /// Hands it over from the beginning to the end.
+    ///
+    /// # Errors
+    /// `take` fails, or the message cannot be read or ends too early: half of it must not pass for all.
+    pub fn hand_over(&self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        match self {
+            Input::Bytes(bytes) => take(bytes),
+            Input::Message { header, content, body } => {
+                take(header)?;
+                let mut at = *body;
+                while at < content.len() {
+                    let part = content.read(at, PART)?;
+                    if part.is_empty() {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    take(&part)?;
+                    at += part.len() as u64;
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 /// Has commands run. Blocks the rule that asks, and hands the loop on before.

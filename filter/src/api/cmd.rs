@@ -13,7 +13,7 @@ use super::registry::{Registry, name};
 use crate::engine::service_constructor;
 use crate::object::{Fault, Object};
 use crate::oneshot::from_script;
-use crate::runner::{Given, Runner};
+use crate::runner::{Given, Input, Runner};
 use crate::stage::Stage;
 
 /// A command, as scripts hold it.
@@ -24,7 +24,7 @@ struct Service {
 }
 
 const RUN_ERRORS: &str = "if the program is not declared or cannot be started, if the rule's own time is over before it \
-                          has ended, or if an argument is neither string nor object";
+                          has ended, if an argument is neither string nor object, or if the input is larger than 64 MiB";
 
 pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {
     registry.engine.register_type_with_name::<Service>("cmd");
@@ -86,17 +86,17 @@ fn with_input(registry: &mut Registry) {
         .errors(RUN_ERRORS)
         .example("cmd::build(#{ command: \"/usr/bin/scan\" }).run_with(\"a virus\").code == 1");
     registry.method_waits1(text, Stage::Connect, |_, service: &Service, input: ImmutableString| {
-        service.run(Given { arguments: None, input: Some(input.as_bytes().to_vec()) })
+        service.run(Given { arguments: None, input: Some(Input::Bytes(input.as_bytes().to_vec())) })
     });
     registry.method_waits1(text, Stage::Connect, |_, service: &Service, input: Blob| {
-        service.run(Given { arguments: None, input: Some(input) })
+        service.run(Given { arguments: None, input: Some(Input::Bytes(input)) })
     });
     let whole = name("cmd", "run_with", &[])
-        .doc("(input: message) -> map", "Runs the command with the whole message, `msg()`, as its standard input: header as it is now, body byte for byte.")
+        .doc("(input: message) -> map", "Runs the command with the whole message, `msg()`, as its standard input: header as it is now, body byte for byte. More than 64 MiB are no input: where `server.message_size_limit` allows such messages, look at `msg::size()` before.")
         .errors(RUN_ERRORS)
         .example("cmd::build(#{ command: \"/usr/bin/scan\" }).run_with(msg()).code == 0 // from preq");
     registry.method_waits1(whole, Stage::Preq, |shared, service: &Service, _: MessageHandle| {
-        let input = message::bytes(&mut shared.lock())?;
+        let input = message::input(&shared.lock());
         service.run(Given { arguments: None, input: Some(input) })
     });
 }

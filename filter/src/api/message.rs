@@ -6,6 +6,7 @@ use vsmtp_mail::Field;
 use super::address::mailbox;
 use super::registry::{Registry, name};
 use crate::object::Fault;
+use crate::runner::Input;
 use crate::stage::Stage;
 use crate::transaction::Transaction;
 
@@ -145,12 +146,7 @@ fn text(bytes: &[u8]) -> ImmutableString {
 
 /// The whole message with the header as it is now.
 pub(super) fn mail(t: &mut Transaction) -> Result<ImmutableString, Fault> {
-    bytes(t).map(|bytes| text(&bytes))
-}
-
-/// The same, byte for byte.
-pub(super) fn bytes(t: &mut Transaction) -> Result<Vec<u8>, Fault> {
-    let Some(content) = t.content.clone() else { return Ok(t.header.to_bytes()) };
+    let Some(content) = t.content.clone() else { return Ok(text(&t.header.to_bytes())) };
     let length = content.len().saturating_sub(t.body_offset);
     if length > MAX_MAIL_TEXT as u64 {
         return Err(Fault(format!(
@@ -160,5 +156,14 @@ pub(super) fn bytes(t: &mut Transaction) -> Result<Vec<u8>, Fault> {
     let mut bytes = t.header.to_bytes();
     let body = content.read(t.body_offset, MAX_MAIL_TEXT);
     bytes.extend(body.map_err(|error| Fault(format!("the message cannot be read: {error}")))?);
-    Ok(bytes)
+    Ok(text(&bytes))
+}
+
+/// The same for a command, byte for byte and of any size: no script holds it.
+pub(super) fn input(t: &Transaction) -> Input {
+    let header = t.header.to_bytes();
+    match &t.content {
+        Some(content) => Input::Message { header, content: content.clone(), body: t.body_offset },
+        None => Input::Bytes(header),
+    }
 }

@@ -1,17 +1,17 @@
 //! How rules reach the runner of commands.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use vsmtp_config::Command;
 use vsmtp_ipc::EdgeId;
 use vsmtp_ipc::edge::filter_runner::{Answer, Ask, CREDITS, Declared, Ended, MAX_INPUT, Refused};
-use vsmtp_sys::memfd::Sealed;
+use vsmtp_sys::memfd::{Growing, Sealed};
 
 use super::inquiry::{Door, Inquiry};
 use crate::object::Fault;
-use crate::runner::{Given, Runner};
+use crate::runner::{Given, Input, Runner};
 
 /// How much longer than the command may run a rule waits: for a place, and for the news of the end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -59,11 +59,11 @@ impl Runner for Door<Running> {
     fn run(&self, command: &Command, given: Given) -> Result<Ended, Fault> {
         let Command { program, arguments, timeout, fixed } = command;
         let did_not_run = |why: &str| Fault(format!("the command {program} did not run: {why}"));
-        let input = given.input.map(|bytes| {
-            if bytes.len() as u64 > MAX_INPUT {
+        let input = given.input.map(|input| {
+            if input.size() > MAX_INPUT {
                 return Err(did_not_run(&format!("its input is larger than {MAX_INPUT} bytes")));
             }
-            Sealed::create(c"input", &[IoSlice::new(&bytes)]).map_err(|error| did_not_run(&error.to_string()))
+            sealed(&input).map_err(|error| did_not_run(&error.to_string()))
         });
         let wanted = Wanted {
             command: Declared {
@@ -86,6 +86,13 @@ impl Runner for Door<Running> {
             None => Err(Fault(format!("the command {program} did not end in time, or could not be run"))),
         }
     }
+}
+
+/// The input as the command reads it. What it is made of is given up when this returns.
+fn sealed(input: &Input) -> io::Result<Sealed> {
+    let mut file = Growing::create(c"input", MAX_INPUT)?;
+    input.hand_over(|part| file.append(part))?;
+    file.seal()
 }
 
 fn milliseconds(time: Duration) -> u64 {

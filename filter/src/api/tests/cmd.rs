@@ -27,9 +27,19 @@ impl Runner for Scripted {
         if command.program != "/usr/bin/scan" {
             return Err(Fault(format!("the command {} did not run: it is not declared", command.program)));
         }
-        let input = given.input.as_deref().unwrap_or_default();
+        let mut bytes = Vec::new();
+        let mut take = |part: &[u8]| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        };
+        if let Some(input) = given.input {
+            input.hand_over(&mut take).unwrap();
+            assert_eq!(input.size(), bytes.len() as u64);
+        }
+        let input = bytes.as_slice();
         Ok(match given.arguments.as_deref() {
             Some([option, ..]) if option == "--fail" => ended(2, ""),
+            None if input.len() > 65_536 => ended(0, &input.len().to_string()),
             Some(arguments) => ended(0, &arguments.join("|")),
             None if input.windows(5).any(|window| window == b"virus") => ended(1, "found\n"),
             None if input.is_empty() => ended(0, "clean\n"),
@@ -104,4 +114,38 @@ fn commands_that_are_made_while_scripts_are_loaded_are_noted_once_and_none_is_ru
     let error =
         run_example(&engine, at(Stage::Connect), "cmd::build(#{ command: \"a\" }).run()").unwrap_err();
     assert!(error.contains("nothing can be run here"), "{error}");
+}
+
+/// A message of which only so much is there, as if the disk had lost the rest.
+#[derive(Debug)]
+struct Large {
+    len: u64,
+    is_there: u64,
+}
+
+impl crate::transaction::Content for Large {
+    fn len(&self) -> u64 {
+        self.len
+    }
+    fn read(&self, offset: u64, max: usize) -> std::io::Result<Vec<u8>> {
+        let left = usize::try_from(self.is_there.saturating_sub(offset)).unwrap();
+        Ok(vec![b'x'; left.min(max)])
+    }
+}
+
+#[test]
+fn a_message_that_no_script_can_hold_is_still_given_to_commands() {
+    let len = 50 << 20;
+    let with = |is_there| {
+        let mut transaction = at(Stage::Preq);
+        transaction.content = Some(Arc::new(Large { len, is_there }));
+        transaction.header = vsmtp_mail::HeaderBlock::parse(b"A: b\r\n\r\n");
+        transaction.body_offset = 8;
+        transaction
+    };
+    run_example(&engine(), with(len), &format!("{SCAN} scan.run_with(msg()).stdout == \"{len}\"")).unwrap();
+    let error = run_example(&engine(), with(len), "msg::mail().len() > 0").unwrap_err();
+    assert!(error.contains("larger than 16777216"), "{error}");
+    let short = super::super::message::input(&with(1 << 20));
+    assert!(short.hand_over(|_| Ok(())).is_err(), "half a message is none");
 }
