@@ -159,8 +159,20 @@ fn make_folders(layout: &Layout, accounts: &Accounts, config: &Config) -> Result
     folder(Path::new(&spool), 0o755, None)?;
     folder(&Path::new(&spool).join("queue"), 0o700, accounts.of(Role::QueueManager))?;
     folder(Path::new(&mail_root), 0o700, accounts.of(Role::DeliverMailbox))?;
-    folder(Path::new(&config.filter().database_dir), 0o700, accounts.of(Role::FilterSession))?;
     Ok(lock)
+}
+
+/// Makes the folder of the tables that rules keep, if it is not there: their filters cannot, and do not start without it.
+/// Where it cannot be made, rules without such tables go on.
+pub fn make_databases(accounts: &Accounts, config: &Config) {
+    let path = config.filter().database_dir;
+    if let Err(error) = folder(Path::new(&path), 0o700, accounts.of(Role::FilterSession)) {
+        vsmtp_daemon::Record::at(log::Level::Warn, "state-unavailable")
+            .field("file", path)
+            .field("error", error)
+            .field("effect", "filters whose rules keep tables do not start")
+            .emit();
+    }
 }
 
 fn lock(layout: &Layout) -> Result<Locked, Error> {

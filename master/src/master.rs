@@ -289,6 +289,10 @@ impl Master {
         let files = match name.role {
             Role::Keys => key_files::open(&self.config.keys())?,
             Role::Limits => state_files::open(&self.layout)?,
+            Role::FilterSession | Role::FilterPost => {
+                boot::make_databases(&self.launcher.accounts, &self.config);
+                Vec::new()
+            }
             _ => Vec::new(),
         };
         let mut child = self.launcher.start(name, generation, slice)?;
