@@ -19,9 +19,10 @@ pub const COMMAND_USER: &str = "vsmtp-runner";
 
 /// The names of a command's parts.
 const PARTS: [&str; 6] = ["command", "args", "timeout", "user", "group", "fixed"];
-const TIMEOUT: Period = Period { min: 1, max: 10 * MINUTE };
-/// Where none is named, in milliseconds.
-const DEFAULT_TIMEOUT: u64 = 30 * SECOND;
+/// At most what the rules of a stage may take.
+const TIMEOUT: Period = Period { min: 1, max: 5 * MINUTE };
+/// Where none is named, in milliseconds: less than rules may take by default, so that they see that it was over.
+const DEFAULT_TIMEOUT: u64 = 20 * SECOND;
 
 /// A program that rules may run.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -144,7 +145,7 @@ mod tests {
         assert_eq!(command, expected);
         assert_eq!(Command::read(&command.write()), Ok(command));
         let least = read(&[("command", text("echo")), ("args", text("one"))]).unwrap();
-        assert_eq!((least.arguments.len(), least.timeout, least.fixed), (1, Duration::from_secs(30), false));
+        assert_eq!((least.arguments.len(), least.timeout, least.fixed), (1, Duration::from_secs(20), false));
     }
 
     #[test]
@@ -159,7 +160,7 @@ mod tests {
             (vec![command.clone(), ("args", Value::List(vec![Value::Int(1)]))], "1 as args"),
             (vec![command.clone(), ("args", text("a\0"))], "too many, too long, or a NUL as args"),
             (vec![command.clone(), ("timeout", text("1 day"))], "\"1 day\" as timeout"),
-            (vec![command.clone(), ("timeout", text("11m"))], "\"11m\" as timeout"),
+            (vec![command.clone(), ("timeout", text("6m"))], "\"6m\" as timeout"),
             (vec![command.clone(), ("shell", Value::Bool(true))], "the part \"shell\""),
             (
                 vec![command, ("user", text("root"))],

@@ -46,7 +46,7 @@ keys! {
     /// Programs that rules may run, by names that are for people, beside those that rules declare themselves while they are
     /// loaded (`service NAME cmd`, `cmd::build()`). Each is a map: `command` is an absolute path, or a name that is looked
     /// for in `/usr/local/bin`, `/usr/bin` and the like; `args` are its arguments (a rule may give others unless `fixed` is
-    /// true), after `timeout` (`"30s"`, at most 10m) it is ended. No shell is involved. They run as the user `vsmtp-runner`.
+    /// true), after `timeout` (20s by default, at most 5m) it is ended. No shell is involved. They run as the user `vsmtp-runner`.
     commands: Commands = "filter.commands", default Made(Value::map), example Made(clamscan), for Runner;
 }
 
