@@ -16,8 +16,8 @@ use crate::filters::Filters;
 use crate::job::{Job, TOKENS};
 use crate::{programs, sandbox};
 
-/// Most programs at once; more wait.
-const MAX_RUNNING: usize = 64;
+/// What the kernel is told of how readily it may end a process for want of memory: these before all others.
+const FIRST_TO_GO: &str = "1000";
 
 /// The daemon.
 pub struct Runner {
@@ -59,6 +59,10 @@ impl Daemon for Runner {
             if !programs::find(&command.program).is_some_and(|path| path.exists()) {
                 Record::at(log::Level::Warn, "command-missing").field("command", &command.program).emit();
             }
+        }
+        // Programs inherit it: what they take must not cost the queue its process.
+        if let Err(error) = std::fs::write("/proc/self/oom_score_adj", FIRST_TO_GO) {
+            Record::at(log::Level::Warn, "oom-score-kept").field("error", error).emit();
         }
         Ok(Runner {
             slice: boot.slice,
@@ -158,7 +162,7 @@ impl Runner {
 
     /// Starts what waits, as long as there are places.
     fn start_waiting(&mut self, reactor: &mut Reactor) {
-        while self.jobs.len() < MAX_RUNNING {
+        while self.jobs.len() < self.slice.at_once as usize {
             let Some(waiting) = self.waiting.pop_front() else { return };
             let (edge, ticket) = (waiting.edge, waiting.ask.ticket);
             if let Err(refused) = self.start(reactor, waiting) {

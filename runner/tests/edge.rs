@@ -36,6 +36,10 @@ fn shell(timeout_ms: u64, fixed: bool) -> Declared {
 
 impl Stage {
     fn start(commands: &[Declared]) -> Stage {
+        Stage::with(commands, 8)
+    }
+
+    fn with(commands: &[Declared], at_once: u32) -> Stage {
         let (ours, theirs) = seqpacket::pair().unwrap();
         let log = tempfile::tempfile().unwrap();
         let child = Spawn {
@@ -59,7 +63,7 @@ impl Stage {
             timeout: Duration::from_millis(declared.timeout_ms),
             fixed: declared.fixed,
         };
-        let slice = RunnerSlice { commands: commands.iter().map(command).collect() };
+        let slice = RunnerSlice { commands: commands.iter().map(command).collect(), at_once };
         let configure = ToChild::Configure(Configure {
             name: ProcessName { role: Role::Runner, instance: 0 },
             generation: 1,
@@ -225,6 +229,23 @@ fn an_edge_that_ends_takes_its_commands_with_it_and_others_go_on() {
     say(&mut other, &ask(2, shell(60_000, false), None), Vec::new());
     assert_eq!(ended(&mut other, 2).code, Some(0));
     wait("it is gone", &|| !is_asleep());
+}
+
+#[test]
+fn no_more_run_at_once_than_may_and_they_are_the_first_to_go_when_memory_is_short() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("place").display().to_string();
+    let mut stage = Stage::with(&[shell(60_000, false)], 1);
+    let mut filter = stage.filter();
+    // Two at once would find the place taken.
+    let script = "mkdir \"$0\" || exit 1; sleep 0.1; rmdir \"$0\"; cat /proc/self/oom_score_adj";
+    for ticket in 0..4 {
+        say(&mut filter, &ask(ticket, shell(60_000, false), Some(&["-c", script, &place])), Vec::new());
+    }
+    for ticket in 0..4 {
+        let end = ended(&mut filter, ticket);
+        assert_eq!((end.code, end.stdout.as_slice()), (Some(0), &b"1000\n"[..]), "{end:?}");
+    }
 }
 
 /// Some process sleeps for the time that this test alone uses.

@@ -10,6 +10,8 @@ use crate::config::Config;
 pub struct RunnerSlice {
     /// What it may run, and nothing else.
     pub commands: Vec<Command>,
+    /// Most programs at once.
+    pub at_once: u32,
 }
 
 impl Config {
@@ -21,6 +23,6 @@ impl Config {
                 commands.push(command.clone());
             }
         }
-        RunnerSlice { commands }
+        RunnerSlice { commands, at_once: self.filter.commands_at_once }
     }
 }
