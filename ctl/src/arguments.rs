@@ -54,6 +54,9 @@ pub enum Command {
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Check and try rules; nothing need run.
+    #[command(subcommand)]
+    Vsl(VslCommand),
 }
 
 /// Commands on passwords.
@@ -210,6 +213,56 @@ pub enum ConfigCommand {
     },
 }
 
+/// Commands on rules.
+#[derive(Debug, Subcommand)]
+pub enum VslCommand {
+    /// Find what is wrong with the configuration and its rules.
+    Check {
+        /// The folder of the configuration, or its main file [default: /etc/vsmtp].
+        dir: Option<PathBuf>,
+    },
+    /// Have the rules judge a message, or run the tests beside the rules.
+    Test(Box<VslTest>),
+    /// Write what editors want to know: definitions for the Rhai language server.
+    Definitions {
+        /// Where to.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+}
+
+/// What is tried.
+#[derive(Debug, Args)]
+pub struct VslTest {
+    /// A message; or files with tests (*.test.vsl); or the folder of a configuration, all of whose tests are run; nothing:
+    /// all tests of --config.
+    pub files: Vec<PathBuf>,
+    /// The folder of the configuration, or its main file [default: /etc/vsmtp].
+    #[arg(long, value_name = "DIR")]
+    pub config: Option<PathBuf>,
+    /// The client's address; without it, the message comes by the local socket.
+    #[arg(long, value_name = "ADDRESS")]
+    pub client_ip: Option<std::net::IpAddr>,
+    /// The sender; empty for the null sender.
+    #[arg(long, value_name = "MAILBOX")]
+    pub from: Option<String>,
+    /// A recipient; may be repeated.
+    #[arg(long, value_name = "MAILBOX")]
+    pub rcpt: Vec<String>,
+    /// What the client says in HELO.
+    #[arg(long, value_name = "NAME", default_value = "client.example")]
+    pub helo: String,
+    /// The client authenticates as this user.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// The last stage to run.
+    #[arg(long, value_name = "STAGE")]
+    pub stage: Option<String>,
+    /// What the DNS says, one NAME KIND DATA in a line; without it, nothing exists.
+    #[arg(long, value_name = "FILE")]
+    pub dns: Option<PathBuf>,
+}
+
 fn id(text: &str) -> Result<QueueId, String> {
     QueueId::parse(text).map_err(|error| error.to_string())
 }
@@ -245,6 +298,10 @@ mod tests {
             "vsmtpctl limits --limit 20 --json",
             "vsmtpctl limits reset 2001:db8::1",
             "vsmtpctl config check -c /etc/vsmtp/vsmtp.vsl",
+            "vsmtpctl vsl check /etc/vsmtp --json",
+            "vsmtpctl vsl test",
+            "vsmtpctl vsl test m.eml --client-ip 2001:db8::1 --from a@b.test --rcpt c@d.test --rcpt e@f.test --stage preq",
+            "vsmtpctl vsl definitions --out /tmp/x",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }

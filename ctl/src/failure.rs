@@ -18,6 +18,8 @@ pub enum Failure {
     Broken(String),
     /// The arguments make no sense together.
     Usage(String),
+    /// What was to be checked could not be looked at.
+    NotChecked(String),
     /// The reader of our output is gone; nothing to say, and nobody to say it to.
     OutputClosed,
 }
@@ -27,6 +29,7 @@ impl Failure {
     pub fn status(&self) -> u8 {
         match self {
             Failure::Refused(_) => 1,
+            Failure::NotChecked(_) => 2,
             Failure::Usage(_) => 64,
             Failure::NotRunning(_) => 69,
             Failure::Broken(_) => 75,
@@ -43,6 +46,7 @@ impl fmt::Display for Failure {
             | Failure::NotRunning(text)
             | Failure::NotPermitted(text)
             | Failure::Broken(text)
+            | Failure::NotChecked(text)
             | Failure::Usage(text) => f.write_str(text),
             Failure::OutputClosed => f.write_str("output closed"),
         }

@@ -15,6 +15,8 @@ mod limits;
 mod queue;
 mod sandbox;
 mod status;
+mod tool;
+mod vsl;
 
 mod failure;
 

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::line::Line;
 use crate::output::Output;
 use crate::place::Place;
-use crate::{auth, config, limits, queue, sandbox, status};
+use crate::{auth, config, limits, queue, sandbox, status, vsl};
 
 /// The whole main of vsmtpctl.
 pub fn main() -> ExitCode {
@@ -56,6 +56,7 @@ fn run(arguments: &Arguments, out: &mut Output<'_>) -> Result<(), Failure> {
         Command::Config(ConfigCommand::Check { config }) => {
             config::check(config.as_deref(), arguments.root.as_deref(), out)
         }
+        Command::Vsl(command) => vsl::run(command, arguments.root.as_deref(), out),
         Command::Queue(command) => match queue::offline::of(command) {
             Some(offline) => queue::offline::run(offline, out),
             None => queue::run(command, &mut Line::connect(&place.queue(), EdgeId::CtlQueue)?, out),

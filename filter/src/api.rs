@@ -8,6 +8,7 @@ mod cmd;
 mod code;
 mod context;
 mod csv;
+mod definitions;
 mod dkim;
 mod dmarc;
 mod dns;
@@ -39,6 +40,7 @@ use rhai::{Dynamic, Engine};
 use crate::engine::{self, Callable};
 use crate::object::Object;
 
+pub use definitions::definitions;
 pub use general::Surroundings;
 pub use page::pages;
 pub use registry::{Doc, Form, Function};

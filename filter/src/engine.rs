@@ -8,6 +8,7 @@ mod limits;
 mod names;
 mod resolver;
 mod script;
+mod survey;
 mod variables;
 
 use std::path::Path;
@@ -18,13 +19,14 @@ use rhai::{AST, Engine, OptimizationLevel, Token};
 use vsmtp_daemon::Record;
 
 pub use declaration::service_constructor;
-pub use directive::{Directive, DirectiveKind};
+pub use directive::{Directive, DirectiveKind, register_tests};
 pub use error::{Location, ScriptError};
 pub use limits::{Limits, Watch, deadline_passed, hand_on, time_left};
-pub use names::Callable;
-pub use resolver::{MAX_SCRIPT_BYTES, Root};
+pub use names::{Callable, nearest};
+pub use resolver::{MAX_SCRIPT_BYTES, Root, wrong_imports};
 
 pub use script::{Failure, LoadedScript, StageTable};
+pub use survey::{Call, Kind, Reach, Signatures, Survey};
 pub use variables::{OLD_VARIABLES, give_old_variables};
 
 /// Makes an engine without any vSL function.
@@ -71,6 +73,12 @@ pub fn compile(engine: &Engine, name: &str, text: &str) -> Result<AST, ScriptErr
 pub fn load(engine: &Engine, root: &Root, path: &Path) -> Result<LoadedScript, ScriptError> {
     let text = root.read(path)?;
     script::load(engine, root, &root.display_name(path), &text)
+}
+
+/// Compiles and evaluates a script of which only the effects of evaluating it count.
+pub fn evaluate(engine: &Engine, root: &Root, path: &Path) -> Result<(), ScriptError> {
+    let text = root.read(path)?;
+    script::evaluate(engine, root, &root.display_name(path), &text).map(|_| ())
 }
 
 /// The same for a text that comes from elsewhere; `name` stands for the file in messages.

@@ -1,11 +1,12 @@
 //! Runs the rules of a stage on a transaction and says what the client is to be told. It decides what a status means;
 //! it sends nothing. A rule that fails never lets a message through: the operator chose 451 or 554 for that.
 
+mod ground;
 mod message;
 mod post;
 mod report;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,26 +17,21 @@ use vsmtp_config::{FilterSlice, OnError};
 use vsmtp_daemon::Record;
 use vsmtp_mail::{EnhancedCode, Reply};
 
-use crate::api::{self, Surroundings};
+use crate::api::Surroundings;
 use crate::csv::Databases;
-use crate::engine::{self, Failure, Limits, LoadedScript, Root, ScriptError, Watch};
+use crate::engine::{self, Directive, Failure, LoadedScript, ScriptError, Watch};
 use crate::files::Folder;
 use crate::policy::Policy;
-use crate::presence;
 use crate::stage::Stage;
 use crate::status::Status;
 use crate::transaction::{RcptSpec, Shared};
-use crate::triage::{DOMAIN_DIR, Part, Scripts};
+use crate::triage::{Part, Scripts};
 
-use report::ReportSigner;
-
+pub(crate) use ground::Ground;
 pub use message::{Judged, Source, Stored};
 pub use post::{Edit, PostJudged, PostMessage};
 
-/// What the root script of vSL 1.x is called.
-const MAIN: &str = "main.vsl";
-/// Where it is, beside the configuration file.
-const MAIN_PLACES: [&str; 2] = ["rules/main.vsl", MAIN];
+use report::ReportSigner;
 
 /// Most scripts that judge the recipients of one message; each may make a message of its own of it, body and all. A client
 /// sends the rest again in a transaction of its own, as with too many recipients.
@@ -68,6 +64,23 @@ pub struct Judge {
     reports: Option<ReportSigner>,
     /// Called when a rule runs for a while, before it may delay others.
     pub on_slow: fn(),
+    /// Who hears of each directive; nobody where mail is judged.
+    pub observer: Option<Arc<dyn Observer>>,
+}
+
+/// Hears of each directive as it has run.
+pub trait Observer: std::fmt::Debug + Send + Sync {
+    /// The rules of a stage are about to run.
+    fn begins(&self, shared: &Shared);
+    /// One has run.
+    fn ran(
+        &self,
+        shared: &Shared,
+        stage: Stage,
+        script: &str,
+        result: Result<&Status, &Failure>,
+        of: &Directive,
+    );
 }
 
 /// What the client is told.
@@ -84,39 +97,11 @@ pub enum Decision {
 impl Judge {
     /// Loads the rules and makes the policy of a slice. Reads files, so it must run where the configuration can be read.
     pub fn load(slice: &FilterSlice, surroundings: &Surroundings) -> Result<Self, ScriptError> {
-        let limits = Limits {
-            operations: slice.max_operations,
-            string_bytes: usize::try_from(slice.max_value_size).unwrap_or(usize::MAX),
-            wall_clock: slice.timeout,
-            ..Limits::default()
-        };
-        let path = root_script(slice)?;
-        let present = presence::is_there(&path)?;
-        let folder = match &slice.domain_dir {
-            Some(named) => Some(PathBuf::from(named)),
-            None => {
-                let usual = Path::new(&slice.config_dir).join(DOMAIN_DIR);
-                presence::is_folder(&usual)?.then_some(usual)
-            }
-        };
-        let is_needed = present || slice.filter_path_required || folder.is_some();
-        let root = if is_needed {
-            // A main file of vSL 1.x imports from beside itself.
-            let first = path.parent().filter(|_| path.file_name().is_some_and(|name| name == MAIN));
-            Root::open_with(Path::new(&slice.config_dir), first)?
-        } else {
-            Root::none()
-        };
-        let surroundings = surroundings.with(slice);
-        let lists = Arc::clone(&surroundings.folder);
-        let databases = Arc::clone(&surroundings.databases);
-        let mut engine = engine::bare(&root, &limits);
-        root.declare(api::callables(&api::install(&mut engine, &surroundings)));
-        let _watch = Watch::until(Instant::now() + limits.wall_clock);
-        let script = if present || slice.filter_path_required {
-            engine::load(&engine, &root, &path)?
-        } else {
-            LoadedScript::empty("built-in policy")
+        let Ground { engine, root, path, folder, surroundings, .. } = Ground::of(slice, surroundings)?;
+        let _watch = Watch::until(Instant::now() + slice.timeout);
+        let script = match path {
+            Some(path) => engine::load(&engine, &root, &path)?,
+            None => LoadedScript::empty("built-in policy"),
         };
         let mut scripts = Scripts::new(script);
         if let Some(folder) = folder {
@@ -128,8 +113,8 @@ impl Judge {
             scripts,
             judges_later,
             reports: slice.report_signature.as_ref().map(|said| ReportSigner::new(said, &surroundings)),
-            lists,
-            databases,
+            lists: Arc::clone(&surroundings.folder),
+            databases: Arc::clone(&surroundings.databases),
             policy: Policy::new(slice),
             on_error: slice.on_error,
             timeout: slice.timeout,
@@ -137,6 +122,7 @@ impl Judge {
             max_header: slice.header_size_limit,
             failures: AtomicU64::new(0),
             on_slow: || {},
+            observer: None,
         })
     }
 
@@ -201,8 +187,15 @@ impl Judge {
         }
         let now = Instant::now();
         let _watch = Watch::with_slow_hook(now + self.timeout, now + SLOW_AFTER, self.on_slow);
+        if let Some(observer) = &self.observer {
+            observer.begins(shared);
+        }
         for directive in script.stage(stage) {
-            match directive.call(&self.engine, shared.tag()) {
+            let result = directive.call(&self.engine, shared.tag());
+            if let Some(observer) = &self.observer {
+                observer.ran(shared, stage, script.name(), result.as_ref(), directive);
+            }
+            match result {
                 Ok(Status::Next) => {}
                 Ok(status) => {
                     let script = (part != Part::Root).then(|| script.name());
@@ -363,21 +356,6 @@ impl Judge {
             }
         }
     }
-}
-
-/// The root script: the one that is named or usual, or where vSL 1.x has it.
-fn root_script(slice: &FilterSlice) -> Result<PathBuf, ScriptError> {
-    let usual = PathBuf::from(&slice.filter_path);
-    if slice.filter_path_required || presence::is_there(&usual)? {
-        return Ok(usual);
-    }
-    for place in MAIN_PLACES {
-        let old = Path::new(&slice.config_dir).join(place);
-        if presence::is_there(&old)? {
-            return Ok(old);
-        }
-    }
-    Ok(usual)
 }
 
 /// The reply code for a password that nobody can check now (RFC 4954 6).

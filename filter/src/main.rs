@@ -1,4 +1,4 @@
-//! The `vsmtp-filter` binary, in one of its three roles.
+//! The `vsmtp-filter` binary, in one of its four roles.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -97,38 +97,64 @@ pub fn evaluate_text(
 
 /// The oneshot role's whole work: the tree, checked and encoded, or all errors, one per line, each with its place.
 pub fn answer(request: &Evaluate, host: &Surroundings) -> Result<Vec<u8>, String> {
+    let folder = Path::new(&request.config_path).parent().unwrap_or(Path::new("/"));
+    let lines = |errors: Vec<ScriptError>| {
+        errors.iter().map(|error| format!("{}/{error}\n", folder.display())).collect::<String>()
+    };
+    let (mut evaluated, config) = configuration(request, host).map_err(lines)?;
+    let collector = Arc::new(Collector::default());
+    let host = Surroundings { runner: Arc::<Collector>::clone(&collector), ..host.clone() };
+    rules(&evaluated, &config, &host).map_err(|error| lines(vec![error]))?;
+    commands::add(&mut evaluated.tree, &collector.commands());
+    check(&context(request)?, &evaluated).map_err(lines)?;
+    evaluated.tree.to_bytes().map_err(|_| format!("{}: configuration is too large", request.config_path))
+}
+
+/// The configuration, checked. Places of errors are relative to its folder.
+pub fn configuration(
+    request: &Evaluate,
+    host: &Surroundings,
+) -> Result<(Evaluated, Config), Vec<ScriptError>> {
     let path = PathBuf::from(&request.config_path);
+    let wrong = |text: String| {
+        let file = path.file_name().map(|name| name.display().to_string()).unwrap_or_default();
+        vec![ScriptError::at(Location { file, ..Location::default() }, text)]
+    };
     let (Some(directory), Some(file)) = (path.parent(), path.file_name()) else {
-        return Err(format!("{}: is not the path of a file", request.config_path));
+        return Err(wrong("is not the path of a file".to_owned()));
     };
-    let context = Context {
-        hostname: Domain::parse(&request.hostname).map_err(|error| format!("host name: {error}"))?,
-        cores: request.cores,
-        config_dir: directory.display().to_string(),
-        root: request.root.clone(),
-    };
+    let context = context(request).map_err(wrong)?;
     let defaults = default_tree(&context);
     let evaluated = evaluate(directory, Path::new(file), &defaults, host).and_then(|mut evaluated| {
         domains::add(&mut evaluated, &context, &defaults, host).map(|()| evaluated)
     });
-    let mut evaluated = evaluated.map_err(|error| format!("{}/{error}", directory.display()))?;
-    let place = |error: &ScriptError| format!("{}/{error}\n", directory.display());
-    let config =
-        check(&context, &evaluated).map_err(|errors| errors.iter().map(place).collect::<String>())?;
-    // Rules that do not load would be found by the filters, after the old ones are gone.
+    let evaluated = evaluated.map_err(|error| vec![error])?;
+    let config = check(&context, &evaluated)?;
+    Ok((evaluated, config))
+}
+
+/// What defaults depend on.
+pub fn context(request: &Evaluate) -> Result<Context, String> {
+    let folder = Path::new(&request.config_path).parent().unwrap_or(Path::new("/"));
+    Ok(Context {
+        hostname: Domain::parse(&request.hostname).map_err(|error| format!("host name: {error}"))?,
+        cores: request.cores,
+        config_dir: folder.display().to_string(),
+        root: request.root.clone(),
+    })
+}
+
+/// Loads the rules: those that do not load would be found by the filters, after the old ones are gone.
+fn rules(evaluated: &Evaluated, config: &Config, host: &Surroundings) -> Result<(), ScriptError> {
     let slice = config.filter();
-    let collector = Arc::new(Collector::default());
-    let host = Surroundings { runner: Arc::<Collector>::clone(&collector), ..host.clone() };
-    let judge = Judge::load(&slice, &host).map_err(|error| place(&error))?;
+    let judge = Judge::load(&slice, host)?;
     if slice.auth && !slice.has_backends && !judge.wants(Stage::Authenticate) {
         let location = evaluated.places.locate("server.esmtp.auth.mechanisms").cloned().unwrap_or_default();
         let text = "nobody can tell whether a password is right: server.auth.backends is empty, and the stage \
                     authenticate has no rules";
-        return Err(place(&ScriptError::at(location, text)));
+        return Err(ScriptError::at(location, text));
     }
-    commands::add(&mut evaluated.tree, &collector.commands());
-    check(&context, &evaluated).map_err(|errors| errors.iter().map(place).collect::<String>())?;
-    evaluated.tree.to_bytes().map_err(|_| format!("{}: configuration is too large", request.config_path))
+    Ok(())
 }
 
 /// Checks the tree against the table of keys. Each error says where its key was written.

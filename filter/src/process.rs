@@ -11,6 +11,7 @@ mod running;
 pub mod sandbox;
 mod session;
 mod signing;
+mod tool;
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -38,12 +39,13 @@ pub fn main(role: Option<&str>) -> ExitCode {
     match role {
         Some("oneshot") => vsmtp_daemon::run::<oneshot::Oneshot>(),
         Some("post") => serve::<post::Post>(|post| post.workers, post::run),
+        Some("tool") => tool::main(),
         Some("session") => serve::<session::Session>(|session| session.workers, session::run),
         _ => {
             use std::io::Write;
             let _ = writeln!(
                 std::io::stderr(),
-                "vsmtp-filter: started by vsmtp with --role session, post or oneshot"
+                "vsmtp-filter: started by vsmtp with --role session, post or oneshot, by vsmtpctl with --role tool"
             );
             ExitCode::from(2)
         }

@@ -19,6 +19,7 @@ fn main() {
         Err(_) => {
             the_judging_roles_can_do_nothing_but_judge();
             the_oneshot_role_reads_its_configuration_and_nothing_else();
+            the_tool_reads_its_configuration_and_nothing_else();
             the_judging_roles_read_their_configuration_where_rules_use_lists();
             the_judging_roles_write_tables_in_one_folder_and_nowhere_else();
         }
@@ -31,6 +32,7 @@ fn inside(root: &str) {
         ("judge", "") => sandbox::judge("filter-session", None, None),
         ("judge", root) => sandbox::judge("filter-session", Some(Path::new(root)), None),
         ("keep", root) => sandbox::judge("filter-session", None, Some(Path::new(root))),
+        ("tool", root) => sandbox::tool(Some(root.into())),
         (_, root) => sandbox::oneshot(Some(root.into())),
     };
     let applied = apply(&jail).unwrap();
@@ -54,6 +56,10 @@ fn the_judging_roles_can_do_nothing_but_judge() {
 
 fn the_oneshot_role_reads_its_configuration_and_nothing_else() {
     reads_one_folder("oneshot");
+}
+
+fn the_tool_reads_its_configuration_and_nothing_else() {
+    reads_one_folder("tool");
 }
 
 fn the_judging_roles_read_their_configuration_where_rules_use_lists() {

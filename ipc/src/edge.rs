@@ -1,6 +1,7 @@
 //! The edges, one file each: who speaks first, what each side may say, how many may be in flight.
 
 pub mod client_resolver;
+pub mod ctl_filter;
 pub mod ctl_master;
 pub mod ctl_queue;
 pub mod filter_auth;

@@ -29,6 +29,8 @@ pub enum EdgeId {
     CtlMaster = 7,
     /// vsmtpctl and queue-manager.
     CtlQueue = 8,
+    /// vsmtpctl and the filter that it starts.
+    CtlFilter = 40,
     /// receiver and limits.
     ReceiverLimits = 20,
     /// receiver and auth helper.

@@ -69,6 +69,7 @@ const INDEX: &str = "# Functions of vSL
 
 One page per module, made from the functions as they are registered in the filter; every example runs as a test.
 *Stages* says from which stage on a function may be called: before, it throws. Names of vSL 1.x are global functions.
+[testing.md](testing.md) says how rules are checked and tested, [differences.md](differences.md) what differs from vSMTP 1.x and 2.x.
 
 | module | for |
 | --- | --- |

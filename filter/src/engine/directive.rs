@@ -19,6 +19,8 @@ pub enum DirectiveKind {
     Action,
     /// Has a service see the message first; then as a rule.
     Delegate,
+    /// Tries rules; in scripts of tests only.
+    Test,
 }
 
 impl DirectiveKind {
@@ -30,6 +32,7 @@ impl DirectiveKind {
             DirectiveKind::Rule => "rule",
             DirectiveKind::Action => "action",
             DirectiveKind::Delegate => "delegate",
+            DirectiveKind::Test => "test",
         }
     }
 }
@@ -62,6 +65,22 @@ pub(super) fn register(engine: &mut Engine) {
             move |context, inputs, _| evaluate(kind, context, inputs),
         );
     }
+}
+
+/// Makes `test "name" || { ... }` known: a statement that hands the test to `found`.
+pub fn register_tests(engine: &mut Engine, found: impl Fn(Arc<Directive>) + Send + Sync + 'static) {
+    let kind = DirectiveKind::Test;
+    engine.register_custom_syntax_with_state_raw(
+        kind.name(),
+        move |symbols, ahead, _| parse(kind, symbols, ahead),
+        false,
+        move |context, inputs, _| {
+            if let Some(test) = evaluate(kind, context, inputs)?.try_cast::<DirectiveValue>() {
+                found(test);
+            }
+            Ok(Dynamic::UNIT)
+        },
+    );
 }
 
 /// `keyword "name" BODY`, where BODY is a closure, a block, a map, or an expression that yields one of them; a delegate has

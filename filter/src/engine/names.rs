@@ -24,6 +24,11 @@ pub struct Callable {
 
 /// Checks every `module::name` of a script against the built-in modules and its own imports.
 pub(super) fn check(known: &[Callable], file: &str, ast: &AST) -> Result<(), ScriptError> {
+    check_all(known, file, ast).into_iter().next().map_or(Ok(()), Err)
+}
+
+/// The same; all that is wrong.
+pub(super) fn check_all(known: &[Callable], file: &str, ast: &AST) -> Vec<ScriptError> {
     let mut uses = Vec::new();
     let mut imports: HashSet<String> = HashSet::new();
     ast.walk(&mut |path: &[ASTNode]| {
@@ -51,8 +56,8 @@ pub(super) fn check(known: &[Callable], file: &str, ast: &AST) -> Result<(), Scr
         }
         true
     });
-    let mut ours = uses.iter().filter(|used| used.module != "global" && !imports.contains(&used.module));
-    ours.try_for_each(|used| used.check(known, file))
+    let ours = uses.iter().filter(|used| used.module != "global" && !imports.contains(&used.module));
+    ours.filter_map(|used| used.check(known, file).err()).collect()
 }
 
 struct Use {
@@ -96,7 +101,8 @@ impl Use {
     }
 }
 
-fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+/// The name that may have been meant.
+pub fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let close = names.map(|name| (distance(name, wrong), name)).min()?;
     (close.0 <= MAX_DISTANCE && close.0 < wrong.len()).then_some(close.1)
 }

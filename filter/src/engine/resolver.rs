@@ -8,8 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rhai::{
-    AST, ASTFlags, ASTNode, Engine, EvalAltResult, Expr, GlobalRuntimeState, Module, ModuleResolver,
-    Position, Scope, Shared, Stmt,
+    AST, ASTFlags, ASTNode, Engine, EvalAltResult, Expr, GlobalRuntimeState, ImmutableString, Module,
+    ModuleResolver, Position, Scope, Shared, Stmt,
 };
 
 use super::declaration;
@@ -72,6 +72,11 @@ impl Root {
     /// Checks the names of built-in modules, if they were declared.
     pub(crate) fn check_names(&self, file: &str, ast: &AST) -> Result<(), ScriptError> {
         self.known.get().map_or(Ok(()), |known| names::check(known, file, ast))
+    }
+
+    /// All that is wrong with them.
+    pub fn wrong_names(&self, file: &str, ast: &AST) -> Vec<ScriptError> {
+        self.known.get().map_or_else(Vec::new, |known| names::check_all(known, file, ast))
     }
 
     /// The directory, without links.
@@ -278,6 +283,23 @@ fn export_constants(ast: AST, source: &str) -> AST {
 
 /// Loads every import with a literal path, those inside function bodies too, so that a rule never reads a file.
 pub(super) fn preload(engine: &Engine, ast: &AST) -> Result<(), Box<EvalAltResult>> {
+    for (import, position) in imports(ast) {
+        engine.module_resolver().resolve(engine, None, &import, position)?;
+    }
+    Ok(())
+}
+
+/// The same; what is wrong with any of them.
+pub fn wrong_imports(engine: &Engine, file: &str, ast: &AST) -> Vec<ScriptError> {
+    let all = imports(ast).into_iter();
+    let failed = all.filter_map(|(import, position)| {
+        engine.module_resolver().resolve(engine, None, &import, position).err()
+    });
+    failed.map(|error| ScriptError::from_eval(file, &error)).collect()
+}
+
+/// Imports with a literal path.
+fn imports(ast: &AST) -> Vec<(ImmutableString, Position)> {
     let mut imports = Vec::new();
     ast.walk(&mut |path: &[ASTNode]| {
         if let Some(ASTNode::Stmt(Stmt::Import(import, position))) = path.last()
@@ -287,10 +309,7 @@ pub(super) fn preload(engine: &Engine, ast: &AST) -> Result<(), Box<EvalAltResul
         }
         true
     });
-    for (import, position) in imports {
-        engine.module_resolver().resolve(engine, None, &import, position)?;
-    }
-    Ok(())
+    imports
 }
 
 /// Rhai's positions count in 16 bits, lines from 1.

@@ -66,7 +66,7 @@ impl Directive {
             NativeCallContext::new_with_all_fields(engine, &self.name, None, &global, Position::NONE);
         let value = self.body.call_raw(&context, None, []).map_err(|error| self.failure(&error))?;
         match self.kind {
-            DirectiveKind::Action => Ok(Status::Next),
+            DirectiveKind::Action | DirectiveKind::Test => Ok(Status::Next),
             DirectiveKind::Rule | DirectiveKind::Delegate => {
                 let found = value.type_name();
                 value.try_cast::<Status>().ok_or_else(|| {
@@ -97,12 +97,8 @@ pub(super) fn load(
     name: &str,
     text: &str,
 ) -> Result<LoadedScript, ScriptError> {
-    let ast = declaration::compile(engine, name, text)?;
-    root.check_names(name, &ast)?;
-    let eval_error = |error: Box<EvalAltResult>| ScriptError::from_eval(name, &error);
-    preload(engine, &ast).map_err(eval_error)?;
-    let value: Dynamic = engine.eval_ast_with_scope(&mut Scope::new(), &ast).map_err(eval_error)?;
-    let place = Location::new(name, last_statement(&ast));
+    let (value, last) = evaluate(engine, root, name, text)?;
+    let place = Location::new(name, last);
     let found = value.type_name();
     let Some(map) = value.try_cast::<Map>() else {
         return Err(ScriptError::at(place, format!("a script must end in a map of stages, found {found}"))
@@ -115,6 +111,21 @@ pub(super) fn load(
         script.stages[stage.index()] = directives(&place, stage, value, &mut names)?;
     }
     Ok(script)
+}
+
+/// Compiles and evaluates: the value, and where the last statement stands.
+pub(super) fn evaluate(
+    engine: &Engine,
+    root: &Root,
+    name: &str,
+    text: &str,
+) -> Result<(Dynamic, Position), ScriptError> {
+    let ast = declaration::compile(engine, name, text)?;
+    root.check_names(name, &ast)?;
+    let eval_error = |error: Box<EvalAltResult>| ScriptError::from_eval(name, &error);
+    preload(engine, &ast).map_err(eval_error)?;
+    let value: Dynamic = engine.eval_ast_with_scope(&mut Scope::new(), &ast).map_err(eval_error)?;
+    Ok((value, last_statement(&ast)))
 }
 
 fn last_statement(ast: &AST) -> Position {

@@ -55,6 +55,11 @@ pub fn oneshot(root: Option<PathBuf>) -> Profile {
     profile("filter-oneshot", vec![BASE, THREADS, BODIES, SCRIPTS], grants)
 }
 
+/// The jail of the tool: the same.
+pub fn tool(root: Option<PathBuf>) -> Profile {
+    Profile { daemon: "filter-tool", ..oneshot(root) }
+}
+
 fn profile(daemon: &'static str, syscalls: Vec<&'static [Rule]>, landlock: Vec<PathGrant>) -> Profile {
     Profile {
         daemon,

@@ -4,6 +4,7 @@ mod logs;
 mod processes;
 mod queue;
 mod reports;
+mod rules;
 mod settings;
 
 use std::process::{Command, Output, Stdio};

@@ -1,0 +1,117 @@
+//! A filter that does one task for an operator: started here, in its own jail, with the edge as its only descriptor. Rules are
+//! never evaluated in this process.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use vsmtp_ipc::EdgeId;
+use vsmtp_ipc::edge::ctl_filter::{Answer, Request, Task};
+use vsmtp_ipc::edge::master_child::Evaluate;
+use vsmtp_mail::Domain;
+use vsmtp_sys::spawn::{Child, Spawn};
+use vsmtp_sys::{seqpacket, spawn, users};
+
+use crate::failure::Failure;
+use crate::line::Line;
+use crate::place::program;
+
+/// The program.
+const FILTER: &str = "vsmtp-filter";
+/// Whose rights it has, if root starts it.
+const USER: &str = "vsmtp-filter";
+/// What of the environment it is given.
+const ENVIRONMENT: [&str; 3] = ["PATH", "TZ", "RUST_BACKTRACE"];
+
+/// The configuration that is meant: a folder, its main file, or nothing.
+pub fn configuration(named: Option<&Path>, root: Option<&Path>) -> Result<Evaluate, Failure> {
+    let absolute = |path: &Path| {
+        std::path::absolute(path).map_err(|error| Failure::NotChecked(format!("{}: {error}", path.display())))
+    };
+    let root = root.map(absolute).transpose()?;
+    let usual = || root.as_deref().unwrap_or(Path::new("/")).join("etc/vsmtp");
+    let named = named.map_or_else(|| Ok(usual()), absolute)?;
+    let config = main_file(named);
+    if !config.is_file() {
+        return Err(Failure::NotChecked(format!("{} does not exist", config.display())));
+    }
+    let text = |path: &Path| {
+        let text = path.to_str().map(str::to_owned);
+        text.ok_or_else(|| Failure::NotChecked(format!("{}: is not UTF-8", path.display())))
+    };
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let hostname = Domain::parse(hostname.trim()).map(|name| name.to_string());
+    Ok(Evaluate {
+        config_path: text(&config)?,
+        hostname: hostname.unwrap_or_else(|_| "localhost".to_owned()),
+        cores: std::thread::available_parallelism()
+            .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1)),
+        root: root.as_deref().map(text).transpose()?.unwrap_or_default(),
+    })
+}
+
+/// For what depends on no configuration.
+pub fn no_configuration() -> Evaluate {
+    Evaluate { config_path: String::new(), hostname: String::new(), cores: 1, root: String::new() }
+}
+
+/// The main file of a folder: that of vSL 1.x only where there is no other.
+fn main_file(named: PathBuf) -> PathBuf {
+    if !named.is_dir() {
+        return named;
+    }
+    let (script, table) = (named.join("vsmtp.vsl"), named.join("vsmtp.toml"));
+    if !script.exists() && table.exists() { table } else { script }
+}
+
+/// Has a filter do it.
+pub fn ask(of: Evaluate, task: Task) -> Result<Answer, Failure> {
+    let (own, theirs) = seqpacket::pair()?;
+    let path = program(FILTER);
+    let cannot = |error: &dyn std::fmt::Display| {
+        Failure::NotChecked(format!("cannot start {}: {error}", path.display()))
+    };
+    let stderr = io::stderr();
+    let account = if users::is_root() { users::user(USER)? } else { None };
+    let child = Spawn {
+        program: File::open(&path).map_err(|error| cannot(&error))?.into(),
+        argv: [FILTER, "--role", "tool"].into_iter().filter_map(|word| CString::new(word).ok()).collect(),
+        env: environment(),
+        uid_gid: account.map(|user| (user.uid, user.gid)),
+        fds: vec![theirs],
+        stderr: stderr.as_fd(),
+        new_netns: false,
+        new_ipcns: false,
+        pdeathsig: true,
+        session: false,
+    };
+    let _child = Ended(child.spawn().map_err(|error| cannot(&error))?);
+    let answer = Line::<Request, Answer>::over(own, EdgeId::CtlFilter)?.ask(&Request { of, task });
+    match answer.map(|received| received.message) {
+        Ok(Answer::Failed(text)) => Err(Failure::NotChecked(text)),
+        Ok(answer) => Ok(answer),
+        Err(Failure::NotPermitted(_)) => {
+            Err(Failure::NotChecked(format!("{FILTER} ended without an answer")))
+        }
+        Err(other) => Err(other),
+    }
+}
+
+fn environment() -> Vec<CString> {
+    let set =
+        ENVIRONMENT.into_iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));
+    set.filter_map(|pair| CString::new(pair).ok()).collect()
+}
+
+/// Ends the child, whatever it does.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // It may have ended by itself; nobody has waited for it yet, so the pid is still its own.
+        let _ = spawn::kill(self.0.pid, 9);
+        let _ = self.0.try_wait();
+    }
+}

@@ -1,0 +1,398 @@
+//! What a compiled script calls and how its directives end, found without running it: for those who check rules before
+//! they are used. It knows no function of vSL by name but the statuses; what may be called where is for others to say.
+
+use std::any::TypeId;
+use std::collections::{HashMap, HashSet};
+
+use rhai::{
+    AST, ASTFlags, ASTNode, Array, Dynamic, Engine, Expr, FnCallExpr, FnPtr, ImmutableString, Map, Module,
+    Stmt, StmtBlock,
+};
+
+use super::directive::{Directive, DirectiveKind};
+use super::error::Location;
+
+/// Most functions that are followed from one directive.
+const MAX_FOLLOWED: usize = 1_000;
+/// Most parameters of a closure that is looked for.
+const MAX_PARAMETERS: usize = 16;
+/// Lists and maps in each other that are looked into.
+const MAX_DEPTH: usize = 16;
+/// Statuses that end a stage.
+const FINAL: [&str; 6] = ["accept", "faccept", "deny", "reject", "info", "quarantine"];
+/// Words of Rhai that look like functions.
+const WORDS: [&str; 12] = [
+    "print",
+    "debug",
+    "type_of",
+    "is_shared",
+    "Fn",
+    "call",
+    "curry",
+    "is_def_fn",
+    "is_def_var",
+    "eval",
+    "this",
+    "import",
+];
+
+/// What an argument is, as far as it can be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A number without a fraction.
+    Int,
+    /// A number with one.
+    Float,
+    /// True or false.
+    Bool,
+    /// A string.
+    Text,
+    /// An array.
+    List,
+    /// A map.
+    Map,
+    /// Nothing: `()`.
+    Unit,
+    /// Only running tells.
+    Unknown,
+}
+
+impl Kind {
+    /// The name that scripts know.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Int => "int",
+            Kind::Float => "float",
+            Kind::Bool => "bool",
+            Kind::Text => "string",
+            Kind::List => "array",
+            Kind::Map => "map",
+            Kind::Unit => "()",
+            Kind::Unknown => "?",
+        }
+    }
+
+    /// True if a parameter of that type may get it.
+    fn may_be(self, of: TypeId) -> bool {
+        let own = match self {
+            Kind::Int => TypeId::of::<i64>(),
+            Kind::Float => TypeId::of::<f64>(),
+            Kind::Bool => TypeId::of::<bool>(),
+            Kind::Text => TypeId::of::<ImmutableString>(),
+            Kind::List => TypeId::of::<Array>(),
+            Kind::Map => TypeId::of::<Map>(),
+            Kind::Unit => TypeId::of::<()>(),
+            Kind::Unknown => return true,
+        };
+        of == own || of == TypeId::of::<Dynamic>()
+    }
+
+    fn of(expression: &Expr) -> Self {
+        match expression {
+            Expr::IntegerConstant(..) => Kind::Int,
+            Expr::FloatConstant(..) => Kind::Float,
+            Expr::BoolConstant(..) => Kind::Bool,
+            Expr::StringConstant(..) | Expr::InterpolatedString(..) => Kind::Text,
+            Expr::Array(..) => Kind::List,
+            Expr::Map(..) => Kind::Map,
+            Expr::Unit(_) => Kind::Unit,
+            Expr::DynamicConstant(value, _) if value.is_array() => Kind::List,
+            Expr::DynamicConstant(value, _) if value.is_map() => Kind::Map,
+            _ => Kind::Unknown,
+        }
+    }
+}
+
+/// A call of a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// The module that is named before it; of several the first.
+    pub module: Option<String>,
+    /// The function.
+    pub name: String,
+    /// Its arguments; for a method without the value it is called on.
+    pub arguments: Vec<Kind>,
+    /// It is called on a value.
+    pub is_method: bool,
+    /// The script catches what it throws.
+    pub is_caught: bool,
+    /// Where it stands.
+    pub place: Location,
+}
+
+impl Call {
+    /// The call that a node is, unless it is an operator or a word of the language.
+    fn of(file: &str, path: &[ASTNode]) -> Option<Self> {
+        let (call, is_method, position) = match path.last()? {
+            ASTNode::Stmt(Stmt::FnCall(call, position)) | ASTNode::Expr(Expr::FnCall(call, position)) => {
+                (call, false, *position)
+            }
+            ASTNode::Expr(Expr::MethodCall(call, position)) => (call, true, *position),
+            _ => return None,
+        };
+        let is_name = call.name.chars().all(|c| c.is_alphanumeric() || c == '_');
+        if call.op_token.is_some() || !is_name || WORDS.contains(&call.name.as_str()) {
+            return None;
+        }
+        let module = call.namespace.path.first();
+        // The place of a qualified name is that of its first word.
+        let position = module.map_or(position, |first| first.pos);
+        Some(Call {
+            module: module.map(|first| first.name.to_string()),
+            name: call.name.to_string(),
+            arguments: call.args.iter().map(Kind::of).collect(),
+            is_method,
+            is_caught: path.iter().any(|node| matches!(node, ASTNode::Stmt(Stmt::TryCatch(..)))),
+            place: Location::new(file, position),
+        })
+    }
+}
+
+/// What a script calls, and what of it is its own.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// All calls, those inside functions too.
+    pub calls: Vec<Call>,
+    /// Functions with the number of their parameters.
+    functions: HashSet<(String, usize)>,
+    /// Variables, parameters, keys of maps: each may hold a function.
+    names: HashSet<String>,
+    /// Modules that it imports.
+    imports: HashSet<String>,
+}
+
+impl Survey {
+    /// Looks through a script; `file` stands for it in places.
+    pub fn of(file: &str, ast: &AST) -> Self {
+        let mut survey = Survey::default();
+        for function in ast.iter_functions() {
+            survey.functions.insert((function.name.to_owned(), function.params.len()));
+            survey.names.extend(function.params.iter().map(ToString::to_string));
+        }
+        ast.walk(&mut |path: &[ASTNode]| {
+            survey.see(file, path);
+            true
+        });
+        survey
+    }
+
+    fn see(&mut self, file: &str, path: &[ASTNode]) {
+        match path.last() {
+            Some(ASTNode::Stmt(Stmt::Var(variable, ..))) => {
+                self.names.insert(variable.0.name.to_string());
+            }
+            Some(ASTNode::Stmt(Stmt::For(variables, _))) => {
+                self.names.insert(variables.0.name.to_string());
+            }
+            Some(ASTNode::Stmt(Stmt::Import(import, _))) => {
+                self.imports.insert(import.1.name.to_string());
+            }
+            Some(ASTNode::Expr(Expr::Map(map, _))) => {
+                self.names.extend(map.0.iter().map(|(key, _)| key.name.to_string()));
+            }
+            // A map whose values are all known is a constant.
+            Some(ASTNode::Expr(Expr::DynamicConstant(value, _))) => {
+                within(value, 0, &mut |inner| {
+                    if let Some(map) = inner.read_lock::<Map>() {
+                        self.names.extend(map.keys().map(ToString::to_string));
+                    }
+                });
+            }
+            Some(ASTNode::Expr(Expr::Property(property, _))) => {
+                self.names.insert(property.2.to_string());
+            }
+            _ => self.calls.extend(Call::of(file, path)),
+        }
+    }
+
+    /// True if the script itself, or what it imports, has what is called.
+    pub fn has(&self, call: &Call) -> bool {
+        match &call.module {
+            Some(module) => module == "global" || self.imports.contains(module),
+            None => {
+                self.names.contains(&call.name)
+                    || self.functions.contains(&(call.name.clone(), call.arguments.len()))
+            }
+        }
+    }
+
+    /// How many arguments the script's own functions of that name take.
+    pub fn arities(&self, name: &str) -> Vec<usize> {
+        self.functions.iter().filter(|(own, _)| own == name).map(|(_, arity)| *arity).collect()
+    }
+}
+
+/// The functions that are registered in an engine, as Rhai knows them.
+#[derive(Debug, Default)]
+pub struct Signatures(HashMap<(String, String), Vec<Vec<TypeId>>>);
+
+impl Signatures {
+    /// Those of an engine with all its modules.
+    pub fn of(engine: &Engine) -> Self {
+        let mut all: HashMap<(String, String), Vec<Vec<TypeId>>> = HashMap::new();
+        let rows = engine.collect_fn_metadata(
+            None,
+            |info| {
+                let name = (info.namespace.to_string(), info.metadata.name.to_string());
+                Some((name, info.metadata.param_types.to_vec()))
+            },
+            true,
+        );
+        for (name, types) in rows {
+            all.entry(name).or_default().push(types);
+        }
+        Signatures(all)
+    }
+
+    /// The forms of a function of a module, or of a global one if the module is empty.
+    fn forms(&self, module: &str, name: &str) -> &[Vec<TypeId>] {
+        self.0.get(&(module.to_owned(), name.to_owned())).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many arguments a function takes in its forms, without repetition; nothing if there is none.
+    pub fn arities(&self, module: &str, name: &str) -> Vec<usize> {
+        let mut arities: Vec<usize> = self.forms(module, name).iter().map(Vec::len).collect();
+        arities.sort_unstable();
+        arities.dedup();
+        arities
+    }
+
+    /// Names of global functions.
+    pub fn globals(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().filter(|(module, _)| module.is_empty()).map(|(_, name)| name.as_str())
+    }
+
+    /// The argument, from 0, that no form of the function takes although the number fits; `None` if one may take them all.
+    pub fn unfit(&self, module: &str, name: &str, arguments: &[Kind]) -> Option<usize> {
+        let forms = self.forms(module, name).iter().filter(|form| form.len() == arguments.len());
+        let first_unfit =
+            forms.map(|form| form.iter().zip(arguments).position(|(of, kind)| !kind.may_be(*of)));
+        // The form that goes the furthest is the one that was meant.
+        first_unfit.map(|at| at.unwrap_or(usize::MAX)).max().filter(|at| *at != usize::MAX)
+    }
+}
+
+/// What running a directive can come to.
+#[derive(Debug, Default)]
+pub struct Reach {
+    /// All calls in its body and in the functions of its script that it calls.
+    pub calls: Vec<Call>,
+    /// Whatever happens, it ends the stage.
+    pub always_ends: bool,
+}
+
+impl Directive {
+    /// Looks through the body and what it calls.
+    pub fn reach(&self) -> Reach {
+        let mut reach = Reach::default();
+        let Some(library) = self.environment.lib.first() else { return reach };
+        let body = (self.body.fn_name().to_owned(), self.body.curry().len());
+        let mut pending = vec![body];
+        let mut seen = HashSet::new();
+        while let Some((name, arity)) = pending.pop() {
+            if seen.len() >= MAX_FOLLOWED || !seen.insert((name.clone(), arity)) {
+                continue;
+            }
+            let Some(function) = library.get_script_fn(&name, arity) else { continue };
+            let mut alone = Module::new();
+            alone.set_script_fn(std::sync::Arc::clone(function));
+            let mut ending = Ending::default();
+            AST::new(Vec::new(), alone).walk(&mut |path: &[ASTNode]| {
+                if let Some(ASTNode::Expr(Expr::DynamicConstant(value, _))) = path.last() {
+                    within(value, 0, &mut |inner| {
+                        let name = inner.read_lock::<FnPtr>().map(|closure| closure.fn_name().to_owned());
+                        let forms =
+                            name.map(|name| (0..=MAX_PARAMETERS).map(move |arity| (name.clone(), arity)));
+                        pending.extend(forms.into_iter().flatten());
+                    });
+                }
+                if let Some(call) = Call::of(&self.location.file, path) {
+                    if call.module.is_none() {
+                        pending.push((call.name.clone(), call.arguments.len()));
+                    }
+                    reach.calls.push(call);
+                }
+                ending.see(path);
+                true
+            });
+            if seen.len() == 1 {
+                reach.always_ends = self.kind != DirectiveKind::Action && ending.is_final();
+            }
+        }
+        reach
+    }
+}
+
+/// Shows a constant and all that is in it.
+fn within(value: &Dynamic, depth: usize, see: &mut impl FnMut(&Dynamic)) {
+    see(value);
+    if depth >= MAX_DEPTH {
+        return;
+    }
+    if let Some(list) = value.read_lock::<Array>() {
+        list.iter().for_each(|inner| within(inner, depth + 1, see));
+    } else if let Some(map) = value.read_lock::<Map>() {
+        map.values().for_each(|inner| within(inner, depth + 1, see));
+    }
+}
+
+/// How the body of a function ends.
+#[derive(Default)]
+struct Ending {
+    /// The last statement gives a status that ends the stage.
+    last: bool,
+    /// It may return something else before.
+    leaves: bool,
+}
+
+impl Ending {
+    fn see(&mut self, path: &[ASTNode]) {
+        let Some(ASTNode::Stmt(statement)) = path.last() else { return };
+        if path.len() == 1 {
+            self.last = gives_final(statement);
+        }
+        if let Stmt::Return(value, flags, _) = statement
+            && !flags.contains(ASTFlags::BREAK)
+        {
+            self.leaves |= !value.as_ref().is_some_and(|value| is_final(value));
+        }
+    }
+
+    fn is_final(&self) -> bool {
+        self.last && !self.leaves
+    }
+}
+
+fn gives_final(statement: &Stmt) -> bool {
+    match statement {
+        Stmt::FnCall(call, _) => is_status(call),
+        Stmt::Expr(expression) => is_final(expression),
+        Stmt::Return(Some(expression), flags, _) => !flags.contains(ASTFlags::BREAK) && is_final(expression),
+        Stmt::Block(block) => block_gives_final(block),
+        Stmt::If(flow, _) => block_gives_final(&flow.body) && block_gives_final(&flow.branch),
+        Stmt::Switch(parts, _) => {
+            let cases = &parts.1;
+            cases.def_case.is_some() && cases.expressions.iter().all(|case| is_final(&case.rhs))
+        }
+        _ => false,
+    }
+}
+
+fn block_gives_final(block: &StmtBlock) -> bool {
+    block.statements().last().is_some_and(gives_final)
+}
+
+fn is_final(expression: &Expr) -> bool {
+    match expression {
+        Expr::FnCall(call, _) => is_status(call),
+        Expr::Stmt(block) => block_gives_final(block),
+        _ => false,
+    }
+}
+
+fn is_status(call: &FnCallExpr) -> bool {
+    let module = call.namespace.path.first().map(|first| first.name.as_str());
+    call.namespace.path.len() < 2
+        && module.is_none_or(|module| module == "state")
+        && FINAL.contains(&call.name.as_str())
+}

@@ -1,0 +1,162 @@
+//! What each directive did: its verdict, what it changed, what it logged.
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use vsmtp_ipc::edge::ctl_filter::Step;
+
+use super::diff;
+use crate::engine::{Directive, Failure};
+use crate::judge::Observer;
+use crate::stage::Stage;
+use crate::status::Status;
+use crate::transaction::{Shared, Transaction};
+
+/// Most steps that are kept.
+const MAX_STEPS: usize = 10_000;
+
+/// Takes the lines that were logged since the last time.
+pub type LogLines = fn() -> Vec<String>;
+
+/// Keeps what it hears.
+pub struct Recorder {
+    log: LogLines,
+    kept: Mutex<Recording>,
+}
+
+#[derive(Default)]
+struct Recording {
+    before: Snapshot,
+    steps: Vec<Step>,
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Recorder")
+    }
+}
+
+impl Recorder {
+    /// With nothing heard.
+    pub fn new(log: LogLines) -> Self {
+        Recorder { log, kept: Mutex::default() }
+    }
+
+    /// The steps so far.
+    pub fn steps(&self) -> Vec<Step> {
+        self.lock().steps.clone()
+    }
+
+    /// Forgets all.
+    pub fn clear(&self) {
+        *self.lock() = Recording::default();
+        (self.log)();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Recording> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Observer for Recorder {
+    fn begins(&self, shared: &Shared) {
+        self.lock().before = Snapshot::of(&shared.lock());
+        (self.log)();
+    }
+
+    fn ran(
+        &self,
+        shared: &Shared,
+        stage: Stage,
+        script: &str,
+        result: Result<&Status, &Failure>,
+        of: &Directive,
+    ) {
+        let after = Snapshot::of(&shared.lock());
+        let (verdict, reply) = match result {
+            Ok(status) => (status.name(), said(status)),
+            Err(failure) => ("failed", Some(failure.error.to_string())),
+        };
+        let mut recording = self.lock();
+        let step = Step {
+            stage: stage.name().to_owned(),
+            script: script.to_owned(),
+            kind: of.kind.name().to_owned(),
+            directive: of.name.to_string(),
+            line: u32::try_from(of.location.line).unwrap_or(u32::MAX),
+            verdict: verdict.to_owned(),
+            reply,
+            changes: recording.before.changes(&after),
+            log: (self.log)(),
+        };
+        if recording.steps.len() < MAX_STEPS {
+            recording.steps.push(step);
+        }
+        recording.before = after;
+    }
+}
+
+/// What a status has to say beside its name.
+fn said(status: &Status) -> Option<String> {
+    match status {
+        Status::Next => None,
+        Status::Accept(reply) | Status::FinalAccept(reply) => reply.as_ref().map(ToString::to_string),
+        Status::Reject(reply) | Status::Deny(reply) => Some(reply.to_string()),
+        Status::Quarantine(name) => Some(name.to_string()),
+    }
+}
+
+/// What rules can change.
+#[derive(Default)]
+struct Snapshot {
+    sender: String,
+    recipients: Vec<(String, Option<String>)>,
+    header: Vec<u8>,
+    hold: bool,
+}
+
+impl Snapshot {
+    fn of(transaction: &Transaction) -> Self {
+        let hop = |entry: &crate::transaction::Entry| entry.transport.as_ref().map(ToString::to_string);
+        Snapshot {
+            sender: transaction.mail.as_ref().map(|mail| mail.reverse_path.to_string()).unwrap_or_default(),
+            recipients: transaction
+                .recipients
+                .iter()
+                .map(|entry| (entry.spec.address.to_string(), hop(entry)))
+                .collect(),
+            header: transaction.header.to_bytes(),
+            hold: transaction.hold,
+        }
+    }
+
+    fn changes(&self, after: &Snapshot) -> Vec<String> {
+        let mut changes = Vec::new();
+        if self.sender != after.sender {
+            changes.push(format!("sender <{}> becomes <{}>", self.sender, after.sender));
+        }
+        let is_in = |list: &[(String, Option<String>)], to: &str| list.iter().any(|(other, _)| other == to);
+        for (to, _) in self.recipients.iter().filter(|(to, _)| !is_in(&after.recipients, to)) {
+            changes.push(format!("recipient <{to}> removed"));
+        }
+        for (to, hop) in &after.recipients {
+            if !is_in(&self.recipients, to) {
+                changes.push(format!("recipient <{to}> added"));
+            }
+            let before =
+                self.recipients.iter().find(|(other, _)| other == to).and_then(|(_, hop)| hop.as_ref());
+            if let Some(hop) = hop.as_ref().filter(|hop| Some(*hop) != before) {
+                changes.push(format!("recipient <{to}> goes to {hop}"));
+            }
+        }
+        changes.extend(
+            diff::lines(&self.header, &after.header).into_iter().map(|line| format!("header {line}")),
+        );
+        match (self.hold, after.hold) {
+            (false, true) => changes.push("held".to_owned()),
+            (true, false) => changes.push("not held any more".to_owned()),
+            _ => {}
+        }
+        changes
+    }
+}

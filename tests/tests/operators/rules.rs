@@ -1,0 +1,149 @@
+//! Rules are checked and tried before they are in force, while nothing runs.
+
+use std::fs;
+use std::path::Path;
+
+use vsmtp_tests::{Mta, Settings};
+
+use crate::{ctl, refused};
+
+/// The page that says how it is done, with an example that must work.
+const PAGE: &str = include_str!("../../../docs/vsl/testing.md");
+
+/// The blocks of code of a page.
+fn blocks(page: &str) -> Vec<&str> {
+    let inside = page.split("\n```").skip(1).step_by(2);
+    inside.filter_map(|block| block.strip_prefix("js\n")).collect()
+}
+
+fn site(filter: &str) -> Mta {
+    Mta::prepare(&Settings { filter: filter.to_owned(), ..Settings::default() })
+}
+
+fn etc(mta: &Mta) -> std::path::PathBuf {
+    mta.root().join("etc/vsmtp")
+}
+
+fn said(mta: &Mta, words: &[&str]) -> (i32, String) {
+    let output = mta.ctl(words);
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
+}
+
+fn path(of: &Path) -> &str {
+    of.to_str().expect("paths of tests are UTF-8")
+}
+
+#[test]
+fn a_check_tells_everything_that_is_wrong_with_rules() {
+    let mta = site("#{ rcpt: [ rule \"a\" || state::next() ] }");
+    assert_eq!(said(&mta, &["vsl", "check"]), (0, "no problems\n".to_owned()));
+    let rules = "#{ rcpt: [\n rule \"a\" || { msg::size(); deny() },\n rule \"b\" || { clientip(); next() },\n\
+                 rule \"c\" || { msg::append_header(\"X\", 5); next() } ] }";
+    fs::write(etc(&mta).join("filter.vsl"), rules).expect("write rules");
+    let expected = "filter.vsl:2:16: msg::size is available from the stage 'preq' on, not at 'rcpt' (move the rule to 'preq', or to a later stage)\n\
+                    filter.vsl:3:7: this rule never runs at the stage 'rcpt' ('a' before it always ends the stage)\n\
+                    filter.vsl:3:16: there is no function clientip (did you mean client_ip?)\n\
+                    filter.vsl:4:6: this rule never runs at the stage 'rcpt' ('a' before it always ends the stage)\n\
+                    filter.vsl:4:15: msg::append_header takes no int as its argument 2 (docs/vsl/msg.md says what it takes)\n\
+                    vsmtpctl: 5 problems\n";
+    // By the root, by the folder, by the file.
+    let folder = etc(&mta);
+    let file = folder.join("vsmtp.vsl");
+    for words in
+        [vec!["vsl", "check"], vec!["vsl", "check", path(&folder)], vec!["vsl", "check", path(&file)]]
+    {
+        assert_eq!(said(&mta, &words), (1, expected.to_owned()), "{words:?}");
+    }
+    let output = mta.ctl(&["vsl", "check", "--json"]);
+    let rows = String::from_utf8(output.stdout).expect("JSON is UTF-8");
+    let first: serde_json::Value =
+        serde_json::from_str(rows.lines().next().expect("a row")).expect("an object");
+    assert_eq!((rows.lines().count(), &first["line"], &first["column"]), (5, &2.into(), &16.into()));
+    // The configuration itself.
+    mta.write_configuration(&Settings {
+        config: "config.server.naem = 1;".to_owned(),
+        ..Settings::default()
+    });
+    let (code, text) = said(&mta, &["vsl", "check"]);
+    assert!(code == 1 && text.contains("vsmtp.vsl:9:1: server.naem"), "{text}");
+    assert_eq!(refused(&mta, &["vsl", "check", "/nonexistent"]).0, 2);
+}
+
+#[test]
+fn the_tests_of_the_page_about_tests_pass_and_fail_if_the_rules_change() {
+    let [rules, tests] = blocks(PAGE)[..] else { panic!("{} examples", blocks(PAGE).len()) };
+    let mta = site(rules);
+    assert_eq!(refused(&mta, &["vsl", "test"]).0, 2, "there is no test yet");
+    let file = etc(&mta).join("filter.test.vsl");
+    fs::write(&file, tests).expect("write tests");
+    let text = ctl(&mta, &["vsl", "test"]);
+    assert!(text.contains("ok    filter.test.vsl: a retired address is refused"), "{text}");
+    assert!(text.ends_with("3 passed, 0 failed\n"), "{text}");
+    assert_eq!(said(&mta, &["vsl", "check"]).0, 0);
+
+    fs::write(etc(&mta).join("filter.vsl"), rules.replace("old@local.test", "other@local.test"))
+        .expect("write rules");
+    for words in
+        [vec!["vsl", "test"], vec!["vsl", "test", path(&file)], vec!["vsl", "test", path(&etc(&mta))]]
+    {
+        let (code, text) = said(&mta, &words);
+        assert_eq!(code, 1, "{text}");
+        assert!(text.contains("FAIL  filter.test.vsl: a retired address is refused"), "{text}");
+        assert!(text.contains(": expected 550, found 250"), "{text}");
+        assert!(text.contains("2 passed, 1 failed"), "{text}");
+    }
+    let output = mta.ctl(&["vsl", "test", "--json"]);
+    let text = String::from_utf8(output.stdout).expect("JSON is UTF-8");
+    let rows: Vec<serde_json::Value> =
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert_eq!(rows.iter().map(|row| row["ok"] == true).collect::<Vec<_>>(), [true, false, true]);
+}
+
+#[test]
+fn a_message_is_tried_and_each_verdict_and_edit_is_shown() {
+    let mta = site(
+        "#{ rcpt: [ action \"copy\" || { log(\"info\", \"copying\"); envelop::add_rcpt(\"archive@local.test\"); } ],
+            preq: [ rule \"name\" || if ctx::client_name() is \"mx.example.net\" { next() } else { deny(\"550 5.7.1 who\") },
+                    action \"mark\" || msg::append_header(\"X-Checked\", \"yes\") ] }",
+    );
+    let (message, dns) = (mta.root().join("m.eml"), mta.root().join("dns"));
+    fs::write(&message, "Subject: hello\n\nGood morning.\n").expect("write a message");
+    fs::write(&dns, "192.0.2.1 PTR mx.example.net\n").expect("write records");
+    let words = ["vsl", "test", path(&message), "--client-ip", "192.0.2.1", "--from", "ann@example.net"];
+    let to = ["--rcpt", "jane@local.test", "--rcpt", "x@elsewhere.test"];
+    let words = [&words[..], &to].concat();
+    let known = [&words[..], &["--dns", path(&dns)]].concat();
+    let text = ctl(&mta, &known);
+    for line in [
+        "rcpt",
+        "  action \"copy\" filter.vsl:1: next",
+        "    recipient <archive@local.test> added",
+        "    log info event=script-log text=copying",
+        "  rule \"name\" filter.vsl:2: next",
+        "    header +X-Checked: yes",
+        "  rcpt to:<x@elsewhere.test>: 554 5.7.1 Relay access denied",
+        "message from <ann@example.net>: deliver",
+        "  to <archive@local.test> by maildir",
+        "  to <jane@local.test> by maildir",
+        "  +X-Checked: yes",
+    ] {
+        assert!(text.lines().any(|shown| shown.starts_with(line)), "{line}: {text}");
+    }
+    let row = mta.ctl_json(&words);
+    let last = row["replies"].as_array().and_then(|replies| replies.last()).cloned().unwrap_or_default();
+    assert_eq!((&last["command"], &last["reply"]), (&"data".into(), &"550 5.7.1 who".into()));
+    assert_eq!(row["messages"].as_array().map(Vec::len), Some(0));
+    let (code, said) = refused(&mta, &["vsl", "test", path(&message)]);
+    assert!(code == 64 && said.contains("--from and --rcpt"), "{said}");
+}
+
+#[test]
+fn editors_get_a_definition_of_every_function() {
+    let mta = site("");
+    let folder = mta.root().join("definitions");
+    ctl(&mta, &["vsl", "definitions", "--out", path(&folder)]);
+    let read = |name: &str| fs::read_to_string(folder.join(name)).expect("a file of definitions");
+    assert!(read("ctx.d.rhai").contains("\nfn client_ip() -> ?;\n"));
+    assert!(read("__static__.d.rhai").contains("\nfn client_ip() -> ?;\n"));
+}
