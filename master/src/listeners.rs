@@ -31,6 +31,8 @@ type Place = (SocketAddr, ByText<Service>);
 /// All listening sockets.
 pub struct Listeners {
     clients: BTreeMap<SocketAddr, Door>,
+    /// Places of receivers, at least one.
+    places: usize,
     submit: OwnedFd,
     queue: OwnedFd,
     /// vsmtpctl to the master itself.
@@ -40,7 +42,8 @@ pub struct Listeners {
 /// One address on the network.
 struct Door {
     service: Service,
-    /// One for each place of a receiver.
+    /// One for each place of a receiver, and those of places that were: who waits in the queue of a socket that is closed is
+    /// turned away by the kernel.
     sockets: Vec<OwnedFd>,
 }
 
@@ -52,6 +55,7 @@ impl Listeners {
         };
         let mut listeners = Listeners {
             clients: BTreeMap::new(),
+            places: 1,
             submit: local(layout.submit_socket(), SUBMIT_MODE, None, Kind::Stream)?,
             queue: local(layout.queue_socket(), CONTROL_MODE, accounts.admin(), Kind::SeqPacket)?,
             control: local(layout.control_socket(), CONTROL_MODE, accounts.admin(), Kind::SeqPacket)?,
@@ -60,7 +64,7 @@ impl Listeners {
         Ok(listeners)
     }
 
-    /// Follows a new configuration: binds what is new, closes what is gone. On error nothing has changed.
+    /// Follows a new configuration: binds what is new, closes addresses that are gone. On error nothing has changed.
     pub fn rebind(&mut self, doors: &[Place], places: u32) -> Result<(), Error> {
         let mut fresh = Vec::new();
         for (address, service) in doors {
@@ -73,17 +77,17 @@ impl Listeners {
         for (address, service, more) in fresh {
             let mut sockets = before.remove(&address).map(|door| door.sockets).unwrap_or_default();
             sockets.extend(more);
-            sockets.truncate(places as usize);
             self.clients.insert(address, Door { service, sockets });
         }
+        self.places = (places as usize).max(1);
         Ok(())
     }
 
-    /// The sockets of the receiver at that place.
+    /// The sockets of the receiver at that place. Each socket has a receiver, also when there are fewer than there were.
     pub fn for_receiver(&self, place: u32) -> io::Result<Vec<(Listener, OwnedFd)>> {
         let mut out = Vec::new();
         for (address, door) in &self.clients {
-            if let Some(socket) = door.sockets.get(place as usize) {
+            for socket in door.sockets.iter().skip(place as usize).step_by(self.places) {
                 let listener = Listener::Smtp { address: address.to_string(), service: door.service.into() };
                 out.push((listener, socket.try_clone()?));
             }
