@@ -116,7 +116,7 @@ impl Greylist {
         }
         let client = Net::of(ip.to_canonical(), if_v4(ip, options.prefix_v4, options.prefix_v6)).bounds().0;
         let recipient = recipient.to_string().to_lowercase();
-        Ok(Some(Triple { client, sender: summed_up(sender), recipient }))
+        Ok(Some(Triple::fitting(client, &summed_up(sender), &recipient)))
     }
 }
 

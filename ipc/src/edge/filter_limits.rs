@@ -18,8 +18,8 @@ pub const MAX_KEY: usize = 512;
 pub const MAX_LIMIT: u32 = 1_000_000_000;
 /// Longest period of a rate, in seconds: a week.
 pub const MAX_PERIOD_S: u32 = 7 * 86_400;
-/// Longest address of a triple, in octets.
-pub const MAX_ADDRESS: usize = 256;
+/// Longest address of a triple, in octets. One of 254 octets grows when it is written in lower case, or quoted: to 320 at most.
+pub const MAX_ADDRESS: usize = 512;
 /// Longest time of greylisting, in seconds: a year.
 pub const MAX_LIFETIME_S: u32 = 366 * 86_400;
 /// Most triples of one `Accepted`.
@@ -65,6 +65,15 @@ pub struct Triple {
 }
 
 impl Triple {
+    /// One that is within its bounds, whatever the addresses are: what is longer is cut, and a NUL is left out.
+    pub fn fitting(client: IpAddr, sender: &str, recipient: &str) -> Self {
+        let fit = |text: &str| {
+            let text = text.replace('\0', "");
+            text.get(..text.floor_char_boundary(MAX_ADDRESS)).unwrap_or_default().to_owned()
+        };
+        Triple { client, sender: fit(sender), recipient: fit(recipient) }
+    }
+
     /// True if every field is within its bounds.
     ///
     /// # Errors
@@ -173,3 +182,19 @@ impl Message for Answer {}
 pub type FilterEnd = Channel<Ask, Answer>;
 /// The limiter's end.
 pub type LimitsEnd = Channel<Answer, Ask>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_triple_is_made_to_fit_whatever_the_addresses_are() {
+        let client = IpAddr::from([192, 0, 2, 0]);
+        let (long, odd) = ("x".repeat(MAX_ADDRESS + 1), format!("a{}", "\u{130}".repeat(MAX_ADDRESS)));
+        for (sender, recipient) in [(&*long, &*odd), (&odd, &long), ("a\0b", ""), ("a@b.test", "c@d.test")] {
+            assert_eq!(Triple::fitting(client, sender, recipient).check(), Ok(()));
+        }
+        let triple = Triple::fitting(client, &odd, "a\0b");
+        assert_eq!((triple.sender.len(), &*triple.recipient), (MAX_ADDRESS - 1, "ab"));
+    }
+}

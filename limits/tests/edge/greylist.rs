@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use vsmtp_ipc::edge::filter_limits::{Ask, MAX_TRIPLES, Terms, Triple};
+use vsmtp_ipc::edge::filter_limits::{Ask, MAX_ADDRESS, MAX_TRIPLES, Terms, Triple};
 use vsmtp_ipc::edge::master_child::ToChild;
 use vsmtp_ipc::role::Role;
 
@@ -70,7 +70,7 @@ fn a_damaged_file_is_as_one_that_is_empty_and_is_said() {
 fn nonsense_of_a_filter_costs_its_edge_only() {
     let (mut stage, mut post) = start(&files());
     let nul = Triple { sender: "a\0b".into(), ..triple("a") };
-    let long = Triple { recipient: "x".repeat(300), ..triple("a") };
+    let long = Triple { recipient: "x".repeat(MAX_ADDRESS + 1), ..triple("a") };
     for wrong in [
         Ask::Greylist { ticket: 1, triple: nul.clone(), terms: TERMS },
         Ask::Greylist { ticket: 1, triple: long, terms: TERMS },

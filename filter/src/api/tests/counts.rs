@@ -141,6 +141,30 @@ fn senders_that_differ_in_numbers_only_are_one() {
 }
 
 #[test]
+fn addresses_that_grow_are_still_what_the_limiter_takes() {
+    let engine = engine();
+    let label = "d".repeat(63);
+    // 189 octets: with 64 before the `@` as long as an address may be.
+    let domain = format!("{label}.{label}.{}", &label[2..]);
+    let mut grown = Vec::new();
+    for local in
+        ["\u{130}".repeat(32), format!("\"{}\"", "\\\"".repeat(64)), format!("\"{}\"", "\\\\".repeat(64))]
+    {
+        let address = address(&format!("{local}@{domain}"));
+        assert_eq!(address.local_part().len() + 1 + address.domain().as_str().len(), 254);
+        let mut t = from("new@src.test");
+        t.current = Some(Object::Address(Arc::new(address.clone())));
+        t.set_sender(ReversePath::Address(address));
+        // Nobody waits for one whose triple the limiter would not take; the counter panics at it.
+        let (result, _) = run(&engine, t.clone(), "greylist::check()");
+        assert!(matches!(result, Ok(Status::Reject(_))), "{result:?}");
+        t.set_sender(ReversePath::parse("known@src.test").unwrap());
+        grown.push(run(&engine, t, "greylist::check()").1.take_waited().pop().unwrap().0.recipient.len());
+    }
+    assert_eq!(grown, [286, 320, 320]);
+}
+
+#[test]
 fn greylisting_is_for_recipients_and_its_options_have_ranges() {
     let engine = engine();
     for (stage, body, words) in [
