@@ -138,6 +138,18 @@ impl<P: Inquiry> Door<P> {
 }
 
 impl<P: Inquiry> Door<P> {
+    /// Rules that wait take at most three quarters of so many workers, but one, from now on: for whoever depends on
+    /// strangers, who could keep all workers from all other work, or does not answer at all.
+    pub fn leave_room(&self, workers: usize) {
+        let max = (workers - workers.div_ceil(4)).max(1);
+        self.max_waiting.store(max, Ordering::Relaxed);
+    }
+
+    /// Rules that wait may take all workers from now on. Then the loop starts no job, and carries questions and answers.
+    pub fn take_all(&self) {
+        self.max_waiting.store(usize::MAX, Ordering::Relaxed);
+    }
+
     /// Has the loop, which calls this, ask something of which nobody waits for the answer; of no use after `limit`.
     pub fn tell(&self, asked: P::Asked, limit: Duration) {
         let (to, _) = sync_channel(1);
@@ -160,11 +172,9 @@ impl<P: Inquiry> Inquiries<P> {
         Inquiries { edge: None, waiting: VecDeque::new(), last_ticket: 0, requests, door }
     }
 
-    /// Rules that wait take at most three quarters of so many workers, but one: whoever answers them depends on strangers,
-    /// who could keep all workers from all other work.
+    /// As [`Door::leave_room`], from the start.
     pub fn leave_room(&self, workers: usize) {
-        let max = (workers - workers.div_ceil(4)).max(1);
-        self.door.max_waiting.store(max, Ordering::Relaxed);
+        self.door.leave_room(workers);
     }
 
     /// How the loop is woken from now on.

@@ -1,5 +1,6 @@
 //! How rules reach the limiter. Nobody waits long for one that is away or silent: rules go on as if nothing were limited,
-//! which is counted, and logged once until it answers again.
+//! which is counted, and logged once until it answers again. Rules may wait in all workers: it answers from memory, and one
+//! that is not asked limits nothing. Only of one that is silent they leave workers free.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -62,12 +63,14 @@ pub struct Limits {
     missed: AtomicU64,
     /// The log has heard that it is silent.
     is_reported: AtomicBool,
+    /// Workers that rules run in.
+    workers: usize,
 }
 
 impl Limits {
-    /// Asks through that door.
-    pub fn new(door: Arc<Door<Limiting>>) -> Self {
-        Limits { door, missed: AtomicU64::new(0), is_reported: AtomicBool::new(false) }
+    /// Asks through that door, from rules in so many workers.
+    pub fn new(door: Arc<Door<Limiting>>, workers: usize) -> Self {
+        Limits { door, missed: AtomicU64::new(0), is_reported: AtomicBool::new(false), workers }
     }
 
     /// Questions that nobody answered in time.
@@ -88,8 +91,10 @@ impl Limits {
         let answer = self.door.ask(vec![wanted], patience).pop().flatten();
         if answer.is_some() {
             self.is_reported.store(false, Ordering::Relaxed);
+            self.door.take_all();
         } else {
             self.missed.fetch_add(1, Ordering::Relaxed);
+            self.door.leave_room(self.workers);
             if !self.is_reported.swap(true, Ordering::Relaxed) {
                 Record::at(log::Level::Warn, "limits-silent")
                     .field("effect", "rules go on without limits")

@@ -90,8 +90,7 @@ impl Daemon for Post {
         names.leave_room(boot.slice.workers as usize);
         let keys = Inquiries::<Signing>::new();
         let counts = Inquiries::<Limiting>::new();
-        counts.leave_room(boot.slice.workers as usize);
-        let limits = Arc::new(Limits::new(counts.door()));
+        let limits = Arc::new(Limits::new(counts.door(), boot.slice.workers as usize));
         let commands = Inquiries::<Running>::new();
         commands.leave_room(boot.slice.workers as usize);
         let surroundings = surroundings(names.door(), keys.door(), limits.clone(), commands.door());

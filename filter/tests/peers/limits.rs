@@ -91,6 +91,58 @@ fn nobody_is_kept_by_a_limiter_that_is_away_or_silent() {
     assert_eq!(decided(&mut receiver), (3, Decision::Accept(None)));
 }
 
+/// Answers what four workers ask at once; only the first is granted if `grants`. How many were accepted.
+fn burst(limits: &mut LimitsEnd, receiver: &mut Receiver, grants: bool) -> usize {
+    let tickets = [(); 4].map(|()| asked(limits));
+    for (number, ticket) in tickets.into_iter().enumerate() {
+        answer(limits, ticket, grants && number == 0);
+    }
+    tickets.iter().filter(|_| decided(receiver).1 == Decision::Accept(None)).count()
+}
+
+#[test]
+fn no_burst_is_so_large_that_some_of_it_is_not_counted() {
+    in_time(|| {
+        let (mut stage, mut receiver, _queue) = session(RULES);
+        let mut limits = stage.limits();
+        receiver.say_all(&(1..=12).map(helo).collect::<Vec<_>>());
+        for grants in [false, false, true] {
+            if burst(&mut limits, &mut receiver, grants) != usize::from(grants) {
+                return None;
+            }
+        }
+        Some(())
+    });
+}
+
+#[test]
+fn a_limiter_that_is_silent_leaves_workers_to_others() {
+    in_time(|| {
+        let (mut stage, mut receiver, _queue) = session(RULES);
+        let mut limits = stage.limits();
+        receiver.say(&helo(1), Vec::new());
+        assert_eq!(decided(&mut receiver), (1, Decision::Accept(None)));
+        // It is known as silent: of these, three wait for it.
+        receiver.say_all(&(2..=8).map(helo).collect::<Vec<_>>());
+        let sessions = [(); 7].map(|()| decided(&mut receiver).0);
+        if sessions[..4] != [5, 6, 7, 8] {
+            return None;
+        }
+        for _ in 0..4 {
+            asked(&mut limits);
+        }
+        // It answers again, and is asked by all.
+        receiver.say(&helo(9), Vec::new());
+        let ticket = asked(&mut limits);
+        answer(&mut limits, ticket, false);
+        if decided(&mut receiver) == (9, Decision::Accept(None)) {
+            return None;
+        }
+        receiver.say_all(&(10..=13).map(helo).collect::<Vec<_>>());
+        (burst(&mut limits, &mut receiver, false) == 0).then_some(())
+    });
+}
+
 #[test]
 fn a_limiter_that_answers_what_nobody_asked_is_reported() {
     let mut stage = Stage::start(Role::FilterSession, RULES);

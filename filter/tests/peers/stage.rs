@@ -288,6 +288,12 @@ impl Receiver {
         assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
     }
 
+    /// Says all of it in one packet.
+    pub fn say_all(&mut self, asks: &[Ask]) {
+        asks.iter().for_each(|ask| self.0.send(ask, Vec::new()).unwrap());
+        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+    }
+
     pub fn hear(&mut self) -> Verdict {
         next(&mut self.0).expect("the filter keeps the edge").message
     }
