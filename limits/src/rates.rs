@@ -1,5 +1,5 @@
-//! What rules count: how often something happened in a period that slides, for each name and key that a rule gives. Every
-//! question says its own limit, so nothing is configured here. Pure: time comes in.
+//! What rules count: how often something happened in a period that slides, for each name, period and key that a rule
+//! gives. Every question says its own limit, so nothing is configured here. Pure: time comes in.
 
 use vsmtp_ipc::edge::filter_limits::{Taken, Taking};
 
@@ -17,7 +17,7 @@ pub struct Rates {
     table: Recent<Rate>,
 }
 
-/// One key of one rate.
+/// One key of one rate, in one period.
 #[derive(Debug)]
 struct Rate {
     window: Window,
@@ -36,11 +36,10 @@ impl Rates {
     pub fn take(&mut self, now_ms: u64, taking: &Taking) -> Taken {
         let part_ms = u64::from(taking.period_s) * 1_000 / PARTS;
         let part = part_of(now_ms, part_ms);
-        // Names hold no NUL: a rate and a key are never taken for another pair of them.
-        let key = format!("{}\0{}", taking.name, taking.key);
-        // Counts of another period say nothing about this one.
-        let known = self.table.find(&key).filter(|rate| rate.part_ms == part_ms);
-        let counted = known.map_or(0, |rate| rate.window.count(part));
+        // Neither names nor numbers hold a NUL: a rate, a period and a key are never taken for others. Counts of another
+        // period say nothing about this one, and rules may limit by several.
+        let key = format!("{}\0{}\0{}", taking.name, taking.period_s, taking.key);
+        let counted = self.table.find(&key).map_or(0, |rate| rate.window.count(part));
         let left = taking.limit.saturating_sub(counted);
         if taking.count > left {
             return Taken { granted: false, left };
@@ -67,7 +66,7 @@ impl Rates {
     }
 
     fn count(&mut self, key: &str, part_ms: u64, part: u32, count: u32) {
-        if let Some(rate) = self.table.find(key).filter(|rate| rate.part_ms == part_ms) {
+        if let Some(rate) = self.table.find(key) {
             return rate.window.add(part, count);
         }
         let mut window = Window::default();
@@ -123,7 +122,23 @@ mod tests {
         assert_eq!(rates.take(70_000, &shorter), taken(true, 0));
         assert_eq!(rates.take(70_900, &shorter), taken(false, 0));
         rates.sweep(72_000);
+        assert_eq!(rates.len(), 1, "that of the longer one is kept");
+        rates.sweep(150_000);
         assert_eq!(rates.len(), 0);
+    }
+
+    #[test]
+    fn limits_by_several_periods_hold_at_once() {
+        let mut rates = Rates::default();
+        let by_hour = |count| Taking { period_s: 3_600, ..taking("a", 5, count) };
+        for left in [1, 0] {
+            assert_eq!(rates.take(0, &taking("a", 2, 1)), taken(true, left));
+            assert_eq!(rates.take(0, &by_hour(1)), taken(true, left + 3));
+        }
+        assert_eq!(rates.take(0, &taking("a", 2, 1)), taken(false, 0));
+        assert_eq!(rates.take(90_000, &taking("a", 2, 1)), taken(true, 1));
+        assert_eq!(rates.take(90_000, &by_hour(4)), taken(false, 3));
+        assert_eq!((rates.take(90_000, &by_hour(3)), rates.len()), (taken(true, 0), 2));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {
     let limiter = &surroundings.limiter;
     let errors = "if the name is empty, longer than 64 octets or has a NUL, the key is longer than 512 octets or neither text, object nor whole number, or a number is out of its range";
     let take = name("ratelimit", "take", &[])
-        .doc("(name: string, key: any, limit: int, seconds: int) -> bool", "Counts one for this key of the rate of that name, if not more than `limit` are counted in any span of so many seconds; false, and nothing is counted, if they would be. All filters count together, and a reload or the death of one forgets nothing; a restart of the service does. If the limiter does not answer within a second, nothing is limited: true. Waits for it.")
+        .doc("(name: string, key: any, limit: int, seconds: int) -> bool", "Counts one for this key of the rate of that name, if not more than `limit` are counted in any span of so many seconds; false, and nothing is counted, if they would be. Each number of seconds has a count of its own, so that one name and key may be limited by several. All filters count together, and a reload or the death of one forgets nothing; a restart of the service does. If the limiter does not answer within a second, nothing is limited: true. Waits for it.")
         .errors(errors)
         .example("if !ratelimit::take(\"mail\", ctx::client_ip(), 60, 3600) { state::reject(\"450 4.7.1 not so much\") }");
     let counts = |limiter: &Arc<dyn Limiter>, count: i64| {
