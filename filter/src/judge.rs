@@ -307,8 +307,17 @@ impl Judge {
         Reply::new(220, None, &format!("{} {text}", self.policy.server_name())).ok()
     }
 
-    /// One RCPT: the rules, then the built-in policy.
+    /// One RCPT: the rules, then the built-in policy. Of one that is refused nothing is remembered.
     pub fn recipient(&self, shared: &Shared, spec: RcptSpec) -> Decision {
+        let waited = shared.lock().waited();
+        let decision = self.decide_recipient(shared, spec);
+        if !matches!(decision, Decision::Accept(_)) {
+            shared.lock().forget_waited(waited);
+        }
+        decision
+    }
+
+    fn decide_recipient(&self, shared: &Shared, spec: RcptSpec) -> Decision {
         let address = spec.address.clone();
         let may_open = {
             let mut transaction = shared.lock();

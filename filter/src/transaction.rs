@@ -317,6 +317,16 @@ impl Transaction {
         }
     }
 
+    /// How many have waited so far.
+    pub fn waited(&self) -> usize {
+        self.waited.len()
+    }
+
+    /// A recipient is refused: of whom waited only the first `kept` count.
+    pub fn forget_waited(&mut self, kept: usize) {
+        self.waited.truncate(kept);
+    }
+
     /// The message is accepted: who has waited for it.
     pub fn take_waited(&mut self) -> Vec<(Triple, Terms)> {
         std::mem::take(&mut self.waited)

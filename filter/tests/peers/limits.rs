@@ -215,3 +215,25 @@ fn waiting() -> Option<()> {
     assert_eq!(limits.flush().unwrap(), vsmtp_ipc::Flushed::All);
     Some(())
 }
+
+#[test]
+fn a_recipient_that_is_refused_is_not_remembered() {
+    let rules = r#"#{ rcpt: [
+        rule "greylist" || greylist::check(#{ delay: 60, prefix_v4: 16 }),
+        rule "not c" || if ctx::rcpt().local_part == "c" { state::reject("550 5.1.1 nobody") } else { state::next() },
+    ] }"#;
+    let (mut stage, mut receiver, mut queue) = session(rules);
+    let mut limits = stage.limits();
+    // One is refused by a rule, one for having no mailbox.
+    receiver.send_recipients(1, &["c@mx.test", "b@mx.test", "nobody@mx.test"]);
+    let [_, accepted, _] = [0, 0, 0].map(|wait_s| waited(&mut limits, wait_s));
+    let decisions = recipients(&mut receiver);
+    assert_eq!(decisions[..2], ["refuse 550 5.1.1 nobody", "accept"]);
+    assert!(decisions[2].starts_with("refuse 550"), "{decisions:?}");
+    receiver.send_message(1, 1, Body::Inline(MESSAGE.to_vec()), Vec::new());
+    let ticket = queue.message().0.ticket;
+    queue.say(&Receipt::Stored { ticket }, Vec::new());
+    assert_eq!(receiver.decided().1, "accept");
+    let Ask::Accepted { triples, .. } = next(&mut limits).unwrap().message else { panic!("who has waited") };
+    assert_eq!(triples.into_iter().map(|(triple, _)| triple).collect::<Vec<_>>(), [accepted]);
+}
