@@ -24,7 +24,7 @@ use super::inquiry::Inquiries;
 use super::leader::Desk;
 use super::limiting::{Limiting, Limits};
 use super::resolving::Resolving;
-use super::running::Running;
+use super::running::{self, Running};
 use super::signing::Signing;
 use super::{cede, level_of_end, sandbox, surroundings};
 use crate::judge::{Edit, Judge, PostJudged, PostMessage};
@@ -93,7 +93,12 @@ impl Daemon for Post {
         let limits = Arc::new(Limits::new(counts.door(), boot.slice.workers as usize));
         let commands = Inquiries::<Running>::new();
         commands.leave_room(boot.slice.workers as usize);
-        let surroundings = surroundings(names.door(), keys.door(), limits.clone(), commands.door());
+        let surroundings = surroundings(
+            names.door(),
+            keys.door(),
+            limits.clone(),
+            running::way(commands.door(), boot.slice.has_commands),
+        );
         let mut judge =
             Judge::load(&boot.slice, &surroundings).map_err(|error| BootError::Fatal(error.to_string()))?;
         judge.on_slow = cede;

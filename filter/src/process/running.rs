@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vsmtp_config::Command;
@@ -15,6 +16,28 @@ use crate::runner::{Given, Input, Runner};
 
 /// How much longer than the command may run a rule waits: for a place, and for the news of the end.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// What is said of a command that the configuration does not declare.
+const NOT_DECLARED: &str = "it is not declared so; a command is declared by being made while scripts are loaded, outside \
+                            rules and functions, or in filter.commands";
+
+/// What rules run commands through. Where none is declared there is no runner, and nobody who would refuse.
+pub fn way(door: Arc<Door<Running>>, has_commands: bool) -> Arc<dyn Runner> {
+    if has_commands { door } else { Arc::new(NoneDeclared) }
+}
+
+#[derive(Debug)]
+struct NoneDeclared;
+
+impl Runner for NoneDeclared {
+    fn run(&self, command: &Command, _: Given) -> Result<Ended, Fault> {
+        Err(did_not_run(command, NOT_DECLARED))
+    }
+}
+
+fn did_not_run(command: &Command, why: &str) -> Fault {
+    Fault(format!("the command {} did not run: {why}", command.program))
+}
 
 /// The edge to the runner.
 pub enum Running {}
@@ -58,7 +81,7 @@ impl Inquiry for Running {
 impl Runner for Door<Running> {
     fn run(&self, command: &Command, given: Given) -> Result<Ended, Fault> {
         let Command { program, arguments, timeout, fixed } = command;
-        let did_not_run = |why: &str| Fault(format!("the command {program} did not run: {why}"));
+        let did_not_run = |why: &str| did_not_run(command, why);
         let input = given.input.map(|input| {
             if input.size() > MAX_INPUT {
                 return Err(did_not_run(&format!("its input is larger than {MAX_INPUT} bytes")));
@@ -77,10 +100,7 @@ impl Runner for Door<Running> {
         };
         match Door::ask(self, vec![wanted], timeout.saturating_add(GRACE)).pop().flatten() {
             Some(Ok(ended)) => Ok(ended),
-            Some(Err(Refused::NotDeclared)) => Err(did_not_run(
-                "it is not declared so; a command is declared by being made while scripts are loaded, outside rules and \
-                 functions, or in filter.commands",
-            )),
+            Some(Err(Refused::NotDeclared)) => Err(did_not_run(NOT_DECLARED)),
             Some(Err(Refused::Busy)) => Err(did_not_run("as many run as may")),
             Some(Err(Refused::Failed(why))) => Err(did_not_run(&why)),
             None => Err(Fault(format!("the command {program} did not end in time, or could not be run"))),
@@ -97,4 +117,29 @@ fn sealed(input: &Input) -> io::Result<Sealed> {
 
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::inquiry::Inquiries;
+    use super::*;
+
+    fn command() -> Command {
+        Command {
+            program: "scan".to_owned(),
+            arguments: Vec::new(),
+            timeout: Duration::from_secs(20),
+            fixed: false,
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_declared_a_command_is_refused_at_once() {
+        let began = std::time::Instant::now();
+        let questions = Inquiries::<Running>::new();
+        questions.wake_by(Arc::new(|| {}));
+        let refused = way(questions.door(), false).run(&command(), Given::default()).unwrap_err();
+        assert!(format!("{refused:?}").contains("it is not declared so"), "{refused:?}");
+        assert!(began.elapsed() < command().timeout, "nobody was waited for");
+    }
 }

@@ -49,6 +49,8 @@ pub struct FilterSlice {
     pub filter_path_required: bool,
     /// Folder of the domains' rules, absolute.
     pub domain_dir: Option<String>,
+    /// True if commands are declared, so that there is a runner.
+    pub has_commands: bool,
     /// Rules that may run at once.
     pub workers: u32,
     /// Steps of one stage's rules.
@@ -158,6 +160,7 @@ impl Config {
             filter_path: self.placed(rules.filter_path.as_deref().unwrap_or(DEFAULT_FILTER)),
             filter_path_required: rules.filter_path.is_some(),
             domain_dir: rules.domain_dir.as_ref().map(|path| self.placed(path)),
+            has_commands: !rules.commands.is_empty(),
             workers: rules.workers,
             max_operations: u64::from(rules.max_operations),
             timeout: rules.timeout,
