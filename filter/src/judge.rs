@@ -233,7 +233,7 @@ impl Judge {
     /// One line with file, line, stage and directive, and the operator's reply for our own faults.
     fn failed(&self, shared: &Shared, stage: Stage, failure: &Failure) -> Status {
         self.failures.fetch_add(1, Ordering::Relaxed);
-        let transaction = shared.lock();
+        let mut transaction = shared.lock();
         Record::at(Level::Error, "script-failed")
             .field("at", &failure.error.location)
             .field("stage", stage)
@@ -242,8 +242,10 @@ impl Judge {
             .field("client", &transaction.client_ip)
             .maybe("id", transaction.id)
             .emit();
+        let was_busy = std::mem::take(&mut transaction.was_busy);
         match self.on_error {
             OnError::Defer => Status::Reject(local_error()),
+            OnError::Deny if was_busy => Status::Reject(local_error()),
             OnError::Deny => {
                 Status::Deny(Reply::fixed(554, EnhancedCode(5, 3, 0), "Local error in processing"))
             }

@@ -73,6 +73,21 @@ impl Input {
     }
 }
 
+/// Why a command did not run, or why nobody knows how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotRun {
+    /// As many run and wait as may: a matter of the moment, and no mistake of anybody.
+    Busy(Fault),
+    /// Anything else.
+    Failed(Fault),
+}
+
+impl From<Fault> for NotRun {
+    fn from(fault: Fault) -> Self {
+        NotRun::Failed(fault)
+    }
+}
+
 /// Has commands run. Blocks the rule that asks, and hands the loop on before.
 pub trait Runner: fmt::Debug + Send + Sync {
     /// A script has made this command.
@@ -81,7 +96,7 @@ pub trait Runner: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// It did not run, or nobody could wait for its end.
-    fn run(&self, command: &Command, given: Given) -> Result<Ended, Fault>;
+    fn run(&self, command: &Command, given: Given) -> Result<Ended, NotRun>;
 }
 
 /// No runner.
@@ -89,8 +104,8 @@ pub trait Runner: fmt::Debug + Send + Sync {
 pub struct NoRunner;
 
 impl Runner for NoRunner {
-    fn run(&self, command: &Command, _: Given) -> Result<Ended, Fault> {
-        Err(Fault(format!("the command {} did not run: nothing can be run here", command.program)))
+    fn run(&self, command: &Command, _: Given) -> Result<Ended, NotRun> {
+        Err(Fault(format!("the command {} did not run: nothing can be run here", command.program)).into())
     }
 }
 
@@ -113,7 +128,7 @@ impl Runner for Collector {
         }
     }
 
-    fn run(&self, command: &Command, given: Given) -> Result<Ended, Fault> {
+    fn run(&self, command: &Command, given: Given) -> Result<Ended, NotRun> {
         NoRunner.run(command, given)
     }
 }

@@ -118,6 +118,8 @@ pub struct Transaction {
     pub max_recipients: usize,
     /// The message's id, from preq on; the session knows none before.
     pub id: Option<QueueId>,
+    /// A command has found no place: what fails because of that is a matter for later, whatever `filter.on_error` says.
+    pub was_busy: bool,
     /// The header: before preq only what rules added, then the message's own behind it.
     pub header: HeaderBlock<'static>,
     /// Bytes that rules added to the header.
@@ -187,6 +189,7 @@ impl Transaction {
             current: None,
             max_recipients,
             id: None,
+            was_busy: false,
             header: HeaderBlock::default(),
             added_bytes: 0,
             header_changed: false,

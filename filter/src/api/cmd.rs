@@ -13,8 +13,9 @@ use super::registry::{Registry, name};
 use crate::engine::service_constructor;
 use crate::object::{Fault, Object};
 use crate::oneshot::from_script;
-use crate::runner::{Given, Input, Runner};
+use crate::runner::{Given, Input, NotRun, Runner};
 use crate::stage::Stage;
+use crate::transaction::Shared;
 
 /// A command, as scripts hold it.
 #[derive(Debug, Clone)]
@@ -52,28 +53,32 @@ pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {
 
 fn runs(registry: &mut Registry) {
     let run = name("cmd", "run", &[])
-        .doc("() -> map", "Runs the command and waits for its end. Other sessions go on; but places for commands are few, and sessions that want to run one while all are taken wait too, whoever has taken them. The map has `has_code` and `code` (the exit code, `()` if a signal has ended it), `has_signal` and `signal`, `timed_out`, `stdout` and `stderr` (the first 64 KiB of each, as text), `truncated` if there was more. A command that is out of time ends by signal 9, with all of its process group; so does one that prints more than 16 MiB, and what a command leaves running in its group when it ends. What has made a session of its own (`setsid`) lives on, and so do files in `/tmp`.")
+        .doc("() -> map", "Runs the command and waits for its end. Other sessions go on; but places for commands are few, and sessions that want to run one while all are taken wait too, whoever has taken them; where too many wait, their clients hear 451 at once, even if `filter.on_error` is `deny`. The map has `has_code` and `code` (the exit code, `()` if a signal has ended it), `has_signal` and `signal`, `timed_out`, `stdout` and `stderr` (the first 64 KiB of each, as text), `truncated` if there was more. A command that is out of time ends by signal 9, with all of its process group; so does one that prints more than 16 MiB, and what a command leaves running in its group when it ends. What has made a session of its own (`setsid`) lives on, and so do files in `/tmp`.")
         .errors(RUN_ERRORS)
         .example("let scan = cmd::build(#{ command: \"/usr/bin/scan\" }); let end = scan.run(); end.has_code && end.code == 0 && end.stdout == \"clean\\n\"");
-    registry.method_waits0(run, Stage::Connect, |_, service: &Service| service.run(Given::default()));
+    registry.method_waits0(run, Stage::Connect, |shared, service: &Service| {
+        service.run(shared, Given::default())
+    });
     let other = name("cmd", "run", &[])
         .doc("(args: array) -> map", "The same with these arguments in place of those declared, strings or objects. An argument that a client may choose can look like an option: put `--` before it where the program knows that.")
         .errors(RUN_ERRORS)
         .example("cmd::build(#{ command: \"/usr/bin/scan\" }).run([\"--fail\", ctx::client_ip()]).code == 2");
-    registry.method_waits1(other, Stage::Connect, |_, service: &Service, arguments: Array| {
-        service.run(Given { arguments: Some(self::arguments(arguments)?), input: None })
+    registry.method_waits1(other, Stage::Connect, |shared, service: &Service, arguments: Array| {
+        service.run(shared, Given { arguments: Some(self::arguments(arguments)?), input: None })
     });
     let old = name("cmd", "cmd_run", &[])
         .doc("() -> map", "The same as `run()` (vSL 1.x).")
         .errors(RUN_ERRORS)
         .example("cmd::build(#{ command: \"/usr/bin/scan\" }).cmd_run().has_code");
-    registry.method_waits0(old, Stage::Connect, |_, service: &Service| service.run(Given::default()));
+    registry.method_waits0(old, Stage::Connect, |shared, service: &Service| {
+        service.run(shared, Given::default())
+    });
     let old = name("cmd", "cmd_run", &[])
         .doc("(args: array) -> map", "The same as `run(args)` (vSL 1.x).")
         .errors(RUN_ERRORS)
         .example("cmd::build(#{ command: \"/usr/bin/scan\" }).cmd_run([\"--fail\"]).code == 2");
-    registry.method_waits1(old, Stage::Connect, |_, service: &Service, arguments: Array| {
-        service.run(Given { arguments: Some(self::arguments(arguments)?), input: None })
+    registry.method_waits1(old, Stage::Connect, |shared, service: &Service, arguments: Array| {
+        service.run(shared, Given { arguments: Some(self::arguments(arguments)?), input: None })
     });
 }
 
@@ -85,11 +90,11 @@ fn with_input(registry: &mut Registry) {
         )
         .errors(RUN_ERRORS)
         .example("cmd::build(#{ command: \"/usr/bin/scan\" }).run_with(\"a virus\").code == 1");
-    registry.method_waits1(text, Stage::Connect, |_, service: &Service, input: ImmutableString| {
-        service.run(Given { arguments: None, input: Some(Input::Bytes(input.as_bytes().to_vec())) })
+    registry.method_waits1(text, Stage::Connect, |shared, service: &Service, input: ImmutableString| {
+        service.run(shared, Given { arguments: None, input: Some(Input::Bytes(input.as_bytes().to_vec())) })
     });
-    registry.method_waits1(text, Stage::Connect, |_, service: &Service, input: Blob| {
-        service.run(Given { arguments: None, input: Some(Input::Bytes(input)) })
+    registry.method_waits1(text, Stage::Connect, |shared, service: &Service, input: Blob| {
+        service.run(shared, Given { arguments: None, input: Some(Input::Bytes(input)) })
     });
     let whole = name("cmd", "run_with", &[])
         .doc("(input: message) -> map", "Runs the command with the whole message, `msg()`, as its standard input: header as it is now, body byte for byte. More than 64 MiB are no input: where `server.message_size_limit` allows such messages, look at `msg::size()` before.")
@@ -97,16 +102,22 @@ fn with_input(registry: &mut Registry) {
         .example("cmd::build(#{ command: \"/usr/bin/scan\" }).run_with(msg()).code == 0 // from preq");
     registry.method_waits1(whole, Stage::Preq, |shared, service: &Service, _: MessageHandle| {
         let input = message::input(&shared.lock());
-        service.run(Given { arguments: None, input: Some(input) })
+        service.run(shared, Given { arguments: None, input: Some(input) })
     });
 }
 
 impl Service {
-    fn run(&self, given: Given) -> Result<Map, Fault> {
+    fn run(&self, shared: &Shared, given: Given) -> Result<Map, Fault> {
         if given.arguments.is_some() && self.command.fixed {
             return Err(Fault(format!("the arguments of the command {} are fixed", self.command.program)));
         }
-        self.runner.run(&self.command, given).map(of_end)
+        self.runner.run(&self.command, given).map(of_end).map_err(|not_run| match not_run {
+            NotRun::Busy(fault) => {
+                shared.lock().was_busy = true;
+                fault
+            }
+            NotRun::Failed(fault) => fault,
+        })
     }
 }
 

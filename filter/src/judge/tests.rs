@@ -5,12 +5,15 @@ use std::fs;
 use tempfile::TempDir;
 use vsmtp_config::{FilterSlice, Value};
 use vsmtp_ipc::edge::filter_queue::Disposition;
+use vsmtp_ipc::edge::filter_runner::Ended;
 use vsmtp_ipc::wire::Piece;
 use vsmtp_mail::{Address, BodyType, Notify, QueueIdMint, ReversePath};
 
 use super::*;
+use crate::object::Fault;
 use crate::policy::tests::{peer, slice};
 use crate::process::content::Inline;
+use crate::runner::{Given, NotRun, Runner};
 use crate::transaction::{MailSpec, Transaction};
 
 mod report;
@@ -27,6 +30,14 @@ struct Bench {
 }
 
 fn load(script: &str, set: &[(&str, Value)]) -> Result<(Judge, TempDir), ScriptError> {
+    load_on(script, set, &Surroundings::default())
+}
+
+fn load_on(
+    script: &str,
+    set: &[(&str, Value)],
+    host: &Surroundings,
+) -> Result<(Judge, TempDir), ScriptError> {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("filter.vsl"), script).unwrap();
     let slice = FilterSlice {
@@ -35,7 +46,7 @@ fn load(script: &str, set: &[(&str, Value)]) -> Result<(Judge, TempDir), ScriptE
         timeout: Duration::from_secs(5),
         ..slice(set)
     };
-    Judge::load(&slice, &Surroundings::default()).map(|judge| (judge, dir))
+    Judge::load(&slice, host).map(|judge| (judge, dir))
 }
 
 fn bench(script: &str) -> Bench {
@@ -43,7 +54,11 @@ fn bench(script: &str) -> Bench {
 }
 
 fn bench_with(script: &str, set: &[(&str, Value)]) -> Bench {
-    let (judge, dir) = load(script, set).unwrap_or_else(|error| panic!("{script}: {error}"));
+    bench_on(script, set, &Surroundings::default())
+}
+
+fn bench_on(script: &str, set: &[(&str, Value)], host: &Surroundings) -> Bench {
+    let (judge, dir) = load_on(script, set, host).unwrap_or_else(|error| panic!("{script}: {error}"));
     let transaction = Transaction::new(Arc::new(peer(Some("203.0.113.5"))), judge.max_recipients);
     Bench { judge, shared: Shared::new(transaction), _dir: dir }
 }
@@ -355,6 +370,29 @@ fn too_many_recipients_and_errors_by_choice() {
         &[("filter.on_error", Value::Text("deny".into()))],
     );
     assert_eq!(show(&strict.begin()), "close 554");
+}
+
+/// A runner that has no place, for a scanner; what else is run fails.
+#[derive(Debug)]
+struct Full;
+
+impl Runner for Full {
+    fn run(&self, command: &vsmtp_config::Command, _: Given) -> Result<Ended, NotRun> {
+        let fault = Fault::new("it did not run");
+        Err(if command.program == "scan" { NotRun::Busy(fault) } else { NotRun::Failed(fault) })
+    }
+}
+
+#[test]
+fn a_command_that_finds_no_place_is_a_matter_for_later_whatever_becomes_of_errors() {
+    let host = Surroundings { runner: Arc::new(Full), ..Surroundings::default() };
+    let deny = [("filter.on_error", Value::Text("deny".into()))];
+    for (program, said) in [("scan", "refuse 451"), ("other", "close 554")] {
+        let script = format!(
+            "const a = cmd::build(#{{ command: \"{program}\" }}); #{{ mail: [ rule \"r\" || a.run() ] }}"
+        );
+        assert_eq!(show(&bench_on(&script, &deny, &host).begin()), said, "{program}");
+    }
 }
 
 #[test]

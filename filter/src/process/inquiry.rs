@@ -88,6 +88,10 @@ pub struct Door<P: Inquiry> {
     max_waiting: AtomicUsize,
 }
 
+/// As many rules wait as may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoRoom;
+
 /// The place of a rule that waits, as long as it does.
 struct Place<'a>(&'a AtomicUsize);
 
@@ -111,15 +115,28 @@ impl<P: Inquiry> fmt::Debug for Door<P> {
 }
 
 impl<P: Inquiry> Door<P> {
-    /// Asks all of these at once, and waits for all of them together: at most `limit`, or as long as the script has.
-    /// `None` for what has no answer; that is everything, at once, if as many rules wait as may.
+    /// As [`Self::ask_if_room`]; where there is no room nothing has an answer.
     pub fn ask(&self, asked: Vec<P::Asked>, limit: Duration) -> Vec<Option<P::Heard>> {
+        let count = asked.len();
+        self.ask_if_room(asked, limit).unwrap_or_else(|NoRoom| (0..count).map(|_| None).collect())
+    }
+
+    /// Asks all of these at once, and waits for all of them together: at most `limit`, or as long as the script has.
+    /// `None` for what has no answer.
+    ///
+    /// # Errors
+    /// As many rules wait as may: nothing was asked.
+    pub fn ask_if_room(
+        &self,
+        asked: Vec<P::Asked>,
+        limit: Duration,
+    ) -> Result<Vec<Option<P::Heard>>, NoRoom> {
         let mut answers: Vec<Option<P::Heard>> = asked.iter().map(|_| None).collect();
         let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // The loop itself must carry the questions: it cannot wait for its own answers.
-        let (Some(wake), false) = (wake, cede_or_stay()) else { return answers };
+        let (Some(wake), false) = (wake, cede_or_stay()) else { return Ok(answers) };
         let max = self.max_waiting.load(Ordering::Relaxed);
-        let Some(_place) = Place::take(&self.waiting, max) else { return answers };
+        let _place = Place::take(&self.waiting, max).ok_or(NoRoom)?;
         let until = Instant::now() + time_left().map_or(limit, |left| left.min(limit));
         let (to, heard) = sync_channel(answers.len().max(1));
         for (number, asked) in asked.into_iter().enumerate() {
@@ -133,7 +150,7 @@ impl<P: Inquiry> Door<P> {
                 *place = Some(answer);
             }
         }
-        answers
+        Ok(answers)
     }
 }
 

@@ -10,9 +10,9 @@ use vsmtp_ipc::EdgeId;
 use vsmtp_ipc::edge::filter_runner::{Answer, Ask, CREDITS, Declared, Ended, MAX_INPUT, Refused};
 use vsmtp_sys::memfd::{Growing, Sealed};
 
-use super::inquiry::{Door, Inquiry};
+use super::inquiry::{Door, Inquiry, NoRoom};
 use crate::object::Fault;
-use crate::runner::{Given, Input, Runner};
+use crate::runner::{Given, Input, NotRun, Runner};
 
 /// How much longer than the command may run a rule waits: for a place, and for the news of the end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -30,8 +30,8 @@ pub fn way(door: Arc<Door<Running>>, has_commands: bool) -> Arc<dyn Runner> {
 struct NoneDeclared;
 
 impl Runner for NoneDeclared {
-    fn run(&self, command: &Command, _: Given) -> Result<Ended, Fault> {
-        Err(did_not_run(command, NOT_DECLARED))
+    fn run(&self, command: &Command, _: Given) -> Result<Ended, NotRun> {
+        Err(did_not_run(command, NOT_DECLARED).into())
     }
 }
 
@@ -79,7 +79,7 @@ impl Inquiry for Running {
 }
 
 impl Runner for Door<Running> {
-    fn run(&self, command: &Command, given: Given) -> Result<Ended, Fault> {
+    fn run(&self, command: &Command, given: Given) -> Result<Ended, NotRun> {
         let Command { program, arguments, timeout, fixed } = command;
         let did_not_run = |why: &str| did_not_run(command, why);
         let input = given.input.map(|input| {
@@ -98,12 +98,16 @@ impl Runner for Door<Running> {
             arguments: given.arguments,
             input: input.transpose()?,
         };
-        match Door::ask(self, vec![wanted], timeout.saturating_add(GRACE)).pop().flatten() {
+        let busy = || NotRun::Busy(did_not_run("too many commands run at the moment"));
+        let answers = self.ask_if_room(vec![wanted], timeout.saturating_add(GRACE));
+        match answers.map_err(|NoRoom| busy())?.pop().flatten() {
             Some(Ok(ended)) => Ok(ended),
-            Some(Err(Refused::NotDeclared)) => Err(did_not_run(NOT_DECLARED)),
-            Some(Err(Refused::Busy)) => Err(did_not_run("as many run as may")),
-            Some(Err(Refused::Failed(why))) => Err(did_not_run(&why)),
-            None => Err(Fault(format!("the command {program} did not end in time, or could not be run"))),
+            Some(Err(Refused::NotDeclared)) => Err(did_not_run(NOT_DECLARED).into()),
+            Some(Err(Refused::Busy)) => Err(busy()),
+            Some(Err(Refused::Failed(why))) => Err(did_not_run(&why).into()),
+            None => {
+                Err(Fault(format!("the command {program} did not end in time, or could not be run")).into())
+            }
         }
     }
 }
@@ -141,5 +145,28 @@ mod tests {
         let refused = way(questions.door(), false).run(&command(), Given::default()).unwrap_err();
         assert!(format!("{refused:?}").contains("it is not declared so"), "{refused:?}");
         assert!(began.elapsed() < command().timeout, "nobody was waited for");
+    }
+
+    #[test]
+    fn who_finds_no_place_is_told_so_at_once() {
+        let questions = Inquiries::<Running>::new();
+        questions.leave_room(1);
+        let (woken, asked) = std::sync::mpsc::channel();
+        questions.wake_by(Arc::new(move || {
+            let _ = woken.send(());
+        }));
+        let door = questions.door();
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| door.run(&command(), Given::default()));
+            asked.recv_timeout(Duration::from_secs(15)).unwrap();
+            let second = door.run(&command(), Given::default());
+            assert!(
+                matches!(&second, Err(NotRun::Busy(fault)) if fault.0.contains("too many commands run")),
+                "{second:?}"
+            );
+            // Nobody is left who could answer the first.
+            drop(questions);
+            assert!(matches!(first.join().unwrap(), Err(NotRun::Failed(_))));
+        });
     }
 }

@@ -5,14 +5,14 @@ use vsmtp_ipc::edge::filter_runner::Ended;
 
 use super::*;
 use crate::object::Fault;
-use crate::runner::{Collector, Given, Runner};
+use crate::runner::{Collector, Given, NotRun, Runner};
 
 /// Runs what is called "scan" as a scanner would, by what it is given.
 #[derive(Debug)]
 pub struct Scripted;
 
 impl Runner for Scripted {
-    fn run(&self, command: &Command, given: Given) -> Result<Ended, Fault> {
+    fn run(&self, command: &Command, given: Given) -> Result<Ended, NotRun> {
         let ended = |code, stdout: &str| Ended {
             code: Some(code),
             signal: None,
@@ -25,7 +25,8 @@ impl Runner for Scripted {
             return Ok(Ended { code: None, signal: Some(9), timed_out: true, ..ended(0, "") });
         }
         if command.program != "/usr/bin/scan" {
-            return Err(Fault(format!("the command {} did not run: it is not declared", command.program)));
+            let why = format!("the command {} did not run: it is not declared", command.program);
+            return Err(Fault(why).into());
         }
         let mut bytes = Vec::new();
         let mut take = |part: &[u8]| {
