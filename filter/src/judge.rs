@@ -107,6 +107,7 @@ impl Judge {
         if let Some(folder) = folder {
             scripts.load_domains(&engine, &root, &folder)?;
         }
+        surroundings.databases.close();
         let judges_later = [Stage::Postq, Stage::Delivery].into_iter().any(|stage| scripts.want(stage));
         Ok(Judge {
             engine,

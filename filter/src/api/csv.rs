@@ -22,8 +22,8 @@ pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {
     };
     registry.constructor(&service_constructor("db:csv"), build.clone());
     let constructor = name("csv", "build", &["csv"])
-        .doc("(map) -> csv", "A table in a CSV file (RFC 4180), whose rows are found by their first field. `access: \"O_RDONLY\"` means a file of the configuration, `connector`, which must be there and is only read. `\"O_RDWR\"` (the default) and `\"O_WRONLY\"` mean a file that rules keep: its `connector` is a plain name in the folder `/var/lib/vsmtp/databases`, where it is made when it is first written; at most 4 MiB. `refresh: \"no\"` means that it is read once; `\"always\"`, the default, that changes are seen, those of a file of the configuration within a second. `delimiter` is one character, `,` by default. Make it once, outside rules. `service NAME db:csv = #{ ... }` is the same.")
-        .errors("if the map is not that of a table, the file cannot be read, or lies elsewhere")
+        .doc("(map) -> csv", "A table in a CSV file (RFC 4180), whose rows are found by their first field. `access: \"O_RDONLY\"` means a file of the configuration, `connector`, which must be there and is only read. `\"O_RDWR\"` (the default) and `\"O_WRONLY\"` mean a file that rules keep: its `connector` is a plain name in the folder `/var/lib/vsmtp/databases`, where it is made when it is first written; at most 4 MiB. `refresh: \"no\"` means that it is read once; `\"always\"`, the default, that changes are seen, those of a file of the configuration within a second. `delimiter` is one character, `,` by default. Make it once, outside rules and functions: a table that rules keep cannot be made elsewhere. `service NAME db:csv = #{ ... }` is the same.")
+        .errors("if the map is not that of a table, the file cannot be read, or lies elsewhere, or if a table that rules keep is made in a rule")
         .example("const users = csv::build(#{ connector: \"lists/users.csv\", access: \"O_RDONLY\", delimiter: ',' }); `${users}` == \"csv:lists/users.csv\"");
     registry.free1(constructor, build);
     rows(registry);

@@ -31,17 +31,28 @@ pub struct Databases {
     path: PathBuf,
     /// Rules have a table in it.
     is_used: AtomicBool,
+    /// All tables that rules have are known.
+    is_closed: AtomicBool,
 }
 
 impl Databases {
     /// The folder, which need not be there yet.
     pub fn at(path: &Path) -> Arc<Self> {
-        Arc::new(Databases { path: path.to_owned(), is_used: AtomicBool::new(false) })
+        Arc::new(Databases {
+            path: path.to_owned(),
+            is_used: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+        })
     }
 
     /// The folder, if rules have a table in it: their jail must let it be.
     pub fn used(&self) -> Option<&Path> {
         self.is_used.load(Ordering::Relaxed).then_some(&*self.path)
+    }
+
+    /// From now on no table can be opened: rules must not make tables of names that strangers chose.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
     }
 
     /// The path of a table: its name, or its absolute path in this folder.
@@ -83,7 +94,7 @@ impl Store {
     /// A table of that name. Nothing is opened.
     ///
     /// # Errors
-    /// It cannot have that name.
+    /// It cannot have that name, or the folder is closed.
     pub fn open(
         databases: &Arc<Databases>,
         connector: &str,
@@ -91,6 +102,12 @@ impl Store {
         refresh: bool,
     ) -> Result<Self, Fault> {
         let path = databases.locate(connector)?;
+        if databases.is_closed.load(Ordering::Relaxed) {
+            return Err(Fault(format!(
+                "the table '{connector}' is made too late: make tables that rules keep where the script is loaded, outside \
+                 rules and functions"
+            )));
+        }
         databases.is_used.store(true, Ordering::Relaxed);
         Ok(Store { path, delimiter, refresh, seen: Mutex::new(None) })
     }

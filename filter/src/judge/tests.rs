@@ -396,6 +396,13 @@ fn a_command_that_finds_no_place_is_a_matter_for_later_whatever_becomes_of_error
 }
 
 #[test]
+fn no_rule_makes_a_table_of_a_name_that_a_stranger_chose() {
+    let script = "const kept = csv::build(#{ connector: \"kept.csv\" });
+        #{ mail: [ rule \"r\" || { csv::build(#{ connector: `${ctx::mail_from().domain}` }); state::next() } ] }";
+    assert_eq!(show(&bench(script).begin()), "refuse 451");
+}
+
+#[test]
 fn a_script_that_loops_or_recurses_or_grows_costs_its_message_and_nothing_else() {
     for body in [
         "loop { }",
