@@ -1,6 +1,6 @@
 //! The daemon: what wakes it, and what it does then.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -11,13 +11,20 @@ use vsmtp_ipc::edge::filter_runner::{Answer, Ask, Ended, MAX_INPUT, Refused};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_sys::memfd::Sealed;
 use vsmtp_sys::sandbox::Profile;
+use vsmtp_sys::spawn;
 
 use crate::filters::Filters;
-use crate::job::{Job, TOKENS};
+use crate::job::{Job, SIGKILL, TOKENS};
+use crate::strays::Strays;
 use crate::{programs, sandbox};
 
 /// What the kernel is told of how readily it may end a process for want of memory: these before all others.
 const FIRST_TO_GO: &str = "1000";
+
+/// After this time it is looked whether strays that were ended have left others, in milliseconds.
+const LOOK_AGAIN_MS: u64 = 100;
+/// The timer for that; no token is as large.
+const LOOK_AGAIN: u64 = u64::MAX;
 
 /// The daemon.
 pub struct Runner {
@@ -25,6 +32,9 @@ pub struct Runner {
     filters: Filters,
     /// Programs that run, by their first token, which is also the key of their timer.
     jobs: BTreeMap<usize, Job>,
+    strays: Strays,
+    /// A job has ended in this turn, or strays that were ended are to be looked for.
+    look_for_strays: bool,
     /// Questions that wait for a place. The credits of the edges bound them.
     waiting: VecDeque<Waiting>,
     /// Jobs that may have printed more than was read in this turn.
@@ -60,6 +70,9 @@ impl Daemon for Runner {
                 Record::at(log::Level::Warn, "command-missing").field("command", &command.program).emit();
             }
         }
+        if let Err(error) = spawn::adopt_orphans().and_then(|()| spawn::children()) {
+            Record::at(log::Level::Warn, "strays-unseen").field("error", error).emit();
+        }
         // Programs inherit it: what they take must not cost the queue its process.
         if let Err(error) = std::fs::write("/proc/self/oom_score_adj", FIRST_TO_GO) {
             Record::at(log::Level::Warn, "oom-score-kept").field("error", error).emit();
@@ -68,6 +81,8 @@ impl Daemon for Runner {
             slice: boot.slice,
             filters: Filters::default(),
             jobs: BTreeMap::new(),
+            strays: Strays::default(),
+            look_for_strays: false,
             waiting: VecDeque::new(),
             busy: Vec::new(),
             next_token: FIRST_TOKEN,
@@ -93,6 +108,7 @@ impl Daemon for Runner {
                 self.hear(reactor, token)
             }
             Event::Ready { token, readable: true, .. } => self.job_event(reactor, token),
+            Event::Timer(LOOK_AGAIN) => self.look_for_strays = true,
             Event::Timer(key) => self.time_over(key),
             Event::Drain { .. } => self.draining = true,
             Event::TurnEnd => return self.turn_end(reactor),
@@ -219,6 +235,7 @@ impl Runner {
             Ok(None) => {}
             Ok(Some(status)) => {
                 let Some(job) = self.jobs.remove(&first) else { return };
+                self.look_for_strays = true;
                 let (edge, ticket) = (job.edge, job.ticket);
                 let ended = job.result(status);
                 self.figures.timed_out += u64::from(ended.timed_out);
@@ -227,6 +244,7 @@ impl Runner {
             Err(error) => {
                 // Nobody can tell any more how it ends.
                 let Some(job) = self.jobs.remove(&first) else { return };
+                self.look_for_strays = true;
                 job.kill();
                 let result: Result<Ended, _> = Err(Refused::Failed(error.to_string()));
                 self.say(reactor, job.edge, Answer { ticket: job.ticket, result });
@@ -258,13 +276,33 @@ impl Runner {
         self.jobs.values().filter(|job| job.edge == edge).for_each(Job::kill);
     }
 
+    /// Ends what has fled from commands that have ended, and waits for all that has ended.
+    fn end_strays(&mut self, reactor: &mut Reactor) {
+        let jobs: BTreeSet<i32> = self.jobs.values().map(Job::pid).collect();
+        let running = self.jobs.keys().copied().collect();
+        let others = spawn::children().unwrap_or_default().into_iter().filter(|pid| !jobs.contains(pid));
+        let strays = others.filter(|pid| !spawn::has_ended(*pid).unwrap_or(true)).collect();
+        let doomed = self.strays.look(&strays, &running);
+        for pid in &doomed {
+            // It is our child, so its number is its own until it is waited for.
+            let _ = spawn::kill(*pid, SIGKILL);
+        }
+        if !doomed.is_empty() {
+            reactor.set_timer(reactor.now_ms().saturating_add(LOOK_AGAIN_MS), LOOK_AGAIN);
+        }
+    }
+
     fn turn_end(&mut self, reactor: &mut Reactor) -> Flow {
+        // Before others start, which they could belong to.
+        if std::mem::take(&mut self.look_for_strays) {
+            self.end_strays(reactor);
+        }
         self.start_waiting(reactor);
         let busy = std::mem::take(&mut self.busy);
         for token in busy {
             self.job_event(reactor, token);
         }
-        if !self.busy.is_empty() {
+        if !self.busy.is_empty() || self.look_for_strays {
             reactor.turn_again();
         }
         for (edge, error) in self.filters.flush(reactor) {
@@ -278,6 +316,8 @@ impl Runner {
         reactor.figure("commands_refused", self.figures.refused);
         if self.draining && self.filters.is_empty() {
             self.jobs.values().for_each(Job::kill);
+            self.jobs.clear();
+            self.end_strays(reactor);
             return Flow::Exit;
         }
         Flow::Continue

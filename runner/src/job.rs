@@ -17,7 +17,8 @@ use vsmtp_sys::spawn::{Child, Command};
 use crate::output::{Output, Progress};
 use crate::programs::PLACES;
 
-const SIGKILL: i32 = 9;
+/// Ends a process whatever it does.
+pub const SIGKILL: i32 = 9;
 
 /// Tokens that one job takes, from its first one on: its end, its output, its messages.
 pub const TOKENS: usize = 4;
@@ -86,6 +87,11 @@ impl Job {
             reactor.register(pipe, token + 1 + at, Interest::READABLE)?;
         }
         reactor.register(self.child.pidfd.as_fd(), token, Interest::READABLE)
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> i32 {
+        self.child.pid
     }
 
     /// Reads what it has printed. True if there may be more at once.

@@ -1,7 +1,7 @@
 //! The runner: starts programs for rules, those that the configuration declares and no others.
 //!
 //! Filters ask it; it gives each program its arguments and its standard input as they are, without a shell, keeps the
-//! beginning of what it prints, and ends it, with all of its process group, when its time is over. It never runs what is
+//! beginning of what it prints, and ends it, with all that it has started, when its time is over. It never runs what is
 //! not declared, never has more than a bounded number of programs at once, and sees no mail but what a rule hands to a
 //! program.
 //!
@@ -15,6 +15,7 @@ mod filters;
 mod job;
 mod output;
 mod programs;
+mod strays;
 
 pub mod sandbox;
 

@@ -223,12 +223,12 @@ fn an_edge_that_ends_takes_its_commands_with_it_and_others_go_on() {
         }
     };
     wait("it has begun", &|| begun.exists());
-    wait("it sleeps", &is_asleep);
+    wait("it sleeps", &|| is_asleep("86398"));
     drop(filter);
     let mut other = stage.filter();
     say(&mut other, &ask(2, shell(60_000, false), None), Vec::new());
     assert_eq!(ended(&mut other, 2).code, Some(0));
-    wait("it is gone", &|| !is_asleep());
+    wait("it is gone", &|| !is_asleep("86398"));
 }
 
 #[test]
@@ -248,9 +248,27 @@ fn no_more_run_at_once_than_may_and_they_are_the_first_to_go_when_memory_is_shor
     }
 }
 
-/// Some process sleeps for the time that this test alone uses.
-fn is_asleep() -> bool {
+#[test]
+fn what_makes_a_session_of_its_own_ends_with_its_command_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let begun = folder.path().join("begun").display().to_string();
+    let mut stage = Stage::start(&[shell(60_000, false)]);
+    let mut filter = stage.filter();
+    // The inner one is a stray only when the outer one is gone.
+    let inner = "setsid sleep 127.5 & touch \"$0\"; exec sleep 127.5";
+    let script = format!("setsid sh -c '{inner}' \"$0\" & while [ ! -e \"$0\" ]; do sleep 0.02; done");
+    say(&mut filter, &ask(1, shell(60_000, false), Some(&["-c", &script, &begun])), Vec::new());
+    assert_eq!(ended(&mut filter, 1).code, Some(0));
+    let deadline = Instant::now() + PATIENCE;
+    while is_asleep("127.5") {
+        assert!(Instant::now() < deadline, "it outlives its command");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Some process sleeps for this time, which one test alone uses.
+fn is_asleep(time: &str) -> bool {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let mut lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
-    lines.any(|line| line == b"sleep\x0086398\0")
+    lines.any(|line| line == format!("sleep\0{time}\0").as_bytes())
 }

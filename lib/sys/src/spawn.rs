@@ -8,7 +8,7 @@ mod command;
 
 use std::ffi::CString;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -240,6 +240,25 @@ fn reap(pid: i32, options: i32) -> io::Result<Option<(i32, ExitStatus)>> {
     // SAFETY: the pointer is to a live integer that the kernel may write.
     let ended = uninterrupted(|| unsafe { libc::waitpid(pid, &raw mut status, options) })?;
     Ok((ended > 0).then(|| (ended, ExitStatus::from_raw(status))))
+}
+
+/// Makes this process the parent of what its children leave running, in whatever session.
+pub fn adopt_orphans() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_child_subreaper(true)?)
+}
+
+/// The children of this thread that are not waited for, those that it adopted too. Needs `/proc`.
+pub fn children() -> io::Result<Vec<i32>> {
+    let text = fs::read_to_string("/proc/thread-self/children")?;
+    Ok(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+}
+
+/// True if this child has ended: then it is waited for, and its number is not ours any more.
+pub fn has_ended(pid: i32) -> io::Result<bool> {
+    if pid <= 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    Ok(reap(pid, libc::WNOHANG)?.is_some())
 }
 
 /// Sends a signal to one process. Refuses, with `InvalidInput`, the numbers that mean a group or everyone.
