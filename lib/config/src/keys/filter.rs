@@ -47,7 +47,7 @@ keys! {
     /// loaded (`service NAME cmd`, `cmd::build()`). Each is a map: `command` is an absolute path, or a name that is looked
     /// for in `/usr/local/bin`, `/usr/bin` and the like; `args` are its arguments (a rule may give others unless `fixed` is
     /// true), after `timeout` (20s by default, at most 5m) it is ended. No shell is involved. They run as the user `vsmtp-runner`.
-    commands: Commands = "filter.commands", default Made(Value::map), example Made(clamscan), for Runner;
+    commands: Commands = "filter.commands", default Made(Value::map), example Made(clamscan), for Filter Runner;
 
     /// Programs that rules run at once; more wait. What a program takes of the memory is not bounded otherwise, so this
     /// times the largest of them should be there: `clamscan` takes more than 1 GiB.
