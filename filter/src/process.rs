@@ -1,6 +1,7 @@
 //! The filter as a process: its edges, its threads, its jail. What a verdict is, is decided elsewhere; here it is carried.
 
 pub(crate) mod content;
+mod helpers;
 mod inquiry;
 mod leader;
 mod limiting;

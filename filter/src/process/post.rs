@@ -20,13 +20,9 @@ use vsmtp_sys::memfd::Sealed;
 use vsmtp_sys::sandbox::Profile;
 
 use super::content::{Inline, Memory, Staged};
-use super::inquiry::Inquiries;
+use super::helpers::Helpers;
 use super::leader::Desk;
-use super::limiting::{Limiting, Limits};
-use super::resolving::Resolving;
-use super::running::{self, Running};
-use super::signing::Signing;
-use super::{cede, level_of_end, sandbox, surroundings};
+use super::{cede, level_of_end, sandbox};
 use crate::judge::{Edit, Judge, PostJudged, PostMessage};
 use crate::stage::Stage;
 use crate::transaction::{Content, Peer};
@@ -42,11 +38,7 @@ pub struct Post {
     epoch: u64,
     jobs: VecDeque<Job>,
     draining: bool,
-    names: Inquiries<Resolving>,
-    keys: Inquiries<Signing>,
-    counts: Inquiries<Limiting>,
-    limits: Arc<Limits>,
-    commands: Inquiries<Running>,
+    helpers: Helpers,
     next_token: usize,
 }
 
@@ -86,21 +78,9 @@ impl Daemon for Post {
     type Slice = FilterSlice;
 
     fn before_jail(boot: Boot<FilterSlice>) -> Result<Self, BootError> {
-        let names = Inquiries::<Resolving>::new();
-        names.leave_room(boot.slice.workers as usize);
-        let keys = Inquiries::<Signing>::new();
-        let counts = Inquiries::<Limiting>::new();
-        let limits = Arc::new(Limits::new(counts.door(), boot.slice.workers as usize));
-        let commands = Inquiries::<Running>::new();
-        commands.leave_room(boot.slice.workers as usize);
-        let surroundings = surroundings(
-            names.door(),
-            keys.door(),
-            limits.clone(),
-            running::way(commands.door(), boot.slice.has_commands),
-        );
-        let mut judge =
-            Judge::load(&boot.slice, &surroundings).map_err(|error| BootError::Fatal(error.to_string()))?;
+        let helpers = Helpers::new(&boot.slice);
+        let mut judge = Judge::load(&boot.slice, &helpers.surroundings(&boot.slice))
+            .map_err(|error| BootError::Fatal(error.to_string()))?;
         judge.on_slow = cede;
         Ok(Post {
             workers: boot.slice.workers as usize,
@@ -109,11 +89,7 @@ impl Daemon for Post {
             epoch: 0,
             jobs: VecDeque::new(),
             draining: false,
-            names,
-            keys,
-            counts,
-            limits,
-            commands,
+            helpers,
             next_token: QUEUE_TOKEN + 1,
         })
     }
@@ -123,10 +99,7 @@ impl Daemon for Post {
     }
 
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
-        self.names.wake_by(super::waker(reactor));
-        self.keys.wake_by(super::waker(reactor));
-        self.counts.wake_by(super::waker(reactor));
-        self.commands.wake_by(super::waker(reactor));
+        self.helpers.wake_by(reactor);
         Ok(())
     }
 
@@ -135,18 +108,13 @@ impl Daemon for Post {
             Event::Peer(name, socket) if name.role == Role::QueueManager => self.meet(reactor, name, socket),
             Event::Peer(name, socket) => self.meet_helper(reactor, name, socket),
             Event::Ready { token: QUEUE_TOKEN, readable: true, .. } => self.hear(reactor),
-            Event::Ready { token, readable: true, .. } if self.names.has(token) => self.names.hear(reactor),
-            Event::Ready { token, readable: true, .. } if self.keys.has(token) => self.keys.hear(reactor),
-            Event::Ready { token, readable: true, .. } if self.counts.has(token) => self.counts.hear(reactor),
-            Event::Ready { token, readable: true, .. } if self.commands.has(token) => {
-                self.commands.hear(reactor);
-            }
+            Event::Ready { token, readable: true, .. } => self.helpers.hear(reactor, token),
             Event::Drain { .. } => self.draining = true,
             Event::TurnEnd => {
                 self.send(reactor);
                 let open = self.queue.as_ref().map_or(0, |queue| queue.open);
                 reactor.figure("script_failures", self.judge.failures());
-                reactor.figure("limits_missed", self.limits.missed());
+                reactor.figure("limits_missed", self.helpers.limits().missed());
                 reactor.figure("questions_open", u64::from(open));
                 if self.draining && open == 0 {
                     return Flow::Exit;
@@ -180,14 +148,7 @@ impl Post {
     fn meet_helper(&mut self, reactor: &Reactor, name: ProcessName, socket: OwnedFd) {
         let token = self.next_token;
         self.next_token += 1;
-        let met = match name.role {
-            Role::Resolver => self.names.introduce(reactor, name, socket, token),
-            Role::Keys => self.keys.introduce(reactor, name, socket, token),
-            Role::Limits => self.counts.introduce(reactor, name, socket, token),
-            Role::Runner => self.commands.introduce(reactor, name, socket, token),
-            _ => Ok(()),
-        };
-        if let Err(error) = met {
+        if let Err(error) = self.helpers.introduce(reactor, name, socket, token) {
             Record::at(log::Level::Error, "edge-failed").field("peer", name).field("error", error).emit();
         }
     }
@@ -271,10 +232,7 @@ impl Post {
     }
 
     fn send(&mut self, reactor: &mut Reactor) {
-        self.names.send(reactor);
-        self.keys.send(reactor);
-        self.counts.send(reactor);
-        self.commands.send(reactor);
+        self.helpers.send(reactor);
         let sent = self.queue.as_mut().map_or(Ok(()), |queue| queue.link.flush(reactor));
         if let Err(error) = sent {
             self.close(reactor, &error);

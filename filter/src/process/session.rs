@@ -29,13 +29,9 @@ use vsmtp_ipc::wire::{Body, Id};
 use vsmtp_mail::QueueIdMint;
 use vsmtp_sys::sandbox::Profile;
 
-use super::inquiry::Inquiries;
+use super::helpers::Helpers;
 use super::leader::Desk;
-use super::limiting::{Limiting, Limits};
-use super::resolving::Resolving;
-use super::running::{self, Running};
-use super::signing::Signing;
-use super::{cede, level_of_end, sandbox, surroundings};
+use super::{cede, level_of_end, sandbox};
 use crate::identity::Identity;
 use crate::judge::Judge;
 use crate::stage::Stage;
@@ -70,11 +66,7 @@ pub struct Session {
     mint: QueueIdMint,
     draining: bool,
     looking: bool,
-    names: Inquiries<Resolving>,
-    keys: Inquiries<Signing>,
-    counts: Inquiries<Limiting>,
-    limits: Arc<Limits>,
-    commands: Inquiries<Running>,
+    helpers: Helpers,
 }
 
 impl Daemon for Session {
@@ -82,21 +74,9 @@ impl Daemon for Session {
     type Slice = FilterSlice;
 
     fn before_jail(boot: Boot<FilterSlice>) -> Result<Self, BootError> {
-        let names = Inquiries::<Resolving>::new();
-        names.leave_room(boot.slice.workers as usize);
-        let keys = Inquiries::<Signing>::new();
-        let counts = Inquiries::<Limiting>::new();
-        let limits = Arc::new(Limits::new(counts.door(), boot.slice.workers as usize));
-        let commands = Inquiries::<Running>::new();
-        commands.leave_room(boot.slice.workers as usize);
-        let surroundings = surroundings(
-            names.door(),
-            keys.door(),
-            limits.clone(),
-            running::way(commands.door(), boot.slice.has_commands),
-        );
-        let mut judge =
-            Judge::load(&boot.slice, &surroundings).map_err(|error| BootError::Fatal(error.to_string()))?;
+        let helpers = Helpers::new(&boot.slice);
+        let mut judge = Judge::load(&boot.slice, &helpers.surroundings(&boot.slice))
+            .map_err(|error| BootError::Fatal(error.to_string()))?;
         judge.on_slow = cede;
         Ok(Session {
             workers: boot.slice.workers as usize,
@@ -110,11 +90,7 @@ impl Daemon for Session {
             mint: QueueIdMint::new(boot.node, boot.process),
             draining: false,
             looking: false,
-            names,
-            keys,
-            counts,
-            limits,
-            commands,
+            helpers,
         })
     }
 
@@ -124,10 +100,7 @@ impl Daemon for Session {
 
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
         self.identities.wake_by(super::waker(reactor));
-        self.names.wake_by(super::waker(reactor));
-        self.keys.wake_by(super::waker(reactor));
-        self.counts.wake_by(super::waker(reactor));
-        self.commands.wake_by(super::waker(reactor));
+        self.helpers.wake_by(reactor);
         Ok(())
     }
 
@@ -138,11 +111,8 @@ impl Daemon for Session {
             Event::Ready { token, readable: true, .. } if self.identities.has(token) => {
                 self.hear_auth(reactor, token);
             }
-            Event::Ready { token, readable: true, .. } if self.names.has(token) => self.names.hear(reactor),
-            Event::Ready { token, readable: true, .. } if self.keys.has(token) => self.keys.hear(reactor),
-            Event::Ready { token, readable: true, .. } if self.counts.has(token) => self.counts.hear(reactor),
-            Event::Ready { token, readable: true, .. } if self.commands.has(token) => {
-                self.commands.hear(reactor);
+            Event::Ready { token, readable: true, .. } if self.helpers.has(token) => {
+                self.helpers.hear(reactor, token);
             }
             Event::Ready { token, readable: true, .. } => self.hear_receiver(reactor, token),
             Event::Timer(LOOK_TIMER) => {
@@ -172,27 +142,11 @@ impl Session {
                 self.next_token += 1;
                 self.identities.introduce(reactor, name, socket, token)
             }
-            Role::Resolver => {
+            _ => {
                 let token = self.next_token;
                 self.next_token += 1;
-                self.names.introduce(reactor, name, socket, token)
+                self.helpers.introduce(reactor, name, socket, token)
             }
-            Role::Keys => {
-                let token = self.next_token;
-                self.next_token += 1;
-                self.keys.introduce(reactor, name, socket, token)
-            }
-            Role::Limits => {
-                let token = self.next_token;
-                self.next_token += 1;
-                self.counts.introduce(reactor, name, socket, token)
-            }
-            Role::Runner => {
-                let token = self.next_token;
-                self.next_token += 1;
-                self.commands.introduce(reactor, name, socket, token)
-            }
-            _ => Ok(()),
         };
         if let Err(error) = met {
             Record::at(log::Level::Error, "edge-failed").field("peer", name).field("error", error).emit();
@@ -412,7 +366,7 @@ impl Session {
             let sessions: usize = self.receivers.values().map(|receiver| receiver.seats.len()).sum();
             reactor.figure("sessions", sessions as u64);
             reactor.figure("script_failures", self.judge.failures());
-            reactor.figure("limits_missed", self.limits.missed());
+            reactor.figure("limits_missed", self.helpers.limits().missed());
             reactor.figure("jobs_waiting", self.jobs.len() as u64);
             reactor.figure("jobs_running", self.running as u64);
             reactor.figure("submissions_open", (self.queue.waiting() + self.queue.pending()) as u64);
@@ -426,10 +380,7 @@ impl Session {
         let refused = self.queue.pump();
         self.lose(refused);
         self.send_auth(reactor);
-        self.names.send(reactor);
-        self.keys.send(reactor);
-        self.counts.send(reactor);
-        self.commands.send(reactor);
+        self.helpers.send(reactor);
         if let Err(error) = self.queue.flush(reactor) {
             self.close_queue(reactor, &error);
         }

@@ -135,7 +135,7 @@ impl Session {
     fn remember_who_waited(&self, key: Key) {
         let seat = self.receivers.get(&key.token).and_then(|receiver| receiver.seats.get(&key.session));
         let waited = seat.map(|seat| seat.shared.lock().take_waited()).unwrap_or_default();
-        self.limits.accepted(&waited);
+        self.helpers.limits().accepted(&waited);
     }
 
     fn chunk_stored(&mut self, key: Key, id: Id, stored: bool) {
