@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use vsmtp_config::AuthSlice;
-use vsmtp_daemon::{Boot, BootError, Daemon, Event, FIRST_TOKEN, Flow, Reactor, Record};
+use vsmtp_daemon::{Boot, BootError, Daemon, Edges, Event, FIRST_TOKEN, Flow, Reactor, Record};
 use vsmtp_ipc::edge::{filter_auth, receiver_auth};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::{ChannelError, EdgeId};
@@ -13,9 +13,10 @@ use crate::backend::hash::Unfit;
 use crate::backend::table::{Refused, Table};
 use crate::crew::Crew;
 use crate::desk::{Act, Desk, Edge, Outcome, Work};
-use crate::edges::Edges;
 use crate::sandbox;
 
+/// Most edges of one kind at once; more are refused.
+const MAX_EDGES: usize = 512;
 /// The number of the work that asks Dovecot what it can; the desk counts from 1.
 const SURVEY: u64 = 0;
 /// The loop's timer for that; the desk counts from 1.
@@ -85,8 +86,8 @@ impl Daemon for Auth {
     fn before_jail(boot: Boot<AuthSlice>) -> Result<Self, BootError> {
         Ok(Auth {
             desk: Desk::new(&boot.slice, vsmtp_sys::random::fill),
-            receivers: Edges::new(),
-            filters: Edges::new(),
+            receivers: Edges::new(EdgeId::ReceiverAuth, MAX_EDGES),
+            filters: Edges::new(EdgeId::FilterAuth, MAX_EDGES),
             made: 0,
             crew: None,
             surveying: false,
@@ -134,19 +135,15 @@ impl Auth {
         let edge = FIRST_TOKEN + self.made;
         self.made += 1;
         let met = match name.role {
-            Role::Receiver => {
-                self.receivers.introduce(reactor, name, socket, EdgeId::ReceiverAuth, edge).map(|replaced| {
-                    self.desk.meet_receiver(edge, name);
-                    let offer = self.desk.offer();
-                    (replaced, self.receivers.say(edge, &offer))
-                })
-            }
-            Role::FilterSession => {
-                self.filters.introduce(reactor, name, socket, EdgeId::FilterAuth, edge).map(|replaced| {
-                    self.desk.meet_filter(edge);
-                    (replaced, Ok(()))
-                })
-            }
+            Role::Receiver => self.receivers.introduce(reactor, name, socket, edge).map(|replaced| {
+                self.desk.meet_receiver(edge, name);
+                let offer = self.desk.offer();
+                (replaced, self.receivers.say(edge, &offer))
+            }),
+            Role::FilterSession => self.filters.introduce(reactor, name, socket, edge).map(|replaced| {
+                self.desk.meet_filter(edge);
+                (replaced, Ok(()))
+            }),
             _ => return,
         };
         match met {
@@ -187,10 +184,10 @@ impl Auth {
             let now_ms = reactor.now_ms();
             let heard = if self.receivers.has(edge) {
                 let ask = self.receivers.hear(edge);
-                ask.and_then(|ask| ask.map(|ask| self.desk.ask(now_ms, edge, ask)).transpose())
+                ask.and_then(|ask| ask.map(|ask| self.desk.ask(now_ms, edge, ask.message)).transpose())
             } else {
                 let ask = self.filters.hear(edge);
-                ask.and_then(|ask| ask.map(|ask| self.desk.ask_about(now_ms, edge, ask)).transpose())
+                ask.and_then(|ask| ask.map(|ask| self.desk.ask_about(now_ms, edge, ask.message)).transpose())
             };
             match heard {
                 Ok(Some(acts)) => {
@@ -253,7 +250,7 @@ impl Auth {
     /// Tells all receivers what can be had now.
     fn offer(&mut self, reactor: &mut Reactor) {
         let offer = self.desk.offer();
-        for edge in self.receivers.names() {
+        for edge in self.receivers.tokens() {
             if let Err(error) = self.receivers.say(edge, &offer) {
                 self.close(reactor, edge, &error);
             }

@@ -7,8 +7,6 @@
 
 mod event;
 
-mod edges;
-
 pub mod desk;
 pub mod mechanism;
 pub mod secret;

@@ -3,20 +3,21 @@
 use std::os::fd::OwnedFd;
 
 use vsmtp_config::KeysSlice;
-use vsmtp_daemon::{Boot, BootError, Daemon, Event, Flow, Reactor, Record};
-use vsmtp_ipc::ChannelError;
+use vsmtp_daemon::{Boot, BootError, Daemon, Edges, Event, Flow, Reactor, Record};
 use vsmtp_ipc::edge::filter_keys as mail;
 use vsmtp_ipc::edge::receiver_keys::{Answer, Ask};
 use vsmtp_ipc::role::{ProcessName, Role};
+use vsmtp_ipc::{ChannelError, EdgeId};
 use vsmtp_sys::sandbox::Profile;
 
 use crate::files::Expected;
-use crate::filters::Filters;
 use crate::receivers::{EdgeKey, Receivers};
 use crate::ring::{Ring, Set};
 use crate::rotation::Rotation;
 use crate::sandbox;
 
+/// Most edges to filters at once; more are refused.
+const MAX_FILTERS: usize = 64;
 /// The loop's timer for the next secret.
 const ROTATE_TIMER: u64 = 1;
 /// How soon a failed rotation is tried again, in milliseconds.
@@ -29,7 +30,7 @@ pub struct Keys {
     expected: Expected,
     ring: Ring,
     receivers: Receivers,
-    filters: Filters,
+    filters: Edges<mail::Answer, mail::Ask>,
     /// From the jail on.
     rotation: Option<Rotation>,
     signatures: u64,
@@ -48,7 +49,7 @@ impl Daemon for Keys {
             slice: boot.slice,
             ring: Ring::default(),
             receivers: Receivers::default(),
-            filters: Filters::default(),
+            filters: Edges::new(EdgeId::FilterKeys, MAX_FILTERS),
             rotation: None,
             signatures: 0,
             refused: 0,
@@ -213,8 +214,8 @@ impl Keys {
 
     fn hear_filter(&mut self, reactor: &mut Reactor, token: EdgeKey) {
         let result = loop {
-            let answer = match self.filters.question(token) {
-                Ok(Some(ask)) => self.answer_filter(ask),
+            let answer = match self.filters.hear(token) {
+                Ok(Some(ask)) => self.answer_filter(ask.message),
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             };

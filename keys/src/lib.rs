@@ -15,7 +15,6 @@ mod pair;
 mod ring;
 mod shape;
 
-mod filters;
 mod receivers;
 mod rotation;
 

@@ -6,15 +6,15 @@ mod kept;
 use std::os::fd::OwnedFd;
 
 use vsmtp_config::LimitsSlice;
-use vsmtp_daemon::{Boot, BootError, Daemon, Event, Flow, Reactor, Record};
-use vsmtp_ipc::ChannelError;
+use vsmtp_daemon::{Boot, BootError, Daemon, Edges, Event, Flow, Reactor, Record};
+use vsmtp_ipc::edge::filter_limits;
 use vsmtp_ipc::edge::master_child::{LimitsAnswer, LimitsRequest, ToMaster};
 use vsmtp_ipc::edge::receiver_limits::{Answer, Ask, Entry, Spent, Wanted};
 use vsmtp_ipc::role::{ProcessName, Role};
+use vsmtp_ipc::{ChannelError, EdgeId};
 use vsmtp_sys::sandbox::Profile;
 
 use crate::counters::{Counters, Excess, Grant};
-use crate::filters::Filters;
 use crate::greylist::Greylist;
 use crate::keeper::{FILES, Files, Keeper};
 use crate::lists::Tested;
@@ -27,6 +27,10 @@ use crate::{operator, replies, sandbox, settings};
 
 use kept::KEEP_TIMER;
 
+/// Most edges to filters at once; more are refused.
+const MAX_FILTERS: usize = 64;
+/// Tokens from here on are those of filters.
+const FIRST_FILTER: EdgeKey = usize::MAX / 2;
 /// The loop's timer for what has become old.
 const SWEEP_TIMER: u64 = 1;
 /// How often that is looked for, in milliseconds.
@@ -37,7 +41,9 @@ pub struct Limiter {
     counters: Counters,
     screen: Screen,
     receivers: Receivers,
-    filters: Filters,
+    filters: Edges<filter_limits::Answer, filter_limits::Ask>,
+    /// Filters that there were: their tokens are never used twice.
+    filters_met: usize,
     rates: Rates,
     greylist: Greylist,
     files: Files,
@@ -60,7 +66,8 @@ impl Daemon for Limiter {
             counters: Counters::new(rules),
             screen: Screen::new(policy),
             receivers: Receivers::default(),
-            filters: Filters::default(),
+            filters: Edges::new(EdgeId::FilterLimits, MAX_FILTERS),
+            filters_met: 0,
             rates: Rates::default(),
             greylist: Greylist::default(),
             files: Files::default(),
@@ -93,7 +100,7 @@ impl Daemon for Limiter {
         match event {
             Event::Peer(name, socket) => self.meet(reactor, name, socket),
             Event::Ready { token: RESOLVER_TOKEN, readable: true, .. } => self.hear_resolver(reactor),
-            Event::Ready { token, readable: true, .. } if Filters::is_one(token) => {
+            Event::Ready { token, readable: true, .. } if token >= FIRST_FILTER => {
                 self.hear_filter(reactor, token);
             }
             Event::Ready { token, readable: true, .. } => self.hear(reactor, token),

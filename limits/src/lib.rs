@@ -6,7 +6,6 @@
 
 mod event;
 
-mod filters;
 mod lookups;
 mod receivers;
 mod replies;

@@ -5,19 +5,20 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use vsmtp_config::RunnerSlice;
-use vsmtp_daemon::{Boot, BootError, Daemon, Event, FIRST_TOKEN, Flow, Reactor, Record};
-use vsmtp_ipc::ChannelError;
-use vsmtp_ipc::edge::filter_runner::{Answer, Ask, Ended, MAX_INPUT, Refused};
+use vsmtp_daemon::{Boot, BootError, Daemon, Edges, Event, FIRST_TOKEN, Flow, Reactor, Record};
+use vsmtp_ipc::edge::filter_runner::{Answer, Ask, CREDITS, Ended, MAX_INPUT, Refused};
 use vsmtp_ipc::role::{ProcessName, Role};
+use vsmtp_ipc::{ChannelError, EdgeId};
 use vsmtp_sys::memfd::Sealed;
 use vsmtp_sys::sandbox::Profile;
 use vsmtp_sys::spawn;
 
-use crate::filters::Filters;
 use crate::job::{Job, SIGKILL, TOKENS};
 use crate::strays::Strays;
 use crate::{programs, sandbox};
 
+/// Most edges to filters at once; more are refused.
+const MAX_FILTERS: usize = 16;
 /// What the kernel is told of how readily it may end a process for want of memory: these before all others.
 const FIRST_TO_GO: &str = "1000";
 
@@ -29,7 +30,7 @@ const LOOK_AGAIN: u64 = u64::MAX;
 /// The daemon.
 pub struct Runner {
     slice: RunnerSlice,
-    filters: Filters,
+    filters: Edges<Answer, Ask>,
     /// Programs that run, by their first token, which is also the key of their timer.
     jobs: BTreeMap<usize, Job>,
     strays: Strays,
@@ -79,7 +80,7 @@ impl Daemon for Runner {
         }
         Ok(Runner {
             slice: boot.slice,
-            filters: Filters::default(),
+            filters: Edges::new(EdgeId::FilterRunner, MAX_FILTERS),
             jobs: BTreeMap::new(),
             strays: Strays::default(),
             look_for_strays: false,
@@ -141,10 +142,11 @@ impl Runner {
 
     fn hear(&mut self, reactor: &mut Reactor, edge: usize) {
         let error = loop {
-            match self.filters.question(edge) {
-                Ok(Some((ask, input))) => {
+            match self.filters.hear(edge) {
+                Ok(Some(received)) => {
                     reactor.served();
-                    if let Err(error) = self.take(reactor.now_ms(), edge, ask, input) {
+                    let input = received.descriptors.into_iter().next();
+                    if let Err(error) = self.take(reactor.now_ms(), edge, received.message, input) {
                         break error;
                     }
                 }
@@ -163,6 +165,9 @@ impl Runner {
         input: Option<OwnedFd>,
     ) -> Result<(), ChannelError> {
         let misbehaved = |what: &str| ChannelError::Misbehaved(what.to_owned());
+        if self.open(edge) >= CREDITS as usize {
+            return Err(misbehaved("more questions than credits"));
+        }
         let input = match (ask.input, input) {
             (None, None) => None,
             (Some(len), Some(input)) if len <= MAX_INPUT => {
@@ -174,6 +179,12 @@ impl Runner {
         let until_ms = now_ms.saturating_add(ask.left_ms);
         self.waiting.push_back(Waiting { edge, ask, input, until_ms });
         Ok(())
+    }
+
+    /// Questions of an edge that have no answer yet.
+    fn open(&self, edge: usize) -> usize {
+        let waiting = self.waiting.iter().filter(|waiting| waiting.edge == edge).count();
+        waiting + self.jobs.values().filter(|job| job.edge == edge).count()
     }
 
     /// Starts what waits, as long as there are places.

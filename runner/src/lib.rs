@@ -11,7 +11,6 @@
 
 mod event;
 
-mod filters;
 mod job;
 mod output;
 mod programs;

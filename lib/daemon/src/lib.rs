@@ -6,6 +6,7 @@
 
 mod boot;
 mod daemon;
+mod edges;
 mod link;
 mod live;
 mod reactor;
@@ -16,6 +17,7 @@ pub mod record;
 
 pub use boot::{BootError, LOG_FD, MASTER_FD, boot, role_argument, run};
 pub use daemon::{Boot, Daemon, Event, Flow};
+pub use edges::Edges;
 pub use link::Link;
 pub use live::Live;
 pub use reactor::{FIRST_TOKEN, Reactor};

@@ -7,14 +7,16 @@ use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::filter_limits::{Answer, Ask, MAX_TRIPLES};
 use vsmtp_ipc::role::ProcessName;
 
-use super::Limiter;
+use super::{FIRST_FILTER, Limiter};
 use crate::receivers::EdgeKey;
 
 impl Limiter {
     /// A filter is there.
     pub(super) fn meet_filter(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd) {
         reactor.served();
-        if let Err(error) = self.filters.introduce(reactor, name, socket) {
+        let token = FIRST_FILTER + self.filters_met;
+        self.filters_met += 1;
+        if let Err(error) = self.filters.introduce(reactor, name, socket, token) {
             Record::at(log::Level::Error, "edge-failed").field("peer", name).field("error", error).emit();
         }
     }
@@ -23,7 +25,7 @@ impl Limiter {
     pub(super) fn hear_filter(&mut self, reactor: &mut Reactor, key: EdgeKey) {
         loop {
             let heard = match self.filters.hear(key) {
-                Ok(Some(ask)) => self.answer_filter(reactor, key, &ask),
+                Ok(Some(ask)) => self.answer_filter(reactor, key, &ask.message),
                 Ok(None) => return,
                 Err(error) => Err(error),
             };
@@ -62,6 +64,6 @@ impl Limiter {
                 Answer::Noted { ticket: *ticket }
             }
         };
-        self.filters.answer(key, &answer)
+        self.filters.say(key, &answer)
     }
 }
