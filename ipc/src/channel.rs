@@ -223,7 +223,8 @@ impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
         let prefix = Prefix { len: payload.len(), descriptors: descriptors.len(), spilled };
         let needed = PREFIX + payload.len();
         // The hello is a frame of its own, for ever; so the first frame is never shared.
-        let shared = self.outbox.len() > usize::from(!self.hello_is_sent());
+        // One with a secret neither: making room would leave the secret in memory that was given back.
+        let shared = !Tx::IS_SECRET && self.outbox.len() > usize::from(!self.hello_is_sent());
         let frame = match self.outbox.back_mut() {
             Some(last)
                 if shared
@@ -354,6 +355,11 @@ mod tests {
             assert!(receiver.scratch.iter().all(|octet| *octet == 0));
             assert!(receiver.scratch.capacity() < SECRET_SCRATCH);
         }
+        assert_eq!(
+            receiver.outbox.len(),
+            3,
+            "the hello and a frame for each: growing one would leave a copy"
+        );
         assert_eq!(receiver.flush().unwrap(), Flushed::All);
         for secret in [&password[..], &long[..]] {
             let ask = Ask::Continue { exchange: 0, response: Blob(secret.to_vec()) };
