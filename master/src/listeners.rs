@@ -85,14 +85,14 @@ impl Listeners {
 
     /// The sockets of the receiver at that place. Each socket has a receiver, also when there are fewer than there were.
     pub fn for_receiver(&self, place: u32) -> io::Result<Vec<(Listener, OwnedFd)>> {
-        let mut out = Vec::new();
+        // Local programs first: no number of addresses may leave them out.
+        let mut out = vec![(Listener::Submit, self.submit.try_clone()?)];
         for (address, door) in &self.clients {
             for socket in door.sockets.iter().skip(place as usize).step_by(self.places) {
                 let listener = Listener::Smtp { address: address.to_string(), service: door.service.into() };
                 out.push((listener, socket.try_clone()?));
             }
         }
-        out.push((Listener::Submit, self.submit.try_clone()?));
         Ok(out)
     }
 
@@ -123,4 +123,46 @@ pub fn refuse_if_taken(doors: &[Place]) -> Result<(), Error> {
         drop(std::net::TcpListener::bind(address).map_err(Error::io(format!("listen on {address}")))?);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn every_socket_has_a_receiver_when_there_are_fewer() {
+        let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let spare = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let mut listeners = Listeners {
+            clients: BTreeMap::new(),
+            places: 1,
+            submit: spare(),
+            queue: spare(),
+            control: spare(),
+        };
+        let doors = [(address, ByText::from(Service::Smtp))];
+        for places in [3, 2, 1, 4] {
+            listeners.rebind(&doors, places).unwrap();
+            let of = |place| listeners.for_receiver(place).unwrap();
+            let sockets: Vec<_> = (0..places)
+                .flat_map(of)
+                .filter(|(what, _)| matches!(what, Listener::Smtp { .. }))
+                .map(|(_, socket)| socket_of(&socket))
+                .collect();
+            let mut kept: Vec<_> = listeners.clients[&address].sockets.iter().map(socket_of).collect();
+            let mut given = sockets.clone();
+            kept.sort_unstable();
+            given.sort_unstable();
+            assert_eq!(given, kept, "each once, with {places} receivers");
+            assert!(kept.len() >= 3, "none is closed");
+            assert!((0..places).all(|place| matches!(of(place)[0].0, Listener::Submit)));
+        }
+    }
+
+    /// Which socket a descriptor is of.
+    fn socket_of(socket: &OwnedFd) -> std::path::PathBuf {
+        std::fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap()
+    }
 }
