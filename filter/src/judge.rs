@@ -186,6 +186,8 @@ impl Judge {
         if script.stage(stage).is_empty() {
             return (Status::Next, false);
         }
+        // A rule may have caught it, in this message or in one before.
+        shared.lock().was_busy = false;
         let now = Instant::now();
         let _watch = Watch::with_slow_hook(now + self.timeout, now + SLOW_AFTER, self.on_slow);
         if let Some(observer) = &self.observer {

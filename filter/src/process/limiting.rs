@@ -88,7 +88,12 @@ impl Limits {
     fn ask(&self, wanted: Wanted) -> Option<Answer> {
         // A rule is to have time for what it does without an answer.
         let patience = time_left().map_or(PATIENCE, |left| PATIENCE.min(left / 2));
-        let answer = self.door.ask(vec![wanted], patience).pop().flatten();
+        let Ok(mut answers) = self.door.ask_if_room(vec![wanted], patience) else {
+            // Others wait for a limiter that is silent, and have said so.
+            self.missed.fetch_add(1, Ordering::Relaxed);
+            return None;
+        };
+        let answer = answers.pop().flatten();
         if answer.is_some() {
             self.is_reported.store(false, Ordering::Relaxed);
             self.door.take_all();

@@ -11,6 +11,7 @@ use vsmtp_ipc::edge::filter_runner::{Answer, Ask, CREDITS, Declared, Ended, MAX_
 use vsmtp_sys::memfd::{Growing, Sealed};
 
 use super::inquiry::{Door, Inquiry, NoRoom};
+use crate::engine::hand_on;
 use crate::object::Fault;
 use crate::runner::{Given, Input, NotRun, Runner};
 
@@ -82,6 +83,8 @@ impl Runner for Door<Running> {
     fn run(&self, command: &Command, given: Given) -> Result<Ended, NotRun> {
         let Command { program, arguments, timeout, fixed } = command;
         let did_not_run = |why: &str| did_not_run(command, why);
+        // A large input is read from the disk: others need not wait with it.
+        hand_on();
         let input = given.input.map(|input| {
             if input.size() > MAX_INPUT {
                 return Err(did_not_run(&format!("its input is larger than {MAX_INPUT} bytes")));
@@ -105,9 +108,8 @@ impl Runner for Door<Running> {
             Some(Err(Refused::NotDeclared)) => Err(did_not_run(NOT_DECLARED).into()),
             Some(Err(Refused::Busy)) => Err(busy()),
             Some(Err(Refused::Failed(why))) => Err(did_not_run(&why).into()),
-            None => {
-                Err(Fault(format!("the command {program} did not end in time, or could not be run")).into())
-            }
+            // It did not come to its turn in time, or nobody is left who could tell: not for ever.
+            None => Err(NotRun::Busy(did_not_run("it had no turn in time, or the runner is gone"))),
         }
     }
 }
@@ -166,7 +168,7 @@ mod tests {
             );
             // Nobody is left who could answer the first.
             drop(questions);
-            assert!(matches!(first.join().unwrap(), Err(NotRun::Failed(_))));
+            assert!(matches!(first.join().unwrap(), Err(NotRun::Busy(_))), "never a refusal for ever");
         });
     }
 }

@@ -34,7 +34,7 @@ impl Kind for Commands {
     }
 
     fn expected(&self) -> String {
-        "a map of names, each with a map such as #{command: \"/usr/bin/clamscan\", args: [\"-\"], timeout: \"30s\"}"
+        "a map of names, each with a map such as #{command: \"/usr/bin/clamscan\", args: [\"-\"], timeout: \"10s\"}"
             .to_owned()
     }
 }
