@@ -249,9 +249,9 @@ pub struct VslTest {
     /// A recipient; may be repeated.
     #[arg(long, value_name = "MAILBOX")]
     pub rcpt: Vec<String>,
-    /// What the client says in HELO.
-    #[arg(long, value_name = "NAME", default_value = "client.example")]
-    pub helo: String,
+    /// What the client says in HELO [default: client.example].
+    #[arg(long, value_name = "NAME")]
+    pub helo: Option<String>,
     /// The client authenticates as this user.
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
@@ -261,6 +261,19 @@ pub struct VslTest {
     /// What the DNS says, one NAME KIND DATA in a line; without it, nothing exists.
     #[arg(long, value_name = "FILE")]
     pub dns: Option<PathBuf>,
+}
+
+impl VslTest {
+    /// True if it says how one message comes: script tests say that themselves.
+    pub fn says_how_a_message_comes(&self) -> bool {
+        self.client_ip.is_some()
+            || self.from.is_some()
+            || !self.rcpt.is_empty()
+            || self.helo.is_some()
+            || self.user.is_some()
+            || self.stage.is_some()
+            || self.dns.is_some()
+    }
 }
 
 fn id(text: &str) -> Result<QueueId, String> {

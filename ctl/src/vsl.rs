@@ -13,8 +13,10 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::tool;
 
-/// What names of scripts end in.
-const SCRIPT: &str = "vsl";
+/// What names of files with tests end in.
+const TESTS: &str = ".test.vsl";
+/// What a client says in HELO if nothing else is asked for.
+const HELO: &str = "client.example";
 /// Longest file of records, in octets.
 const MAX_DNS: u64 = 1 << 20;
 
@@ -70,10 +72,15 @@ fn shown(problem: &Problem) -> String {
 }
 
 fn test(test: &VslTest, root: Option<&Path>, out: &mut Output<'_>) -> Result<(), Failure> {
-    let is_script = |file: &Path| file.extension().is_some_and(|extension| extension == SCRIPT);
+    let is_script = |file: &Path| file.to_string_lossy().ends_with(TESTS);
+    let one_message = matches!(test.files.as_slice(), [message] if !is_script(message) && !message.is_dir());
+    if !one_message && test.says_how_a_message_comes() {
+        let why = "--client-ip, --from, --rcpt, --helo, --user, --stage and --dns are about one message; tests say it themselves";
+        return Err(Failure::Usage(why.to_owned()));
+    }
     match test.files.as_slice() {
         [folder] if folder.is_dir() && test.config.is_none() => tests(Some(folder), &[], root, out),
-        [message] if !is_script(message) && !message.is_dir() => trial(message, test, root, out),
+        [message] if one_message => trial(message, test, root, out),
         files if files.iter().all(|file| is_script(file)) => {
             let absolute = |file: &std::path::PathBuf| {
                 let path = fs::canonicalize(file)
@@ -106,6 +113,9 @@ fn tests(
     if !out.is_json() {
         out.line(&format!("{} passed, {failed} failed", results.len() - failed))?;
     }
+    if results.is_empty() {
+        return Err(Failure::Refused("there are no tests".to_owned()));
+    }
     if failed > 0 { Err(Failure::Refused("tests failed".to_owned())) } else { Ok(()) }
 }
 
@@ -136,7 +146,7 @@ fn trial(message: &Path, test: &VslTest, root: Option<&Path>, out: &mut Output<'
     let trial = Trial {
         client: test.client_ip,
         user: test.user.clone(),
-        helo: test.helo.clone(),
+        helo: test.helo.clone().unwrap_or_else(|| HELO.to_owned()),
         from,
         recipients: test.rcpt.clone(),
         message: read(message, MAX_TRIED as u64)?,

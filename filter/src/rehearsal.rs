@@ -167,12 +167,17 @@ impl Rehearsal {
     /// HELO.
     pub fn helo(&mut self, name: &str) -> Result<(), Fault> {
         self.ready()?;
-        {
+        let before = {
             let mut transaction = self.shared.lock();
-            transaction.helo = Some(name.into());
+            // It ends a transaction (RFC 5321 4.1.4).
+            transaction.reset();
             transaction.esmtp = true;
-        }
+            transaction.helo.replace(name.into())
+        };
         let decision = self.on.judge.command(&self.shared, Stage::Helo);
+        if !matches!(decision, Decision::Accept(_)) {
+            self.shared.lock().helo = before;
+        }
         let usual = format!("250 {}", self.on.judge.policy.server_name());
         self.hear(&format!("helo {name}"), decision, &usual);
         Ok(())
@@ -181,6 +186,9 @@ impl Rehearsal {
     /// AUTH, with a password that is right.
     pub fn authenticate(&mut self, user: &str) -> Result<(), Fault> {
         self.ready()?;
+        if self.shared.lock().helo.is_none() || self.shared.lock().mail.is_some() {
+            return Err(Fault::new("AUTH comes behind HELO and before MAIL"));
+        }
         let name: Box<str> = user.into();
         let identity = Identity { name, mechanism: "PLAIN".into(), grant: Grant([0; 16]), verifier: None };
         self.shared.lock().identify(Some(identity));
@@ -196,7 +204,10 @@ impl Rehearsal {
     pub fn mail(&mut self, from: &str) -> Result<(), Fault> {
         self.ready()?;
         if self.shared.lock().helo.is_none() {
-            return Err(Fault::new("MAIL comes behind HELO"));
+            return Err(Fault::new("MAIL comes behind a HELO that was accepted"));
+        }
+        if self.shared.lock().mail.is_some() {
+            return Err(Fault::new("MAIL comes once in a transaction"));
         }
         let reverse_path =
             ReversePath::parse(from).map_err(|error| Fault(format!("'{from}' is no sender: {error}")))?;

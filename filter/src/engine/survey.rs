@@ -307,7 +307,7 @@ impl Directive {
                     });
                 }
                 if let Some(call) = Call::of(&self.location.file, path) {
-                    if call.module.is_none() {
+                    if call.module.is_none() && !call.is_caught {
                         pending.push((call.name.clone(), call.arguments.len()));
                     }
                     reach.calls.push(call);

@@ -17,8 +17,8 @@ pub struct Counts(Mutex<Seen>);
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// By the name of the rate and the key.
-    counts: HashMap<(String, String), u32>,
+    /// By the name of the rate, its period and the key.
+    counts: HashMap<(String, u32, String), u32>,
     /// Who has been told to wait.
     waiting: HashSet<(IpAddr, String, String)>,
 }
@@ -40,7 +40,7 @@ impl Limiter for Counts {
         if seen.counts.len() >= MAX_COUNTED {
             return None;
         }
-        let counted = seen.counts.entry((taking.name, taking.key)).or_default();
+        let counted = seen.counts.entry((taking.name, taking.period_s, taking.key)).or_default();
         let wanted = counted.saturating_add(taking.count);
         let granted = wanted <= taking.limit;
         if granted {

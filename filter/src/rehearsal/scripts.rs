@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rhai::{Array, Dynamic, Engine, EvalAltResult, ImmutableString, NativeCallContext};
+use rhai::{Array, Dynamic, Engine, EvalAltResult, ImmutableString, Map, NativeCallContext};
 use vsmtp_ipc::edge::ctl_filter::Tested;
 use vsmtp_mail::header_end;
 
@@ -15,13 +15,15 @@ use super::{Rehearsal, Scene};
 use crate::api::{self, Surroundings};
 use crate::engine::{self, Directive, Limits, Root, ScriptError, Watch};
 use crate::inspect::problem;
-use crate::object::{Fault, Object};
+use crate::object::{self, Fault, Object};
 use crate::stage::Stage;
 
 /// What names of files with tests end in.
 const ENDING: &str = ".test.vsl";
 /// Deepest folder that is looked into.
 const MAX_DEPTH: usize = 8;
+/// Deepest value that is compared.
+const MAX_VALUE_DEPTH: usize = 16;
 /// Most files with tests.
 const MAX_FILES: usize = 1_000;
 /// Most tests.
@@ -268,12 +270,61 @@ fn expectations(engine: &mut Engine) {
         if holds { Ok(()) } else { Err(raise(&context, Fault::new("it does not hold"))) }
     });
     engine.register_fn("expect", |context: NativeCallContext, found: Dynamic, wanted: Dynamic| {
-        let shown = |value: &Dynamic| format!("{value:?}");
-        if shown(&found) == shown(&wanted) {
-            return Ok(());
+        let said = |value: &Dynamic| shown(value, 0);
+        match same(&found, &wanted, 0) {
+            Some(true) => Ok(()),
+            Some(false) => {
+                Err(raise(&context, Fault(format!("expected {}, found {}", said(&wanted), said(&found)))))
+            }
+            None => Err(raise(&context, Fault(format!("{} cannot be compared", found.type_name())))),
         }
-        Err(raise(&context, Fault(format!("expected {}, found {}", shown(&wanted), shown(&found)))))
     });
+}
+
+/// True if both are the same value of the same type; `None` if nobody can tell, as of functions.
+fn same(a: &Dynamic, b: &Dynamic, depth: usize) -> Option<bool> {
+    if a.type_id() != b.type_id() {
+        return Some(false);
+    }
+    if depth > MAX_VALUE_DEPTH {
+        return None;
+    }
+    if let (Some(a), Some(b)) = (a.read_lock::<Array>(), b.read_lock::<Array>()) {
+        let mut pairs = a.iter().zip(b.iter());
+        return pairs.try_fold(a.len() == b.len(), |all, (a, b)| Some(all && same(a, b, depth + 1)?));
+    }
+    if let (Some(a), Some(b)) = (a.read_lock::<Map>(), b.read_lock::<Map>()) {
+        let mut values = a.iter();
+        return values.try_fold(a.len() == b.len(), |all, (name, a)| {
+            let of_both = b.get(name).map_or(Some(false), |b| same(a, b, depth + 1));
+            Some(all && of_both?)
+        });
+    }
+    if let (Some(a), Some(b)) = (a.read_lock::<Object>(), b.read_lock::<Object>()) {
+        return Some(object::equals(&a, &b));
+    }
+    let is_plain = a.is_unit()
+        || a.is_bool()
+        || a.is_int()
+        || a.is_float()
+        || a.is_char()
+        || a.is_string()
+        || a.is_blob();
+    is_plain.then(|| format!("{a:?}") == format!("{b:?}"))
+}
+
+/// A value as a writer of tests wants to see it.
+fn shown(value: &Dynamic, depth: usize) -> String {
+    if let (Some(items), true) = (value.read_lock::<Array>(), depth <= MAX_VALUE_DEPTH) {
+        return format!(
+            "[{}]",
+            items.iter().map(|item| shown(item, depth + 1)).collect::<Vec<_>>().join(", ")
+        );
+    }
+    match value.read_lock::<Object>() {
+        Some(object) => object.text().to_string(),
+        None => format!("{value:?}"),
+    }
 }
 
 fn raise(context: &NativeCallContext, fault: Fault) -> Box<EvalAltResult> {

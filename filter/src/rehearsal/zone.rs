@@ -50,7 +50,9 @@ impl Zone {
         if records.len() >= MAX_ALL {
             return Err(Fault(format!("more than {MAX_ALL} names")));
         }
-        let list = records.entry((key(name), kind)).or_default();
+        // An address has many spellings, and questions come with one.
+        let name = name.parse::<IpAddr>().map_or_else(|_| key(name), |ip| ip.to_canonical().to_string());
+        let list = records.entry((name, kind)).or_default();
         if list.len() < MAX_RECORDS {
             list.push(data.to_owned());
         }
@@ -97,9 +99,14 @@ impl Zone {
         self.lock().get(&(key(name), kind)).cloned().unwrap_or_default()
     }
 
+    /// True if nobody can tell now.
+    fn fails(&self, name: &str) -> bool {
+        !self.all(name, "FAIL").is_empty()
+    }
+
     /// Records of some kinds, or why there are none.
     fn records(&self, name: &str, kinds: &[&'static str]) -> Result<Vec<String>, DnsError> {
-        if !self.all(name, "FAIL").is_empty() {
+        if self.fails(name) {
             return Err(DnsError::Temporary);
         }
         let found: Vec<String> = kinds.iter().flat_map(|kind| self.all(name, kind)).collect();
@@ -127,7 +134,12 @@ impl Zone {
             Query::Ipv4(name) => addresses(name, &["A"]),
             Query::Names(ip) => self.records(&ip.to_canonical().to_string(), &["PTR"]).map(Records::Names),
             Query::ClientName(ip) => {
-                Ok(Records::ClientName(self.name_of(*ip).map_or(ClientName::None, ClientName::Is)))
+                let name = match self.name_of(*ip) {
+                    Some(name) => ClientName::Is(name),
+                    None if self.fails(&ip.to_canonical().to_string()) => ClientName::Unknown,
+                    None => ClientName::None,
+                };
+                Ok(Records::ClientName(name))
             }
             Query::Text(name) => {
                 let found = self.records(name, &["TXT"])?;
@@ -135,7 +147,8 @@ impl Zone {
             }
             Query::Spf(question) => {
                 let domain = question.sender.as_ref().map_or(&question.helo, |(_, domain)| domain);
-                let result = self.all(domain, "SPF").first().and_then(|data| spf(data));
+                let written = self.all(domain, "SPF").first().and_then(|data| spf(data));
+                let result = if self.fails(domain) { Some(SpfResult::TempError) } else { written };
                 let by = "written down".to_owned();
                 Ok(Records::Spf(SpfVerdict {
                     result: result.unwrap_or(SpfResult::None),
@@ -144,12 +157,16 @@ impl Zone {
                 }))
             }
             Query::Signature(question) => {
-                let result = self.all(&question.domain, "DKIM").first().and_then(|data| signature(data));
-                let result = result.unwrap_or(SignatureResult::PermError);
+                let written = self.all(&question.domain, "DKIM").first().and_then(|data| signature(data));
+                let failed = self.fails(&question.domain).then_some(SignatureResult::TempError);
+                let result = failed.or(written).unwrap_or(SignatureResult::PermError);
                 let reason = if result == SignatureResult::Pass { "" } else { "written down, or no key" };
                 Ok(Records::Signature(SignatureVerdict { result, reason: reason.to_owned(), testing: false }))
             }
             Query::Dmarc(question) => {
+                if self.fails(&question.author) {
+                    return Ok(Records::Dmarc(DmarcVerdict::without_policy(DmarcResult::TempError)));
+                }
                 let Some(policy) = self.all(&question.author, "DMARC").first().and_then(|data| dmarc(data))
                 else {
                     return Ok(Records::Dmarc(DmarcVerdict::without_policy(DmarcResult::None)));
@@ -265,6 +282,16 @@ mod tests {
         assert_eq!(ask(Query::Mx(text("mx.example.test"))), Err(DnsError::NoRecords));
         assert_eq!(ask(Query::Mx(text("other.test"))), Err(DnsError::NoSuchName));
         assert_eq!(ask(Query::Mx(text("dead.test"))), Err(DnsError::Temporary));
+        let spf = vsmtp_ipc::edge::client_resolver::SpfQuestion {
+            client: "192.0.2.1".parse().unwrap(),
+            sender: Some((text("a"), text("dead.test"))),
+            helo: text("a.test"),
+            receiver: text("mx.test"),
+        };
+        let Ok(Records::Spf(verdict)) = ask(Query::Spf(spf)) else { panic!("no verdict") };
+        assert_eq!(verdict.result, SpfResult::TempError);
+        zone.read("2001:DB8:0:0::1 PTR six.example.test\n").unwrap();
+        assert_eq!(zone.name_of("2001:db8::1".parse().unwrap()), Some(text("six.example.test")));
         assert_eq!(zone.name_of("192.0.2.1".parse().unwrap()), Some(text("mx.example.test")));
         zone.clear();
         assert_eq!(ask(Query::Mx(text("example.test"))), Err(DnsError::NoSuchName));

@@ -35,6 +35,25 @@ fn path(of: &Path) -> &str {
 }
 
 #[test]
+fn what_would_test_nothing_is_refused() {
+    let mta = site("#{ rcpt: [ rule \"a\" || state::next() ] }");
+    let file = |name: &str, text: &str| {
+        let file = etc(&mta).join(name);
+        fs::write(&file, text).expect("write a script");
+        file
+    };
+    let rules = file("mail.vsl", "fn a() { 1 }");
+    let (code, text) = said(&mta, &["vsl", "test", path(&rules)]);
+    assert!(code != 0, "it is no file of tests: {text}");
+    let tests = file("mail.test.vsl", "fn a() { 1 }");
+    assert_eq!(said(&mta, &["vsl", "test", path(&tests)]).0, 1, "there is no test in it");
+    file("mail.test.vsl", "test \"a\" || { expect(1, 1) };");
+    assert_eq!(said(&mta, &["vsl", "test", path(&tests)]).0, 0);
+    let (code, text) = said(&mta, &["vsl", "test", "--rcpt", "a@b.test", path(&tests)]);
+    assert!(code != 0 && text.contains("about one message"), "{text}");
+}
+
+#[test]
 fn a_check_tells_everything_that_is_wrong_with_rules() {
     let mta = site("#{ rcpt: [ rule \"a\" || state::next() ] }");
     assert_eq!(said(&mta, &["vsl", "check"]), (0, "no problems\n".to_owned()));

@@ -129,7 +129,13 @@ fn tests_that_fail_say_where_and_stop_nobody() {
          test \"for ever\" || { loop { } };\n\
          test \"text\" || { expect(\"a\", \"b\") };\n\
          test \"record\" || { dns(\"a.test\", \"A\", \"x\") };\n\
-         test \"good\" || { expect(1, 1) };",
+         test \"object\" || { expect(ip4(\"192.0.2.1\"), ip4(\"192.0.2.2\")) };\n\
+         test \"list\" || { expect([1, fqdn(\"a.test\")], [1, fqdn(\"b.test\")]) };\n\
+         test \"type\" || { expect(1, \"1\") };\n\
+         test \"function\" || { let f = || 1; expect(f, f) };\n\
+         test \"twice\" || { let t = session(\"192.0.2.1\"); t.helo(\"a.test\"); t.mail(\"a@b.test\"); t.mail(\"a@b.test\") };\n\
+         test \"again\" || { let t = session(\"192.0.2.1\"); t.helo(\"a.test\"); t.mail(\"a@b.test\"); t.helo(\"a.test\"); t.rcpt(\"jane@example.com\") };\n\
+         test \"good\" || { expect([#{ a: ip4(\"192.0.2.1\") }], [#{ a: ip4(\"192.0.2.1\") }]) };",
     );
     let shown: Vec<String> = all.iter().map(|(name, failure)| format!("{name}: {failure}")).collect();
     for (at, words) in [
@@ -140,6 +146,12 @@ fn tests_that_fail_say_where_and_stop_nobody() {
         "for ever: deep/mail.test.vsl:10: Too many operations",
         "text: deep/mail.test.vsl:11: expected \"b\", found \"a\"",
         "record: deep/mail.test.vsl:12: 'a.test A x' is no record of that kind",
+        "object: deep/mail.test.vsl:13: expected 192.0.2.2, found 192.0.2.1",
+        "list: deep/mail.test.vsl:14: expected [1, b.test], found [1, a.test]",
+        "type: deep/mail.test.vsl:15: expected \"1\", found 1",
+        "function: deep/mail.test.vsl:16: Fn cannot be compared",
+        "twice: deep/mail.test.vsl:17: MAIL comes once in a transaction",
+        "again: deep/mail.test.vsl:18: RCPT comes behind a MAIL that was accepted",
         "good: ",
     ]
     .into_iter()
