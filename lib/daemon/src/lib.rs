@@ -13,6 +13,7 @@ mod reactor;
 mod sink;
 mod timers;
 
+pub mod errand;
 pub mod record;
 
 pub use boot::{BootError, LOG_FD, MASTER_FD, boot, role_argument, run};
