@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vsmtp_ipc::edge::ctl_queue::State;
-use vsmtp_mail::QueueId;
+use vsmtp_mail::{Domain, QueueId};
 
 /// Operate a running vSMTP.
 #[derive(Debug, Parser)]
@@ -54,6 +54,9 @@ pub enum Command {
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Make and check keys that mail is signed with; nothing need run.
+    #[command(subcommand)]
+    Dkim(DkimCommand),
     /// Check and try rules; nothing need run.
     #[command(subcommand)]
     Vsl(VslCommand),
@@ -213,6 +216,63 @@ pub enum ConfigCommand {
     },
 }
 
+/// Commands on keys that mail is signed with.
+#[derive(Debug, Subcommand)]
+pub enum DkimCommand {
+    /// Make a private key, and print the record that publishes it.
+    Keygen {
+        /// Under which name of the domain the key is published.
+        #[arg(long, value_name = "NAME", value_parser = domain)]
+        selector: Domain,
+        /// Whose mail is signed.
+        #[arg(long, value_name = "DOMAIN", value_parser = domain)]
+        domain: Domain,
+        /// Which kind of key.
+        #[arg(long = "type", value_enum, default_value = "rsa")]
+        key_type: KeyType,
+        /// The length of an RSA key: 2048, 3072 or 4096 [default: 2048].
+        #[arg(long, value_name = "N")]
+        bits: Option<u16>,
+        /// Put the new key in the place of one that is there.
+        #[arg(long)]
+        force: bool,
+        /// Where the private key is written, in PEM.
+        file: PathBuf,
+    },
+    /// Print the record that publishes a key.
+    Record {
+        /// Under which name of the domain the key is published.
+        #[arg(long, value_name = "NAME", value_parser = domain)]
+        selector: Domain,
+        /// Whose mail is signed.
+        #[arg(long, value_name = "DOMAIN", value_parser = domain)]
+        domain: Domain,
+        /// The private key, in PEM.
+        file: PathBuf,
+    },
+    /// Compare what the DNS publishes with the keys of the configuration.
+    Check {
+        /// A selector that rules sign with; may be repeated.
+        #[arg(long = "selector", value_name = "NAME", required = true, value_parser = domain)]
+        selectors: Vec<Domain>,
+        /// The folder of the configuration, or its main file [default: /etc/vsmtp].
+        #[arg(long, value_name = "DIR")]
+        config: Option<PathBuf>,
+        /// Which domains [default: all that have keys].
+        #[arg(value_parser = domain)]
+        domains: Vec<Domain>,
+    },
+}
+
+/// Kinds of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KeyType {
+    /// What everybody can check.
+    Rsa,
+    /// Short; not everybody can check it yet (RFC 8463), so an RSA key belongs beside it.
+    Ed25519,
+}
+
 /// Commands on rules.
 #[derive(Debug, Subcommand)]
 pub enum VslCommand {
@@ -276,6 +336,10 @@ impl VslTest {
     }
 }
 
+fn domain(text: &str) -> Result<Domain, String> {
+    Domain::parse(text).map_err(|error| error.to_string())
+}
+
 fn id(text: &str) -> Result<QueueId, String> {
     QueueId::parse(text).map_err(|error| error.to_string())
 }
@@ -311,6 +375,9 @@ mod tests {
             "vsmtpctl limits --limit 20 --json",
             "vsmtpctl limits reset 2001:db8::1",
             "vsmtpctl config check -c /etc/vsmtp/vsmtp.vsl",
+            "vsmtpctl dkim keygen --selector s1 --domain example.com --type ed25519 k.pem",
+            "vsmtpctl dkim record --selector s1 --domain example.com k.pem --json",
+            "vsmtpctl dkim check --selector s1 --selector s2 example.com example.org",
             "vsmtpctl vsl check /etc/vsmtp --json",
             "vsmtpctl vsl test",
             "vsmtpctl vsl test m.eml --client-ip 2001:db8::1 --from a@b.test --rcpt c@d.test --rcpt e@f.test --stage preq",
@@ -329,6 +396,8 @@ mod tests {
             "vsmtpctl queue delete x --all",
             "vsmtpctl queue show x",
             "vsmtpctl limits reset",
+            "vsmtpctl dkim keygen --domain example.com k.pem",
+            "vsmtpctl dkim check",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -11,6 +11,7 @@ mod place;
 
 mod auth;
 mod config;
+mod dkim;
 mod limits;
 mod queue;
 mod sandbox;

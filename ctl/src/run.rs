@@ -6,13 +6,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use vsmtp_auth::backend::hash::Scheme;
 use vsmtp_ipc::EdgeId;
+use vsmtp_mail::escape_text;
 
 use crate::arguments::{Arguments, AuthCommand, Command, ConfigCommand, LimitsCommand, SchemeWord};
 use crate::failure::Failure;
 use crate::line::Line;
 use crate::output::Output;
 use crate::place::Place;
-use crate::{auth, config, limits, queue, sandbox, status, vsl};
+use crate::{auth, config, dkim, limits, queue, sandbox, status, vsl};
 
 /// The whole main of vsmtpctl.
 pub fn main() -> ExitCode {
@@ -25,7 +26,10 @@ pub fn main() -> ExitCode {
         Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
         Err(failure) => {
             let _ = stdout.flush();
-            let _ = writeln!(io::stderr(), "vsmtpctl: {failure}");
+            // What rules, mail and daemons said may be in it; lists of errors have lines.
+            for line in failure.to_string().lines() {
+                let _ = writeln!(io::stderr(), "vsmtpctl: {}", escape_text(line));
+            }
             ExitCode::from(failure.status())
         }
     }
@@ -56,6 +60,7 @@ fn run(arguments: &Arguments, out: &mut Output<'_>) -> Result<(), Failure> {
         Command::Config(ConfigCommand::Check { config }) => {
             config::check(config.as_deref(), arguments.root.as_deref(), out)
         }
+        Command::Dkim(command) => dkim::run(command, arguments.root.as_deref(), out),
         Command::Vsl(command) => vsl::run(command, arguments.root.as_deref(), out),
         Command::Queue(command) => match queue::offline::of(command) {
             Some(offline) => queue::offline::run(offline, out),

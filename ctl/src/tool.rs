@@ -1,5 +1,5 @@
-//! A filter that does one task for an operator: started here, in its own jail, with the edge as its only descriptor. Rules are
-//! never evaluated in this process.
+//! Programs of the package that do one task for an operator: started here, each in its own jail, with the edge as its only
+//! descriptor. Rules are never evaluated in this process, keys are never read in it, and it asks no name server.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -7,9 +7,9 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use vsmtp_ipc::EdgeId;
 use vsmtp_ipc::edge::ctl_filter::{Answer, Request, Task};
 use vsmtp_ipc::edge::master_child::Evaluate;
+use vsmtp_ipc::{EdgeId, Message};
 use vsmtp_mail::Domain;
 use vsmtp_sys::spawn::{Child, Spawn};
 use vsmtp_sys::{seqpacket, spawn, users};
@@ -18,10 +18,8 @@ use crate::failure::Failure;
 use crate::line::Line;
 use crate::place::program;
 
-/// The program.
+/// The program that evaluates rules.
 const FILTER: &str = "vsmtp-filter";
-/// Whose rights it has, if root starts it.
-const USER: &str = "vsmtp-filter";
 /// What of the environment it is given.
 const ENVIRONMENT: [&str; 3] = ["PATH", "TZ", "RUST_BACKTRACE"];
 
@@ -66,36 +64,75 @@ fn main_file(named: PathBuf) -> PathBuf {
     if !script.exists() && table.exists() { table } else { script }
 }
 
+/// A program of the package that does one thing and ends.
+pub struct Tool {
+    /// Its name, which is also that of the user whose rights it has, if root starts it.
+    pub program: &'static str,
+    /// How it is spoken to.
+    pub edge: EdgeId,
+}
+
+impl Tool {
+    /// Starts it, asks and waits for the answer; it has ended when this returns.
+    pub fn ask<Tx: Message, Rx: Message>(&self, request: &Tx) -> Result<Rx, Failure> {
+        let mut started = self.start()?;
+        started.ask(request)
+    }
+
+    /// Starts it, in the role of a tool, with the edge as its only descriptor.
+    pub fn start<Tx: Message, Rx: Message>(&self) -> Result<Started<Tx, Rx>, Failure> {
+        let (own, theirs) = seqpacket::pair()?;
+        let path = program(self.program);
+        let cannot = |error: &dyn std::fmt::Display| {
+            Failure::NotChecked(format!("cannot start {}: {error}", path.display()))
+        };
+        let stderr = io::stderr();
+        let account = if users::is_root() { users::user(self.program)? } else { None };
+        let words = [self.program, "--role", "tool"];
+        let child = Spawn {
+            program: File::open(&path).map_err(|error| cannot(&error))?.into(),
+            argv: words.into_iter().filter_map(|word| CString::new(word).ok()).collect(),
+            env: environment(),
+            uid_gid: account.map(|user| (user.uid, user.gid)),
+            fds: vec![theirs],
+            stderr: stderr.as_fd(),
+            new_netns: false,
+            new_ipcns: false,
+            pdeathsig: true,
+            session: false,
+        };
+        let child = Ended(child.spawn().map_err(|error| cannot(&error))?);
+        Ok(Started { name: self.program, line: Line::over(own, self.edge)?, _child: child })
+    }
+}
+
+/// One that is running.
+pub struct Started<Tx, Rx> {
+    name: &'static str,
+    line: Line<Tx, Rx>,
+    _child: Ended,
+}
+
+impl<Tx: Message, Rx: Message> Started<Tx, Rx> {
+    /// Asks and waits for the answer. Whatever goes wrong in between, what was asked is not known.
+    pub fn ask(&mut self, request: &Tx) -> Result<Rx, Failure> {
+        match self.line.ask(request) {
+            Ok(received) => Ok(received.message),
+            Err(Failure::NotPermitted(_)) => {
+                Err(Failure::NotChecked(format!("{} ended without an answer", self.name)))
+            }
+            Err(Failure::Broken(why)) => Err(Failure::NotChecked(format!("{}: {why}", self.name))),
+            Err(other) => Err(other),
+        }
+    }
+}
+
 /// Has a filter do it.
 pub fn ask(of: Evaluate, task: Task) -> Result<Answer, Failure> {
-    let (own, theirs) = seqpacket::pair()?;
-    let path = program(FILTER);
-    let cannot = |error: &dyn std::fmt::Display| {
-        Failure::NotChecked(format!("cannot start {}: {error}", path.display()))
-    };
-    let stderr = io::stderr();
-    let account = if users::is_root() { users::user(USER)? } else { None };
-    let child = Spawn {
-        program: File::open(&path).map_err(|error| cannot(&error))?.into(),
-        argv: [FILTER, "--role", "tool"].into_iter().filter_map(|word| CString::new(word).ok()).collect(),
-        env: environment(),
-        uid_gid: account.map(|user| (user.uid, user.gid)),
-        fds: vec![theirs],
-        stderr: stderr.as_fd(),
-        new_netns: false,
-        new_ipcns: false,
-        pdeathsig: true,
-        session: false,
-    };
-    let _child = Ended(child.spawn().map_err(|error| cannot(&error))?);
-    let answer = Line::<Request, Answer>::over(own, EdgeId::CtlFilter)?.ask(&Request { of, task });
-    match answer.map(|received| received.message) {
-        Ok(Answer::Failed(text)) => Err(Failure::NotChecked(text)),
-        Ok(answer) => Ok(answer),
-        Err(Failure::NotPermitted(_)) => {
-            Err(Failure::NotChecked(format!("{FILTER} ended without an answer")))
-        }
-        Err(other) => Err(other),
+    let filter = Tool { program: FILTER, edge: EdgeId::CtlFilter };
+    match filter.ask(&Request { of, task })? {
+        Answer::Failed(text) => Err(Failure::NotChecked(text)),
+        answer => Ok(answer),
     }
 }
 

@@ -39,7 +39,8 @@ fn unexpected() -> Failure {
     Failure::Broken("the filter gave an answer to another question".to_owned())
 }
 
-fn problems_of_rules(problems: &[Problem], out: &mut Output<'_>) -> Result<(), Failure> {
+/// Prints what is wrong with rules.
+pub fn problems_of_rules(problems: &[Problem], out: &mut Output<'_>) -> Result<(), Failure> {
     for problem in problems {
         match out.is_json() {
             true => out.object(&of_problem(problem))?,

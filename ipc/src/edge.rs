@@ -2,8 +2,10 @@
 
 pub mod client_resolver;
 pub mod ctl_filter;
+pub mod ctl_keys;
 pub mod ctl_master;
 pub mod ctl_queue;
+pub mod ctl_resolver;
 pub mod filter_auth;
 pub mod filter_keys;
 pub mod filter_limits;

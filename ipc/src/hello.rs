@@ -31,6 +31,10 @@ pub enum EdgeId {
     CtlQueue = 8,
     /// vsmtpctl and the filter that it starts.
     CtlFilter = 40,
+    /// vsmtpctl and the key holder that it starts.
+    CtlKeys = 41,
+    /// vsmtpctl and the resolver that it starts.
+    CtlResolver = 42,
     /// receiver and limits.
     ReceiverLimits = 20,
     /// receiver and auth helper.

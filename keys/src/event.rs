@@ -100,7 +100,7 @@ impl Daemon for Keys {
 }
 
 /// Has the library look at its surroundings now: the jail forbids it later.
-fn warm_up() -> Result<(), BootError> {
+pub(crate) fn warm_up() -> Result<(), BootError> {
     let random = rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut [0; 32]);
     random.map_err(|_| BootError::Io("find randomness", std::io::Error::other("no random bytes")))
 }

@@ -18,6 +18,8 @@ mod shape;
 mod receivers;
 mod rotation;
 
+pub mod tool;
+
 pub mod sandbox;
 
 pub use event::Keys;

@@ -1,8 +1,11 @@
-//! `vsmtp-keys`: started by the master only.
+//! `vsmtp-keys`: started by the master, or by vsmtpctl for one task.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    vsmtp_daemon::run::<vsmtp_keys::Keys>()
+    match vsmtp_daemon::role_argument().as_deref() {
+        Some("tool") => vsmtp_keys::tool::main(),
+        _ => vsmtp_daemon::run::<vsmtp_keys::Keys>(),
+    }
 }

@@ -29,5 +29,6 @@ mod resolv_conf;
 mod surroundings;
 
 pub mod sandbox;
+pub mod tool;
 
 pub use event::Resolver;

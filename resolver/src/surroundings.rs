@@ -50,6 +50,11 @@ impl Surroundings {
     }
 }
 
+/// The name servers of this machine.
+pub fn servers_of_machine() -> Vec<SocketAddr> {
+    ResolvConf::parse(&read_start(RESOLV_CONF)).servers
+}
+
 /// The text of a file as far as it is allowed to count; empty, with a warning, if it cannot be read.
 fn read_start(path: &str) -> String {
     let read = || -> io::Result<Vec<u8>> {

@@ -48,6 +48,11 @@ impl Unbound {
         Unbound { port, child, _folder: folder }
     }
 
+    /// Its port at 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The lines of configuration that have an MTA ask this server.
     pub fn config(&self) -> String {
         format!(

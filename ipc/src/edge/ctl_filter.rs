@@ -1,7 +1,7 @@
 //! vsmtpctl → `vsmtp-filter --role tool`, over a socket pair that vsmtpctl makes when it starts that process. One request,
 //! one answer, and both end. Texts in answers come from scripts and from mail.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bincode::{Decode, Encode};
 
@@ -31,6 +31,8 @@ pub enum Task {
     Test(Vec<String>),
     /// Write what editors want to know about functions.
     Definitions,
+    /// Find which keys sign mail.
+    MailKeys,
 }
 
 /// A message as a client would send it.
@@ -138,6 +140,15 @@ pub struct Tested {
     pub failure: Option<Problem>,
 }
 
+/// What a configuration says about signatures of mail.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct MailKeys {
+    /// Domains in lower case, each with the absolute path of a key of it.
+    pub keys: Vec<(String, String)>,
+    /// The name servers that are asked; none: those of this machine.
+    pub servers: Vec<SocketAddr>,
+}
+
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Answer {
@@ -149,6 +160,8 @@ pub enum Answer {
     Tested(Vec<Tested>),
     /// To `Definitions`: names of files and their texts.
     Definitions(Vec<(String, String)>),
+    /// To `MailKeys`.
+    MailKeys(MailKeys),
     /// It cannot be done, with the reason.
     Failed(String),
 }

@@ -10,6 +10,7 @@ use vsmtp_tests::{
 };
 
 mod arc;
+mod keys;
 
 /// Bodies whose end is what signatures are made wrong by.
 const BODIES: [&str; 7] = [
@@ -71,17 +72,18 @@ fn files(folder: &Path, messages: &[Vec<u8>]) -> Vec<String> {
 }
 
 /// What dkimpy says of the signatures of each message: two words, one line.
-fn checked_by_dkimpy(folder: &Path, messages: &[Vec<u8>], keys: &[String; 2]) -> Vec<String> {
+fn checked_by_dkimpy(folder: &Path, messages: &[Vec<u8>], domain: &str, keys: &[String; 2]) -> Vec<String> {
     let script = "
 import sys, dkim
-known = {b'rsa._domainkey.src.test.': sys.argv[1].encode(), b'ed._domainkey.src.test.': sys.argv[2].encode()}
+known = {f'{name}._domainkey.{sys.argv[1]}.'.encode(): key.encode() for name, key in zip(['rsa', 'ed'], sys.argv[2:4])}
 names = lambda name, timeout=5: known.get(name)
-for path in sys.argv[3:]:
+for path in sys.argv[4:]:
     message = open(path, 'rb').read()
     print(*[dkim.DKIM(message).verify(idx=at, dnsfunc=names) for at in range(2)])
 ";
     let files = files(folder, messages);
-    let arguments: Vec<&str> = keys.iter().chain(&files).map(String::as_str).collect();
+    let words = keys.iter().chain(&files).map(String::as_str);
+    let arguments: Vec<&str> = std::iter::once(domain).chain(words).collect();
     said(&python(script, &arguments)).lines().map(str::to_owned).collect()
 }
 
@@ -103,13 +105,13 @@ for path in sys.argv[2:]:
 }
 
 /// Fails unless OpenDKIM finds our RSA signature right; it does not know Ed25519.
-fn checked_by_opendkim(octets: &[u8], key: &str, folder: &Path) {
+fn checked_by_opendkim(octets: &[u8], domain: &str, key: &str, folder: &Path) {
     let file = |name: &str, octets: &[u8]| {
         let path = folder.join(name);
         fs::write(&path, octets).unwrap();
         path.display().to_string()
     };
-    let names = file("opendkim.names", format!("rsa._domainkey.src.test {key}\n").as_bytes());
+    let names = file("opendkim.names", format!("rsa._domainkey.{domain} {key}\n").as_bytes());
     let config = format!("Mode v\nTestDNSData {names}\nSyslog no\n");
     let (config, message) = (file("opendkim.conf", config.as_bytes()), file("opendkim.eml", octets));
     let output = run("opendkim", &["-x", &config, "-t", &message, "-vvv"]);
@@ -163,14 +165,14 @@ fn what_we_sign_others_find_right_however_the_body_ends() {
     for octets in &sent {
         let text = String::from_utf8_lossy(octets);
         assert!(text.contains("a=rsa-sha256") && text.contains("a=ed25519-sha256"), "{text}");
-        checked_by_opendkim(octets, &keys[0], mta.root());
+        checked_by_opendkim(octets, "src.test", &keys[0], mta.root());
     }
-    assert_eq!(checked_by_dkimpy(mta.root(), &sent, &keys), vec!["True True"; sent.len()]);
+    assert_eq!(checked_by_dkimpy(mta.root(), &sent, "src.test", &keys), vec!["True True"; sent.len()]);
     let changed = |octets: &Vec<u8>| {
         String::from_utf8_lossy(octets).replacen("Subject: ", "Subject: not ", 1).into_bytes()
     };
     let changed: Vec<Vec<u8>> = sent.iter().map(changed).collect();
-    assert_eq!(checked_by_dkimpy(mta.root(), &changed, &keys), vec!["False False"; sent.len()]);
+    assert_eq!(checked_by_dkimpy(mta.root(), &changed, "src.test", &keys), vec!["False False"; sent.len()]);
 }
 
 #[test]
