@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Sections of the table of log lines, and where their lines are written.
-const SPEAKERS: [(&str, &str); 10] = [
+const SPEAKERS: [(&str, &str); 11] = [
     ("every process", "lib/daemon/src"),
     ("master", "master/src"),
     ("receiver", "receiver/src"),
@@ -19,6 +19,7 @@ const SPEAKERS: [(&str, &str); 10] = [
     ("limits", "limits/src"),
     ("auth", "auth/src"),
     ("keys", "keys/src"),
+    ("runner", "runner/src"),
 ];
 
 /// Log lines of the queue-manager whose name the source chooses at run time, as `Record::new(event)`.
