@@ -12,6 +12,9 @@ use std::time::{Duration, Instant, SystemTime};
 const START: Duration = Duration::from_secs(60);
 /// How long a stop may take by the contract, with room for a loaded machine.
 const STOP: Duration = Duration::from_secs(15);
+/// How often the log is read again at most, and how long before each time.
+const LOG_READS: u32 = 50;
+const LOG_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a test wants of its MTA.
 #[derive(Debug, Clone, Default)]
@@ -262,9 +265,20 @@ impl Mta {
         self.folder.path()
     }
 
-    /// All log lines so far.
+    /// All log lines so far. A process writes them at the end of its turn, a moment after what they tell of can be seen
+    /// elsewhere: so the log is read again until it stays as it is.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.root().join("var/log/vsmtp.log")).unwrap_or_default()
+        let read = || fs::read_to_string(self.root().join("var/log/vsmtp.log")).unwrap_or_default();
+        let mut log = read();
+        for _ in 0..LOG_READS {
+            std::thread::sleep(LOG_PAUSE);
+            let later = read();
+            if later.len() == log.len() {
+                break;
+            }
+            log = later;
+        }
+        log
     }
 
     /// The messages in a Maildir's new/, oldest name first.

@@ -15,7 +15,7 @@ use syslog::{LogFormat, Severity};
 use vsmtp_ipc::edge::master_child::LogTarget;
 use vsmtp_mail::Rfc5322Date;
 
-/// Lines are written at the end of a turn, or as soon as so many octets wait.
+/// Lines are written at the end of a turn, or as soon as so many octets wait. At level debug, each is written at once.
 const MAX_WAITING: usize = 64 * 1024;
 
 /// The syslog facility of mail (RFC 5424 6.2.1).
@@ -115,7 +115,10 @@ impl Log for LineSink {
         let result = match state.target {
             LogTarget::Stream => {
                 write_stream_line(&mut state, record);
-                let urgent = record.level() == Level::Error || state.waiting.len() > MAX_WAITING;
+                // Whoever looks for a fault wants to see each line before what comes of it.
+                let urgent = record.level() == Level::Error
+                    || log::max_level() >= LevelFilter::Debug
+                    || state.waiting.len() > MAX_WAITING;
                 if urgent { state.write_waiting() } else { Ok(()) }
             }
             LogTarget::Syslog => {
