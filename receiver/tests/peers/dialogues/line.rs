@@ -9,7 +9,11 @@ use crate::keys::{Secure, client_config};
 use crate::stage::PATIENCE;
 
 /// The connection.
-pub struct Line(State);
+pub struct Line {
+    state: State,
+    /// Why it failed, if it did.
+    failure: Option<std::io::Error>,
+}
 
 enum State {
     Clear(TcpStream),
@@ -24,19 +28,21 @@ impl Line {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Line(State::Clear(stream))
+        Line { state: State::Clear(stream), failure: None }
     }
 
     /// Makes the handshake; everything that the server has said before has been heard.
     pub fn shake(&mut self) {
-        let State::Clear(stream) = std::mem::replace(&mut self.0, State::Gone) else { panic!("under TLS") };
-        self.0 = State::Secure(Box::new(Secure::shake(&client_config(&TLS13), stream).unwrap()));
+        let State::Clear(stream) = std::mem::replace(&mut self.state, State::Gone) else {
+            panic!("under TLS")
+        };
+        self.state = State::Secure(Box::new(Secure::shake(&client_config(&TLS13), stream).unwrap()));
     }
 
     /// Sends the octets as one packet or record, as far as they fit into one. Whether the server still listens shows in
     /// what it says.
     pub fn send(&mut self, bytes: &[u8]) {
-        let _ = match &mut self.0 {
+        let _ = match &mut self.state {
             State::Clear(stream) => stream.write_all(bytes),
             State::Secure(secure) => {
                 let stream = secure.reader.get_mut();
@@ -57,7 +63,13 @@ impl Line {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     panic!("nothing is said after {}", taken.escape_ascii())
                 }
-                _ => return taken,
+                Ok(_) => return taken,
+                // A wait with a deadline is not resumed when the process was stopped meanwhile (signal(7)).
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.failure = Some(error);
+                    return taken;
+                }
             }
         }
         taken
@@ -76,7 +88,8 @@ impl Line {
             let line = reply.len();
             while !reply[line..].ends_with(b"\r\n") {
                 let octet = self.take(1);
-                assert!(!octet.is_empty(), "the server is gone after {}", reply.escape_ascii());
+                let failure = &self.failure;
+                assert!(!octet.is_empty(), "gone after {}, {failure:?}", reply.escape_ascii());
                 reply.extend(octet);
             }
             if reply.get(line + 3) != Some(&b'-') {
@@ -86,7 +99,7 @@ impl Line {
     }
 
     fn read(&mut self, piece: &mut [u8]) -> std::io::Result<usize> {
-        match &mut self.0 {
+        match &mut self.state {
             State::Clear(stream) => stream.read(piece),
             State::Secure(secure) => read_secure(secure, piece),
             State::Gone => unreachable!("a connection"),
