@@ -7,6 +7,7 @@ pub mod ctl_master;
 pub mod ctl_queue;
 pub mod ctl_resolver;
 pub mod filter_auth;
+pub mod filter_database;
 pub mod filter_keys;
 pub mod filter_limits;
 pub mod filter_queue;

@@ -49,6 +49,8 @@ pub enum EdgeId {
     FilterLimits = 30,
     /// filter and runner of commands.
     FilterRunner = 31,
+    /// filter and the process that asks databases.
+    FilterDatabase = 32,
 }
 
 pub(crate) fn hello(edge: EdgeId) -> [u8; HELLO_LEN] {

@@ -31,16 +31,19 @@ pub enum Role {
     Keys,
     /// Runs the commands that the configuration declares.
     Runner,
+    /// Asks databases for rules.
+    Database,
 }
 
 impl Role {
     /// All roles that stay for the life of the system, in the order in which they are started.
-    pub const DAEMONS: [Role; 11] = [
+    pub const DAEMONS: [Role; 12] = [
         Role::Keys,
         Role::Resolver,
         Role::Limits,
         Role::Auth,
         Role::Runner,
+        Role::Database,
         Role::QueueManager,
         Role::DeliverMailbox,
         Role::DeliverSmtp,
@@ -64,6 +67,7 @@ impl Role {
             Role::Auth => "auth",
             Role::Keys => "keys",
             Role::Runner => "runner",
+            Role::Database => "database",
         }
     }
 }

@@ -8,8 +8,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use vsmtp_ipc::edge::master_child::{Configure, Figure, Listener, LogTarget, ToChild, ToMaster};
 use vsmtp_ipc::edge::{
-    client_resolver, ctl_master, ctl_queue, filter_auth, filter_keys, filter_limits, filter_queue,
-    filter_runner, queue_deliver, queue_filter, receiver_auth, receiver_filter, receiver_keys,
+    client_resolver, ctl_master, ctl_queue, filter_auth, filter_database, filter_keys, filter_limits,
+    filter_queue, filter_runner, queue_deliver, queue_filter, receiver_auth, receiver_filter, receiver_keys,
 };
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{
@@ -437,6 +437,35 @@ edge!(
     filter_runner::Answer { ticket: 2, result: Err(filter_runner::Refused::NotDeclared) },
     filter_runner::Answer { ticket: 3, result: Err(filter_runner::Refused::Busy) },
     filter_runner::Answer { ticket: 4, result: Err(filter_runner::Refused::Failed("no".into())) },
+);
+edge!(
+    filter_database_edge,
+    filter_database::Ask {
+        ticket: 1,
+        database: filter_database::Which::Like {
+            url: "mysql://a@db:3306/b".into(),
+            timeout_ms: 1000,
+            connections: 4,
+        },
+        statement: "select ?, ?, ?".into(),
+        parameters: vec![
+            filter_database::Parameter::Null,
+            filter_database::Parameter::Int(-1),
+            filter_database::Parameter::Text("' or ''='".into()),
+        ],
+        left_ms: 5,
+    },
+    filter_database::Answer {
+        ticket: 1,
+        result: Ok(filter_database::Rows {
+            columns: vec!["a".into(), "b".into()],
+            rows: vec![vec![Some("1".into()), None]],
+        })
+    },
+    filter_database::Answer { ticket: 2, result: Err(filter_database::Refused::NotDeclared) },
+    filter_database::Answer { ticket: 3, result: Err(filter_database::Refused::Busy) },
+    filter_database::Answer { ticket: 4, result: Err(filter_database::Refused::Late) },
+    filter_database::Answer { ticket: 5, result: Err(filter_database::Refused::Failed("no".into())) },
 );
 edge!(
     receiver_keys_edge,

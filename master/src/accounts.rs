@@ -12,7 +12,7 @@ pub type Ids = (u32, u32);
 const UNUSED_FIRST: u32 = 64_710;
 
 /// The users of the package, in the order of their stand-in ids.
-const USERS: [&str; 10] = [
+const USERS: [&str; 11] = [
     "vsmtp-receiver",
     "vsmtp-filter",
     "vsmtp-queue",
@@ -23,6 +23,7 @@ const USERS: [&str; 10] = [
     "vsmtp-auth",
     "vsmtp-keys",
     "vsmtp-runner",
+    "vsmtp-database",
 ];
 /// Whose members may use vsmtpctl.
 const ADMIN_GROUP: &str = "vsmtp-admin";
@@ -76,6 +77,7 @@ impl Accounts {
             Role::Auth => 7,
             Role::Keys => 8,
             Role::Runner => 9,
+            Role::Database => 10,
         };
         self.ids.as_ref().map(|ids| ids[at])
     }

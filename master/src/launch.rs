@@ -124,6 +124,7 @@ pub fn settings_role(role: Role) -> vsmtp_config::Role {
         Role::Auth => Settings::Auth,
         Role::Keys => Settings::Keys,
         Role::Runner => Settings::Runner,
+        Role::Database => Settings::Database,
     }
 }
 
@@ -142,6 +143,8 @@ fn program(role: Role) -> Program {
         Role::Keys => ("vsmtp-keys", None, true),
         // Commands may ask services of this host and of others.
         Role::Runner => ("vsmtp-runner", None, false),
+        // Databases are on this host and on others.
+        Role::Database => ("vsmtp-database", None, false),
     };
     Program { binary, role_argument, needs_no_network }
 }

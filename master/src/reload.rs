@@ -33,6 +33,7 @@ pub fn slice(config: &Config, role: Role) -> Result<Vec<u8>, vsmtp_config::WireE
         Role::Auth => vsmtp_config::encode(&config.auth()),
         Role::Keys => vsmtp_config::encode(&config.keys()),
         Role::Runner => vsmtp_config::encode(&config.runner()),
+        Role::Database => vsmtp_config::encode(&config.database()),
     }
 }
 
@@ -44,6 +45,7 @@ pub fn count(config: &Config, role: Role) -> u32 {
         Role::Auth => u32::from(config.master().auth),
         Role::Keys => u32::from(!config.keys().files().is_empty()),
         Role::Runner => u32::from(!config.runner().commands.is_empty()),
+        Role::Database => u32::from(!config.database().databases.is_empty()),
         _ => 1,
     }
 }
@@ -77,8 +79,8 @@ pub fn turn_over(
             Role::Keys if count(old, role) == count(new, role) => {
                 renew_keys(family, new, std::mem::take(&mut key_files));
             }
-            // Rules may have changed though the slice did not; the runner is their own.
-            Role::Receiver | Role::FilterSession | Role::FilterPost | Role::Runner => {
+            // Rules may have changed though the slice did not; runner and database are their own.
+            Role::Receiver | Role::FilterSession | Role::FilterPost | Role::Runner | Role::Database => {
                 replace(family, role, new, generation);
             }
             role if moved.contains(&role) => replace(family, role, new, generation),
@@ -128,20 +130,21 @@ pub fn release_old(family: &mut Family, generation: u32, ready: Role) {
     }
     let deadline_ms = match ready {
         Role::Receiver => OLD_SESSIONS_MS,
-        Role::FilterSession | Role::Auth | Role::Keys | Role::Runner => return,
+        Role::FilterSession | Role::Auth | Role::Keys | Role::Runner | Role::Database => return,
         _ => OLD_ATTEMPTS_MS,
     };
     drain_retiring(family, ready, deadline_ms);
 }
 
-/// Called when a process has ended: old session filters, auth helpers, key holders and runners that are not wanted any more end
-/// with the last old receiver.
+/// Called when a process has ended: old session filters, auth helpers, key holders, runners and those who
+/// ask databases that are not wanted any more end with the last old receiver.
 pub fn release_filters(family: &mut Family, generation: u32) {
     if !family.any_before(Role::Receiver, generation) {
         drain_retiring(family, Role::FilterSession, OLD_ATTEMPTS_MS);
         drain_retiring(family, Role::Auth, OLD_ATTEMPTS_MS);
         drain_retiring(family, Role::Keys, OLD_ATTEMPTS_MS);
         drain_retiring(family, Role::Runner, OLD_ATTEMPTS_MS);
+        drain_retiring(family, Role::Database, OLD_ATTEMPTS_MS);
     }
 }
 

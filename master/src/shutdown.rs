@@ -26,7 +26,15 @@ const STEPS: [Step; 3] = [
         ends_ms: 3_500,
     },
     Step {
-        roles: &[Role::QueueManager, Role::Resolver, Role::Limits, Role::Auth, Role::Keys, Role::Runner],
+        roles: &[
+            Role::QueueManager,
+            Role::Resolver,
+            Role::Limits,
+            Role::Auth,
+            Role::Keys,
+            Role::Runner,
+            Role::Database,
+        ],
         drain_ms: 1_000,
         ends_ms: KILL_MS,
     },

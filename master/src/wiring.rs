@@ -3,7 +3,7 @@
 use vsmtp_ipc::role::Role;
 
 /// The edges, as unordered pairs of roles.
-const EDGES: [(Role, Role); 20] = [
+const EDGES: [(Role, Role); 22] = [
     (Role::Receiver, Role::Keys),
     (Role::Receiver, Role::FilterSession),
     (Role::Receiver, Role::Auth),
@@ -21,6 +21,9 @@ const EDGES: [(Role, Role); 20] = [
     // To have commands run.
     (Role::FilterSession, Role::Runner),
     (Role::FilterPost, Role::Runner),
+    // To have databases asked.
+    (Role::FilterSession, Role::Database),
+    (Role::FilterPost, Role::Database),
     (Role::Receiver, Role::Limits),
     // What rules count.
     (Role::FilterSession, Role::Limits),
@@ -35,12 +38,14 @@ pub fn are_peers(a: Role, b: Role) -> bool {
 }
 
 /// True if the edge joins only processes of one generation: a receiver asks the filter that was started with it,
-/// and filters have their own commands run.
+/// and filters have their own commands run and their own databases asked.
 pub fn same_generation_only(a: Role, b: Role) -> bool {
     let pairs = [
         (Role::Receiver, Role::FilterSession),
         (Role::FilterSession, Role::Runner),
         (Role::FilterPost, Role::Runner),
+        (Role::FilterSession, Role::Database),
+        (Role::FilterPost, Role::Database),
     ];
     pairs.contains(&(a, b)) || pairs.contains(&(b, a))
 }
@@ -71,6 +76,10 @@ mod tests {
             (Role::QueueManager, Role::Runner),
             (Role::Runner, Role::Keys),
             (Role::Runner, Role::Resolver),
+            (Role::Receiver, Role::Database),
+            (Role::QueueManager, Role::Database),
+            (Role::Database, Role::Keys),
+            (Role::Database, Role::Runner),
         ] {
             assert!(!are_peers(a, b) && !are_peers(b, a), "{a} {b}");
         }

@@ -249,7 +249,8 @@ impl Edges {
             | Role::Limits
             | Role::Auth
             | Role::Keys
-            | Role::Runner => {
+            | Role::Runner
+            | Role::Database => {
                 trace::trouble("unexpected-peer", &name);
             }
         }

@@ -2,6 +2,7 @@
 
 mod auth;
 mod commands;
+mod databases;
 mod destination;
 mod list;
 mod routes;
@@ -14,6 +15,7 @@ use std::fmt;
 
 pub(crate) use auth::{Backends, CertificateLogins, Mechanisms, SenderLogins};
 pub(crate) use commands::Commands;
+pub(crate) use databases::Databases;
 pub(crate) use destination::{LimitsByNextHop, Rates, Sources};
 pub(crate) use list::{
     Aliases, DnsblSites, Domains, Keywords, Levels, Listeners, NameServers, Networks, Patterns,

@@ -22,6 +22,7 @@ mod backend;
 mod by_text;
 mod certificate;
 mod command;
+mod database;
 mod destination;
 mod dnsbl;
 mod network;
@@ -40,6 +41,7 @@ pub use by_text::{ByText, Textual};
 pub use certificate::{CertificateLogins, CertificatePattern};
 pub use command::{COMMAND_USER, Command, MAX_ARGUMENT, MAX_ARGUMENTS, MAX_ARGUMENTS_BYTES, are_arguments};
 pub use config::{Config, Context, default_tree};
+pub use database::{Database, DatabaseUrl, MAX_CONNECTIONS, MAX_DATABASES};
 pub use destination::{ByNextHop, DestinationLimits, Rate, SourceAddresses};
 pub use dnsbl::DnsblSite;
 pub use document::markdown;
@@ -53,11 +55,11 @@ pub use recipients::Recipients;
 pub use routes::{DomainPattern, Routes};
 pub use show::Row;
 pub use slices::{
-    Alias, AuthSlice, BareNewline, ClientCertificate, ClientTimeouts, DeliverSlice, DeliverTls, Facility,
-    Family, FilterSlice, KeyFile, KeyFileUse, KeyPair, KeysSlice, LimitsSlice, LogLevel, LogSlice, LogTarget,
-    MailKey, MailboxSlice, MasterSlice, NextHopTimeouts, OnError, QueueSlice, ReceiverSlice, ReportSignature,
-    ResolverSlice, RunnerSlice, ScreenAction, ScreenSlice, SecurityLevel, SenderLogin, ServerTls,
-    SyslogTransport, TlsReports,
+    Alias, AuthSlice, BareNewline, ClientCertificate, ClientTimeouts, DatabaseSlice, DeliverSlice,
+    DeliverTls, Facility, Family, FilterSlice, KeyFile, KeyFileUse, KeyPair, KeysSlice, LimitsSlice,
+    LogLevel, LogSlice, LogTarget, MailKey, MailboxSlice, MasterSlice, NextHopTimeouts, OnError, QueueSlice,
+    ReceiverSlice, ReportSignature, ResolverSlice, RunnerSlice, ScreenAction, ScreenSlice, SecurityLevel,
+    SenderLogin, ServerTls, SyslogTransport, TlsReports,
 };
 pub use table::{Key, Preset, Role};
 pub use tls_policy::{TlsDestination, TlsLevel, TlsName, TlsPolicy};

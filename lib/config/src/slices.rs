@@ -4,6 +4,7 @@
 //! parsed again on arrival. Relations between keys are resolved here, so that no daemon repeats them.
 
 mod auth;
+mod database;
 mod deliver;
 mod filter;
 mod keys;
@@ -16,6 +17,7 @@ mod resolver;
 mod runner;
 
 pub use auth::{AuthSlice, SenderLogin};
+pub use database::DatabaseSlice;
 pub use deliver::{DeliverSlice, DeliverTls, Family, MailboxSlice, NextHopTimeouts};
 pub use filter::{Alias, FilterSlice, OnError, ReportSignature};
 pub use keys::{KeyFile, KeyFileUse, KeyPair, KeysSlice, MailKey};

@@ -31,11 +31,13 @@ pub enum Role {
     Keys,
     /// `vsmtp-runner`.
     Runner,
+    /// `vsmtp-database`.
+    Database,
 }
 
 impl Role {
     /// Every role, in the order of the documentation.
-    pub const ALL: [Role; 11] = [
+    pub const ALL: [Role; 12] = [
         Role::Master,
         Role::Receiver,
         Role::Filter,
@@ -47,6 +49,7 @@ impl Role {
         Role::Auth,
         Role::Keys,
         Role::Runner,
+        Role::Database,
     ];
 
     /// The name that operators see, also in `server.logs.level`. `filter` stands for all roles of the filter.
@@ -63,6 +66,7 @@ impl Role {
             Role::Auth => "auth",
             Role::Keys => "keys",
             Role::Runner => "runner",
+            Role::Database => "database",
         }
     }
 }

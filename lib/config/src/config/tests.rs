@@ -51,6 +51,7 @@ fn slice(config: &Config, role: Role) -> Vec<u8> {
         Role::Auth => encode(&config.auth()),
         Role::Keys => encode(&config.keys()),
         Role::Runner => encode(&config.runner()),
+        Role::Database => encode(&config.database()),
     }
     .unwrap()
 }
@@ -227,6 +228,7 @@ fn slices_survive_the_wire_and_nothing_else_does() {
     assert_eq!(decode::<LimitsSlice>(&slice(&config, Role::Limits)), Ok(config.limits()));
     assert_eq!(decode::<KeysSlice>(&slice(&config, Role::Keys)), Ok(config.keys()));
     assert_eq!(decode::<RunnerSlice>(&slice(&config, Role::Runner)), Ok(config.runner()));
+    assert_eq!(decode::<DatabaseSlice>(&slice(&config, Role::Database)), Ok(config.database()));
 
     let bytes = slice(&config, Role::Filter);
     for cut in 0..bytes.len() {

@@ -1,6 +1,6 @@
 //! The rules: where they are, and how much a script may use.
 
-use crate::kind::{Bytes, Commands, Count, MINUTE, MaybePath, OneOf, Period, SECOND};
+use crate::kind::{Bytes, Commands, Count, Databases, MINUTE, MaybePath, OneOf, Period, SECOND};
 use crate::slices::OnError;
 use crate::table::Preset::{Int, Made, Text, Unset};
 use crate::value::Value;
@@ -52,6 +52,21 @@ keys! {
     /// Programs that rules run at once; more wait. What a program takes of the memory is not bounded otherwise, so this
     /// times the largest of them should be there: `clamscan` takes more than 1 GiB.
     commands_at_once: Count { min: 1, max: 64 } = "filter.commands_at_once", default Int(8), example Int(2), for Runner;
+
+    /// Databases that rules may ask, by names by which `mysql::connect("NAME")` finds them, beside those that rules declare
+    /// themselves while they are loaded (`service NAME db:mysql`, `mysql::connect(#{ ... })`). Each is a map: `url` is
+    /// `mysql://user:password@host:port/database` (`%40` for `@` and the like; `?socket=/run/mysqld/mysqld.sock` in place of
+    /// host and port), a question that has no answer after `timeout` (10s by default, at most 5m) fails, and at most
+    /// `connections` (4 by default, at most 64) are put to it at once. Only `vsmtp-database` is told the passwords.
+    databases: Databases = "filter.databases", default Made(Value::map), example Made(accounts), for Filter Database;
+}
+
+fn accounts() -> Value {
+    let mut database = Value::map();
+    let url = "mysql://mail:secret@db.example.com/mail";
+    database.set("accounts.url", Value::Text(url.to_owned()));
+    database.set("accounts.timeout", Value::Text("5s".to_owned()));
+    database
 }
 
 fn clamscan() -> Value {

@@ -51,6 +51,8 @@ pub struct FilterSlice {
     pub domain_dir: Option<String>,
     /// True if commands are declared, so that there is a runner.
     pub has_commands: bool,
+    /// Databases that there are, by name, with the time within which they answer.
+    pub databases: Vec<(String, Duration)>,
     /// Rules that may run at once.
     pub workers: u32,
     /// Steps of one stage's rules.
@@ -124,6 +126,8 @@ impl OnError {
         &[("defer", OnError::Defer), ("deny", OnError::Deny)];
 }
 
+/// The key whose values have passwords in them: no script sees it.
+const SECRET: &str = "filter.databases";
 /// Where tables are that rules keep.
 const DATABASES: &str = "/var/lib/vsmtp/databases";
 /// The root file of the rules where none is named.
@@ -161,6 +165,7 @@ impl Config {
             filter_path_required: rules.filter_path.is_some(),
             domain_dir: rules.domain_dir.as_ref().map(|path| self.placed(path)),
             has_commands: !rules.commands.is_empty(),
+            databases: rules.databases.iter().map(|(name, of)| (name.clone(), of.timeout)).collect(),
             workers: rules.workers,
             max_operations: u64::from(rules.max_operations),
             timeout: rules.timeout,
@@ -195,7 +200,7 @@ impl Config {
     /// The values of the keys that a role reads. A tree that is too large for the wire is left out.
     fn settings(&self, role: Role) -> Vec<u8> {
         let mut tree = Value::map();
-        for key in crate::keys::keys().filter(|key| key.readers.contains(&role)) {
+        for key in crate::keys::keys().filter(|key| key.readers.contains(&role) && key.name != SECRET) {
             if let Some((value, _)) = self.values.get(key.name) {
                 tree.set(key.name, value.clone());
             }
