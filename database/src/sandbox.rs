@@ -1,0 +1,82 @@
+//! The jail of whoever asks databases: connections to them, and nothing else of the network; no file but those that say
+//! how names become addresses, and those only where a database has a name; nothing is started. The same in every build.
+
+use std::net::{IpAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use vsmtp_config::{Database, MAX_CONNECTIONS};
+use vsmtp_sys::sandbox::{
+    Allow, AllowIf, BASE, BODIES, Denied, Limits, PathGrant, Profile, Rights, Rule, TCP_UDP_ONLY, THREADS,
+    Test, UNIX_ONLY,
+};
+
+/// Descriptors: a socket for each connection, one for a name that is looked up for it, edges.
+const DESCRIPTORS: u64 = 256 + 2 * MAX_CONNECTIONS as u64;
+
+/// Where the C library reads how names become addresses; what is not there is left out.
+const NAMES_FROM: [&str; 5] =
+    ["/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"];
+
+const CONNECT: &[Rule] = &[
+    AllowIf("socket", TCP_UDP_ONLY, "connections to databases; questions to name servers"),
+    AllowIf("socket", UNIX_ONLY, "databases of this host"),
+    Allow("connect", "databases; name servers"),
+    AllowIf("setsockopt", WAITS_AND_DELAYS, "every wait for a database ends; small questions at once"),
+    Allow("getsockopt", "how a connection attempt ended"),
+    Allow("getsockname", "the standard library, on new sockets; which address the C library prefers"),
+    Allow("getpeername", "the standard library, on connected sockets"),
+];
+
+const WAITS_AND_DELAYS: &[&[Test]] = &[
+    &[Test::Is(1, nix::libc::SOL_SOCKET as u32), Test::Is(2, nix::libc::SO_RCVTIMEO as u32)],
+    &[Test::Is(1, nix::libc::SOL_SOCKET as u32), Test::Is(2, nix::libc::SO_SNDTIMEO as u32)],
+    &[Test::Is(1, nix::libc::SOL_SOCKET as u32), Test::Is(2, nix::libc::SO_KEEPALIVE as u32)],
+    &[Test::Is(1, nix::libc::IPPROTO_TCP as u32), Test::Is(2, nix::libc::TCP_NODELAY as u32)],
+    // The C library, on sockets to name servers.
+    &[Test::Is(1, nix::libc::IPPROTO_IP as u32), Test::Is(2, nix::libc::IP_RECVERR as u32)],
+    &[Test::Is(1, nix::libc::IPPROTO_IPV6 as u32), Test::Is(2, nix::libc::IPV6_RECVERR as u32)],
+];
+
+/// How the C library finds the address of a database that has a name.
+const NAMES: &[Rule] = &[
+    Allow("openat", "how names become addresses; Landlock says which files"),
+    Allow("newfstatat", "whether the files that say so have changed"),
+    Allow("statx", "whether the files that say so have changed"),
+    Allow("sendmmsg", "questions to name servers"),
+    Allow("uname", "the domain that short names are completed with"),
+    AllowIf("ioctl", &[&[Test::Is(1, nix::libc::FIONREAD as u32)]], "how long an answer of a name server is"),
+];
+
+/// What must be done before the jail: the C library loads what it needs to find names.
+pub fn prepare(databases: &[Database]) {
+    if databases.iter().any(has_name) {
+        // Which addresses it has does not matter here.
+        let _ = ("localhost", 0).to_socket_addrs();
+    }
+}
+
+/// The jail of a process that asks these.
+pub fn profile(databases: &[Database]) -> Profile {
+    let needs_names = databases.iter().any(has_name);
+    let read = |path: PathBuf| PathGrant { path, rights: Rights::Read };
+    let files = NAMES_FROM.iter().filter(|_| needs_names).filter_map(|path| found(Path::new(path)));
+    Profile {
+        daemon: "database",
+        syscalls: [BASE, THREADS, BODIES, CONNECT].into_iter().chain(needs_names.then_some(NAMES)).collect(),
+        // The client library is not ours, and may try what it can do without.
+        on_denied: Denied::Errno,
+        landlock: files.map(read).collect(),
+        landlock_deny_net: false,
+        limits: Limits { nofile: Some(DESCRIPTORS), memlock: Some(0), ..Limits::default() },
+    }
+}
+
+/// The file itself: `/etc/resolv.conf` is often a link.
+fn found(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok()
+}
+
+/// True if its address is to be found.
+fn has_name(database: &Database) -> bool {
+    database.url.socket.is_none() && database.url.host.parse::<IpAddr>().is_err()
+}

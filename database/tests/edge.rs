@@ -1,0 +1,260 @@
+//! The process on its edge to filters, with databases that are played: they are away, silent, or talk nonsense.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use vsmtp_config::{Database, DatabaseSlice, Value, encode};
+use vsmtp_ipc::edge::filter_database::{
+    Answer, Ask, CREDITS, FilterEnd, MAX_PARAMETERS, MAX_STATEMENT, Parameter, Refused, Which,
+};
+use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
+use vsmtp_ipc::role::{ProcessName, Role};
+use vsmtp_ipc::{Channel, ChannelError, EdgeId, Flushed, Message};
+use vsmtp_sys::seqpacket;
+use vsmtp_sys::spawn::{Child, Spawn};
+
+const SESSION: ProcessName = ProcessName { role: Role::FilterSession, instance: 0 };
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Stage {
+    master: MasterEnd,
+    child: Child,
+}
+
+fn database(port: u16, timeout: &str, connections: i64) -> Database {
+    let parts = [
+        ("url", Value::Text(format!("mysql://mail:secret@127.0.0.1:{port}/mail"))),
+        ("timeout", Value::Text(timeout.to_owned())),
+        ("connections", Value::Int(connections)),
+    ];
+    let parts = parts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Database::read(&Value::Map(parts)).unwrap()
+}
+
+fn like(database: &Database) -> Which {
+    let (url, timeout, connections) = database.shown();
+    Which::Like { url, timeout_ms: u64::try_from(timeout.as_millis()).unwrap(), connections }
+}
+
+impl Stage {
+    fn start(databases: &[(&str, &Database)]) -> Stage {
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        let log = tempfile::tempfile().unwrap();
+        let child = Spawn {
+            program: File::open(env!("CARGO_BIN_EXE_vsmtp-database")).unwrap().into(),
+            argv: vec![c"vsmtp-database".into()],
+            env: Vec::new(),
+            uid_gid: None,
+            fds: vec![theirs, log.try_clone().unwrap().into()],
+            stderr: log.as_fd(),
+            new_netns: false,
+            new_ipcns: false,
+            pdeathsig: true,
+            session: false,
+        }
+        .spawn()
+        .unwrap();
+        let mut stage = Stage { master: MasterEnd::new(ours, EdgeId::MasterChild), child };
+        let row = |(name, database): &(&str, &Database)| ((*name).to_owned(), (*database).clone());
+        let slice = DatabaseSlice { databases: databases.iter().map(row).collect() };
+        let configure = ToChild::Configure(Configure {
+            name: ProcessName { role: Role::Database, instance: 0 },
+            generation: 1,
+            node: 7,
+            process: 9,
+            log: LogTarget::Stream,
+            log_level: 4,
+            log_facility: 2,
+            slice: encode(&slice).unwrap(),
+        });
+        stage.tell(&configure, Vec::new());
+        stage.hear(|said| matches!(said, ToMaster::Ready));
+        stage
+    }
+
+    fn tell(&mut self, message: &ToChild, descriptors: Vec<OwnedFd>) {
+        self.master.send(message, descriptors).unwrap();
+        assert_eq!(self.master.flush().unwrap(), Flushed::All);
+    }
+
+    fn hear(&mut self, wanted: impl Fn(&ToMaster) -> bool) {
+        while !wanted(&next(&mut self.master).unwrap()) {}
+    }
+
+    fn filter(&mut self) -> FilterEnd {
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        self.tell(&ToChild::Peer(SESSION), vec![theirs]);
+        FilterEnd::new(ours, EdgeId::FilterDatabase)
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = self.child.signal(9);
+    }
+}
+
+/// The next message that comes.
+fn next<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> Result<Rx, ChannelError> {
+    let mut poll = Poll::new().unwrap();
+    let mut events = Events::with_capacity(1);
+    let raw = channel.socket().as_raw_fd();
+    poll.registry().register(&mut SourceFd(&raw), Token(0), Interest::READABLE).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(received) = channel.receive()? {
+            return Ok(received.message);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        assert!(!left.is_zero(), "nothing came");
+        match poll.poll(&mut events, Some(left)) {
+            // Whoever stops and continues the tests interrupts it.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            polled => polled.unwrap(),
+        }
+    }
+}
+
+fn ask(ticket: u64, database: Which) -> Ask {
+    Ask { ticket, database, statement: "select 1".to_owned(), parameters: Vec::new(), left_ms: 60_000 }
+}
+
+fn say(filter: &mut FilterEnd, ask: &Ask) {
+    filter.send(ask, Vec::new()).unwrap();
+    assert_eq!(filter.flush().unwrap(), Flushed::All);
+}
+
+fn refused(filter: &mut FilterEnd, ticket: u64) -> Refused {
+    let answer: Answer = next(filter).unwrap();
+    assert_eq!(answer.ticket, ticket);
+    answer.result.unwrap_err()
+}
+
+/// A database that says this to whoever connects, and then listens; tells of each connection.
+fn played(says: Vec<u8>) -> (SocketAddr, Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (connected, told) = channel();
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.write_all(&says);
+            let mut reader = stream.try_clone().unwrap();
+            std::thread::spawn(move || while reader.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {});
+            kept.push(stream);
+            if connected.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    (address, told)
+}
+
+#[test]
+fn what_is_not_declared_is_not_asked_and_too_much_costs_the_edge() {
+    let (address, _told) = played(Vec::new());
+    let known = database(address.port(), "1m", 1);
+    let mut stage = Stage::start(&[("accounts", &known)]);
+    let mut filter = stage.filter();
+    let other = database(address.port(), "59s", 1);
+    let large = Ask { statement: "x".repeat(MAX_STATEMENT + 1), ..ask(3, like(&known)) };
+    let many = Ask { parameters: vec![Parameter::Null; MAX_PARAMETERS + 1], ..ask(4, like(&known)) };
+    for ask in [ask(1, Which::Named("nobody".to_owned())), ask(2, like(&other)), large, many] {
+        say(&mut filter, &ask);
+        assert_eq!(refused(&mut filter, ask.ticket), Refused::NotDeclared);
+    }
+    // More at once than there are credits.
+    for ticket in 10..=10 + u64::from(CREDITS) {
+        filter.send(&ask(ticket, Which::Named("accounts".to_owned())), Vec::new()).unwrap();
+    }
+    let _ = filter.flush().unwrap();
+    while next(&mut filter).is_ok() {}
+    stage.hear(|said| matches!(said, ToMaster::Misbehaved(SESSION)));
+}
+
+#[test]
+fn a_database_that_is_silent_keeps_waiting_only_those_who_ask_it_and_not_for_ever() {
+    let (silent, told) = played(Vec::new());
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let silent = database(silent.port(), "1m", 1);
+    let away = database(closed.port(), "1m", 1);
+    let mut stage = Stage::start(&[("silent", &silent), ("away", &away)]);
+    let mut filter = stage.filter();
+    say(&mut filter, &ask(1, like(&silent)));
+    told.recv_timeout(PATIENCE).unwrap();
+    // Its only connection is taken; this one waits, as long as somebody waits for it.
+    say(&mut filter, &Ask { left_ms: 100, ..ask(2, like(&silent)) });
+    assert_eq!(refused(&mut filter, 2), Refused::Late);
+    // Others are asked meanwhile: that one is away, which is said at once.
+    say(&mut filter, &ask(3, Which::Named("away".to_owned())));
+    let said = refused(&mut filter, 3);
+    assert!(matches!(&said, Refused::Failed(why) if !why.contains("secret")), "{said:?}");
+    // Nobody waits for the first any more; what is asked then is somebody else's.
+    drop(filter);
+    let mut filter = stage.filter();
+    say(&mut filter, &ask(4, Which::Named("away".to_owned())));
+    assert!(matches!(refused(&mut filter, 4), Refused::Failed(_)));
+}
+
+#[test]
+fn a_database_that_does_not_answer_in_its_time_is_late_for_all() {
+    let (silent, _told) = played(Vec::new());
+    let silent = database(silent.port(), "200ms", 2);
+    let mut stage = Stage::start(&[("silent", &silent)]);
+    let mut filter = stage.filter();
+    for ticket in 0..8 {
+        say(&mut filter, &ask(ticket, like(&silent)));
+    }
+    let mut tickets: Vec<u64> = (0..8)
+        .map(|_| {
+            let answer: Answer = next(&mut filter).unwrap();
+            // Whoever was put to it may hear of the connection first.
+            assert!(matches!(answer.result, Err(Refused::Late | Refused::Failed(_))), "{:?}", answer.result);
+            answer.ticket
+        })
+        .collect();
+    tickets.sort_unstable();
+    assert_eq!(tickets, (0..8).collect::<Vec<_>>());
+}
+
+#[test]
+fn whatever_a_database_says_is_an_error_and_the_next_one_is_asked() {
+    // The length of a packet and its number go before what it says.
+    let packet = |text: &[u8]| {
+        let len = u32::try_from(text.len()).unwrap().to_le_bytes();
+        [&len[..3], &[0], text].concat()
+    };
+    let handshake = b"\x0a8.0.0\0\x01\0\0\0abcdefgh\0\xff\xff\x21\x02\0\xff\xff\x15\0\0\0\0\0\0\0\0\0\0abcdefghijkl\0mysql_native_password\0";
+    let endless_row = [packet(handshake), packet(b"\xff\xff")].concat();
+    for nonsense in [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+        packet(b""),
+        packet(b"\x0a"),
+        packet(b"\x09old server\0"),
+        packet(b"\xff\x10\x04Too many connections"),
+        vec![0xff; 70_000],
+        endless_row,
+        // Nothing is read of these before we have said who we are.
+        [packet(handshake), packet(b"")].concat(),
+        [packet(handshake), vec![1, 0, 0, 2, 0xfe]].concat(),
+        [packet(handshake), vec![7, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 1, 0xfe]].concat(),
+    ] {
+        let (address, _told) = played(nonsense.clone());
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (bad, away) = (database(address.port(), "500ms", 1), database(closed.port(), "1m", 1));
+        let mut stage = Stage::start(&[("bad", &bad), ("away", &away)]);
+        let mut filter = stage.filter();
+        say(&mut filter, &ask(1, like(&bad)));
+        let said = refused(&mut filter, 1);
+        assert!(matches!(said, Refused::Failed(_) | Refused::Late), "{nonsense:?}: {said:?}");
+        say(&mut filter, &ask(2, like(&away)));
+        assert!(matches!(refused(&mut filter, 2), Refused::Failed(_)), "{nonsense:?}");
+    }
+}

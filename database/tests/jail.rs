@@ -1,0 +1,107 @@
+//! What a captured asker of databases would try fails under its table; what it is for works.
+//!
+//! Without the usual harness: a jail holds for a whole process, and is entered while that has one thread.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use vsmtp_config::{Database, Value};
+use vsmtp_database::sandbox;
+use vsmtp_sys::sandbox::{Landlock, Profile, apply, probe};
+
+const INSIDE: &str = "VSMTP_TEST_JAIL";
+/// EPERM, EACCES, ENOSYS.
+const DENIALS: [i32; 3] = [1, 13, 38];
+/// All that is left: connections.
+const POSSIBLE: [&str; 5] = ["unix socket", "tcp socket", "tcp6 socket", "udp socket", "connect"];
+
+fn main() {
+    match std::env::var(INSIDE).as_deref() {
+        Ok("list") => list(),
+        Ok("connect") => connect(),
+        Ok("names") => names(),
+        _ => {
+            only_connections_can_be_made();
+            databases_are_reached_and_no_file_is();
+            names_are_found_where_a_database_has_one();
+        }
+    }
+}
+
+fn profile(url: &str) -> Profile {
+    let url = Value::Text(url.to_owned());
+    let database = Database::read(&Value::Map([("url".to_owned(), url)].into())).unwrap();
+    sandbox::prepare(std::slice::from_ref(&database));
+    sandbox::profile(&[database])
+}
+
+fn list() {
+    apply(&profile("mysql://mail@127.0.0.1/mail")).unwrap();
+    let mut output = std::io::stdout().lock();
+    for act in probe::acts() {
+        let errno = act.attempt().err().and_then(|error| error.raw_os_error()).unwrap_or(0);
+        writeln!(output, "{}\t{errno}", act.name()).unwrap();
+    }
+}
+
+fn only_connections_can_be_made() {
+    let output = inside("list");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let acts: Vec<_> = text.lines().filter_map(|line| line.split_once('\t')).collect();
+    assert_eq!(acts.len(), probe::acts().count(), "{text}");
+    let denied = |errno: &str| DENIALS.contains(&errno.parse().unwrap());
+    let possible: Vec<_> = acts.iter().filter(|(_, errno)| !denied(errno)).map(|(act, _)| *act).collect();
+    assert_eq!(possible, POSSIBLE);
+}
+
+/// By TCP and by a Unix socket, with the waits of the client library.
+fn connect() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let (_local, tcp) = (UnixListener::bind(&path).unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let address = tcp.local_addr().unwrap();
+    apply(&profile("mysql://mail@127.0.0.1/mail")).unwrap();
+    let mut ours = TcpStream::connect_timeout(&address, Duration::from_secs(10)).unwrap();
+    ours.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    ours.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+    ours.set_nodelay(true).unwrap();
+    assert!(ours.read(&mut [0; 1]).is_err(), "every wait ends");
+    ours.write_all(b"x").unwrap();
+    let mut ours = UnixStream::connect(&path).unwrap();
+    ours.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    ours.write_all(b"x").unwrap();
+    assert!(std::fs::read("/etc/hosts").is_err() && std::fs::read("/proc/self/environ").is_err());
+    // Nobody leaves anything behind: the folder cannot be removed either.
+    assert!(std::fs::remove_file(&path).is_err());
+    std::thread::spawn(|| {}).join().unwrap();
+    writeln!(std::io::stdout().lock(), "{}", folder.keep().display()).unwrap();
+}
+
+fn databases_are_reached_and_no_file_is() {
+    let output = inside("connect");
+    let folder = String::from_utf8(output.stdout).unwrap();
+    std::fs::remove_dir_all(folder.trim_end()).unwrap();
+}
+
+fn names() {
+    let applied = apply(&profile("mysql://mail@localhost/mail")).unwrap();
+    let found: Vec<_> = ("localhost", 3306).to_socket_addrs().unwrap().collect();
+    assert!(found.iter().all(|address| address.ip().is_loopback()) && !found.is_empty(), "{found:?}");
+    assert!(TcpListener::bind("127.0.0.1:0").is_err());
+    if applied.landlock != Landlock::None {
+        assert!(std::fs::read("/etc/passwd").is_err());
+    }
+}
+
+fn names_are_found_where_a_database_has_one() {
+    inside("names");
+}
+
+fn inside(what: &str) -> Output {
+    let output = Command::new(std::env::current_exe().unwrap()).env(INSIDE, what).output().unwrap();
+    assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
