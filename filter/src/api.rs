@@ -21,6 +21,7 @@ mod handle;
 mod lists;
 mod message;
 mod mime;
+mod mysql;
 mod page;
 mod ratelimit;
 mod registry;
@@ -64,6 +65,7 @@ pub fn install(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function
     auth::register(&mut registry);
     cmd::register(&mut registry, surroundings);
     csv::register(&mut registry, surroundings);
+    mysql::register(&mut registry, surroundings);
     state::register(&mut registry);
     envelope::register(&mut registry);
     message::register(&mut registry);

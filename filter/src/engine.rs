@@ -6,6 +6,7 @@ mod directive;
 mod error;
 mod limits;
 mod names;
+mod plugins;
 mod resolver;
 mod script;
 mod survey;

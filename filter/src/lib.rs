@@ -7,6 +7,7 @@ pub mod api;
 pub mod arc;
 pub mod author;
 pub mod csv;
+pub mod database;
 pub mod dkim;
 pub mod engine;
 pub mod files;

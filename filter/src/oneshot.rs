@@ -2,6 +2,7 @@
 //! `vsmtp_config`) but knows where each key was written. A script that fails or hangs is an error, never a half tree.
 
 mod commands;
+mod databases;
 mod domains;
 mod places;
 mod toml_file;
@@ -17,6 +18,7 @@ use vsmtp_ipc::edge::master_child::Evaluate;
 use vsmtp_mail::Domain;
 
 use crate::api::{self, Surroundings};
+use crate::database;
 use crate::engine::{self, Limits, Location, Root, ScriptError, Watch};
 use crate::judge::Judge;
 use crate::runner::Collector;
@@ -103,9 +105,15 @@ pub fn answer(request: &Evaluate, host: &Surroundings) -> Result<Vec<u8>, String
     };
     let (mut evaluated, config) = configuration(request, host).map_err(lines)?;
     let collector = Arc::new(Collector::default());
-    let host = Surroundings { runner: Arc::<Collector>::clone(&collector), ..host.clone() };
+    let described = Arc::new(database::Collector::default());
+    let host = Surroundings {
+        runner: Arc::<Collector>::clone(&collector),
+        asker: Arc::<database::Collector>::clone(&described),
+        ..host.clone()
+    };
     rules(&evaluated, &config, &host).map_err(|error| lines(vec![error]))?;
     commands::add(&mut evaluated.tree, &collector.commands());
+    databases::add(&mut evaluated.tree, &described.databases());
     check(&context(request)?, &evaluated).map_err(lines)?;
     evaluated.tree.to_bytes().map_err(|_| format!("{}: configuration is too large", request.config_path))
 }

@@ -1,5 +1,6 @@
 //! The filter as a process: its edges, its threads, its jail. What a verdict is, is decided elsewhere; here it is carried.
 
+mod asking;
 pub(crate) mod content;
 mod helpers;
 mod inquiry;
@@ -24,6 +25,7 @@ use vsmtp_ipc::ChannelError;
 
 use crate::accounts::Accounts;
 use crate::api::Surroundings;
+use crate::database::Asker;
 use crate::limiter::Limiter;
 use crate::names::Names;
 use crate::runner::Runner;
@@ -79,12 +81,13 @@ fn level_of_end(error: &ChannelError, is_idle: bool) -> log::Level {
     if is_idle && matches!(error, ChannelError::Closed) { log::Level::Info } else { log::Level::Warn }
 }
 
-/// What scripts may ask about the host and, through others, of the resolver, the key holder, the limiter and the runner.
+/// What scripts may ask about the host and, through others, of the resolver, the key holder, the limiter, the runner and whoever asks databases.
 fn surroundings(
     names: Arc<dyn Names>,
     signer: Arc<dyn Signer>,
     limiter: Arc<dyn Limiter>,
     runner: Arc<dyn Runner>,
+    asker: Arc<dyn Asker>,
 ) -> Surroundings {
     let passwd = host_file("/etc/passwd");
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -95,6 +98,7 @@ fn surroundings(
         signer,
         limiter,
         runner,
+        asker,
         users: users(&passwd),
         accounts: Arc::new(Accounts::parse(&passwd, &host_file("/etc/group"))),
         suffixes: Arc::new(suffixes()),

@@ -118,7 +118,7 @@ pub struct Transaction {
     pub max_recipients: usize,
     /// The message's id, from preq on; the session knows none before.
     pub id: Option<QueueId>,
-    /// A command has found no place: what fails because of that is a matter for later, whatever `filter.on_error` says.
+    /// A command has found no place, or a database no answer: what fails because of that is a matter for later, whatever `filter.on_error` says.
     pub was_busy: bool,
     /// The header: before preq only what rules added, then the message's own behind it.
     pub header: HeaderBlock<'static>,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::Level;
 use rhai::{Dynamic, ImmutableString};
@@ -16,6 +16,7 @@ use super::registry::{Registry, Text, name};
 use super::resolve::Directory;
 use crate::accounts::Accounts;
 use crate::csv::Databases;
+use crate::database::{Asker, NoAsker};
 use crate::files::Folder;
 use crate::limiter::{Limiter, NoLimiter};
 use crate::names::{Names, Nobody};
@@ -57,6 +58,10 @@ pub struct Surroundings {
     pub limiter: Arc<dyn Limiter>,
     /// Who runs commands.
     pub runner: Arc<dyn Runner>,
+    /// Who asks databases.
+    pub asker: Arc<dyn Asker>,
+    /// The databases of the configuration, by name, with the time within which they answer.
+    pub database_names: Arc<[(String, Duration)]>,
     /// The settings that a filter is told.
     pub settings: Arc<Value>,
 }
@@ -80,6 +85,8 @@ impl Default for Surroundings {
             signer: Arc::new(NoSigner),
             limiter: Arc::new(NoLimiter),
             runner: Arc::new(NoRunner),
+            asker: Arc::new(NoAsker),
+            database_names: Arc::default(),
             settings: Arc::new(Value::map()),
         }
     }
@@ -93,6 +100,7 @@ impl Surroundings {
         Surroundings {
             folder: Folder::open(Path::new(&slice.config_dir)),
             databases: Databases::at(Path::new(&slice.database_dir)),
+            database_names: slice.databases.iter().cloned().collect(),
             own_domains: own.collect(),
             trusted: slice.relay_from.iter().map(|network| Network::clone(network)).collect(),
             dkim_domains: slice.dkim_domains.iter().cloned().collect(),

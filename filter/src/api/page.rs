@@ -39,6 +39,7 @@ const MODULES: &[(&str, &str)] = &[
     ("dmarc", "DMARC (RFC 9989)."),
     ("arc", "ARC (RFC 8617)."),
     ("cmd", "Programs that rules run. A process of its own starts them, and none that is not declared."),
+    ("mysql", "MySQL and MariaDB databases. A process of its own asks them, and none that is not declared."),
     ("csv", "Tables in CSV files, which rules read and keep."),
     ("cfg", "The configuration, as far as the filter is told it. Reading only."),
     ("fs", "Files."),

@@ -19,6 +19,7 @@ use crate::transaction::{Content, MailSpec, Peer, RcptSpec, Shared, Transaction}
 mod cmd;
 mod counts;
 mod csv;
+mod mysql;
 mod names;
 mod old;
 
@@ -73,6 +74,8 @@ fn surroundings() -> Surroundings {
         signer: Arc::new(names::Holder),
         limiter: Arc::new(counts::Counter::default()),
         runner: Arc::new(cmd::Scripted),
+        asker: Arc::new(mysql::Scripted),
+        database_names: mysql::names(),
         settings: Arc::new(settings),
         ..Surroundings::default()
     }

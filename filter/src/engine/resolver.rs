@@ -15,6 +15,7 @@ use rhai::{
 use super::declaration;
 use super::error::{Location, ScriptError};
 use super::names::{self, Callable};
+use super::plugins;
 
 type SharedModule = Shared<Module>;
 
@@ -196,7 +197,12 @@ impl Resolver {
         position: Position,
     ) -> Result<SharedModule, Box<EvalAltResult>> {
         let refuse = |message: String| Box::new(EvalAltResult::ErrorRuntime(message.into(), position));
-        let file = self.root.locate(import).map_err(refuse)?;
+        let file = match (self.root.locate(import), plugins::find(import)) {
+            (Ok(file), _) => file,
+            (Err(_), Some(Ok(script))) => return self.plugin(engine, global, import, script, position),
+            (Err(_), Some(Err(missing))) => return Err(refuse(missing)),
+            (Err(error), None) => return Err(refuse(error)),
+        };
         {
             let mut state = lock(&self.state);
             if let Some(module) = state.loaded.get(&file) {
@@ -225,19 +231,42 @@ impl Resolver {
         file: &Path,
         position: Position,
     ) -> Result<Module, Box<EvalAltResult>> {
-        let within = |inner: Box<EvalAltResult>| {
-            Box::new(EvalAltResult::ErrorInModule(import.into(), inner, position))
-        };
         let text = self
             .root
             .read(file)
             .map_err(|error| Box::new(EvalAltResult::ErrorRuntime(format!("{}", error).into(), position)))?;
+        self.evaluate_text(engine, global, import, &text, position)
+    }
+
+    /// A plugin of 2.x, which is no file of ours. It has no state, so it does not matter that each import makes it anew.
+    fn plugin(
+        &self,
+        engine: &Engine,
+        global: &mut GlobalRuntimeState,
+        import: &str,
+        script: &str,
+        position: Position,
+    ) -> Result<SharedModule, Box<EvalAltResult>> {
+        self.evaluate_text(engine, global, import, script, position).map(Into::into)
+    }
+
+    fn evaluate_text(
+        &self,
+        engine: &Engine,
+        global: &mut GlobalRuntimeState,
+        import: &str,
+        text: &str,
+        position: Position,
+    ) -> Result<Module, Box<EvalAltResult>> {
+        let within = |inner: Box<EvalAltResult>| {
+            Box::new(EvalAltResult::ErrorInModule(import.into(), inner, position))
+        };
         let placed = |error: ScriptError| {
             let at = Position::new(clamp(error.location.line), clamp(error.location.column));
             let text = error.hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
             within(Box::new(EvalAltResult::ErrorRuntime(format!("{}{text}", error.message).into(), at)))
         };
-        let ast = declaration::compile(engine, &file_name(import), &text).map_err(placed)?;
+        let ast = declaration::compile(engine, &file_name(import), text).map_err(placed)?;
         let ast = export_constants(ast, import);
         self.root.check_names(&file_name(import), &ast).map_err(placed)?;
         preload(engine, &ast).map_err(within)?;

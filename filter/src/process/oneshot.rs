@@ -9,6 +9,7 @@ use vsmtp_sys::sandbox::Profile;
 
 use super::sandbox;
 use crate::api::Surroundings;
+use crate::database::NoAsker;
 use crate::limiter::NoLimiter;
 use crate::names::Nobody;
 use crate::oneshot;
@@ -33,6 +34,7 @@ impl Daemon for Oneshot {
                 Arc::new(NoSigner),
                 Arc::new(NoLimiter),
                 Arc::new(NoRunner),
+                Arc::new(NoAsker),
             )
         };
         Ok(Oneshot { request: boot.slice, host })

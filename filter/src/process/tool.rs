@@ -14,6 +14,7 @@ use vsmtp_ipc::EdgeId;
 use vsmtp_ipc::edge::ctl_filter::{Answer, MailKeys, Request, Task};
 
 use crate::api::{self, Surroundings};
+use crate::database::NoAsker;
 use crate::engine::ScriptError;
 use crate::inspect::{self, problem};
 use crate::limiter::NoLimiter;
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
                 Arc::new(NoSigner),
                 Arc::new(NoLimiter),
                 Arc::new(NoRunner),
+                Arc::new(NoAsker),
             )
         };
         let folder = Path::new(&request.of.config_path).parent().map(Path::to_owned);

@@ -45,4 +45,18 @@ impl Registry<'_> {
             body(&shared, value, argument).map_err(|fault| raise(&context, fault))
         });
     }
+
+    /// A method of two arguments.
+    pub fn method_waits2<T: Variant + Clone, A: Variant + Clone, B: Variant + Clone, R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        from: Stage,
+        body: impl Fn(&Shared, &T, A, B) -> Outcome<R> + Send + Sync + 'static,
+    ) {
+        self.row(Form::Method, name, 2, Some(from));
+        self.engine.register_fn(name.name, move |context: NativeCallContext, value: &mut T, a: A, b: B| {
+            let shared = shared(&context, name, from)?;
+            body(&shared, value, a, b).map_err(|fault| raise(&context, fault))
+        });
+    }
 }
