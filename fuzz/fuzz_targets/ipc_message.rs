@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use vsmtp_ipc::edge::{
-    client_resolver, ctl_master, ctl_queue, filter_queue, master_child, queue_deliver, queue_filter,
+    client_resolver, ctl_master, ctl_queue, filter_database, filter_queue, master_child, queue_deliver, queue_filter,
     receiver_filter, receiver_limits,
 };
 use vsmtp_ipc::wire::{self, Body, Envelope, MailFrom, Piece, RcptTo, Recipient, Reply, check_pieces};
@@ -13,7 +13,7 @@ use vsmtp_mail as mail;
 
 fuzz_target!(|input: &[u8]| {
     let Some((kind, bytes)) = input.split_first() else { return };
-    match kind % 20 {
+    match kind % 22 {
         0 => drop(message::<master_child::ToChild>(bytes)),
         1 => drop(message::<master_child::ToMaster>(bytes)),
         2 => message::<receiver_filter::Ask>(bytes).iter().for_each(ask),
@@ -33,7 +33,9 @@ fuzz_target!(|input: &[u8]| {
         16 => drop(canonical::<master_child::Evaluate>(bytes)),
         17 => canonical::<Envelope>(bytes).iter().for_each(envelope),
         18 => drop(message::<receiver_limits::Ask>(bytes)),
-        _ => message::<receiver_limits::Answer>(bytes).iter().for_each(limits_answer),
+        19 => message::<receiver_limits::Answer>(bytes).iter().for_each(limits_answer),
+        20 => message::<filter_database::Ask>(bytes).iter().for_each(statement),
+        _ => message::<filter_database::Answer>(bytes).iter().for_each(rows),
     }
 });
 
@@ -79,6 +81,17 @@ fn limits_answer(answer: &receiver_limits::Answer) {
         Answer::Entered { entry: Entry::Refuse(found) | Entry::Condemn(found), .. } => reply(found),
         Answer::Spent { spent, .. } => spent.refusal.iter().for_each(reply),
         _ => {}
+    }
+}
+
+fn statement(ask: &filter_database::Ask) {
+    assert!(!ask.is_within_bounds() || ask.statement.len() <= filter_database::MAX_STATEMENT);
+}
+
+fn rows(answer: &filter_database::Answer) {
+    let Ok(found) = &answer.result else { return };
+    if found.is_within_bounds() {
+        assert!(found.rows.iter().all(|row| row.len() == found.columns.len()));
     }
 }
 

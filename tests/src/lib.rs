@@ -11,6 +11,7 @@ mod disk;
 mod dovecot;
 mod exim;
 mod letter;
+mod maria_db;
 mod mta;
 mod name_server;
 mod postfix;
@@ -30,6 +31,7 @@ pub use disk::Disk;
 pub use dovecot::Dovecot;
 pub use exim::{EXIM, Exim};
 pub use letter::Letter;
+pub use maria_db::{MARIADB, MariaDb};
 pub use mta::{
     Mta, Process, Settings, binary, free_port, is_alive, is_root, needs_root, say, signal, wait_until,
 };

@@ -7,7 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use vsmtp_tests::{Client, Mta, NameServer, ReplyText, Settings, Sink, run, said};
+use vsmtp_tests::{
+    Client, MARIADB, MariaDb, Mta, NameServer, ReplyText, Settings, Sink, needs_programs, run, said,
+};
 
 /// Recipes played at once.
 const PLAYERS: usize = 2;
@@ -15,6 +17,9 @@ const PLAYERS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Fewest recipes: a reader that finds none must not pass.
 const FEWEST: usize = 30;
+
+/// The database of recipes that ask MySQL; the SQL that fills it is the block `sql mysql`.
+const MYSQL: &str = "mysql://mail:secret@db.example.com/mail";
 
 /// One recipe.
 #[derive(Debug)]
@@ -84,6 +89,9 @@ fn every_recipe_does_what_it_says() {
 /// Plays a recipe; what went wrong.
 fn play(recipe: &Recipe) -> Result<(), String> {
     let session = recipe.session();
+    if recipe.block("mysql").is_some() && !needs_programs(&recipe.title, &MARIADB) {
+        return Ok(());
+    }
     let mut stage = Stage::set(recipe);
     let problem = if session.is_empty() {
         Some("it has no session".to_owned())
@@ -103,6 +111,7 @@ struct Stage {
     mta: Mta,
     relay: Sink,
     _names: NameServer,
+    _database: Option<MariaDb>,
     client: Option<Client>,
     has_greeted: bool,
     has_sender: bool,
@@ -114,12 +123,19 @@ impl Stage {
         let relay = Sink::start();
         let port = relay.port().to_string();
         let names = names(recipe.block("dns").unwrap_or(""));
+        let database = recipe.block("mysql").map(|sql| {
+            let mut server = MariaDb::prepare();
+            server.start();
+            server.query(&format!("use mail; {sql}"));
+            server
+        });
+        let url = database.as_ref().map_or_else(|| MYSQL.to_owned(), |server| server.urls()[0].clone());
         let config = format!(
             "config.server.name = \"mx.example.com\"; config.server.domains = [\"example.com\"];\n\
              config.server.relay_from = [\"10.0.0.0/8\"]; config.server.interfaces.proxied = config.server.interfaces.addr;\n\
              config.server.interfaces.proxies = [\"127.0.0.1/32\"]; config.delivery.relayhost = \"[127.0.0.1]:{port}\"; config.server.receivers = 1;\n{}\n{}",
             names.config(),
-            recipe.block("vsmtp.vsl").unwrap_or("")
+            recipe.block("vsmtp.vsl").unwrap_or("").replace(MYSQL, &url)
         );
         let filter = recipe.block("filter.vsl").unwrap_or("").replace("$RELAY", &port);
         let mut mta = Mta::prepare(&Settings { config, filter });
@@ -132,6 +148,7 @@ impl Stage {
             mta,
             relay,
             _names: names,
+            _database: database,
             client: None,
             has_greeted: false,
             has_sender: false,
@@ -274,7 +291,7 @@ fn judge(text: &str, wanted: &str) -> Result<(), String> {
 
 /// Puts a file of a recipe in its place, or has it made.
 fn lay_down(block: &Block, etc: &Path) {
-    if block.path.is_empty() || ["dns", "vsmtp.vsl", "filter.vsl"].contains(&block.path.as_str()) {
+    if block.path.is_empty() || ["dns", "mysql", "vsmtp.vsl", "filter.vsl"].contains(&block.path.as_str()) {
         return;
     }
     let path = etc.join(&block.path);

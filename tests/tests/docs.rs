@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Sections of the table of log lines, and where their lines are written.
-const SPEAKERS: [(&str, &str); 11] = [
+const SPEAKERS: [(&str, &str); 12] = [
     ("every process", "lib/daemon/src"),
     ("master", "master/src"),
     ("receiver", "receiver/src"),
@@ -20,6 +20,7 @@ const SPEAKERS: [(&str, &str); 11] = [
     ("auth", "auth/src"),
     ("keys", "keys/src"),
     ("runner", "runner/src"),
+    ("database", "database/src"),
 ];
 
 /// Log lines of the queue-manager whose name the source chooses at run time, as `Record::new(event)`.
@@ -175,7 +176,9 @@ fn every_page_is_in_the_index() {
 fn every_difference_of_the_language_names_its_test() {
     let page = docs("vsl/differences.md");
     let mut sources = String::new();
-    for folder in ["filter", "keys", "resolver", "runner", "lib/sys", "lib/config", "tests/tests/policy"] {
+    for folder in
+        ["filter", "keys", "resolver", "runner", "database", "lib/sys", "lib/config", "tests/tests/policy"]
+    {
         all_text(&Path::new(ROOT).join(folder), &mut sources);
     }
     let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).collect();

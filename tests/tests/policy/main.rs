@@ -6,6 +6,7 @@ mod domains;
 mod edits;
 mod failures;
 mod lists;
+mod mysql;
 mod refusals;
 
 use vsmtp_tests::{Mta, Settings, Sink};
