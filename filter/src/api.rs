@@ -23,6 +23,7 @@ mod message;
 mod mime;
 mod mysql;
 mod page;
+mod queue;
 mod ratelimit;
 mod registry;
 mod relay;
@@ -73,6 +74,7 @@ pub fn install(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function
     extensions::register(&mut registry);
     relay::register(&mut registry, surroundings);
     transport::register(&mut registry);
+    queue::register(&mut registry);
     dns::register(&mut registry, &surroundings.names);
     dnsbl::register(&mut registry, &surroundings.names);
     ratelimit::register(&mut registry, surroundings);

@@ -352,7 +352,8 @@ impl Rehearsal {
         }
         let fate = match &stored.disposition {
             Disposition::Active => "deliver".to_owned(),
-            Disposition::Hold => "hold".to_owned(),
+            Disposition::Hold(reason) if reason.is_empty() => "hold".to_owned(),
+            Disposition::Hold(reason) => format!("hold {reason}"),
             Disposition::Quarantine(name) => format!("quarantine {name}"),
         };
         (fate, stored, bytes)

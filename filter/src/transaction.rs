@@ -9,8 +9,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rhai::{Dynamic, ImmutableString};
-use vsmtp_ipc::edge::filter_limits::{Terms, Triple};
-use vsmtp_mail::{BodyType, Demands, Domain, HeaderBlock, QueueId, Ret, ReversePath, Service};
+use vsmtp_ipc::edge::filter_limits::{self, Triple};
+use vsmtp_ipc::edge::filter_queue::Disposition;
+use vsmtp_mail::{BodyType, Demands, Domain, HeaderBlock, QueueId, Ret, ReversePath, Service, Terms};
 
 use crate::identity::Identity;
 use crate::mime::{MAX_MIME_BYTES, Tree};
@@ -126,8 +127,10 @@ pub struct Transaction {
     pub added_bytes: usize,
     /// Rules changed the header.
     pub header_changed: bool,
-    /// Rules want the message held.
-    pub hold: bool,
+    /// Rules want the message held, for this reason if it is not empty.
+    pub hold: Option<Box<str>>,
+    /// What is asked of the queue.
+    pub terms: Terms,
     /// The verdict that holds for all later stages of the transaction.
     pub verdict: Option<Status>,
     /// Whose rules run.
@@ -141,7 +144,7 @@ pub struct Transaction {
     /// What was found about who sends.
     pub authentication: Authentication,
     /// Who has waited, as greylisting has it: to be remembered if the message is accepted.
-    waited: Vec<(Triple, Terms)>,
+    waited: Vec<(Triple, filter_limits::Terms)>,
     /// The bytes of the message, from preq on.
     pub content: Option<Arc<dyn Content>>,
     /// Where the body begins in them.
@@ -155,7 +158,7 @@ pub struct Transaction {
 struct Base {
     header: HeaderBlock<'static>,
     added_bytes: usize,
-    hold: bool,
+    hold: Option<Box<str>>,
     verdict: Option<Status>,
 }
 
@@ -193,7 +196,8 @@ impl Transaction {
             header: HeaderBlock::default(),
             added_bytes: 0,
             header_changed: false,
-            hold: false,
+            hold: None,
+            terms: Terms::default(),
             verdict: None,
             part: Part::Root,
             part_verdicts: Vec::new(),
@@ -238,7 +242,7 @@ impl Transaction {
         let Base { header, added_bytes, hold, verdict } = &mut self.session;
         header.clone_from(&self.header);
         *added_bytes = self.added_bytes;
-        *hold = self.hold;
+        hold.clone_from(&self.hold);
         verdict.clone_from(&self.verdict);
     }
 
@@ -251,6 +255,14 @@ impl Transaction {
     pub fn verdict_of(&self, part: &Part) -> Option<&Status> {
         let of_part = self.part_verdicts.iter().find(|(of, _)| of == part).map(|(_, status)| status);
         self.verdict.as_ref().or(of_part)
+    }
+
+    /// What becomes of the message if no verdict says otherwise.
+    pub fn disposition(&self) -> Disposition {
+        match &self.hold {
+            Some(reason) => Disposition::Hold(reason.to_string()),
+            None => Disposition::Active,
+        }
     }
 
     /// Has a verdict hold for all later stages: of the recipient's part at rcpt and later, of everything before.
@@ -295,6 +307,7 @@ impl Transaction {
         self.header = header;
         self.added_bytes = added_bytes;
         self.hold = hold;
+        self.terms = Terms::default();
         self.verdict = verdict;
         self.part = Part::Root;
         self.part_verdicts = Vec::new();
@@ -314,7 +327,7 @@ impl Transaction {
     }
 
     /// Somebody has waited; once for each recipient.
-    pub fn note_waited(&mut self, waited: (Triple, Terms)) {
+    pub fn note_waited(&mut self, waited: (Triple, filter_limits::Terms)) {
         if self.waited.len() < self.max_recipients && self.waited.last() != Some(&waited) {
             self.waited.push(waited);
         }
@@ -331,7 +344,7 @@ impl Transaction {
     }
 
     /// The message is accepted: who has waited for it.
-    pub fn take_waited(&mut self) -> Vec<(Triple, Terms)> {
+    pub fn take_waited(&mut self) -> Vec<(Triple, filter_limits::Terms)> {
         std::mem::take(&mut self.waited)
     }
 

@@ -198,7 +198,7 @@ fn ipc_message() {
             body,
         },
     );
-    let disposition = Disposition::Hold;
+    let disposition = Disposition::Hold("why".into());
     seed(
         7,
         "edit",

@@ -32,6 +32,7 @@ fuzz_target!(|input: &[u8]| {
         ret: if options & 4 != 0 { Some(Ret::Headers) } else { None },
         envid: wire::envid(Some(&envid)).ok().flatten(),
         demands: vsmtp_mail::Demands { requiretls: options & 64 != 0 },
+        terms: vsmtp_mail::Terms::default(),
         recipients: vec![recipient],
     };
     let kind = match options >> 4 & 3 {

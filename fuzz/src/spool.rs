@@ -66,6 +66,7 @@ pub fn state(n: u8) -> MessageState {
         ret: Some(Ret::Headers),
         envid: Some("envid".into()),
         demands: vsmtp_mail::Demands::default(),
+        terms: vsmtp_mail::Terms::default(),
         recipients: ["smtp:b.test", "lmtp:unix:/run/l", "smtp:[192.0.2.1]:25"].map(recipient).into(),
     };
     let origin = Origin {

@@ -128,6 +128,35 @@ impl From<Demands> for mail::Demands {
     }
 }
 
+/// What is asked of the queue for one message.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Terms {
+    /// From -9 to 9.
+    pub priority: i8,
+    /// Seconds after its arrival at which it fails.
+    pub lifetime_s: Option<u32>,
+}
+
+impl From<&mail::Terms> for Terms {
+    fn from(terms: &mail::Terms) -> Self {
+        let mail::Terms { priority, lifetime_s } = terms;
+        Terms { priority: priority.number(), lifetime_s: *lifetime_s }
+    }
+}
+
+impl TryFrom<&Terms> for mail::Terms {
+    type Error = WireError;
+    fn try_from(wire: &Terms) -> Result<Self, WireError> {
+        if wire.lifetime_s.is_some_and(|lifetime_s| lifetime_s > mail::MAX_LIFETIME_S) {
+            return Err(WireError("lifetime"));
+        }
+        Ok(mail::Terms {
+            priority: mail::Priority::new(wire.priority.into()).ok_or(WireError("priority"))?,
+            lifetime_s: wire.lifetime_s,
+        })
+    }
+}
+
 /// BODY=.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum Body7 {
@@ -333,6 +362,8 @@ pub struct Envelope {
     pub envid: Option<String>,
     /// What is demanded of the way.
     pub demands: Demands,
+    /// What is asked of the queue.
+    pub terms: Terms,
     /// At least one.
     pub recipients: Vec<Recipient>,
 }
@@ -392,6 +423,7 @@ impl From<&mail::Envelope> for Envelope {
             ret_full: e.ret.map(|ret| ret == mail::Ret::Full),
             envid: e.envid.as_deref().map(str::to_owned),
             demands: e.demands.into(),
+            terms: (&e.terms).into(),
             recipients: e.recipients.iter().map(Recipient::from).collect(),
         }
     }
@@ -412,6 +444,7 @@ impl TryFrom<&Envelope> for mail::Envelope {
             ret: wire.ret_full.map(|full| if full { mail::Ret::Full } else { mail::Ret::Headers }),
             envid: envid(wire.envid.as_deref())?,
             demands: wire.demands.into(),
+            terms: mail::Terms::try_from(&wire.terms)?,
             recipients,
         })
     }
@@ -571,6 +604,7 @@ mod tests {
             ret_full: Some(true),
             envid: Some("e1".into()),
             demands: Demands { requiretls: true },
+            terms: Terms { priority: 9, lifetime_s: Some(60) },
             recipients: vec![recipient()],
         }
     }
@@ -583,13 +617,15 @@ mod tests {
 
     #[test]
     fn every_field_is_checked_at_the_door() {
-        let bad: [fn(&mut Envelope); 6] = [
+        let bad: [fn(&mut Envelope); 8] = [
             |e| e.reverse_path = "a\r\nRCPT TO:<x@y>".into(),
             |e| e.envid = Some("a\nb".into()),
             |e| e.recipients.clear(),
             |e| e.recipients[0].address = "b".into(),
             |e| e.recipients[0].next_hop = "pipe:/bin/sh".into(),
             |e| e.recipients[0].original = Some(("rfc822".into(), "x\ny".into())),
+            |e| e.terms.priority = 10,
+            |e| e.terms.lifetime_s = Some(mail::MAX_LIFETIME_S + 1),
         ];
         for (at, spoil) in bad.iter().enumerate() {
             let mut wire = envelope();

@@ -121,6 +121,7 @@ fn envelope() -> Envelope {
         ret_full: None,
         envid: None,
         demands: Demands::default(),
+        terms: vsmtp_ipc::wire::Terms { priority: -3, lifetime_s: Some(60) },
         recipients: vec![recipient()],
     }
 }
@@ -274,7 +275,7 @@ edge!(
         ticket: 1,
         envelope: envelope(),
         expanded: Vec::new(),
-        disposition: filter_queue::Disposition::Hold,
+        disposition: filter_queue::Disposition::Hold("why".into()),
         pieces: pieces(),
     },
 );
@@ -504,6 +505,9 @@ edge!(
         id: id(),
         state: ctl_queue::State::Deferred,
         quarantine: String::new(),
+        reason: "why".into(),
+        priority: -9,
+        expires_ms: 2,
         size: 1,
         arrived_ms: 2,
         next_attempt_ms: 3,

@@ -33,6 +33,7 @@ fn envelope(n: u64) -> Result<Envelope, Failure> {
         ret: None,
         envid: None,
         demands: vsmtp_mail::Demands::default(),
+        terms: vsmtp_mail::Terms::default(),
         recipients: vec![recipient],
     })
 }

@@ -13,7 +13,7 @@ mod words;
 
 use vsmtp_mail::{
     Address, BodyType, Demands, Domain, EnhancedCode, Envelope, NextHop, Notify, QueueId, Recipient,
-    RecipientClass, Ret, ReversePath, Rfc5322Date,
+    RecipientClass, Ret, ReversePath, Rfc5322Date, Terms,
 };
 
 use original::Returned;
@@ -166,6 +166,8 @@ impl Reporter {
             envid: None,
             // RFC 8689 5: what must not be read on its way there must not be read on its way back.
             demands: Demands { requiretls: original.envelope.demands.requiretls },
+            // RFC 6710 4.4: what is said of an urgent message is as urgent.
+            terms: Terms { priority: original.envelope.terms.priority, ..Terms::default() },
             recipients: targets.iter().map(recipient).collect(),
         }
     }

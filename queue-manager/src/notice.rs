@@ -34,7 +34,7 @@ pub fn warn(ledger: &mut Ledger, id: QueueId, reason: &str, clock: Clock) {
     let diagnostic =
         Diagnostic { status: vsmtp_mail::EnhancedCode(4, 4, 1), remote: None, text: Text::new(reason) };
     let told = failures(&ledger.schedule.unsettled(id), &diagnostic, clock);
-    let until_ms = state.arrival_ms.saturating_add(ledger.settings.schedule.lifetime_ms);
+    let until_ms = outcome::end_ms(ledger, &state);
     let report = reports::write(ledger, Kind::Delay { until_ms }, id, &state, &told, clock);
     let fresh = report.ok().flatten().into_iter().collect();
     let changes = vec![Change::State { id, change: StateChange::DelayReported }];

@@ -14,7 +14,7 @@ use crate::ledger::{After, Clock, Fresh, Ledger};
 use crate::reports;
 use crate::schedule::{self, Reached, Report, Settled, Verdict};
 use crate::store::{
-    Change, Diagnostic, MessageState, RecipientState, RemoveReason, StateChange, Text, Urgency,
+    Change, Diagnostic, MessageState, RecipientState, RemoveReason, StateChange, Text, Timing, Urgency,
 };
 use crate::trace;
 
@@ -295,7 +295,7 @@ fn record(
     finished: bool,
     clock: Clock,
 ) {
-    let until_ms = state.arrival_ms.saturating_add(ledger.settings.schedule.lifetime_ms);
+    let until_ms = end_ms(ledger, state);
     let due = [(Kind::Success, &told.successes), (Kind::Delay { until_ms }, &told.delays)];
     // These two are a courtesy; a disk that cannot take them now is no reason to deliver twice.
     let fresh: Vec<Fresh> = due
@@ -319,6 +319,12 @@ fn record(
         ledger.warm.forget(id);
         trace::removed(id, "settled", Some(state), clock);
     }
+}
+
+/// When the lifetime of a message ends, in milliseconds since 1970.
+pub fn end_ms(ledger: &Ledger, state: &MessageState) -> u64 {
+    let own_ms = Timing::from(&state.envelope.terms).lifetime_ms;
+    state.arrival_ms.saturating_add(own_ms.unwrap_or(ledger.settings.schedule.lifetime_ms))
 }
 
 /// Reports and commits the failures of a message if nothing else of it is under way.

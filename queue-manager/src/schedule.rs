@@ -22,7 +22,7 @@ mod table;
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use vsmtp_mail::{NextHop, QueueId};
 
@@ -97,6 +97,8 @@ pub struct Schedule {
     /// Monotonic time of the start.
     started_ms: u64,
     messages: Slab<Message>,
+    /// Lifetimes in milliseconds of the messages that have one of their own.
+    lifetimes: HashMap<u32, u64>,
     jobs: Slab<Job>,
     items: Slab<Item>,
     flows: Slab<Flow>,
@@ -125,6 +127,7 @@ impl Schedule {
             seed,
             started_ms: mono_ms,
             messages: Slab::default(),
+            lifetimes: HashMap::new(),
             jobs: Slab::default(),
             items: Slab::default(),
             flows: Slab::default(),
@@ -229,6 +232,10 @@ impl Schedule {
             return;
         }
         if self.messages[record.message].standing == Standing::Active {
+            if self.is_overdue(record.message, mono_ms) {
+                self.make_ready(job);
+                return self.expire_overdue(job, mono_ms);
+            }
             let destination = &self.destinations[self.flows[record.flow].destination];
             if destination.is_dead(mono_ms) {
                 self.make_ready(job);
@@ -338,6 +345,7 @@ impl Schedule {
     }
 
     fn set_due(&mut self, job: u32, at_ms: u64) {
+        let at_ms = self.end_ms(self.jobs[job].message).map_or(at_ms, |end_ms| at_ms.min(end_ms));
         let ticks = (at_ms.saturating_sub(self.started_ms) >> TICK_BITS).saturating_add(1);
         let tick = u32::try_from(ticks).unwrap_or(u32::MAX);
         self.jobs[job].due = tick;

@@ -29,6 +29,7 @@ mod scan;
 mod segments;
 mod sidecar;
 mod staging;
+mod terms;
 mod transaction;
 
 #[cfg(test)]
@@ -50,7 +51,7 @@ pub use engine::Wake;
 pub use lock::OpenError;
 pub use message::{
     Diagnostic, Disposition, MAX_PIECES, MAX_TEXT, Marks, Message, MessageState, Origin, Piece,
-    RecipientBrief, RecipientState, RemoveReason, Settled, StateChange, Text,
+    RecipientBrief, RecipientState, RemoveReason, Settled, StateChange, Text, Timing,
 };
 pub use offline::{Offline, Verified};
 pub use reader::ReadError;

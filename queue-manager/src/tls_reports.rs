@@ -230,6 +230,7 @@ fn envelope(reporter: &Reporter, targets: Vec<(Address, NextHop)>) -> Envelope {
         ret: None,
         envid: None,
         demands: Demands::default(),
+        terms: vsmtp_mail::Terms::default(),
         recipients: targets.into_iter().map(recipient).collect(),
     }
 }

@@ -24,6 +24,7 @@ pub fn accepted(id: QueueId, state: &MessageState, size: u64) {
         .maybe("identity", state.origin.identity.as_ref())
         .field("session", &state.origin.session)
         .maybe("disposition", disposition(state))
+        .maybe("priority", Some(state.envelope.terms.priority.number()).filter(|number| *number != 0))
         .emit();
 }
 

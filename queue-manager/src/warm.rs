@@ -103,6 +103,7 @@ mod tests {
             ret: None,
             envid: None,
             demands: vsmtp_mail::Demands::default(),
+            terms: vsmtp_mail::Terms::default(),
             recipients: Vec::new(),
         };
         let state = Arc::new(MessageState::fresh(0, Origin::default(), envelope));

@@ -38,6 +38,7 @@ fn state(n: u8) -> MessageState {
         ret: None,
         envid: None,
         demands: vsmtp_mail::Demands::default(),
+        terms: vsmtp_mail::Terms::default(),
         recipients: ["b", "c"].map(recipient).to_vec(),
     };
     let mut state = MessageState::fresh(1_795_324_249_000, Origin::default(), envelope);

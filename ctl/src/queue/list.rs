@@ -63,17 +63,14 @@ pub fn show(queue: &mut Queue, id: QueueId, out: &mut Output<'_>) -> Result<(), 
     if out.is_json() {
         return out.object(&object(&entry));
     }
-    let state = if entry.quarantine.is_empty() {
-        word(entry.state).to_owned()
-    } else {
-        format!("{} ({})", word(entry.state), entry.quarantine)
-    };
     for (name, value) in [
         ("id", QueueId::from(entry.id).to_string()),
-        ("state", state),
+        ("state", state(&entry)),
+        ("priority", entry.priority.to_string()),
         ("size", entry.size.to_string()),
         ("arrived", moment(entry.arrived_ms)),
         ("next attempt", moment(entry.next_attempt_ms)),
+        ("expires", moment(entry.expires_ms)),
         ("sender", format!("<{}>", entry.reverse_path)),
         ("unsettled", entry.recipients_total.to_string()),
     ] {
@@ -132,10 +129,26 @@ fn row(entry: &Entry, out: &mut Output<'_>) -> Result<(), Failure> {
     ];
     out.row(&WIDTHS, &cells.each_ref().map(String::as_str))?;
     let latest = entry.recipients.iter().find(|r| !r.diagnostic.is_empty());
-    match latest {
-        Some(recipient) => out.line(&format!("    ({})", recipient.diagnostic)),
-        None => Ok(()),
+    for said in remark(entry).iter().chain(latest.map(|recipient| &recipient.diagnostic)) {
+        out.line(&format!("    ({said})"))?;
     }
+    Ok(())
+}
+
+/// The state, with the name of the quarantine or the reason.
+fn state(entry: &Entry) -> String {
+    let why = if entry.quarantine.is_empty() { &entry.reason } else { &entry.quarantine };
+    if why.is_empty() { word(entry.state).to_owned() } else { format!("{} ({why})", word(entry.state)) }
+}
+
+/// What a list says of a message below its line, besides the latest answer.
+fn remark(entry: &Entry) -> Option<String> {
+    let priority = (entry.priority != 0).then(|| format!("priority {}", entry.priority));
+    let expires = (entry.expires_ms > 0).then(|| format!("expires {}", moment(entry.expires_ms)));
+    let stopped = !(entry.quarantine.is_empty() && entry.reason.is_empty());
+    let said: Vec<String> =
+        [stopped.then(|| state(entry)), priority, expires].into_iter().flatten().collect();
+    (!said.is_empty()).then(|| said.join(", "))
 }
 
 /// The names of `postqueue -j`, which monitoring programs read, and more.
@@ -160,6 +173,9 @@ fn object(entry: &Entry) -> Value {
         "forced_expire": false,
         "sender": entry.reverse_path,
         "quarantine": entry.quarantine,
+        "reason": entry.reason,
+        "priority": entry.priority,
+        "expires": entry.expires_ms / 1000,
         "next_attempt": entry.next_attempt_ms / 1000,
         "recipients_total": entry.recipients_total,
         "recipients": entry.recipients.iter().map(recipient).collect::<Vec<_>>(),

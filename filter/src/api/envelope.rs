@@ -4,7 +4,6 @@ use vsmtp_mail::ReversePath;
 
 use super::address::mailbox;
 use super::registry::{Outcome, Registry, name};
-use crate::object::Fault;
 use crate::stage::Stage;
 use crate::transaction::Transaction;
 
@@ -60,13 +59,6 @@ pub(super) fn register(registry: &mut Registry) {
     registry.text1(remove, Stage::Rcpt, |t, old| {
         t.remove_recipient(&mailbox(old)?);
         Ok(())
-    });
-    let hold = name("queue", "hold", &[])
-        .doc("()", "Keeps the message in the queue until an operator releases it.")
-        .example("queue::hold()");
-    registry.on0(hold, Stage::Connect, |t| {
-        t.hold = true;
-        Ok::<(), Fault>(())
     });
 }
 

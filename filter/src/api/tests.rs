@@ -419,7 +419,7 @@ fn envelope_edits() {
         at(Stage::Mail),
         "rewrite_mail_from_envelop(\"\"); if ctx::mail_from() is \"null\" { queue::hold(); } next()",
     );
-    assert_eq!((result, after.hold), (Ok(Status::Next), true));
+    assert_eq!((result, after.hold.is_some()), (Ok(Status::Next), true));
 }
 
 #[test]
@@ -487,4 +487,22 @@ fn functions_of_a_transaction_fail_while_a_script_is_loaded() {
     let error =
         engine::load_text(&engine(), &Root::none(), "t.vsl", "const IP = ctx::client_ip(); #{}").unwrap_err();
     assert!(error.message.contains("there is none while a script is loaded"), "{error}");
+}
+
+#[test]
+fn what_is_asked_of_the_queue_is_checked() {
+    let engine = engine();
+    for (body, words) in [
+        ("queue::priority(10)", "from -9 to 9"),
+        ("queue::priority(-10)", "from -9 to 9"),
+        ("queue::expire_after(\"59s\")", "from one minute to a hundred days"),
+        ("queue::expire_after(\"101d\")", "from one minute to a hundred days"),
+        ("queue::expire_after(\"soon\")", "from one minute to a hundred days"),
+    ] {
+        fails(&engine, Stage::Rcpt, body, words);
+    }
+    fails(&engine, Stage::Connect, "queue::priority(1)", "mail");
+    let long = format!("queue::hold(\"{}\"); next()", "é".repeat(400));
+    let (_, after) = run(&engine, at(Stage::Connect), &long);
+    assert_eq!(after.hold.as_deref(), Some(&*"é".repeat(250)));
 }

@@ -104,7 +104,7 @@ fn removed(registry: &mut Registry) {
         .doc("()", "Keeps the message in the queue, as `queue::hold` does.")
         .example("transport::disable_delivery_all()");
     registry.on0(all, Stage::Rcpt, |t| {
-        t.hold = true;
+        t.hold = Some(Box::default());
         Ok(())
     });
 }

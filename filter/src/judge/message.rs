@@ -175,10 +175,11 @@ impl Judge {
             ret: mail.ret,
             envid: mail.envid.clone(),
             demands: mail.demands,
+            terms: transaction.terms.clone(),
             recipients,
         };
         let disposition = match disposition {
-            Disposition::Active if transaction.hold => Disposition::Hold,
+            Disposition::Active => transaction.disposition(),
             other => other,
         };
         Ok(Stored { envelope, expanded, pieces: pieces(transaction), disposition, judged: false })
@@ -194,6 +195,7 @@ impl Stored {
             && self.pieces == other.pieces
             && self.disposition == other.disposition
             && self.judged == other.judged
+            && self.envelope.terms == other.envelope.terms
             && sender(self) == sender(other)
     }
 

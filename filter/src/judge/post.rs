@@ -108,8 +108,7 @@ impl Judge {
         let disposition = match status {
             Status::Deny(reply) | Status::Reject(reply) => return (PostJudged::Refuse(reply), false),
             Status::Quarantine(name) => Disposition::Quarantine(name.into()),
-            _ if transaction.hold => Disposition::Hold,
-            _ => Disposition::Active,
+            _ => transaction.disposition(),
         };
         match self.rebuilt(before, &transaction, disposition) {
             PostJudged::Keep { .. } => (PostJudged::Keep { is_final }, is_final),
@@ -137,6 +136,7 @@ impl Judge {
             at_ms: message.arrived_ms,
         });
         transaction.stage = stage;
+        transaction.terms = envelope.terms.clone();
         transaction.id = Some(message.id);
         transaction.sender = self.scripts.sender(&envelope.reverse_path);
         let is_trusted = self.policy.is_trusted(&transaction.peer);
@@ -186,7 +186,8 @@ impl Judge {
             Ok(routed) => routed,
             Err(reply) => return PostJudged::Refuse(reply),
         };
-        let envelope = Envelope { reverse_path: sender.clone(), recipients, ..before.clone() };
+        let terms = transaction.terms.clone();
+        let envelope = Envelope { reverse_path: sender.clone(), recipients, terms, ..before.clone() };
         let pieces = pieces(transaction);
         if envelope == *before && pieces.is_empty() && disposition == Disposition::Active {
             return PostJudged::Keep { is_final: false };

@@ -301,7 +301,7 @@ fn edits_reach_the_queue() {
     let held = bench("#{ rcpt: [ action \"h\" || queue::hold() ] }");
     held.begin();
     held.rcpt("jane@example.com");
-    assert_eq!(only(held.message(MESSAGE)).disposition, Disposition::Hold);
+    assert_eq!(only(held.message(MESSAGE)).disposition, Disposition::Hold(String::new()));
 
     let emptied = bench("#{ preq: [ action \"e\" || for r in ctx::rcpt_list() { envelop::rm_rcpt(r); } ] }");
     emptied.begin();
@@ -444,4 +444,42 @@ fn a_missing_script_is_safe_unless_the_operator_named_it() {
 fn the_shipped_rules_load_and_do_nothing() {
     let bench = bench(include_str!("../../../etc/vsmtp/filter.vsl"));
     assert!(Stage::ALL.into_iter().all(|stage| !bench.judge.wants(stage)));
+}
+
+fn postq(bench: &Bench, envelope: vsmtp_mail::Envelope) -> PostJudged {
+    bench.judge.post(PostMessage {
+        id: QueueIdMint::new(1, 1).next(1),
+        stage: Some(Stage::Postq),
+        is_report: false,
+        reroute: false,
+        envelope,
+        peer: peer(Some("203.0.113.5")),
+        helo: "client.test".to_owned(),
+        arrived_ms: 0,
+        content: Arc::new(Inline(Arc::new(MESSAGE.to_vec()))),
+    })
+}
+
+#[test]
+fn what_rules_ask_of_the_queue_goes_with_the_message_and_rules_behind_it_see_it() {
+    let bench = bench(
+        "#{ helo: [ action \"h\" || queue::hold(\"look\n at it\") ],
+            mail: [ action \"m\" || { queue::priority(-4); queue::expire_after(\"2h\") } ],
+            postq: [ action \"p\" || if queue::priority() == -4 { queue::priority(9); queue::hold(\"again\") } ] }",
+    );
+    assert_eq!(show(&bench.judge.command(&bench.shared, Stage::Helo)), "accept");
+    bench.shared.lock().keep_for_session();
+    bench.begin();
+    bench.rcpt("jane@example.com");
+    let Stored { envelope, disposition, .. } = only(bench.message(MESSAGE));
+    assert_eq!(disposition, Disposition::Hold("look? at it".to_owned()));
+    assert_eq!((envelope.terms.priority.number(), envelope.terms.lifetime_s), (-4, Some(7200)));
+    let PostJudged::Edit(edit) = postq(&bench, envelope) else { panic!("not edited") };
+    assert_eq!(edit.disposition, Disposition::Hold("again".to_owned()));
+    assert_eq!((edit.envelope.terms.priority.number(), edit.envelope.terms.lifetime_s), (9, Some(7200)));
+    assert_eq!(postq(&bench, edit.envelope), PostJudged::Keep { is_final: false });
+    // The next message of the session is held too, and is as urgent as its own rules say.
+    bench.shared.lock().reset();
+    assert_eq!(bench.shared.lock().terms, vsmtp_mail::Terms::default());
+    assert!(bench.shared.lock().hold.is_some());
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vsmtp_ipc::edge::ctl_filter::Step;
+use vsmtp_mail::Terms;
 
 use super::diff;
 use crate::engine::{Directive, Failure};
@@ -112,7 +113,8 @@ struct Snapshot {
     sender: String,
     recipients: Vec<(String, Option<String>)>,
     header: Vec<u8>,
-    hold: bool,
+    hold: Option<Box<str>>,
+    terms: Terms,
 }
 
 impl Snapshot {
@@ -126,7 +128,8 @@ impl Snapshot {
                 .map(|entry| (entry.spec.address.to_string(), hop(entry)))
                 .collect(),
             header: transaction.header.to_bytes(),
-            hold: transaction.hold,
+            hold: transaction.hold.clone(),
+            terms: transaction.terms.clone(),
         }
     }
 
@@ -152,10 +155,20 @@ impl Snapshot {
         changes.extend(
             diff::lines(&self.header, &after.header).into_iter().map(|line| format!("header {line}")),
         );
-        match (self.hold, after.hold) {
-            (false, true) => changes.push("held".to_owned()),
-            (true, false) => changes.push("not held any more".to_owned()),
+        match (&self.hold, &after.hold) {
+            (before, Some(reason)) if before.as_ref() != Some(reason) => {
+                changes.push(format!("held {reason}").trim_end().to_owned());
+            }
+            (Some(_), None) => changes.push("not held any more".to_owned()),
             _ => {}
+        }
+        if self.terms.priority != after.terms.priority {
+            changes.push(format!("priority {}", after.terms.priority.number()));
+        }
+        if let Some(lifetime_s) =
+            after.terms.lifetime_s.filter(|_| self.terms.lifetime_s != after.terms.lifetime_s)
+        {
+            changes.push(format!("expires after {lifetime_s} s"));
         }
         changes
     }

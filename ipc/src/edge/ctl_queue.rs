@@ -80,6 +80,12 @@ pub struct Entry {
     pub state: State,
     /// Name of its quarantine, if any.
     pub quarantine: String,
+    /// Why it is held or dead; empty if it is neither.
+    pub reason: String,
+    /// How urgent it is, from -9 to 9.
+    pub priority: i8,
+    /// When it fails if it was given a lifetime of its own, in milliseconds since 1970; 0 if it was not.
+    pub expires_ms: u64,
     /// Octets.
     pub size: u64,
     /// When it arrived, in milliseconds since 1970.

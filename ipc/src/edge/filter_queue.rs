@@ -16,8 +16,8 @@ pub const CREDITS: u32 = 64;
 pub enum Disposition {
     /// Deliver it.
     Active,
-    /// Keep it until an operator releases it.
-    Hold,
+    /// Keep it until an operator releases it, for this reason.
+    Hold(String),
     /// Keep it under this name.
     Quarantine(String),
 }

@@ -2,6 +2,7 @@
 
 use crate::address::{Address, ReversePath};
 use crate::next_hop::NextHop;
+use crate::terms::Terms;
 
 /// Most recipients that one message may carry through the system.
 pub const MAX_RECIPIENTS: usize = 10_000;
@@ -131,6 +132,8 @@ pub struct Envelope {
     pub envid: Option<Box<str>>,
     /// What is demanded of the way.
     pub demands: Demands,
+    /// What is asked of the queue.
+    pub terms: Terms,
     /// At least one, at most [`MAX_RECIPIENTS`].
     pub recipients: Vec<Recipient>,
 }

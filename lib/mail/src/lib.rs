@@ -15,6 +15,7 @@ mod next_hop;
 mod queue_id;
 mod reply;
 mod service;
+mod terms;
 
 pub use address::{Address, AddressError, MAX_LOCAL_PART, MAX_PATH, ReversePath, fold_local_part};
 pub use date::{Rfc5322Date, parse_duration};
@@ -29,3 +30,4 @@ pub use next_hop::{LmtpTarget, MailboxFormat, NextHop, NextHopError};
 pub use queue_id::{QueueId, QueueIdError, QueueIdMint};
 pub use reply::{EnhancedCode, Reply, ReplyError, escape_text};
 pub use service::Service;
+pub use terms::{MAX_LIFETIME_S, Priority, Terms};

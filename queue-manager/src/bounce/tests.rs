@@ -109,6 +109,7 @@ fn envelope(sender: &str, recipients: Vec<Recipient>) -> Envelope {
         ret: None,
         envid: None,
         demands: vsmtp_mail::Demands::default(),
+        terms: vsmtp_mail::Terms::default(),
         recipients,
     }
 }

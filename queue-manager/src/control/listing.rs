@@ -6,7 +6,7 @@ use vsmtp_mail::QueueId;
 
 use crate::ledger::{Clock, Ledger};
 use crate::schedule::{self, Prospect, Standing, Survey};
-use crate::store::{Disposition, Message, ReadError, RecipientState};
+use crate::store::{Disposition, Message, ReadError, RecipientState, Timing};
 
 /// Recipients that a list shows of each message.
 pub const LISTED_RECIPIENTS: usize = 5;
@@ -82,6 +82,9 @@ fn entry(ledger: &Ledger, id: QueueId, recipients: usize, unsettled_only: bool, 
         id: id.into(),
         state,
         quarantine: String::new(),
+        reason: String::new(),
+        priority: 0,
+        expires_ms: 0,
         size: 0,
         arrived_ms: id.minted_ms(),
         next_attempt_ms,
@@ -124,10 +127,15 @@ pub fn fill(entry: &mut Entry, message: &Message, recipients: usize, unsettled_o
     entry.size = message.len();
     entry.arrived_ms = state.arrival_ms;
     entry.reverse_path = state.envelope.reverse_path.to_string();
-    entry.quarantine = match &state.disposition {
-        Disposition::Quarantine(name) => name.to_string(),
-        _ => String::new(),
-    };
+    match &state.disposition {
+        Disposition::Active => {}
+        Disposition::Quarantine(name) => entry.quarantine = name.to_string(),
+        Disposition::Hold(reason) | Disposition::Dead(reason) => entry.reason = reason.to_string(),
+    }
+    let timing = Timing::from(&state.envelope.terms);
+    entry.priority = timing.priority.number();
+    entry.expires_ms =
+        timing.lifetime_ms.map_or(0, |lifetime_ms| state.arrival_ms.saturating_add(lifetime_ms));
     let shown = state
         .envelope
         .recipients

@@ -18,6 +18,8 @@ use crate::store::{Chunk, Disposition, MessageState, NewBody, Origin, Piece, Sta
 const LONGEST_SESSION_MS: u64 = 24 * 3_600_000;
 /// Longest name of a quarantine.
 const MAX_NAME: usize = 128;
+/// Longest reason to hold a message.
+const MAX_REASON: usize = 512;
 
 /// A submission whose every field holds what it should.
 pub struct Checked {
@@ -183,7 +185,13 @@ fn protocol(text: &str) -> Text {
 pub fn disposition(wire: &filter_queue::Disposition) -> Result<Disposition, WireError> {
     match wire {
         filter_queue::Disposition::Active => Ok(Disposition::Active),
-        filter_queue::Disposition::Hold => Ok(Disposition::Hold("by policy".into())),
+        filter_queue::Disposition::Hold(reason) if reason.is_empty() => {
+            Ok(Disposition::Hold("by policy".into()))
+        }
+        filter_queue::Disposition::Hold(reason) if wire::clean(reason, MAX_REASON) => {
+            Ok(Disposition::Hold(Text::new(reason)))
+        }
+        filter_queue::Disposition::Hold(_) => Err(WireError("reason to hold")),
         filter_queue::Disposition::Quarantine(name) if !name.is_empty() && wire::clean(name, MAX_NAME) => {
             Ok(Disposition::Quarantine(Text::new(name)))
         }

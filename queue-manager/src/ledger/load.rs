@@ -6,7 +6,7 @@ use super::{After, Clock, Judgement, LOAD_AT_ONCE, Ledger, MAX_LINE, RELOAD_WAIT
 use crate::schedule::{Admission, AdmitError, Pending, Sender, Standing};
 use crate::store::{
     Change, DispositionKind, Marks, MessageState, ReadError, RecipientState, RemoveReason, Summaries,
-    Summary, Urgency,
+    Summary, Timing, Urgency,
 };
 use crate::trace;
 
@@ -46,8 +46,14 @@ impl Ledger {
     /// Nothing in the queue is invisible: a message that cannot be read is listed as dead, with a recipient that stands
     /// for those it has. It is never delivered in this form: whoever releases it has it read again.
     fn admit_unreadable(&mut self, id: QueueId, clock: Clock) {
-        let admission =
-            Admission { id, sender: Sender::NULL, age_ms: 0, standing: Standing::Dead, warned: true };
+        let admission = Admission {
+            id,
+            sender: Sender::NULL,
+            age_ms: 0,
+            standing: Standing::Dead,
+            warned: true,
+            timing: Timing::default(),
+        };
         let next_hop = NextHop::Mailbox(MailboxFormat::Maildir);
         let pending = Pending { index: 0, next_hop: &next_hop, attempts: 0, wait_ms: 0 };
         if let Err(error) = self.schedule.admit(&admission, [pending], clock.mono_ms) {
@@ -84,6 +90,7 @@ impl Ledger {
             age_ms,
             standing,
             warned: state.marks.delay_reported,
+            timing: Timing::from(&state.envelope.terms),
         };
         let pending = (0u32..).zip(state.envelope.recipients.iter().zip(&state.progress)).filter_map(
             |(index, (recipient, progress))| match progress {
@@ -132,6 +139,7 @@ impl Ledger {
             age_ms: clock.wall_ms.saturating_sub(summary.arrival_ms),
             standing,
             warned: summary.marks.delay_reported,
+            timing: summary.timing,
         };
         let pending = (0u32..).zip(&summary.recipients).filter_map(|(index, one)| {
             let next_hop = summaries.hop(one.hop)?;

@@ -157,6 +157,7 @@ impl Bench {
             ret: None,
             envid: None,
             demands: vsmtp_mail::Demands::default(),
+            terms: vsmtp_mail::Terms::default(),
             recipients: hops.iter().enumerate().map(recipient).collect(),
         };
         let chunk = Chunk::from(b"Subject: x\r\n\r\nbody\r\n".to_vec());

@@ -3,9 +3,10 @@
 use vsmtp_mail::{MAX_RECIPIENTS, NextHop, QueueId, ReversePath};
 
 use super::entry::{Item, Job, Marks, Message, Standing};
-use super::flow::{CLASSES, Flow};
+use super::flow::{CLASSES, Flow, Rank};
 use super::slab::NONE;
 use super::{Destination, MAX_IDLE_DESTINATIONS, Schedule, table};
+use crate::store::Timing;
 
 /// A message to be scheduled.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +21,8 @@ pub struct Admission {
     pub standing: Standing,
     /// The sender has been told of the delay.
     pub warned: bool,
+    /// What is asked for it.
+    pub timing: Timing,
 }
 
 /// A number for a sender: equal for equal senders.
@@ -87,9 +90,9 @@ impl Schedule {
             return Err(AdmitError::Known);
         }
         let message = self.make_message(admission, mono_ms).ok_or(AdmitError::Full)?;
-        let class = self.class_of(admission.sender);
+        let group = Group { class: self.class_of(admission.sender), rank: admission.timing.priority.into() };
         for pending in recipients {
-            if let Err(error) = self.add_recipient(message, class, &pending, mono_ms) {
+            if let Err(error) = self.add_recipient(message, group, &pending, mono_ms) {
                 self.drop_message(message);
                 return Err(error);
             }
@@ -119,20 +122,26 @@ impl Schedule {
             Marks::OLD_AT_LOAD,
             admission.age_ms > 0 && admission.age_ms >= self.settings.lifetime_of(null_sender),
         );
-        self.messages.insert(Message {
+        let lifetime_ms = admission.timing.lifetime_ms;
+        marks.set(Marks::OWN_LIFETIME, lifetime_ms.is_some());
+        let message = self.messages.insert(Message {
             id: admission.id.to_bytes(),
             born_ms: (mono_ms as i64).saturating_sub(i64::try_from(admission.age_ms).unwrap_or(i64::MAX)),
             jobs: NONE,
             unsettled: 0,
             standing: admission.standing,
             marks,
-        })
+        })?;
+        if let Some(lifetime_ms) = lifetime_ms {
+            self.lifetimes.insert(message, lifetime_ms);
+        }
+        Some(message)
     }
 
     fn add_recipient(
         &mut self,
         message: u32,
-        class: u8,
+        group: Group,
         pending: &Pending<'_>,
         mono_ms: u64,
     ) -> Result<(), AdmitError> {
@@ -142,7 +151,7 @@ impl Schedule {
                 usize::from(*index) < MAX_RECIPIENTS && self.messages[message].unsettled < u16::MAX
             })
             .ok_or(AdmitError::Recipients)?;
-        let job = self.job_for(message, class, pending.next_hop)?;
+        let job = self.job_for(message, group, pending.next_hop)?;
         let item = self.items.insert(Item { next: NONE, index }).ok_or(AdmitError::Full)?;
         self.messages[message].unsettled += 1;
         self.totals.recipients += 1;
@@ -166,9 +175,9 @@ impl Schedule {
     }
 
     /// The message's job for a next hop; recipients of one next hop usually come one after the other.
-    fn job_for(&mut self, message: u32, class: u8, hop: &NextHop) -> Result<u32, AdmitError> {
+    fn job_for(&mut self, message: u32, group: Group, hop: &NextHop) -> Result<u32, AdmitError> {
         let destination = self.destination_for(hop)?;
-        let flow = self.flow_for(destination, class)?;
+        let flow = self.flow_for(destination, group)?;
         let newest = self.flows[flow].newest;
         if self.jobs.get(newest).is_some_and(|job| job.message == message && job.flow == flow) {
             return Ok(newest);
@@ -195,18 +204,21 @@ impl Schedule {
         Ok(slot)
     }
 
-    fn flow_for(&mut self, destination: u32, class: u8) -> Result<u32, AdmitError> {
-        let hash = flow_hash(self.seed, destination, class);
-        let is_it =
-            |slot: u32| self.flows[slot].destination == destination && self.flows[slot].class == class;
+    fn flow_for(&mut self, destination: u32, group: Group) -> Result<u32, AdmitError> {
+        let Group { class, rank } = group;
+        let hash = flow_hash(self.seed, destination, group);
+        let is_it = |slot: u32| {
+            let flow = &self.flows[slot];
+            flow.destination == destination && flow.class == class && flow.rank == rank
+        };
         if let Some(found) = self.by_flow.find(hash, is_it) {
             return Ok(found);
         }
-        let slot =
-            self.flows.insert(Flow { destination, class, ..Flow::default() }).ok_or(AdmitError::Full)?;
+        let flow = Flow { destination, class, rank, ..Flow::default() };
+        let slot = self.flows.insert(flow).ok_or(AdmitError::Full)?;
         self.destinations[destination].flows += 1;
         let (flows, seed) = (&self.flows, self.seed);
-        self.by_flow.insert(hash, slot, |slot| flow_hash(seed, flows[slot].destination, flows[slot].class));
+        self.by_flow.insert(hash, slot, |slot| hash_of_flow(seed, &flows[slot]));
         Ok(slot)
     }
 
@@ -252,7 +264,9 @@ impl Schedule {
             }
             job = next;
         }
-        self.messages.remove(message);
+        if self.messages.remove(message).marks.has(Marks::OWN_LIFETIME) {
+            self.lifetimes.remove(&message);
+        }
     }
 
     pub(super) fn free_job(&mut self, job: u32) {
@@ -268,7 +282,7 @@ impl Schedule {
         }
         let destination = record.destination;
         let (flows, seed) = (&self.flows, self.seed);
-        let hash_of = |slot: u32| flow_hash(seed, flows[slot].destination, flows[slot].class);
+        let hash_of = |slot: u32| hash_of_flow(seed, &flows[slot]);
         self.by_flow.remove(hash_of(flow), flow, hash_of);
         self.flows.remove(flow);
         self.destinations[destination].flows -= 1;
@@ -295,6 +309,18 @@ impl Schedule {
     }
 }
 
-fn flow_hash(seed: u64, destination: u32, class: u8) -> u64 {
-    table::hash(seed, &((u64::from(destination) << 8) | u64::from(class)).to_le_bytes())
+/// What the messages of a flow have in common besides their next hop.
+#[derive(Debug, Clone, Copy)]
+struct Group {
+    class: u8,
+    rank: Rank,
+}
+
+fn flow_hash(seed: u64, destination: u32, group: Group) -> u64 {
+    let group = (u64::from(group.class) << 2) | group.rank as u64;
+    table::hash(seed, &((u64::from(destination) << 10) | group).to_le_bytes())
+}
+
+fn hash_of_flow(seed: u64, flow: &Flow) -> u64 {
+    flow_hash(seed, flow.destination, Group { class: flow.class, rank: flow.rank })
 }

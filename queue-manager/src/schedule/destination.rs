@@ -3,7 +3,7 @@
 
 use vsmtp_mail::NextHop;
 
-use super::flow::FlowList;
+use super::flow::RankedList;
 use super::pace::Pace;
 use super::settings::{Jitter, Settings};
 
@@ -37,7 +37,7 @@ pub(super) struct Destination {
     /// Monotonic time until which it is left alone; 0 if it is alive.
     pub dead_until_ms: u64,
     /// Flows that wait for room in the window.
-    pub parked: FlowList,
+    pub parked: RankedList,
     /// Stands in the list of destinations that nothing refers to.
     pub idle: bool,
     /// What the last attempt that reached nobody said.
@@ -59,7 +59,7 @@ impl Default for Destination {
             failures: 0,
             streak: 0,
             dead_until_ms: 0,
-            parked: FlowList::default(),
+            parked: RankedList::default(),
             idle: false,
             reason: None,
         }

@@ -72,6 +72,8 @@ impl Marks {
     pub const WARNED: Marks = Marks(2);
     /// It seemed to be past its lifetime when it was loaded; the clock may be wrong, so it gets a grace.
     pub const OLD_AT_LOAD: Marks = Marks(4);
+    /// It has a lifetime of its own, which stands apart: few messages have one.
+    pub const OWN_LIFETIME: Marks = Marks(8);
 
     pub fn has(self, mark: Marks) -> bool {
         self.0 & mark.0 != 0

@@ -4,7 +4,7 @@
 use vsmtp_ipc::Credits;
 use vsmtp_mail::NextHop;
 
-use super::flow::FlowList;
+use super::flow::{FlowList, RankedList};
 
 /// Which kind of deliver process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,7 +41,7 @@ pub(super) struct Open {
     pub lane: Lane,
     pub credits: Credits,
     /// Flows that wait for a credit.
-    pub parked: FlowList,
+    pub parked: RankedList,
     /// Gets no more leases, and finishes those that it has.
     pub retired: bool,
 }
@@ -67,7 +67,7 @@ impl Lanes {
         self.open.push(Open {
             lane,
             credits: Credits::new(credits),
-            parked: FlowList::default(),
+            parked: RankedList::default(),
             retired: false,
         });
         self.open.sort_by_key(|open| open.lane);

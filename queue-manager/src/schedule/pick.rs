@@ -94,7 +94,7 @@ impl Schedule {
             self.lanes.at(lane).parked.push(&mut self.flows, flow);
             return None;
         }
-        let plan = self.pop_takeable(flow).and_then(|job| self.lease(job, lane, destination, mono_ms));
+        let plan = self.pop_takeable(flow).and_then(|job| self.begin(job, lane, destination, mono_ms));
         self.relist(flow, destination);
         plan
     }
@@ -170,6 +170,15 @@ impl Schedule {
         while let Some(flow) = self.destinations[destination].parked.pop(&mut self.flows) {
             self.ring.push(&mut self.flows, flow);
         }
+    }
+
+    /// A lease, unless the message's own lifetime is over.
+    fn begin(&mut self, job: u32, lane: usize, destination: u32, mono_ms: u64) -> Option<Plan> {
+        if self.is_overdue(self.jobs[job].message, mono_ms) {
+            self.expire_overdue(job, mono_ms);
+            return None;
+        }
+        self.lease(job, lane, destination, mono_ms)
     }
 
     fn lease(&mut self, job: u32, lane: usize, destination: u32, mono_ms: u64) -> Option<Plan> {

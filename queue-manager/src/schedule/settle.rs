@@ -318,7 +318,22 @@ impl Schedule {
         }
     }
 
+    /// When a lifetime that a message has of its own ends, in monotonic milliseconds.
+    pub(super) fn end_ms(&self, message: u32) -> Option<u64> {
+        let record = self.messages.get(message).filter(|record| record.marks.has(Marks::OWN_LIFETIME))?;
+        let lifetime_ms = i64::try_from(*self.lifetimes.get(&message)?).unwrap_or(i64::MAX);
+        Some(u64::try_from(record.born_ms.saturating_add(lifetime_ms)).unwrap_or(0))
+    }
+
+    /// It has a lifetime of its own, which is over: nothing is tried any more.
+    pub(super) fn is_overdue(&self, message: u32, mono_ms: u64) -> bool {
+        self.end_ms(message).is_some_and(|end_ms| mono_ms >= end_ms)
+    }
+
     pub(super) fn is_expired(&self, message: u32, mono_ms: u64) -> bool {
+        if let Some(end_ms) = self.end_ms(message) {
+            return mono_ms >= end_ms;
+        }
         let record = &self.messages[message];
         let lifetime = self.settings.lifetime_of(record.marks.has(Marks::NULL_SENDER));
         let in_grace = record.marks.has(Marks::OLD_AT_LOAD)

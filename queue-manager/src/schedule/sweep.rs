@@ -95,6 +95,11 @@ impl Schedule {
         true
     }
 
+    /// The lifetime that the message has of its own is over: settles the ready recipients of a job.
+    pub(super) fn expire_overdue(&mut self, job: u32, mono_ms: u64) {
+        self.expire_ready(job, "the message could not be delivered in the time that it was given", mono_ms);
+    }
+
     /// If the time has come, lets the sender be told of the delay.
     pub(super) fn warn_of_delay(&mut self, message: u32, reason: &str, mono_ms: u64) {
         if self.take_warning(message, mono_ms) {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use vsmtp_mail::{NextHop, QueueId, QueueIdMint, ReversePath};
 
 use super::*;
+use crate::store::Timing;
 
 const SMTP: Lane = Lane { kind: LaneKind::Smtp, instance: 0, life: 0 };
 const HOUR: u64 = 3_600_000;
@@ -28,6 +29,10 @@ impl Bench {
     }
 
     fn add_aged(&mut self, sender: &str, hops: &[&str], age_ms: u64) -> QueueId {
+        self.add_with(sender, hops, age_ms, Timing::default())
+    }
+
+    fn add_with(&mut self, sender: &str, hops: &[&str], age_ms: u64, timing: Timing) -> QueueId {
         let id = self.mint.next(1);
         let sender = ReversePath::parse(sender).unwrap();
         let hops: Vec<NextHop> = hops.iter().map(|hop| NextHop::parse(hop).unwrap()).collect();
@@ -37,6 +42,7 @@ impl Bench {
             age_ms,
             standing: Standing::Active,
             warned: false,
+            timing,
         };
         let pending = hops.iter().enumerate().map(|(index, next_hop)| Pending {
             index: index as u32,
@@ -393,6 +399,7 @@ fn recovered_waits_are_kept_but_never_frozen() {
             age_ms: HOUR,
             standing: Standing::Active,
             warned: true,
+            timing: Timing::default(),
         };
         let pending = Pending { index: 3, next_hop: &hop, attempts: 7, wait_ms };
         bench.schedule.admit(&admission, [pending], bench.now).unwrap();
@@ -413,8 +420,14 @@ fn messages_without_recipients_and_impossible_places_are_refused_whole() {
     let mut bench = Bench::new();
     let (sender, hop) = (ReversePath::Null, NextHop::parse("maildir").unwrap());
     let id = bench.mint.next(1);
-    let admission =
-        Admission { id, sender: Sender::from(&sender), age_ms: 0, standing: Standing::Active, warned: false };
+    let admission = Admission {
+        id,
+        sender: Sender::from(&sender),
+        age_ms: 0,
+        standing: Standing::Active,
+        warned: false,
+        timing: Timing::default(),
+    };
     assert_eq!(bench.schedule.admit(&admission, [], 0), Err(AdmitError::Recipients));
     let pending = |index| Pending { index, next_hop: &hop, attempts: 0, wait_ms: 0 };
     assert_eq!(
@@ -884,4 +897,102 @@ fn what_a_pause_keeps_back_expires_in_bounded_turns_and_takes_nothing_with_it() 
     found(&mut bench);
     while !matches!(bench.schedule.next(bench.now), Next::Idle) {}
     assert_eq!((bench.schedule.jobs.len(), bench.schedule.flows.len()), (0, 0));
+}
+
+fn urgent(number: i64) -> Timing {
+    Timing { priority: vsmtp_mail::Priority::new(number).unwrap(), lifetime_ms: None }
+}
+
+/// A bench whose next hops take one attempt at a time.
+fn one_at_a_time() -> Bench {
+    let mut bench = Bench::new();
+    let settings = Settings { initial_concurrency: 1, max_concurrency: 1, ..Settings::default() };
+    bench.schedule.set_settings(settings);
+    bench
+}
+
+#[test]
+fn what_is_urgent_goes_before_and_what_can_wait_is_never_forgotten() {
+    const EACH: usize = 60;
+    let mut bench = one_at_a_time();
+    let mut priority_of = BTreeMap::new();
+    for n in 0..EACH {
+        for number in [-9, -1, 0, 1, 9] {
+            let sender = format!("a{}@src.test", n % 7);
+            let id = bench.add_with(&sender, &["smtp:dst.test"], 0, urgent(number));
+            priority_of.insert(id, number.signum());
+        }
+    }
+    let mut order = Vec::new();
+    while let Some(plan) = bench.next() {
+        assert_eq!(bench.next(), None, "one at a time");
+        order.push(priority_of[&plan.id]);
+        bench.settle(&plan, Verdict::Settled, Reached::Yes);
+    }
+    assert_eq!(order.len(), 5 * EACH);
+    // As long as all have something to do, each has its share of any thirteen in a row.
+    let last_urgent = order.iter().rposition(|sign| *sign == 1).unwrap();
+    for some in order[..last_urgent].windows(13) {
+        let count = |sign| some.iter().filter(|other| **other == sign).count();
+        assert_eq!((count(1), count(0), count(-1)), (9, 3, 1), "{order:?}");
+    }
+}
+
+#[test]
+fn an_urgent_message_overtakes_those_that_wait_for_its_next_hop() {
+    let mut bench = one_at_a_time();
+    for n in 0..100 {
+        bench.add(&format!("a{n}@src.test"), &["smtp:dst.test"]);
+    }
+    for _ in 0..20 {
+        let plan = bench.next().unwrap();
+        assert_eq!(bench.next(), None);
+        let urgent = bench.add_with("b@src.test", &["smtp:dst.test"], 0, urgent(1));
+        bench.settle(&plan, Verdict::Settled, Reached::Yes);
+        let mut overtook = 0;
+        loop {
+            let plan = bench.next().unwrap();
+            bench.settle(&plan, Verdict::Settled, Reached::Yes);
+            if plan.id == urgent {
+                break;
+            }
+            overtook += 1;
+        }
+        assert!(overtook <= 1, "{overtook} went before it");
+    }
+}
+
+#[test]
+fn a_lifetime_of_its_own_ends_when_it_ends_and_without_another_attempt() {
+    let own = |lifetime_ms| Timing { lifetime_ms: Some(lifetime_ms), ..Timing::default() };
+    let mut bench = Bench::new();
+    let began = bench.now;
+    let id = bench.add_with("a@src.test", &["smtp:dst.test", "smtp:other.test"], 0, own(12 * 60_000));
+    let mut attempts = 0;
+    let expired = loop {
+        while let Some(plan) = bench.next() {
+            attempts += 1;
+            bench.settle(&plan, Verdict::Deferred, Reached::Yes);
+        }
+        match bench.schedule.take_notice() {
+            Some(Notice::Expired { id: expired, recipients, finished, .. }) => {
+                assert_eq!((expired, recipients.len()), (id, 1));
+                if finished {
+                    break bench.now;
+                }
+            }
+            Some(other) => panic!("{other:?}"),
+            None => bench.sleep_until_due(),
+        }
+    };
+    assert_eq!(attempts, 4, "two at once, two five minutes later");
+    assert!((720_000..721_000).contains(&(expired - began)), "{}", expired - began);
+    assert!(bench.schedule.lifetimes.is_empty() && !bench.schedule.contains(id));
+    // One that is over before it can begin is not begun, and one that outlives the others is.
+    let late = bench.add_with("a@src.test", &["smtp:dst.test"], HOUR, own(60_000));
+    assert_eq!(bench.next(), None);
+    assert!(matches!(bench.schedule.take_notice(), Some(Notice::Expired { id, .. }) if id == late));
+    bench.add_with("a@src.test", &["smtp:dst.test"], 200 * HOUR, own(300 * HOUR));
+    let plan = bench.next().unwrap();
+    assert!(!bench.settle(&plan, Verdict::Deferred, Reached::Yes).finished);
 }

@@ -4,7 +4,8 @@
 use super::codec::{Malformed, Put, Take};
 use super::encode;
 use super::layout::Kind;
-use super::message::{MessageState, RecipientBrief, RecipientState, Settled, StateChange};
+use super::message::{MessageState, RecipientBrief, RecipientState, Settled, StateChange, Timing};
+use super::terms;
 
 /// What one record means for index and schedule.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub(super) struct MessageBrief<'a> {
     pub large: bool,
     pub marks: u8,
     pub disposition: u8,
+    pub timing: Timing,
     pub recipients: Recipients<'a>,
 }
 
@@ -46,14 +48,21 @@ pub(super) struct Results<'a> {
 }
 
 const LARGE: u8 = 0x80;
+/// The terms are not all the default.
+const TIMED: u8 = 0x40;
 
 /// Writes the brief of an accept, copy or revision.
 pub(super) fn put_message(out: &mut Vec<u8>, state: &MessageState, stored_len: u64, large: bool) {
     out.put_u64(state.arrival_ms);
     out.put_u64(stored_len);
     out.put_u32(sender_hash(state));
-    out.put_u8(state.marks.bits() | if large { LARGE } else { 0 });
+    let timing = Timing::from(&state.envelope.terms);
+    let is_timed = timing != Timing::default();
+    out.put_u8(state.marks.bits() | if large { LARGE } else { 0 } | if is_timed { TIMED } else { 0 });
     encode::put_disposition(out, &state.disposition);
+    if is_timed {
+        terms::put_timing(out, &timing);
+    }
     out.put_u32(u32::try_from(state.envelope.recipients.len()).unwrap_or(u32::MAX));
     for (recipient, progress) in state.envelope.recipients.iter().zip(&state.progress) {
         let at = out.len();
@@ -115,8 +124,10 @@ impl<'a> Brief<'a> {
                     (take.u64()?, take.u64()?, take.u32()?, take.u8()?);
                 let disposition = take.u8()?;
                 take.str()?;
+                let timing =
+                    if flags & TIMED != 0 { terms::take_timing(&mut take)? } else { Timing::default() };
                 let recipients = Recipients { count: take.u32()?, take };
-                let (large, marks) = (flags & LARGE != 0, flags & !LARGE);
+                let (large, marks) = (flags & LARGE != 0, flags & !(LARGE | TIMED));
                 Brief::Message(MessageBrief {
                     arrival_ms,
                     stored_len,
@@ -124,6 +135,7 @@ impl<'a> Brief<'a> {
                     large,
                     marks,
                     disposition,
+                    timing,
                     recipients,
                 })
             }

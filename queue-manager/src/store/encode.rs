@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use vsmtp_mail::{
     Address, BodyType, Demands, Domain, EnhancedCode, Envelope, LmtpTarget, MAX_ENVID, MAX_RECIPIENTS,
     MailboxFormat, NextHop, Notify, OriginalRecipient, Recipient, RecipientClass, Ret, ReversePath, Service,
+    Terms,
 };
 
 use super::codec::{Malformed, Put, Take};
@@ -157,7 +158,7 @@ fn take_envelope(take: &mut Take<'_>) -> Result<Envelope, Malformed> {
         return Err(Malformed("recipient count"));
     }
     let recipients = (0..count).map(|_| take_recipient(take)).collect::<Result<_, _>>()?;
-    Ok(Envelope { reverse_path, body, smtputf8, ret, envid, demands, recipients })
+    Ok(Envelope { reverse_path, body, smtputf8, ret, envid, demands, terms: Terms::default(), recipients })
 }
 
 /// In the octet of a recipient's class: a rule chose its next hop.

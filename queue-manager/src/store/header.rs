@@ -7,9 +7,6 @@ use vsmtp_mail::QueueId;
 use super::codec::fixed::{get, get_u32, get_uint, put, put_uint};
 use super::layout::{self, Kind, record, segment, sidecar};
 
-/// Version of the structured parts that this code writes.
-const RECORD_VERSION: u8 = 1;
-
 /// A checksum state that has seen a segment's salt and epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seed(u32);
@@ -117,6 +114,8 @@ impl SegmentHeader {
 /// The header of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RecordHeader {
+    /// Of the structured part; one that we know.
+    pub version: u8,
     pub kind: Kind,
     /// Records of the same transaction before and after this one.
     pub preceding: u16,
@@ -145,7 +144,7 @@ impl RecordHeader {
     pub(super) fn encode(&self, seed: Seed) -> [u8; layout::RECORD_HEADER_LEN] {
         let mut out = [0; layout::RECORD_HEADER_LEN];
         put_uint(&mut out, &record::MAGIC, u64::from(layout::RECORD_MAGIC));
-        put_uint(&mut out, &record::VERSION, u64::from(RECORD_VERSION));
+        put_uint(&mut out, &record::VERSION, u64::from(self.version));
         put_uint(&mut out, &record::KIND, u64::from(self.kind as u8));
         put_uint(&mut out, &record::PRECEDING, u64::from(self.preceding));
         put_uint(&mut out, &record::FOLLOWING, u64::from(self.following));
@@ -171,13 +170,15 @@ impl RecordHeader {
         if get_u32(bytes, &record::CHECKSUM) != seed.checksum(&bytes[..record::CHECKSUM.at]) {
             return None;
         }
-        if get_u32(bytes, &record::VERSION) != u32::from(RECORD_VERSION) {
+        let version = get_uint(bytes, &record::VERSION) as u8;
+        if !(layout::RECORD_VERSION..=layout::RECORD_VERSION_WITH_TERMS).contains(&version) {
             return None;
         }
         if get_uint(bytes, &record::SEQUENCE) > layout::MAX_SEQUENCE {
             return None;
         }
         Some(RecordHeader {
+            version,
             kind: Kind::from_u8(get_uint(bytes, &record::KIND) as u8)?,
             preceding: get_uint(bytes, &record::PRECEDING) as u16,
             following: get_uint(bytes, &record::FOLLOWING) as u16,
@@ -214,7 +215,7 @@ impl SidecarHeader {
     pub(super) fn encode(&self) -> [u8; layout::SIDECAR_HEADER_LEN] {
         let mut out = [0; layout::SIDECAR_HEADER_LEN];
         put(&mut out, &sidecar::MAGIC, &layout::SIDECAR_MAGIC);
-        put_uint(&mut out, &sidecar::VERSION, u64::from(layout::FORMAT_VERSION));
+        put_uint(&mut out, &sidecar::VERSION, u64::from(layout::SIDECAR_VERSION));
         put_uint(&mut out, &sidecar::EPOCH, u64::from(self.epoch));
         put_uint(&mut out, &sidecar::SALT, self.salt);
         put_uint(&mut out, &sidecar::END, self.end);
@@ -232,7 +233,7 @@ impl SidecarHeader {
         let version = get_u32(bytes, &sidecar::VERSION);
         let checksum = crc32c::crc32c(&bytes[..sidecar::CHECKSUM.at]);
         let ours = get(bytes, &sidecar::MAGIC) == layout::SIDECAR_MAGIC
-            && version == u32::from(layout::FORMAT_VERSION)
+            && version == u32::from(layout::SIDECAR_VERSION)
             && get_u32(bytes, &sidecar::CHECKSUM) == checksum;
         ours.then(|| SidecarHeader {
             epoch: get_u32(bytes, &sidecar::EPOCH),
@@ -264,6 +265,7 @@ mod tests {
 
     fn record() -> RecordHeader {
         RecordHeader {
+            version: layout::RECORD_VERSION,
             kind: Kind::Outcome,
             preceding: 2,
             following: 1,
@@ -301,6 +303,10 @@ mod tests {
             SegmentHeader { first_sequence: u64::MAX, ..SEGMENT },
         ] {
             assert_eq!(SegmentHeader::decode(&impossible.encode()), SegmentStart::Broken, "{impossible:?}");
+        }
+        for version in [0, layout::RECORD_VERSION_WITH_TERMS + 1] {
+            let strange = RecordHeader { version, ..record() }.encode(SEGMENT.seed());
+            assert_eq!(RecordHeader::decode(&strange, SEGMENT.seed(), 7), None, "{version}");
         }
         let endless = RecordHeader { sequence: u64::MAX, ..record() }.encode(SEGMENT.seed());
         assert_eq!(RecordHeader::decode(&endless, SEGMENT.seed(), 7), None);

@@ -216,6 +216,7 @@ impl Log {
                 body_checksum = crc32c::crc32c_append(body_checksum, chunk.as_bytes());
             }
             let header = RecordHeader {
+                version: draft.version,
                 kind: draft.kind,
                 preceding: u16::try_from(at).unwrap_or(u16::MAX),
                 following: u16::try_from(count - 1 - at).unwrap_or(u16::MAX),

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use vsmtp_mail::{EnhancedCode, Envelope, QueueId, Service};
+use vsmtp_mail::{EnhancedCode, Envelope, Priority, QueueId, Service, Terms};
 
 use super::codec::cut_at;
 
@@ -236,6 +236,24 @@ impl Piece {
     /// True if it gives none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// What the schedule needs of a message's terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timing {
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Milliseconds after its arrival at which it fails; none if the queue's own lifetime holds.
+    pub lifetime_ms: Option<u64>,
+}
+
+impl From<&Terms> for Timing {
+    fn from(terms: &Terms) -> Self {
+        Timing {
+            priority: terms.priority,
+            lifetime_ms: terms.lifetime_s.map(|lifetime_s| u64::from(lifetime_s) * 1000),
+        }
     }
 }
 

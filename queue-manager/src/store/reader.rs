@@ -87,7 +87,7 @@ impl Reader {
     /// The message and where its body is.
     pub(super) fn message_and_body(&self, place: Place) -> Result<(Message, StoredBody), ReadError> {
         let raw = self.record(place.id, place.base)?;
-        let Ok(Entry::Message(state, large)) = Entry::decode(raw.header.kind, &raw.meta) else {
+        let Ok(Entry::Message(state, large)) = Entry::decode(&raw.header, &raw.meta) else {
             return Err(ReadError::Damaged("first record"));
         };
         let body = match large {
@@ -153,7 +153,7 @@ impl Reader {
 
     fn entry(&self, id: QueueId, at: Location) -> Result<Entry, ReadError> {
         let raw = self.record(id, at)?;
-        Entry::decode(raw.header.kind, &raw.meta).map_err(|Malformed(what)| ReadError::Damaged(what))
+        Entry::decode(&raw.header, &raw.meta).map_err(|Malformed(what)| ReadError::Damaged(what))
     }
 
     /// The stored body as it is, checked.

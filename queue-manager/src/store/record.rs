@@ -1,14 +1,16 @@
 //! Records between the domain and the log: a draft is a record whose octets are ready but for its place; an entry is a
 //! record that was read back. The structured part of each kind is written and read here, side by side.
 
-use vsmtp_mail::QueueId;
+use vsmtp_mail::{QueueId, Terms};
 
 use super::body::{Chunk, LargeRef};
 use super::brief;
 use super::codec::{Malformed, Put, Take};
 use super::encode;
-use super::layout::Kind;
+use super::header::RecordHeader;
+use super::layout::{Kind, RECORD_VERSION, RECORD_VERSION_WITH_TERMS};
 use super::message::{MessageState, RecipientState, RemoveReason, StateChange};
+use super::terms;
 
 /// Where a record begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -34,6 +36,8 @@ impl Location {
 /// A record whose octets are ready but for its place.
 #[derive(Debug)]
 pub(super) struct Draft {
+    /// Of the structured part.
+    pub version: u8,
     pub kind: Kind,
     pub id: QueueId,
     /// The structured part, then the brief.
@@ -46,7 +50,15 @@ pub(super) struct Draft {
 
 impl Draft {
     fn new(kind: Kind, id: QueueId, octets: Vec<u8>, meta_len: usize) -> Self {
-        Draft { kind, id, octets, meta_len, previous: Location::NOWHERE, body: Vec::new() }
+        Draft {
+            version: RECORD_VERSION,
+            kind,
+            id,
+            octets,
+            meta_len,
+            previous: Location::NOWHERE,
+            body: Vec::new(),
+        }
     }
 
     /// A message that begins, or one that moves forward.
@@ -66,19 +78,19 @@ impl Draft {
                 (Vec::new(), large.len, true)
             }
         };
-        encode::put_state(&mut octets, state);
+        let version = put_state(&mut octets, state);
         let meta_len = octets.len();
         brief::put_message(&mut octets, state, stored_len, large);
-        Draft { body: chunks, ..Draft::new(kind, id, octets, meta_len) }
+        Draft { version, body: chunks, ..Draft::new(kind, id, octets, meta_len) }
     }
 
     /// The whole state of a message once more.
     pub(super) fn revision(id: QueueId, state: &MessageState) -> Self {
         let mut octets = Vec::with_capacity(384);
-        encode::put_state(&mut octets, state);
+        let version = put_state(&mut octets, state);
         let meta_len = octets.len();
         brief::put_message(&mut octets, state, 0, false);
-        Draft::new(Kind::Revision, id, octets, meta_len)
+        Draft { version, ..Draft::new(Kind::Revision, id, octets, meta_len) }
     }
 
     /// What became of some recipients.
@@ -158,6 +170,25 @@ pub(super) enum DraftBody {
     Large(LargeRef),
 }
 
+/// Writes a state; answers the version of what was written. Messages without terms are written as they always were.
+fn put_state(out: &mut Vec<u8>, state: &MessageState) -> u8 {
+    encode::put_state(out, state);
+    if state.envelope.terms == Terms::default() {
+        return RECORD_VERSION;
+    }
+    terms::put(out, &state.envelope.terms);
+    RECORD_VERSION_WITH_TERMS
+}
+
+/// Reads a state of that version.
+fn take_state(take: &mut Take<'_>, version: u8) -> Result<Box<MessageState>, Malformed> {
+    let mut state = encode::take_state(take)?;
+    if version == RECORD_VERSION_WITH_TERMS {
+        state.envelope.terms = terms::take(take)?;
+    }
+    Ok(Box::new(state))
+}
+
 fn put_location(out: &mut Vec<u8>, location: Location) {
     out.put_u32(location.epoch);
     out.put_u32(location.unit);
@@ -177,14 +208,22 @@ pub(super) enum Entry {
 
 impl Entry {
     /// Reads the structured part of a record.
-    pub(super) fn decode(kind: Kind, meta: &[u8]) -> Result<Self, Malformed> {
+    pub(super) fn decode(header: &RecordHeader, meta: &[u8]) -> Result<Self, Malformed> {
+        Self::decode_as(header.kind, header.version, meta)
+    }
+
+    fn decode_as(kind: Kind, version: u8, meta: &[u8]) -> Result<Self, Malformed> {
+        let has_state = matches!(kind, Kind::Accept | Kind::Copy | Kind::Revision);
+        if version != RECORD_VERSION && !has_state {
+            return Err(Malformed("version"));
+        }
         let mut take = Take::new(meta, "record");
         let entry = match kind {
             Kind::Accept | Kind::Copy => {
                 let large = take_large(&mut take)?;
-                Entry::Message(Box::new(encode::take_state(&mut take)?), large)
+                Entry::Message(take_state(&mut take, version)?, large)
             }
-            Kind::Revision => Entry::Revision(Box::new(encode::take_state(&mut take)?)),
+            Kind::Revision => Entry::Revision(take_state(&mut take, version)?),
             Kind::Outcome => Entry::Outcome(take_location(&mut take)?, encode::take_results(&mut take)?),
             Kind::State => Entry::State(take_location(&mut take)?, encode::take_change(&mut take)?),
             Kind::Remove => Entry::Remove(encode::take_reason(&mut take)?),
@@ -268,6 +307,7 @@ mod tests {
             ret: Some(Ret::Headers),
             envid: Some("env".into()),
             demands: vsmtp_mail::Demands::default(),
+            terms: vsmtp_mail::Terms::default(),
             recipients: (0..recipients).map(recipient).collect(),
         };
         let origin = Origin {
@@ -305,7 +345,14 @@ mod tests {
         let results = vec![(4, RecipientState::Delivered(Some(diagnostic())))];
         let large = LargeRef { name: id.to_string(), len: 5_000_000, checksum: 77 };
         let change = StateChange::Disposition(Disposition::Hold("why".into()));
+        let mut urgent = full.clone();
+        urgent.envelope.terms = terms();
         for (draft, entry) in [
+            (
+                Draft::message(Kind::Accept, id, &urgent, DraftBody::Inline(vec![])),
+                Entry::Message(Box::new(urgent.clone()), None),
+            ),
+            (Draft::revision(id, &urgent), Entry::Revision(Box::new(urgent))),
             (
                 Draft::message(Kind::Accept, id, &full, DraftBody::Inline(vec![])),
                 Entry::Message(Box::new(full.clone()), None),
@@ -320,15 +367,36 @@ mod tests {
             (Draft::remove(id, RemoveReason::Deleted), Entry::Remove(RemoveReason::Deleted)),
             (Draft::tail(7), Entry::Tail(7)),
         ] {
-            assert_eq!(Entry::decode(draft.kind, draft.meta()).as_ref(), Ok(&entry));
+            assert_eq!(Entry::decode_as(draft.kind, draft.version, draft.meta()).as_ref(), Ok(&entry));
             let mut brief = Vec::new();
             entry.put_brief(&mut brief, 0);
             assert_eq!(brief, draft.brief(), "{:?}", draft.kind);
             Brief::take(draft.kind, &brief).unwrap();
             for len in 0..draft.meta().len() {
-                assert!(Entry::decode(draft.kind, &draft.meta()[..len]).is_err());
+                assert!(Entry::decode_as(draft.kind, draft.version, &draft.meta()[..len]).is_err());
             }
         }
+    }
+
+    fn terms() -> Terms {
+        Terms { priority: vsmtp_mail::Priority::MOST, lifetime_s: Some(3600) }
+    }
+
+    #[test]
+    fn only_messages_with_terms_are_written_in_version_2() {
+        let plain = state(1);
+        let mut urgent = state(1);
+        urgent.envelope.terms = terms();
+        let id = QueueId::from_bytes([1; 16]);
+        let (before, now) = (Draft::revision(id, &plain), Draft::revision(id, &urgent));
+        assert_eq!((before.version, now.version), (RECORD_VERSION, RECORD_VERSION_WITH_TERMS));
+        let octets = [2, 1, 9, 4, 0x10, 0x0e, 0, 0];
+        assert_eq!(now.meta(), [before.meta(), &octets].concat());
+        // Neither passes for the other.
+        assert!(Entry::decode_as(Kind::Revision, RECORD_VERSION, now.meta()).is_err());
+        assert!(Entry::decode_as(Kind::Revision, RECORD_VERSION_WITH_TERMS, before.meta()).is_err());
+        let end = Draft::remove(id, RemoveReason::Settled);
+        assert!(Entry::decode_as(Kind::Remove, RECORD_VERSION_WITH_TERMS, end.meta()).is_err());
     }
 
     #[test]
@@ -377,7 +445,9 @@ mod tests {
         #[test]
         fn garbage_is_refused_and_never_panics(kind in 1u8..=7, bytes in proptest::collection::vec(0u8..=255, 0..300)) {
             let kind = Kind::from_u8(kind).unwrap();
-            let _ = Entry::decode(kind, &bytes);
+            for version in [RECORD_VERSION, RECORD_VERSION_WITH_TERMS] {
+                let _ = Entry::decode_as(kind, version, &bytes);
+            }
             if let Ok(Brief::Message(mut brief)) = Brief::take(kind, &bytes) {
                 while let Ok(Some(_)) = brief.recipients.next() {}
             }
@@ -389,7 +459,9 @@ mod tests {
             let mut meta = draft.meta().to_vec();
             let at = at % meta.len();
             meta[at] = value;
-            let _ = Entry::decode(Kind::Revision, &meta);
+            for version in [RECORD_VERSION, RECORD_VERSION_WITH_TERMS] {
+                let _ = Entry::decode_as(Kind::Revision, version, &meta);
+            }
         }
     }
 }

@@ -239,7 +239,7 @@ impl Run<'_> {
             let (kind, id, span) = (found.header.kind, found.header.id, found.header.span());
             let at = Location::at(range.epoch, found.offset);
             brief.clear();
-            let understood = Entry::decode(kind, &found.meta).and_then(|entry| {
+            let understood = Entry::decode(&found.header, &found.meta).and_then(|entry| {
                 entry.put_brief(&mut brief, u64::from(found.header.body_len));
                 replay.record(kind, id, at, span, &brief)
             });

@@ -10,7 +10,7 @@ use super::codec::{Malformed, Take};
 use super::encode;
 use super::index::{Index, Known, LARGE, MANY, Slot};
 use super::layout::Kind;
-use super::message::{Disposition, Marks, RecipientBrief, StateChange};
+use super::message::{Disposition, Marks, RecipientBrief, StateChange, Timing};
 use super::record::Location;
 
 /// From this many recipients on, a message's state is rewritten more rarely.
@@ -69,6 +69,8 @@ pub struct Summary {
     pub disposition: DispositionKind,
     /// What has been done once.
     pub marks: Marks,
+    /// What is asked of the schedule.
+    pub timing: Timing,
     /// In the envelope's order.
     pub recipients: Vec<RecipientSummary>,
 }
@@ -134,6 +136,8 @@ pub(super) struct Replay {
     /// Records of messages that are not known: their first record is in a segment that is gone.
     pub strays: u64,
     facts: Vec<Fact>,
+    /// Of the few messages of which something is asked.
+    timings: HashMap<u32, Timing>,
     recipients: Vec<Packed>,
     hops: Vec<NextHop>,
     hop_numbers: HashMap<Box<[u8]>, u32>,
@@ -222,6 +226,11 @@ impl Replay {
             let hop = self.hop_number(hop)?;
             self.recipients.push(Packed::new(hop, state));
         }
+        if brief.timing == Timing::default() {
+            self.timings.remove(&slot.0);
+        } else {
+            self.timings.insert(slot.0, brief.timing);
+        }
         let stored_len = self.fact(slot).stored_len;
         *self.fact_mut(slot) = Fact {
             arrival_ms: brief.arrival_ms,
@@ -290,9 +299,9 @@ impl Replay {
     /// Splits into the index, which stays, and the facts, which the schedule takes over.
     pub(super) fn finish(self) -> (Index, Summaries) {
         let live = self.index.iter().map(|(slot, known)| (known.id(), slot)).collect();
-        let summaries =
-            Summaries { live, next: 0, facts: self.facts, recipients: self.recipients, hops: self.hops };
-        (self.index, summaries)
+        let Replay { index, facts, timings, recipients, hops, .. } = self;
+        let summaries = Summaries { live, next: 0, facts, timings, recipients, hops };
+        (index, summaries)
     }
 }
 
@@ -302,6 +311,7 @@ pub struct Summaries {
     live: Vec<(QueueId, Slot)>,
     next: usize,
     facts: Vec<Fact>,
+    timings: HashMap<u32, Timing>,
     recipients: Vec<Packed>,
     hops: Vec<NextHop>,
 }
@@ -341,6 +351,7 @@ impl Iterator for Summaries {
             sender: fact.sender,
             disposition: fact.disposition,
             marks: fact.marks,
+            timing: self.timings.get(&slot.0).copied().unwrap_or_default(),
             recipients,
         })
     }

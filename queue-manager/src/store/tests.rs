@@ -8,6 +8,7 @@ mod format;
 mod large;
 mod model;
 mod offline;
+mod previous;
 mod random;
 
 use vsmtp_mail::QueueId;

@@ -3,6 +3,7 @@
 use vsmtp_ipc::edge::ctl_queue::State;
 use vsmtp_ipc::edge::queue_deliver::Result3;
 use vsmtp_ipc::role::Role;
+use vsmtp_ipc::wire::Terms;
 use vsmtp_mail::QueueId;
 
 use crate::stage::{BODY, Stage, octets, outcome};
@@ -151,4 +152,24 @@ fn hundreds_of_messages_are_all_delivered_once() {
     }
     assert!(expected.is_empty());
     stage.figure("messages", 0);
+}
+
+#[test]
+fn terms_survive_the_death_of_the_process_and_are_shown() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let mut message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
+    message.envelope.terms = Terms { priority: 7, lifetime_s: Some(3600) };
+    let arrived_ms = message.arrived_ms;
+    let id = filter.store(message);
+    deliver.serve(Result3::Deferred);
+    stage.logged("event=deferred");
+    stage.figure("commits_open", 0);
+    for _ in 0..2 {
+        let entries = stage.operator().list(None);
+        assert_eq!((entries.len(), entries[0].id, entries[0].priority), (1, id, 7));
+        let late_by = entries[0].expires_ms.abs_diff(arrived_ms + 3_600_000);
+        assert!(late_by < 60_000, "{late_by}");
+        stage = stage.kill_and_restart(&[]);
+        stage.logged("event=loaded");
+    }
 }

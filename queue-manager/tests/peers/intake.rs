@@ -41,20 +41,24 @@ fn a_repeated_id_is_refused() {
 fn held_and_quarantined_messages_stay() {
     let (mut stage, mut filter, mut deliver) = Stage::with_peers();
     let mut held = stage.message(HOP);
-    held.disposition = Disposition::Hold;
+    held.disposition = Disposition::Hold("why".into());
     let mut quarantined = stage.message(HOP);
     quarantined.disposition = Disposition::Quarantine("virus".to_owned());
     let (held, quarantined) = (filter.store(held), filter.store(quarantined));
     assert!(deliver.is_idle(&mut stage));
     let mut operator = stage.operator();
-    assert_eq!(operator.list(Some(State::Held))[0].id, held);
+    let entries = operator.list(Some(State::Held));
+    assert_eq!((entries[0].id, entries[0].reason.as_str()), (held, "why"));
     let entries = operator.list(Some(State::Quarantined));
     assert_eq!((entries[0].id, entries[0].quarantine.as_str()), (quarantined, "virus"));
 }
 
 #[test]
 fn a_filter_that_says_what_nobody_may_say_is_dropped_and_nobody_else_is() {
-    let bad: [fn(&mut NewMessage); 8] = [
+    let bad: [fn(&mut NewMessage); 11] = [
+        |m| m.envelope.terms.priority = 10,
+        |m| m.envelope.terms.lifetime_s = Some(u32::MAX),
+        |m| m.disposition = Disposition::Hold("a\nb".to_owned()),
         |m| m.envelope.recipients.clear(),
         |m| m.envelope.reverse_path = "a\r\nb".to_owned(),
         |m| m.envelope.recipients[0].next_hop = "pipe:/bin/sh".to_owned(),

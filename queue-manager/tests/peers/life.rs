@@ -20,7 +20,7 @@ fn it_ends_when_it_is_told_and_keeps_what_it_has() {
     let (attempt, _) = deliver.hear();
     // What comes before the end is answered before the end.
     let mut message = stage.message(HOP);
-    message.disposition = Disposition::Hold;
+    message.disposition = Disposition::Hold("why".into());
     let held = message.id;
     filter.say(&Submit::Message(message), Vec::new());
     assert!(matches!(filter.hear().0, Receipt::Stored { .. }));

@@ -50,7 +50,7 @@ fn a_flush_counts_what_will_be_tried() {
     quarantined.disposition = Disposition::Quarantine("virus".to_owned());
     let quarantined = filter.store(quarantined);
     let mut held = stage.message(HOP);
-    held.disposition = Disposition::Hold;
+    held.disposition = Disposition::Hold("why".into());
     filter.store(held);
     let mut operator = stage.operator();
     assert_eq!(operator.changed(&Request::Flush(Selection::One(quarantined))), 0);

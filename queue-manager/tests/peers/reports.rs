@@ -310,3 +310,26 @@ fn a_post_that_dies_with_its_process_or_is_refused_harms_nothing() {
     stage.logged("event=tls-report-given-up");
     assert!(deliver.is_idle(&mut stage));
 }
+
+#[test]
+fn a_message_whose_own_lifetime_is_over_fails_between_two_attempts_and_its_sender_is_told() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let mut message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
+    message.envelope.terms = vsmtp_ipc::wire::Terms { priority: 3, lifetime_s: Some(1) };
+    let id = filter.store(message);
+    // However slow this machine is: an attempt before the end defers, and then comes the report and no other attempt.
+    let (mut attempt, mut descriptors) = deliver.hear();
+    if attempt.id == id {
+        deliver.settle(&attempt, Result3::Deferred);
+        (attempt, descriptors) = deliver.hear();
+    }
+    assert_eq!((attempt.reverse_path.as_str(), attempt.recipients[0].address.as_str()), ("", "a@src.test"));
+    let report = String::from_utf8(octets(attempt.body, descriptors)).unwrap();
+    assert!(report.contains("Status: 4.4.7"), "{report}");
+    let entry = &stage.operator().list(None)[0];
+    assert_eq!(
+        (entry.id, entry.priority, entry.expires_ms),
+        (attempt.id, 3, 0),
+        "as urgent as what it is about"
+    );
+}

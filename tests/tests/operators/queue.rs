@@ -294,3 +294,32 @@ fn a_spool_is_read_while_nothing_runs() {
     wait_until("the queue is there", || mta.ctl(&["queue", "list"]).status.success());
     assert_eq!(ids(&mta, &[]), online);
 }
+
+#[test]
+fn what_rules_ask_of_the_queue_is_shown() {
+    let sink = Sink::start();
+    let config = format!("config.delivery.relayhost = \"[127.0.0.1]:{}\";", sink.port());
+    let filter = "#{ preq: [ action \"ask\" || { queue::priority(7); queue::expire_after(\"2h\"); \
+                  queue::hold(`for ${ctx::rcpt_list()[0]}`) } ] }";
+    let mta = Mta::start(&Settings { config, filter: filter.to_owned() });
+    assert_eq!(
+        Client::hello(mta.port()).mail("a@src.test", &["b@dst.test"], "Subject: x\r\n\r\nx").code(),
+        250
+    );
+    let row = mta.ctl_rows(&["queue", "list"]).remove(0);
+    assert_eq!(
+        (row["priority"].as_i64(), row["reason"].as_str()),
+        (Some(7), Some("for b@dst.test")),
+        "{row}"
+    );
+    let lifetime = row["expires"].as_u64().zip(row["arrival_time"].as_u64()).map(|(end, begin)| end - begin);
+    assert_eq!(lifetime, Some(7200), "{row}");
+    let id = row["queue_id"].as_str().expect("an id");
+    let table = ctl(&mta, &["queue", "show", id]);
+    assert!(table.contains("held (for b@dst.test)") && table.contains("priority        7\n"), "{table}");
+    let list = ctl(&mta, &["queue", "list"]);
+    assert!(list.contains("    (held (for b@dst.test), priority 7, expires 2"), "{list}");
+    assert!(mta.log().contains("disposition=hold priority=7"), "{}", mta.log());
+    ctl(&mta, &["queue", "release", id]);
+    wait_until("it is delivered", || sink.count() == 1);
+}

@@ -64,6 +64,7 @@ fn judged(sender: &str, text: &str, has_key: bool, with_selector: bool) -> PostJ
             ret: None,
             envid: None,
             demands: Demands::default(),
+            terms: vsmtp_mail::Terms::default(),
             recipients: vec![recipient],
         },
         peer: peer(None),

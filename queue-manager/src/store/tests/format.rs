@@ -43,6 +43,9 @@ fn kinds_and_numbers_are_as_documented() {
         documented,
         [
             ("format version", u64::from(FORMAT_VERSION)),
+            ("record version", u64::from(RECORD_VERSION)),
+            ("record version with terms", u64::from(RECORD_VERSION_WITH_TERMS)),
+            ("sidecar version", u64::from(SIDECAR_VERSION)),
             ("segment block", SEGMENT_BLOCK),
             ("alignment", ALIGN),
             ("record header length", RECORD_HEADER_LEN as u64),

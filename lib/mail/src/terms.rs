@@ -1,0 +1,50 @@
+//! What is asked of the queue for one message beside its delivery: how soon, and for how long.
+
+/// Longest lifetime that a message may be given, in seconds: a hundred days.
+pub const MAX_LIFETIME_S: u32 = 100 * 24 * 3600;
+
+/// How urgent a message is among others: from -9 to 9, as RFC 6710 counts it; 0 by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Priority(i8);
+
+impl Priority {
+    /// The least urgent.
+    pub const LEAST: Priority = Priority(-9);
+    /// The most urgent.
+    pub const MOST: Priority = Priority(9);
+
+    /// `None` if the number is not from -9 to 9.
+    pub fn new(number: i64) -> Option<Self> {
+        let number = i8::try_from(number).ok()?;
+        (Self::LEAST.0..=Self::MOST.0).contains(&number).then_some(Priority(number))
+    }
+
+    /// The number.
+    pub fn number(self) -> i8 {
+        self.0
+    }
+}
+
+/// What is asked of the queue for one message. Nothing by default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Seconds after its arrival at which it fails, whatever the queue's own lifetime is; at most [`MAX_LIFETIME_S`].
+    pub lifetime_s: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn priorities_end_at_nine() {
+        assert_eq!(Priority::new(-9), Some(Priority::LEAST));
+        assert_eq!(Priority::new(9), Some(Priority::MOST));
+        assert_eq!(Priority::default().number(), 0);
+        for wrong in [-10, 10, 128, i64::MIN, i64::MAX] {
+            assert_eq!(Priority::new(wrong), None, "{wrong}");
+        }
+    }
+}

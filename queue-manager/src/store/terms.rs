@@ -1,0 +1,113 @@
+//! How a message's terms look on disk, and in the short form that sidecars hold. Each term that is not the default has a
+//! number of its own, so that another one needs no other version: who does not know it sets the message aside.
+
+use vsmtp_mail::{MAX_LIFETIME_S, Priority, Terms};
+
+use super::codec::{Malformed, Put, Take};
+use super::message::Timing;
+
+/// The numbers of the terms; 2 and 3 are not used yet.
+const PRIORITY: u8 = 1;
+const LIFETIME: u8 = 4;
+
+/// Writes terms that are not all the default.
+pub(super) fn put(out: &mut Vec<u8>, terms: &Terms) {
+    let Terms { priority, lifetime_s } = terms;
+    let at = out.len();
+    out.put_u8(0);
+    let mut count = 0;
+    if *priority != Priority::default() {
+        out.put_u8(PRIORITY);
+        out.put_u8(priority.number().to_le_bytes()[0]);
+        count += 1;
+    }
+    if let Some(lifetime_s) = lifetime_s {
+        out.put_u8(LIFETIME);
+        out.put_u32(*lifetime_s);
+        count += 1;
+    }
+    if let Some(slot) = out.get_mut(at) {
+        *slot = count;
+    }
+}
+
+/// Reads terms: in the order of their numbers, none twice.
+pub(super) fn take(take: &mut Take<'_>) -> Result<Terms, Malformed> {
+    let mut terms = Terms::default();
+    let mut last = 0;
+    for _ in 0..take.u8()? {
+        let number = take.u8()?;
+        if number <= last {
+            return Err(Malformed("order of terms"));
+        }
+        last = number;
+        match number {
+            PRIORITY => terms.priority = take_priority(take)?,
+            LIFETIME => {
+                let lifetime_s = Some(take.u32()?).filter(|lifetime_s| *lifetime_s <= MAX_LIFETIME_S);
+                terms.lifetime_s = Some(lifetime_s.ok_or(Malformed("lifetime"))?);
+            }
+            _ => return Err(Malformed("term")),
+        }
+    }
+    Ok(terms)
+}
+
+fn take_priority(take: &mut Take<'_>) -> Result<Priority, Malformed> {
+    Priority::new(i8::from_le_bytes(take.array()?).into()).ok_or(Malformed("priority"))
+}
+
+/// Writes the short form.
+pub(super) fn put_timing(out: &mut Vec<u8>, timing: &Timing) {
+    out.put_u8(timing.priority.number().to_le_bytes()[0]);
+    out.put_u64(timing.lifetime_ms.unwrap_or(u64::MAX));
+}
+
+/// Reads the short form.
+pub(super) fn take_timing(take: &mut Take<'_>) -> Result<Timing, Malformed> {
+    let (priority, lifetime_ms) = (take_priority(take)?, take.u64()?);
+    Ok(Timing { priority, lifetime_ms: Some(lifetime_ms).filter(|lifetime_ms| *lifetime_ms != u64::MAX) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(octets: &[u8]) -> Result<Terms, Malformed> {
+        let mut taken = Take::new(octets, "terms");
+        let terms = take(&mut taken)?;
+        taken.end().map(|()| terms)
+    }
+
+    #[test]
+    fn terms_stand_once_and_in_order() {
+        let terms = Terms { priority: Priority::LEAST, lifetime_s: Some(7) };
+        let mut octets = Vec::new();
+        put(&mut octets, &terms);
+        assert_eq!(octets, [2, PRIORITY, 0xf7, LIFETIME, 7, 0, 0, 0]);
+        assert_eq!(read(&octets), Ok(terms));
+        for wrong in [
+            &[2, PRIORITY, 1, PRIORITY, 1][..],
+            &[2, LIFETIME, 7, 0, 0, 0, PRIORITY, 1],
+            &[1, PRIORITY, 10],
+            &[1, LIFETIME, 255, 255, 255, 255],
+            &[1, 0],
+            &[1, 99],
+            &[2, PRIORITY, 1],
+        ] {
+            assert!(read(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_short_form_says_what_the_schedule_needs() {
+        for timing in [
+            Timing { priority: Priority::LEAST, lifetime_ms: None },
+            Timing { priority: Priority::MOST, lifetime_ms: Some(60_000) },
+        ] {
+            let mut octets = Vec::new();
+            put_timing(&mut octets, &timing);
+            assert_eq!(take_timing(&mut Take::new(&octets, "timing")), Ok(timing));
+        }
+    }
+}
