@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rhai::Engine;
-use vsmtp_mail::{Domain, EnhancedCode, Reply, ReversePath};
+use vsmtp_mail::{Domain, EnhancedCode, Reply, ReversePath, RulesOf};
 
 use crate::engine::{self, LoadedScript, Location, Root, ScriptError};
 use crate::presence;
@@ -123,6 +123,30 @@ impl Scripts {
             Some(sender) if sender.domain == *recipient => Part::Internal(Arc::clone(&sender.scripts)),
             Some(sender) => Part::Outgoing(Arc::clone(&sender.scripts)),
             None => self.handled(recipient).map_or_else(|| Self::part_of_sender(sender), Part::Incoming),
+        }
+    }
+
+    /// How a part is kept with a message of the queue; `None` where there are only the rules of the root.
+    pub fn kept(&self, part: &Part) -> Option<RulesOf> {
+        if self.domains.is_empty() {
+            return None;
+        }
+        Some(match part {
+            Part::Root => RulesOf::Root,
+            Part::Outgoing(domain) => RulesOf::Outgoing(Domain::clone(domain)),
+            Part::Internal(domain) => RulesOf::Internal(Domain::clone(domain)),
+            Part::Incoming(domain) => RulesOf::Incoming(Domain::clone(domain)),
+        })
+    }
+
+    /// The part that was kept with a message; `None` if its domain has no folder any more.
+    pub fn part_kept(&self, rules: &RulesOf) -> Option<Part> {
+        let known = |domain: &Domain| self.domains.get_key_value(domain).map(|(known, _)| Arc::clone(known));
+        match rules {
+            RulesOf::Root => Some(Part::Root),
+            RulesOf::Outgoing(domain) => known(domain).map(Part::Outgoing),
+            RulesOf::Internal(domain) => known(domain).map(Part::Internal),
+            RulesOf::Incoming(domain) => known(domain).map(Part::Incoming),
         }
     }
 

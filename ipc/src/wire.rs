@@ -135,12 +135,51 @@ pub struct Terms {
     pub priority: i8,
     /// Seconds after its arrival at which it fails.
     pub lifetime_s: Option<u32>,
+    /// Whose rules judge it.
+    pub rules: Option<RulesOf>,
+}
+
+/// Whose rules judge a message; domains as text.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum RulesOf {
+    /// Those for the whole server.
+    Root,
+    /// Those of this domain for what it sends.
+    Outgoing(String),
+    /// Those of this domain for what stays within it.
+    Internal(String),
+    /// Those of this domain for what it receives.
+    Incoming(String),
+}
+
+impl From<&mail::RulesOf> for RulesOf {
+    fn from(rules: &mail::RulesOf) -> Self {
+        match rules {
+            mail::RulesOf::Root => RulesOf::Root,
+            mail::RulesOf::Outgoing(domain) => RulesOf::Outgoing(domain.to_string()),
+            mail::RulesOf::Internal(domain) => RulesOf::Internal(domain.to_string()),
+            mail::RulesOf::Incoming(domain) => RulesOf::Incoming(domain.to_string()),
+        }
+    }
+}
+
+impl TryFrom<&RulesOf> for mail::RulesOf {
+    type Error = WireError;
+    fn try_from(wire: &RulesOf) -> Result<Self, WireError> {
+        let domain = |text: &str| mail::Domain::parse(text).map_err(|_| WireError("domain of rules"));
+        Ok(match wire {
+            RulesOf::Root => mail::RulesOf::Root,
+            RulesOf::Outgoing(text) => mail::RulesOf::Outgoing(domain(text)?),
+            RulesOf::Internal(text) => mail::RulesOf::Internal(domain(text)?),
+            RulesOf::Incoming(text) => mail::RulesOf::Incoming(domain(text)?),
+        })
+    }
 }
 
 impl From<&mail::Terms> for Terms {
     fn from(terms: &mail::Terms) -> Self {
-        let mail::Terms { priority, lifetime_s } = terms;
-        Terms { priority: priority.number(), lifetime_s: *lifetime_s }
+        let mail::Terms { priority, lifetime_s, rules } = terms;
+        Terms { priority: priority.number(), lifetime_s: *lifetime_s, rules: rules.as_ref().map(Into::into) }
     }
 }
 
@@ -153,6 +192,7 @@ impl TryFrom<&Terms> for mail::Terms {
         Ok(mail::Terms {
             priority: mail::Priority::new(wire.priority.into()).ok_or(WireError("priority"))?,
             lifetime_s: wire.lifetime_s,
+            rules: wire.rules.as_ref().map(mail::RulesOf::try_from).transpose()?,
         })
     }
 }
@@ -604,7 +644,11 @@ mod tests {
             ret_full: Some(true),
             envid: Some("e1".into()),
             demands: Demands { requiretls: true },
-            terms: Terms { priority: 9, lifetime_s: Some(60) },
+            terms: Terms {
+                priority: 9,
+                lifetime_s: Some(60),
+                rules: Some(RulesOf::Internal("dst.test".into())),
+            },
             recipients: vec![recipient()],
         }
     }
@@ -617,7 +661,7 @@ mod tests {
 
     #[test]
     fn every_field_is_checked_at_the_door() {
-        let bad: [fn(&mut Envelope); 8] = [
+        let bad: [fn(&mut Envelope); 9] = [
             |e| e.reverse_path = "a\r\nRCPT TO:<x@y>".into(),
             |e| e.envid = Some("a\nb".into()),
             |e| e.recipients.clear(),
@@ -625,6 +669,7 @@ mod tests {
             |e| e.recipients[0].next_hop = "pipe:/bin/sh".into(),
             |e| e.recipients[0].original = Some(("rfc822".into(), "x\ny".into())),
             |e| e.terms.priority = 10,
+            |e| e.terms.rules = Some(RulesOf::Incoming("a b".into())),
             |e| e.terms.lifetime_s = Some(mail::MAX_LIFETIME_S + 1),
         ];
         for (at, spoil) in bad.iter().enumerate() {

@@ -121,7 +121,11 @@ fn envelope() -> Envelope {
         ret_full: None,
         envid: None,
         demands: Demands::default(),
-        terms: vsmtp_ipc::wire::Terms { priority: -3, lifetime_s: Some(60) },
+        terms: vsmtp_ipc::wire::Terms {
+            priority: -3,
+            lifetime_s: Some(60),
+            rules: Some(vsmtp_ipc::wire::RulesOf::Incoming("dst.test".into())),
+        },
         recipients: vec![recipient()],
     }
 }

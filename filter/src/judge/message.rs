@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use vsmtp_ipc::edge::filter_queue::Disposition;
 use vsmtp_ipc::wire::Piece;
-use vsmtp_mail::{EnhancedCode, Envelope, Expanded, MAX_RECIPIENTS, QueueId, Reply, header_end};
+use vsmtp_mail::{EnhancedCode, Envelope, Expanded, MAX_RECIPIENTS, QueueId, Reply, Terms, header_end};
 
 use super::{Decision, Judge, local_error};
 use crate::policy::Routed;
@@ -168,6 +168,7 @@ impl Judge {
         let Some(mail) = &transaction.mail else { return Err(Decision::Refuse(local_error())) };
         let routed = self.policy.route(&mail.reverse_path, &transaction.recipients);
         let Routed { recipients, expanded } = routed.map_err(Decision::Refuse)?;
+        let rules = if self.judges_later { self.scripts.kept(&transaction.part) } else { None };
         let envelope = Envelope {
             reverse_path: mail.reverse_path.clone(),
             body: mail.body,
@@ -175,7 +176,7 @@ impl Judge {
             ret: mail.ret,
             envid: mail.envid.clone(),
             demands: mail.demands,
-            terms: transaction.terms.clone(),
+            terms: Terms { rules, ..transaction.terms.clone() },
             recipients,
         };
         let disposition = match disposition {

@@ -140,7 +140,9 @@ impl Judge {
         transaction.id = Some(message.id);
         transaction.sender = self.scripts.sender(&envelope.reverse_path);
         let is_trusted = self.policy.is_trusted(&transaction.peer);
-        let part = self.part_of(transaction.sender.as_ref(), is_trusted, envelope);
+        let kept = envelope.terms.rules.as_ref().and_then(|rules| self.scripts.part_kept(rules));
+        let part =
+            kept.unwrap_or_else(|| self.part_guessed(transaction.sender.as_ref(), is_trusted, envelope));
         transaction.part = part.clone();
         // The next hops were decided when the message was taken: they stay unless a rule or an operator changes them. What a
         // rule of rcpt or preq has chosen stays in any case, for those rules do not run again.
@@ -165,9 +167,10 @@ impl Judge {
         transaction
     }
 
-    /// Whose rules judge a message of the queue. Its recipients were kept together for that; an alias may have led them out
-    /// of the domain whose they were, which its name for reports tells.
-    fn part_of(&self, sender: Option<&HandledSender>, is_trusted: bool, envelope: &Envelope) -> Part {
+    /// Whose rules judge a message of the queue with which that was not kept, or whose domain has none any more. Its
+    /// recipients were kept together for that; an alias may have led them out of the domain whose they were, which its name
+    /// for reports tells.
+    fn part_guessed(&self, sender: Option<&HandledSender>, is_trusted: bool, envelope: &Envelope) -> Part {
         let Some(first) = envelope.recipients.first() else { return Scripts::part_of_sender(sender) };
         let named = first.original.as_ref().and_then(|original| Address::parse(&original.address).ok());
         let domains = [Some(first.address.domain()), named.as_ref().map(Address::domain)];

@@ -1,4 +1,6 @@
-//! What is asked of the queue for one message beside its delivery: how soon, and for how long.
+//! What is asked of the queue for one message beside its delivery: how soon, for how long, and by whose rules.
+
+use crate::domain::Domain;
 
 /// Longest lifetime that a message may be given, in seconds: a hundred days.
 pub const MAX_LIFETIME_S: u32 = 100 * 24 * 3600;
@@ -25,6 +27,19 @@ impl Priority {
     }
 }
 
+/// Whose rules judge a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RulesOf {
+    /// Those for the whole server.
+    Root,
+    /// Those of this domain for what it sends.
+    Outgoing(Domain),
+    /// Those of this domain for what stays within it.
+    Internal(Domain),
+    /// Those of this domain for what it receives.
+    Incoming(Domain),
+}
+
 /// What is asked of the queue for one message. Nothing by default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Terms {
@@ -32,6 +47,8 @@ pub struct Terms {
     pub priority: Priority,
     /// Seconds after its arrival at which it fails, whatever the queue's own lifetime is; at most [`MAX_LIFETIME_S`].
     pub lifetime_s: Option<u32>,
+    /// Whose rules judge it behind the queue; `None` if that was not kept.
+    pub rules: Option<RulesOf>,
 }
 
 #[cfg(test)]

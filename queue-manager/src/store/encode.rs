@@ -236,7 +236,7 @@ fn take_address(take: &mut Take<'_>) -> Result<Address, Malformed> {
     Address::new(local, domain).map_err(|_| Malformed("address"))
 }
 
-fn take_domain(take: &mut Take<'_>) -> Result<Domain, Malformed> {
+pub(super) fn take_domain(take: &mut Take<'_>) -> Result<Domain, Malformed> {
     Domain::parse(take.str()?).map_err(|_| Malformed("domain"))
 }
 

@@ -379,7 +379,11 @@ mod tests {
     }
 
     fn terms() -> Terms {
-        Terms { priority: vsmtp_mail::Priority::MOST, lifetime_s: Some(3600) }
+        Terms {
+            priority: vsmtp_mail::Priority::MOST,
+            lifetime_s: Some(3600),
+            rules: Some(vsmtp_mail::RulesOf::Incoming(vsmtp_mail::Domain::parse("b.test").unwrap())),
+        }
     }
 
     #[test]
@@ -390,8 +394,8 @@ mod tests {
         let id = QueueId::from_bytes([1; 16]);
         let (before, now) = (Draft::revision(id, &plain), Draft::revision(id, &urgent));
         assert_eq!((before.version, now.version), (RECORD_VERSION, RECORD_VERSION_WITH_TERMS));
-        let octets = [2, 1, 9, 4, 0x10, 0x0e, 0, 0];
-        assert_eq!(now.meta(), [before.meta(), &octets].concat());
+        let octets = b"\x03\x01\x09\x04\x10\x0e\0\0\x05\x03\x06\0b.test";
+        assert_eq!(now.meta(), [before.meta(), octets].concat());
         // Neither passes for the other.
         assert!(Entry::decode_as(Kind::Revision, RECORD_VERSION, now.meta()).is_err());
         assert!(Entry::decode_as(Kind::Revision, RECORD_VERSION_WITH_TERMS, before.meta()).is_err());

@@ -1,18 +1,20 @@
 //! How a message's terms look on disk, and in the short form that sidecars hold. Each term that is not the default has a
 //! number of its own, so that another one needs no other version: who does not know it sets the message aside.
 
-use vsmtp_mail::{MAX_LIFETIME_S, Priority, Terms};
+use vsmtp_mail::{MAX_LIFETIME_S, Priority, RulesOf, Terms};
 
 use super::codec::{Malformed, Put, Take};
+use super::encode;
 use super::message::Timing;
 
 /// The numbers of the terms; 2 and 3 are not used yet.
 const PRIORITY: u8 = 1;
 const LIFETIME: u8 = 4;
+const RULES: u8 = 5;
 
 /// Writes terms that are not all the default.
 pub(super) fn put(out: &mut Vec<u8>, terms: &Terms) {
-    let Terms { priority, lifetime_s } = terms;
+    let Terms { priority, lifetime_s, rules } = terms;
     let at = out.len();
     out.put_u8(0);
     let mut count = 0;
@@ -24,6 +26,11 @@ pub(super) fn put(out: &mut Vec<u8>, terms: &Terms) {
     if let Some(lifetime_s) = lifetime_s {
         out.put_u8(LIFETIME);
         out.put_u32(*lifetime_s);
+        count += 1;
+    }
+    if let Some(rules) = rules {
+        out.put_u8(RULES);
+        put_rules(out, rules);
         count += 1;
     }
     if let Some(slot) = out.get_mut(at) {
@@ -47,10 +54,33 @@ pub(super) fn take(take: &mut Take<'_>) -> Result<Terms, Malformed> {
                 let lifetime_s = Some(take.u32()?).filter(|lifetime_s| *lifetime_s <= MAX_LIFETIME_S);
                 terms.lifetime_s = Some(lifetime_s.ok_or(Malformed("lifetime"))?);
             }
+            RULES => terms.rules = Some(take_rules(take)?),
             _ => return Err(Malformed("term")),
         }
     }
     Ok(terms)
+}
+
+fn put_rules(out: &mut Vec<u8>, rules: &RulesOf) {
+    let (code, domain) = match rules {
+        RulesOf::Root => return out.put_u8(0),
+        RulesOf::Outgoing(domain) => (1, domain),
+        RulesOf::Internal(domain) => (2, domain),
+        RulesOf::Incoming(domain) => (3, domain),
+    };
+    out.put_u8(code);
+    out.put_str(domain.as_str());
+}
+
+fn take_rules(take: &mut Take<'_>) -> Result<RulesOf, Malformed> {
+    let of = match take.u8()? {
+        0 => return Ok(RulesOf::Root),
+        1 => RulesOf::Outgoing,
+        2 => RulesOf::Internal,
+        3 => RulesOf::Incoming,
+        _ => return Err(Malformed("rules")),
+    };
+    encode::take_domain(take).map(of)
 }
 
 fn take_priority(take: &mut Take<'_>) -> Result<Priority, Malformed> {
@@ -81,10 +111,10 @@ mod tests {
 
     #[test]
     fn terms_stand_once_and_in_order() {
-        let terms = Terms { priority: Priority::LEAST, lifetime_s: Some(7) };
+        let terms = Terms { priority: Priority::LEAST, lifetime_s: Some(7), rules: Some(RulesOf::Root) };
         let mut octets = Vec::new();
         put(&mut octets, &terms);
-        assert_eq!(octets, [2, PRIORITY, 0xf7, LIFETIME, 7, 0, 0, 0]);
+        assert_eq!(octets, [3, PRIORITY, 0xf7, LIFETIME, 7, 0, 0, 0, RULES, 0]);
         assert_eq!(read(&octets), Ok(terms));
         for wrong in [
             &[2, PRIORITY, 1, PRIORITY, 1][..],
@@ -92,6 +122,8 @@ mod tests {
             &[1, PRIORITY, 10],
             &[1, LIFETIME, 255, 255, 255, 255],
             &[1, 0],
+            &[1, RULES, 4],
+            &[1, RULES, 1, 3, 0, b'a', b' ', b'b'],
             &[1, 99],
             &[2, PRIORITY, 1],
         ] {

@@ -377,9 +377,54 @@ fn the_examples_in_the_shipped_rules_of_a_domain_do_what_they_say() {
     assert_eq!(show_message(&list), "Quarantine(\"lists\") 1 recipients 0 pieces");
 }
 
-#[test]
-fn rules_after_the_queue_are_those_of_the_messages_domain() {
+/// The header as rules after the queue leave it.
+fn after_the_queue(bench: &Bench, client: Option<&str>, envelope: vsmtp_mail::Envelope) -> String {
     use crate::judge::{PostJudged, PostMessage};
+    let message = PostMessage {
+        id: QueueIdMint::new(1, 1).next(1),
+        stage: Some(Stage::Postq),
+        is_report: false,
+        reroute: false,
+        envelope,
+        peer: peer(client),
+        helo: "client.test".to_owned(),
+        arrived_ms: 0,
+        content: Arc::new(Inline(Arc::new(b"Subject: x\r\n\r\n".to_vec()))),
+    };
+    let PostJudged::Edit(edit) = bench.judge.post(message) else { panic!("nobody has edited it") };
+    let Some(Piece::Text(header)) = edit.pieces.first() else { panic!("no header") };
+    String::from_utf8_lossy(header).into_owned()
+}
+
+#[test]
+fn the_domain_whose_rules_judged_before_the_queue_judges_after_it_whatever_was_rewritten() {
+    let bench = two_domains();
+    for (sender, to, expected) in [
+        ("a@elsewhere.net", "jane@example.com", "com incoming"),
+        ("a@elsewhere.net", "x@elsewhere.net", "root"),
+        ("jane@example.com", "x@elsewhere.net", "com outgoing"),
+    ] {
+        bench.begin_as(sender);
+        bench.shared.lock().recipients.clear();
+        let spec =
+            RcptSpec { address: Address::parse(to).unwrap(), original: None, notify: Notify::default() };
+        bench.shared.lock().add_client_recipient(spec).unwrap();
+        let mut envelope = only(bench.message(b"Subject: x\r\n\r\n")).envelope;
+        // Rules and aliases may have made anything of it.
+        envelope.reverse_path = ReversePath::parse("joe@example.org").unwrap();
+        envelope.recipients[0].address = Address::parse("joe@example.org").unwrap();
+        let header = after_the_queue(&bench, Some("203.0.113.5"), envelope.clone());
+        assert!(header.contains(&format!("X-By: {expected} postq\r\n")), "{sender} {to}: {header}");
+        // Where that domain has no rules any more, somebody's rules judge it all the same.
+        let gone = vsmtp_mail::Domain::parse("gone.test").unwrap();
+        envelope.terms.rules = Some(vsmtp_mail::RulesOf::Incoming(gone));
+        let header = after_the_queue(&bench, Some("203.0.113.5"), envelope);
+        assert!(header.contains("X-By: org incoming postq\r\n"), "{sender} {to}: {header}");
+    }
+}
+
+#[test]
+fn where_it_was_not_kept_rules_after_the_queue_are_those_of_the_messages_domain() {
     let bench = two_domains();
     let stranger = Some("203.0.113.5");
     for (client, sender, to, original, expected) in [
@@ -402,22 +447,10 @@ fn rules_after_the_queue_are_those_of_the_messages_domain() {
             RcptSpec { address: Address::parse(to).unwrap(), original: None, notify: Notify::default() };
         bench.shared.lock().add_client_recipient(spec).unwrap();
         let mut envelope = only(bench.message(b"Subject: x\r\n\r\n")).envelope;
+        assert!(envelope.terms.rules.take().is_some());
         envelope.recipients[0].original = original
             .map(|address| vsmtp_mail::OriginalRecipient { kind: "rfc822".into(), address: address.into() });
-        let message = PostMessage {
-            id: QueueIdMint::new(1, 1).next(1),
-            stage: Some(Stage::Postq),
-            is_report: false,
-            reroute: false,
-            envelope,
-            peer: peer(client),
-            helo: "client.test".to_owned(),
-            arrived_ms: 0,
-            content: Arc::new(Inline(Arc::new(b"Subject: x\r\n\r\n".to_vec()))),
-        };
-        let PostJudged::Edit(edit) = bench.judge.post(message) else { panic!("{sender} {to}") };
-        let Some(Piece::Text(header)) = edit.pieces.first() else { panic!() };
-        let header = String::from_utf8_lossy(header);
+        let header = after_the_queue(&bench, client, envelope);
         assert!(
             header.contains(&format!("X-By: {expected} postq\r\nX-By: {expected} delivery")),
             "{sender} {to}: {header}"
