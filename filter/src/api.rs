@@ -27,6 +27,7 @@ mod queue;
 mod ratelimit;
 mod registry;
 mod relay;
+mod reports;
 mod resolve;
 mod settings;
 mod spf;
@@ -75,6 +76,7 @@ pub fn install(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function
     relay::register(&mut registry, surroundings);
     transport::register(&mut registry);
     queue::register(&mut registry);
+    reports::register(&mut registry);
     dns::register(&mut registry, &surroundings.names);
     dnsbl::register(&mut registry, &surroundings.names);
     ratelimit::register(&mut registry, surroundings);

@@ -5,13 +5,15 @@ mod authentication;
 mod envelope;
 mod header;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rhai::{Dynamic, ImmutableString};
 use vsmtp_ipc::edge::filter_limits::{self, Triple};
 use vsmtp_ipc::edge::filter_queue::Disposition;
-use vsmtp_mail::{BodyType, Demands, Domain, HeaderBlock, QueueId, Ret, ReversePath, Service, Terms};
+use vsmtp_ipc::wire::Notice;
+use vsmtp_mail::{BodyType, Demands, Domain, HeaderBlock, Notify, QueueId, Ret, ReversePath, Service, Terms};
 
 use crate::identity::Identity;
 use crate::mime::{MAX_MIME_BYTES, Tree};
@@ -131,6 +133,10 @@ pub struct Transaction {
     pub hold: Option<Box<str>>,
     /// What is asked of the queue.
     pub terms: Terms,
+    /// Nobody is told what becomes of the message.
+    pub is_quiet: bool,
+    /// Mails that rules want sent about the message.
+    pub notices: Vec<Notice>,
     /// The verdict that holds for all later stages of the transaction.
     pub verdict: Option<Status>,
     /// Whose rules run.
@@ -198,6 +204,8 @@ impl Transaction {
             header_changed: false,
             hold: None,
             terms: Terms::default(),
+            is_quiet: false,
+            notices: Vec::new(),
             verdict: None,
             part: Part::Root,
             part_verdicts: Vec::new(),
@@ -257,6 +265,25 @@ impl Transaction {
         self.verdict.as_ref().or(of_part)
     }
 
+    /// False if a program has sent the message, as far as that is known by now: what is said about it may come back.
+    pub fn may_be_answered(&self) -> bool {
+        let is_null = |path: &ReversePath| *path == ReversePath::Null;
+        let by_nobody = self.said_sender.as_ref().is_some_and(is_null)
+            || self.mail.as_ref().is_some_and(|mail| is_null(&mail.reverse_path));
+        let mut said = self.header.named("Auto-Submitted").map(|field| field.unfolded());
+        !by_nobody && said.all(|value| value.trim_ascii().eq_ignore_ascii_case(b"no"))
+    }
+
+    /// The recipients with the reports that are wanted for them.
+    pub fn told_recipients(&self) -> Cow<'_, [Entry]> {
+        if !self.is_quiet {
+            return Cow::Borrowed(&self.recipients);
+        }
+        let mut recipients = self.recipients.clone();
+        recipients.iter_mut().for_each(|entry| entry.spec.notify = Notify::NEVER);
+        Cow::Owned(recipients)
+    }
+
     /// What becomes of the message if no verdict says otherwise.
     pub fn disposition(&self) -> Disposition {
         match &self.hold {
@@ -308,6 +335,8 @@ impl Transaction {
         self.added_bytes = added_bytes;
         self.hold = hold;
         self.terms = Terms::default();
+        self.is_quiet = false;
+        self.notices = Vec::new();
         self.verdict = verdict;
         self.part = Part::Root;
         self.part_verdicts = Vec::new();

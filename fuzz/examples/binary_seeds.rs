@@ -108,6 +108,7 @@ fn submit(body: Body) -> Submit {
         disposition: Disposition::Quarantine("spam".into()),
         judged: false,
         expanded: Vec::new(),
+        notices: Vec::new(),
         pieces: pieces(),
         body,
     })
@@ -206,6 +207,7 @@ fn ipc_message() {
             ticket: 1,
             envelope: envelope(),
             expanded: Vec::new(),
+            notices: Vec::new(),
             disposition,
             pieces: pieces(),
         },

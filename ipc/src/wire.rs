@@ -17,6 +17,12 @@ pub const CHUNK: usize = 256 * 1024;
 pub const MAX_PIECES: usize = 64;
 /// Most octets of all text pieces of one message together.
 pub const MAX_PIECE_TEXT: usize = 4 * 1024 * 1024;
+/// Most notices about one message.
+pub const MAX_NOTICES: usize = 4;
+/// Most octets of a notice's subject.
+pub const MAX_NOTICE_SUBJECT: usize = 256;
+/// Most octets of a notice's text.
+pub const MAX_NOTICE_TEXT: usize = 8192;
 /// Longest free text (diagnostics, names) that crosses an edge.
 pub const MAX_TEXT: usize = 4096;
 
@@ -137,6 +143,10 @@ pub struct Terms {
     pub lifetime_s: Option<u32>,
     /// Whose rules judge it.
     pub rules: Option<RulesOf>,
+    /// The words of a report of failure.
+    pub report_text: Option<String>,
+    /// The author of reports.
+    pub report_from: Option<String>,
 }
 
 /// Whose rules judge a message; domains as text.
@@ -178,8 +188,14 @@ impl TryFrom<&RulesOf> for mail::RulesOf {
 
 impl From<&mail::Terms> for Terms {
     fn from(terms: &mail::Terms) -> Self {
-        let mail::Terms { priority, lifetime_s, rules } = terms;
-        Terms { priority: priority.number(), lifetime_s: *lifetime_s, rules: rules.as_ref().map(Into::into) }
+        let mail::Terms { priority, lifetime_s, rules, report_text, report_from } = terms;
+        Terms {
+            priority: priority.number(),
+            lifetime_s: *lifetime_s,
+            rules: rules.as_ref().map(Into::into),
+            report_text: report_text.as_deref().map(str::to_owned),
+            report_from: report_from.as_ref().map(mail::Address::to_string),
+        }
     }
 }
 
@@ -189,7 +205,16 @@ impl TryFrom<&Terms> for mail::Terms {
         if wire.lifetime_s.is_some_and(|lifetime_s| lifetime_s > mail::MAX_LIFETIME_S) {
             return Err(WireError("lifetime"));
         }
+        let is_clean = |text: &String| {
+            text.len() <= mail::MAX_REPORT_TEXT && !text.chars().any(|c| c.is_control() && c != '\n')
+        };
+        if !wire.report_text.iter().all(is_clean) {
+            return Err(WireError("words of a report"));
+        }
+        let report_from = wire.report_from.as_deref().map(mail::Address::parse).transpose();
         Ok(mail::Terms {
+            report_text: wire.report_text.as_deref().map(Into::into),
+            report_from: report_from.map_err(|_| WireError("author of a report"))?,
             priority: mail::Priority::new(wire.priority.into()).ok_or(WireError("priority"))?,
             lifetime_s: wire.lifetime_s,
             rules: wire.rules.as_ref().map(mail::RulesOf::try_from).transpose()?,
@@ -508,6 +533,17 @@ impl From<&mail::Expanded> for Expanded {
     }
 }
 
+/// A mail that a rule wants sent about a message.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Notice {
+    /// To whom.
+    pub to: String,
+    /// One line, at most [`MAX_NOTICE_SUBJECT`] octets.
+    pub subject: String,
+    /// At most [`MAX_NOTICE_TEXT`] octets.
+    pub text: String,
+}
+
 /// Checks a list of them.
 pub fn expanded(wire: &[Expanded]) -> Result<Vec<mail::Expanded>, WireError> {
     if wire.len() > mail::MAX_RECIPIENTS {
@@ -648,6 +684,8 @@ mod tests {
                 priority: 9,
                 lifetime_s: Some(60),
                 rules: Some(RulesOf::Internal("dst.test".into())),
+                report_text: Some("a\nb".into()),
+                report_from: Some("a@b.test".into()),
             },
             recipients: vec![recipient()],
         }
@@ -661,7 +699,7 @@ mod tests {
 
     #[test]
     fn every_field_is_checked_at_the_door() {
-        let bad: [fn(&mut Envelope); 9] = [
+        let bad: [fn(&mut Envelope); 11] = [
             |e| e.reverse_path = "a\r\nRCPT TO:<x@y>".into(),
             |e| e.envid = Some("a\nb".into()),
             |e| e.recipients.clear(),
@@ -669,6 +707,8 @@ mod tests {
             |e| e.recipients[0].next_hop = "pipe:/bin/sh".into(),
             |e| e.recipients[0].original = Some(("rfc822".into(), "x\ny".into())),
             |e| e.terms.priority = 10,
+            |e| e.terms.report_text = Some("a\r\nb".into()),
+            |e| e.terms.report_from = Some("a".into()),
             |e| e.terms.rules = Some(RulesOf::Incoming("a b".into())),
             |e| e.terms.lifetime_s = Some(mail::MAX_LIFETIME_S + 1),
         ];

@@ -5,6 +5,7 @@
 //! stripped of what could end a field, a part or the report.
 
 mod field;
+mod notice;
 mod original;
 mod status;
 #[cfg(test)]
@@ -12,10 +13,11 @@ mod tests;
 mod words;
 
 use vsmtp_mail::{
-    Address, BodyType, Demands, Domain, EnhancedCode, Envelope, NextHop, Notify, QueueId, Recipient,
+    Address, BodyType, Demands, Domain, EnhancedCode, Envelope, NextHop, Notify, Priority, QueueId, Recipient,
     RecipientClass, Ret, ReversePath, Rfc5322Date, Terms,
 };
 
+pub use notice::Notice;
 use original::Returned;
 
 /// Most octets of an original message that a report returns; of a longer one it returns the header.
@@ -138,38 +140,40 @@ impl Reporter {
             || original.envelope.smtputf8 && (returned.is_global() || listed.iter().any(needs_utf8));
         let draft = Draft { reporter: self, kind, original, listed: &listed, is_global, stamp };
         let bytes = draft.write(to, &returned);
-        let envelope = self.envelope(original, targets, &bytes, is_global);
+        let Envelope { demands, terms, .. } = original.envelope;
+        // RFC 8689 5: what must not be read on its way there must not be read on its way back. RFC 6710 4.4: what is said of
+        // an urgent message is as urgent.
+        let envelope = envelope_for(targets, &bytes, is_global, demands.requiretls, terms.priority);
         Some(Report { envelope, bytes })
     }
+}
 
-    fn envelope(
-        &self,
-        original: &Original<'_>,
-        targets: &[(Address, NextHop)],
-        bytes: &[u8],
-        is_global: bool,
-    ) -> Envelope {
-        let recipient = |(address, next_hop): &(Address, NextHop)| Recipient {
-            chosen: false,
-            address: address.clone(),
-            original: None,
-            // RFC 3461 6: a report asks for no report.
-            notify: Notify::NEVER,
-            class: RecipientClass::Other,
-            next_hop: next_hop.clone(),
-        };
-        Envelope {
-            reverse_path: ReversePath::Null,
-            body: if bytes.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
-            smtputf8: is_global && !bytes.is_ascii(),
-            ret: None,
-            envid: None,
-            // RFC 8689 5: what must not be read on its way there must not be read on its way back.
-            demands: Demands { requiretls: original.envelope.demands.requiretls },
-            // RFC 6710 4.4: what is said of an urgent message is as urgent.
-            terms: Terms { priority: original.envelope.terms.priority, ..Terms::default() },
-            recipients: targets.iter().map(recipient).collect(),
-        }
+/// From the null sender, with no wish to hear what becomes of it.
+fn envelope_for(
+    targets: &[(Address, NextHop)],
+    bytes: &[u8],
+    is_global: bool,
+    requiretls: bool,
+    priority: Priority,
+) -> Envelope {
+    let recipient = |(address, next_hop): &(Address, NextHop)| Recipient {
+        chosen: false,
+        address: address.clone(),
+        original: None,
+        // RFC 3461 6: a report asks for no report.
+        notify: Notify::NEVER,
+        class: RecipientClass::Other,
+        next_hop: next_hop.clone(),
+    };
+    Envelope {
+        reverse_path: ReversePath::Null,
+        body: if bytes.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime },
+        smtputf8: is_global && !bytes.is_ascii(),
+        ret: None,
+        envid: None,
+        demands: Demands { requiretls },
+        terms: Terms { priority, ..Terms::default() },
+        recipients: targets.iter().map(recipient).collect(),
     }
 }
 
@@ -200,9 +204,13 @@ impl Draft<'_> {
             content(&mut out);
             out.extend_from_slice(b"\r\n");
         };
-        let charset = if self.is_global { "utf-8" } else { "us-ascii" };
-        let encoding = if self.is_global { "\r\nContent-Transfer-Encoding: 8bit" } else { "" };
-        part(&format!("Content-Type: text/plain; charset={charset}{encoding}"), &|out| self.write_words(out));
+        let eight_bit = |is_needed| if is_needed { "\r\nContent-Transfer-Encoding: 8bit" } else { "" };
+        let encoding = eight_bit(self.is_global);
+        // The words of a rule may be in any language, whoever reads them.
+        let in_words = self.is_global || !self.words().unwrap_or_default().is_ascii();
+        let charset = if in_words { "utf-8" } else { "us-ascii" };
+        let words_type = format!("Content-Type: text/plain; charset={charset}{}", eight_bit(in_words));
+        part(&words_type, &|out| self.write_words(out));
         let status_type =
             if self.is_global { "message/global-delivery-status" } else { "message/delivery-status" };
         part(&format!("Content-Type: {status_type}{encoding}"), &|out| self.write_status(out));
@@ -216,7 +224,7 @@ impl Draft<'_> {
         let header = format!(
             "Received: by {name} (vSMTP) id {id};\r\n\t{date}\r\n\
              Date: {date}\r\n\
-             From: Mail Delivery System <MAILER-DAEMON@{name}>\r\n\
+             From: Mail Delivery System <{}>\r\n\
              To: <{to}>\r\n\
              Subject: {}\r\n\
              Message-ID: <{id}@{name}>\r\n\
@@ -224,9 +232,18 @@ impl Draft<'_> {
              MIME-Version: 1.0\r\n\
              Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"{boundary}\"\r\n\r\n\
              This is a delivery report in MIME format.\r\n\r\n",
+            self.author(),
             self.subject()
         );
         out.extend_from_slice(header.as_bytes());
+    }
+
+    fn author(&self) -> String {
+        match &self.original.envelope.terms.report_from {
+            // The header is ASCII where nobody has asked for more.
+            Some(address) if self.is_global || !address.needs_smtputf8() => address.to_string(),
+            _ => format!("MAILER-DAEMON@{}", self.reporter.name),
+        }
     }
 
     /// Random, so that nobody can have written it into a message; and looked for, so that nobody did by chance.
@@ -236,6 +253,7 @@ impl Draft<'_> {
             let boundary = format!("=_{random:032x}");
             let is_said =
                 self.listed.iter().any(|one| one.text.contains(&boundary) || one.remote.contains(&boundary));
+            let is_said = is_said || self.words().is_some_and(|text| text.contains(&boundary));
             if !is_said && !returned.contains(boundary.as_bytes()) {
                 return boundary;
             }

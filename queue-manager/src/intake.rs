@@ -21,7 +21,7 @@ use crate::store::{CommitError, SubmitError, Urgency};
 use crate::trace;
 
 use check::Checked;
-pub use check::{disposition, piece};
+pub use check::{disposition, notices, piece};
 use staging::Stages;
 
 /// Most filters at once, those of old generations included.

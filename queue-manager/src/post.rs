@@ -18,6 +18,7 @@ use vsmtp_ipc::{ChannelError, Credits, EdgeId};
 use vsmtp_mail::{EnhancedCode, QueueId, Recipient, Reply};
 
 use crate::content;
+use crate::intake;
 use crate::ledger::{After, Clock, Judgement, Ledger, RELOAD_WAIT_MS, Reload, Tell};
 use crate::outcome::{self, Failure};
 use crate::reports;
@@ -281,9 +282,10 @@ impl Post {
         match verdict {
             PostVerdict::Wanted { .. } => Ok(()),
             PostVerdict::Keep { is_final, .. } => self.keep(token, asked, is_final, ledger, clock),
-            PostVerdict::Edit { envelope, expanded, disposition, pieces, .. } => {
+            PostVerdict::Edit { envelope, expanded, notices, disposition, pieces, .. } => {
                 let mut edited = Edit::new(&envelope, &disposition, pieces, &asked)?;
                 edited.expanded = wire::expanded(&expanded)?;
+                edited.notices = intake::notices(&notices)?;
                 revise(edited, &asked, ledger, clock);
                 Ok(())
             }
@@ -401,10 +403,12 @@ fn revise(mut edit: Edit, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
     }
     trace::judged(id, "edit");
     let told = reports::on_expansion(ledger, id, &edit.state, None, &edit.expanded, clock);
+    let mut fresh = reports::notices(ledger, id, &edit.state, &edit.notices, clock);
+    fresh.extend(told);
     ledger.revising.insert(id);
     let change = Change::Revise { id, state: Box::new(edit.state) };
     let after = After { tell: Tell::Nobody, reload: Reload::Always(id) };
-    if let Err(error) = ledger.commit(vec![change], Vec::from_iter(told), Urgency::Durable, after) {
+    if let Err(error) = ledger.commit(vec![change], fresh, Urgency::Durable, after) {
         trace::not_committed(id, &error);
         ledger.reload(id, RELOAD_WAIT_MS, clock);
     }

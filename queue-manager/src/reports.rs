@@ -4,7 +4,7 @@ use std::io;
 
 use vsmtp_mail::{EnhancedCode, Expanded, Notify, QueueId, Recipient, RecipientClass, ReversePath};
 
-use crate::bounce::{Kind, MAX_HEADER_RETURN, Original, Reported, Reporter, Stamp};
+use crate::bounce::{Kind, MAX_HEADER_RETURN, Notice, Original, Report, Reported, Reporter, Stamp};
 use crate::content;
 use crate::ledger::{Clock, Fresh, Ledger};
 use crate::outcome::{Failure, Gathered, recipient};
@@ -15,6 +15,8 @@ use crate::trace;
 pub const BOUNCE: &str = "bounce";
 /// The protocol in the origin of a report to the postmaster; if that fails too, the message is dead.
 pub const DOUBLE_BOUNCE: &str = "double-bounce";
+/// The protocol in the origin of what a rule has sent about a message.
+pub const NOTICE: &str = "notice";
 
 /// RFC 3463: the destination address is valid.
 const EXPANDED: EnhancedCode = EnhancedCode(2, 1, 5);
@@ -116,6 +118,47 @@ pub fn on_expansion(
     })
 }
 
+/// Mails that rules want sent about a message: a courtesy too.
+pub fn notices(
+    ledger: &mut Ledger,
+    about: QueueId,
+    state: &MessageState,
+    notices: &[Notice],
+    clock: Clock,
+) -> Vec<Fresh> {
+    // Two programs that notify each other would never end.
+    if state.envelope.reverse_path == ReversePath::Null {
+        return Vec::new();
+    }
+    notices.iter().filter_map(|notice| notify(ledger, about, notice, clock)).collect()
+}
+
+fn notify(ledger: &mut Ledger, about: QueueId, notice: &Notice, clock: Clock) -> Option<Fresh> {
+    let targets = ledger.settings.routes.resolve(&notice.to);
+    let id = ledger.mint(clock);
+    let stamp = Stamp { id, now_ms: clock.wall_ms, random: 0 };
+    let report = ledger.settings.reporter.notice(notice, about, &targets, stamp)?;
+    trace::reported(id, about, NOTICE, &notice.to, 0);
+    let fresh = own(ledger, id, about, NOTICE, report, clock);
+    fresh.map_err(|error| trace::trouble("notice-not-staged", &error)).ok()
+}
+
+/// A mail of our own about a message, which no rule judges: they have judged the message.
+fn own(
+    ledger: &Ledger,
+    id: QueueId,
+    about: QueueId,
+    protocol: &str,
+    report: Report,
+    clock: Clock,
+) -> io::Result<Fresh> {
+    let origin =
+        Origin { session: Text::new(&about.to_string()), protocol: protocol.into(), ..Origin::default() };
+    let mut new = MessageState::fresh(clock.wall_ms, origin, report.envelope);
+    new.marks.judged = true;
+    fresh(ledger, id, new, report.bytes)
+}
+
 fn compose(
     ledger: &mut Ledger,
     kind: Kind,
@@ -141,12 +184,7 @@ fn compose(
     };
     trace::reported(id, about, name(kind), &to, reported.len());
     let protocol = if kind == Kind::DoubleBounce { DOUBLE_BOUNCE } else { BOUNCE };
-    let origin =
-        Origin { session: Text::new(&about.to_string()), protocol: protocol.into(), ..Origin::default() };
-    let mut new = MessageState::fresh(clock.wall_ms, origin, report.envelope);
-    // Rules have judged the message that this report is about.
-    new.marks.judged = true;
-    fresh(ledger, id, new, report.bytes).map(Some)
+    own(ledger, id, about, protocol, report, clock).map(Some)
 }
 
 /// A message of our own, staged if it is too large for memory.

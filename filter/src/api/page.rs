@@ -22,6 +22,8 @@ const MODULES: &[(&str, &str)] = &[
         "How each recipient is delivered. Without a call the routing tables of the configuration decide.",
     ),
     ("queue", "What becomes of the message in the queue."),
+    ("bounce", "How reports on the message are worded."),
+    ("notify", "Mail about the message, to others than its sender."),
     ("dsn", "What the sender wants to hear about delivery (RFC 3461)."),
     ("auth", "Whether the client has authenticated, and as whom."),
     ("tls", "What the TLS handshake with the client has agreed on."),

@@ -310,6 +310,20 @@ impl<'e> Registry<'e> {
         }
     }
 
+    /// A function of three arguments that looks at the transaction; called by its module's name only.
+    pub fn on3<A: Variant + Clone, B: Variant + Clone, C: Variant + Clone, R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        from: Stage,
+        body: impl Fn(&mut Transaction, A, B, C) -> Outcome<R> + Clone + Send + Sync + 'static,
+    ) {
+        self.function(name, 3, Some(from));
+        let call = move |context: NativeCallContext, a: A, b: B, c: C| {
+            within(&context, name, from, |t| body(t, a, b, c))
+        };
+        self.module(name).set_native_fn(name.name, call);
+    }
+
     fn attach2<H: Variant + Clone, A: Variant + Clone, B: Variant + Clone, R: Variant + Clone>(
         &mut self,
         aliases: &[&'static str],

@@ -498,6 +498,12 @@ fn what_is_asked_of_the_queue_is_checked() {
         ("queue::expire_after(\"59s\")", "from one minute to a hundred days"),
         ("queue::expire_after(\"101d\")", "from one minute to a hundred days"),
         ("queue::expire_after(\"soon\")", "from one minute to a hundred days"),
+        ("bounce::from(\"x\")", ""),
+        ("let t = \"\"; t.pad(2049, \"x\"); bounce::text(t)", "2048 octets at most"),
+        ("notify::send(\"x\", \"s\", \"t\")", ""),
+        ("let t = \"\"; t.pad(257, \"x\"); notify::send(\"a@b.test\", t, \"t\")", "octets of subject"),
+        ("let t = \"\"; t.pad(8193, \"x\"); notify::send(\"a@b.test\", \"s\", t)", "of text at most"),
+        ("for i in 0..5 { notify::send(\"a@b.test\", \"s\", \"t\") }", "4 notices at most"),
     ] {
         fails(&engine, Stage::Rcpt, body, words);
     }

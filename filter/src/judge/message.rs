@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use vsmtp_ipc::edge::filter_queue::Disposition;
-use vsmtp_ipc::wire::Piece;
+use vsmtp_ipc::wire::{MAX_NOTICES, Notice, Piece};
 use vsmtp_mail::{EnhancedCode, Envelope, Expanded, MAX_RECIPIENTS, QueueId, Reply, Terms, header_end};
 
 use super::{Decision, Judge, local_error};
@@ -54,6 +54,8 @@ pub struct Stored {
     pub disposition: Disposition,
     /// Rules of later stages are not to be asked.
     pub judged: bool,
+    /// Mails that rules want sent about it.
+    pub notices: Vec<Notice>,
 }
 
 impl Judge {
@@ -72,6 +74,8 @@ impl Judge {
             || transaction.has_early_header()
             || transaction.authentication.is_to_be_shown()
             || transaction.is_submission()
+            // Whether a program has sent it.
+            || !transaction.notices.is_empty()
     }
 
     /// Runs the preq rules and puts the submission together.
@@ -111,8 +115,10 @@ impl Judge {
         let mut reply = None;
         for part in parts {
             let own = Shared::new(shared.lock().only(part));
-            let (stored, said) = self.judge_part(&own)?;
+            let (mut stored, said) = self.judge_part(&own)?;
             reply = reply.or(said);
+            // What was said before the parts were told apart is said once.
+            stored.notices.retain(|notice| !messages.iter().any(|other| other.notices.contains(notice)));
             // Rules of later stages must find their recipients apart.
             match messages.iter_mut().find(|other| !self.judges_later && other.may_take(&stored)) {
                 Some(other) => other.take(stored),
@@ -166,7 +172,7 @@ impl Judge {
 
     fn store(&self, transaction: &Transaction, disposition: Disposition) -> Result<Stored, Decision> {
         let Some(mail) = &transaction.mail else { return Err(Decision::Refuse(local_error())) };
-        let routed = self.policy.route(&mail.reverse_path, &transaction.recipients);
+        let routed = self.policy.route(&mail.reverse_path, &transaction.told_recipients());
         let Routed { recipients, expanded } = routed.map_err(Decision::Refuse)?;
         let rules = if self.judges_later { self.scripts.kept(&transaction.part) } else { None };
         let envelope = Envelope {
@@ -183,7 +189,8 @@ impl Judge {
             Disposition::Active => transaction.disposition(),
             other => other,
         };
-        Ok(Stored { envelope, expanded, pieces: pieces(transaction), disposition, judged: false })
+        let (pieces, notices) = (pieces(transaction), notices(transaction));
+        Ok(Stored { envelope, expanded, pieces, disposition, judged: false, notices })
     }
 }
 
@@ -209,6 +216,8 @@ impl Stored {
             }
         }
         self.expanded.extend(other.expanded);
+        self.notices.extend(other.notices);
+        self.notices.truncate(MAX_NOTICES);
     }
 }
 
@@ -216,6 +225,11 @@ impl Stored {
 fn parts(transaction: &Transaction) -> Vec<Part> {
     let parts = transaction.parts();
     if parts.is_empty() { vec![Scripts::part_of_sender(transaction.sender.as_ref())] } else { parts }
+}
+
+/// What rules want sent about the message, unless a program has sent it.
+pub(super) fn notices(transaction: &Transaction) -> Vec<Notice> {
+    if transaction.may_be_answered() { transaction.notices.clone() } else { Vec::new() }
 }
 
 /// The rewritten header block and the untouched rest; nothing if the header is as it came.

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use vsmtp_ipc::edge::filter_queue::Disposition;
-use vsmtp_ipc::wire::Piece;
+use vsmtp_ipc::wire::{Notice, Piece};
 use vsmtp_mail::{Address, Envelope, Expanded, QueueId, Reply};
 
 use super::Judge;
-use super::message::{pieces, read_header};
+use super::message::{notices, pieces, read_header};
 use crate::policy::Routed;
 use crate::stage::Stage;
 use crate::status::Status;
@@ -65,6 +65,8 @@ pub struct Edit {
     pub disposition: Disposition,
     /// How its bytes are put together; empty: unchanged.
     pub pieces: Vec<Piece>,
+    /// Mails that rules want sent about it.
+    pub notices: Vec<Notice>,
 }
 
 impl Judge {
@@ -185,16 +187,16 @@ impl Judge {
 
     fn rebuilt(&self, before: &Envelope, transaction: &Transaction, disposition: Disposition) -> PostJudged {
         let sender = transaction.mail.as_ref().map_or(&before.reverse_path, |mail| &mail.reverse_path);
-        let Routed { recipients, expanded } = match self.policy.route(sender, &transaction.recipients) {
+        let Routed { recipients, expanded } = match self.policy.route(sender, &transaction.told_recipients()) {
             Ok(routed) => routed,
             Err(reply) => return PostJudged::Refuse(reply),
         };
         let terms = transaction.terms.clone();
         let envelope = Envelope { reverse_path: sender.clone(), recipients, terms, ..before.clone() };
-        let pieces = pieces(transaction);
-        if envelope == *before && pieces.is_empty() && disposition == Disposition::Active {
+        let (pieces, notices) = (pieces(transaction), notices(transaction));
+        if envelope == *before && pieces.is_empty() && notices.is_empty() && disposition == Disposition::Active {
             return PostJudged::Keep { is_final: false };
         }
-        PostJudged::Edit(Edit { envelope, expanded, disposition, pieces })
+        PostJudged::Edit(Edit { envelope, expanded, disposition, pieces, notices })
     }
 }

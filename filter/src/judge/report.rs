@@ -86,12 +86,13 @@ impl Judge {
             }
             Err(Unsigned::Ever(why)) => {
                 note(message, why);
-                return PostJudged::Edit(Edit { envelope, expanded, disposition, pieces: Vec::new() });
+                let (pieces, notices) = (Vec::new(), Vec::new());
+                return PostJudged::Edit(Edit { envelope, expanded, disposition, pieces, notices });
             }
         };
         let rest = Piece::Original { offset: 0, len: message.content.len() };
         let pieces = vec![Piece::Text(field.raw().to_vec()), rest];
-        PostJudged::Edit(Edit { envelope, expanded, disposition, pieces })
+        PostJudged::Edit(Edit { envelope, expanded, disposition, pieces, notices: Vec::new() })
     }
 }
 

@@ -483,3 +483,50 @@ fn what_rules_ask_of_the_queue_goes_with_the_message_and_rules_behind_it_see_it(
     assert_eq!(bench.shared.lock().terms, vsmtp_mail::Terms::default());
     assert!(bench.shared.lock().hold.is_some());
 }
+
+#[test]
+fn what_a_rule_wants_said_is_said_once_and_never_to_a_program() {
+    let script = "#{ mail: [ action \"m\" || { notify::send(\"admin@example.com\", \"early\", \"x\") } ],
+        preq: [ action \"p\" || { if !notify::send(\"admin@example.com\", \"late\", \"y\") {
+            msg::append_header(\"X-Silent\", \"1\") } } ],
+        postq: [ action \"q\" || { notify::send(\"admin@example.com\", \"later\", \"z\") } ] }";
+    let subjects = |stored: &[vsmtp_ipc::wire::Notice]| {
+        stored.iter().map(|notice| notice.subject.clone()).collect::<Vec<_>>().join(" ")
+    };
+    for (sender, field, expected) in [
+        ("a@client.test", "", "early late"),
+        ("a@client.test", "Auto-Submitted: no\r\n", "early late"),
+        ("a@client.test", "Auto-Submitted: auto-replied\r\n", ""),
+        ("", "", ""),
+    ] {
+        let bench = bench(script);
+        bench.begin_as(sender);
+        bench.rcpt("jane@example.com");
+        let stored = only(bench.message(format!("{field}Subject: x\r\n\r\nx\r\n").as_bytes()));
+        assert_eq!(subjects(&stored.notices), expected, "{sender} {field}");
+        assert_eq!(stored.pieces.is_empty(), !expected.is_empty(), "the rule knows");
+        match postq(&bench, stored.envelope) {
+            PostJudged::Edit(edit) => assert_eq!((subjects(&edit.notices), sender), ("later".into(), "a@client.test")),
+            other => assert_eq!((other, sender), (PostJudged::Keep { is_final: false }, "")),
+        }
+        bench.shared.lock().reset();
+        assert!(bench.shared.lock().notices.is_empty());
+    }
+}
+
+#[test]
+fn a_message_whose_reports_a_rule_suppresses_has_none_wanted_and_words_go_with_the_others() {
+    let bench = bench(
+        "#{ mail: [ action \"m\" || { bounce::text(\"a\\r\\nb\"); bounce::from(\"help@example.com\") } ],
+            preq: [ action \"p\" || { if ctx::rcpt_list()[0] is \"joe@example.com\" { bounce::suppress() } } ] }",
+    );
+    for (to, expected) in [("joe@example.com", Notify::NEVER), ("jane@example.com", Notify::default())] {
+        bench.begin();
+        bench.rcpt(to);
+        let Stored { envelope, .. } = only(bench.message(MESSAGE));
+        assert_eq!(envelope.recipients[0].notify, expected, "{to}");
+        assert_eq!(envelope.terms.report_text.as_deref(), Some("a\nb"));
+        let from = envelope.terms.report_from.map(|address| address.to_string());
+        assert_eq!(from.as_deref(), Some("help@example.com"));
+    }
+}

@@ -217,9 +217,10 @@ impl Post {
             PostJudged::Keep { is_final } => PostVerdict::Keep { ticket, is_final },
             PostJudged::Refuse(reply) => PostVerdict::Refuse { ticket, reply: (&reply).into() },
             PostJudged::Unavailable => PostVerdict::Unavailable { ticket },
-            PostJudged::Edit(Edit { envelope, expanded, disposition, pieces }) => {
+            PostJudged::Edit(Edit { envelope, expanded, disposition, pieces, notices }) => {
                 let expanded = expanded.iter().map(Into::into).collect();
-                PostVerdict::Edit { ticket, envelope: (&envelope).into(), expanded, disposition, pieces }
+                let envelope = (&envelope).into();
+                PostVerdict::Edit { ticket, envelope, expanded, notices, disposition, pieces }
             }
         };
         if let Err(error) = queue.link.send(&verdict, Vec::new()) {

@@ -6,7 +6,7 @@
 use bincode::{Decode, Encode};
 
 use crate::channel::{Channel, Message};
-use crate::wire::{Body, Envelope, Expanded, Id, Origin, Piece};
+use crate::wire::{Body, Envelope, Expanded, Id, Notice, Origin, Piece};
 
 /// Submissions in flight.
 pub const CREDITS: u32 = 64;
@@ -72,6 +72,8 @@ pub struct NewMessage {
     pub judged: bool,
     /// Aliases for several of which the sender wants to hear; at most [`vsmtp_mail::MAX_RECIPIENTS`].
     pub expanded: Vec<Expanded>,
+    /// Mails that rules want sent about it; at most [`crate::wire::MAX_NOTICES`].
+    pub notices: Vec<Notice>,
     /// How its bytes are put together; empty: the body as it is.
     pub pieces: Vec<Piece>,
     /// The bytes.

@@ -5,7 +5,7 @@ use bincode::{Decode, Encode};
 
 use crate::channel::{Channel, Message};
 use crate::edge::filter_queue::Disposition;
-use crate::wire::{Body, Envelope, Expanded, Id, Origin, Piece};
+use crate::wire::{Body, Envelope, Expanded, Id, Notice, Origin, Piece};
 
 /// Questions in flight.
 pub const CREDITS: u32 = 64;
@@ -69,6 +69,8 @@ pub enum PostVerdict {
         envelope: Envelope,
         /// Aliases for several of which the sender wants to hear.
         expanded: Vec<Expanded>,
+        /// Mails that rules want sent about it.
+        notices: Vec<Notice>,
         /// What becomes of the message.
         disposition: Disposition,
         /// How its bytes are put together now; empty: unchanged.

@@ -1,9 +1,14 @@
-//! What is asked of the queue for one message beside its delivery: how soon, for how long, and by whose rules.
+//! What is asked of the queue for one message beside its delivery: how soon, for how long, by whose rules, and
+//! how reports on it are worded.
 
+use crate::address::Address;
 use crate::domain::Domain;
 
 /// Longest lifetime that a message may be given, in seconds: a hundred days.
 pub const MAX_LIFETIME_S: u32 = 100 * 24 * 3600;
+
+/// Most octets of the words of a report.
+pub const MAX_REPORT_TEXT: usize = 2048;
 
 /// How urgent a message is among others: from -9 to 9, as RFC 6710 counts it; 0 by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -49,6 +54,11 @@ pub struct Terms {
     pub lifetime_s: Option<u32>,
     /// Whose rules judge it behind the queue; `None` if that was not kept.
     pub rules: Option<RulesOf>,
+    /// What a report of failure says to its reader in place of our own words: lines that end in LF, free of other control
+    /// characters, at most [`MAX_REPORT_TEXT`] octets.
+    pub report_text: Option<Box<str>>,
+    /// Whom reports on it name as their author.
+    pub report_from: Option<Address>,
 }
 
 #[cfg(test)]

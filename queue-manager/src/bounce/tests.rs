@@ -366,3 +366,28 @@ fn python_reads_the_same() {
     python.stdin.take().unwrap().write_all(&report.bytes).unwrap();
     assert!(python.wait().unwrap().success());
 }
+
+#[test]
+fn a_rule_words_a_report_of_failure_and_names_its_author() {
+    let recipients = vec![recipient("b@dst.test", "smtp:dst.test")];
+    let mut envelope = envelope("a@src.test", recipients.clone());
+    envelope.terms.report_text = Some("Désolé.\n--=_0\nCall us.".into());
+    envelope.terms.report_from = Some(Address::parse("help@src.test").unwrap());
+    let report = write(Kind::Failure, &envelope, MESSAGE, &[said(&recipients[0], "550 no")]).unwrap();
+    assert_eq!((report.envelope.body, report.envelope.smtputf8), (BodyType::EightBitMime, false));
+    let text = String::from_utf8(report.bytes.clone()).unwrap();
+    parse(&report.bytes);
+    assert!(text.contains("\r\nFrom: Mail Delivery System <help@src.test>\r\n"), "{text}");
+    assert!(text.contains("charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n"), "{text}");
+    assert!(text.contains("\r\nDésolé.\r\n--=_0\r\nCall us.\r\n\r\n  <b@dst.test>\r\n"), "{text}");
+    assert!(!text.contains("could not be delivered"), "{text}");
+    // Other reports have our own words.
+    let report = write(Kind::Delay { until_ms: 9 }, &envelope, MESSAGE, &[said(&recipients[0], "451 no")]);
+    let text = String::from_utf8(report.unwrap().bytes).unwrap();
+    assert!(text.contains("attempts go on") && !text.contains("Désolé"), "{text}");
+    // An author that the header cannot name is not named.
+    envelope.terms.report_from = Some(Address::parse("é@src.test").unwrap());
+    let report = write(Kind::Failure, &envelope, MESSAGE, &[said(&recipients[0], "550 no")]).unwrap();
+    let text = String::from_utf8(report.bytes).unwrap();
+    assert!(text.contains("<MAILER-DAEMON@mail.src.test>\r\n"), "{text}");
+}

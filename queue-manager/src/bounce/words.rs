@@ -18,18 +18,31 @@ impl Draft<'_> {
 
     pub(super) fn write_words(&self, out: &mut Vec<u8>) {
         let utf8 = self.is_global;
-        let mut paragraph = |text: &str, indent: &str| write_paragraph(out, text, indent, utf8);
-        paragraph(&format!("The mail server {} writes this.", self.reporter.name), "");
-        paragraph("", "");
-        for text in self.explanation() {
-            paragraph(&text, "");
-            paragraph("", "");
+        write_paragraph(out, &format!("The mail server {} writes this.", self.reporter.name), "", utf8);
+        write_paragraph(out, "", "", utf8);
+        match self.words() {
+            Some(text) => {
+                text.lines().for_each(|line| write_paragraph(out, line, "", true));
+                write_paragraph(out, "", "", utf8);
+            }
+            None => {
+                for text in self.explanation() {
+                    write_paragraph(out, &text, "", utf8);
+                    write_paragraph(out, "", "", utf8);
+                }
+            }
         }
+        let mut paragraph = |text: &str, indent: &str| write_paragraph(out, text, indent, utf8);
         for one in self.listed {
             paragraph(&format!("<{}>", self.address(&one.recipient.address.to_string())), "  ");
             let said = if one.remote.is_empty() { String::new() } else { format!("{} said: ", one.remote) };
             paragraph(&format!("{said}{}", one.text), "      ");
         }
+    }
+
+    /// What a rule wants said of a failure in the place of our own words.
+    pub(super) fn words(&self) -> Option<&str> {
+        self.original.envelope.terms.report_text.as_deref().filter(|_| self.kind == Kind::Failure)
     }
 
     fn explanation(&self) -> Vec<String> {

@@ -9,7 +9,7 @@ use vsmtp_mail::{Envelope, Expanded, QueueId};
 use vsmtp_sys::memfd::Sealed;
 
 use super::staging::Stages;
-use crate::bounce::MAX_HEADER_RETURN;
+use crate::bounce::{MAX_HEADER_RETURN, Notice};
 use crate::ledger::{Clock, Fresh, Ledger};
 use crate::reports;
 use crate::store::{Chunk, Disposition, MessageState, NewBody, Origin, Piece, Staging, Text};
@@ -30,6 +30,7 @@ pub struct Checked {
     disposition: Disposition,
     judged: bool,
     expanded: Vec<Expanded>,
+    notices: Vec<Notice>,
     pieces: Vec<Piece>,
     size: u64,
     bytes: Bytes,
@@ -64,6 +65,7 @@ impl Checked {
             disposition: disposition(&new.disposition)?,
             judged: new.judged,
             expanded: wire::expanded(&new.expanded)?,
+            notices: notices(&new.notices)?,
             pieces: new.pieces.into_iter().map(piece).collect(),
             size,
             bytes: bytes(id, new.body, descriptor, stages)?,
@@ -75,11 +77,11 @@ impl Checked {
         self.id
     }
 
-    /// The message as the store takes it, and behind it the report on aliases if one is due: there is not the one without
-    /// the other.
+    /// The message as the store takes it, and behind it the report on aliases if one is due, and notices: there are not the
+    /// ones without the other.
     pub fn into_fresh(self, ledger: &mut Ledger, clock: Clock) -> Result<Vec<Fresh>, Refusal> {
-        let Checked { id, arrived_ms, envelope, origin, disposition, judged, expanded, pieces, size, bytes } =
-            self;
+        let Checked { id, arrived_ms, envelope, origin, disposition, judged, pieces, size, bytes, .. } = self;
+        let (expanded, notices) = (self.expanded, self.notices);
         // A receiver whose clock is wrong, or that lies, makes a message neither younger than now nor old.
         let arrived_ms = arrived_ms.clamp(clock.wall_ms.saturating_sub(LONGEST_SESSION_MS), clock.wall_ms);
         let mut state = MessageState::fresh(arrived_ms, origin, envelope);
@@ -111,7 +113,8 @@ impl Checked {
             }
         };
         let told = reports::on_expansion(ledger, id, &state, Some((start, size)), &expanded, clock);
-        Ok(std::iter::once(Fresh { id, state, body, parts, size }).chain(told).collect())
+        let noticed = reports::notices(ledger, id, &state, &notices, clock);
+        Ok(std::iter::once(Fresh { id, state, body, parts, size }).chain(told).chain(noticed).collect())
     }
 }
 
@@ -177,8 +180,16 @@ fn origin(wire: &wire::Origin) -> Result<Origin, WireError> {
 
 /// The protocols of our own reports are ours alone: who could claim them could silence a bounce.
 fn protocol(text: &str) -> Text {
-    let ours = [crate::reports::BOUNCE, crate::reports::DOUBLE_BOUNCE, crate::tls_reports::TLS_REPORT];
+    let ours = [reports::BOUNCE, reports::DOUBLE_BOUNCE, reports::NOTICE, crate::tls_reports::TLS_REPORT];
     if ours.contains(&text) { "?".into() } else { Text::new(text) }
+}
+
+/// Checks a list of notices.
+pub fn notices(wire: &[wire::Notice]) -> Result<Vec<Notice>, WireError> {
+    if wire.len() > wire::MAX_NOTICES {
+        return Err(WireError("number of notices"));
+    }
+    wire.iter().map(Notice::try_from).collect()
 }
 
 /// A disposition that crossed an edge.

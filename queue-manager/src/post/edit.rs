@@ -5,6 +5,7 @@ use vsmtp_ipc::wire::{self, WireError};
 use vsmtp_mail::{Address, Envelope, Expanded};
 
 use super::Asked;
+use crate::bounce::Notice;
 use crate::intake::{disposition, piece};
 use crate::store::{MAX_PIECES, MessageState, Piece, RecipientState};
 
@@ -14,6 +15,8 @@ pub(super) struct Edit {
     pub state: MessageState,
     /// Aliases for several of which the sender wants to hear.
     pub expanded: Vec<Expanded>,
+    /// Mails that rules want sent about it.
+    pub notices: Vec<Notice>,
 }
 
 impl Edit {
@@ -48,7 +51,7 @@ impl Edit {
         if state.pieces.as_ref().is_some_and(|pieces| pieces.len() > MAX_PIECES) {
             return Err(WireError("number of pieces"));
         }
-        Ok(Edit { state, expanded: Vec::new() })
+        Ok(Edit { state, expanded: Vec::new(), notices: Vec::new() })
     }
 }
 

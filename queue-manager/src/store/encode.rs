@@ -225,12 +225,12 @@ fn take_notify(take: &mut Take<'_>) -> Result<Notify, Malformed> {
 }
 
 /// Local part and domain apart: both are checked again when they are read, and neither needs quotes.
-fn put_address(out: &mut Vec<u8>, address: &Address) {
+pub(super) fn put_address(out: &mut Vec<u8>, address: &Address) {
     out.put_str(address.local_part());
     out.put_str(address.domain().as_str());
 }
 
-fn take_address(take: &mut Take<'_>) -> Result<Address, Malformed> {
+pub(super) fn take_address(take: &mut Take<'_>) -> Result<Address, Malformed> {
     let local = take.str()?;
     let domain = take_domain(take)?;
     Address::new(local, domain).map_err(|_| Malformed("address"))

@@ -383,6 +383,7 @@ mod tests {
             priority: vsmtp_mail::Priority::MOST,
             lifetime_s: Some(3600),
             rules: Some(vsmtp_mail::RulesOf::Incoming(vsmtp_mail::Domain::parse("b.test").unwrap())),
+            ..Terms::default()
         }
     }
 

@@ -1,7 +1,7 @@
 //! How a message's terms look on disk, and in the short form that sidecars hold. Each term that is not the default has a
 //! number of its own, so that another one needs no other version: who does not know it sets the message aside.
 
-use vsmtp_mail::{MAX_LIFETIME_S, Priority, RulesOf, Terms};
+use vsmtp_mail::{MAX_LIFETIME_S, MAX_REPORT_TEXT, Priority, RulesOf, Terms};
 
 use super::codec::{Malformed, Put, Take};
 use super::encode;
@@ -11,10 +11,12 @@ use super::message::Timing;
 const PRIORITY: u8 = 1;
 const LIFETIME: u8 = 4;
 const RULES: u8 = 5;
+const REPORT_TEXT: u8 = 6;
+const REPORT_FROM: u8 = 7;
 
 /// Writes terms that are not all the default.
 pub(super) fn put(out: &mut Vec<u8>, terms: &Terms) {
-    let Terms { priority, lifetime_s, rules } = terms;
+    let Terms { priority, lifetime_s, rules, report_text, report_from } = terms;
     let at = out.len();
     out.put_u8(0);
     let mut count = 0;
@@ -31,6 +33,16 @@ pub(super) fn put(out: &mut Vec<u8>, terms: &Terms) {
     if let Some(rules) = rules {
         out.put_u8(RULES);
         put_rules(out, rules);
+        count += 1;
+    }
+    if let Some(text) = report_text {
+        out.put_u8(REPORT_TEXT);
+        out.put_str(text);
+        count += 1;
+    }
+    if let Some(address) = report_from {
+        out.put_u8(REPORT_FROM);
+        encode::put_address(out, address);
         count += 1;
     }
     if let Some(slot) = out.get_mut(at) {
@@ -55,10 +67,18 @@ pub(super) fn take(take: &mut Take<'_>) -> Result<Terms, Malformed> {
                 terms.lifetime_s = Some(lifetime_s.ok_or(Malformed("lifetime"))?);
             }
             RULES => terms.rules = Some(take_rules(take)?),
+            REPORT_TEXT => terms.report_text = Some(take_words(take)?),
+            REPORT_FROM => terms.report_from = Some(encode::take_address(take)?),
             _ => return Err(Malformed("term")),
         }
     }
     Ok(terms)
+}
+
+fn take_words(take: &mut Take<'_>) -> Result<Box<str>, Malformed> {
+    let text = take.str()?;
+    let is_clean = text.len() <= MAX_REPORT_TEXT && !text.chars().any(|c| c.is_control() && c != '\n');
+    is_clean.then(|| text.into()).ok_or(Malformed("words of a report"))
 }
 
 fn put_rules(out: &mut Vec<u8>, rules: &RulesOf) {
@@ -111,10 +131,18 @@ mod tests {
 
     #[test]
     fn terms_stand_once_and_in_order() {
-        let terms = Terms { priority: Priority::LEAST, lifetime_s: Some(7), rules: Some(RulesOf::Root) };
+        let terms = Terms {
+            priority: Priority::LEAST,
+            lifetime_s: Some(7),
+            rules: Some(RulesOf::Root),
+            report_text: Some("a
+b".into()),
+            report_from: Some(vsmtp_mail::Address::parse("a@b.test").unwrap()),
+        };
         let mut octets = Vec::new();
         put(&mut octets, &terms);
-        assert_eq!(octets, [3, PRIORITY, 0xf7, LIFETIME, 7, 0, 0, 0, RULES, 0]);
+        let reports = b"\x06\x03\0a\nb\x07\x01\0a\x06\0b.test";
+        assert_eq!(octets, [&[5, PRIORITY, 0xf7, LIFETIME, 7, 0, 0, 0, RULES, 0][..], reports].concat());
         assert_eq!(read(&octets), Ok(terms));
         for wrong in [
             &[2, PRIORITY, 1, PRIORITY, 1][..],
@@ -123,6 +151,8 @@ mod tests {
             &[1, LIFETIME, 255, 255, 255, 255],
             &[1, 0],
             &[1, RULES, 4],
+            &[1, REPORT_TEXT, 2, 0, b'a', b'\r'],
+            &[1, REPORT_FROM, 1, 0, b'a', 3, 0, b'a', b' ', b'b'],
             &[1, RULES, 1, 3, 0, b'a', b' ', b'b'],
             &[1, 99],
             &[2, PRIORITY, 1],

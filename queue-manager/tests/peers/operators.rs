@@ -141,6 +141,7 @@ fn requeue_has_policy_choose_the_next_hops_anew_though_there_are_no_rules() {
         ticket: ask.ticket,
         envelope,
         expanded: Vec::new(),
+        notices: Vec::new(),
         disposition: Disposition::Active,
         pieces: Vec::new(),
     });
@@ -191,6 +192,7 @@ fn who_has_a_message_does_not_get_it_again_because_it_was_requeued() {
         ticket: ask.ticket,
         envelope,
         expanded: Vec::new(),
+        notices: Vec::new(),
         disposition: Disposition::Active,
         pieces: Vec::new(),
     });
@@ -267,6 +269,7 @@ fn who_is_on_hold_stays_there_whatever_the_rules_say() {
                 ticket,
                 envelope: ask.envelope,
                 expanded: Vec::new(),
+                notices: Vec::new(),
                 disposition: Disposition::Active,
                 pieces: Vec::new(),
             },

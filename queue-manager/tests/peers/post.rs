@@ -92,6 +92,7 @@ fn edits_are_committed_before_the_first_attempt_and_survive() {
         ticket: ask.ticket,
         envelope,
         expanded: Vec::new(),
+        notices: Vec::new(),
         disposition: Disposition::Active,
         pieces,
     });
@@ -158,6 +159,7 @@ fn a_filter_that_answers_what_was_not_asked_is_dropped() {
             ticket,
             envelope: ask.envelope.clone(),
             expanded: Vec::new(),
+            notices: Vec::new(),
             disposition: Disposition::Active,
             pieces: vec![Piece::Original { offset: 0, len: 10_000 }],
         },
@@ -192,6 +194,7 @@ fn what_one_filter_has_judged_is_not_asked_of_the_next() {
             ticket: ask.ticket,
             envelope: ask.envelope,
             expanded: Vec::new(),
+            notices: Vec::new(),
             disposition: Disposition::Active,
             pieces: vec![Piece::Original { offset: 0, len: BODY.len() as u64 }],
         });

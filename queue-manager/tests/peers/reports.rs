@@ -260,6 +260,7 @@ fn a_report_about_tls_that_is_to_be_signed_waits_for_the_filter() {
         ticket: ask.ticket,
         envelope: ask.envelope,
         expanded: Vec::new(),
+        notices: Vec::new(),
         disposition: Disposition::Active,
         pieces: vec![
             Piece::Text(b"DKIM-Signature: x\r\n".to_vec()),
@@ -315,7 +316,7 @@ fn a_post_that_dies_with_its_process_or_is_refused_harms_nothing() {
 fn a_message_whose_own_lifetime_is_over_fails_between_two_attempts_and_its_sender_is_told() {
     let (mut stage, mut filter, mut deliver) = Stage::with_peers();
     let mut message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
-    message.envelope.terms = vsmtp_ipc::wire::Terms { priority: 3, lifetime_s: Some(1), rules: None };
+    message.envelope.terms = vsmtp_ipc::wire::Terms { priority: 3, lifetime_s: Some(1), ..Default::default() };
     let id = filter.store(message);
     // However slow this machine is: an attempt before the end defers, and then comes the report and no other attempt.
     let (mut attempt, mut descriptors) = deliver.hear();
@@ -332,4 +333,68 @@ fn a_message_whose_own_lifetime_is_over_fails_between_two_attempts_and_its_sende
         (attempt.id, 3, 0),
         "as urgent as what it is about"
     );
+}
+
+fn notice(subject: &str) -> vsmtp_ipc::wire::Notice {
+    vsmtp_ipc::wire::Notice { to: "admin@dst.test".into(), subject: subject.into(), text: "line\n".into() }
+}
+
+/// What deliver gets of the queue, told apart: messages, and what we have written.
+fn delivered(deliver: &mut Deliver, count: usize) -> (usize, Vec<String>) {
+    let (mut messages, mut ours) = (0, Vec::new());
+    for _ in 0..count {
+        let (attempt, descriptors) = deliver.hear();
+        deliver.settle(&attempt, Result3::Delivered);
+        let text = String::from_utf8(octets(attempt.body, descriptors)).unwrap();
+        if attempt.reverse_path.is_empty() {
+            assert_eq!(attempt.recipients[0].address, "admin@dst.test");
+            ours.push(text);
+        } else {
+            messages += 1;
+        }
+    }
+    ours.sort();
+    (messages, ours)
+}
+
+#[test]
+fn what_a_rule_wants_said_goes_in_with_the_message_and_is_judged_by_nobody() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut deliver, mut post) = (stage.filter(), stage.deliver(), stage.post(true, false));
+    let mut message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
+    message.notices = vec![notice("one"), notice("two")];
+    let id = filter.store(message);
+    // Only the message itself is asked about; that answer has something to say too.
+    let (ask, _) = post.hear();
+    assert_eq!(ask.id, id);
+    post.say(&PostVerdict::Edit {
+        ticket: ask.ticket,
+        envelope: ask.envelope,
+        expanded: Vec::new(),
+        notices: vec![notice("three")],
+        disposition: Disposition::Active,
+        pieces: Vec::new(),
+    });
+    let (messages, ours) = delivered(&mut deliver, 4);
+    assert_eq!((messages, ours.len()), (1, 3));
+    for subject in ["one", "two", "three"] {
+        let found = ours.iter().find(|text| text.contains(&format!("\r\nSubject: {subject}\r\n"))).unwrap();
+        assert!(found.contains("\r\nAuto-Submitted: auto-generated\r\n") && found.ends_with("\r\nline\r\n"));
+    }
+    stage.figure("messages", 0);
+    assert_eq!(stage.log().matches("kind=notice to=<admin@dst.test>").count(), 3, "{}", stage.log());
+    // Nobody is to answer what nobody has sent.
+    let mut message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
+    message.envelope.reverse_path.clear();
+    message.judged = true;
+    message.notices = vec![notice("four")];
+    filter.store(message);
+    let attempt = deliver.serve(Result3::Delivered);
+    assert_eq!(attempt.recipients[0].address, "b@dst.test");
+    assert!(deliver.is_idle(&mut stage));
+    // Five are more than a message may have.
+    let mut message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
+    message.notices = vec![notice("x"); 5];
+    filter.say(&vsmtp_ipc::edge::filter_queue::Submit::Message(message), Vec::new());
+    assert!(filter.is_dropped());
 }

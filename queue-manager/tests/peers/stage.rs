@@ -279,6 +279,7 @@ pub fn message(id: Id, recipients: &[(&str, &str)]) -> NewMessage {
         disposition: Disposition::Active,
         judged: false,
         expanded: Vec::new(),
+        notices: Vec::new(),
         pieces: Vec::new(),
         body: Body::Inline(BODY.to_vec()),
     }
