@@ -10,10 +10,7 @@ use vsmtp_ipc::edge::queue_deliver::{
     TlsSessions,
 };
 use vsmtp_ipc::wire::{self, MAX_TEXT, WireError};
-use vsmtp_mail::{
-    Address, BodyType, Demands, EnhancedCode, NextHop, Notify, OriginalRecipient, QueueId, Ret, ReversePath,
-    escape_text,
-};
+use vsmtp_mail::{Address, BodyType, Demands, EnhancedCode, NextHop, Notify, OriginalRecipient, Priority, QueueId, Ret, ReversePath, escape_text};
 
 use crate::content::Content;
 
@@ -46,6 +43,8 @@ pub struct Lease {
     pub envid: Option<Box<str>>,
     /// What is demanded of the way.
     pub demands: Demands,
+    /// How urgent it is.
+    pub priority: Priority,
     /// At least one, at most [`MAX_LEASE_RECIPIENTS`].
     pub recipients: Vec<LeaseRecipient>,
     /// The message's bytes.
@@ -134,6 +133,7 @@ impl Lease {
             ret: attempt.ret_full.map(|full| if full { Ret::Full } else { Ret::Headers }),
             envid: wire::envid(attempt.envid.as_deref())?,
             demands: attempt.demands.into(),
+            priority: wire::priority(attempt.priority)?,
             recipients,
             content,
             arrived_ms: now_ms,
@@ -296,6 +296,7 @@ pub(crate) mod tests {
             ret_full: None,
             envid: None,
             demands: wire::Demands::default(),
+            priority: 0,
             recipients: recipients.iter().enumerate().map(recipient).collect(),
             body: Body::Inline(body.to_vec()),
         }

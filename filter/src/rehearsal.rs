@@ -224,6 +224,7 @@ impl Rehearsal {
                     ret: None,
                     envid: None,
                     demands: Demands::default(),
+                    wishes: vsmtp_mail::Wishes::default(),
                     at_ms: clock::wall_ms(),
                 });
                 self.on.judge.command(&self.shared, Stage::Mail)

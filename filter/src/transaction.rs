@@ -13,7 +13,7 @@ use rhai::{Dynamic, ImmutableString};
 use vsmtp_ipc::edge::filter_limits::{self, Triple};
 use vsmtp_ipc::edge::filter_queue::Disposition;
 use vsmtp_ipc::wire::Notice;
-use vsmtp_mail::{BodyType, Demands, Domain, HeaderBlock, Notify, QueueId, Ret, ReversePath, Service, Terms};
+use vsmtp_mail::{BodyType, Demands, Domain, HeaderBlock, Notify, QueueId, Ret, ReversePath, Service, Terms, Wishes};
 
 use crate::identity::Identity;
 use crate::mime::{MAX_MIME_BYTES, Tree};
@@ -88,6 +88,8 @@ pub struct MailSpec {
     pub envid: Option<Box<str>>,
     /// What is demanded of the way.
     pub demands: Demands,
+    /// What is asked of the queue; rules may ask for something else.
+    pub wishes: Wishes,
     /// When it was said, in milliseconds since 1970.
     pub at_ms: u64,
 }
@@ -387,6 +389,7 @@ impl Transaction {
         self.reset();
         self.said_sender = Some(mail.reverse_path.clone());
         self.set_sender(mail.reverse_path.clone());
+        self.terms.priority = mail.wishes.priority;
         self.mail = Some(mail);
     }
 

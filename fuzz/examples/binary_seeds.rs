@@ -72,6 +72,7 @@ fn mail_from() -> MailFrom {
         envid: Some("envid".into()),
         size: Some(9),
         demands: vsmtp_ipc::wire::Demands { requiretls: true },
+        wishes: vsmtp_ipc::wire::Wishes { priority: 3 },
     }
 }
 
@@ -125,6 +126,7 @@ fn attempt(body: Body) -> Attempt {
         ret_full: None,
         envid: None,
         demands: vsmtp_ipc::wire::Demands::default(),
+        priority: 0,
         recipients: vec![AttemptRecipient {
             index: 0,
             address: "r@b.test".into(),

@@ -99,6 +99,7 @@ fn session(judge: &Judge) {
         ret: None,
         envid: Some("envid".into()),
         demands: vsmtp_mail::Demands::default(),
+        wishes: vsmtp_mail::Wishes::default(),
         at_ms: 1_700_000_000_001,
     });
     if !goes_on(&judge.command(&shared, Stage::Mail)) {

@@ -157,6 +157,7 @@ fn transaction(options: u8) -> Transaction {
         ret: (options & 16 != 0).then_some(Ret::Headers),
         envid: (options & 16 != 0).then(|| "a=b c".into()),
         require_tls: RequireTls::No,
+        priority: vsmtp_mail::Priority::default(),
         chunked: false,
         size: BODY.len() as u64,
         recipients: three[..count].iter().map(|text| recipient(text)).collect(),

@@ -113,6 +113,8 @@ pub struct MailFrom {
     pub size: Option<u64>,
     /// What is demanded of the way.
     pub demands: Demands,
+    /// What is asked of the queue.
+    pub wishes: Wishes,
 }
 
 /// What a sender demands of every server on the way.
@@ -132,6 +134,31 @@ impl From<Demands> for mail::Demands {
     fn from(demands: Demands) -> Self {
         mail::Demands { requiretls: demands.requiretls }
     }
+}
+
+/// What a client asks of the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Wishes {
+    /// MT-PRIORITY=: from -9 to 9.
+    pub priority: i8,
+}
+
+impl From<mail::Wishes> for Wishes {
+    fn from(wishes: mail::Wishes) -> Self {
+        Wishes { priority: wishes.priority.number() }
+    }
+}
+
+impl TryFrom<Wishes> for mail::Wishes {
+    type Error = WireError;
+    fn try_from(wire: Wishes) -> Result<Self, WireError> {
+        Ok(mail::Wishes { priority: priority(wire.priority)? })
+    }
+}
+
+/// Checks a priority that crossed an edge.
+pub fn priority(wire: i8) -> Result<mail::Priority, WireError> {
+    mail::Priority::new(wire.into()).ok_or(WireError("priority"))
 }
 
 /// What is asked of the queue for one message.
@@ -215,7 +242,7 @@ impl TryFrom<&Terms> for mail::Terms {
         Ok(mail::Terms {
             report_text: wire.report_text.as_deref().map(Into::into),
             report_from: report_from.map_err(|_| WireError("author of a report"))?,
-            priority: mail::Priority::new(wire.priority.into()).ok_or(WireError("priority"))?,
+            priority: priority(wire.priority)?,
             lifetime_s: wire.lifetime_s,
             rules: wire.rules.as_ref().map(mail::RulesOf::try_from).transpose()?,
         })

@@ -77,6 +77,7 @@ fn mail_from() -> MailFrom {
         envid: Some("e".into()),
         size: Some(9),
         demands: Demands { requiretls: true },
+        wishes: vsmtp_ipc::wire::Wishes { priority: -9 },
     }
 }
 
@@ -299,6 +300,7 @@ edge!(
         ret_full: Some(true),
         envid: None,
         demands: Demands { requiretls: true },
+        priority: 9,
         recipients: vec![queue_deliver::AttemptRecipient {
             index: 0,
             address: "b@c".into(),

@@ -263,6 +263,7 @@ fn order(number: u64, post: &Post) -> Result<(Attempt, Vec<OwnedFd>), ChannelErr
         ret_full: None,
         envid: None,
         demands: wire::Demands::default(),
+        priority: 0,
         recipients: vec![recipient],
         body,
     };
@@ -350,6 +351,7 @@ fn attempt(plan: &Plan, state: &MessageState, body: Body) -> Option<Attempt> {
         ret_full: envelope.ret.map(|ret| ret == Ret::Full),
         envid: envelope.envid.as_deref().map(str::to_owned),
         demands: envelope.demands.into(),
+        priority: envelope.terms.priority.number(),
         recipients,
         body,
     })

@@ -40,6 +40,7 @@ pub fn of_lease(
         && (body == BodyType::BinaryMime || is_text(&lease.content)?);
     let transaction = Transaction {
         require_tls,
+        priority: lease.priority,
         reverse_path: lease.reverse_path.clone(),
         body,
         chunked,

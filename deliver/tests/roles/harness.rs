@@ -200,6 +200,7 @@ pub fn attempt(lease: u64, next_hop: &str, recipients: &[&str], body: Body) -> A
         ret_full: None,
         envid: None,
         demands: vsmtp_ipc::wire::Demands::default(),
+        priority: 0,
         recipients: recipients.iter().enumerate().map(recipient).collect(),
         body,
     }

@@ -123,6 +123,7 @@ pub(super) fn at(stage: Stage) -> Transaction {
             ret: None,
             envid: None,
             demands: vsmtp_mail::Demands::default(),
+            wishes: vsmtp_mail::Wishes::default(),
             at_ms: 1_795_324_250_000,
         });
     }

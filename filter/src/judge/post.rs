@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vsmtp_ipc::edge::filter_queue::Disposition;
 use vsmtp_ipc::wire::{Notice, Piece};
-use vsmtp_mail::{Address, Envelope, Expanded, QueueId, Reply};
+use vsmtp_mail::{Address, Envelope, Expanded, QueueId, Reply, Wishes};
 
 use super::Judge;
 use super::message::{notices, pieces, read_header};
@@ -135,6 +135,7 @@ impl Judge {
             ret: envelope.ret,
             envid: envelope.envid.clone(),
             demands: envelope.demands,
+            wishes: Wishes::default(),
             at_ms: message.arrived_ms,
         });
         transaction.stage = stage;

@@ -77,6 +77,7 @@ impl Bench {
             ret: None,
             envid: None,
             demands: vsmtp_mail::Demands::default(),
+            wishes: vsmtp_mail::Wishes::default(),
             at_ms: 0,
         });
         self.judge.command(&self.shared, Stage::Mail)
@@ -478,6 +479,14 @@ fn what_rules_ask_of_the_queue_goes_with_the_message_and_rules_behind_it_see_it(
     assert_eq!(edit.disposition, Disposition::Hold("again".to_owned()));
     assert_eq!((edit.envelope.terms.priority.number(), edit.envelope.terms.lifetime_s), (9, Some(7200)));
     assert_eq!(postq(&bench, edit.envelope), PostJudged::Keep { is_final: false });
+    // A client may say how urgent its message is; a rule has the last word.
+    let urgent = vsmtp_mail::Wishes { priority: vsmtp_mail::Priority::MOST };
+    let silent = self::bench("#{ preq: [ rule \"p\" || if queue::priority() == 9 { accept() } else { deny() } ] }");
+    silent.begin();
+    let mail = silent.shared.lock().mail.clone().unwrap();
+    silent.shared.lock().begin(MailSpec { wishes: urgent, ..mail });
+    silent.rcpt("jane@example.com");
+    assert_eq!(only(silent.message(MESSAGE)).envelope.terms.priority, urgent.priority);
     // The next message of the session is held too, and is as urgent as its own rules say.
     bench.shared.lock().reset();
     assert_eq!(bench.shared.lock().terms, vsmtp_mail::Terms::default());

@@ -252,6 +252,7 @@ pub fn mail(from: &str) -> MailFrom {
         ret_full: None,
         envid: None,
         demands: vsmtp_ipc::wire::Demands::default(),
+        wishes: vsmtp_ipc::wire::Wishes::default(),
         size: None,
     }
 }

@@ -47,6 +47,8 @@ pub struct Attempt {
     pub envid: Option<String>,
     /// What is demanded of the way.
     pub demands: Demands,
+    /// How urgent it is, from -9 to 9.
+    pub priority: i8,
     /// At least one, at most [`MAX_LEASE_RECIPIENTS`].
     pub recipients: Vec<AttemptRecipient>,
     /// The whole message. `Memfd` and `File` bring one read-only descriptor.

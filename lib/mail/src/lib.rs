@@ -30,4 +30,4 @@ pub use next_hop::{LmtpTarget, MailboxFormat, NextHop, NextHopError};
 pub use queue_id::{QueueId, QueueIdError, QueueIdMint};
 pub use reply::{EnhancedCode, Reply, ReplyError, escape_text};
 pub use service::Service;
-pub use terms::{MAX_LIFETIME_S, MAX_REPORT_TEXT, Priority, RulesOf, Terms};
+pub use terms::{MAX_LIFETIME_S, MAX_REPORT_TEXT, Priority, RulesOf, Terms, Wishes};

@@ -32,6 +32,13 @@ impl Priority {
     }
 }
 
+/// What a client asks of the queue in MAIL. Nothing by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wishes {
+    /// MT-PRIORITY= (RFC 6710).
+    pub priority: Priority,
+}
+
 /// Whose rules judge a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RulesOf {

@@ -11,7 +11,7 @@ mod transaction;
 use std::fmt;
 use std::time::Duration;
 
-use vsmtp_mail::{Address, BodyType, Notify, OriginalRecipient, Reply, Ret, ReversePath};
+use vsmtp_mail::{Address, BodyType, Notify, OriginalRecipient, Priority, Reply, Ret, ReversePath};
 
 pub use capabilities::Capabilities;
 pub use dialogue::{Dialogue, NotIdle};
@@ -63,6 +63,8 @@ pub struct Transaction {
     pub envid: Option<Box<str>>,
     /// REQUIRETLS (RFC 8689), and whether the server has proved itself as that asks for.
     pub require_tls: RequireTls,
+    /// MT-PRIORITY=; told where it is offered.
+    pub priority: Priority,
     /// Octets of the message.
     pub size: u64,
     /// It is made of lines, the last of them whole: it may go by BDAT where that is offered.

@@ -4,7 +4,7 @@
 mod parameters;
 mod path;
 
-use vsmtp_mail::{Address, BodyType, MAX_DOMAIN, Notify, OriginalRecipient, Ret, ReversePath};
+use vsmtp_mail::{Address, BodyType, MAX_DOMAIN, Notify, OriginalRecipient, Ret, ReversePath, Wishes};
 
 use crate::auth::AUTH_LINE_LIMIT;
 use crate::extension::Extensions;
@@ -79,6 +79,8 @@ pub struct MailRequest {
     pub envid: Option<Box<str>>,
     /// REQUIRETLS.
     pub requiretls: bool,
+    /// What is asked of the queue.
+    pub wishes: Wishes,
 }
 
 /// RCPT TO.
@@ -189,6 +191,7 @@ impl MailRequest {
             ret: None,
             envid: None,
             requiretls: false,
+            wishes: Wishes::default(),
         };
         parameters::mail(rest, offered, &mut request)?;
         if !path.is_ascii() && !request.smtputf8 {

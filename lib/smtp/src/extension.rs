@@ -26,6 +26,8 @@ pub enum Extension {
     BinaryMime,
     /// RFC 8689. Offered under TLS only, whatever the settings say.
     RequireTls,
+    /// RFC 6710. Where clients must say who they are, offered to those that have.
+    MtPriority,
     /// RFC 9422.
     Limits,
     /// Who the client of a trusted proxy is.
@@ -40,7 +42,7 @@ pub struct Extensions(u32);
 
 impl Extension {
     /// All, in the order in which EHLO lists them.
-    pub const ALL: [Extension; 14] = [
+    pub const ALL: [Extension; 15] = [
         Extension::Pipelining,
         Extension::Size,
         Extension::EightBitMime,
@@ -52,6 +54,7 @@ impl Extension {
         Extension::Chunking,
         Extension::BinaryMime,
         Extension::RequireTls,
+        Extension::MtPriority,
         Extension::Limits,
         Extension::XClient,
         Extension::XForward,
@@ -71,6 +74,7 @@ impl Extension {
             Extension::Chunking => "CHUNKING",
             Extension::BinaryMime => "BINARYMIME",
             Extension::RequireTls => "REQUIRETLS",
+            Extension::MtPriority => "MT-PRIORITY",
             Extension::Limits => "LIMITS",
             Extension::XClient => "XCLIENT",
             Extension::XForward => "XFORWARD",

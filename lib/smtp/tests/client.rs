@@ -107,6 +107,7 @@ fn transaction(recipients: &[&str]) -> Transaction {
         ret: None,
         envid: None,
         require_tls: RequireTls::No,
+        priority: vsmtp_mail::Priority::default(),
         chunked: false,
         size: 100,
         recipients: recipients.iter().map(recipient).collect(),
@@ -290,6 +291,21 @@ fn nothing_is_said_of_who_we_are_in_clear() {
     client.sent();
     client.hear("250-them\r\n250 AUTH PLAIN\r\n");
     assert_eq!((client.error().fault, client.sent().as_str()), (HostFault::Unauthenticated, ""));
+}
+
+#[test]
+fn how_urgent_a_message_is_is_told_where_it_is_understood() {
+    let mail = |offer: &str, number| {
+        let mut client = Client::ready(offer);
+        let priority = vsmtp_mail::Priority::new(number).unwrap();
+        client.dialogue.start(Transaction { priority, ..transaction(&["a@b"]) }).unwrap();
+        client.step();
+        client.sent()
+    };
+    assert!(mail("MT-PRIORITY MIXER", -3).contains(" MT-PRIORITY=-3"));
+    assert!(mail("MT-PRIORITY", 9).contains(" MT-PRIORITY=9"));
+    assert!(!mail("MT-PRIORITY", 0).contains("PRIORITY"));
+    assert!(!mail("SIZE", 9).contains("PRIORITY"));
 }
 
 #[test]

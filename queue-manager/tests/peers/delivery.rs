@@ -161,7 +161,7 @@ fn terms_survive_the_death_of_the_process_and_are_shown() {
     message.envelope.terms = Terms { priority: 7, lifetime_s: Some(3600), ..Default::default() };
     let arrived_ms = message.arrived_ms;
     let id = filter.store(message);
-    deliver.serve(Result3::Deferred);
+    assert_eq!(deliver.serve(Result3::Deferred).priority, 7);
     stage.logged("event=deferred");
     stage.figure("commits_open", 0);
     for _ in 0..2 {

@@ -19,6 +19,7 @@ pub fn mail_from(request: &MailRequest) -> wire::MailFrom {
         envid: request.envid.as_deref().map(str::to_owned),
         size: request.size,
         demands: wire::Demands { requiretls: request.requiretls },
+        wishes: request.wishes.into(),
     }
 }
 

@@ -119,6 +119,7 @@ pub fn mail_spec(mail: &MailFrom, at_ms: u64) -> Result<MailSpec, WireError> {
         ret: mail.ret_full.map(|full| if full { Ret::Full } else { Ret::Headers }),
         envid: wire::envid(mail.envid.as_deref())?,
         demands: mail.demands.into(),
+        wishes: mail.wishes.try_into()?,
         at_ms,
     })
 }

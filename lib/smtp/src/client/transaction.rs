@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use vsmtp_mail::{BodyType, EnhancedCode, Notify, Reply, Ret};
+use vsmtp_mail::{BodyType, EnhancedCode, Notify, Priority, Reply, Ret};
 
 use super::replies::ParsedReply;
 use super::{Capabilities, DotStuffer, Outcome, RemoteRecipient, RequireTls, Transaction, Why};
@@ -221,6 +221,9 @@ fn write_mail(transaction: &Transaction, offered: &Capabilities, out: &mut Vec<u
     }
     if transaction.require_tls == RequireTls::Proven {
         out.extend_from_slice(b" REQUIRETLS");
+    }
+    if offered.has(Extension::MtPriority) && transaction.priority != Priority::default() {
+        let _ = write!(out, " MT-PRIORITY={}", transaction.priority.number());
     }
     if offered.has(Extension::Dsn) {
         match transaction.ret {

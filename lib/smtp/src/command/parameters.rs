@@ -1,7 +1,7 @@
-//! Parameters of MAIL and RCPT (RFC 1870, 3461, 4954, 6152, 6531, 8689). A parameter of an extension that the listener does not
+//! Parameters of MAIL and RCPT (RFC 1870, 3461, 4954, 6152, 6531, 6710, 8689). A parameter of an extension that the listener does not
 //! offer is as unknown as any other word.
 
-use vsmtp_mail::{BodyType, MAX_ENVID, Notify, OriginalRecipient, Ret};
+use vsmtp_mail::{BodyType, MAX_ENVID, Notify, OriginalRecipient, Priority, Ret};
 
 use super::{MailRequest, RcptRequest, SyntaxFault};
 use crate::extension::{Extension, Extensions};
@@ -15,7 +15,7 @@ const MAX_ORCPT: usize = 500;
 
 /// Reads the parameters of MAIL into the request.
 pub(super) fn mail(text: &str, offered: Extensions, request: &mut MailRequest) -> Result<(), SyntaxFault> {
-    let (mut body, mut submitter) = (None, None);
+    let (mut body, mut submitter, mut urgency) = (None, None, None);
     for (keyword, value) in words(text) {
         match known(keyword, MAIL, offered)? {
             "SIZE" => put(&mut request.size, value.and_then(size))?,
@@ -24,11 +24,13 @@ pub(super) fn mail(text: &str, offered: Extensions, request: &mut MailRequest) -
             // Nobody is trusted with it, so it is read and forgotten.
             "AUTH" => put(&mut submitter, value.and_then(xtext::decode))?,
             "ENVID" => put(&mut request.envid, value.and_then(envid))?,
+            "MT-PRIORITY" => put(&mut urgency, value.and_then(priority))?,
             "REQUIRETLS" => flag(&mut request.requiretls, value)?,
             _ => flag(&mut request.smtputf8, value)?,
         }
     }
     request.body = body.unwrap_or_default();
+    request.wishes.priority = urgency.unwrap_or_default();
     Ok(())
 }
 
@@ -51,6 +53,7 @@ const MAIL: &[(&str, Extension)] = &[
     ("ENVID", Extension::Dsn),
     ("AUTH", Extension::Auth),
     ("REQUIRETLS", Extension::RequireTls),
+    ("MT-PRIORITY", Extension::MtPriority),
 ];
 const RCPT: &[(&str, Extension)] = &[("NOTIFY", Extension::Dsn), ("ORCPT", Extension::Dsn)];
 
@@ -109,6 +112,13 @@ fn ret(value: &str) -> Option<Ret> {
     } else {
         value.eq_ignore_ascii_case("HDRS").then_some(Ret::Headers)
     }
+}
+
+/// RFC 6710 6: one digit, and a sign before it only if it is negative.
+fn priority(value: &str) -> Option<Priority> {
+    let digits = value.strip_prefix('-').unwrap_or(value);
+    let is_one = digits.len() == 1 && digits.bytes().all(|b| b.is_ascii_digit()) && value != "-0";
+    value.parse().ok().filter(|_| is_one).and_then(Priority::new)
 }
 
 fn envid(value: &str) -> Option<Box<str>> {

@@ -58,6 +58,10 @@ impl Session {
         } else {
             offered = offered.without(Extension::RequireTls);
         }
+        // Not everybody may say what goes first (RFC 6710 8).
+        if self.settings.auth.required && !self.authenticated {
+            offered = offered.without(Extension::MtPriority);
+        }
         if !self.authenticated && self.settings.auth.offered(self.tls).next().is_some() {
             offered = offered.with(Extension::Auth);
         }
