@@ -184,7 +184,7 @@ impl Kind for DnsblSites {
 pub(crate) struct Keywords;
 
 impl Keywords {
-    const ALL: [&str; 9] = [
+    const ALL: [&str; 10] = [
         "PIPELINING",
         "SIZE",
         "8BITMIME",
@@ -193,6 +193,7 @@ impl Keywords {
         "SMTPUTF8",
         "CHUNKING",
         "BINARYMIME",
+        "MT-PRIORITY",
         "LIMITS",
     ];
 }
