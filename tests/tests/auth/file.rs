@@ -175,3 +175,35 @@ fn a_file_that_is_not_there_refuses_the_configuration() {
     let said = stage.mta.try_launch().expect_err("no start without the file");
     assert!(said.contains("etc/vsmtp/users"), "{said}");
 }
+
+#[test]
+fn whoever_has_authenticated_says_what_is_urgent_and_a_next_hop_that_understands_hears_it() {
+    let said = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let heard = std::sync::Arc::clone(&said);
+    let next_hop = vsmtp_tests::Sink::scripted(move |line| {
+        if line.starts_with("MAIL ") {
+            heard.lock().expect("nobody panics").push(line.to_owned());
+        }
+        line.starts_with("EHLO ").then(|| "250-sink.test\r\n250 MT-PRIORITY MIXER".to_owned())
+    });
+    let config = format!("{WITH_FILE}\nconfig.delivery.relayhost = \"[127.0.0.1]:{}\";", next_hop.port());
+    let stage = stage(&format!("tim:{PENCIL}\n"), &config, "");
+    for port in [stage.mta.port(), stage.submission] {
+        assert!(!Client::hello(port).say("EHLO x.test").0.contains("PRIORITY"), "not to everybody");
+    }
+    assert_eq!(Client::hello(stage.mta.port()).say("MAIL FROM:<a@src.test> MT-PRIORITY=1").code(), 555);
+    let (mut client, _) = log_in(stage.submission, "tim", "pencil");
+    let hello = client.say("EHLO x.test").0;
+    assert!(hello.lines().any(|line| line.ends_with("MT-PRIORITY")), "{hello}");
+    assert_eq!(client.say("MAIL FROM:<tim@src.test> MT-PRIORITY=-10").code(), 501);
+    assert_eq!(client.say("MAIL FROM:<tim@src.test> MT-PRIORITY=7").code(), 250);
+    assert_eq!(client.say("RCPT TO:<b@dst.test>").code(), 250);
+    assert_eq!(client.say("DATA").code(), 354);
+    assert_eq!(client.say("Subject: x\r\n\r\nx\r\n.").code(), 250);
+    assert_eq!(client.mail("tim@src.test", &["b@dst.test"], "Subject: y\r\n\r\ny").code(), 250);
+    wait_until("both are sent", || next_hop.count() == 2);
+    let mut said = said.lock().expect("nobody panics").clone();
+    said.sort();
+    assert!(said[0].contains(" MT-PRIORITY=7") != said[1].contains(" MT-PRIORITY=7"), "{said:?}");
+    assert!(stage.mta.log().contains(" priority=7"), "{}", stage.mta.log());
+}

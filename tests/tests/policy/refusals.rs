@@ -132,3 +132,28 @@ fn wait_for_line(mta: &vsmtp_tests::Mta, needle: &str) -> String {
     wait_until(&format!("the log has {needle}"), || find().is_some());
     find().expect("it was there")
 }
+
+#[test]
+fn rules_word_the_report_of_a_failure_and_tell_others() {
+    let rules = r##"#{
+        preq: [
+            action "words" || {
+                bounce::text("Désolé.\nCall us instead.");
+                bounce::from("help@local.test");
+                notify::send("jane@local.test", "A message for the world", `from ${ctx::mail_from()}`);
+            },
+        ],
+    }"##;
+    let sink = Sink::scripted(|line| line.starts_with("RCPT ").then(|| "550 5.1.1 nobody".to_owned()));
+    let mta = start(rules, &sink);
+    let reply = Client::hello(mta.port()).mail("bob@local.test", &["b@dst.test"], "Subject: x\r\n\r\nx");
+    assert_eq!(reply.code(), 250, "{reply:?}");
+    let notice = mta.wait_for_mail("local.test", "jane", 1).remove(0);
+    for part in ["Return-Path: <>", "Auto-Submitted: auto-generated", "from bob@local.test"] {
+        assert!(notice.contains(part), "{part}: {notice}");
+    }
+    let report = mta.wait_for_mail("local.test", "bob", 1).remove(0);
+    for part in ["<help@local.test>", "Désolé.", "Call us instead.", "Status: 5.1.1", "550 5.1.1 nobody"] {
+        assert!(report.contains(part), "{part}: {report}");
+    }
+}
