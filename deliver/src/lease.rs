@@ -10,7 +10,10 @@ use vsmtp_ipc::edge::queue_deliver::{
     TlsSessions,
 };
 use vsmtp_ipc::wire::{self, MAX_TEXT, WireError};
-use vsmtp_mail::{Address, BodyType, Demands, EnhancedCode, NextHop, Notify, OriginalRecipient, Priority, QueueId, Ret, ReversePath, escape_text};
+use vsmtp_mail::{
+    Address, BodyType, Demands, EnhancedCode, NextHop, Notify, OriginalRecipient, Priority, QueueId, Ret,
+    ReversePath, escape_text,
+};
 
 use crate::content::Content;
 

@@ -13,7 +13,9 @@ use rhai::{Dynamic, ImmutableString};
 use vsmtp_ipc::edge::filter_limits::{self, Triple};
 use vsmtp_ipc::edge::filter_queue::Disposition;
 use vsmtp_ipc::wire::Notice;
-use vsmtp_mail::{BodyType, Demands, Domain, HeaderBlock, Notify, QueueId, Ret, ReversePath, Service, Terms, Wishes};
+use vsmtp_mail::{
+    BodyType, Demands, Domain, HeaderBlock, Notify, QueueId, Ret, ReversePath, Service, Terms, Wishes,
+};
 
 use crate::identity::Identity;
 use crate::mime::{MAX_MIME_BYTES, Tree};

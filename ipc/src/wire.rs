@@ -454,8 +454,8 @@ pub struct Envelope {
     pub envid: Option<String>,
     /// What is demanded of the way.
     pub demands: Demands,
-    /// What is asked of the queue.
-    pub terms: Terms,
+    /// What is asked of the queue; `None` if that is nothing.
+    pub terms: Option<Box<Terms>>,
     /// At least one.
     pub recipients: Vec<Recipient>,
 }
@@ -515,7 +515,7 @@ impl From<&mail::Envelope> for Envelope {
             ret_full: e.ret.map(|ret| ret == mail::Ret::Full),
             envid: e.envid.as_deref().map(str::to_owned),
             demands: e.demands.into(),
-            terms: (&e.terms).into(),
+            terms: (e.terms != mail::Terms::default()).then(|| Box::new((&e.terms).into())),
             recipients: e.recipients.iter().map(Recipient::from).collect(),
         }
     }
@@ -536,7 +536,7 @@ impl TryFrom<&Envelope> for mail::Envelope {
             ret: wire.ret_full.map(|full| if full { mail::Ret::Full } else { mail::Ret::Headers }),
             envid: envid(wire.envid.as_deref())?,
             demands: wire.demands.into(),
-            terms: mail::Terms::try_from(&wire.terms)?,
+            terms: wire.terms.as_deref().map(mail::Terms::try_from).transpose()?.unwrap_or_default(),
             recipients,
         })
     }
@@ -707,13 +707,13 @@ mod tests {
             ret_full: Some(true),
             envid: Some("e1".into()),
             demands: Demands { requiretls: true },
-            terms: Terms {
+            terms: Some(Box::new(Terms {
                 priority: 9,
                 lifetime_s: Some(60),
                 rules: Some(RulesOf::Internal("dst.test".into())),
                 report_text: Some("a\nb".into()),
                 report_from: Some("a@b.test".into()),
-            },
+            })),
             recipients: vec![recipient()],
         }
     }
@@ -722,6 +722,10 @@ mod tests {
     fn envelopes_round_trip_through_their_checked_form() {
         let checked = mail::Envelope::try_from(&envelope()).unwrap();
         assert_eq!(Envelope::from(&checked), envelope());
+    }
+
+    fn terms(envelope: &mut Envelope) -> &mut Terms {
+        envelope.terms.as_mut().unwrap()
     }
 
     #[test]
@@ -733,11 +737,11 @@ mod tests {
             |e| e.recipients[0].address = "b".into(),
             |e| e.recipients[0].next_hop = "pipe:/bin/sh".into(),
             |e| e.recipients[0].original = Some(("rfc822".into(), "x\ny".into())),
-            |e| e.terms.priority = 10,
-            |e| e.terms.report_text = Some("a\r\nb".into()),
-            |e| e.terms.report_from = Some("a".into()),
-            |e| e.terms.rules = Some(RulesOf::Incoming("a b".into())),
-            |e| e.terms.lifetime_s = Some(mail::MAX_LIFETIME_S + 1),
+            |e| terms(e).priority = 10,
+            |e| terms(e).report_text = Some("a\r\nb".into()),
+            |e| terms(e).report_from = Some("a".into()),
+            |e| terms(e).rules = Some(RulesOf::Incoming("a b".into())),
+            |e| terms(e).lifetime_s = Some(mail::MAX_LIFETIME_S + 1),
         ];
         for (at, spoil) in bad.iter().enumerate() {
             let mut wire = envelope();

@@ -122,13 +122,13 @@ fn envelope() -> Envelope {
         ret_full: None,
         envid: None,
         demands: Demands::default(),
-        terms: vsmtp_ipc::wire::Terms {
+        terms: Some(Box::new(vsmtp_ipc::wire::Terms {
             priority: -3,
             lifetime_s: Some(60),
             rules: Some(vsmtp_ipc::wire::RulesOf::Incoming("dst.test".into())),
             report_text: Some("sorry".into()),
             report_from: Some("a@b.test".into()),
-        },
+        })),
         recipients: vec![recipient()],
     }
 }

@@ -13,8 +13,8 @@ mod tests;
 mod words;
 
 use vsmtp_mail::{
-    Address, BodyType, Demands, Domain, EnhancedCode, Envelope, NextHop, Notify, Priority, QueueId, Recipient,
-    RecipientClass, Ret, ReversePath, Rfc5322Date, Terms,
+    Address, BodyType, Demands, Domain, EnhancedCode, Envelope, NextHop, Notify, Priority, QueueId,
+    Recipient, RecipientClass, Ret, ReversePath, Rfc5322Date, Terms,
 };
 
 pub use notice::Notice;

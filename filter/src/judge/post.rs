@@ -188,14 +188,19 @@ impl Judge {
 
     fn rebuilt(&self, before: &Envelope, transaction: &Transaction, disposition: Disposition) -> PostJudged {
         let sender = transaction.mail.as_ref().map_or(&before.reverse_path, |mail| &mail.reverse_path);
-        let Routed { recipients, expanded } = match self.policy.route(sender, &transaction.told_recipients()) {
+        let Routed { recipients, expanded } = match self.policy.route(sender, &transaction.told_recipients())
+        {
             Ok(routed) => routed,
             Err(reply) => return PostJudged::Refuse(reply),
         };
         let terms = transaction.terms.clone();
         let envelope = Envelope { reverse_path: sender.clone(), recipients, terms, ..before.clone() };
         let (pieces, notices) = (pieces(transaction), notices(transaction));
-        if envelope == *before && pieces.is_empty() && notices.is_empty() && disposition == Disposition::Active {
+        if envelope == *before
+            && pieces.is_empty()
+            && notices.is_empty()
+            && disposition == Disposition::Active
+        {
             return PostJudged::Keep { is_final: false };
         }
         PostJudged::Edit(Edit { envelope, expanded, disposition, pieces, notices })

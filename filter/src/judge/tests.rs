@@ -481,7 +481,8 @@ fn what_rules_ask_of_the_queue_goes_with_the_message_and_rules_behind_it_see_it(
     assert_eq!(postq(&bench, edit.envelope), PostJudged::Keep { is_final: false });
     // A client may say how urgent its message is; a rule has the last word.
     let urgent = vsmtp_mail::Wishes { priority: vsmtp_mail::Priority::MOST };
-    let silent = self::bench("#{ preq: [ rule \"p\" || if queue::priority() == 9 { accept() } else { deny() } ] }");
+    let silent =
+        self::bench("#{ preq: [ rule \"p\" || if queue::priority() == 9 { accept() } else { deny() } ] }");
     silent.begin();
     let mail = silent.shared.lock().mail.clone().unwrap();
     silent.shared.lock().begin(MailSpec { wishes: urgent, ..mail });
@@ -515,7 +516,9 @@ fn what_a_rule_wants_said_is_said_once_and_never_to_a_program() {
         assert_eq!(subjects(&stored.notices), expected, "{sender} {field}");
         assert_eq!(stored.pieces.is_empty(), !expected.is_empty(), "the rule knows");
         match postq(&bench, stored.envelope) {
-            PostJudged::Edit(edit) => assert_eq!((subjects(&edit.notices), sender), ("later".into(), "a@client.test")),
+            PostJudged::Edit(edit) => {
+                assert_eq!((subjects(&edit.notices), sender), ("later".into(), "a@client.test"))
+            }
             other => assert_eq!((other, sender), (PostJudged::Keep { is_final: false }, "")),
         }
         bench.shared.lock().reset();

@@ -20,7 +20,7 @@ fn ask(ticket: u64, stage: PostStage) -> PostAsk {
             ret_full: None,
             envid: None,
             demands: vsmtp_ipc::wire::Demands::default(),
-            terms: vsmtp_ipc::wire::Terms::default(),
+            terms: None,
             recipients: vec![Recipient {
                 chosen: false,
                 address: "b@mx.test".into(),

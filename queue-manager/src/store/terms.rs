@@ -135,8 +135,11 @@ mod tests {
             priority: Priority::LEAST,
             lifetime_s: Some(7),
             rules: Some(RulesOf::Root),
-            report_text: Some("a
-b".into()),
+            report_text: Some(
+                "a
+b"
+                .into(),
+            ),
             report_from: Some(vsmtp_mail::Address::parse("a@b.test").unwrap()),
         };
         let mut octets = Vec::new();

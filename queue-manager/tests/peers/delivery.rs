@@ -158,7 +158,8 @@ fn hundreds_of_messages_are_all_delivered_once() {
 fn terms_survive_the_death_of_the_process_and_are_shown() {
     let (mut stage, mut filter, mut deliver) = Stage::with_peers();
     let mut message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
-    message.envelope.terms = Terms { priority: 7, lifetime_s: Some(3600), ..Default::default() };
+    message.envelope.terms =
+        Some(Box::new(Terms { priority: 7, lifetime_s: Some(3600), ..Default::default() }));
     let arrived_ms = message.arrived_ms;
     let id = filter.store(message);
     assert_eq!(deliver.serve(Result3::Deferred).priority, 7);

@@ -4,7 +4,7 @@ use vsmtp_ipc::edge::ctl_queue::State;
 use vsmtp_ipc::edge::filter_queue::{Disposition, NewMessage, Receipt, Refusal, Submit};
 use vsmtp_ipc::edge::master_child::ToChild;
 use vsmtp_ipc::role::Role;
-use vsmtp_ipc::wire::{Body, Piece};
+use vsmtp_ipc::wire::{Body, Piece, Terms};
 
 use crate::stage::{BODY, Stage, octets, sealed};
 
@@ -56,8 +56,8 @@ fn held_and_quarantined_messages_stay() {
 #[test]
 fn a_filter_that_says_what_nobody_may_say_is_dropped_and_nobody_else_is() {
     let bad: [fn(&mut NewMessage); 11] = [
-        |m| m.envelope.terms.priority = 10,
-        |m| m.envelope.terms.lifetime_s = Some(u32::MAX),
+        |m| m.envelope.terms = Some(Box::new(Terms { priority: 10, ..Terms::default() })),
+        |m| m.envelope.terms = Some(Box::new(Terms { lifetime_s: Some(u32::MAX), ..Terms::default() })),
         |m| m.disposition = Disposition::Hold("a\nb".to_owned()),
         |m| m.envelope.recipients.clear(),
         |m| m.envelope.reverse_path = "a\r\nb".to_owned(),

@@ -316,7 +316,8 @@ fn a_post_that_dies_with_its_process_or_is_refused_harms_nothing() {
 fn a_message_whose_own_lifetime_is_over_fails_between_two_attempts_and_its_sender_is_told() {
     let (mut stage, mut filter, mut deliver) = Stage::with_peers();
     let mut message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
-    message.envelope.terms = vsmtp_ipc::wire::Terms { priority: 3, lifetime_s: Some(1), ..Default::default() };
+    message.envelope.terms =
+        Some(Box::new(vsmtp_ipc::wire::Terms { priority: 3, lifetime_s: Some(1), ..Default::default() }));
     let id = filter.store(message);
     // However slow this machine is: an attempt before the end defers, and then comes the report and no other attempt.
     let (mut attempt, mut descriptors) = deliver.hear();

@@ -265,7 +265,7 @@ pub fn message(id: Id, recipients: &[(&str, &str)]) -> NewMessage {
             ret_full: None,
             envid: None,
             demands: vsmtp_ipc::wire::Demands::default(),
-            terms: vsmtp_ipc::wire::Terms::default(),
+            terms: None,
             recipients: recipients.iter().map(recipient).collect(),
         },
         origin: Origin {

@@ -56,7 +56,8 @@ fn a_spool_of_the_release_before_opens_and_goes_on() {
     check_old(&store, &known);
     // What is written behind it stands in the same segment.
     let mut state = record::test_state(1);
-    state.envelope.terms = vsmtp_mail::Terms { priority: Priority::MOST, lifetime_s: Some(60), ..Default::default() };
+    state.envelope.terms =
+        vsmtp_mail::Terms { priority: Priority::MOST, lifetime_s: Some(60), ..Default::default() };
     let body = NewBody::Inline(vec![Chunk::from(body(1, 100))]);
     commit(&mut store, vec![Change::Accept { id: id(9), state: Box::new(state.clone()), body }]);
     drop(store);
