@@ -66,7 +66,11 @@ pub fn state(n: u8) -> MessageState {
         ret: Some(Ret::Headers),
         envid: Some("envid".into()),
         demands: vsmtp_mail::Demands::default(),
-        terms: vsmtp_mail::Terms::default(),
+        // Every other message has some.
+        terms: vsmtp_mail::Terms {
+            lifetime_s: n.is_multiple_of(2).then_some(60),
+            ..vsmtp_mail::Terms::default()
+        },
         recipients: ["smtp:b.test", "lmtp:unix:/run/l", "smtp:[192.0.2.1]:25"].map(recipient).into(),
     };
     let origin = Origin {
