@@ -5,7 +5,7 @@ use data_encoding::BASE64;
 use vsmtp_ipc::wire::{self, WireError};
 use vsmtp_mail::{Address, NextHop, Priority, QueueId, Rfc5322Date};
 
-use super::field::{clean, write_field};
+use super::field::write_field;
 use super::{Report, Reporter, Stamp, envelope_for};
 
 /// Most octets in one line of the text (RFC 5322 2.1.1 allows 998).
