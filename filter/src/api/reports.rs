@@ -5,7 +5,7 @@ use vsmtp_ipc::wire::{MAX_NOTICE_SUBJECT, MAX_NOTICE_TEXT, MAX_NOTICES, Notice};
 use vsmtp_mail::{MAX_REPORT_TEXT, escape_text};
 
 use super::address::mailbox;
-use super::registry::{Outcome, Registry, Text, name};
+use super::registry::{Outcome, Registry, name};
 use crate::object::{Fault, Object};
 use crate::stage::Stage;
 use crate::transaction::Transaction;
