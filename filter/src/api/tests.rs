@@ -247,6 +247,8 @@ fn every_function_is_refused_before_its_stage_and_works_from_it_on() {
             ("dkim_sign", 2) => "\"s\", []",
             ("check" | "wait", 1) if function.module == "greylist" => "#{}",
             ("take" | "left" | "check", 4) => "\"n\", \"k\", 9, 60",
+            ("priority", 1) => "1",
+            ("send", 3) => "\"a@b.c\", \"s\", \"t\"",
             ("take", 5) => "\"n\", \"k\", 9, 60, 2",
             (_, count) => ["", "\"a@b.c\"", "\"a@b.c\", \"d@e.f\""][count],
         };

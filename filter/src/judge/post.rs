@@ -40,7 +40,10 @@ pub struct PostMessage {
 
 /// What becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "there is one for each worker at most, and it is looked at once")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each worker at most, and it is looked at once"
+)]
 pub enum PostJudged {
     /// Go on as it is.
     Keep {

@@ -408,7 +408,12 @@ fn the_domain_whose_rules_judged_before_the_queue_judges_after_it_whatever_was_r
         bench.shared.lock().recipients.clear();
         let spec =
             RcptSpec { address: Address::parse(to).unwrap(), original: None, notify: Notify::default() };
-        bench.shared.lock().add_client_recipient(spec).unwrap();
+        {
+            let mut transaction = bench.shared.lock();
+            let sender = transaction.sender.as_ref();
+            transaction.part = bench.judge.scripts.part_of_recipient(sender, true, spec.address.domain());
+            transaction.add_client_recipient(spec).unwrap();
+        }
         let mut envelope = only(bench.message(b"Subject: x\r\n\r\n")).envelope;
         // Rules and aliases may have made anything of it.
         envelope.reverse_path = ReversePath::parse("joe@example.org").unwrap();
