@@ -140,7 +140,7 @@ fn notify(ledger: &mut Ledger, about: QueueId, notice: &Notice, clock: Clock) ->
     let report = ledger.settings.reporter.notice(notice, about, &targets, stamp)?;
     trace::reported(id, about, NOTICE, &notice.to, 0);
     let fresh = own(ledger, id, about, NOTICE, report, clock);
-    fresh.map_err(|error| trace::trouble("notice-not-staged", &error)).ok()
+    fresh.map_err(|error| trace::trouble("report-not-staged", &error)).ok()
 }
 
 /// A mail of our own about a message, which no rule judges: they have judged the message.
