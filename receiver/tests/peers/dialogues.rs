@@ -136,9 +136,11 @@ fn unplayable(dialogue: &Dialogue) -> Option<&'static str> {
 fn fits(dialogue: &Dialogue, transport: Transport) -> bool {
     let settings = &dialogue.settings;
     let begins_in_clear = settings.extensions.has(Extension::StartTls) || settings.tls_required;
+    // What is offered where clients must log in only; here that is the port with TLS from the start.
+    let is_for_logins = settings.extensions.has(Extension::MtPriority);
     match transport {
-        Transport::Clear => dialogue.tls.is_none(),
-        Transport::StartTls => !begins_in_clear,
+        Transport::Clear => dialogue.tls.is_none() && !is_for_logins,
+        Transport::StartTls => !begins_in_clear && !is_for_logins,
         // LMTP has no such port. What comes before EHLO cannot come before the login that this service requires.
         Transport::Implicit => {
             !begins_in_clear
