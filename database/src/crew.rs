@@ -13,7 +13,7 @@ use vsmtp_config::Database;
 use vsmtp_daemon::Record;
 use vsmtp_ipc::edge::filter_database::{Parameter, Refused, Rows};
 
-use crate::mysql::Connection;
+use crate::connection::Connection;
 
 /// Most questions that wait for a database, those among them that are put to it; more are refused.
 pub const MAX_WAITING: usize = 512;

@@ -51,6 +51,12 @@ impl Daemon for Asker {
             }
         }
         sandbox::prepare(&databases);
+        for (database, error) in sandbox::missing(&databases) {
+            Record::at(log::Level::Warn, "database-folder")
+                .field("database", &database.url)
+                .field("error", error)
+                .emit();
+        }
         Ok(Asker {
             slice: boot.slice,
             databases,

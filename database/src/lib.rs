@@ -10,9 +10,11 @@
 
 mod event;
 
+mod connection;
 mod crew;
 mod mysql;
 mod open;
+mod sqlite;
 
 pub mod sandbox;
 

@@ -1,10 +1,11 @@
 //! The jail of whoever asks databases: connections to them, and nothing else of the network; no file but those that say
-//! how names become addresses, and those only where a database has a name; nothing is started. The same in every build.
+//! how names become addresses, where a database has a name, and those of the folders in which files of SQLite lie, for
+//! reading; nothing is started. The same in every build.
 
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
-use vsmtp_config::{Database, MAX_CONNECTIONS};
+use vsmtp_config::{Database, DatabaseUrl, MAX_CONNECTIONS};
 use vsmtp_sys::sandbox::{
     Allow, AllowIf, BASE, BODIES, Denied, Limits, PathGrant, Profile, Rights, Rule, TCP_UDP_ONLY, THREADS,
     Test, UNIX_ONLY,
@@ -37,14 +38,35 @@ const WAITS_AND_DELAYS: &[&[Test]] = &[
     &[Test::Is(1, nix::libc::IPPROTO_IPV6 as u32), Test::Is(2, nix::libc::IPV6_RECVERR as u32)],
 ];
 
+/// Neither for writing, nor to make or empty a file.
+const READING: &[&[Test]] = &[&[Test::Bits(2, WRITING, 0)]];
+const WRITING: u32 =
+    (nix::libc::O_ACCMODE | nix::libc::O_CREAT | nix::libc::O_TRUNC | nix::libc::O_APPEND) as u32;
+
 /// How the C library finds the address of a database that has a name.
 const NAMES: &[Rule] = &[
-    Allow("openat", "how names become addresses; Landlock says which files"),
+    AllowIf("openat", READING, "how names become addresses; Landlock says which files"),
     Allow("newfstatat", "whether the files that say so have changed"),
     Allow("statx", "whether the files that say so have changed"),
     Allow("sendmmsg", "questions to name servers"),
     Allow("uname", "the domain that short names are completed with"),
     AllowIf("ioctl", &[&[Test::Is(1, nix::libc::FIONREAD as u32)]], "how long an answer of a name server is"),
+];
+
+/// Reading files of SQLite, with its locks.
+const FILES: &[Rule] = &[
+    AllowIf("openat", READING, "files of SQLite; Landlock says where"),
+    Allow("pread64", "files of SQLite"),
+    Allow("newfstatat", "whether another file has taken their place"),
+    Allow("statx", "whether another file has taken their place"),
+    Allow("access", "whether somebody has been interrupted while writing"),
+    Allow("faccessat", "whether somebody has been interrupted while writing"),
+    Allow("faccessat2", "whether somebody has been interrupted while writing"),
+    Allow("readlink", "files that are links"),
+    Allow("readlinkat", "files that are links"),
+    Allow("lstat", "files that are links"),
+    Allow("stat", "whether another file has taken their place"),
+    Allow("getcwd", "SQLite makes paths absolute"),
 ];
 
 /// What must be done before the jail: the C library loads what it needs to find names.
@@ -55,17 +77,31 @@ pub fn prepare(databases: &[Database]) {
     }
 }
 
+/// Files of SQLite whose folders are not there: the jail cannot let them be read.
+pub fn missing(databases: &[Database]) -> impl Iterator<Item = (&Database, std::io::Error)> {
+    databases.iter().filter_map(|database| {
+        let DatabaseUrl::Sqlite(path) = &database.url else { return None };
+        Path::new(path).parent()?.read_dir().err().map(|error| (database, error))
+    })
+}
+
 /// The jail of a process that asks these.
 pub fn profile(databases: &[Database]) -> Profile {
     let needs_names = databases.iter().any(has_name);
     let read = |path: PathBuf| PathGrant { path, rights: Rights::Read };
     let files = NAMES_FROM.iter().filter(|_| needs_names).filter_map(|path| found(Path::new(path)));
+    let folders = databases.iter().filter_map(folder);
+    let has_files = databases.iter().any(|database| matches!(database.url, DatabaseUrl::Sqlite(_)));
     Profile {
         daemon: "database",
-        syscalls: [BASE, THREADS, BODIES, CONNECT].into_iter().chain(needs_names.then_some(NAMES)).collect(),
+        syscalls: [BASE, THREADS, BODIES, CONNECT]
+            .into_iter()
+            .chain(needs_names.then_some(NAMES))
+            .chain(has_files.then_some(FILES))
+            .collect(),
         // The client library is not ours, and may try what it can do without.
         on_denied: Denied::Errno,
-        landlock: files.map(read).collect(),
+        landlock: files.chain(folders).map(read).collect(),
         landlock_deny_net: false,
         limits: Limits { nofile: Some(DESCRIPTORS), memlock: Some(0), ..Limits::default() },
     }
@@ -78,5 +114,16 @@ fn found(path: &Path) -> Option<PathBuf> {
 
 /// True if its address is to be found.
 fn has_name(database: &Database) -> bool {
-    database.url.socket.is_none() && database.url.host.parse::<IpAddr>().is_err()
+    match &database.url {
+        DatabaseUrl::MySql(url) => url.socket.is_none() && url.host.parse::<IpAddr>().is_err(),
+        DatabaseUrl::Sqlite(_) => false,
+    }
+}
+
+/// The folder in which a file of SQLite lies: another file may take its place, and beside it lie its journals.
+fn folder(database: &Database) -> Option<PathBuf> {
+    let DatabaseUrl::Sqlite(path) = &database.url else { return None };
+    let path = Path::new(path);
+    let file = found(path).unwrap_or_else(|| path.to_owned());
+    file.parent().and_then(found)
 }

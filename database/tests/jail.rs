@@ -23,10 +23,12 @@ fn main() {
         Ok("list") => list(),
         Ok("connect") => connect(),
         Ok("names") => names(),
+        Ok("file") => file(),
         _ => {
             only_connections_can_be_made();
             databases_are_reached_and_no_file_is();
             names_are_found_where_a_database_has_one();
+            a_file_of_sqlite_is_read_and_nothing_is_written();
         }
     }
 }
@@ -98,6 +100,42 @@ fn names() {
 
 fn names_are_found_where_a_database_has_one() {
     inside("names");
+}
+
+/// With the library that reads such files, as the process itself does it.
+fn file() {
+    let folder = std::env::var("VSMTP_TEST_FOLDER").unwrap();
+    let path = format!("{folder}/users.db");
+    let applied = apply(&profile(&format!("sqlite:{path}"))).unwrap();
+    let read = || {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let handle = rusqlite::Connection::open_with_flags(&path, flags)?;
+        handle.query_row("select name from users where id = ?", [1], |row| row.get::<_, String>(0))
+    };
+    assert_eq!(read().unwrap(), "Jane");
+    // Another file in its place.
+    assert!(std::fs::metadata(&path).is_ok());
+    assert!(std::fs::write(&path, "x").is_err() && std::fs::remove_file(&path).is_err());
+    assert!(std::fs::write(format!("{folder}/other"), "x").is_err());
+    if applied.landlock != Landlock::None {
+        assert!(std::fs::read("/etc/passwd").is_err());
+    }
+}
+
+fn a_file_of_sqlite_is_read_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let handle = rusqlite::Connection::open(folder.path().join("users.db")).unwrap();
+    handle
+        .execute_batch("create table users (id integer, name text); insert into users values (1, 'Jane')")
+        .unwrap();
+    drop(handle);
+    inside_with("file", folder.path());
+}
+
+fn inside_with(what: &str, folder: &std::path::Path) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output = command.env(INSIDE, what).env("VSMTP_TEST_FOLDER", folder).output().unwrap();
+    assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn inside(what: &str) -> Output {

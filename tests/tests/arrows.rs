@@ -41,7 +41,7 @@ const OURS: [(&str, &[&str]); 20] = [
 ];
 
 /// Third-party crates that only some may reach, directly or through others.
-const RESERVED: [(&str, &[&str]); 13] = [
+const RESERVED: [(&str, &[&str]); 14] = [
     // Passwords are checked in one process; vsmtpctl makes lines for it.
     ("argon2", &["vsmtp-auth", "vsmtp-ctl"]),
     ("bcrypt", &["vsmtp-auth", "vsmtp-ctl"]),
@@ -63,6 +63,7 @@ const RESERVED: [(&str, &[&str]); 13] = [
     ),
     // Strangers' rows are read in one process, which holds nothing but passwords of databases.
     ("mysql", &["vsmtp-database"]),
+    ("rusqlite", &["vsmtp-database"]),
     ("openssl-sys", &[]),
 ];
 

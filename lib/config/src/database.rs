@@ -11,7 +11,7 @@ use bincode::{Decode, Encode};
 use crate::kind::{Count, Kind, MINUTE, Period, SECOND};
 use crate::value::Value;
 
-pub use url::DatabaseUrl;
+pub use url::{DatabaseUrl, MySqlUrl};
 
 /// Most databases of one configuration.
 pub const MAX_DATABASES: usize = 64;

@@ -7,14 +7,26 @@ use bincode::{Decode, Encode};
 
 /// Where MySQL and MariaDB listen.
 const MYSQL_PORT: u16 = 3306;
-/// Longest URL, in octets.
+/// Longest URL, and longest path of a file, in octets.
 const MAX_URL: usize = 2048;
 /// The longest path of a Unix socket, in octets.
 const MAX_SOCKET: usize = 107;
+/// How URLs begin.
+const MYSQL: &str = "mysql://";
+const SQLITE: &str = "sqlite:";
 
-/// Where a database is, and who we are there.
+/// Where a database is.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
-pub struct DatabaseUrl {
+pub enum DatabaseUrl {
+    /// On a server.
+    MySql(MySqlUrl),
+    /// In a file of this host, at this absolute path.
+    Sqlite(String),
+}
+
+/// A server, and who we are there.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct MySqlUrl {
     /// The user.
     pub user: String,
     /// The user's password; empty: none.
@@ -30,55 +42,95 @@ pub struct DatabaseUrl {
 }
 
 impl DatabaseUrl {
-    /// Reads `mysql://user:password@host:port/database?socket=path`.
+    /// Reads `mysql://user:password@host:port/database?socket=path` and `sqlite:path`.
     ///
     /// # Errors
     /// What is wrong with it, as it follows "found" in a message, without the URL itself.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = |what: &str| Err(format!("{what} (it is mysql://user:password@host:port/database)"));
-        if text.len() > MAX_URL || text.chars().any(char::is_control) {
-            return wrong("a URL that is too long or has control characters");
-        }
-        let Some(rest) = text.strip_prefix("mysql://") else { return wrong("no URL of MySQL") };
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let Some((login, place)) = place.rsplit_once('@') else { return wrong("a URL without a user") };
-        let (user, password) = login.split_once(':').unwrap_or((login, ""));
-        let decoded = (decode(user), decode(password), decode(path));
-        let (Some(user), Some(password), Some(database)) = decoded else {
-            return wrong("a URL with a '%' that is not followed by two hexadecimal digits");
-        };
-        if user.is_empty() {
-            return wrong("a URL without a user");
-        }
-        let Some((host, port)) = host_and_port(place) else {
-            return wrong("a URL without a host or with a bad one");
-        };
-        let mut socket = None;
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            match (name, decode(value)) {
-                ("socket", Some(path)) if path.starts_with('/') && path.len() <= MAX_SOCKET => {
-                    socket = Some(path);
-                }
-                ("socket", _) => return wrong("a socket that is not an absolute path"),
-                // Nothing is encrypted, so nobody may think that it is.
-                (name, _) if name.contains("ssl") || name.contains("tls") => {
-                    return wrong("a URL that asks for TLS, which is not there for databases");
-                }
-                _ => return wrong("a URL with a parameter that is not there, only socket is"),
+        match (text.strip_prefix(MYSQL), text.strip_prefix(SQLITE)) {
+            (Some(rest), _) => MySqlUrl::parse(rest)
+                .map(DatabaseUrl::MySql)
+                .map_err(|what| format!("{what} (it is mysql://user:password@host:port/database)")),
+            (None, Some(path)) => Self::sqlite(path),
+            (None, None) => {
+                Err("no URL of MySQL (it is mysql://user:password@host:port/database)".to_owned())
             }
         }
-        Ok(DatabaseUrl { user, password, host, port, socket, database })
+    }
+
+    /// A file of SQLite.
+    ///
+    /// # Errors
+    /// The path is not absolute, or none at all.
+    pub fn sqlite(path: &str) -> Result<Self, String> {
+        let is_path = path.starts_with('/') && !path.ends_with('/') && path.len() <= MAX_URL;
+        match is_path && !path.chars().any(char::is_control) {
+            true => Ok(DatabaseUrl::Sqlite(path.to_owned())),
+            false => Err("no absolute path of a file of SQLite".to_owned()),
+        }
     }
 
     /// The URL, with the password.
     pub fn write(&self) -> String {
-        let password = match self.password.as_str() {
-            "" => String::new(),
-            password => format!(":{}", encode(password)),
+        match self {
+            DatabaseUrl::MySql(url) if !url.password.is_empty() => {
+                url.with_password(&format!(":{}", encode(&url.password)))
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
+impl MySqlUrl {
+    /// Of parts as a file of Postfix has them: `host:port`, a socket in its place, and who we are.
+    ///
+    /// # Errors
+    /// What is wrong with a part, as it follows "found" in a message.
+    pub fn new(
+        place: &str,
+        socket: Option<String>,
+        user: &str,
+        password: &str,
+        database: &str,
+    ) -> Result<Self, String> {
+        let all = [place, user, password, database, socket.as_deref().unwrap_or_default()];
+        if all.iter().any(|part| part.len() > MAX_URL || part.chars().any(char::is_control)) {
+            return Err("a URL that is too long or has control characters".to_owned());
+        }
+        if user.is_empty() {
+            return Err("a URL without a user".to_owned());
+        }
+        if socket.as_ref().is_some_and(|path| !path.starts_with('/') || path.len() > MAX_SOCKET) {
+            return Err("a socket that is not an absolute path".to_owned());
+        }
+        let (host, port) =
+            host_and_port(place).ok_or_else(|| "a URL without a host or with a bad one".to_owned())?;
+        let [user, password, database] = [user, password, database].map(str::to_owned);
+        Ok(MySqlUrl { user, password, host, port, socket, database })
+    }
+
+    fn parse(rest: &str) -> Result<Self, String> {
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (login, place) = place.rsplit_once('@').ok_or_else(|| "a URL without a user".to_owned())?;
+        let (user, password) = login.split_once(':').unwrap_or((login, ""));
+        let decoded = |text| {
+            decode(text)
+                .ok_or_else(|| "a URL with a '%' that is not followed by two hexadecimal digits".to_owned())
         };
-        self.with_password(&password)
+        let (user, password, database) = (decoded(user)?, decoded(password)?, decoded(path)?);
+        let mut socket = None;
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=').unwrap_or((pair, "")) {
+                ("socket", path) => socket = Some(decoded(path)?),
+                // Nothing is encrypted, so nobody may think that it is.
+                (name, _) if name.contains("ssl") || name.contains("tls") => {
+                    return Err("a URL that asks for TLS, which is not there for databases".to_owned());
+                }
+                _ => return Err("a URL with a parameter that is not there, only socket is".to_owned()),
+            }
+        }
+        Self::new(place, socket, &user, &password, &database)
     }
 
     fn with_password(&self, password: &str) -> String {
@@ -88,14 +140,17 @@ impl DatabaseUrl {
         };
         let socket = self.socket.as_ref().map(|path| format!("?socket={}", encode(path))).unwrap_or_default();
         let (user, database) = (encode(&self.user), encode(&self.database));
-        format!("mysql://{user}{password}@{host}:{}/{database}{socket}", self.port)
+        format!("{MYSQL}{user}{password}@{host}:{}/{database}{socket}", self.port)
     }
 }
 
 /// Without the password.
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.with_password(""))
+        match self {
+            DatabaseUrl::MySql(url) => f.write_str(&url.with_password("")),
+            DatabaseUrl::Sqlite(path) => write!(f, "{SQLITE}{path}"),
+        }
     }
 }
 
@@ -103,6 +158,13 @@ impl fmt::Display for DatabaseUrl {
 impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// Without the password.
+impl fmt::Debug for MySqlUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.with_password(""))
     }
 }
 
@@ -165,8 +227,15 @@ mod tests {
             assert_eq!(url.to_string(), shown);
             assert_eq!(DatabaseUrl::parse(&url.write()), Ok(url));
         }
-        let url = DatabaseUrl::parse("mysql://mail:a%40%2fb@db/mail").unwrap();
+        let DatabaseUrl::MySql(url) = DatabaseUrl::parse("mysql://mail:a%40%2fb@db/mail").unwrap() else {
+            panic!("it is one of MySQL")
+        };
         assert_eq!(url.password, "a@/b");
+        let file = DatabaseUrl::parse("sqlite:/var/lib/mail.db").unwrap();
+        assert_eq!(
+            (file.write(), file.to_string()),
+            ("sqlite:/var/lib/mail.db".into(), "sqlite:/var/lib/mail.db".into())
+        );
     }
 
     #[test]
@@ -188,10 +257,13 @@ mod tests {
             ("mysql://a@db/mail?require_ssl=true", "TLS"),
             ("mysql://a@db/mail?pool_max=3", "parameter"),
             ("mysql://a@db/ma\nil", "control"),
+            ("sqlite:mail.db", "absolute path"),
+            ("sqlite:/var/lib/", "absolute path"),
+            ("sqlite:/var\n/a", "absolute path"),
         ] {
             let error = DatabaseUrl::parse(text).unwrap_err();
             assert!(error.contains(words), "{text}: {error}");
         }
-        assert!(DatabaseUrl::parse(&format!("mysql://a@b/{}", "x".repeat(MAX_URL))).is_err());
+        assert!(DatabaseUrl::parse(&format!("mysql://a@b/{}", "x".repeat(MAX_URL + 1))).is_err());
     }
 }

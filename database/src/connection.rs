@@ -1,0 +1,58 @@
+//! A connection to a database, of whatever kind that is.
+
+use vsmtp_config::{Database, DatabaseUrl};
+
+use crate::crew::{Heard, Job};
+use crate::{mysql, sqlite};
+
+/// Most characters of what a database says that the operator is told.
+const MAX_SAID: usize = 512;
+
+/// A connection, or how to make one.
+pub enum Connection {
+    /// To a server.
+    MySql(mysql::Connection),
+    /// To a file.
+    Sqlite(sqlite::Connection),
+}
+
+impl Connection {
+    /// None is made yet.
+    pub fn to(database: &Database) -> Self {
+        match &database.url {
+            DatabaseUrl::MySql(url) => Connection::MySql(mysql::Connection::to(url, database.timeout)),
+            DatabaseUrl::Sqlite(path) => Connection::Sqlite(sqlite::Connection::to(path)),
+        }
+    }
+
+    /// Puts the question.
+    pub fn ask(&mut self, job: &Job) -> Heard {
+        match self {
+            Connection::MySql(connection) => connection.ask(job),
+            Connection::Sqlite(connection) => connection.ask(job),
+        }
+    }
+
+    /// Gives back what the question has left behind, once its answer is on its way. A file that is only read keeps nothing.
+    pub fn rest(&mut self) {
+        if let Connection::MySql(connection) = self {
+            connection.rest();
+        }
+    }
+}
+
+/// No more of what a database says than an operator reads, on one line.
+pub fn cut(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_SAID).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_database_says_stays_on_one_line() {
+        let said = cut(&format!("no\r\n{}", "x".repeat(2 * MAX_SAID)));
+        assert!(said.starts_with("no  x") && said.len() == MAX_SAID, "{said}");
+    }
+}
