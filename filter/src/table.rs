@@ -1,10 +1,13 @@
 //! Lookup tables as Postfix sites have them: a key gives a text or nothing. They are read from text files; what Postfix
-//! compiles into a database (`hash:`, `lmdb:`) is read from the file that the database was made of.
+//! compiles into a database (`hash:`, `lmdb:`) is read from the file that the database was made of. What lies in a database
+//! proper is asked for each key.
 //!
 //! On failure: a table that cannot be understood is a fault that names its line.
 
 mod line;
+mod lookup;
 mod rules;
+mod sql;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,8 +15,10 @@ use std::sync::Arc;
 use vsmtp_mail::{Address, Domain};
 
 use crate::accounts::Accounts;
+use crate::database::{Asker, NoAnswer};
 use crate::files::{Folder, Reader, Watched};
 use crate::object::Fault;
+use lookup::Lookup;
 use rules::Rules;
 
 /// Kinds of tables whose source is a text of keys and values.
@@ -43,12 +48,18 @@ enum Source {
     Static(Arc<str>),
     Fixed(Arc<Content>),
     File(Arc<Watched<Content>>),
+    Database(Arc<Lookup>),
 }
 
 impl Table {
     /// Opens what `kind:source` names, as in Postfix: `hash:maps/aliases`, `cidr:`, `regexp:`, `pcre:`, `static:text`,
-    /// `inline:{ key=value, ... }`, `unix:passwd.byname`.
-    pub fn open(folder: &Arc<Folder>, accounts: &Accounts, name: &str) -> Result<Self, Fault> {
+    /// `inline:{ key=value, ... }`, `unix:passwd.byname`, `mysql:`, `sqlite:`.
+    pub fn open(
+        folder: &Arc<Folder>,
+        accounts: &Accounts,
+        asker: &Arc<dyn Asker>,
+        name: &str,
+    ) -> Result<Self, Fault> {
         let plain = name.strip_prefix("proxy:").unwrap_or(name);
         let Some((kind, from)) = plain.split_once(':') else {
             return Err(Fault(format!(
@@ -74,12 +85,18 @@ impl Table {
                 let content = Arc::new(Content::Keys(lines.clone()));
                 return Ok(Table { name: name.into(), source: Source::Fixed(content) });
             }
+            "mysql" | "sqlite" => {
+                let lookup = lookup(folder, asker, kind, from);
+                let lookup =
+                    lookup.map_err(|fault| Fault(format!("'{kind}:{}': {}", shown(from), fault.0)))?;
+                return Ok(Table { name: name.into(), source: Source::Database(Arc::new(lookup)) });
+            }
             text if TEXTS.contains(&text) => read_keys,
             "cidr" => read_networks,
             "regexp" => read_regexps,
             "pcre" => read_pcres,
             _ => {
-                let known = "hash, texthash, lmdb, btree, cdb, dbm, cidr, regexp, pcre, static, inline, unix";
+                let known = "hash, texthash, lmdb, btree, cdb, dbm, cidr, regexp, pcre, static, inline, unix, mysql, sqlite";
                 return Err(Fault(format!(
                     "'{name}': there are no tables of the kind '{kind}', only {known}"
                 )));
@@ -95,20 +112,27 @@ impl Table {
     }
 
     /// What the table says of a key.
-    pub fn get(&self, key: &str) -> Option<String> {
+    ///
+    /// # Errors
+    /// A database has not told.
+    pub fn get(&self, key: &str) -> Result<Option<String>, NoAnswer> {
         if key.len() > MAX_KEY {
-            return None;
+            return Ok(None);
         }
-        match &self.source {
+        Ok(match &self.source {
             Source::Static(value) => Some(value.to_string()),
             Source::Fixed(content) => content.get(key),
             Source::File(file) => file.now().get(key),
-        }
+            Source::Database(lookup) => return lookup.get(key),
+        })
     }
 
     /// What it says of an address: by all of it, without an extension behind `+`, by its domain as `@domain`, and by its
     /// local part as `local@`, the first that is there.
-    pub fn address(&self, address: &Address) -> Option<String> {
+    ///
+    /// # Errors
+    /// A database has not told.
+    pub fn address(&self, address: &Address) -> Result<Option<String>, NoAnswer> {
         let domain = address.domain();
         let local = address.local_part();
         let base = local.split_once('+').map_or(local, |(base, _)| base);
@@ -120,11 +144,14 @@ impl Table {
         if base != local && !base.is_empty() {
             keys.push(format!("{base}@"));
         }
-        keys.iter().find_map(|key| self.get(key))
+        self.first(keys.iter().map(String::as_str))
     }
 
     /// What it says of a domain: by its name, then by the names above it, each with a dot before it and without.
-    pub fn domain(&self, domain: &Domain) -> Option<String> {
+    ///
+    /// # Errors
+    /// A database has not told.
+    pub fn domain(&self, domain: &Domain) -> Result<Option<String>, NoAnswer> {
         let name = domain.as_str();
         if domain.as_literal().is_some() {
             return self.get(name);
@@ -132,8 +159,32 @@ impl Table {
         let parents =
             name.match_indices('.').filter_map(|(at, _)| Some((name.get(at..)?, name.get(at + 1..)?)));
         let parents = parents.flat_map(|(dotted, bare)| [dotted, bare]);
-        std::iter::once(name).chain(parents).find_map(|key| self.get(key))
+        self.first(std::iter::once(name).chain(parents))
     }
+
+    /// The first that it says of these keys; none is looked up after one that nobody could tell.
+    fn first<'k>(&self, keys: impl Iterator<Item = &'k str>) -> Result<Option<String>, NoAnswer> {
+        for key in keys {
+            if let Some(found) = self.get(key)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A table in a database, by what stands behind its kind.
+fn lookup(folder: &Folder, asker: &Arc<dyn Asker>, kind: &str, from: &str) -> Result<Lookup, Fault> {
+    match (kind, from.split_once("?query=")) {
+        ("mysql", _) => Lookup::mysql(&folder.read(from)?, asker),
+        (_, Some((path, query))) => Lookup::sqlite(lookup::Source::Inline(path, query), asker),
+        (_, None) => Lookup::sqlite(lookup::Source::File(&folder.read(from)?), asker),
+    }
+}
+
+/// So much of a name that a message is not longer than a line.
+fn shown(name: &str) -> String {
+    name.chars().take(60).collect()
 }
 
 impl Content {
@@ -171,16 +222,20 @@ fn read_pcres(text: &str) -> Result<Content, Fault> {
 mod tests {
     use super::*;
 
+    fn nobody() -> Arc<dyn Asker> {
+        Arc::new(crate::database::NoAsker)
+    }
+
     /// A table of that kind and text.
     fn table(kind: &str, text: &str) -> Result<Table, Fault> {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("t"), text).unwrap();
-        Table::open(&Folder::open(dir.path()), &Accounts::default(), &format!("{kind}:t"))
+        Table::open(&Folder::open(dir.path()), &Accounts::default(), &nobody(), &format!("{kind}:t"))
     }
 
     fn check(table: &Table, rows: &[(&str, Option<&str>)]) {
         for (key, value) in rows {
-            assert_eq!(table.get(key).as_deref(), *value, "{key} in {}", table.name());
+            assert_eq!(table.get(key).unwrap().as_deref(), *value, "{key} in {}", table.name());
         }
     }
 
@@ -275,24 +330,29 @@ mod tests {
     #[test]
     fn tables_without_a_file() {
         let none = Arc::new(Folder::default());
-        check(&Table::open(&none, &Accounts::default(), "static:OK").unwrap(), &[("anything", Some("OK"))]);
         check(
-            &Table::open(&none, &Accounts::default(), "static:{ two words }").unwrap(),
+            &Table::open(&none, &Accounts::default(), &nobody(), "static:OK").unwrap(),
+            &[("anything", Some("OK"))],
+        );
+        check(
+            &Table::open(&none, &Accounts::default(), &nobody(), "static:{ two words }").unwrap(),
             &[("anything", Some("two words"))],
         );
         let inline =
-            Table::open(&none, &Accounts::default(), "inline:{ a=1, { B = two words }, c = 3 }").unwrap();
+            Table::open(&none, &Accounts::default(), &nobody(), "inline:{ a=1, { B = two words }, c = 3 }")
+                .unwrap();
         check(&inline, &[("a", Some("1")), ("b", Some("two words")), ("C", Some("3")), ("d", None)]);
         for bad in ["hash:x", "mysql:x", "plain", "inline:a=1", "inline:{ a }", "inline:{ { a = 1 }", ""] {
-            assert!(Table::open(&none, &Accounts::default(), bad).is_err(), "{bad}");
+            assert!(Table::open(&none, &Accounts::default(), &nobody(), bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn addresses_and_domains_are_looked_up_from_the_special_to_the_general() {
         let none = Arc::new(Folder::default());
-        let open =
-            |text: &str| Table::open(&none, &Accounts::default(), &format!("inline:{{ {text} }}")).unwrap();
+        let open = |text: &str| {
+            Table::open(&none, &Accounts::default(), &nobody(), &format!("inline:{{ {text} }}")).unwrap()
+        };
         let table = open("joe+x@b.c=1, joe@b.c=2, @b.c=3, root@=4, .example.com=5, example.com=6, com=7");
         for (address, value) in [
             ("joe+x@b.c", Some("1")),
@@ -302,7 +362,11 @@ mod tests {
             ("root+x@elsewhere.test", Some("4")),
             ("jane@elsewhere.test", None),
         ] {
-            assert_eq!(table.address(&Address::parse(address).unwrap()).as_deref(), value, "{address}");
+            assert_eq!(
+                table.address(&Address::parse(address).unwrap()).unwrap().as_deref(),
+                value,
+                "{address}"
+            );
         }
         for (domain, value) in [
             ("example.com", Some("6")),
@@ -311,7 +375,7 @@ mod tests {
             ("example.net", None),
             ("[192.0.2.1]", None),
         ] {
-            assert_eq!(table.domain(&Domain::parse(domain).unwrap()).as_deref(), value, "{domain}");
+            assert_eq!(table.domain(&Domain::parse(domain).unwrap()).unwrap().as_deref(), value, "{domain}");
         }
     }
 
@@ -319,7 +383,7 @@ mod tests {
     fn accounts_of_the_host() {
         let accounts = Accounts::parse("jane:x:1000:1000::/home/jane:/bin/sh\n", "staff:x:50:jane\n");
         let none = Folder::open(std::path::Path::new("/nonexistent"));
-        let open = |name: &str| Table::open(&none, &accounts, name);
+        let open = |name: &str| Table::open(&none, &accounts, &nobody(), name);
         let users = open("proxy:unix:passwd.byname").unwrap();
         check(&users, &[("Jane", Some("jane:x:1000:1000::/home/jane:/bin/sh")), ("staff", None)]);
         check(&open("unix:group.byname").unwrap(), &[("staff", Some("staff:x:50:jane")), ("jane", None)]);

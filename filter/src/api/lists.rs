@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rhai::{Array, Dynamic, Engine, ImmutableString};
+use rhai::{Array, Dynamic, Engine, EvalAltResult, ImmutableString, NativeCallContext};
 
 use super::address::{mailbox, objects};
 use super::general::Surroundings;
-use super::registry::{Registry, name};
+use super::registry::{Registry, name, unanswered};
+use crate::database::NoAnswer;
 use crate::files::Watched;
 use crate::netset::{NetSet, net};
 use crate::object::{Fault, Object};
@@ -83,45 +84,59 @@ impl Networks {
 fn tables(registry: &mut Registry, surroundings: &Surroundings) {
     registry.engine.register_type_with_name::<Table>("table");
     let (folder, accounts) = (Arc::clone(&surroundings.folder), Arc::clone(&surroundings.accounts));
+    let asker = Arc::clone(&surroundings.asker);
     let open = name("table", "open", &["table"])
-        .doc("(source: string) -> table", "A lookup table as Postfix has them, written `kind:source`. `hash:`, `texthash:`, `lmdb:`, `btree:`, `cdb:` and `dbm:` read the text file of keys and values (not the database made of it); `cidr:` a file of networks; `regexp:` and `pcre:` one of patterns, matched in linear time; `static:value` has one value for every key; `inline:{ key=value, { key = two words } }` holds its keys itself; `unix:passwd.byname` and `unix:group.byname` have the lines of `/etc/passwd` and `/etc/group` by name, as they were when the rules were loaded, without passwords. Paths are relative to the folder of the configuration, or absolute and below it. A file that changes is read again, as with `netset::file`.")
+        .doc("(source: string) -> table", "A lookup table as Postfix has them, written `kind:source`. `hash:`, `texthash:`, `lmdb:`, `btree:`, `cdb:` and `dbm:` read the text file of keys and values (not the database made of it); `cidr:` a file of networks; `regexp:` and `pcre:` one of patterns, matched in linear time; `static:value` has one value for every key; `inline:{ key=value, { key = two words } }` holds its keys itself; `unix:passwd.byname` and `unix:group.byname` have the lines of `/etc/passwd` and `/etc/group` by name, as they were when the rules were loaded, without passwords. Paths are relative to the folder of the configuration, or absolute and below it. A file that changes is read again, as with `netset::file`. `mysql:` and `sqlite:` name a file as Postfix has it (mysql_table(5): `hosts`, `user`, `password`, `dbname`, `query`; sqlite_table(5): `dbpath`, `query`; `result_format`, `domain`, `expansion_limit`), which is read once; `sqlite:/path?query=...` needs no file. `%s`, `%u`, `%d`, `%1` to `%9` of the query stand for the key and its parts, and are given to the database as parameters, so no key can be SQL. Such a table is looked up by `vsmtp-database`, when it is asked and never in this process; make it where the script is loaded. A file of SQLite is only read, by the user `vsmtp-database`.")
         .errors("if there is no such kind, the file cannot be read, or a line is wrong")
         .example("const access = table(\"hash:lists/access\"); access.get(\"example.com\") == \"REJECT\" && \"jane\" in table(\"unix:passwd.byname\")");
-    registry.free_text(open, move |source| Table::open(&folder, &accounts, source));
+    registry.free_text(open, move |source| Table::open(&folder, &accounts, &asker, source));
     let get = name("table", "get", &[])
         .doc(
             "(key: string) -> string",
             "What the table says of the key; `()` if nothing. Written `table[key]` too.",
         )
+        .errors("if a database does not answer")
         .example("table(\"inline:{ a=1 }\").get(\"A\") == \"1\" && table(\"inline:{ a=1 }\")[\"b\"] == ()");
-    registry.method_text(get, |table: &Table, key| Ok(text_or_unit(table.get(key))));
+    registry.method_text_asks(get, |table: &Table, key| Ok(text_or_unit(table.get(key)?)));
     let contains = name("table", "contains", &[])
         .doc("(key: string) -> bool", "The table says something of the key; written `key in table` too.")
+        .errors("if a database does not answer")
         .example("\"10.1.2.3\" in table(\"cidr:lists/networks.cidr\")");
-    registry.method_text(contains, |table: &Table, key| Ok(table.get(key).is_some()));
+    registry.method_text_asks(contains, |table: &Table, key| Ok(table.get(key)?.is_some()));
     let address = name("table", "address", &[])
         .doc("(address: address) -> string", "The first that the table says of the whole address, of it without an extension behind `+`, of `@domain`, of `local@`; `()` if nothing.")
-        .errors("if the argument is not an address")
+        .errors("if the argument is not an address, or a database does not answer")
         .example("table(\"inline:{ joe@example.com=1, @example.com=2 }\").address(\"joe+lists@example.com\") == \"1\"");
-    registry.method_text(address, |table: &Table, text| Ok(text_or_unit(table.address(&mailbox(text)?))));
+    registry.method_text_asks(address, |table: &Table, text| {
+        let address = mailbox(text).map_err(NoAnswer::Never)?;
+        Ok(text_or_unit(table.address(&address)?))
+    });
     let domain = name("table", "domain", &[])
         .doc("(domain: string) -> string", "The first that the table says of the domain or of one above it, with a dot before it or without; `()` if nothing.")
-        .errors("if the argument is not a domain")
+        .errors("if the argument is not a domain, or a database does not answer")
         .example("table(\"inline:{ .example.com=1 }\").domain(\"mx.example.com\") == \"1\"");
-    registry.method_text(domain, |table: &Table, text| {
+    registry.method_text_asks(domain, |table: &Table, text| {
         let domain = vsmtp_mail::Domain::parse(text);
-        let domain = domain.map_err(|error| Fault(format!("'{text}' is not a domain: {error}")))?;
-        Ok(text_or_unit(table.domain(&domain)))
+        let wrong = |error| NoAnswer::Never(Fault(format!("'{text}' is not a domain: {error}")));
+        Ok(text_or_unit(table.domain(&domain.map_err(wrong)?)?))
     });
     table_operators(registry.engine);
 }
 
 fn table_operators(engine: &mut Engine) {
-    engine.register_indexer_get(|table: &mut Table, key: ImmutableString| text_or_unit(table.get(&key)));
-    engine.register_indexer_get(|table: &mut Table, key: Object| text_or_unit(table.get(&key.text())));
+    engine.register_indexer_get(|context: NativeCallContext, table: &mut Table, key: ImmutableString| {
+        entry(&context, table, &key)
+    });
+    engine.register_indexer_get(|context: NativeCallContext, table: &mut Table, key: Object| {
+        entry(&context, table, &key.text())
+    });
     for printer in ["to_string", "to_debug"] {
         engine.register_fn(printer, |table: &mut Table| table.name().to_owned());
     }
+}
+
+fn entry(context: &NativeCallContext, table: &Table, key: &str) -> Result<Dynamic, Box<EvalAltResult>> {
+    table.get(key).map(text_or_unit).map_err(|none| unanswered(context, none))
 }
 
 fn text_or_unit(found: Option<String>) -> Dynamic {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rhai::{Array, Dynamic, ImmutableString, Map};
-use vsmtp_config::Database;
+use vsmtp_config::{Database, DatabaseUrl};
 use vsmtp_ipc::edge::filter_database::{Parameter, Rows};
 
 use super::general::Surroundings;
@@ -31,6 +31,9 @@ pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {
     let describe = move |map: Map| {
         let database = Database::read(&from_script(&Dynamic::from(map)));
         let database = database.map_err(|found| Fault(format!("a database cannot have {found}")))?;
+        if !matches!(database.url, DatabaseUrl::MySql(_)) {
+            return Err(Fault::new("a database cannot have no URL of MySQL as url"));
+        }
         asker.declare(&database);
         Ok(Service { target: Arc::new(Target::Described(database)), asker: Arc::clone(&asker) })
     };

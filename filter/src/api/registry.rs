@@ -4,6 +4,8 @@
 mod methods;
 mod waiting;
 
+pub(super) use methods::unanswered;
+
 use std::collections::BTreeMap;
 
 use rhai::{Dynamic, Engine, EvalAltResult, ImmutableString, Module, NativeCallContext, Position, Variant};

@@ -1,8 +1,10 @@
 //! Methods of values that may wait for another process: they hold the transaction only while they look at it.
 
-use rhai::{NativeCallContext, Variant};
+use rhai::{Dynamic, EvalAltResult, ImmutableString, NativeCallContext, Variant};
 
 use super::{Form, Name, Outcome, Registry, raise, shared};
+use crate::database::NoAnswer;
+use crate::object::Object;
 use crate::stage::Stage;
 use crate::transaction::Shared;
 
@@ -46,6 +48,28 @@ impl Registry<'_> {
         });
     }
 
+    /// A method with a string or an object, which may ask a database; it looks at no transaction.
+    pub fn method_text_asks<T: Variant + Clone, R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        body: impl Fn(&T, &str) -> Result<R, NoAnswer> + Clone + Send + Sync + 'static,
+    ) {
+        self.row(Form::Method, name, 1, None);
+        let of = body.clone();
+        self.engine.register_fn(
+            name.name,
+            move |context: NativeCallContext, value: &mut T, text: ImmutableString| {
+                of(value, &text).map_err(|none| unanswered(&context, none))
+            },
+        );
+        self.engine.register_fn(
+            name.name,
+            move |context: NativeCallContext, value: &mut T, object: Object| {
+                body(value, &object.text()).map_err(|none| unanswered(&context, none))
+            },
+        );
+    }
+
     /// A method of two arguments.
     pub fn method_waits2<T: Variant + Clone, A: Variant + Clone, B: Variant + Clone, R: Variant + Clone>(
         &mut self,
@@ -59,4 +83,18 @@ impl Registry<'_> {
             body(&shared, value, a, b).map_err(|fault| raise(&context, fault))
         });
     }
+}
+
+/// What is thrown where a database has not answered. What fails because of that is a matter for later.
+pub fn unanswered(context: &NativeCallContext, none: NoAnswer) -> Box<EvalAltResult> {
+    let fault = match none {
+        NoAnswer::Never(fault) => fault,
+        NoAnswer::Later(fault) => {
+            if let Some(shared) = context.tag().and_then(Dynamic::read_lock::<Shared>) {
+                shared.lock().was_busy = true;
+            }
+            fault
+        }
+    };
+    raise(context, fault)
 }

@@ -32,9 +32,33 @@ impl Asker for Scripted {
                 rows(&["address", "name", "left_at"], found)
             }
             ("echo", given) => rows(&["given"], vec![vec![text(&format!("{given:?}"))]]),
+            ("select name from users where address = ?", [Parameter::Text(key)])
+                if key == "jane@example.com" =>
+            {
+                rows(&["name"], vec![vec![text("Jane")]])
+            }
             _ => rows(&[], Vec::new()),
         })
     }
+}
+
+#[test]
+fn tables_in_databases_are_looked_up_as_all_others() {
+    let table =
+        "const users = table(\"sqlite:/var/lib/mail.db?query=select name from users where address = '%s'\");";
+    for condition in [
+        "users.get(\"jane@example.com\") == \"Jane\" && users.get(\"joe@example.com\") == ()",
+        "users[\"Jane@Example.com\"] == \"Jane\" && \"jane@example.com\" in users && !(\"' or ''='\" in users)",
+        "users.address(address(\"jane+lists@example.com\")) == \"Jane\" && users.domain(\"example.com\") == ()",
+    ] {
+        holds(&format!("{table} {condition}"));
+    }
+    fails("table(\"sqlite:/var/lib/down.db?query=select '%s'\").get(\"a\")", "it is down");
+    fails("\"a\" in table(\"sqlite:/var/lib/down.db?query=select '%s'\")", "it is down");
+    fails("table(\"sqlite:/var/lib/down.db?query=select '%s'\")[\"a\"]", "it is down");
+    fails("table(\"sqlite:mail.db?query=select '%s'\")", "absolute path");
+    fails("table(\"sqlite:/mail.db?query=select 1\")", "places");
+    fails("table(\"mysql:lists/nothing.cf\")", "cannot be read");
 }
 
 const DB: &str = "const db = mysql::connect(#{ url: \"mysql://mail:secret@db.test/mail\" });";
@@ -73,7 +97,8 @@ fn what_is_no_database_or_no_parameter_is_refused_and_no_password_is_said() {
         ("mysql::connect(#{})", "no url"),
         ("mysql::connect(#{ url: \"mysql://a:secret@b:x/c\" })", "host"),
         ("mysql::connect(#{ url: \"mysql://a:secret@b/c\", pool: 1 })", "the part \"pool\""),
-        ("service s db:mysql = #{ url: \"sqlite:///a:secret\" };", "no URL of MySQL"),
+        ("service s db:mysql = #{ url: \"sqlite:/a.db\" };", "no URL of MySQL"),
+        ("service s db:mysql = #{ url: \"ldap://a:secret@b\" };", "no URL of MySQL"),
         ("mysql::connect(\"nobody\")", "filter.databases has no 'nobody'"),
         ("mysql::connect(#{ url: \"mysql://mail:secret@down.test/mail\" }).query(\"x\")", "it is down"),
         ("db.query(\"x\", [[1]])", "a parameter is"),
@@ -95,8 +120,8 @@ fn databases_that_are_described_while_scripts_are_loaded_are_noted_once() {
                   fn late() { mysql::connect(#{ url: \"mysql://c@db.test/x\" }) }
                   #{ connect: [ action \"ask\" || late().query(\"select 1\") ] }";
     engine::load_text(&engine, &Root::none(), "filter.vsl", script).unwrap();
-    let users: Vec<String> = collector.databases().into_iter().map(|database| database.url.user).collect();
-    assert_eq!(users, ["a", "b"]);
+    let noted: Vec<String> = collector.databases().iter().map(|database| database.url.to_string()).collect();
+    assert_eq!(noted, ["mysql://a@db.test:3306/x", "mysql://b@db.test:3306/x"]);
 }
 
 #[test]
