@@ -31,7 +31,7 @@ pub use disk::Disk;
 pub use dovecot::Dovecot;
 pub use exim::{EXIM, Exim};
 pub use letter::Letter;
-pub use maria_db::{MARIADB, MariaDb};
+pub use maria_db::{MARIADB, MariaDb, make_sqlite};
 pub use mta::{
     Mta, Process, Settings, binary, free_port, is_alive, is_root, needs_root, say, signal, wait_until,
 };

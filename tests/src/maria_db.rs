@@ -1,14 +1,21 @@
-//! A private MariaDB server, in memory where the host has room for that. It ends when it is dropped.
+//! A private MariaDB server, in memory where the host has room for that, which ends when it is dropped; files of SQLite.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::{free_port, program, run, run_with_input, said, wait_until};
+use crate::{free_port, program, python, run, run_with_input, said, wait_until};
 
 /// What it takes to run one.
 pub const MARIADB: [&str; 3] = ["mariadbd", "mariadb-install-db", "mariadb"];
+
+/// Makes a file of SQLite that everybody may read. Needs Python.
+pub fn make_sqlite(path: &Path, sql: &str) {
+    let script = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).executescript(sys.argv[2]).close()";
+    said(&python(script, &[path.to_str().expect("a plain path"), sql]));
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("open the file");
+}
 
 /// A server with one database, `mail`, and one user, `mail`, who may come from anywhere.
 pub struct MariaDb {
@@ -96,6 +103,12 @@ impl MariaDb {
             format!("{login}@127.0.0.1:{}/mail", self.port),
             format!("{login}@localhost/mail?socket={}", self.socket().display()),
         ]
+    }
+
+    /// A file as Postfix has it for a table of this server's; the first of its hosts is away.
+    pub fn table(&self, query: &str) -> String {
+        let hosts = format!("127.0.0.1:1, 127.0.0.1:{}", self.port);
+        format!("hosts = {hosts}\nuser = mail\npassword = s3cret:@/\ndbname = mail\nquery = {query}\n")
     }
 
     fn socket(&self) -> PathBuf {

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use vsmtp_tests::{
-    Client, MARIADB, MariaDb, Mta, NameServer, ReplyText, Settings, Sink, needs_programs, run, said,
+    Client, MARIADB, MariaDb, Mta, NameServer, ReplyText, Settings, Sink, make_sqlite, needs_programs, run,
+    said,
 };
 
 /// Recipes played at once.
@@ -138,8 +139,10 @@ impl Stage {
             recipe.block("vsmtp.vsl").unwrap_or("").replace(MYSQL, &url)
         );
         let filter = recipe.block("filter.vsl").unwrap_or("").replace("$RELAY", &port);
-        let mut mta = Mta::prepare(&Settings { config, filter });
+        let mut mta = Mta::prepare(&Settings { config: config.clone(), filter: filter.clone() });
         let etc = mta.root().join("etc/vsmtp");
+        let filter = filter.replace("sqlite:/etc/vsmtp", &format!("sqlite:{}", etc.display()));
+        mta.write_configuration(&Settings { config, filter });
         for block in &recipe.blocks {
             lay_down(block, &etc);
         }
@@ -296,7 +299,9 @@ fn lay_down(block: &Block, etc: &Path) {
     }
     let path = etc.join(&block.path);
     fs::create_dir_all(path.parent().expect("a folder")).expect("make its folder");
-    if block.kind == "openssl" {
+    if block.kind == "sql" {
+        make_sqlite(&path, &block.text);
+    } else if block.kind == "openssl" {
         let out = path.display().to_string();
         let words = block.text.split_whitespace().chain(["-out", &out]).collect::<Vec<_>>();
         said(&run("openssl", &words));

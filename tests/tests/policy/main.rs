@@ -8,6 +8,7 @@ mod failures;
 mod lists;
 mod mysql;
 mod refusals;
+mod sqlite;
 
 use vsmtp_tests::{Mta, Settings, Sink};
 

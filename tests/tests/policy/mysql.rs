@@ -21,6 +21,7 @@ const RULES: &str = r##"
     import "services/db" as services;
     service old db:mysql = #{ url: "SOCKET", timeout: "4m" };
     const accounts = mysql::connect("accounts");
+    const table_of_old = table("mysql:maps/greylist.cf");
     fn known(sender) { services::greylist.query("select * from greylist where sender = ?", [sender]) }
     #{
         mail: [ rule "ask" || {
@@ -39,6 +40,11 @@ const RULES: &str = r##"
                     state::reject(`550 5.7.1 ${row.seen} ${row.client} ${row.score} ${row.note == ()}`)
                 },
                 "socket.test" => state::reject(`550 5.7.1 ${old.query("select count(*) as n, ? as x from greylist", [7])[0]}`),
+                "table.test" => {
+                    let found = table_of_old.get(`${sender.local_part}@grey.test`);
+                    if found == () { found = "nothing"; }
+                    state::reject(`550 5.7.1 ${found} ${sender in table_of_old}`)
+                },
                 "many.test" => {
                     old.query("select a.seq from seq_1_to_100000 a");
                     state::next()
@@ -72,6 +78,13 @@ fn prepare(server: &MariaDb, sink: &Sink) -> Mta {
     let mta = Mta::prepare(&settings(&RULES.replace("SOCKET", &socket), sink, &config));
     let services = mta.root().join("etc/vsmtp/services");
     fs::create_dir_all(&services).unwrap();
+    let maps = mta.root().join("etc/vsmtp/maps");
+    fs::create_dir_all(&maps).unwrap();
+    fs::write(
+        maps.join("greylist.cf"),
+        server.table("SELECT client, score FROM greylist WHERE sender = '%s'"),
+    )
+    .unwrap();
     fs::write(services.join("db.vsl"), SERVICE.replace("URL", &tcp)).unwrap();
     mta
 }
@@ -101,6 +114,8 @@ fn rules_ask_mariadb_and_clients_do_not() {
     assert_eq!(mail_from(&mta, "a@grey.test"), seen, "{}", mta.log());
     assert_eq!(mail_from(&mta, "a@socket.test"), "550 5.7.1 #{\"n\": \"1\", \"x\": \"7\"}", "{}", mta.log());
     assert_eq!(mail_from(&mta, "a@accounts.test"), "550 5.7.1 2", "{}", mta.log());
+    assert_eq!(mail_from(&mta, "a@table.test"), "550 5.7.1 127.0.0.1,1.50 false", "{}", mta.log());
+    assert_eq!(mail_from(&mta, "nobody@table.test"), "550 5.7.1 nothing false", "{}", mta.log());
     clients_that_say_sql(&mta, &server);
     too_much(&mta);
     one_that_hangs(&mta, &server);
@@ -112,6 +127,7 @@ fn rules_ask_mariadb_and_clients_do_not() {
     // It goes away under open connections, and comes back.
     server.stop();
     assert!(mail_from(&mta, "a@grey.test").starts_with("451 "), "{}", mta.log());
+    assert!(mail_from(&mta, "a@table.test").starts_with("451 "), "{}", mta.log());
     server.start();
     assert_eq!(mail_from(&mta, "a@grey.test"), seen, "{}", mta.log());
     // So does whoever asks it.
