@@ -283,6 +283,12 @@ pub enum VslCommand {
     },
     /// Have the rules judge a message, or run the tests beside the rules.
     Test(Box<VslTest>),
+    /// Evaluate statements, line by line, in a filter of their own.
+    Repl {
+        /// The folder of the configuration, or its main file [default: /etc/vsmtp].
+        #[arg(long, value_name = "DIR")]
+        config: Option<PathBuf>,
+    },
     /// Write what editors want to know: definitions for the Rhai language server.
     Definitions {
         /// Where to.
@@ -380,6 +386,7 @@ mod tests {
             "vsmtpctl dkim check --selector s1 --selector s2 example.com example.org",
             "vsmtpctl vsl check /etc/vsmtp --json",
             "vsmtpctl vsl test",
+            "vsmtpctl vsl repl --config /etc/vsmtp",
             "vsmtpctl vsl test m.eml --client-ip 2001:db8::1 --from a@b.test --rcpt c@d.test --rcpt e@f.test --stage preq",
             "vsmtpctl vsl definitions --out /tmp/x",
         ] {

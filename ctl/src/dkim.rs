@@ -15,7 +15,7 @@ use vsmtp_mail::Domain;
 use crate::arguments::{DkimCommand, KeyType};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::tool::Tool;
+use crate::tool::{TOOL, Tool};
 use record::Record;
 
 /// The program that makes and reads keys.
@@ -77,7 +77,7 @@ fn public(file: &Path) -> Result<Published, Failure> {
 }
 
 fn ask(request: &Request) -> Result<Answer, Failure> {
-    Tool { program: KEYS, edge: EdgeId::CtlKeys }.ask(request)
+    Tool { program: KEYS, role: TOOL, edge: EdgeId::CtlKeys }.ask(request)
 }
 
 fn unexpected() -> Failure {

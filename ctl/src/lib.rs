@@ -14,6 +14,7 @@ mod config;
 mod dkim;
 mod limits;
 mod queue;
+mod repl;
 mod sandbox;
 mod status;
 mod tool;

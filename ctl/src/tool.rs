@@ -20,6 +20,8 @@ use crate::place::program;
 
 /// The program that evaluates rules.
 const FILTER: &str = "vsmtp-filter";
+/// The role of a program that does one thing.
+pub const TOOL: &str = "tool";
 /// What of the environment it is given.
 const ENVIRONMENT: [&str; 3] = ["PATH", "TZ", "RUST_BACKTRACE"];
 
@@ -68,6 +70,8 @@ fn main_file(named: PathBuf) -> PathBuf {
 pub struct Tool {
     /// Its name, which is also that of the user whose rights it has, if root starts it.
     pub program: &'static str,
+    /// What it is started as.
+    pub role: &'static str,
     /// How it is spoken to.
     pub edge: EdgeId,
 }
@@ -79,7 +83,7 @@ impl Tool {
         started.ask(request)
     }
 
-    /// Starts it, in the role of a tool, with the edge as its only descriptor.
+    /// Starts it, with the edge as its only descriptor.
     pub fn start<Tx: Message, Rx: Message>(&self) -> Result<Started<Tx, Rx>, Failure> {
         let (own, theirs) = seqpacket::pair()?;
         let path = program(self.program);
@@ -88,7 +92,7 @@ impl Tool {
         };
         let stderr = io::stderr();
         let account = if users::is_root() { users::user(self.program)? } else { None };
-        let words = [self.program, "--role", "tool"];
+        let words = [self.program, "--role", self.role];
         let child = Spawn {
             program: File::open(&path).map_err(|error| cannot(&error))?.into(),
             argv: words.into_iter().filter_map(|word| CString::new(word).ok()).collect(),
@@ -129,7 +133,7 @@ impl<Tx: Message, Rx: Message> Started<Tx, Rx> {
 
 /// Has a filter do it.
 pub fn ask(of: Evaluate, task: Task) -> Result<Answer, Failure> {
-    let filter = Tool { program: FILTER, edge: EdgeId::CtlFilter };
+    let filter = Tool { program: FILTER, role: TOOL, edge: EdgeId::CtlFilter };
     match filter.ask(&Request { of, task })? {
         Answer::Failed(text) => Err(Failure::NotChecked(text)),
         answer => Ok(answer),

@@ -11,7 +11,7 @@ use vsmtp_ipc::edge::ctl_filter::{Answer, Kept, MAX_TRIED, Problem, Step, Task, 
 use crate::arguments::{VslCommand, VslTest};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::tool;
+use crate::{repl, tool};
 
 /// What names of files with tests end in.
 const TESTS: &str = ".test.vsl";
@@ -31,6 +31,7 @@ pub fn run(command: &VslCommand, root: Option<&Path>, out: &mut Output<'_>) -> R
             }
         }
         VslCommand::Test(test) => self::test(test, root, out),
+        VslCommand::Repl { config } => repl::run(config.as_deref(), root, out),
         VslCommand::Definitions { out: folder } => definitions(folder, out),
     }
 }
@@ -55,7 +56,8 @@ pub fn problems_of_rules(problems: &[Problem], out: &mut Output<'_>) -> Result<(
     }
 }
 
-fn of_problem(problem: &Problem) -> Value {
+/// As programs want it.
+pub fn of_problem(problem: &Problem) -> Value {
     json!({
         "file": problem.file, "line": problem.line, "column": problem.column,
         "message": problem.message, "hint": problem.hint,
@@ -63,7 +65,7 @@ fn of_problem(problem: &Problem) -> Value {
 }
 
 /// `file:line:column: message (hint)`, as compilers say it.
-fn shown(problem: &Problem) -> String {
+pub fn shown(problem: &Problem) -> String {
     let mut place = problem.file.clone();
     for number in [problem.line, problem.column].into_iter().take_while(|number| *number > 0) {
         place.push_str(&format!(":{number}"));

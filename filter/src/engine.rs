@@ -4,6 +4,7 @@
 mod declaration;
 mod directive;
 mod error;
+mod interactive;
 mod limits;
 mod names;
 mod plugins;
@@ -22,6 +23,7 @@ use vsmtp_daemon::Record;
 pub use declaration::service_constructor;
 pub use directive::{Directive, DirectiveKind, register_tests};
 pub use error::{Location, ScriptError};
+pub use interactive::{Interactive, Stop};
 pub use limits::{Limits, Watch, deadline_passed, hand_on, time_left};
 pub use names::{Callable, nearest};
 pub use resolver::{MAX_SCRIPT_BYTES, Root, wrong_imports};

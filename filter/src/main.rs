@@ -1,4 +1,4 @@
-//! The `vsmtp-filter` binary, in one of its four roles.
+//! The `vsmtp-filter` binary, in one of its roles.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

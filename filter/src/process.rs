@@ -8,6 +8,7 @@ mod leader;
 mod limiting;
 mod oneshot;
 mod post;
+mod repl;
 mod resolving;
 mod running;
 pub mod sandbox;
@@ -43,12 +44,13 @@ pub fn main(role: Option<&str>) -> ExitCode {
         Some("oneshot") => vsmtp_daemon::run::<oneshot::Oneshot>(),
         Some("post") => serve::<post::Post>(|post| post.workers, post::run),
         Some("tool") => tool::main(),
+        Some("repl") => repl::main(),
         Some("session") => serve::<session::Session>(|session| session.workers, session::run),
         _ => {
             use std::io::Write;
             let _ = writeln!(
                 std::io::stderr(),
-                "vsmtp-filter: started by vsmtp with --role session, post or oneshot, by vsmtpctl with --role tool"
+                "vsmtp-filter: started by vsmtp with --role session, post or oneshot, by vsmtpctl with --role tool or repl"
             );
             ExitCode::from(2)
         }

@@ -3,7 +3,9 @@
 
 mod counts;
 mod diff;
+mod facts;
 mod recorder;
+pub mod repl;
 pub mod scripts;
 pub mod trial;
 mod zone;
@@ -99,22 +101,7 @@ pub struct Rehearsal {
 impl Rehearsal {
     /// A client at an address, or on the local socket.
     pub fn new(on: &Scene, client: Option<IpAddr>) -> Self {
-        let own = match client {
-            Some(IpAddr::V6(_)) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-            _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        };
-        let peer = Peer {
-            service: Some(if client.is_some() { Service::Smtp } else { Service::Local }),
-            client: client.map(|ip| (ip, CLIENT_PORT)),
-            client_name: client.and_then(|ip| on.zone.name_of(ip)).and_then(|name| Domain::parse(&name).ok()),
-            server: client.map(|_| (own, SMTP_PORT)),
-            uid: client.is_none().then_some(0),
-            connected_ms: clock::wall_ms(),
-            server_name: on.judge.policy.server_name().clone(),
-            identity: None,
-            was_authenticated: false,
-            was_secured: false,
-        };
+        let peer = peer(&on.zone, client, on.judge.policy.server_name());
         let shared = Shared::new(Transaction::new(Arc::new(peer), on.judge.max_recipients));
         Rehearsal {
             on: on.clone(),
@@ -189,9 +176,7 @@ impl Rehearsal {
         if self.shared.lock().helo.is_none() || self.shared.lock().mail.is_some() {
             return Err(Fault::new("AUTH comes behind HELO and before MAIL"));
         }
-        let name: Box<str> = user.into();
-        let identity = Identity { name, mechanism: "PLAIN".into(), grant: Grant([0; 16]), verifier: None };
-        self.shared.lock().identify(Some(identity));
+        self.shared.lock().identify(Some(known_identity(user)));
         let decision = self.on.judge.authenticate(&self.shared);
         if !matches!(decision, Decision::Accept(_)) {
             self.shared.lock().identify(None);
@@ -272,7 +257,8 @@ impl Rehearsal {
             return Ok(());
         }
         let id = QueueIdMint::new(0, 0).next(clock::wall_ms());
-        let original = self.received(text, &id.to_string());
+        let original =
+            received(&self.shared.lock(), self.on.judge.policy.server_name(), text, &id.to_string());
         let content: Arc<dyn Content> = Arc::new(Inline(Arc::new(original.clone())));
         let judged = self.on.judge.message(&self.shared, Source { id, content: Some(content) });
         let peer = Arc::clone(&self.shared.lock().peer);
@@ -289,23 +275,6 @@ impl Rehearsal {
         }
         self.shared.lock().reset();
         Ok(())
-    }
-
-    /// The message with the line that a receiver puts in front, and the line ends of SMTP.
-    fn received(&self, text: &[u8], id: &str) -> Vec<u8> {
-        let transaction = self.shared.lock();
-        let helo = transaction.helo.as_deref().unwrap_or_default();
-        let client = if transaction.client_ip.is_empty() { "local" } else { transaction.client_ip.as_str() };
-        let (own, date) = (self.on.judge.policy.server_name(), Rfc5322Date(clock::wall_ms() / 1000));
-        let mut bytes =
-            format!("Received: from {helo} ([{client}])\r\n\tby {own} with ESMTP id {id};\r\n\t{date}\r\n")
-                .into_bytes();
-        for line in text.split_inclusive(|octet| *octet == b'\n') {
-            let bare = line.strip_suffix(b"\n").unwrap_or(line);
-            bytes.extend_from_slice(bare.strip_suffix(b"\r").unwrap_or(bare));
-            bytes.extend_from_slice(b"\r\n");
-        }
-        bytes
     }
 
     /// What the rules after the queue make of a message: its fate, itself, its bytes.
@@ -420,6 +389,47 @@ impl Rehearsal {
     pub fn recorder(&self) -> &Recorder {
         &self.on.recorder
     }
+}
+
+/// Whoever is at an address, or on the local socket.
+fn peer(zone: &Zone, client: Option<IpAddr>, server_name: &Domain) -> Peer {
+    let own = match client {
+        Some(IpAddr::V6(_)) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    };
+    Peer {
+        service: Some(if client.is_some() { Service::Smtp } else { Service::Local }),
+        client: client.map(|ip| (ip, CLIENT_PORT)),
+        client_name: client.and_then(|ip| zone.name_of(ip)).and_then(|name| Domain::parse(&name).ok()),
+        server: client.map(|_| (own, SMTP_PORT)),
+        uid: client.is_none().then_some(0),
+        connected_ms: clock::wall_ms(),
+        server_name: server_name.clone(),
+        identity: None,
+        was_authenticated: false,
+        was_secured: false,
+    }
+}
+
+/// Who has shown a password that is right.
+fn known_identity(user: &str) -> Identity {
+    Identity { name: user.into(), mechanism: "PLAIN".into(), grant: Grant([0; 16]), verifier: None }
+}
+
+/// The message with the line that a receiver puts in front, and the line ends of SMTP.
+fn received(transaction: &Transaction, own: &Domain, text: &[u8], id: &str) -> Vec<u8> {
+    let helo = transaction.helo.as_deref().unwrap_or_default();
+    let client = if transaction.client_ip.is_empty() { "local" } else { transaction.client_ip.as_str() };
+    let date = Rfc5322Date(clock::wall_ms() / 1000);
+    let mut bytes =
+        format!("Received: from {helo} ([{client}])\r\n\tby {own} with ESMTP id {id};\r\n\t{date}\r\n")
+            .into_bytes();
+    for line in text.split_inclusive(|octet| *octet == b'\n') {
+        let bare = line.strip_suffix(b"\n").unwrap_or(line);
+        bytes.extend_from_slice(bare.strip_suffix(b"\r").unwrap_or(bare));
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
 }
 
 /// What pieces make of a message; all of it where there are none.

@@ -5,6 +5,7 @@ pub mod ctl_filter;
 pub mod ctl_keys;
 pub mod ctl_master;
 pub mod ctl_queue;
+pub mod ctl_repl;
 pub mod ctl_resolver;
 pub mod filter_auth;
 pub mod filter_database;

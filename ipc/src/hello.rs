@@ -35,6 +35,8 @@ pub enum EdgeId {
     CtlKeys = 41,
     /// vsmtpctl and the resolver that it starts.
     CtlResolver = 42,
+    /// vsmtpctl and the filter that it talks with.
+    CtlRepl = 43,
     /// receiver and limits.
     ReceiverLimits = 20,
     /// receiver and auth helper.

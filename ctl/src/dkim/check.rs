@@ -14,7 +14,7 @@ use vsmtp_mail::dkim::{Tags, decode_base64};
 use super::{name, public};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::tool::{self, Tool};
+use crate::tool::{self, TOOL, Tool};
 use crate::vsl;
 
 /// The program that asks the DNS.
@@ -77,7 +77,8 @@ pub fn run(
     }
     let names: Vec<String> = asked.iter().map(|(_, name)| name.clone()).collect();
     let request = ctl_resolver::Request { servers, names };
-    let ctl_resolver::Answer(texts) = Tool { program: RESOLVER, edge: EdgeId::CtlResolver }.ask(&request)?;
+    let ctl_resolver::Answer(texts) =
+        Tool { program: RESOLVER, role: TOOL, edge: EdgeId::CtlResolver }.ask(&request)?;
     let found = compare(&keys, asked, &texts);
     print(&found, out)?;
     outcome(&found)

@@ -71,6 +71,16 @@ pub(super) fn meaning(token: Token, position: Position) -> Token {
 
 /// Compiles a script with declarations in it; `name` stands for its file in messages.
 pub(super) fn compile(engine: &Engine, name: &str, text: &str) -> Result<AST, ScriptError> {
+    compile_knowing(engine, name, text, &[])
+}
+
+/// The same where these variables are there already.
+pub(super) fn compile_knowing(
+    engine: &Engine,
+    name: &str,
+    text: &str,
+    variables: &[String],
+) -> Result<AST, ScriptError> {
     let Found { meanings, inline } = find(engine, name, text)?;
     let mut known = Scope::new();
     for name in OLD_VARIABLES {
@@ -78,6 +88,9 @@ pub(super) fn compile(engine: &Engine, name: &str, text: &str) -> Result<AST, Sc
     }
     for name in inline {
         known.push(name, ());
+    }
+    for name in variables {
+        known.push(name.as_str(), ());
     }
     let _meanings = Meanings::set(meanings);
     let mut ast =

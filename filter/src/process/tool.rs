@@ -12,6 +12,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 use vsmtp_daemon::errand::{self, Answering};
 use vsmtp_ipc::EdgeId;
 use vsmtp_ipc::edge::ctl_filter::{Answer, MailKeys, Request, Task};
+use vsmtp_ipc::edge::master_child::Evaluate;
 
 use crate::api::{self, Surroundings};
 use crate::database::NoAsker;
@@ -31,24 +32,29 @@ const MAX_LINES: usize = 10_000;
 /// The whole process.
 pub fn main() -> ExitCode {
     errand::answer_once("vsmtp-filter", EdgeId::CtlFilter, |request: Request| {
-        // There can be no logger yet: this is the first thing that a process does.
-        let _ = log::set_logger(&KEEPER);
-        log::set_max_level(LevelFilter::Debug);
-        let host = Surroundings {
-            hostname: request.of.hostname.clone(),
-            ..super::surroundings(
-                Arc::new(Nobody),
-                Arc::new(NoSigner),
-                Arc::new(NoLimiter),
-                Arc::new(NoRunner),
-                Arc::new(NoAsker),
-            )
-        };
+        let host = surroundings(&request.of);
         let folder = Path::new(&request.of.config_path).parent().map(Path::to_owned);
         let answering: Answering<Answer> =
             Box::new(move || answer(&request, &host).unwrap_or_else(|fault| Answer::Failed(fault.0)));
         Ok::<_, io::Error>((super::sandbox::tool(folder), answering))
     })
+}
+
+/// What scripts may ask about where nobody else runs. From here on lines of the log are kept.
+pub(super) fn surroundings(of: &Evaluate) -> Surroundings {
+    // There can be no logger yet.
+    let _ = log::set_logger(&KEEPER);
+    log::set_max_level(LevelFilter::Debug);
+    Surroundings {
+        hostname: of.hostname.clone(),
+        ..super::surroundings(
+            Arc::new(Nobody),
+            Arc::new(NoSigner),
+            Arc::new(NoLimiter),
+            Arc::new(NoRunner),
+            Arc::new(NoAsker),
+        )
+    }
 }
 
 fn answer(request: &Request, host: &Surroundings) -> Result<Answer, Fault> {
@@ -108,6 +114,7 @@ impl Log for Keeper {
     fn flush(&self) {}
 }
 
-fn take_lines() -> Vec<String> {
+/// Takes the lines that were logged since the last time.
+pub(super) fn take_lines() -> Vec<String> {
     std::mem::take(&mut *KEEPER.0.lock().unwrap_or_else(PoisonError::into_inner))
 }

@@ -98,7 +98,7 @@ impl Observer for Recorder {
 }
 
 /// What a status has to say beside its name.
-fn said(status: &Status) -> Option<String> {
+pub(super) fn said(status: &Status) -> Option<String> {
     match status {
         Status::Next => None,
         Status::Accept(reply) | Status::FinalAccept(reply) => reply.as_ref().map(ToString::to_string),
@@ -109,7 +109,7 @@ fn said(status: &Status) -> Option<String> {
 
 /// What rules can change.
 #[derive(Default)]
-struct Snapshot {
+pub(super) struct Snapshot {
     sender: String,
     recipients: Vec<(String, Option<String>)>,
     header: Vec<u8>,
@@ -118,7 +118,8 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    fn of(transaction: &Transaction) -> Self {
+    /// As it is now.
+    pub(super) fn of(transaction: &Transaction) -> Self {
         let hop = |entry: &crate::transaction::Entry| entry.transport.as_ref().map(ToString::to_string);
         Snapshot {
             sender: transaction.mail.as_ref().map(|mail| mail.reverse_path.to_string()).unwrap_or_default(),
@@ -133,7 +134,8 @@ impl Snapshot {
         }
     }
 
-    fn changes(&self, after: &Snapshot) -> Vec<String> {
+    /// What has changed since, one change each.
+    pub(super) fn changes(&self, after: &Snapshot) -> Vec<String> {
         let mut changes = Vec::new();
         if self.sender != after.sender {
             changes.push(format!("sender <{}> becomes <{}>", self.sender, after.sender));

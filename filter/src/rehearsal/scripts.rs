@@ -314,7 +314,7 @@ fn same(a: &Dynamic, b: &Dynamic, depth: usize) -> Option<bool> {
 }
 
 /// A value as a writer of tests wants to see it.
-fn shown(value: &Dynamic, depth: usize) -> String {
+pub(super) fn shown(value: &Dynamic, depth: usize) -> String {
     if let (Some(items), true) = (value.read_lock::<Array>(), depth <= MAX_VALUE_DEPTH) {
         return format!(
             "[{}]",

@@ -1,9 +1,12 @@
 //! Rules are checked and tried before they are in force, while nothing runs.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-use vsmtp_tests::{Mta, Settings};
+use serde_json::Value;
+use vsmtp_tests::{Mta, Settings, binary};
 
 use crate::{ctl, refused};
 
@@ -165,4 +168,53 @@ fn editors_get_a_definition_of_every_function() {
     let read = |name: &str| fs::read_to_string(folder.join(name)).expect("a file of definitions");
     assert!(read("ctx.d.rhai").contains("\nfn client_ip() -> ?;\n"));
     assert!(read("__static__.d.rhai").contains("\nfn client_ip() -> ?;\n"));
+}
+
+/// What `vsmtpctl vsl repl` says to these lines.
+fn talked(mta: &Mta, words: &[&str], lines: &str) -> (i32, String) {
+    let mut command = Command::new(binary("vsmtpctl"));
+    command.arg("--root").arg(mta.root()).args(["vsl", "repl"]).args(words);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("run vsmtpctl");
+    let mut stdin = child.stdin.take().expect("its input");
+    stdin.write_all(lines.as_bytes()).expect("it reads");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    (output.status.code().unwrap_or(-1), text)
+}
+
+#[test]
+fn the_language_is_talked_with_in_a_jail() {
+    let mta = site("#{ rcpt: [ rule \"a\" || state::next() ] }");
+    fs::write(etc(&mta).join("lib.vsl"), "fn shout(x) { x.to_upper() }").expect("write a script");
+    let message = mta.root().join("m.eml");
+    fs::write(&message, "From: <x@y.test>\nSubject: from a file\n\nhello\n").expect("write a message");
+    let lines = format!(
+        "let a = 20;\nfn more(x) {{\n  x + 1\n}}\nmore(a)\nimport \"lib\" as lib;\nlib::shout(\"b\")\n\
+         :stage preq\n:message {}\nmsg::get_header(\"Subject\")\nmsg::append_header(\"X-New\", \"1\")\n\
+         :client 198.51.100.7\nctx::client_ip()\nlog(\"info\", \"noted\")\n:quit\nnot reached\n",
+        message.display()
+    );
+    let expected =
+        "21\n\"B\"\n\"from a file\"\n  header +X-New: 1\n\"198.51.100.7\"\n  log info event=script";
+    let (code, text) = talked(&mta, &[], &lines);
+    assert!(code == 0 && text.starts_with(expected), "{code} {text}");
+    // What fails says where, stops nothing, and makes the exit status.
+    let (code, text) = talked(&mta, &[], "1 +\n 2\nnope\nloop { }\n[1,\n");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((code, lines.len(), lines[0]), (1, 5, "3"), "{text}");
+    assert!(lines[1].starts_with("line:1:1: ") && lines[2].starts_with("line:1:"), "{text}");
+    assert!(lines[2].contains("operations") || lines[2].contains("time limit"), "{text}");
+    assert!(lines[3].starts_with("line:") && lines[4] == "vsmtpctl: 3 statements failed", "{text}");
+    // Nothing outside the folder of the configuration is reached.
+    let (_, text) =
+        talked(&mta, &["--json"], "csv::open(\"/etc/passwd\", \",\")\nnetset::file(\"/etc/passwd\")\n");
+    let all: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert!(all.len() == 2 && all.iter().all(|row| row["ok"] == Value::Bool(false)), "{text}");
+    assert!(!text.contains("root:"), "{text}");
+    fs::write(etc(&mta).join("vsmtp.vsl"), "fn on_config(config) { config.nope = 1; config }")
+        .expect("write");
+    let (code, text) = talked(&mta, &[], "1\n");
+    assert!(code == 1 && text.contains("nope"), "{code} {text}");
 }
