@@ -41,6 +41,8 @@ pub struct Keys {
 impl Daemon for Keys {
     const NAME: &'static str = "vsmtp-keys";
     type Slice = KeysSlice;
+    /// A handshake waits for each signature, and the client for the handshake.
+    const GATHERS: bool = false;
 
     fn before_jail(boot: Boot<KeysSlice>) -> Result<Self, BootError> {
         warm_up()?;

@@ -79,7 +79,9 @@ pub fn boot<D: Daemon>() -> Result<Live<D>, BootError> {
     let spare_log = log_fd.try_clone().map_err(io("copy the log descriptor"))?;
     init_log(log_fd, LogTarget::Stream, D::NAME, LevelFilter::Info, 0);
     vsmtp_sys::spawn::set_comm(D::NAME).map_err(io("set the process name"))?;
-    scheduling::prefer_throughput().map_err(io("set the scheduling policy"))?;
+    if D::GATHERS {
+        scheduling::prefer_throughput().map_err(io("set the scheduling policy"))?;
+    }
     let socket = fds::inherited(MASTER_FD).map_err(io("take the master's descriptor"))?;
     let mut master = ChildEnd::new(socket, EdgeId::MasterChild);
     let configure = first_message(&mut master)?;
