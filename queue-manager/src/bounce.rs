@@ -141,7 +141,7 @@ impl Reporter {
         let draft = Draft { reporter: self, kind, original, listed: &listed, is_global, stamp };
         let bytes = draft.write(to, &returned);
         let Envelope { demands, terms, .. } = original.envelope;
-        // RFC 8689 5: what must not be read on its way there must not be read on its way back. RFC 6710 4.4: what is said of
+        // RFC 8689 5: what must not be read on its way there must not be read on its way back. RFC 6710: what is said of
         // an urgent message is as urgent.
         let envelope = envelope_for(targets, &bytes, is_global, demands.requiretls, terms.priority);
         Some(Report { envelope, bytes })

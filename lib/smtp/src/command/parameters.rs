@@ -114,7 +114,7 @@ fn ret(value: &str) -> Option<Ret> {
     }
 }
 
-/// RFC 6710 6: one digit, and a sign before it only if it is negative.
+/// RFC 6710: one digit, and a sign before it only if it is negative.
 fn priority(value: &str) -> Option<Priority> {
     let digits = value.strip_prefix('-').unwrap_or(value);
     let is_one = digits.len() == 1 && digits.bytes().all(|b| b.is_ascii_digit()) && value != "-0";

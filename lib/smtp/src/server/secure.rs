@@ -58,7 +58,7 @@ impl Session {
         } else {
             offered = offered.without(Extension::RequireTls);
         }
-        // Not everybody may say what goes first (RFC 6710 8).
+        // Not everybody may say what goes first (RFC 6710).
         if self.settings.auth.required && !self.authenticated {
             offered = offered.without(Extension::MtPriority);
         }
