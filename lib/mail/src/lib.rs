@@ -6,6 +6,7 @@
 
 mod address;
 mod date;
+mod delegation;
 pub mod dkim;
 mod domain;
 mod envelope;
@@ -19,6 +20,7 @@ mod terms;
 
 pub use address::{Address, AddressError, MAX_LOCAL_PART, MAX_PATH, ReversePath, fold_local_part};
 pub use date::{Rfc5322Date, parse_duration};
+pub use delegation::{DELEGATION_FIELD, DelegationTicket, MAX_DELEGATE_NAME, Token};
 pub use domain::{Domain, DomainError, MAX_DOMAIN};
 pub use envelope::{
     BodyType, Demands, Envelope, Expanded, MAX_ENVID, MAX_RECIPIENTS, Notify, OriginalRecipient, Recipient,
