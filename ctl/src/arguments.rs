@@ -183,6 +183,8 @@ pub enum StateWord {
     Quarantined,
     /// Given up.
     Dead,
+    /// Given to a service, or waiting for it.
+    Delegated,
 }
 
 impl From<StateWord> for State {
@@ -193,6 +195,7 @@ impl From<StateWord> for State {
             StateWord::Held => State::Held,
             StateWord::Quarantined => State::Quarantined,
             StateWord::Dead => State::Dead,
+            StateWord::Delegated => State::Delegated,
         }
     }
 }

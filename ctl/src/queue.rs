@@ -64,6 +64,7 @@ fn word(state: State) -> &'static str {
         State::Held => "held",
         State::Quarantined => "quarantined",
         State::Dead => "dead",
+        State::Delegated => "delegated",
     }
 }
 

@@ -2,6 +2,7 @@
 //! queue-manager sent it; a bad lease closes that edge.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::client_resolver::MAX_POST;
@@ -50,6 +51,8 @@ pub struct Lease {
     pub priority: Priority,
     /// At least one, at most [`MAX_LEASE_RECIPIENTS`].
     pub recipients: Vec<LeaseRecipient>,
+    /// The next hop is a service that gives the message back: how long each of its answers may take.
+    pub service: Option<Duration>,
     /// The message's bytes.
     pub content: Content,
     /// When it came, in monotonic milliseconds.
@@ -138,6 +141,7 @@ impl Lease {
             demands: attempt.demands.into(),
             priority: wire::priority(attempt.priority)?,
             recipients,
+            service: attempt.service_ms.map(|ms| Duration::from_millis(u64::from(ms))),
             content,
             arrived_ms: now_ms,
         })
@@ -301,6 +305,7 @@ pub(crate) mod tests {
             demands: wire::Demands::default(),
             priority: 0,
             recipients: recipients.iter().enumerate().map(recipient).collect(),
+            service_ms: None,
             body: Body::Inline(body.to_vec()),
         }
     }

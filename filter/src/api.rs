@@ -30,6 +30,7 @@ mod relay;
 mod reports;
 mod resolve;
 mod settings;
+mod smtp;
 mod spf;
 mod srs;
 mod state;
@@ -68,6 +69,7 @@ pub fn install(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function
     cmd::register(&mut registry, surroundings);
     csv::register(&mut registry, surroundings);
     mysql::register(&mut registry, surroundings);
+    smtp::register(&mut registry);
     state::register(&mut registry);
     envelope::register(&mut registry);
     message::register(&mut registry);

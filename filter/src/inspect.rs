@@ -15,7 +15,7 @@ use vsmtp_ipc::edge::master_child::Evaluate;
 use crate::api::Surroundings;
 use crate::engine::{self, LoadedScript, Location, ScriptError, Signatures, Survey, Watch};
 use crate::judge::Ground;
-use crate::oneshot;
+use crate::oneshot::{self, Listeners};
 use crate::presence;
 use crate::triage::domain_folders;
 
@@ -26,13 +26,13 @@ const OF_DOMAINS: [&str; 3] = ["incoming.vsl", "outgoing.vsl", "internal.vsl"];
 
 /// All problems, in the order of their places. Places are relative to the folder of the configuration.
 pub fn problems(request: &Evaluate, host: &Surroundings) -> Vec<ScriptError> {
-    let (mut found, slice) = match oneshot::configuration(request, host) {
-        Ok((_, config)) => (Vec::new(), Some(config.filter())),
+    let (mut found, slice, listeners) = match oneshot::configuration(request, host) {
+        Ok((_, config)) => (Vec::new(), Some(config.filter()), Some(config.master().listeners)),
         // Rules are looked at as if the configuration said nothing.
-        Err(errors) => (errors, defaults(request)),
+        Err(errors) => (errors, defaults(request), None),
     };
     if let Some(slice) = slice {
-        found.extend(of_rules(&slice, host));
+        found.extend(of_rules(&slice, listeners.as_deref(), host));
     }
     let folder = Path::new(&request.config_path).parent().unwrap_or(Path::new("/"));
     for problem in &mut found {
@@ -61,7 +61,7 @@ fn defaults(request: &Evaluate) -> Option<FilterSlice> {
     Config::build(&context, &default_tree(&context)).ok().map(|config| config.filter())
 }
 
-fn of_rules(slice: &FilterSlice, host: &Surroundings) -> Vec<ScriptError> {
+fn of_rules(slice: &FilterSlice, listeners: Option<&Listeners>, host: &Surroundings) -> Vec<ScriptError> {
     let ground = match Ground::of(slice, host) {
         Ok(ground) => ground,
         Err(error) => return vec![error],
@@ -86,6 +86,9 @@ fn of_rules(slice: &FilterSlice, host: &Surroundings) -> Vec<ScriptError> {
     }
     for script in &loaded {
         found.extend(stages::problems(&ground.table, script));
+        if let Some(listeners) = listeners {
+            found.extend(script.delegates().filter_map(|one| oneshot::check_delegate(one, listeners).err()));
+        }
     }
     found
 }

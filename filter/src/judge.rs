@@ -1,11 +1,13 @@
 //! Runs the rules of a stage on a transaction and says what the client is to be told. It decides what a status means;
 //! it sends nothing. A rule that fails never lets a message through: the operator chose 451 or 554 for that.
 
+mod delegation;
 mod ground;
 mod message;
 mod post;
 mod report;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,14 +21,15 @@ use vsmtp_mail::{EnhancedCode, Reply};
 
 use crate::api::Surroundings;
 use crate::csv::Databases;
-use crate::engine::{self, Directive, Failure, LoadedScript, ScriptError, Watch};
+use crate::engine::{self, Directive, DirectiveKind, Failure, LoadedScript, ScriptError, Watch};
 use crate::files::Folder;
 use crate::policy::Policy;
 use crate::stage::Stage;
-use crate::status::Status;
+use crate::status::{Delegated, Status};
 use crate::transaction::{RcptSpec, Shared};
 use crate::triage::{Part, Scripts};
 
+pub use delegation::{ResumeAt, not_expected};
 pub(crate) use ground::Ground;
 pub use message::{Judged, Source, Stored};
 pub use post::{Edit, PostJudged, PostMessage};
@@ -58,6 +61,8 @@ pub struct Judge {
     /// Largest header, in octets.
     pub max_header: u64,
     failures: AtomicU64,
+    /// Our own addresses at which services bring messages back.
+    receivers: Vec<SocketAddr>,
     /// There are rules for messages in the queue.
     judges_later: bool,
     /// Signs reports of ours; `None`: nobody does.
@@ -109,8 +114,11 @@ impl Judge {
         }
         surroundings.databases.close();
         let judges_later = [Stage::Postq, Stage::Delivery].into_iter().any(|stage| scripts.want(stage));
+        let receivers =
+            scripts.delegates().filter_map(|one| one.service.as_ref()).map(|to| to.receiver).collect();
         Ok(Judge {
             engine,
+            receivers,
             scripts,
             judges_later,
             reports: slice.report_signature.as_ref().map(|said| ReportSigner::new(said, &surroundings)),
@@ -140,6 +148,11 @@ impl Judge {
     /// Rules that failed or were stopped so far.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Directives that give messages to services, of anybody's rules.
+    pub fn delegates(&self) -> impl Iterator<Item = &Arc<Directive>> {
+        self.scripts.delegates()
     }
 
     /// True if the stage has rules, of anybody.
@@ -193,7 +206,12 @@ impl Judge {
         if let Some(observer) = &self.observer {
             observer.begins(shared);
         }
-        for directive in script.stage(stage) {
+        let resume = shared.lock().resume.take_if(|resume| resume.stage == stage);
+        let (first, returned) = Self::first(script.stage(stage), resume.as_ref(), shared);
+        for (at, directive) in script.stage(stage).iter().enumerate().skip(first) {
+            if let Some(delegated) = self.delegated(directive, returned == Some(at)) {
+                return (delegated, false);
+            }
             let result = directive.call(&self.engine, shared.tag());
             if let Some(observer) = &self.observer {
                 observer.ran(shared, stage, script.name(), result.as_ref(), directive);
@@ -209,6 +227,37 @@ impl Judge {
             }
         }
         (Status::Next, false)
+    }
+
+    /// With which directive of a stage to begin, and which one a service has had the message for.
+    fn first(
+        directives: &[Arc<Directive>],
+        resume: Option<&ResumeAt>,
+        shared: &Shared,
+    ) -> (usize, Option<usize>) {
+        let Some(resume) = resume else { return (0, None) };
+        let is_it =
+            |one: &Arc<Directive>| one.kind == DirectiveKind::Delegate && one.name == resume.directive;
+        match directives.iter().position(is_it) {
+            Some(at) if resume.skip => (at + 1, None),
+            Some(at) => (at, Some(at)),
+            None => {
+                Record::at(Level::Warn, "delegate-gone")
+                    .maybe("id", shared.lock().id)
+                    .field("stage", resume.stage)
+                    .field("directive", &resume.directive)
+                    .emit();
+                (0, None)
+            }
+        }
+    }
+
+    /// What a directive that delegates says before a service has had the message. Where rules are only tried there is no
+    /// service, and it counts as if it had returned the message as it is.
+    fn delegated(&self, directive: &Directive, has_returned: bool) -> Option<Status> {
+        let service = directive.service.as_ref().filter(|_| !has_returned && self.observer.is_none())?;
+        let delegated = Delegated { directive: directive.name.as_str().into(), service: Arc::clone(service) };
+        Some(Status::Delegated(Box::new(delegated)))
     }
 
     /// One line for a status that ends a stage; `script` unless it is the root's.
@@ -257,6 +306,9 @@ impl Judge {
 
     /// The stages connect, helo and mail.
     pub fn command(&self, shared: &Shared, stage: Stage) -> Decision {
+        if self.brings_back(&shared.lock().peer) {
+            return Decision::Accept(None);
+        }
         {
             let mut transaction = shared.lock();
             let path = transaction.mail.as_ref().map(|mail| mail.reverse_path.clone());
@@ -276,9 +328,14 @@ impl Judge {
             (Status::Accept(Some(reply)) | Status::FinalAccept(Some(reply)), Stage::Mail) => {
                 Decision::Accept(Some(reply))
             }
-            (Status::Next | Status::Accept(_) | Status::FinalAccept(_) | Status::Quarantine(_), _) => {
-                Decision::Accept(None)
-            }
+            (
+                Status::Next
+                | Status::Accept(_)
+                | Status::FinalAccept(_)
+                | Status::Quarantine(_)
+                | Status::Delegated(_),
+                _,
+            ) => Decision::Accept(None),
             // There is nothing to stay in: a greeting that refuses ends the session (RFC 5321 3.1).
             (Status::Reject(reply) | Status::Deny(reply), Stage::Connect) => {
                 Decision::Close(unwelcome(reply))
@@ -314,6 +371,9 @@ impl Judge {
 
     /// One RCPT: the rules, then the built-in policy. Of one that is refused nothing is remembered.
     pub fn recipient(&self, shared: &Shared, spec: RcptSpec) -> Decision {
+        if self.brings_back(&shared.lock().peer) {
+            return Self::returning_recipient(shared, spec);
+        }
         let waited = shared.lock().waited();
         let decision = self.decide_recipient(shared, spec);
         if !matches!(decision, Decision::Accept(_)) {
@@ -345,9 +405,11 @@ impl Judge {
         let accepted = may_open && matches!(status, Status::Accept(_) | Status::FinalAccept(_));
         let decision = match status {
             Status::Accept(Some(reply)) | Status::FinalAccept(Some(reply)) => Decision::Accept(Some(reply)),
-            Status::Next | Status::Accept(_) | Status::FinalAccept(_) | Status::Quarantine(_) => {
-                Decision::Accept(None)
-            }
+            Status::Next
+            | Status::Accept(_)
+            | Status::FinalAccept(_)
+            | Status::Quarantine(_)
+            | Status::Delegated(_) => Decision::Accept(None),
             Status::Reject(reply) => Decision::Refuse(reply),
             Status::Deny(reply) => Decision::Close(reply),
         };

@@ -25,6 +25,7 @@ pub mod presence;
 pub mod process;
 pub mod rehearsal;
 pub mod runner;
+pub mod service;
 pub mod signer;
 pub mod srs;
 pub mod stage;

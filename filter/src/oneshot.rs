@@ -3,6 +3,7 @@
 
 mod commands;
 mod databases;
+mod delegates;
 mod domains;
 mod places;
 mod toml_file;
@@ -24,6 +25,7 @@ use crate::judge::Judge;
 use crate::runner::Collector;
 use crate::stage::Stage;
 
+pub(crate) use delegates::{Listeners, check as check_delegate};
 pub use places::KeyPlaces;
 pub(crate) use values::{from_script, to_script};
 
@@ -161,6 +163,9 @@ fn rules(evaluated: &Evaluated, config: &Config, host: &Surroundings) -> Result<
         let text = "nobody can tell whether a password is right: server.auth.backends is empty, and the stage \
                     authenticate has no rules";
         return Err(ScriptError::at(location, text));
+    }
+    for directive in judge.delegates() {
+        delegates::check(directive, &config.master().listeners)?;
     }
     Ok(())
 }

@@ -308,6 +308,7 @@ impl Rehearsal {
                 },
                 helo: helo.to_owned(),
                 arrived_ms: clock::wall_ms(),
+                resume: None,
                 content: Arc::new(Inline(Arc::new(bytes.clone()))),
             });
             match judged {
@@ -325,6 +326,7 @@ impl Rehearsal {
             Disposition::Hold(reason) if reason.is_empty() => "hold".to_owned(),
             Disposition::Hold(reason) => format!("hold {reason}"),
             Disposition::Quarantine(name) => format!("quarantine {name}"),
+            Disposition::Delegate(to) => format!("delegate {}", to.address),
         };
         (fate, stored, bytes)
     }

@@ -1,8 +1,11 @@
 //! What a rule decided. A status says only what is wanted; `session` decides what the client is told.
 
 use std::fmt;
+use std::sync::Arc;
 
 use vsmtp_mail::{EnhancedCode, Reply};
+
+use crate::service::SmtpService;
 
 /// The value that a rule returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +22,17 @@ pub enum Status {
     Deny(Reply),
     /// Take the message, but keep it aside under this name.
     Quarantine(Box<str>),
+    /// Have a service see it, and go on at a directive then. Nothing a rule can return.
+    Delegated(Box<Delegated>),
+}
+
+/// Which directive delegates, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delegated {
+    /// Its name.
+    pub directive: Box<str>,
+    /// The service.
+    pub service: Arc<SmtpService>,
 }
 
 impl Status {
@@ -41,6 +55,7 @@ impl Status {
             Status::Reject(_) => "reject",
             Status::Deny(_) => "deny",
             Status::Quarantine(_) => "quarantine",
+            Status::Delegated(_) => "delegated",
         }
     }
 

@@ -18,6 +18,7 @@ use vsmtp_mail::{
 };
 
 use crate::identity::Identity;
+use crate::judge::ResumeAt;
 use crate::mime::{MAX_MIME_BYTES, Tree};
 use crate::object::{Fault, Object};
 use crate::stage::Stage;
@@ -141,6 +142,8 @@ pub struct Transaction {
     pub is_quiet: bool,
     /// Mails that rules want sent about the message.
     pub notices: Vec<Notice>,
+    /// Where the rules of a stage begin, if not at the first: a service has had the message.
+    pub resume: Option<ResumeAt>,
     /// The verdict that holds for all later stages of the transaction.
     pub verdict: Option<Status>,
     /// Whose rules run.
@@ -210,6 +213,7 @@ impl Transaction {
             terms: Terms::default(),
             is_quiet: false,
             notices: Vec::new(),
+            resume: None,
             verdict: None,
             part: Part::Root,
             part_verdicts: Vec::new(),

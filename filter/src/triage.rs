@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rhai::Engine;
 use vsmtp_mail::{Domain, EnhancedCode, Reply, ReversePath, RulesOf};
 
-use crate::engine::{self, LoadedScript, Location, Root, ScriptError};
+use crate::engine::{self, Directive, LoadedScript, Location, Root, ScriptError};
 use crate::presence;
 use crate::stage::Stage;
 use crate::status::Status;
@@ -50,6 +50,12 @@ struct DomainScripts {
     incoming: Option<LoadedScript>,
     outgoing: Option<LoadedScript>,
     internal: Option<LoadedScript>,
+}
+
+impl DomainScripts {
+    fn all(&self) -> impl Iterator<Item = &LoadedScript> {
+        [&self.incoming, &self.outgoing, &self.internal].into_iter().flatten()
+    }
 }
 
 /// All scripts of one generation.
@@ -98,6 +104,12 @@ impl Scripts {
             self.domains.insert(Arc::new(domain), scripts);
         }
         Ok(())
+    }
+
+    /// Directives of all scripts that give messages to services.
+    pub fn delegates(&self) -> impl Iterator<Item = &Arc<Directive>> {
+        let all = std::iter::once(&self.root).chain(self.domains.values().flat_map(DomainScripts::all));
+        all.flat_map(LoadedScript::delegates)
     }
 
     /// The sender, if its domain is handled. The null sender is nobody's.

@@ -9,12 +9,12 @@ use bincode::Encode;
 use vsmtp_config::{Config, Context, Value, default_tree};
 use vsmtp_fuzz::disk::MemoryDisk;
 use vsmtp_fuzz::spool::{accept, commit, id, open, state};
-use vsmtp_ipc::edge::filter_queue::{Disposition, NewMessage, Receipt, Submit};
+use vsmtp_ipc::edge::filter_queue::{Disposition, NewMessage, Receipt, Returned, Submit};
 use vsmtp_ipc::edge::master_child::{
     Configure, Evaluate, Figure, LimitsRequest, Listener, LogTarget, ToChild, ToMaster,
 };
 use vsmtp_ipc::edge::queue_deliver::{Advice, Attempt, AttemptRecipient, Outcome, Reach, Result3, Settled};
-use vsmtp_ipc::edge::queue_filter::{PostAsk, PostStage, PostVerdict};
+use vsmtp_ipc::edge::queue_filter::{PostAsk, PostStage, PostVerdict, Resume};
 use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Facts, Verdict};
 use vsmtp_ipc::edge::{client_resolver, ctl_master, ctl_queue, receiver_limits};
 use vsmtp_ipc::role::{ProcessName, Role};
@@ -111,6 +111,7 @@ fn submit(body: Body) -> Submit {
         expanded: Vec::new(),
         notices: Vec::new(),
         pieces: pieces(),
+        returned: Some(Returned { id: Id([8; 16]), token: [9; 16] }),
         body,
     })
 }
@@ -133,6 +134,7 @@ fn attempt(body: Body) -> Attempt {
             original: Some(("rfc822".into(), "o@b.test".into())),
             notify: Notify { success: false, failure: true, delay: true, stated: false },
         }],
+        service_ms: None,
         body,
     }
 }
@@ -198,6 +200,7 @@ fn ipc_message() {
             envelope: envelope_of,
             origin: origin_of,
             arrived_ms: 2,
+            resume: Some(Resume { directive: "scan".into(), skip: false, hold: true }),
             body,
         },
     );

@@ -263,6 +263,7 @@ edge!(
         expanded: vec![Expanded { address: "b@c".into(), original: None }],
         notices: Vec::new(),
         pieces: pieces(),
+        returned: Some(filter_queue::Returned { id: id(), token: [4; 16] }),
         body: Body::Memfd(3),
     }),
     filter_queue::Receipt::Refused { ticket: 1, why: filter_queue::Refusal::Full },
@@ -277,6 +278,7 @@ edge!(
         envelope: envelope(),
         origin: origin(),
         arrived_ms: 1,
+        resume: Some(queue_filter::Resume { directive: "d".into(), skip: true, hold: false }),
         body: Body::File(9),
     },
     queue_filter::PostVerdict::Edit {
@@ -284,7 +286,15 @@ edge!(
         envelope: envelope(),
         expanded: Vec::new(),
         notices: Vec::new(),
-        disposition: filter_queue::Disposition::Hold("why".into()),
+        disposition: filter_queue::Disposition::Delegate(Box::new(filter_queue::Delegate {
+            stage: queue_filter::PostStage::Postq,
+            directive: "d".into(),
+            address: ([127, 0, 0, 1], 10026).into(),
+            timeout_ms: 1,
+            return_within_s: 2,
+            open: true,
+            hold: false,
+        })),
         pieces: pieces(),
     },
 );
@@ -307,6 +317,7 @@ edge!(
             original: None,
             notify: Notify { success: false, failure: true, delay: true, stated: false },
         }],
+        service_ms: Some(30_000),
         body: Body::Inline(vec![2; 9]),
     },
     queue_deliver::Outcome {

@@ -16,9 +16,10 @@ use vsmtp_mail::{QueueId, Ret};
 use vsmtp_sys::memfd::Sealed;
 
 use crate::content;
+use crate::delegation::{self, Turn};
 use crate::ledger::{After, Clock, Ledger, Reload, Tell};
 use crate::outcome::{self, Attempted, Outcome};
-use crate::schedule::{Lane, LaneKind, Next, Plan};
+use crate::schedule::{Lane, LaneKind, Next, Plan, Verdict};
 use crate::store::{Change, Disposition, MessageState, ReadError, StateChange, Text, Urgency};
 use crate::tls_reports::{self, Post};
 use crate::trace;
@@ -192,19 +193,40 @@ impl Dispatch {
                 return 0;
             }
         };
-        let octets = content::len(&outgoing.parts);
+        let service = outgoing.state.disposition.delegation().filter(|one| one.is_with_service());
+        match service.and_then(|one| delegation::turn(one, clock)) {
+            Some(Turn::Wait) => {
+                ledger.reload(plan.id, 0, clock);
+                ledger.schedule.give_back(plan.lease, clock.mono_ms);
+                return 0;
+            }
+            Some(Turn::Over) => {
+                delegation::overdue(ledger, plan.id, &outgoing.state, clock);
+                ledger.schedule.give_back(plan.lease, clock.mono_ms);
+                return 0;
+            }
+            Some(Turn::Go) | None => {}
+        }
+        let with_field = service.map(|one| delegation::parts(plan.id, one, &outgoing.parts));
+        let parts = with_field.as_deref().unwrap_or(&outgoing.parts);
+        let octets = content::len(parts);
         let spare = ledger.mint(clock);
-        let sent = content::to_wire(&outgoing.parts, &ledger.store, spare)
-            .map_err(ChannelError::Io)
-            .and_then(|(body, descriptors)| {
+        let sent = content::to_wire(parts, &ledger.store, spare).map_err(ChannelError::Io).and_then(
+            |(body, descriptors)| {
                 let edge = self.edges.iter_mut().find(|(_, edge)| edge.lane == plan.lane);
                 let Some((token, edge)) = edge else { return Err(ChannelError::Closed) };
-                let attempt = attempt(plan, &outgoing.state, body).ok_or(ChannelError::Overflow)?;
+                let mut attempt = attempt(plan, &outgoing.state, body).ok_or(ChannelError::Overflow)?;
+                if let Some(one) = service {
+                    attempt = delegation::attempt(one, &outgoing.state, attempt);
+                }
                 edge.link.send(&attempt, descriptors).map(|()| *token)
-            });
+            },
+        );
         match sent {
             Ok(_) => {
-                let attempted = Attempted { id: plan.id, state: Arc::clone(&outgoing.state), leased: clock };
+                let service = service.and(plan.recipients.first().copied());
+                let state = Arc::clone(&outgoing.state);
+                let attempted = Attempted { id: plan.id, state, leased: clock, service };
                 self.out.insert(plan.lease, attempted);
                 reactor.count("attempts", 1);
             }
@@ -265,6 +287,7 @@ fn order(number: u64, post: &Post) -> Result<(Attempt, Vec<OwnedFd>), ChannelErr
         demands: wire::Demands::default(),
         priority: 0,
         recipients: vec![recipient],
+        service_ms: None,
         body,
     };
     Ok((order, descriptors))
@@ -289,15 +312,28 @@ fn settle(
 ) -> Result<(), ChannelError> {
     let outcome = Outcome::try_from(wire)?;
     tls_reports::check(&wire.sessions)?;
+    // A service answers for the message as a whole, for which one recipient stands in the schedule.
+    let service = out
+        .get(&wire.lease)
+        .and_then(|attempted| attempted.service)
+        .and_then(|index| delegation::as_a_whole(&outcome, index));
+    let verdicts = match &service {
+        Some(one) => vec![(one.index, Verdict::Deferred)],
+        None => outcome.verdicts(),
+    };
     let settled = ledger
         .schedule
-        .settle(lane, wire.lease, &outcome.verdicts(), outcome.report(), clock.mono_ms)
+        .settle(lane, wire.lease, &verdicts, outcome.report(), clock.mono_ms)
         .map_err(|error| ChannelError::Misbehaved(error.to_string()))?;
     if ledger.settings.tls_reports.reporter.is_some() {
         ledger.tls_reports.note(&wire.sessions, clock);
     }
-    if let Some(attempted) = out.remove(&wire.lease) {
-        outcome::apply(ledger, &attempted, &outcome, &settled, clock);
+    match (out.remove(&wire.lease), service) {
+        (Some(attempted), Some(one)) => {
+            delegation::settle(ledger, &attempted, &outcome, (&one, &settled), clock);
+        }
+        (Some(attempted), None) => outcome::apply(ledger, &attempted, &outcome, &settled, clock),
+        (None, _) => {}
     }
     Ok(())
 }
@@ -353,6 +389,7 @@ fn attempt(plan: &Plan, state: &MessageState, body: Body) -> Option<Attempt> {
         demands: envelope.demands.into(),
         priority: envelope.terms.priority.number(),
         recipients,
+        service_ms: None,
         body,
     })
 }

@@ -12,6 +12,7 @@ use vsmtp_mail::QueueIdMint;
 use vsmtp_sys::sandbox::Profile;
 
 use crate::control::{Control, Operators};
+use crate::delegation;
 use crate::dispatch::Dispatch;
 use crate::error::StartError;
 use crate::intake::Intake;
@@ -293,6 +294,7 @@ fn act_on(found: Notice, ledger: &mut Ledger, clock: Clock) {
         Notice::Expired { id, recipients, reason, .. } => {
             notice::expired(ledger, id, &recipients, &reason, clock)
         }
+        Notice::Unserved { id, reason } => delegation::unserved(ledger, id, &reason, clock),
         Notice::Warn { id, reason } => notice::warn(ledger, id, &reason, clock),
     }
 }

@@ -16,6 +16,7 @@ use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::{ChannelError, Credits, EdgeId, Received};
 use vsmtp_mail::QueueId;
 
+use crate::delegation::{self, Welcome};
 use crate::ledger::{After, Clock, Ended, Ledger, Reload, Tell};
 use crate::store::{CommitError, SubmitError, Urgency};
 use crate::trace;
@@ -162,14 +163,15 @@ impl Talk {
             Submit::Message(new) => {
                 self.spend()?;
                 let (ticket, id) = (new.ticket, QueueId::from(new.id));
-                let refusal = if closing {
+                let taken = if closing {
                     Err(Refusal::Busy)
                 } else {
                     let checked = Checked::new(new, descriptors.next(), &mut self.stages, ledger)?;
                     submit(checked, token, ticket, ledger, clock)
                 };
-                match refusal {
-                    Ok(()) => return Ok(None),
+                match taken {
+                    Ok(Taken::Waits) => return Ok(None),
+                    Ok(Taken::Before) => (Receipt::Stored { ticket }, Vec::new()),
                     Err(why) => {
                         trace::refused(id, &reason(why));
                         (Receipt::Refused { ticket, why }, Vec::new())
@@ -225,19 +227,41 @@ impl Talk {
     }
 }
 
+/// What became of a submission that was not refused.
+enum Taken {
+    /// Its commit is on its way.
+    Waits,
+    /// It is stored already.
+    Before,
+}
+
 fn submit(
     checked: Checked,
     token: usize,
     ticket: u64,
     ledger: &mut Ledger,
     clock: Clock,
-) -> Result<(), Refusal> {
+) -> Result<Taken, Refusal> {
     if ledger.store.contains(checked.id()) {
         return Err(Refusal::Repeated);
     }
-    let fresh = checked.into_fresh(ledger, clock)?;
-    let after = After { tell: Tell::Filter { edge: token, ticket }, reload: Reload::Never };
-    ledger.commit(Vec::new(), fresh, Urgency::Durable, after).map_err(|error| match error {
+    let tell = Tell::Filter { edge: token, ticket };
+    let committed = if let Some(returned) = checked.returned {
+        match delegation::welcome(ledger, returned, clock)? {
+            Welcome::Repeated => {
+                trace::brought_again(checked.id(), returned.id.into());
+                return Ok(Taken::Before);
+            }
+            Welcome::Take(state) => {
+                let fresh = checked.into_fresh(ledger, clock)?;
+                delegation::take_back(ledger, (returned.id.into(), *state), fresh, tell, clock)
+            }
+        }
+    } else {
+        let fresh = checked.into_fresh(ledger, clock)?;
+        ledger.commit(Vec::new(), fresh, Urgency::Durable, After { tell, reload: Reload::Never })
+    };
+    committed.map(|()| Taken::Waits).map_err(|error| match error {
         SubmitError::Duplicate(_) => Refusal::Repeated,
         SubmitError::Full => Refusal::Full,
         SubmitError::Busy => Refusal::Busy,
@@ -251,5 +275,6 @@ fn reason(why: Refusal) -> &'static str {
         Refusal::Disk => "disk failed",
         Refusal::Repeated => "repeated id",
         Refusal::Busy => "busy",
+        Refusal::NotDelegated => "no message is away under this id and token",
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use vsmtp_mail::{QueueId, QueueIdMint};
 
+use crate::delegation::Brought;
 use crate::outcome::Failures;
 use crate::schedule::Schedule;
 use crate::settings::Settings;
@@ -159,6 +160,10 @@ pub struct Ledger {
     pub rerouting: HashSet<QueueId>,
     /// Messages whose verdict is being committed: they stand as before, and must not be judged again.
     pub revising: HashSet<QueueId>,
+    /// Messages that were with a service, and that the post-queue filter is to go on with, rules or not.
+    pub resuming: HashSet<QueueId>,
+    /// Secrets under which messages came back lately.
+    pub brought: Brought,
     /// Messages that a failing disk did not give, and when they are read again.
     unread: VecDeque<(u64, QueueId)>,
     mint: QueueIdMint,
@@ -189,6 +194,8 @@ impl Ledger {
             line_is_short: false,
             rerouting: HashSet::new(),
             revising: HashSet::new(),
+            resuming: HashSet::new(),
+            brought: Brought::default(),
             unread: VecDeque::new(),
             mint,
             waiting: HashMap::new(),
@@ -320,7 +327,13 @@ impl Ledger {
     fn arrived(&mut self, fresh: Vec<(QueueId, Outgoing, u64)>, clock: Clock) {
         for (id, outgoing, size) in fresh {
             trace::accepted(id, &outgoing.state, size);
-            self.admit(id, &outgoing.state, 0, 0, clock);
+            let mut age_ms = 0;
+            // What a service brings back is no new message, only a new id.
+            if let Some(delegation) = outgoing.state.disposition.delegation() {
+                self.brought.note(delegation.token);
+                age_ms = clock.wall_ms.saturating_sub(outgoing.state.arrival_ms);
+            }
+            self.admit(id, &outgoing.state, age_ms, 0, clock);
             if !outgoing.parts.is_empty() {
                 self.warm.insert(id, outgoing);
             }

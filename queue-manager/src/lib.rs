@@ -6,6 +6,7 @@ mod event;
 mod ledger;
 
 mod control;
+mod delegation;
 mod dispatch;
 mod intake;
 mod notice;

@@ -6,7 +6,7 @@ use vsmtp_ipc::edge::master_child::Figure;
 use crate::ledger::Ledger;
 
 /// What the queue is made of now.
-fn present(ledger: &Ledger) -> [(&'static str, u64); 13] {
+fn present(ledger: &Ledger) -> [(&'static str, u64); 14] {
     let totals = ledger.schedule.totals();
     let space = ledger.store.space();
     [
@@ -16,6 +16,7 @@ fn present(ledger: &Ledger) -> [(&'static str, u64); 13] {
         ("held", totals.held),
         ("quarantined", totals.quarantined),
         ("dead", totals.dead),
+        ("delegated", totals.delegated),
         ("recipients", totals.recipients),
         ("leases", ledger.schedule.leases() as u64),
         ("destinations", ledger.schedule.destinations() as u64),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use vsmtp_mail::QueueId;
 
 use crate::bounce::Kind;
+use crate::delegation;
 use crate::ledger::{After, Clock, Ledger, RELOAD_WAIT_MS};
 use crate::outcome::{self, EXPIRED, Failure};
 use crate::reports;
@@ -18,6 +19,8 @@ pub fn expired(ledger: &mut Ledger, id: QueueId, recipients: &[u32], reason: &st
         return ledger.reload(id, RELOAD_WAIT_MS, clock);
     };
     let diagnostic = Diagnostic { status: EXPIRED, remote: None, text: Text::new(reason) };
+    let all = all_at_service(&state);
+    let recipients = all.as_deref().unwrap_or(recipients);
     for index in recipients {
         if let Some(recipient) = outcome::recipient(&state, *index) {
             trace::given_up(id, recipient, &diagnostic);
@@ -33,7 +36,8 @@ pub fn warn(ledger: &mut Ledger, id: QueueId, reason: &str, clock: Clock) {
     let Some(state) = state(ledger, id) else { return };
     let diagnostic =
         Diagnostic { status: vsmtp_mail::EnhancedCode(4, 4, 1), remote: None, text: Text::new(reason) };
-    let told = failures(&ledger.schedule.unsettled(id), &diagnostic, clock);
+    let late = all_at_service(&state).unwrap_or_else(|| ledger.schedule.unsettled(id));
+    let told = failures(&late, &diagnostic, clock);
     let until_ms = outcome::end_ms(ledger, &state);
     let report = reports::write(ledger, Kind::Delay { until_ms }, id, &state, &told, clock);
     let fresh = report.ok().flatten().into_iter().collect();
@@ -41,6 +45,12 @@ pub fn warn(ledger: &mut Ledger, id: QueueId, reason: &str, clock: Clock) {
     if let Err(error) = ledger.commit(changes, fresh, Urgency::Lazy, After::NOTHING) {
         trace::not_committed(id, &error);
     }
+}
+
+/// All for whom one stands in the schedule, if a service is to see the message.
+fn all_at_service(state: &MessageState) -> Option<Vec<u32>> {
+    let one = state.disposition.delegation()?;
+    one.is_with_service().then(|| delegation::unsettled(state))
 }
 
 fn state(ledger: &Ledger, id: QueueId) -> Option<Arc<MessageState>> {

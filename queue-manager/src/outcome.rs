@@ -34,6 +34,8 @@ pub struct Attempted {
     pub state: Arc<MessageState>,
     /// When that was.
     pub leased: Clock,
+    /// It went to a service: the recipient that stands for all.
+    pub service: Option<u32>,
 }
 
 /// What became of one recipient, checked.
@@ -139,7 +141,8 @@ impl Outcome {
         Report { reached, advice }
     }
 
-    fn diagnostic(&self, one: &One) -> Diagnostic {
+    /// What is told of it.
+    pub fn diagnostic(&self, one: &One) -> Diagnostic {
         let remote = Some(self.remote.clone()).filter(|remote| !remote.as_str().is_empty());
         Diagnostic { status: one.status, remote, text: one.text.clone() }
     }
@@ -271,7 +274,8 @@ fn late(ledger: &mut Ledger, attempted: &Attempted, results: Vec<(u32, Recipient
     }
 }
 
-fn waiting(settled: &Settled, diagnostic: Diagnostic, clock: Clock) -> RecipientState {
+/// The state of a recipient that is tried again.
+pub fn waiting(settled: &Settled, diagnostic: Diagnostic, clock: Clock) -> RecipientState {
     RecipientState::Waiting {
         attempts: u16::try_from(settled.attempts).unwrap_or(u16::MAX),
         until: clock.wall_ms.saturating_add(settled.retry_in_ms) / 1000,

@@ -18,6 +18,7 @@ use vsmtp_ipc::{ChannelError, Credits, EdgeId};
 use vsmtp_mail::{EnhancedCode, QueueId, Recipient, Reply};
 
 use crate::content;
+use crate::delegation;
 use crate::intake;
 use crate::ledger::{After, Clock, Judgement, Ledger, RELOAD_WAIT_MS, Reload, Tell};
 use crate::outcome::{self, Failure};
@@ -160,6 +161,10 @@ impl Post {
             if !is_judging(ledger, id, clock) {
                 continue;
             }
+            if ledger.resuming.contains(&id) {
+                go_on(id, ledger, clock);
+                continue;
+            }
             if !ledger.rerouting.contains(&id) {
                 ledger.schedule.set_standing(id, Standing::Active);
                 continue;
@@ -230,8 +235,11 @@ impl Post {
                 return Ok(());
             }
         };
-        let reroute = known.is_none() && ledger.rerouting.contains(&id);
+        let is_first = known.is_none();
+        let reroute = is_first && ledger.rerouting.contains(&id);
         let (state, settled) = known.unwrap_or_else(|| unsettled(outgoing.state));
+        let resume = if is_first { delegation::resume(&state) } else { None };
+        let (stage, resume) = resume.map_or((stage, None), |(stage, resume)| (stage, Some(resume)));
         let is_report = state.origin.protocol.as_str() == TLS_REPORT;
         let stage = if is_report { PostStage::Report } else { stage };
         let spare = ledger.mint(clock);
@@ -249,6 +257,7 @@ impl Post {
             envelope: wire::Envelope::from(&state.envelope),
             origin: origin(&state),
             arrived_ms: state.arrival_ms,
+            resume,
             body,
         };
         edge.link.send(&ask, descriptors)?;
@@ -283,7 +292,11 @@ impl Post {
             PostVerdict::Wanted { .. } => Ok(()),
             PostVerdict::Keep { is_final, .. } => self.keep(token, asked, is_final, ledger, clock),
             PostVerdict::Edit { envelope, expanded, notices, disposition, pieces, .. } => {
-                let mut edited = Edit::new(&envelope, &disposition, pieces, &asked)?;
+                let Some(token) = delegation::fresh_token() else {
+                    self.later.push_back((clock.mono_ms + RETRY_MS, asked.id));
+                    return Ok(());
+                };
+                let mut edited = Edit::new(&envelope, (&disposition, token), pieces, &asked)?;
                 edited.expanded = wire::expanded(&expanded)?;
                 edited.notices = intake::notices(&notices)?;
                 revise(edited, &asked, ledger, clock);
@@ -338,13 +351,7 @@ impl Post {
         }
         let id = asked.id;
         if standing(ledger, id, clock).is_some() {
-            let after = After { tell: Tell::Nobody, reload: Reload::OnFailure(id) };
-            ledger.rerouting.remove(&id);
-            // An operator may have stopped it meanwhile.
-            if is_judging(ledger, id, clock) {
-                ledger.schedule.set_standing(id, Standing::Active);
-            }
-            ledger.change(Change::State { id, change: StateChange::Judged }, Urgency::Lazy, after, clock);
+            go_on(id, ledger, clock);
         }
         Ok(())
     }
@@ -377,6 +384,23 @@ impl Post {
     }
 }
 
+/// Rules and routing tables have seen it, or need not: it goes on as it is.
+fn go_on(id: QueueId, ledger: &mut Ledger, clock: Clock) {
+    ledger.rerouting.remove(&id);
+    let mut changes = Vec::new();
+    // An operator may have stopped it meanwhile.
+    if is_judging(ledger, id, clock) {
+        changes = delegation::over(ledger, id);
+        ledger.schedule.set_standing(id, Standing::Active);
+    }
+    changes.push(Change::State { id, change: StateChange::Judged });
+    let after = After { tell: Tell::Nobody, reload: Reload::OnFailure(id) };
+    if let Err(error) = ledger.commit(changes, Vec::new(), Urgency::Lazy, after) {
+        trace::not_committed(id, &error);
+        ledger.reload(id, RELOAD_WAIT_MS, clock);
+    }
+}
+
 /// It waits for a verdict, and none is being committed.
 fn is_judging(ledger: &Ledger, id: QueueId, clock: Clock) -> bool {
     standing(ledger, id, clock) == Some(Standing::Judging)
@@ -394,14 +418,16 @@ fn revise(mut edit: Edit, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
         Some(Standing::Judging) => {}
         // An operator stopped it meanwhile.
         Some(Standing::Held) => {
-            if edit.state.disposition.is_active() {
+            if edit.state.disposition.is_active() || edit.state.disposition.delegation().is_some() {
                 edit.state.disposition = Disposition::Hold("by an operator".into());
             }
         }
         // The edit was made on a state that is over; to commit it would undo what has happened since.
-        Some(Standing::Active | Standing::Quarantined | Standing::Dead) | None => return,
+        Some(Standing::Active | Standing::Quarantined | Standing::Dead | Standing::Delegated) | None => {
+            return;
+        }
     }
-    trace::judged(id, "edit");
+    trace::judged(id, if edit.state.disposition.delegation().is_some() { "delegate" } else { "edit" });
     let told = reports::on_expansion(ledger, id, &edit.state, None, &edit.expanded, clock);
     let mut fresh = reports::notices(ledger, id, &edit.state, &edit.notices, clock);
     fresh.extend(told);
@@ -421,6 +447,7 @@ fn refuse(reply: &Reply, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
         return;
     }
     ledger.rerouting.remove(&id);
+    ledger.resuming.remove(&id);
     trace::judged(id, "refuse");
     let status = match reply.enhanced() {
         Some(EnhancedCode(5, subject, detail)) => EnhancedCode(5, subject, detail),

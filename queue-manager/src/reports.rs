@@ -89,7 +89,7 @@ pub fn on_expansion(
     clock: Clock,
 ) -> Option<Fresh> {
     // What is kept for an operator goes on to nobody yet.
-    if expanded.is_empty() || !state.disposition.is_active() {
+    if expanded.is_empty() || !(state.disposition.is_active() || state.disposition.delegation().is_some()) {
         return None;
     }
     let content = content.unwrap_or_else(|| original(ledger, about));

@@ -79,6 +79,13 @@ pub enum Notice {
         /// Nothing is left of the message.
         finished: bool,
     },
+    /// A service cannot be reached now; who can go on without it does.
+    Unserved {
+        /// The message.
+        id: QueueId,
+        /// What is wrong with the service.
+        reason: Box<str>,
+    },
     /// The sender should be told of the delay, once.
     Warn {
         /// The message.
@@ -231,7 +238,7 @@ impl Schedule {
         if record.message == NONE || record.waiting == NONE || record.due != tick {
             return;
         }
-        if self.messages[record.message].standing == Standing::Active {
+        if self.messages[record.message].standing.goes_out() {
             if self.is_overdue(record.message, mono_ms) {
                 self.make_ready(job);
                 return self.expire_overdue(job, mono_ms);
@@ -265,8 +272,7 @@ impl Schedule {
     /// Lets a job stand in its flow's queue if there is something to try.
     fn enqueue(&mut self, job: u32) {
         let record = &self.jobs[job];
-        if record.queued || record.ready == NONE || self.messages[record.message].standing != Standing::Active
-        {
+        if record.queued || record.ready == NONE || !self.messages[record.message].standing.goes_out() {
             return;
         }
         let flow = record.flow;
@@ -297,7 +303,12 @@ impl Schedule {
             self.set_due(job, mono_ms.saturating_add(alive_in).saturating_add(spread));
         }
         self.push_waiting(job, &items);
-        self.warn_of_delay(self.jobs[job].message, &reason, mono_ms);
+        let message = self.jobs[job].message;
+        self.warn_of_delay(message, &reason, mono_ms);
+        if self.messages[message].standing == Standing::Delegated {
+            let id = self.messages[message].id();
+            self.notices.push_back(Notice::Unserved { id, reason });
+        }
     }
 
     /// How long the next hop of a job will be left alone.

@@ -8,6 +8,7 @@ mod body;
 mod brief;
 mod codec;
 mod compaction;
+mod delegation;
 mod disk;
 mod encode;
 mod engine;
@@ -46,6 +47,7 @@ use std::time::Duration;
 use vsmtp_mail::QueueId;
 
 pub use body::{BodyPart, Chunk};
+pub use delegation::{DelegatedAt, Delegation, Phase};
 pub use disk::{Area, Disk, DiskFile, Listed, RealDisk};
 pub use engine::Wake;
 pub use lock::OpenError;

@@ -10,7 +10,9 @@ use vsmtp_mail::{QueueId, Recipient};
 use crate::ledger::{After, Clock};
 use crate::outcome::{Attempted, One, Outcome};
 use crate::schedule::{AdmitError, Totals};
-use crate::store::{Alarm, CommitError, Diagnostic, MessageState, ReadError, RecoveryReport, SubmitError};
+use crate::store::{
+    Alarm, CommitError, Delegation, Diagnostic, MessageState, ReadError, RecoveryReport, SubmitError,
+};
 
 /// A message is in the queue.
 pub fn accepted(id: QueueId, state: &MessageState, size: u64) {
@@ -35,6 +37,7 @@ fn disposition(state: &MessageState) -> Option<String> {
         Disposition::Hold(_) => Some("hold".to_owned()),
         Disposition::Quarantine(name) => Some(format!("quarantine:{name}")),
         Disposition::Dead(_) => Some("dead".to_owned()),
+        Disposition::Delegated(_) => Some("delegated".to_owned()),
     }
 }
 
@@ -142,6 +145,81 @@ pub fn operated(id: QueueId, action: &'static str, uid: u32) {
 /// The post-queue filter changed a message.
 pub fn judged(id: QueueId, verdict: &'static str) {
     Record::new("judged").field("id", id).field("verdict", verdict).emit();
+}
+
+/// A service has answered.
+pub fn service_said(attempted: &Attempted, to: &Delegation, one: &One, outcome: &Outcome, clock: Clock) {
+    let remote = (!outcome.remote.as_str().is_empty()).then_some(&outcome.remote);
+    let took = clock.wall_ms.saturating_sub(attempted.leased.wall_ms);
+    match one.result {
+        Result3::Delivered => Record::new("delegated")
+            .field("id", attempted.id)
+            .field("service", to.next_hop())
+            .field("stage", to.stage.name())
+            .field("directive", &to.directive)
+            .maybe("remote", remote)
+            .field("status", one.status)
+            .field("took", took)
+            .field("reply", &one.text)
+            .emit(),
+        Result3::Deferred => Record::new("delegation-deferred")
+            .field("id", attempted.id)
+            .field("service", to.next_hop())
+            .field("stage", to.stage.name())
+            .field("directive", &to.directive)
+            .maybe("remote", remote)
+            .field("status", one.status)
+            .field("took", took)
+            .field("reply", &one.text)
+            .emit(),
+        Result3::Failed => Record::new("delegation-refused")
+            .field("id", attempted.id)
+            .field("service", to.next_hop())
+            .field("stage", to.stage.name())
+            .field("directive", &to.directive)
+            .maybe("remote", remote)
+            .field("status", one.status)
+            .field("took", took)
+            .field("reply", &one.text)
+            .emit(),
+    }
+}
+
+/// A service kept a message too long.
+pub fn not_brought_back(id: QueueId, to: &Delegation) {
+    Record::at(Level::Warn, "delegation-expired")
+        .field("id", id)
+        .field("service", to.next_hop())
+        .field("stage", to.stage.name())
+        .field("directive", &to.directive)
+        .emit();
+}
+
+/// Rules go on without a service.
+pub fn done_without(id: QueueId, to: &Delegation, why: &str) {
+    Record::at(Level::Warn, "delegation-skipped")
+        .field("id", id)
+        .field("service", to.next_hop())
+        .field("stage", to.stage.name())
+        .field("directive", &to.directive)
+        .field("reason", why)
+        .emit();
+}
+
+/// A service has brought a message back; it has another id from now on.
+pub fn brought_back(id: QueueId, old: QueueId, to: &Delegation) {
+    Record::new("delegation-returned")
+        .field("id", id)
+        .field("service", to.next_hop())
+        .field("stage", to.stage.name())
+        .field("directive", &to.directive)
+        .field("was", old)
+        .emit();
+}
+
+/// A service has brought once more what it has brought already.
+pub fn brought_again(id: QueueId, old: QueueId) {
+    Record::new("delegation-repeated").field("id", id).field("was", old).emit();
 }
 
 /// A change was not even tried.

@@ -477,7 +477,10 @@ impl Connection {
         let waiting_for = (awaiting, self.progress);
         if waiting_for != self.waiting_for {
             self.waiting_for = waiting_for;
-            self.deadline_ms = now_ms.saturating_add(millis(patience(awaiting, timeouts, idle)));
+            let usual = patience(awaiting, timeouts, idle);
+            // What the operator has said of a service is about its answers, not about a connection that is kept.
+            let own = self.serves.service.filter(|_| awaiting != Awaiting::Nothing);
+            self.deadline_ms = now_ms.saturating_add(millis(own.unwrap_or(usual)));
             if let Stage::Busy(work) = &self.stage {
                 self.deadline_ms = self.deadline_ms.min(work.started_ms.saturating_add(MAX_TRANSACTION_MS));
             }

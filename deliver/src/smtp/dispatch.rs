@@ -5,6 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use vsmtp_config::{TlsLevel, TlsPolicy};
 use vsmtp_daemon::{Reactor, Record};
 use vsmtp_ipc::edge::client_resolver::{DnsError, Query, Records};
 use vsmtp_ipc::edge::queue_deliver::{Advice, Reach, Result3};
@@ -12,6 +13,7 @@ use vsmtp_mail::{EnhancedCode, NextHop};
 use vsmtp_smtp::{ClientSettings, Dialogue};
 
 use crate::lease::{Ended, Lease, LeaseKey, Verdict};
+use crate::smtp::accounts::Account;
 use crate::smtp::breaker::{Line, Open, is_of_host};
 use crate::smtp::connection::{Connection, Dial};
 use crate::smtp::destination::RouteState;
@@ -92,11 +94,14 @@ impl Smtp {
     }
 
     fn resolve(&mut self, reactor: &mut Reactor, way: &Rc<Way>) {
-        let mut policy = self.policies.of(&way.next_hop);
+        let mut policy = match way.service {
+            Some(_) => TlsPolicy { level: TlsLevel::None, wrapper: false },
+            None => self.policies.of(&way.next_hop),
+        };
         if way.lenient {
             policy = lenient(policy);
         }
-        if let Some(account) = self.accounts.of(&way.next_hop) {
+        if let Some(account) = self.account(way) {
             policy = for_account(policy, account.unverified);
         }
         let record = self.tally.question(way);
@@ -110,6 +115,11 @@ impl Smtp {
             record.and_then(|name| self.lookup.ask(reactor, Asker::Mail(Rc::clone(way)), Query::Text(name)));
         self.on_answers(reactor, known.into_iter().collect());
         self.on_step(reactor, way, step);
+    }
+
+    /// As whom we are known there; a service knows nobody.
+    fn account(&self, way: &Way) -> Option<&Rc<Account>> {
+        self.accounts.of(&way.next_hop).filter(|_| way.service.is_none())
     }
 
     fn on_step(&mut self, reactor: &mut Reactor, way: &Rc<Way>, step: Step) {
@@ -182,11 +192,10 @@ impl Smtp {
     }
 
     fn on_route(&mut self, reactor: &mut Reactor, way: &Rc<Way>, result: Result<Route, Unroutable>) {
+        let has_account = self.account(way).is_some();
         let Some(destination) = self.destinations.get_mut(way) else { return };
         let mut result = result;
-        if self.accounts.of(&way.next_hop).is_some()
-            && let Ok(Route { target: RouteTarget::Hosts(hosts, _), .. }) = &mut result
-        {
+        if has_account && let Ok(Route { target: RouteTarget::Hosts(hosts, _), .. }) = &mut result {
             for host in hosts {
                 host.security = with_account(&host.security, &way.next_hop);
             }

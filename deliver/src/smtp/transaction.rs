@@ -8,7 +8,7 @@ use vsmtp_mail::{BodyType, EnhancedCode, Reply, header_end};
 use vsmtp_smtp::{Capabilities, Extension, Outcome, RemoteRecipient, RequireTls, Transaction, Why};
 
 use crate::content::Content;
-use crate::lease::{Lease, Verdict};
+use crate::lease::{Lease, LeaseRecipient, Verdict};
 use crate::mime::{Converter, Scan, Takes, Unconvertible};
 
 /// So much of a message is looked at for its header.
@@ -28,6 +28,9 @@ pub fn of_lease(
     proven: bool,
     how: How,
 ) -> io::Result<(Transaction, Option<Converter>)> {
+    if lease.service.is_some() {
+        return for_service(lease, offered, how);
+    }
     let require_tls = match (lease.demands.requiretls, proven) {
         (false, _) => RequireTls::No,
         (true, true) => RequireTls::Proven,
@@ -48,17 +51,50 @@ pub fn of_lease(
         ret: lease.ret,
         envid: lease.envid.clone(),
         size,
-        recipients: lease
-            .recipients
-            .iter()
-            .map(|recipient| RemoteRecipient {
-                address: recipient.address.clone(),
-                notify: Some(recipient.notify).filter(|notify| notify.stated),
-                original: recipient.original.clone(),
-            })
-            .collect(),
+        recipients: recipients(lease),
     };
     Ok((transaction, converter))
+}
+
+/// A service gives the message back: it goes as it is, whatever the service says it takes, for what is converted once stays so.
+///
+/// Only what is not made of lines must be encoded where BINARYMIME is not offered: DATA cannot carry it.
+fn for_service(
+    lease: &Lease,
+    offered: &Capabilities,
+    how: How,
+) -> io::Result<(Transaction, Option<Converter>)> {
+    let BodyAs { body, size, converter } = match lease.body_type {
+        BodyType::BinaryMime if !is_text(&lease.content)? => body_as(lease, offered, how)?,
+        stated => {
+            let announced = stated != BodyType::SevenBit && offered.has(Extension::EightBitMime);
+            let body = if announced { BodyType::EightBitMime } else { BodyType::SevenBit };
+            BodyAs { body, size: lease.content.len(), converter: None }
+        }
+    };
+    let transaction = Transaction {
+        require_tls: RequireTls::No,
+        priority: lease.priority,
+        reverse_path: lease.reverse_path.clone(),
+        body,
+        chunked: false,
+        needs_smtputf8: needs_smtputf8(lease)?,
+        ret: None,
+        envid: None,
+        size,
+        recipients: recipients(lease),
+    };
+    Ok((transaction, converter))
+}
+
+/// Those of the lease, as a dialogue has them.
+fn recipients(lease: &Lease) -> Vec<RemoteRecipient> {
+    let recipient = |recipient: &LeaseRecipient| RemoteRecipient {
+        address: recipient.address.clone(),
+        notify: Some(recipient.notify).filter(|notify| notify.stated),
+        original: recipient.original.clone(),
+    };
+    lease.recipients.iter().map(recipient).collect()
 }
 
 /// What an operator has said about bodies.

@@ -2,6 +2,7 @@
 //! same way share routes and connections.
 
 use std::fmt;
+use std::time::Duration;
 
 use vsmtp_config::TlsPolicy;
 use vsmtp_mail::{HeaderBlock, NextHop, header_end};
@@ -23,17 +24,23 @@ pub struct Way {
     /// The sender said `TLS-Required: No`: what the domain itself asks for (MTA-STS, DANE) does not count. What the
     /// operator asks for always does.
     pub lenient: bool,
+    /// It is a service that gives messages back, and each of its answers may take so long. Whatever holds for next hops of
+    /// that name does not hold for it: no TLS, no account.
+    pub service: Option<Duration>,
 }
 
 impl Way {
     /// The way of a lease, whose next hop has that policy. A message is read only where its word makes a difference.
     pub fn of(lease: &Lease, policy: &TlsPolicy, mta_sts: bool) -> Self {
+        if lease.service.is_some() {
+            return Way { next_hop: lease.next_hop.clone(), lenient: false, service: lease.service };
+        }
         let is_mx = matches!(lease.next_hop, NextHop::Smtp { mx: true, .. });
         let matters = asks_for_tlsa(policy) && lenient(policy.clone()) != *policy
             || mta_sts && is_mx && asks_for_sts(policy);
         // REQUIRETLS says the opposite, and wins (RFC 8689 4.1).
         let lenient = matters && !lease.demands.requiretls && says_no(lease);
-        Way { next_hop: lease.next_hop.clone(), lenient }
+        Way { next_hop: lease.next_hop.clone(), lenient, service: None }
     }
 }
 

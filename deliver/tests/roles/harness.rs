@@ -202,6 +202,7 @@ pub fn attempt(lease: u64, next_hop: &str, recipients: &[&str], body: Body) -> A
         demands: vsmtp_ipc::wire::Demands::default(),
         priority: 0,
         recipients: recipients.iter().enumerate().map(recipient).collect(),
+        service_ms: None,
         body,
     }
 }

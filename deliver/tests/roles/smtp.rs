@@ -583,3 +583,37 @@ fn a_message_goes_by_bdat_if_that_is_wanted_and_offered() {
     talk.say("250 2.6.0 yours\r\n");
     assert_eq!(only(&deliver.outcome()), (Result3::Delivered, (2, 6, 0)));
 }
+
+#[test]
+fn a_service_gets_the_octets_as_they_are_in_clear_and_within_its_own_time() {
+    let (mut deliver, peer) =
+        (start(|slice| slice.tls.level = TlsPolicy::parse("encrypt").unwrap().into()), Peer::new());
+    // Neither 8BITMIME nor TLS, and what is demanded of the way to a next hop is not demanded of it.
+    let message = "Content-Type: text/plain; charset=utf-8\r\n\r\né\r\n";
+    let mut lease = eight_bit(1, &peer.next_hop(), message);
+    lease.demands.requiretls = true;
+    lease.service_ms = Some(60_000);
+    deliver.lease(&lease);
+    let mut talk = peer.accept();
+    talk.greet("250-peer.test\r\n250-STARTTLS\r\n250 DSN\r\n");
+    assert_eq!(talk.line(), "MAIL FROM:<sender@src.test>");
+    talk.say("250 ok\r\n");
+    assert_eq!(talk.line(), "RCPT TO:<b@dst.test>");
+    talk.say("250 ok\r\n");
+    talk.hear_say("DATA", "354 go on\r\n");
+    assert_eq!(String::from_utf8(talk.message()).unwrap(), message);
+    talk.say("250 ok\r\n");
+    assert_eq!(only(&deliver.outcome()).0, Result3::Delivered);
+    // The same address as a next hop has its own connection, under its own policy.
+    deliver.lease(&eight_bit(2, &peer.next_hop(), message));
+    let mut other = peer.accept();
+    other.greet("250 peer.test\r\n");
+    assert_eq!(only(&deliver.outcome()).0, Result3::Deferred);
+    // A service that says nothing is waited for as long as it was given, not as long as a next hop.
+    let silent = Peer::new();
+    let mut lease = attempt(3, &silent.next_hop(), TO, inline(MESSAGE));
+    lease.service_ms = Some(50);
+    deliver.lease(&lease);
+    let _talk = silent.accept();
+    assert_eq!(only(&deliver.outcome()).0, Result3::Deferred);
+}

@@ -8,7 +8,10 @@ use rhai::{
     LexError, Map, ParseError, Position,
 };
 
+use vsmtp_mail::MAX_DELEGATE_NAME;
+
 use super::error::Location;
+use crate::service::SmtpService;
 
 /// What a directive may do to the transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub struct Directive {
     pub name: ImmutableString,
     /// Where it stands.
     pub location: Location,
+    /// Who sees the message before the body runs, if it delegates.
+    pub service: Option<Arc<SmtpService>>,
     /// The body, with copies of the outer variables that it uses.
     pub(super) body: FnPtr,
     /// Imports, functions and constants of the surrounding script.
@@ -124,12 +129,13 @@ fn evaluate(
         [service, rest @ ..] if kind == DirectiveKind::Delegate => (Some(service), rest),
         all => (None, all),
     };
-    if let Some(service) = service {
-        let _ = context.eval_expression_tree(service)?;
-    }
+    let place = service.map_or(Position::NONE, Expression::position);
+    let service = service.map(|service| context.eval_expression_tree(service)).transpose()?;
     let [name, body] = inputs else { return Err(refuse(Position::NONE, "malformed directive".to_owned())) };
     let position = name.position();
     let name: ImmutableString = name.get_string_value().unwrap_or_default().into();
+    let service = service.map(|value| service_of(&name, value)).transpose();
+    let service = service.map_err(|message| refuse(place, message))?;
     let value = context.eval_expression_tree(body)?;
     let pointer = function_of(kind, &name, value).map_err(|message| refuse(body.position(), message))?;
     let environment = environment_of(context);
@@ -144,6 +150,7 @@ fn evaluate(
             position,
         ),
         name,
+        service,
         body: capture(pointer),
         environment,
     };
@@ -152,6 +159,15 @@ fn evaluate(
 
 fn refuse(position: Position, message: String) -> Box<EvalAltResult> {
     Box::new(EvalAltResult::ErrorRuntime(message.into(), position))
+}
+
+fn service_of(name: &str, value: Dynamic) -> Result<Arc<SmtpService>, String> {
+    let found = value.type_name();
+    if name.len() > MAX_DELEGATE_NAME || name.chars().any(char::is_control) {
+        return Err(format!("the name of a delegate has at most {MAX_DELEGATE_NAME} octets on one line"));
+    }
+    let wrong = format!("delegate '{name}' needs a service made by smtp::connect(#{{ ... }}), found {found}");
+    value.try_cast::<Arc<SmtpService>>().ok_or(wrong)
 }
 
 fn function_of(kind: DirectiveKind, name: &str, value: Dynamic) -> Result<FnPtr, String> {

@@ -51,6 +51,11 @@ impl LoadedScript {
         &self.stages[stage.index()]
     }
 
+    /// Directives that give messages to services.
+    pub fn delegates(&self) -> impl Iterator<Item = &Arc<Directive>> {
+        self.stages.iter().flatten().filter(|directive| directive.service.is_some())
+    }
+
     /// Stages that have directives; the others cost nothing.
     pub fn stages_in_use(&self) -> impl Iterator<Item = Stage> {
         Stage::ALL.into_iter().filter(|stage| !self.stage(*stage).is_empty())
@@ -172,21 +177,18 @@ fn directives(
         if names.len() > MAX_DIRECTIVES {
             return Err(ScriptError::at(place.clone(), format!("more than {MAX_DIRECTIVES} directives")));
         }
-        if directive.kind == DirectiveKind::Delegate {
-            return Err(no_delegation(&directive, stage));
+        if directive.kind == DirectiveKind::Delegate && stage < Stage::Postq {
+            return Err(delegated_too_early(&directive, stage));
         }
         out.push(directive);
     }
     Ok(out)
 }
 
-fn no_delegation(directive: &Directive, stage: Stage) -> ScriptError {
-    let place = directive.location.clone();
-    if stage < Stage::Postq {
-        let message = format!("delegate '{}' cannot stand at the stage '{stage}'", directive.name);
-        return ScriptError::at(place, message).with_hint("a message can be delegated at postq and delivery");
-    }
-    ScriptError::at(place, "delegation to a service is not there in this version")
+fn delegated_too_early(directive: &Directive, stage: Stage) -> ScriptError {
+    let message = format!("delegate '{}' cannot stand at the stage '{stage}'", directive.name);
+    ScriptError::at(directive.location.clone(), message)
+        .with_hint("a message can be delegated at postq and delivery")
 }
 
 /// Edits between two names (Levenshtein), for "did you mean".
@@ -218,6 +220,15 @@ mod tests {
         engine.register_fn("next", || Status::Next);
         engine.register_fn("accept", || Status::Accept(None));
         engine.register_fn("deny", Status::deny_default);
+        engine.register_fn("scanner", || {
+            Arc::new(crate::service::SmtpService {
+                address: ([127, 0, 0, 1], 10026).into(),
+                timeout: Duration::from_secs(30),
+                receiver: ([127, 0, 0, 1], 10024).into(),
+                return_within: Duration::from_secs(3600),
+                open: false,
+            })
+        });
         engine.register_fn("seen", |context: NativeCallContext| context.tag().cloned().unwrap_or_default());
         engine
     }
@@ -356,17 +367,22 @@ mod tests {
             ("#{ rcpt: [ rule \"a\" |x| next() ] }", ":1:", "without parameters", ""),
             ("#{ rcpt: [ rule \"a\" ] }", ":1:", "needs a body", ""),
             (
-                "#{ rcpt: [ delegate 1 \"a\" || next() ] }",
-                ":1:23",
+                "#{ rcpt: [ delegate scanner() \"a\" || next() ] }",
+                ":1:31",
                 "cannot stand at the stage 'rcpt'",
                 "postq",
             ),
-            ("#{ postq: [ delegate 1 \"a\" #{ evaluate: || next() } ] }", ":1:24", "is not there", ""),
+            (
+                "#{ postq: [ delegate 1 \"a\" #{ evaluate: || next() } ] }",
+                ":1:22",
+                "delegate 'a' needs a service",
+                "",
+            ),
             ("#{ postq: [ delegate \"a\" || next() ] }", ":1:", "string", ""),
             ("#{ postq: [ delegate || next() ] }", ":1:", "needs a service and a name", ""),
-            ("#{ postq: [ delegate 1 \"a\" 5 ] }", ":1:28", "must be ||", ""),
+            ("#{ postq: [ delegate scanner() \"a\" 5 ] }", ":1:36", "must be ||", ""),
             (
-                "#{ mail: [ rule \"a\" || next() ], postq: [ delegate 1 \"a\" || next() ] }",
+                "#{ mail: [ rule \"a\" || next() ], postq: [ delegate scanner() \"a\" || next() ] }",
                 ":1:",
                 "used twice",
                 "unique",

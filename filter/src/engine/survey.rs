@@ -316,7 +316,8 @@ impl Directive {
                 true
             });
             if seen.len() == 1 {
-                reach.always_ends = self.kind != DirectiveKind::Action && ending.is_final();
+                // One that delegates may be passed by: its service may fail.
+                reach.always_ends = self.kind == DirectiveKind::Rule && ending.is_final();
             }
         }
         reach

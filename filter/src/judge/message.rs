@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use vsmtp_ipc::edge::filter_queue::Disposition;
+use vsmtp_ipc::edge::filter_queue::{Disposition, Returned};
 use vsmtp_ipc::wire::{MAX_NOTICES, Notice, Piece};
 use vsmtp_mail::{EnhancedCode, Envelope, Expanded, MAX_RECIPIENTS, QueueId, Reply, Terms, header_end};
 
@@ -56,6 +56,8 @@ pub struct Stored {
     pub judged: bool,
     /// Mails that rules want sent about it.
     pub notices: Vec<Notice>,
+    /// A service brings it back: it takes the place of that message.
+    pub returned: Option<Returned>,
 }
 
 impl Judge {
@@ -69,6 +71,7 @@ impl Judge {
         // Several messages of one need copies of it. Rules of later stages trust what the header says in our name: what a
         // stranger said in it must be gone by then.
         parts.len() > 1
+            || self.brings_back(&transaction.peer)
             || self.judges_later
             || parts.iter().any(judged)
             || transaction.has_early_header()
@@ -87,6 +90,9 @@ impl Judge {
             if transaction.mail.is_none() {
                 return Judged::Answer(Decision::Refuse(local_error()));
             }
+        }
+        if self.brings_back(&shared.lock().peer) {
+            return self.returning_message(shared, source);
         }
         if self.needs_content(shared)
             && let Err(answer) = self.take_content(shared, source)
@@ -136,7 +142,7 @@ impl Judge {
         match status {
             Status::Deny(reply) => Err(Decision::Close(reply)),
             Status::Reject(reply) => Err(Decision::Refuse(reply)),
-            Status::Next => Ok((store(Disposition::Active)?, None)),
+            Status::Next | Status::Delegated(_) => Ok((store(Disposition::Active)?, None)),
             Status::Accept(reply) => Ok((store(Disposition::Active)?, reply)),
             Status::FinalAccept(reply) => Ok((Stored { judged: true, ..store(Disposition::Active)? }, reply)),
             Status::Quarantine(name) => Ok((store(Disposition::Quarantine(name.into()))?, None)),
@@ -163,6 +169,9 @@ impl Judge {
             return Err(Decision::Refuse(reply));
         }
         transaction.remove_forged_results();
+        if !self.receivers.is_empty() {
+            transaction.remove_delegation();
+        }
         transaction.show_results();
         if transaction.is_submission() {
             transaction.complete_header(source.id);
@@ -190,7 +199,7 @@ impl Judge {
             other => other,
         };
         let (pieces, notices) = (pieces(transaction), notices(transaction));
-        Ok(Stored { envelope, expanded, pieces, disposition, judged: false, notices })
+        Ok(Stored { envelope, expanded, pieces, disposition, judged: false, notices, returned: None })
     }
 }
 

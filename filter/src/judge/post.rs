@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use vsmtp_ipc::edge::filter_queue::Disposition;
+use vsmtp_ipc::edge::queue_filter::Resume;
 use vsmtp_ipc::wire::{Notice, Piece};
 use vsmtp_mail::{Address, Envelope, Expanded, QueueId, Reply, Wishes};
 
-use super::Judge;
+use super::delegation;
 use super::message::{notices, pieces, read_header};
+use super::{Judge, ResumeAt};
 use crate::policy::Routed;
 use crate::stage::Stage;
 use crate::status::Status;
@@ -34,6 +36,8 @@ pub struct PostMessage {
     pub helo: String,
     /// When it was received, in milliseconds since 1970.
     pub arrived_ms: u64,
+    /// Where the rules of the stage go on: a service has had it, or was to have it.
+    pub resume: Option<Resume>,
     /// Its bytes.
     pub content: Arc<dyn Content>,
 }
@@ -114,6 +118,7 @@ impl Judge {
         let disposition = match status {
             Status::Deny(reply) | Status::Reject(reply) => return (PostJudged::Refuse(reply), false),
             Status::Quarantine(name) => Disposition::Quarantine(name.into()),
+            Status::Delegated(to) => delegation::on_the_wire(&to, stage, transaction.hold.is_some()),
             _ => transaction.disposition(),
         };
         match self.rebuilt(before, &transaction, disposition) {
@@ -144,6 +149,10 @@ impl Judge {
         });
         transaction.stage = stage;
         transaction.terms = envelope.terms.clone();
+        if let Some(Resume { directive, skip, hold }) = &message.resume {
+            transaction.resume = Some(ResumeAt { stage, directive: directive.clone(), skip: *skip });
+            transaction.hold = hold.then(Box::default);
+        }
         transaction.id = Some(message.id);
         transaction.sender = self.scripts.sender(&envelope.reverse_path);
         let is_trusted = self.policy.is_trusted(&transaction.peer);

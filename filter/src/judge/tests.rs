@@ -16,6 +16,7 @@ use crate::process::content::Inline;
 use crate::runner::{Given, NotRun, Runner};
 use crate::transaction::{MailSpec, Transaction};
 
+mod delegation;
 mod report;
 mod results;
 mod triage;
@@ -457,6 +458,7 @@ fn postq(bench: &Bench, envelope: vsmtp_mail::Envelope) -> PostJudged {
         peer: peer(Some("203.0.113.5")),
         helo: "client.test".to_owned(),
         arrived_ms: 0,
+        resume: None,
         content: Arc::new(Inline(Arc::new(MESSAGE.to_vec()))),
     })
 }

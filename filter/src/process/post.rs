@@ -15,7 +15,7 @@ use vsmtp_ipc::edge::queue_filter::{CREDITS, PostAsk, PostStage, PostVerdict};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, WireError};
 use vsmtp_ipc::{ChannelError, EdgeId};
-use vsmtp_mail::Envelope;
+use vsmtp_mail::{Envelope, MAX_DELEGATE_NAME};
 use vsmtp_sys::memfd::Sealed;
 use vsmtp_sys::sandbox::Profile;
 
@@ -176,6 +176,9 @@ impl Post {
     }
 
     fn asked(&mut self, ask: PostAsk, descriptor: Option<OwnedFd>) -> Result<(), ChannelError> {
+        if ask.resume.as_ref().is_some_and(|resume| resume.directive.len() > MAX_DELEGATE_NAME) {
+            return Err(WireError("directive").into());
+        }
         let peer = Peer {
             service: ask.origin.service.map(Into::into),
             client: client(&ask.origin.client)?,
@@ -202,6 +205,7 @@ impl Post {
             peer,
             helo: ask.origin.helo,
             arrived_ms: ask.arrived_ms,
+            resume: ask.resume,
             content: content(ask.body, descriptor)?,
         };
         let judge = Arc::clone(&self.judge);

@@ -104,6 +104,7 @@ pub(super) fn said(status: &Status) -> Option<String> {
         Status::Accept(reply) | Status::FinalAccept(reply) => reply.as_ref().map(ToString::to_string),
         Status::Reject(reply) | Status::Deny(reply) => Some(reply.to_string()),
         Status::Quarantine(name) => Some(name.to_string()),
+        Status::Delegated(to) => Some(to.service.to_string()),
     }
 }
 

@@ -39,6 +39,7 @@ fn ask(ticket: u64, stage: PostStage) -> PostAsk {
             uid: None,
         },
         arrived_ms: 1,
+        resume: None,
         body: Body::Inline(MESSAGE.to_vec()),
     }
 }

@@ -32,6 +32,8 @@ pub enum State {
     Quarantined,
     /// Given up, and no bounce could be made.
     Dead,
+    /// Given to a service, or waiting for it.
+    Delegated,
 }
 
 /// A request.

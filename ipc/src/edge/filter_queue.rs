@@ -3,9 +3,12 @@
 //! `Stored` is sent only after the message is on stable storage. The queue-manager checks every field again: a captured
 //! filter can submit bad mail, but not a bad record.
 
+use std::net::SocketAddr;
+
 use bincode::{Decode, Encode};
 
 use crate::channel::{Channel, Message};
+use crate::edge::queue_filter::PostStage;
 use crate::wire::{Body, Envelope, Expanded, Id, Notice, Origin, Piece};
 
 /// Submissions in flight.
@@ -20,6 +23,36 @@ pub enum Disposition {
     Hold(String),
     /// Keep it under this name.
     Quarantine(String),
+    /// Give it to a service and wait for it to come back. Only a verdict after the queue may say so.
+    Delegate(Box<Delegate>),
+}
+
+/// To whom a message is given before rules go on, and where they go on then.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Delegate {
+    /// Postq or delivery.
+    pub stage: PostStage,
+    /// The directive at which they go on; at most [`vsmtp_mail::MAX_DELEGATE_NAME`] octets.
+    pub directive: String,
+    /// The service.
+    pub address: SocketAddr,
+    /// How long each of its answers may take, in milliseconds.
+    pub timeout_ms: u32,
+    /// How long it may keep the message, in seconds.
+    pub return_within_s: u32,
+    /// Go on without it if it fails.
+    pub open: bool,
+    /// A rule before wants the message held when all is done.
+    pub hold: bool,
+}
+
+/// A message that a service brings back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Returned {
+    /// The id under which it was given away.
+    pub id: Id,
+    /// The secret that went with it.
+    pub token: [u8; vsmtp_mail::Token::LEN],
 }
 
 /// A request.
@@ -76,11 +109,13 @@ pub struct NewMessage {
     pub notices: Vec<Notice>,
     /// How its bytes are put together; empty: the body as it is.
     pub pieces: Vec<Piece>,
+    /// A service brings it back: it takes the place of that message, whose envelope and origin count.
+    pub returned: Option<Returned>,
     /// The bytes.
     pub body: Body,
 }
 
-/// Why the queue did not take a message. All are transient for the client, but `Invalid`.
+/// Why the queue did not take a message. All are transient for the client, but `NotDelegated`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum Refusal {
     /// The disk is full, or nearly: 452 4.3.1.
@@ -91,6 +126,8 @@ pub enum Refusal {
     Repeated,
     /// Shutting down or overloaded: 451 4.3.2.
     Busy,
+    /// No such message is with a service, or its time is over: 554 5.7.1.
+    NotDelegated,
 }
 
 /// An answer.

@@ -51,6 +51,9 @@ pub struct Attempt {
     pub priority: i8,
     /// At least one, at most [`MAX_LEASE_RECIPIENTS`].
     pub recipients: Vec<AttemptRecipient>,
+    /// The next hop is a service that gives the message back: how long each of its answers may take, in milliseconds.
+    /// Plain SMTP; the octets go as they are.
+    pub service_ms: Option<u32>,
     /// The whole message. `Memfd` and `File` bring one read-only descriptor.
     pub body: Body,
 }

@@ -40,8 +40,21 @@ pub struct PostAsk {
     pub origin: Origin,
     /// When it was received, in milliseconds since 1970.
     pub arrived_ms: u64,
+    /// It was with a service: the rules of the stage go on in their midst.
+    pub resume: Option<Resume>,
     /// The bytes of the present revision. `Memfd` and `File` bring one descriptor.
     pub body: Body,
+}
+
+/// Where rules go on after a service has had the message, or was to have it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Resume {
+    /// At this directive; at most [`vsmtp_mail::MAX_DELEGATE_NAME`] octets.
+    pub directive: String,
+    /// The service has failed: behind it.
+    pub skip: bool,
+    /// A rule before wants the message held when all is done.
+    pub hold: bool,
 }
 
 /// An answer.

@@ -6,7 +6,7 @@ use vsmtp_mail::QueueId;
 
 use crate::ledger::{Clock, Ledger};
 use crate::schedule::{self, Prospect, Standing, Survey};
-use crate::store::{Disposition, Message, ReadError, RecipientState, Timing};
+use crate::store::{Delegation, Disposition, Message, ReadError, RecipientState, Timing};
 
 /// Recipients that a list shows of each message.
 pub const LISTED_RECIPIENTS: usize = 5;
@@ -71,6 +71,7 @@ pub fn state_of(standing: Standing, deferred: bool) -> State {
         Standing::Held => State::Held,
         Standing::Quarantined => State::Quarantined,
         Standing::Dead => State::Dead,
+        Standing::Delegated => State::Delegated,
     }
 }
 
@@ -93,7 +94,14 @@ fn entry(ledger: &Ledger, id: QueueId, recipients: usize, unsettled_only: bool, 
         recipients_total: survey.map_or(0, |survey| survey.unsettled),
     };
     match ledger.store.message(id) {
-        Ok(message) => fill(&mut entry, &message, recipients, unsettled_only),
+        Ok(message) => {
+            fill(&mut entry, &message, recipients, unsettled_only);
+            if state == State::Delegated {
+                // In the schedule one stands for all.
+                let open = message.state.progress.iter().filter(|progress| !progress.is_settled()).count();
+                entry.recipients_total = u32::try_from(open).unwrap_or(u32::MAX);
+            }
+        }
         // It is listed all the same: nothing in the queue is invisible.
         Err(error) => entry.recipients.push(unreadable(&error)),
     }
@@ -102,10 +110,10 @@ fn entry(ledger: &Ledger, id: QueueId, recipients: usize, unsettled_only: bool, 
 
 fn next_attempt(survey: &Survey, clock: Clock) -> u64 {
     match (survey.standing, survey.next_ms) {
-        (Standing::Active, Some(next_ms)) => {
+        (Standing::Active | Standing::Delegated, Some(next_ms)) => {
             clock.wall_ms.saturating_add(next_ms.saturating_sub(clock.mono_ms))
         }
-        (Standing::Active, None) => clock.wall_ms,
+        (Standing::Active | Standing::Delegated, None) => clock.wall_ms,
         _ => 0,
     }
 }
@@ -128,7 +136,7 @@ pub fn fill(entry: &mut Entry, message: &Message, recipients: usize, unsettled_o
     entry.arrived_ms = state.arrival_ms;
     entry.reverse_path = state.envelope.reverse_path.to_string();
     match &state.disposition {
-        Disposition::Active => {}
+        Disposition::Active | Disposition::Delegated(_) => {}
         Disposition::Quarantine(name) => entry.quarantine = name.to_string(),
         Disposition::Hold(reason) | Disposition::Dead(reason) => entry.reason = reason.to_string(),
     }
@@ -142,13 +150,15 @@ pub fn fill(entry: &mut Entry, message: &Message, recipients: usize, unsettled_o
         .iter()
         .zip(&state.progress)
         .filter(|(_, progress)| !unsettled_only || !progress.is_settled());
+    let service =
+        state.disposition.delegation().filter(|one| one.is_with_service()).map(Delegation::next_hop);
     entry.recipients = shown
         .take(recipients)
         .map(|(recipient, progress)| {
             let (status, attempts, diagnostic) = status(progress);
             EntryRecipient {
                 address: recipient.address.to_string(),
-                next_hop: recipient.next_hop.to_string(),
+                next_hop: service.as_ref().unwrap_or(&recipient.next_hop).to_string(),
                 status: status.to_owned(),
                 attempts,
                 diagnostic,

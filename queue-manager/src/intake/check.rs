@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use vsmtp_ipc::ChannelError;
-use vsmtp_ipc::edge::filter_queue::{self, NewMessage, Refusal};
+use vsmtp_ipc::edge::filter_queue::{self, NewMessage, Refusal, Returned};
 use vsmtp_ipc::wire::{self, Body, MAX_INLINE_BODY, MAX_MEMFD_BODY, MAX_TEXT, WireError};
 use vsmtp_mail::{Envelope, Expanded, QueueId};
 use vsmtp_sys::memfd::Sealed;
@@ -34,6 +34,8 @@ pub struct Checked {
     pieces: Vec<Piece>,
     size: u64,
     bytes: Bytes,
+    /// A service brings it back.
+    pub returned: Option<Returned>,
 }
 
 enum Bytes {
@@ -69,6 +71,7 @@ impl Checked {
             pieces: new.pieces.into_iter().map(piece).collect(),
             size,
             bytes: bytes(id, new.body, descriptor, stages)?,
+            returned: new.returned,
         })
     }
 
@@ -207,5 +210,6 @@ pub fn disposition(wire: &filter_queue::Disposition) -> Result<Disposition, Wire
             Ok(Disposition::Quarantine(Text::new(name)))
         }
         filter_queue::Disposition::Quarantine(_) => Err(WireError("name of the quarantine")),
+        filter_queue::Disposition::Delegate(_) => Err(WireError("delegation of what is not in the queue")),
     }
 }

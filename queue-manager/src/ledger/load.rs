@@ -5,8 +5,8 @@ use vsmtp_mail::{MailboxFormat, NextHop, QueueId};
 use super::{After, Clock, Judgement, LOAD_AT_ONCE, Ledger, MAX_LINE, RELOAD_WAIT_MS};
 use crate::schedule::{Admission, AdmitError, Pending, Sender, Standing};
 use crate::store::{
-    Change, DispositionKind, Marks, MessageState, ReadError, RecipientState, RemoveReason, Summaries,
-    Summary, Timing, Urgency,
+    Change, Delegation, DispositionKind, Marks, MessageState, Phase, ReadError, RecipientState, RemoveReason,
+    Summaries, Summary, Timing, Urgency,
 };
 use crate::trace;
 
@@ -41,6 +41,7 @@ impl Ledger {
         self.failures.forget(id);
         self.revising.remove(&id);
         self.rerouting.remove(&id);
+        self.resuming.remove(&id);
     }
 
     /// Nothing in the queue is invisible: a message that cannot be read is listed as dead, with a recipient that stands
@@ -83,6 +84,9 @@ impl Ledger {
         at_least_ms: u64,
         clock: Clock,
     ) {
+        if let Some(one) = state.disposition.delegation().filter(|one| one.is_with_service()) {
+            return self.admit_for_service(id, state, one, age_ms, at_least_ms, clock);
+        }
         let standing = self.standing(id, (&state.disposition).into(), state.marks);
         let admission = Admission {
             id,
@@ -104,6 +108,40 @@ impl Ledger {
             },
         );
         match self.schedule.admit(&admission, pending, clock.mono_ms) {
+            Ok(()) => {}
+            Err(AdmitError::Recipients) => self.remove_settled(id),
+            Err(error) => trace::not_scheduled(id, &error),
+        }
+    }
+
+    /// A service gets the message as a whole: the first recipient stands for all.
+    fn admit_for_service(
+        &mut self,
+        id: QueueId,
+        state: &MessageState,
+        one: &Delegation,
+        age_ms: u64,
+        at_least_ms: u64,
+        clock: Clock,
+    ) {
+        let admission = Admission {
+            id,
+            sender: Sender::from(&state.envelope.reverse_path),
+            age_ms,
+            standing: Standing::Delegated,
+            warned: state.marks.delay_reported,
+            timing: Timing::from(&state.envelope.terms),
+        };
+        let next_hop = one.next_hop();
+        let first = (0u32..).zip(&state.progress).find_map(|(index, progress)| match progress {
+            RecipientState::Waiting { attempts, until, .. } => {
+                let until = if let Phase::Away(until) = one.phase { until } else { *until };
+                let wait_ms = wait_ms(until, clock).max(at_least_ms);
+                Some(Pending { index, next_hop: &next_hop, attempts: u32::from(*attempts), wait_ms })
+            }
+            _ => None,
+        });
+        match self.schedule.admit(&admission, first, clock.mono_ms) {
             Ok(()) => {}
             Err(AdmitError::Recipients) => self.remove_settled(id),
             Err(error) => trace::not_scheduled(id, &error),
@@ -132,6 +170,13 @@ impl Ledger {
     }
 
     fn load_one(&mut self, summary: &Summary, summaries: &Summaries, clock: Clock) {
+        if summary.disposition == DispositionKind::Delegated {
+            // Where it goes, and whether it is back, is in its state only.
+            if !self.schedule.contains(summary.id) {
+                self.reload(summary.id, 0, clock);
+            }
+            return;
+        }
         let standing = self.standing(summary.id, summary.disposition, summary.marks);
         let admission = Admission {
             id: summary.id,
@@ -172,20 +217,28 @@ impl Ledger {
             DispositionKind::Hold => Standing::Held,
             DispositionKind::Quarantine => Standing::Quarantined,
             DispositionKind::Dead => Standing::Dead,
+            DispositionKind::Delegated => {
+                self.resuming.insert(id);
+                self.stand_in_line(id)
+            }
             DispositionKind::Active if marks.judged => Standing::Active,
             DispositionKind::Active if !marks.reroute && !self.wants_judgement() => Standing::Active,
             DispositionKind::Active => {
                 if marks.reroute {
                     self.rerouting.insert(id);
                 }
-                if self.line.len() < MAX_LINE {
-                    self.line.push_back(id);
-                } else {
-                    self.line_is_short = true;
-                }
-                Standing::Judging
+                self.stand_in_line(id)
             }
         }
+    }
+
+    fn stand_in_line(&mut self, id: QueueId) -> Standing {
+        if self.line.len() < MAX_LINE {
+            self.line.push_back(id);
+        } else {
+            self.line_is_short = true;
+        }
+        Standing::Judging
     }
 
     /// True if messages must pass the post-queue filter, or may have to.

@@ -189,7 +189,7 @@ impl Bench {
     /// Delivery of a lease ends like this.
     fn settle(&mut self, plan: &Plan, result: Result3) {
         let state = self.ledger.outgoing(plan.id).unwrap().state;
-        let attempted = Attempted { id: plan.id, state, leased: self.clock };
+        let attempted = Attempted { id: plan.id, state, leased: self.clock, service: None };
         let enhanced = match result {
             Result3::Delivered => (2, 0, 0),
             Result3::Deferred => (4, 0, 0),

@@ -11,12 +11,13 @@ pub const USAGE: &str = "usage: vsmtp-queue --spool DIR \
      list [--state STATE] [--limit N] | cat ID | export TO | verify, each with [--json]";
 
 /// The states and their words, those of `vsmtpctl`.
-const STATES: [(State, &str); 5] = [
+const STATES: [(State, &str); 6] = [
     (State::Active, "active"),
     (State::Deferred, "deferred"),
     (State::Held, "held"),
     (State::Quarantined, "quarantined"),
     (State::Dead, "dead"),
+    (State::Delegated, "delegated"),
 ];
 
 /// What to do with which spool.

@@ -77,6 +77,7 @@ fn standing(message: &MessageState) -> (State, u64) {
         Disposition::Hold(_) => return (State::Held, 0),
         Disposition::Quarantine(_) => return (State::Quarantined, 0),
         Disposition::Dead(_) => return (State::Dead, 0),
+        Disposition::Delegated(_) => return (State::Delegated, 0),
         Disposition::Active => {}
     }
     let waiting = message.progress.iter().filter_map(|progress| match progress {

@@ -2,10 +2,11 @@
 
 use vsmtp_ipc::edge::filter_queue;
 use vsmtp_ipc::wire::{self, WireError};
-use vsmtp_mail::{Address, Envelope, Expanded};
+use vsmtp_mail::{Address, Envelope, Expanded, Token};
 
 use super::Asked;
 use crate::bounce::Notice;
+use crate::delegation;
 use crate::intake::{disposition, piece};
 use crate::store::{MAX_PIECES, MessageState, Piece, RecipientState};
 
@@ -20,10 +21,10 @@ pub(super) struct Edit {
 }
 
 impl Edit {
-    /// Checks it against what was asked about.
+    /// Checks it against what was asked about; the token is for a service, if one is to see the message.
     pub fn new(
         envelope: &wire::Envelope,
-        wanted: &filter_queue::Disposition,
+        (wanted, token): (&filter_queue::Disposition, Token),
         pieces: Vec<wire::Piece>,
         asked: &Asked,
     ) -> Result<Self, WireError> {
@@ -42,8 +43,12 @@ impl Edit {
             state.progress.push(progress.clone());
         }
         state.envelope = envelope;
-        state.disposition = disposition(wanted)?;
-        (state.marks.judged, state.marks.reroute) = (true, false);
+        state.disposition = match wanted {
+            filter_queue::Disposition::Delegate(to) => delegation::begun(to, token)?,
+            other => disposition(other)?,
+        };
+        let is_judged = state.disposition.delegation().is_none();
+        (state.marks.judged, state.marks.reroute) = (is_judged, false);
         if !pieces.is_empty() {
             let laid = overlay(state.pieces.as_deref(), pieces.into_iter().map(piece));
             state.pieces = Some(laid);

@@ -59,6 +59,15 @@ pub enum Standing {
     Quarantined,
     /// Never: given up, and no bounce could be made.
     Dead,
+    /// To a service only; one entry stands for all its recipients.
+    Delegated,
+}
+
+impl Standing {
+    /// True if attempts are made.
+    pub fn goes_out(self) -> bool {
+        matches!(self, Standing::Active | Standing::Delegated)
+    }
 }
 
 /// Independent facts of a message, in one octet.

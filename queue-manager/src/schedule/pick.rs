@@ -4,7 +4,6 @@ use vsmtp_ipc::edge::queue_deliver::MAX_LEASE_RECIPIENTS;
 use vsmtp_mail::QueueId;
 
 use super::Schedule;
-use super::entry::Standing;
 use super::lane::Lane;
 use super::slab::NONE;
 
@@ -126,7 +125,7 @@ impl Schedule {
             }
             return None;
         }
-        let takeable = self.jobs[job].ready != NONE && self.messages[message].standing == Standing::Active;
+        let takeable = self.jobs[job].ready != NONE && self.messages[message].standing.goes_out();
         takeable.then_some(job)
     }
 

@@ -60,7 +60,8 @@ impl Settings {
         }
     }
 
-    pub(super) fn lifetime_of(&self, null_sender: bool) -> u64 {
+    /// Age at which a deferral of such a message becomes a failure.
+    pub fn lifetime_of(&self, null_sender: bool) -> u64 {
         if null_sender { self.bounce_lifetime_ms.min(self.lifetime_ms) } else { self.lifetime_ms }
     }
 }

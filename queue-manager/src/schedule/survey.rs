@@ -22,6 +22,8 @@ pub struct Totals {
     pub quarantined: u64,
     /// Messages given up.
     pub dead: u64,
+    /// Messages that a service has, or is to get.
+    pub delegated: u64,
     /// Unsettled recipients of all of them.
     pub recipients: u64,
 }
@@ -29,7 +31,7 @@ pub struct Totals {
 impl Totals {
     /// All messages.
     pub fn messages(&self) -> u64 {
-        self.active + self.judging + self.held + self.quarantined + self.dead
+        self.active + self.judging + self.held + self.quarantined + self.dead + self.delegated
     }
 
     pub(super) fn count(&mut self, standing: Standing, more: u64) {
@@ -48,6 +50,7 @@ impl Totals {
             Standing::Held => &mut self.held,
             Standing::Quarantined => &mut self.quarantined,
             Standing::Dead => &mut self.dead,
+            Standing::Delegated => &mut self.delegated,
         }
     }
 }
@@ -171,7 +174,7 @@ impl Schedule {
             attempts = attempts.max(u32::from(this.attempts));
             job = this.sibling;
         }
-        let is_active = record.standing == Standing::Active;
+        let is_active = record.standing.goes_out();
         Some(Survey {
             standing: record.standing,
             deferred: is_active && !busy,
@@ -241,7 +244,7 @@ impl Schedule {
             }
             job = this.sibling;
         }
-        message.standing == Standing::Active
+        message.standing.goes_out()
     }
 
     pub(super) fn due_ms(&self, job: u32) -> u64 {

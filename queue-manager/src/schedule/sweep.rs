@@ -4,7 +4,6 @@
 //! What waits for a dead next hop is looked at when it is put off. What waits for a rate or a pause stands still, so it is
 //! looked at now and then, a bounded number in a turn.
 
-use super::entry::Standing;
 use super::slab::NONE;
 use super::{Notice, Schedule};
 
@@ -65,7 +64,7 @@ impl Schedule {
         let message = record.message;
         if message == NONE
             || record.ready == NONE
-            || self.messages[message].standing != Standing::Active
+            || !self.messages[message].standing.goes_out()
             || self.destinations[self.flows[record.flow].destination].wake_ms == 0
         {
             return;

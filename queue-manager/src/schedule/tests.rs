@@ -821,6 +821,7 @@ fn notices(bench: &mut Bench) -> (Vec<QueueId>, Vec<(QueueId, Vec<u32>)>) {
         match notice {
             Notice::Warn { id, .. } => warned.push(id),
             Notice::Expired { id, recipients, .. } => expired.push((id, recipients)),
+            Notice::Unserved { .. } => panic!("nothing is for a service"),
         }
     }
     (warned, expired)

@@ -10,6 +10,7 @@ use vsmtp_mail::{
 };
 
 use super::codec::{Malformed, Put, Take};
+use super::delegation::Delegation;
 use super::message::{
     Diagnostic, Disposition, MAX_PIECES, Marks, MessageState, Origin, Piece, RecipientState, RemoveReason,
     StateChange, Text,
@@ -46,11 +47,13 @@ pub(super) fn take_state(take: &mut Take<'_>) -> Result<MessageState, Malformed>
 }
 
 pub(super) fn put_disposition(out: &mut Vec<u8>, disposition: &Disposition) {
+    let delegation = disposition.delegation().map(Delegation::to_text);
     let (code, text) = match disposition {
         Disposition::Active => (0, ""),
         Disposition::Hold(reason) => (1, reason.as_str()),
         Disposition::Quarantine(name) => (2, name.as_str()),
         Disposition::Dead(reason) => (3, reason.as_str()),
+        Disposition::Delegated(_) => (4, delegation.as_deref().unwrap_or_default()),
     };
     out.put_u8(code);
     out.put_str(text);
@@ -63,6 +66,7 @@ pub(super) fn take_disposition(take: &mut Take<'_>) -> Result<Disposition, Malfo
         1 => Disposition::Hold(Text::new(text)),
         2 => Disposition::Quarantine(Text::new(text)),
         3 => Disposition::Dead(Text::new(text)),
+        4 => Disposition::Delegated(Box::new(Delegation::from_text(text)?)),
         _ => return Err(Malformed("disposition")),
     })
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use vsmtp_mail::{EnhancedCode, Envelope, Priority, QueueId, Service, Terms};
 
 use super::codec::cut_at;
+use super::delegation::Delegation;
 
 /// Longest free text that the store keeps of a peer's answer, a reason or a name, in octets.
 pub const MAX_TEXT: usize = 1024;
@@ -61,12 +62,22 @@ pub enum Disposition {
     Quarantine(Text),
     /// Nothing can be done with it any more, for this reason; an operator may look at it.
     Dead(Text),
+    /// A service is to see it, sees it, or has seen it, and rules go on then.
+    Delegated(Box<Delegation>),
 }
 
 impl Disposition {
     /// True for [`Disposition::Active`].
     pub fn is_active(&self) -> bool {
         matches!(self, Disposition::Active)
+    }
+
+    /// What is known of its service, if it is delegated.
+    pub fn delegation(&self) -> Option<&Delegation> {
+        match self {
+            Disposition::Delegated(delegation) => Some(delegation),
+            _ => None,
+        }
     }
 }
 

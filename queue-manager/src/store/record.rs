@@ -347,7 +347,10 @@ mod tests {
         let change = StateChange::Disposition(Disposition::Hold("why".into()));
         let mut urgent = full.clone();
         urgent.envelope.terms = terms();
+        let away = super::super::delegation::tests::delegation(super::super::delegation::Phase::Away(99));
+        let delegated = StateChange::Disposition(Disposition::Delegated(Box::new(away)));
         for (draft, entry) in [
+            (Draft::state(id, previous, &delegated), Entry::State(previous, delegated)),
             (
                 Draft::message(Kind::Accept, id, &urgent, DraftBody::Inline(vec![])),
                 Entry::Message(Box::new(urgent.clone()), None),

@@ -28,6 +28,8 @@ pub enum DispositionKind {
     Quarantine,
     /// Nothing can be done with it.
     Dead,
+    /// Given to a service, or back from it.
+    Delegated,
 }
 
 impl From<&Disposition> for DispositionKind {
@@ -37,6 +39,7 @@ impl From<&Disposition> for DispositionKind {
             Disposition::Hold(_) => DispositionKind::Hold,
             Disposition::Quarantine(_) => DispositionKind::Quarantine,
             Disposition::Dead(_) => DispositionKind::Dead,
+            Disposition::Delegated(_) => DispositionKind::Delegated,
         }
     }
 }
@@ -218,6 +221,7 @@ impl Replay {
             1 => DispositionKind::Hold,
             2 => DispositionKind::Quarantine,
             3 => DispositionKind::Dead,
+            4 => DispositionKind::Delegated,
             _ => return Err(Malformed("brief disposition")),
         };
         let marks = Marks::from_bits(brief.marks);

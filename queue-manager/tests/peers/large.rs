@@ -16,7 +16,8 @@ fn body(len: usize) -> Vec<u8> {
     body
 }
 
-fn chunks(filter: &mut Filter, id: Id, body: &[u8]) {
+/// Has the queue-manager stage a body.
+pub fn chunks(filter: &mut Filter, id: Id, body: &[u8]) {
     let mut offset = 0;
     for chunk in body.chunks(CHUNK) {
         let len = chunk.len() as u64;

@@ -281,6 +281,7 @@ pub fn message(id: Id, recipients: &[(&str, &str)]) -> NewMessage {
         expanded: Vec::new(),
         notices: Vec::new(),
         pieces: Vec::new(),
+        returned: None,
         body: Body::Inline(BODY.to_vec()),
     }
 }

@@ -70,6 +70,7 @@ fn judged(sender: &str, text: &str, has_key: bool, with_selector: bool) -> PostJ
         peer: peer(None),
         helo: String::new(),
         arrived_ms: 1_800_000_000_000,
+        resume: None,
         content: Arc::new(Inline(Arc::new(text.as_bytes().to_vec()))),
     })
 }

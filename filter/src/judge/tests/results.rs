@@ -50,6 +50,7 @@ fn only_what_stands_above_our_trace_is_taken_over_after_the_queue() {
             peer: peer(Some("203.0.113.5")),
             helo: "client.test".to_owned(),
             arrived_ms: 0,
+            resume: None,
             content: Arc::new(Inline(Arc::new(bytes))),
         };
         let PostJudged::Edit(edit) = bench.judge.post(message) else { panic!() };

@@ -389,6 +389,7 @@ fn after_the_queue(bench: &Bench, client: Option<&str>, envelope: vsmtp_mail::En
         peer: peer(client),
         helo: "client.test".to_owned(),
         arrived_ms: 0,
+        resume: None,
         content: Arc::new(Inline(Arc::new(b"Subject: x\r\n\r\n".to_vec()))),
     };
     let PostJudged::Edit(edit) = bench.judge.post(message) else { panic!("nobody has edited it") };

@@ -15,7 +15,7 @@ use super::Session;
 use super::queue::{Asked, What};
 use super::seats::{Incoming, Key};
 use super::work::{Done, Outcome};
-use crate::judge::{Decision, Judged, local_error};
+use crate::judge::{Decision, Judged, local_error, not_expected};
 use crate::process::content::Staged;
 use crate::process::level_of_end;
 
@@ -220,6 +220,7 @@ fn refusal(why: Refusal) -> Reply {
     match why {
         Refusal::Full => Reply::fixed(452, EnhancedCode(4, 3, 1), "Insufficient system storage"),
         Refusal::Disk | Refusal::Repeated => local_error(),
+        Refusal::NotDelegated => not_expected(),
         Refusal::Busy => Reply::fixed(451, EnhancedCode(4, 3, 2), "System is busy, try again later"),
     }
 }

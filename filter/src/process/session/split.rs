@@ -132,7 +132,7 @@ impl Session {
 impl Incoming {
     /// What the queue-manager is asked to store.
     pub(super) fn submission(&self, id: Id, stored: Stored, body: Body) -> NewMessage {
-        let Stored { envelope, expanded, pieces, disposition, judged, notices } = stored;
+        let Stored { envelope, expanded, pieces, disposition, judged, notices, returned } = stored;
         NewMessage {
             ticket: 0,
             id,
@@ -144,6 +144,7 @@ impl Incoming {
             expanded: expanded.iter().map(Into::into).collect(),
             notices,
             pieces,
+            returned,
             body,
         }
     }

@@ -172,7 +172,9 @@ fn begin(judge: &Judge, shared: &Shared, spec: MailSpec, stages: Vec<Stage>) -> 
         return greeted;
     }
     let peer = Arc::clone(&shared.lock().peer);
-    if let Err(reply) = judge.policy.admit_sender(&spec.reverse_path, &peer) {
+    if !judge.brings_back(&peer)
+        && let Err(reply) = judge.policy.admit_sender(&spec.reverse_path, &peer)
+    {
         return Decision::Refuse(reply);
     }
     shared.lock().begin(spec);
