@@ -16,6 +16,7 @@ mod mta;
 mod name_server;
 mod postfix;
 mod program;
+mod proxsmtp;
 mod sink;
 mod strace;
 mod tmpfs;
@@ -38,6 +39,7 @@ pub use mta::{
 pub use name_server::NameServer;
 pub use postfix::Postfix;
 pub use program::{needs_programs, program, python, run, run_with_input, said};
+pub use proxsmtp::Proxsmtp;
 pub use sink::{Sink, SinkMessage};
 pub use strace::Strace;
 pub use tmpfs::Tmpfs;

@@ -8,14 +8,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use vsmtp_tests::{
-    Client, MARIADB, MariaDb, Mta, NameServer, ReplyText, Settings, Sink, make_sqlite, needs_programs, run,
-    said,
+    Client, MARIADB, MariaDb, Mta, NameServer, Proxsmtp, ReplyText, Settings, Sink, free_port, make_sqlite,
+    needs_programs, run, said,
 };
 
 /// Recipes played at once.
 const PLAYERS: usize = 2;
 /// Mail arrives within this time.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Where a scanner for viruses is, and where it brings back what it has seen, in the words of a recipe.
+const SCANNER: [&str; 2] = ["127.0.0.1:10026", "127.0.0.1:10025"];
 /// Fewest recipes: a reader that finds none must not pass.
 const FEWEST: usize = 30;
 
@@ -42,6 +44,10 @@ struct Block {
 impl Recipe {
     fn block(&self, path: &str) -> Option<&str> {
         self.blocks.iter().find(|block| block.path == path).map(|block| block.text.as_str())
+    }
+
+    fn needs_scanner(&self) -> bool {
+        self.blocks.iter().any(|block| block.text.contains(SCANNER[0]))
     }
 
     fn session(&self) -> &str {
@@ -89,6 +95,9 @@ fn every_recipe_does_what_it_says() {
 
 /// Plays a recipe; what went wrong.
 fn play(recipe: &Recipe) -> Result<(), String> {
+    if recipe.needs_scanner() && !needs_programs(&recipe.title, &[Proxsmtp::PROGRAM]) {
+        return Ok(());
+    }
     let session = recipe.session();
     if recipe.block("mysql").is_some() && !needs_programs(&recipe.title, &MARIADB) {
         return Ok(());
@@ -113,6 +122,7 @@ struct Stage {
     relay: Sink,
     _names: NameServer,
     _database: Option<MariaDb>,
+    _scanner: Option<Proxsmtp>,
     client: Option<Client>,
     has_greeted: bool,
     has_sender: bool,
@@ -139,6 +149,13 @@ impl Stage {
             recipe.block("vsmtp.vsl").unwrap_or("").replace(MYSQL, &url)
         );
         let filter = recipe.block("filter.vsl").unwrap_or("").replace("$RELAY", &port);
+        let doors = [free_port(), free_port()];
+        let at = |text: String| {
+            let replace =
+                |text: String, at: usize| text.replace(SCANNER[at], &format!("127.0.0.1:{}", doors[at]));
+            replace(replace(text, 0), 1)
+        };
+        let (config, filter) = (at(config), at(filter));
         let mut mta = Mta::prepare(&Settings { config: config.clone(), filter: filter.clone() });
         let etc = mta.root().join("etc/vsmtp");
         let filter = filter.replace("sqlite:/etc/vsmtp", &format!("sqlite:{}", etc.display()));
@@ -147,11 +164,14 @@ impl Stage {
             lay_down(block, &etc);
         }
         mta.launch();
+        let folder = mta.root().join("scanner");
+        let scanner = recipe.needs_scanner().then(|| Proxsmtp::start(&folder, doors[0], doors[1]));
         Stage {
             mta,
             relay,
             _names: names,
             _database: database,
+            _scanner: scanner,
             client: None,
             has_greeted: false,
             has_sender: false,
@@ -263,13 +283,24 @@ impl Stage {
     fn queue_holds(&self, what: &str) -> Result<(), String> {
         let name = what.strip_prefix("holds").ok_or("that is not a step")?.trim();
         let id = |row: serde_json::Value| row["queue_id"].as_str().unwrap_or_default().to_owned();
-        let ids: Vec<String> = self.mta.ctl_rows(&["queue", "list"]).into_iter().map(id).collect();
-        let mut entries = ids.iter().map(|id| self.mta.ctl_json(&["queue", "show", id]));
+        let ids = || self.mta.ctl_rows(&["queue", "list"]).into_iter().map(id).collect::<Vec<String>>();
         let is_it = |entry: &serde_json::Value| match name {
             "" => entry["queue_name"] == "held",
             name => entry["queue_name"] == "quarantined" && entry["quarantine"] == name,
         };
-        if entries.any(|entry| is_it(&entry)) { Ok(()) } else { Err(format!("there are {ids:?}")) }
+        let is_there = || {
+            // One may leave while it is looked at.
+            let rows = ids().into_iter().flat_map(|id| self.shown(&id));
+            rows.into_iter().any(|entry| is_it(&entry))
+        };
+        within_reason(is_there);
+        if is_there() { Ok(()) } else { Err(format!("there are {:?}", ids())) }
+    }
+
+    /// What `vsmtpctl` knows of one message, if it is there.
+    fn shown(&self, id: &str) -> Option<serde_json::Value> {
+        let output = self.mta.ctl(&["queue", "show", id, "--json"]);
+        serde_json::from_slice(&output.stdout).ok()
     }
 
     /// Waits until nothing is on its way any more.

@@ -2,6 +2,7 @@
 
 mod commands;
 mod databases;
+mod delegation;
 mod domains;
 mod edits;
 mod failures;
