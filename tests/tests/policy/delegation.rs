@@ -88,6 +88,7 @@ fn a_content_filter_sees_every_message_and_what_it_says_counts() {
     let mail = mta.wait_for_mail("local.test", "b", 2);
     let mail = mail.iter().find(|mail| mail.contains("Subject: large")).expect("the large one");
     is_whole(mail);
+    mta.wait_for_mail("local.test", "c", 2);
     assert!(mail.lines().count() > large.lines().count() && mail.contains("X-Virus-Status: clean"));
     assert_eq!((mta.mail_count("local.test", "b"), mta.mail_count("local.test", "c")), (2, 2));
     assert!(listed(&mta).is_empty());
