@@ -3,6 +3,7 @@
 
 use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use rhai::{
     AST, ASTFlags, ASTNode, Array, Dynamic, Engine, Expr, FnCallExpr, FnPtr, ImmutableString, Map, Module,
@@ -11,6 +12,7 @@ use rhai::{
 
 use super::directive::{Directive, DirectiveKind};
 use super::error::Location;
+use super::resolver::file_name;
 
 /// Most functions that are followed from one directive.
 const MAX_FOLLOWED: usize = 1_000;
@@ -108,6 +110,8 @@ impl Kind {
 pub struct Call {
     /// The module that is named before it; of several the first.
     pub module: Option<String>,
+    /// More than one module is named.
+    pub is_deep: bool,
     /// The function.
     pub name: String,
     /// Its arguments; for a method without the value it is called on.
@@ -139,13 +143,20 @@ impl Call {
         let position = module.map_or(position, |first| first.pos);
         Some(Call {
             module: module.map(|first| first.name.to_string()),
+            is_deep: call.namespace.path.len() > 1,
             name: call.name.to_string(),
             arguments: call.args.iter().map(Kind::of).collect(),
             is_method,
-            is_caught: path.iter().any(|node| matches!(node, ASTNode::Stmt(Stmt::TryCatch(..)))),
+            is_caught: path.windows(2).any(is_tried),
             place: Location::new(file, position),
         })
     }
+}
+
+/// True if the second node stands in the part of the first that is tried, and not in the one that catches.
+fn is_tried(pair: &[ASTNode]) -> bool {
+    let [ASTNode::Stmt(Stmt::TryCatch(parts, _)), ASTNode::Stmt(inner)] = pair else { return false };
+    parts.body.statements().iter().any(|statement| std::ptr::eq(statement, *inner))
 }
 
 /// What a script calls, and what of it is its own.
@@ -275,10 +286,26 @@ impl Signatures {
 /// What running a directive can come to.
 #[derive(Debug, Default)]
 pub struct Reach {
-    /// All calls in its body and in the functions of its script that it calls.
+    /// All calls of what is not the script's own, in its body, in the functions of its script that it calls, and in those of
+    /// scripts that this imports.
     pub calls: Vec<Call>,
     /// Whatever happens, it ends the stage.
     pub always_ends: bool,
+}
+
+/// A function of a script that is looked into.
+struct Own {
+    library: Arc<Module>,
+    file: String,
+    name: String,
+    arity: usize,
+}
+
+impl Own {
+    /// Another function of the same script.
+    fn sibling(&self, name: &str, arity: usize) -> Self {
+        Own { library: Arc::clone(&self.library), file: self.file.clone(), name: name.to_owned(), arity }
+    }
 }
 
 impl Directive {
@@ -286,31 +313,38 @@ impl Directive {
     pub fn reach(&self) -> Reach {
         let mut reach = Reach::default();
         let Some(library) = self.environment.lib.first() else { return reach };
-        let body = (self.body.fn_name().to_owned(), self.body.curry().len());
-        let mut pending = vec![body];
+        let mut pending = vec![Own {
+            library: Arc::clone(library),
+            file: self.location.file.clone(),
+            name: self.body.fn_name().to_owned(),
+            arity: self.body.curry().len(),
+        }];
         let mut seen = HashSet::new();
-        while let Some((name, arity)) = pending.pop() {
-            if seen.len() >= MAX_FOLLOWED || !seen.insert((name.clone(), arity)) {
+        while let Some(own) = pending.pop() {
+            if seen.len() >= MAX_FOLLOWED || !seen.insert((own.file.clone(), own.name.clone(), own.arity)) {
                 continue;
             }
-            let Some(function) = library.get_script_fn(&name, arity) else { continue };
+            let Some(function) = own.library.get_script_fn(&own.name, own.arity) else { continue };
             let mut alone = Module::new();
-            alone.set_script_fn(std::sync::Arc::clone(function));
-            let mut ending = Ending::default();
+            alone.set_script_fn(Arc::clone(function));
+            let mut ending = Ending { statuses: Statuses(&own.library), last: false, leaves: false };
             AST::new(Vec::new(), alone).walk(&mut |path: &[ASTNode]| {
                 if let Some(ASTNode::Expr(Expr::DynamicConstant(value, _))) = path.last() {
                     within(value, 0, &mut |inner| {
                         let name = inner.read_lock::<FnPtr>().map(|closure| closure.fn_name().to_owned());
                         let forms =
                             name.map(|name| (0..=MAX_PARAMETERS).map(move |arity| (name.clone(), arity)));
-                        pending.extend(forms.into_iter().flatten());
+                        pending.extend(
+                            forms.into_iter().flatten().map(|(name, arity)| own.sibling(&name, arity)),
+                        );
                     });
                 }
-                if let Some(call) = Call::of(&self.location.file, path) {
-                    if call.module.is_none() && !call.is_caught {
-                        pending.push((call.name.clone(), call.arguments.len()));
+                if let Some(call) = Call::of(&own.file, path) {
+                    match self.target(&own, &call) {
+                        Some(_) if call.is_caught => {}
+                        Some(target) => pending.push(target),
+                        None => reach.calls.push(call),
                     }
-                    reach.calls.push(call);
                 }
                 ending.see(path);
                 true
@@ -321,6 +355,21 @@ impl Directive {
             }
         }
         reach
+    }
+
+    /// The function of a script that is called, which comes before one of vSL with the same name. Of a script that is imported
+    /// only its own functions are followed, not what it imports in turn.
+    fn target(&self, from: &Own, call: &Call) -> Option<Own> {
+        let arity = call.arguments.len();
+        let has = |library: &Arc<Module>| library.get_script_fn(&call.name, arity).is_some();
+        let Some(alias) = &call.module else {
+            return has(&from.library).then(|| from.sibling(&call.name, arity));
+        };
+        let is_here = self.environment.lib.first().is_some_and(|own| Arc::ptr_eq(own, &from.library));
+        let number = self.environment.find_import(alias).filter(|_| is_here && !call.is_deep)?;
+        let library = self.environment.get_shared_import(number).filter(has)?;
+        let file = file_name(library.id().unwrap_or(alias));
+        Some(Own { library, file, name: call.name.clone(), arity })
     }
 }
 
@@ -338,24 +387,24 @@ fn within(value: &Dynamic, depth: usize, see: &mut impl FnMut(&Dynamic)) {
 }
 
 /// How the body of a function ends.
-#[derive(Default)]
-struct Ending {
+struct Ending<'a> {
+    statuses: Statuses<'a>,
     /// The last statement gives a status that ends the stage.
     last: bool,
     /// It may return something else before.
     leaves: bool,
 }
 
-impl Ending {
+impl Ending<'_> {
     fn see(&mut self, path: &[ASTNode]) {
         let Some(ASTNode::Stmt(statement)) = path.last() else { return };
         if path.len() == 1 {
-            self.last = gives_final(statement);
+            self.last = self.statuses.is_given_by(statement);
         }
         if let Stmt::Return(value, flags, _) = statement
             && !flags.contains(ASTFlags::BREAK)
         {
-            self.leaves |= !value.as_ref().is_some_and(|value| is_final(value));
+            self.leaves |= !value.as_ref().is_some_and(|value| self.statuses.are(value));
         }
     }
 
@@ -364,36 +413,46 @@ impl Ending {
     }
 }
 
-fn gives_final(statement: &Stmt) -> bool {
-    match statement {
-        Stmt::FnCall(call, _) => is_status(call),
-        Stmt::Expr(expression) => is_final(expression),
-        Stmt::Return(Some(expression), flags, _) => !flags.contains(ASTFlags::BREAK) && is_final(expression),
-        Stmt::Block(block) => block_gives_final(block),
-        Stmt::If(flow, _) => block_gives_final(&flow.body) && block_gives_final(&flow.branch),
-        Stmt::Switch(parts, _) => {
-            let cases = &parts.1;
-            cases.def_case.is_some() && cases.expressions.iter().all(|case| is_final(&case.rhs))
+/// Statuses that end a stage, in a script with these functions of its own.
+struct Statuses<'a>(&'a Module);
+
+impl Statuses<'_> {
+    fn is_given_by(&self, statement: &Stmt) -> bool {
+        match statement {
+            Stmt::FnCall(call, _) => self.is_one(call),
+            Stmt::Expr(expression) => self.are(expression),
+            Stmt::Return(Some(expression), flags, _) => {
+                !flags.contains(ASTFlags::BREAK) && self.are(expression)
+            }
+            Stmt::Block(block) => self.end(block),
+            Stmt::If(flow, _) => self.end(&flow.body) && self.end(&flow.branch),
+            Stmt::Switch(parts, _) => {
+                let cases = &parts.1;
+                cases.def_case.is_some() && cases.expressions.iter().all(|case| self.are(&case.rhs))
+            }
+            _ => false,
         }
-        _ => false,
     }
-}
 
-fn block_gives_final(block: &StmtBlock) -> bool {
-    block.statements().last().is_some_and(gives_final)
-}
-
-fn is_final(expression: &Expr) -> bool {
-    match expression {
-        Expr::FnCall(call, _) => is_status(call),
-        Expr::Stmt(block) => block_gives_final(block),
-        _ => false,
+    /// The block ends in one.
+    fn end(&self, block: &StmtBlock) -> bool {
+        block.statements().last().is_some_and(|last| self.is_given_by(last))
     }
-}
 
-fn is_status(call: &FnCallExpr) -> bool {
-    let module = call.namespace.path.first().map(|first| first.name.as_str());
-    call.namespace.path.len() < 2
-        && module.is_none_or(|module| module == "state")
-        && FINAL.contains(&call.name.as_str())
+    fn are(&self, expression: &Expr) -> bool {
+        match expression {
+            Expr::FnCall(call, _) => self.is_one(call),
+            Expr::Stmt(block) => self.end(block),
+            _ => false,
+        }
+    }
+
+    fn is_one(&self, call: &FnCallExpr) -> bool {
+        let module = call.namespace.path.first().map(|first| first.name.as_str());
+        let is_own = module.is_none() && self.0.get_script_fn(&call.name, call.args.len()).is_some();
+        !is_own
+            && call.namespace.path.len() < 2
+            && module.is_none_or(|module| module == "state")
+            && FINAL.contains(&call.name.as_str())
+    }
 }

@@ -119,6 +119,36 @@ fn unused() { msg::size() }
 }
 
 #[test]
+fn calls_before_their_stage_in_imported_scripts_and_where_something_was_caught() {
+    let rules = "import \"lib/own\" as own;
+#{ connect: [
+    rule \"a\" || { own::outer(1); next() },
+    rule \"b\" || { try { msg::size(); own::tried(); } catch { ctx::helo(); } next() },
+] }";
+    let own =
+        "fn outer(x) { inner() }\nfn inner() { msg::size() }\nfn tried() { rcpt() }\nfn unused() { rcpt() }";
+    assert_eq!(
+        found(&[("filter.vsl", rules), ("lib/own.vsl", own)]),
+        [
+            "filter.vsl:4:62: ctx::helo is available from the stage 'helo' on, not at 'connect' (move the rule to 'helo', or to a later stage)",
+            "lib/own.vsl:2:14: msg::size is available from the stage 'preq' on, not at 'connect' (move the rule to 'preq', or to a later stage)",
+        ]
+    );
+}
+
+#[test]
+fn functions_of_the_script_come_before_those_of_vsl() {
+    let rules = "import \"lib/msg\" as msg;
+fn rcpt() { \"a@b.test\" }
+fn deny() { state::next() }
+#{ connect: [
+    rule \"own\" || { rcpt(); msg::size(); deny() },
+    rule \"after\" || next(),
+] }";
+    assert_eq!(found(&[("filter.vsl", rules), ("lib/msg.vsl", "fn size() { 1 }")]), Vec::<String>::new());
+}
+
+#[test]
 fn directives_that_can_never_run() {
     for (before, ends) in [
         ("rule \"x\" || deny()", true),
