@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rhai::{Array, Dynamic, Engine, EvalAltResult, ImmutableString, Map, NativeCallContext};
 use vsmtp_ipc::edge::ctl_filter::Tested;
-use vsmtp_mail::header_end;
+use vsmtp_mail::{HeaderBlock, header_end};
 
 use super::{Rehearsal, Scene};
 use crate::api::{self, Surroundings};
@@ -253,12 +253,9 @@ fn findings(engine: &mut Engine) {
 
 /// The value of the first field of that name, on one line; empty if there is none.
 fn field(message: &[u8], name: &str) -> String {
-    let block = message.get(..header_end(message)).unwrap_or_default();
-    let text = String::from_utf8_lossy(block).replace("\r\n ", " ").replace("\r\n\t", "\t");
-    let mut fields = text.lines().filter_map(|line| line.split_once(':'));
-    let value =
-        fields.find(|(field, _)| field.trim_end().eq_ignore_ascii_case(name)).map(|(_, value)| value.trim());
-    value.unwrap_or_default().to_owned()
+    let block = HeaderBlock::parse(message.get(..header_end(message)).unwrap_or_default());
+    let value = block.named(name).next().map(|field| String::from_utf8_lossy(&field.unfolded()).into_owned());
+    value.unwrap_or_default()
 }
 
 fn texts(list: Vec<String>) -> Array {

@@ -17,6 +17,7 @@ const RULES: &str = r#"
         rule "spf" || if spf::check_raw().result == "fail" { deny("550 5.7.23 not yours") } else { next() },
     ],
     rcpt: [
+        rule "grey" || if ctx::helo() is "new.test" { greylist::check() } else { next() },
         rule "rate" || if ratelimit::take("rcpt", ctx::rcpt(), 2, 60) { next() } else { reject("450 4.7.1 slow") },
         rule "old" || if ctx::rcpt() is "old@example.com" { reject("550 5.1.6 moved") } else { next() },
         action "archive" || { if ctx::rcpt() is "jane@example.com" { envelop::add_rcpt("joe@example.org"); } },
@@ -110,10 +111,27 @@ hello`) }
             t.helo("a.test"); t.mail("a@b.test");
             expect([t.rcpt("jane@example.com"), t.rcpt("jane@example.com"), t.rcpt("jane@example.com")], [250, 250, 450]);
         };
+        test "who is new waits" || {
+            let first = session("198.51.100.9");
+            first.helo("new.test"); first.mail("a@b.test");
+            expect(first.rcpt("jane@example.com"), 451);
+            expect(first.verdict("grey"), "reject");
+            let again = session("198.51.100.9");
+            again.helo("new.test"); again.mail("a@b.test");
+            expect(again.rcpt("jane@example.com"), 250);
+            let other = session("198.51.100.9");
+            other.helo("new.test"); other.mail("other@b.test");
+            expect(other.rcpt("jane@example.com"), 451);
+        };
+        test "nobody is known in another test" || {
+            let t = session("198.51.100.9");
+            t.helo("new.test"); t.mail("a@b.test");
+            expect(t.rcpt("jane@example.com"), 451);
+        };
         test "users" || { let t = session("192.0.2.1"); t.submission(); t.helo("a"); expect(t.auth("jane"), 235); };
         "#,
     );
-    assert_eq!(all.len(), 11);
+    assert_eq!(all.len(), 13);
     for (name, failure) in all {
         assert_eq!(failure, "", "{name}");
     }
