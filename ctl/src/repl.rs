@@ -52,7 +52,16 @@ pub fn run(config: Option<&Path>, root: Option<&Path>, out: &mut Output<'_>) -> 
         if !is_open && QUIT.contains(&line.trim()) {
             break;
         }
-        let answer = filter.ask(&request(&line, is_open)?)?;
+        let request = match request(&line, is_open) {
+            Ok(request) => request,
+            // The conversation goes on.
+            Err(failure) => {
+                failures += 1;
+                out.line(&failure.to_string())?;
+                continue;
+            }
+        };
+        let answer = filter.ask(&request)?;
         is_open = matches!(answer, Answer::More);
         failures += usize::from(matches!(answer, Answer::Failed { .. }));
         print(&answer, out)?;

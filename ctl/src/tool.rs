@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use vsmtp_ipc::edge::ctl_filter::{Answer, Request, Task};
 use vsmtp_ipc::edge::master_child::Evaluate;
@@ -33,7 +33,7 @@ pub fn configuration(named: Option<&Path>, root: Option<&Path>) -> Result<Evalua
     let root = root.map(absolute).transpose()?;
     let usual = || root.as_deref().unwrap_or(Path::new("/")).join("etc/vsmtp");
     let named = named.map_or_else(|| Ok(usual()), absolute)?;
-    let config = main_file(named);
+    let config = if named.is_dir() { vsmtp_config::main_file(&named) } else { named };
     if !config.is_file() {
         return Err(Failure::NotChecked(format!("{} does not exist", config.display())));
     }
@@ -55,15 +55,6 @@ pub fn configuration(named: Option<&Path>, root: Option<&Path>) -> Result<Evalua
 /// For what depends on no configuration.
 pub fn no_configuration() -> Evaluate {
     Evaluate { config_path: String::new(), hostname: String::new(), cores: 1, root: String::new() }
-}
-
-/// The main file of a folder: that of vSL 1.x only where there is no other.
-fn main_file(named: PathBuf) -> PathBuf {
-    if !named.is_dir() {
-        return named;
-    }
-    let (script, table) = (named.join("vsmtp.vsl"), named.join("vsmtp.toml"));
-    if !script.exists() && table.exists() { table } else { script }
 }
 
 /// A program of the package that does one thing and ends.
@@ -120,14 +111,17 @@ pub struct Started<Tx, Rx> {
 impl<Tx: Message, Rx: Message> Started<Tx, Rx> {
     /// Asks and waits for the answer. Whatever goes wrong in between, what was asked is not known.
     pub fn ask(&mut self, request: &Tx) -> Result<Rx, Failure> {
-        match self.line.ask(request) {
-            Ok(received) => Ok(received.message),
-            Err(Failure::NotPermitted(_)) => {
-                Err(Failure::NotChecked(format!("{} ended without an answer", self.name)))
-            }
-            Err(Failure::Broken(why)) => Err(Failure::NotChecked(format!("{}: {why}", self.name))),
-            Err(other) => Err(other),
-        }
+        self.line.ask(request).map(|received| received.message).map_err(|failure| unknown(self.name, failure))
+    }
+}
+
+/// The same failure as one of something that could not be looked at.
+fn unknown(program: &str, failure: Failure) -> Failure {
+    match failure {
+        // Nobody else than the program itself can have closed it.
+        Failure::NotPermitted(_) => Failure::NotChecked(format!("{program} ended without an answer")),
+        Failure::Broken(why) => Failure::NotChecked(format!("{program}: {why}")),
+        other => other,
     }
 }
 
@@ -154,5 +148,21 @@ impl Drop for Ended {
         // It may have ended by itself; nobody has waited for it yet, so the pid is still its own.
         let _ = spawn::kill(self.0.pid, 9);
         let _ = self.0.try_wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vsmtp_ipc::ChannelError;
+
+    use super::*;
+
+    #[test]
+    fn whoever_gives_no_answer_has_not_looked() {
+        let late = Failure::Broken("no answer within 60 s".to_owned());
+        assert_eq!(unknown("vsmtp-filter", late).status(), 2);
+        let gone = unknown("vsmtp-filter", Failure::from(ChannelError::Closed));
+        assert_eq!((gone.status(), gone.to_string().as_str()), (2, "vsmtp-filter ended without an answer"));
+        assert_eq!(unknown("vsmtp-filter", Failure::Usage(String::new())).status(), 64);
     }
 }

@@ -20,8 +20,7 @@ impl Layout {
     /// `vsmtp.vsl`; where only the file of vSL 1.x is there, that.
     fn usual_config(root: &Path) -> PathBuf {
         let directory = root.join("etc/vsmtp");
-        let (script, table) = (directory.join("vsmtp.vsl"), directory.join("vsmtp.toml"));
-        if !script.exists() && table.exists() { table } else { script }
+        vsmtp_config::main_file(&directory)
     }
 
     /// The entry point of the configuration.

@@ -30,11 +30,13 @@ pub struct Interactive {
     functions: AST,
     /// Imports, each on lines of its own: they count for one evaluation only, so they stand in front of each.
     imports: Vec<String>,
+    /// How many these are.
+    imported: usize,
 }
 
 impl Default for Interactive {
     fn default() -> Self {
-        Interactive { scope: Scope::new(), functions: AST::empty(), imports: Vec::new() }
+        Interactive { scope: Scope::new(), functions: AST::empty(), imports: Vec::new(), imported: 0 }
     }
 }
 
@@ -76,17 +78,25 @@ impl Interactive {
         }
         self.functions = functions;
         let value = engine.eval_ast_with_scope(&mut self.scope, &whole).map_err(failed)?;
-        let statements = ast.statements();
-        if statements.len() > self.imports.len()
-            && statements.iter().all(|one| matches!(one, Stmt::Import(..)))
-        {
-            if self.imports.len() >= MAX_IMPORTS {
-                return Err(wrong(too_many("imports", MAX_IMPORTS, name)));
-            }
-            let ended = if text.trim_end().ends_with(';') { text.to_owned() } else { format!("{text};") };
-            self.imports.push(ended);
-        }
+        self.keep_imports(name, text, ast.statements()).map_err(wrong)?;
         Ok(value)
+    }
+
+    /// Keeps the text if it imports something and does nothing else; the statements are those of the imports before, and its own.
+    fn keep_imports(&mut self, name: &str, text: &str, statements: &[Stmt]) -> Result<(), ScriptError> {
+        let is_import = |one: &&Stmt| matches!(one, Stmt::Import(..));
+        let number = statements.iter().filter(is_import).count();
+        let is_all = statements.iter().all(|one| matches!(one, Stmt::Import(..) | Stmt::Noop(..)));
+        if !is_all || number <= self.imported {
+            return Ok(());
+        }
+        if number > MAX_IMPORTS {
+            return Err(too_many("imports", MAX_IMPORTS, name));
+        }
+        self.imported = number;
+        // On a line of its own: the text may end in a comment.
+        self.imports.push(format!("{text}\n;"));
+        Ok(())
     }
 }
 
@@ -139,6 +149,8 @@ mod tests {
             "a = 7; a",
             "import \"lib\" as lib",
             "lib::twice(a)",
+            "import \"lib\" as b; import \"lib\" as c; // two",
+            "b::twice(1) + c::twice(1)",
             "fn four(x) { lib::twice(lib::twice(x)) }",
             "four(1)",
             "fn more(x) { x + 2 }",
@@ -146,9 +158,9 @@ mod tests {
             "const C = 1;",
             "C = 2",
         ]);
-        let values = ["", "3", "", "3", "", "6", "7", "", "14", "", "4", "", "9", ""];
-        assert_eq!(all[..14], values);
-        assert!(all[14].starts_with("line:1:") && all[14].contains("constant"), "{}", all[14]);
+        let values = ["", "3", "", "3", "", "6", "7", "", "14", "", "4", "", "4", "", "9", ""];
+        assert_eq!(all[..16], values);
+        assert!(all[16].starts_with("line:1:") && all[16].contains("constant"), "{}", all[16]);
     }
 
     #[test]

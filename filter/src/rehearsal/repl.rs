@@ -140,18 +140,15 @@ impl Repl {
         };
         let error = match evaluated {
             Err(Stop::Unfinished(_)) if !is_end => return Answer::More,
-            Err(Stop::Unfinished(error) | Stop::Error(error)) => Some(error),
-            Ok(ref value) => {
+            Err(Stop::Unfinished(error) | Stop::Error(error)) => error,
+            Ok(value) => {
                 self.pending.clear();
-                return Answer::Value(self.value(value, &before));
+                return Answer::Value(self.value(&value, &before));
             }
         };
         self.pending.clear();
         let changes = before.changes(&Snapshot::of(&self.shared.lock()));
-        match error {
-            Some(error) => Answer::Failed { problem: problem(&error), changes, log: (self.log)() },
-            None => Answer::Said(Vec::new()),
-        }
+        Answer::Failed { problem: problem(&error), changes, log: (self.log)() }
     }
 
     fn value(&self, value: &Dynamic, before: &Snapshot) -> Value {

@@ -34,6 +34,7 @@ mod tls_policy;
 mod wire;
 
 mod document;
+mod main_file;
 mod show;
 
 pub use backend::AuthBackend;
@@ -48,6 +49,7 @@ pub use document::markdown;
 pub use error::{ConfigError, MAX_ERRORS, Problem, Warning};
 pub use keys::keys;
 pub use legacy::{Fate, LEGACY, Legacy, said};
+pub use main_file::main_file;
 pub use nearest::nearest_key;
 pub use network::Network;
 pub use pattern::AddressPattern;

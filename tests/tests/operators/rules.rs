@@ -170,6 +170,26 @@ fn editors_get_a_definition_of_every_function() {
     assert!(read("__static__.d.rhai").contains("\nfn client_ip() -> ?;\n"));
 }
 
+#[test]
+fn an_error_writes_nothing_to_the_terminal_but_text() {
+    let mta = site("#{ rcpt: [ rule \"a\" || state::next() ] }");
+    let message = mta.root().join("m.eml");
+    fs::write(&message, "Subject: x\n\n").expect("write a message");
+    let words = [
+        "vsl",
+        "test",
+        path(&message),
+        "--from",
+        "a@b.test",
+        "--rcpt",
+        "c@d.test",
+        "--stage",
+        "\x1b[2Jrcpt\x07",
+    ];
+    let (code, text) = said(&mta, &words);
+    assert_eq!((code, text.as_str()), (2, "vsmtpctl: there is no stage '?[2Jrcpt?'\n"));
+}
+
 /// What `vsmtpctl vsl repl` says to these lines.
 fn talked(mta: &Mta, words: &[&str], lines: &str) -> (i32, String) {
     let mut command = Command::new(binary("vsmtpctl"));
@@ -201,12 +221,13 @@ fn the_language_is_talked_with_in_a_jail() {
     let (code, text) = talked(&mta, &[], &lines);
     assert!(code == 0 && text.starts_with(expected), "{code} {text}");
     // What fails says where, stops nothing, and makes the exit status.
-    let (code, text) = talked(&mta, &[], "1 +\n 2\nnope\nloop { }\n[1,\n");
+    let (code, text) = talked(&mta, &[], "1 +\n 2\nnope\nloop { }\n:message /nowhere\n[1,\n");
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!((code, lines.len(), lines[0]), (1, 5, "3"), "{text}");
+    assert_eq!((code, lines.len(), lines[0]), (1, 6, "3"), "{text}");
     assert!(lines[1].starts_with("line:1:1: ") && lines[2].starts_with("line:1:"), "{text}");
     assert!(lines[2].contains("operations") || lines[2].contains("time limit"), "{text}");
-    assert!(lines[3].starts_with("line:") && lines[4] == "vsmtpctl: 3 statements failed", "{text}");
+    assert!(lines[3].starts_with("/nowhere: ") && lines[4].starts_with("line:"), "{text}");
+    assert_eq!(lines[5], "vsmtpctl: 4 statements failed");
     // Nothing outside the folder of the configuration is reached.
     let (_, text) =
         talked(&mta, &["--json"], "csv::open(\"/etc/passwd\", \",\")\nnetset::file(\"/etc/passwd\")\n");
