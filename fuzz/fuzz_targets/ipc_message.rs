@@ -4,7 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use vsmtp_ipc::edge::{
-    client_resolver, ctl_master, ctl_queue, filter_database, filter_queue, master_child, queue_deliver, queue_filter,
+    client_resolver, ctl_filter, ctl_keys, ctl_master, ctl_queue, ctl_repl, ctl_resolver, filter_database,
+    filter_queue, master_child, queue_deliver, queue_filter,
     receiver_filter, receiver_limits,
 };
 use vsmtp_ipc::wire::{self, Body, Envelope, MailFrom, Piece, RcptTo, Recipient, Reply, check_pieces};
@@ -13,7 +14,7 @@ use vsmtp_mail as mail;
 
 fuzz_target!(|input: &[u8]| {
     let Some((kind, bytes)) = input.split_first() else { return };
-    match kind % 22 {
+    match kind % 30 {
         0 => drop(message::<master_child::ToChild>(bytes)),
         1 => drop(message::<master_child::ToMaster>(bytes)),
         2 => message::<receiver_filter::Ask>(bytes).iter().for_each(ask),
@@ -35,7 +36,15 @@ fuzz_target!(|input: &[u8]| {
         18 => drop(message::<receiver_limits::Ask>(bytes)),
         19 => message::<receiver_limits::Answer>(bytes).iter().for_each(limits_answer),
         20 => message::<filter_database::Ask>(bytes).iter().for_each(statement),
-        _ => message::<filter_database::Answer>(bytes).iter().for_each(rows),
+        21 => message::<filter_database::Answer>(bytes).iter().for_each(rows),
+        22 => drop(message::<ctl_filter::Request>(bytes)),
+        23 => drop(message::<ctl_filter::Answer>(bytes)),
+        24 => drop(message::<ctl_keys::Request>(bytes)),
+        25 => drop(message::<ctl_keys::Answer>(bytes)),
+        26 => drop(message::<ctl_resolver::Request>(bytes)),
+        27 => drop(message::<ctl_resolver::Answer>(bytes)),
+        28 => drop(message::<ctl_repl::Request>(bytes)),
+        _ => drop(message::<ctl_repl::Answer>(bytes)),
     }
 });
 
