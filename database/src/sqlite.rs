@@ -60,6 +60,8 @@ impl Connection {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let handle = Handle::open_with_flags(&self.path, flags)?;
             handle.busy_timeout(BUSY)?;
+            // Nothing can be written, so what is sorted stays in memory, for as long as a question may take.
+            handle.pragma_update(None, "temp_store", "memory")?;
             self.open = Some((handle, stands));
         }
         let (handle, _) = self.open.as_mut().ok_or(Failure::Late)?;
@@ -166,6 +168,8 @@ mod tests {
         assert_eq!(texts, [Some("jane@example.com"), Some("Jane"), Some("5"), Some("1.5"), None]);
         let hostile = ask(&mut connection, "select * from users where address = ?", &["' or ''='"]).unwrap();
         assert!(hostile.rows.is_empty());
+        // What is sorted goes to no temporary file.
+        assert_eq!(ask(&mut connection, "pragma temp_store", &[]).unwrap().rows, [[Some("2".to_owned())]]);
         // Another file takes its place.
         let other = folder.path().join("new.db");
         make(&other, "Joe");

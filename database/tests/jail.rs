@@ -113,6 +113,7 @@ fn file() {
         handle.query_row("select name from users where id = ?", [1], |row| row.get::<_, String>(0))
     };
     assert_eq!(read().unwrap(), "Jane");
+    assert_eq!(sorted(&path).unwrap(), 1);
     // Another file in its place.
     assert!(std::fs::metadata(&path).is_ok());
     assert!(std::fs::write(&path, "x").is_err() && std::fs::remove_file(&path).is_err());
@@ -120,6 +121,15 @@ fn file() {
     if applied.landlock != Landlock::None {
         assert!(std::fs::read("/etc/passwd").is_err());
     }
+}
+
+/// More than SQLite keeps in its cache, which would go to a temporary file otherwise.
+fn sorted(path: &str) -> rusqlite::Result<i64> {
+    let handle = rusqlite::Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    handle.pragma_update(None, "temp_store", "memory")?;
+    let many = "with recursive n(x) as (select 1 union all select x + 1 from n limit 60000) \
+                select x from (select x, printf('%0200d', x) as y from n order by y) limit 1";
+    handle.query_row(many, [], |row| row.get(0))
 }
 
 fn a_file_of_sqlite_is_read_and_nothing_is_written() {
