@@ -22,7 +22,7 @@ mod table;
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 
 use vsmtp_mail::{NextHop, QueueId};
 
@@ -41,7 +41,7 @@ use flow::{Flow, Ring};
 use lane::Lanes;
 use settings::Jitter;
 use slab::{NONE, Slab};
-use sweep::Sweep;
+use sweep::{MAX_NOTICES, Sweep};
 use table::Table;
 
 /// Due times are kept in units of 2^6 ms, so that 32 bits last for eight years.
@@ -106,6 +106,8 @@ pub struct Schedule {
     messages: Slab<Message>,
     /// Lifetimes in milliseconds of the messages that have one of their own.
     lifetimes: HashMap<u32, u64>,
+    /// Jobs whose message's own lifetime was over before they came in here: one attempt comes before the end.
+    spared: HashSet<u32>,
     jobs: Slab<Job>,
     items: Slab<Item>,
     flows: Slab<Flow>,
@@ -135,6 +137,7 @@ impl Schedule {
             started_ms: mono_ms,
             messages: Slab::default(),
             lifetimes: HashMap::new(),
+            spared: HashSet::new(),
             jobs: Slab::default(),
             items: Slab::default(),
             flows: Slab::default(),
@@ -168,11 +171,14 @@ impl Schedule {
         self.find(id).is_some()
     }
 
-    /// Makes ready what is due. Returns true if more is due than one call takes.
+    /// Makes ready what is due. Returns true if more is due than one call takes, or if more was found out.
     pub fn tick(&mut self, mono_ms: u64) -> bool {
         let more = self.sweep(mono_ms);
         self.end_rests(mono_ms);
         for _ in 0..MAX_DUE_AT_ONCE {
+            if self.notices.len() >= MAX_NOTICES {
+                return true;
+            }
             match self.due.peek() {
                 Some(Reverse(entry)) if self.tick_ms(*entry) <= mono_ms => {}
                 _ => return more,
@@ -239,7 +245,7 @@ impl Schedule {
             return;
         }
         if self.messages[record.message].standing.goes_out() {
-            if self.is_overdue(record.message, mono_ms) {
+            if self.is_overdue(job, mono_ms) {
                 self.make_ready(job);
                 return self.expire_overdue(job, mono_ms);
             }
@@ -356,7 +362,9 @@ impl Schedule {
     }
 
     fn set_due(&mut self, job: u32, at_ms: u64) {
-        let at_ms = self.end_ms(self.jobs[job].message).map_or(at_ms, |end_ms| at_ms.min(end_ms));
+        // Before its attempt a spared one has no end that it could wait for.
+        let end_ms = self.end_ms(self.jobs[job].message).filter(|_| !self.spared.contains(&job));
+        let at_ms = end_ms.map_or(at_ms, |end_ms| at_ms.min(end_ms));
         let ticks = (at_ms.saturating_sub(self.started_ms) >> TICK_BITS).saturating_add(1);
         let tick = u32::try_from(ticks).unwrap_or(u32::MAX);
         self.jobs[job].due = tick;

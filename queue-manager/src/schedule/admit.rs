@@ -118,11 +118,12 @@ impl Schedule {
         let mut marks = Marks::default();
         marks.set(Marks::NULL_SENDER, null_sender);
         marks.set(Marks::WARNED, admission.warned);
+        let lifetime_ms = admission.timing.lifetime_ms;
+        let usual_ms = self.settings.lifetime_of(null_sender);
         marks.set(
             Marks::OLD_AT_LOAD,
-            admission.age_ms > 0 && admission.age_ms >= self.settings.lifetime_of(null_sender),
+            admission.age_ms > 0 && admission.age_ms >= lifetime_ms.unwrap_or(usual_ms),
         );
-        let lifetime_ms = admission.timing.lifetime_ms;
         marks.set(Marks::OWN_LIFETIME, lifetime_ms.is_some());
         let message = self.messages.insert(Message {
             id: admission.id.to_bytes(),
@@ -185,6 +186,10 @@ impl Schedule {
         let sibling = self.messages[message].jobs;
         let job = Job { message, flow, sibling, ..Job::default() };
         let job = self.jobs.insert(job).ok_or(AdmitError::Full)?;
+        let marks = self.messages[message].marks;
+        if marks.has(Marks::OWN_LIFETIME) && marks.has(Marks::OLD_AT_LOAD) {
+            self.spared.insert(job);
+        }
         self.messages[message].jobs = job;
         self.flows[flow].newest = job;
         self.flows[flow].jobs += 1;
@@ -271,6 +276,7 @@ impl Schedule {
 
     pub(super) fn free_job(&mut self, job: u32) {
         let flow = self.jobs.remove(job).flow;
+        self.spared.remove(&job);
         self.flows[flow].jobs -= 1;
         self.free_flow_if_unused(flow);
     }

@@ -79,7 +79,8 @@ impl Marks {
     pub const NULL_SENDER: Marks = Marks(1);
     /// The sender was told of the delay, or will not be.
     pub const WARNED: Marks = Marks(2);
-    /// It seemed to be past its lifetime when it was loaded; the clock may be wrong, so it gets a grace.
+    /// It seemed to be past its lifetime when it was loaded; the clock may be wrong, so it gets a grace. A lifetime of its
+    /// own, which ends without another attempt, waits for one too.
     pub const OLD_AT_LOAD: Marks = Marks(4);
     /// It has a lifetime of its own, which stands apart: few messages have one.
     pub const OWN_LIFETIME: Marks = Marks(8);

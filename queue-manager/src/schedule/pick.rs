@@ -6,6 +6,7 @@ use vsmtp_mail::QueueId;
 use super::Schedule;
 use super::lane::Lane;
 use super::slab::NONE;
+use super::sweep::MAX_NOTICES;
 
 /// Most flows that one call of `next` looks at in vain.
 const MAX_STEPS: usize = 4096;
@@ -32,7 +33,7 @@ pub enum Next {
     Lease(Plan),
     /// Nothing to send before something changes.
     Idle,
-    /// Call again in the next turn: much had to be looked at.
+    /// Call again in the next turn: much had to be looked at, or was found out.
     Later,
 }
 
@@ -40,6 +41,9 @@ impl Schedule {
     /// The next lease. Takes a credit of its lane and a place in its next hop's window.
     pub fn next(&mut self, mono_ms: u64) -> Next {
         for _ in 0..MAX_STEPS {
+            if self.notices.len() >= MAX_NOTICES {
+                return Next::Later;
+            }
             if self.ring.is_empty() && !self.wake_lanes() {
                 return Next::Idle;
             }
@@ -132,6 +136,7 @@ impl Schedule {
     /// Frees the job of a message that went away while the job stood in a queue. The flow is still being looked at.
     fn free_queued_job(&mut self, job: u32) {
         let flow = self.jobs.remove(job).flow;
+        self.spared.remove(&job);
         self.flows[flow].jobs -= 1;
     }
 
@@ -173,7 +178,7 @@ impl Schedule {
 
     /// A lease, unless the message's own lifetime is over.
     fn begin(&mut self, job: u32, lane: usize, destination: u32, mono_ms: u64) -> Option<Plan> {
-        if self.is_overdue(self.jobs[job].message, mono_ms) {
+        if self.is_overdue(job, mono_ms) {
             self.expire_overdue(job, mono_ms);
             return None;
         }

@@ -251,6 +251,7 @@ impl Schedule {
             self.drop_leased_items(lease);
             return Settled::default();
         }
+        self.tried(lease.job);
         let pick = |wanted: Verdict| {
             let pairs = lease.items.iter().zip(verdicts);
             pairs.filter(|(_, verdict)| **verdict == wanted).map(|(item, _)| *item).collect::<Vec<u32>>()
@@ -285,7 +286,16 @@ impl Schedule {
             self.set_due(lease.job, mono_ms.saturating_add(wait));
             self.push_waiting(lease.job, &lease.items);
         } else {
+            // Again and again this must not go on.
+            self.tried(lease.job);
             self.put_off(lease.job, &lease.items, mono_ms, Wait { at_least_ms: 0, is_wish: false });
+        }
+    }
+
+    /// A job's attempt has ended; if nothing of it is left to be tried for the first time here, it is spared no more.
+    fn tried(&mut self, job: u32) {
+        if self.jobs[job].ready == NONE && self.jobs[job].leased == 0 {
+            self.spared.remove(&job);
         }
     }
 
@@ -318,16 +328,24 @@ impl Schedule {
         }
     }
 
-    /// When a lifetime that a message has of its own ends, in monotonic milliseconds.
+    /// When a lifetime that a message has of its own ends, in monotonic milliseconds; not before the grace of one that
+    /// seemed to be over at the start.
     pub(super) fn end_ms(&self, message: u32) -> Option<u64> {
         let record = self.messages.get(message).filter(|record| record.marks.has(Marks::OWN_LIFETIME))?;
         let lifetime_ms = i64::try_from(*self.lifetimes.get(&message)?).unwrap_or(i64::MAX);
-        Some(u64::try_from(record.born_ms.saturating_add(lifetime_ms)).unwrap_or(0))
+        let end_ms = u64::try_from(record.born_ms.saturating_add(lifetime_ms)).unwrap_or(0);
+        let is_old = record.marks.has(Marks::OLD_AT_LOAD);
+        Some(if is_old { end_ms.max(self.grace_end_ms()) } else { end_ms })
     }
 
-    /// It has a lifetime of its own, which is over: nothing is tried any more.
-    pub(super) fn is_overdue(&self, message: u32, mono_ms: u64) -> bool {
-        self.end_ms(message).is_some_and(|end_ms| mono_ms >= end_ms)
+    fn grace_end_ms(&self) -> u64 {
+        self.started_ms.saturating_add(OLD_AT_LOAD_GRACE_MS)
+    }
+
+    /// Its message has a lifetime of its own, which is over: nothing is tried any more.
+    pub(super) fn is_overdue(&self, job: u32, mono_ms: u64) -> bool {
+        !self.spared.contains(&job)
+            && self.end_ms(self.jobs[job].message).is_some_and(|end_ms| mono_ms >= end_ms)
     }
 
     pub(super) fn is_expired(&self, message: u32, mono_ms: u64) -> bool {
@@ -336,8 +354,7 @@ impl Schedule {
         }
         let record = &self.messages[message];
         let lifetime = self.settings.lifetime_of(record.marks.has(Marks::NULL_SENDER));
-        let in_grace = record.marks.has(Marks::OLD_AT_LOAD)
-            && mono_ms.saturating_sub(self.started_ms) < OLD_AT_LOAD_GRACE_MS;
+        let in_grace = record.marks.has(Marks::OLD_AT_LOAD) && mono_ms < self.grace_end_ms();
         record.age_ms(mono_ms) >= lifetime && !in_grace
     }
 

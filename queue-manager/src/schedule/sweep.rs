@@ -80,10 +80,10 @@ impl Schedule {
         }
     }
 
-    /// If the lifetime is over, settles the ready recipients of a job. True if it was.
+    /// If the lifetime is over, settles the ready recipients of a job, unless an attempt has to come first. True if it did.
     pub(super) fn expire_ready(&mut self, job: u32, reason: &str, mono_ms: u64) -> bool {
         let message = self.jobs[job].message;
-        if !self.is_expired(message, mono_ms) {
+        if !self.is_expired(message, mono_ms) || self.spared.contains(&job) {
             return false;
         }
         let id = self.messages[message].id();

@@ -989,11 +989,148 @@ fn a_lifetime_of_its_own_ends_when_it_ends_and_without_another_attempt() {
     assert_eq!(attempts, 4, "two at once, two five minutes later");
     assert!((720_000..721_000).contains(&(expired - began)), "{}", expired - began);
     assert!(bench.schedule.lifetimes.is_empty() && !bench.schedule.contains(id));
-    // One that is over before it can begin is not begun, and one that outlives the others is.
-    let late = bench.add_with("a@src.test", &["smtp:dst.test"], HOUR, own(60_000));
-    assert_eq!(bench.next(), None);
-    assert!(matches!(bench.schedule.take_notice(), Some(Notice::Expired { id, .. }) if id == late));
+    // One that outlives the others is begun.
     bench.add_with("a@src.test", &["smtp:dst.test"], 200 * HOUR, own(300 * HOUR));
     let plan = bench.next().unwrap();
     assert!(!bench.settle(&plan, Verdict::Deferred, Reached::Yes).finished);
+}
+
+/// A bench that has run for long enough to trust its clock.
+fn long_running() -> Bench {
+    let mut bench = Bench::new();
+    bench.now += 2 * HOUR;
+    bench
+}
+
+#[test]
+fn a_lifetime_of_its_own_that_seems_over_at_the_start_has_its_grace() {
+    let own = Timing { lifetime_ms: Some(60_000), ..Timing::default() };
+    let mut bench = Bench::new();
+    let id = bench.add_with("a@src.test", &["smtp:dst.test"], 2 * HOUR, own);
+    let began = bench.now;
+    let mut attempts = 0;
+    let ended = loop {
+        if let Some(plan) = bench.next() {
+            attempts += 1;
+            assert!(attempts < 20, "it must not be tried all the time");
+            assert!(bench.settle(&plan, Verdict::Deferred, Reached::Yes).expired.is_empty());
+        }
+        match bench.schedule.take_notice() {
+            Some(Notice::Expired { id: expired, finished: true, .. }) if expired == id => break bench.now,
+            Some(Notice::Warn { .. }) => {}
+            Some(other) => panic!("{other:?}"),
+            None => bench.sleep_until_due(),
+        }
+    };
+    assert!(
+        attempts >= 3 && (HOUR..HOUR + 1000).contains(&(ended - began)),
+        "{attempts} in {}",
+        ended - began
+    );
+    assert!(bench.schedule.spared.is_empty());
+}
+
+#[test]
+fn a_lifetime_of_its_own_that_is_over_when_a_message_comes_back_leaves_one_attempt() {
+    let own = Timing { lifetime_ms: Some(60_000), ..Timing::default() };
+    let mut bench = long_running();
+    let hops = ["smtp:dst.test", "smtp:dst.test", "smtp:other.test"];
+    bench.add_with("a@src.test", &hops, HOUR, own);
+    let (one, other) = (bench.next().unwrap(), bench.next().unwrap());
+    assert_eq!(bench.settle(&one, Verdict::Deferred, Reached::Yes).expired.len(), one.recipients.len());
+    let last = bench.settle(&other, Verdict::Deferred, Reached::Yes);
+    assert!(last.finished && last.expired.len() == other.recipients.len());
+    assert!(bench.schedule.spared.is_empty() && bench.schedule.take_notice().is_none());
+}
+
+#[test]
+fn a_dead_next_hop_keeps_the_one_attempt_waiting_and_does_not_spin() {
+    let own = Timing { lifetime_ms: Some(60_000), ..Timing::default() };
+    let mut bench = long_running();
+    // Others have found out that there is nobody.
+    for _ in 0..8 {
+        bench.add("b@src.test", &["smtp:dst.test"]);
+    }
+    while let Some(plan) = bench.next() {
+        bench.settle(&plan, Verdict::Deferred, Reached::No("refused"));
+    }
+    let id = bench.add_with("a@src.test", &["smtp:dst.test"], HOUR, own);
+    assert!(bench.next().is_none() && bench.schedule.take_notice().is_none());
+    let mut turns = 0;
+    let expired = loop {
+        bench.sleep_until_due();
+        turns += 1;
+        assert!(turns < 100, "it waits in vain");
+        while let Some(plan) = bench.next() {
+            let settled = bench.settle(&plan, Verdict::Deferred, Reached::No("refused"));
+            if plan.id == id {
+                assert!(settled.finished);
+                return assert!(bench.schedule.spared.is_empty());
+            }
+        }
+        if let Some(notice) = bench.schedule.take_notice() {
+            break notice;
+        }
+    };
+    panic!("not tried: {expired:?}");
+}
+
+#[test]
+fn a_deliver_process_that_dies_of_a_message_does_not_keep_it_for_ever() {
+    let own = Timing { lifetime_ms: Some(60_000), ..Timing::default() };
+    let mut bench = long_running();
+    let id = bench.add_with("a@src.test", &["smtp:dst.test"], HOUR, own);
+    for life in 1..10 {
+        bench.schedule.tick(bench.now);
+        if bench.next().is_some() {
+            bench.schedule.lane_down(Lane { life: life - 1, ..SMTP }, bench.now);
+            bench.schedule.lane_up(Lane { life, ..SMTP }, 256, bench.now);
+        }
+        match bench.schedule.take_notice() {
+            Some(Notice::Expired { id: expired, .. }) => return assert!(expired == id && life > 2),
+            _ => bench.now = bench.schedule.wake_ms().unwrap(),
+        }
+    }
+    panic!("it is tried for ever");
+}
+
+#[test]
+fn what_expires_at_once_is_told_a_bounded_number_at_a_time() {
+    let own = Timing { lifetime_ms: Some(60_000), ..Timing::default() };
+    let mut bench = one_at_a_time();
+    let many = 3 * sweep::MAX_NOTICES;
+    for n in 0..many {
+        bench.add_with(&format!("a{n}@src.test"), &["smtp:dst.test"], 0, own);
+    }
+    let stuck = bench.next().unwrap();
+    bench.now += 2 * HOUR;
+    bench.settle(&stuck, Verdict::Settled, Reached::Yes);
+    // In line, and ready at once.
+    let mut told = 1;
+    while bench.schedule.next(bench.now) == Next::Later {
+        let now = std::iter::from_fn(|| bench.schedule.take_notice()).count();
+        assert!((1..=sweep::MAX_NOTICES).contains(&now), "{now}");
+        told += now;
+    }
+    told += std::iter::from_fn(|| bench.schedule.take_notice()).count();
+    assert_eq!(told, many);
+    // Waiting, and due at once.
+    for n in 0..many {
+        bench.add_with(&format!("a{n}@src.test"), &["smtp:dst.test"], 0, own);
+    }
+    while let Some(plan) = bench.next() {
+        bench.settle(&plan, Verdict::Deferred, Reached::Yes);
+    }
+    bench.now += 2 * HOUR;
+    let mut told = 0;
+    loop {
+        let more = bench.schedule.tick(bench.now);
+        let now = std::iter::from_fn(|| bench.schedule.take_notice()).count();
+        assert!(now <= sweep::MAX_NOTICES, "{now}");
+        told += now;
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(told, many);
 }
