@@ -313,7 +313,7 @@ impl Rehearsal {
             });
             match judged {
                 PostJudged::Keep { is_final } => stored.judged = is_final,
-                PostJudged::Refuse(reply) => return (format!("refuse {reply}"), stored, bytes),
+                PostJudged::Refuse(reply, _) => return (format!("refuse {reply}"), stored, bytes),
                 PostJudged::Unavailable => return ("wait: a rule failed".to_owned(), stored, bytes),
                 PostJudged::Edit(Edit { envelope, disposition, pieces, .. }) => {
                     bytes = assembled(&pieces, &bytes);

@@ -18,7 +18,7 @@ use vsmtp_ipc::edge::queue_filter::{PostAsk, PostStage, PostVerdict, Resume};
 use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Facts, Verdict};
 use vsmtp_ipc::edge::{client_resolver, ctl_master, ctl_queue, receiver_limits};
 use vsmtp_ipc::role::{ProcessName, Role};
-use vsmtp_ipc::wire::{Body, Body7, Envelope, Id, MailFrom, Notify, Origin, Piece, RcptTo, Reply, Service};
+use vsmtp_ipc::wire::{Body, Body7, Envelope, Id, MailFrom, Notify, Origin, Piece, RcptTo, Reply, Reports, Service};
 use vsmtp_mail::{Domain, EnhancedCode};
 use vsmtp_queue_manager::store::layout::{ALIGN, RECORD_MAGIC, SEGMENT_BLOCK, Span, align_up, record};
 use vsmtp_queue_manager::store::{
@@ -217,7 +217,7 @@ fn ipc_message() {
             pieces: pieces(),
         },
     );
-    seed(7, "refuse", &PostVerdict::Refuse { ticket: 1, reply: reply() });
+    seed(7, "refuse", &PostVerdict::Refuse { ticket: 1, reply: reply(), reports: Reports::default() });
     seed(8, "attempt", &attempt(Body::Memfd(9)));
     let settled = Settled { index: 0, result: Result3::Deferred, enhanced: (4, 4, 1), text: "later".into() };
     seed(

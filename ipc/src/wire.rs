@@ -176,6 +176,30 @@ pub struct Terms {
     pub report_from: Option<String>,
 }
 
+/// What rules have asked of the reports about a message.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Reports {
+    /// The words of a report of failure.
+    pub text: Option<String>,
+    /// The author of reports.
+    pub from: Option<String>,
+    /// Nobody is told.
+    pub suppressed: bool,
+}
+
+impl Reports {
+    /// Puts them, checked, into the terms of a message.
+    ///
+    /// # Errors
+    /// If the words or the author are not what they should be; the terms are then as they were.
+    pub fn put_into(self, terms: &mut mail::Terms) -> Result<(), WireError> {
+        let wire = Terms { report_text: self.text, report_from: self.from, ..Terms::default() };
+        let mail::Terms { report_text, report_from, .. } = (&wire).try_into()?;
+        (terms.report_text, terms.report_from) = (report_text, report_from);
+        Ok(())
+    }
+}
+
 /// Whose rules judge a message; domains as text.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum RulesOf {

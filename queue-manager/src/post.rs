@@ -302,8 +302,10 @@ impl Post {
                 revise(edited, &asked, ledger, clock);
                 Ok(())
             }
-            PostVerdict::Refuse { reply, .. } => {
-                refuse(&Reply::try_from(&reply)?, &asked, ledger, clock);
+            PostVerdict::Refuse { reply, reports, .. } => {
+                let reply = Reply::try_from(&reply)?;
+                let state = edit::reported(reports, &asked)?;
+                refuse(&reply, asked.id, &state, ledger, clock);
                 Ok(())
             }
             PostVerdict::Unavailable { .. } => {
@@ -441,8 +443,7 @@ fn revise(mut edit: Edit, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
 }
 
 /// Refused after it was accepted: every recipient fails, and the sender is told.
-fn refuse(reply: &Reply, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
-    let id = asked.id;
+fn refuse(reply: &Reply, id: QueueId, state: &Arc<MessageState>, ledger: &mut Ledger, clock: Clock) {
     if ledger.revising.contains(&id) || !ledger.schedule.remove(id) {
         return;
     }
@@ -454,16 +455,16 @@ fn refuse(reply: &Reply, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
         _ => EnhancedCode(5, 7, 1),
     };
     let diagnostic = Diagnostic { status, remote: None, text: Text::new(&reply.to_string()) };
-    let count = u32::try_from(asked.state.envelope.recipients.len()).unwrap_or(u32::MAX);
+    let count = u32::try_from(state.envelope.recipients.len()).unwrap_or(u32::MAX);
     let failures: Vec<Failure> = (0..count)
         .map(|index| Failure { index, diagnostic: diagnostic.clone(), at_ms: clock.wall_ms })
         .collect();
     for failure in &failures {
-        if let Some(recipient) = outcome::recipient(&asked.state, failure.index) {
+        if let Some(recipient) = outcome::recipient(state, failure.index) {
             trace::given_up(id, recipient, &failure.diagnostic);
         }
     }
-    ledger.failures.add(id, &asked.state, failures, clock);
+    ledger.failures.add(id, state, failures, clock);
     outcome::close(ledger, id, clock);
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use vsmtp_ipc::edge::filter_queue::Disposition;
 use vsmtp_ipc::edge::queue_filter::Resume;
-use vsmtp_ipc::wire::{Notice, Piece};
-use vsmtp_mail::{Address, Envelope, Expanded, QueueId, Reply, Wishes};
+use vsmtp_ipc::wire::{Notice, Piece, Reports};
+use vsmtp_mail::{Address, Envelope, Expanded, QueueId, Reply, Terms, Wishes};
 
 use super::delegation;
 use super::message::{notices, pieces, read_header};
@@ -44,10 +44,6 @@ pub struct PostMessage {
 
 /// What becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one for each worker at most, and it is looked at once"
-)]
 pub enum PostJudged {
     /// Go on as it is.
     Keep {
@@ -56,8 +52,8 @@ pub enum PostJudged {
     },
     /// Go on changed.
     Edit(Edit),
-    /// All recipients fail.
-    Refuse(Reply),
+    /// All recipients fail, and are reported so.
+    Refuse(Reply, Reports),
     /// A rule failed: ask again later.
     Unavailable,
 }
@@ -116,7 +112,9 @@ impl Judge {
         let is_final = matches!(status, Status::FinalAccept(_));
         let transaction = shared.lock();
         let disposition = match status {
-            Status::Deny(reply) | Status::Reject(reply) => return (PostJudged::Refuse(reply), false),
+            Status::Deny(reply) | Status::Reject(reply) => {
+                return (PostJudged::Refuse(reply, reports(&transaction)), false);
+            }
             Status::Quarantine(name) => Disposition::Quarantine(name.into()),
             Status::Delegated(to) => delegation::on_the_wire(&to, stage, transaction.hold.is_some()),
             _ => transaction.disposition(),
@@ -204,7 +202,7 @@ impl Judge {
         let Routed { recipients, expanded } = match self.policy.route(sender, &transaction.told_recipients())
         {
             Ok(routed) => routed,
-            Err(reply) => return PostJudged::Refuse(reply),
+            Err(reply) => return PostJudged::Refuse(reply, reports(transaction)),
         };
         let terms = transaction.terms.clone();
         let envelope = Envelope { reverse_path: sender.clone(), recipients, terms, ..before.clone() };
@@ -217,5 +215,15 @@ impl Judge {
             return PostJudged::Keep { is_final: false };
         }
         PostJudged::Edit(Edit { envelope, expanded, disposition, pieces, notices })
+    }
+}
+
+/// What rules have asked of reports, those of earlier stages too.
+fn reports(transaction: &Transaction) -> Reports {
+    let Terms { report_text, report_from, .. } = &transaction.terms;
+    Reports {
+        text: report_text.as_deref().map(str::to_owned),
+        from: report_from.as_ref().map(Address::to_string),
+        suppressed: transaction.is_quiet,
     }
 }

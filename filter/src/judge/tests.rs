@@ -544,3 +544,30 @@ fn a_message_whose_reports_a_rule_suppresses_has_none_wanted_and_words_go_with_t
         assert_eq!(from.as_deref(), Some("help@example.com"));
     }
 }
+
+#[test]
+fn rules_behind_the_queue_that_refuse_say_what_reports_say() {
+    let words = "bounce::text(\"late\"); bounce::from(\"help@example.com\")";
+    for rules in [
+        format!("postq: [ rule \"q\" || {{ {words}; deny() }} ]"),
+        format!("postq: [ action \"q\" || {{ {words} }} ], delivery: [ rule \"d\" || deny() ]"),
+        "preq: [ action \"p\" || bounce::text(\"early\") ], \
+         postq: [ rule \"q\" || { bounce::suppress(); state::deny() } ]"
+            .to_owned(),
+    ] {
+        let bench = bench(&format!("#{{ {rules} }}"));
+        bench.begin();
+        bench.rcpt("jane@example.com");
+        let PostJudged::Refuse(_, reports) = postq(&bench, only(bench.message(MESSAGE)).envelope) else {
+            panic!("not refused: {rules}")
+        };
+        let said = (reports.text.as_deref(), reports.from.as_deref(), reports.suppressed);
+        let is_early = rules.starts_with("preq");
+        let expected = if is_early {
+            (Some("early"), None, true)
+        } else {
+            (Some("late"), Some("help@example.com"), false)
+        };
+        assert_eq!(said, expected, "{rules}");
+    }
+}

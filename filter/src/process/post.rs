@@ -219,7 +219,9 @@ impl Post {
         let ticket = done.ticket;
         let verdict = match done.judged {
             PostJudged::Keep { is_final } => PostVerdict::Keep { ticket, is_final },
-            PostJudged::Refuse(reply) => PostVerdict::Refuse { ticket, reply: (&reply).into() },
+            PostJudged::Refuse(reply, reports) => {
+                PostVerdict::Refuse { ticket, reply: (&reply).into(), reports }
+            }
             PostJudged::Unavailable => PostVerdict::Unavailable { ticket },
             PostJudged::Edit(Edit { envelope, expanded, disposition, pieces, notices }) => {
                 let expanded = expanded.iter().map(Into::into).collect();

@@ -5,7 +5,7 @@ use bincode::{Decode, Encode};
 
 use crate::channel::{Channel, Message};
 use crate::edge::filter_queue::Disposition;
-use crate::wire::{Body, Envelope, Expanded, Id, Notice, Origin, Piece};
+use crate::wire::{Body, Envelope, Expanded, Id, Notice, Origin, Piece, Reports};
 
 /// Questions in flight.
 pub const CREDITS: u32 = 64;
@@ -95,6 +95,8 @@ pub enum PostVerdict {
         ticket: u64,
         /// Text of the report.
         reply: crate::wire::Reply,
+        /// What rules have asked of reports.
+        reports: Reports,
     },
     /// No verdict (script error, overload): ask again later.
     Unavailable {

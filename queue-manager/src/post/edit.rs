@@ -1,8 +1,10 @@
 //! What a verdict changes of a message, checked, and in terms of what the store has.
 
+use std::sync::Arc;
+
 use vsmtp_ipc::edge::filter_queue;
 use vsmtp_ipc::wire::{self, WireError};
-use vsmtp_mail::{Address, Envelope, Expanded, Token};
+use vsmtp_mail::{Address, Envelope, Expanded, Notify, Token};
 
 use super::Asked;
 use crate::bounce::Notice;
@@ -58,6 +60,16 @@ impl Edit {
         }
         Ok(Edit { state, expanded: Vec::new(), notices: Vec::new() })
     }
+}
+
+/// The message as the report on its refusal is to see it.
+pub(super) fn reported(reports: wire::Reports, asked: &Asked) -> Result<Arc<MessageState>, WireError> {
+    let mut state = MessageState::clone(&asked.state);
+    if reports.suppressed {
+        state.envelope.recipients.iter_mut().for_each(|recipient| recipient.notify = Notify::NEVER);
+    }
+    reports.put_into(&mut state.envelope.terms)?;
+    Ok(Arc::new(state))
 }
 
 /// Pieces of the present revision in terms of the stored body.

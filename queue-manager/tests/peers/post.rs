@@ -4,7 +4,7 @@ use vsmtp_ipc::edge::filter_queue::Disposition;
 use vsmtp_ipc::edge::queue_deliver::Result3;
 use vsmtp_ipc::edge::queue_filter::{PostStage, PostVerdict};
 use vsmtp_ipc::role::Role;
-use vsmtp_ipc::wire::{Piece, Reply};
+use vsmtp_ipc::wire::{Piece, Reply, Reports};
 
 use crate::stage::{BODY, Stage, octets};
 
@@ -117,7 +117,12 @@ fn a_message_refused_behind_its_acceptance_bounces() {
     filter.store(message);
     let (ask, _) = post.hear();
     let reply = Reply { code: 554, enhanced: Some((5, 7, 7)), text: "not this one".to_owned() };
-    post.say(&PostVerdict::Refuse { ticket: ask.ticket, reply });
+    let reports = Reports {
+        text: Some("Call us.".to_owned()),
+        from: Some("help@src.test".to_owned()),
+        suppressed: false,
+    };
+    post.say(&PostVerdict::Refuse { ticket: ask.ticket, reply, reports });
     let (report, descriptors) = deliver.hear();
     assert_eq!(
         (report.recipients[0].address.as_str(), report.next_hop.as_str()),
@@ -126,7 +131,19 @@ fn a_message_refused_behind_its_acceptance_bounces() {
     deliver.settle(&report, Result3::Delivered);
     let bytes = String::from_utf8(octets(report.body, descriptors)).unwrap();
     assert!(bytes.contains("Status: 5.7.7") && bytes.contains("not this one"), "{bytes}");
+    assert!(bytes.contains("\r\nCall us.\r\n") && bytes.contains("<help@src.test>"), "{bytes}");
     stage.figure("messages", 0);
+    // The rules that refuse it may want nobody to be told.
+    let mut message = stage.message(HOP);
+    message.envelope.reverse_path = "a@far.test".to_owned();
+    filter.store(message);
+    let (ask, _) = post.hear();
+    let reply = Reply { code: 554, enhanced: None, text: "nor this one".to_owned() };
+    let reports = Reports { suppressed: true, ..Reports::default() };
+    post.say(&PostVerdict::Refuse { ticket: ask.ticket, reply, reports });
+    stage.logged("nor this one");
+    stage.figure("messages", 0);
+    assert!(deliver.is_idle(&mut stage));
 }
 
 #[test]
@@ -152,7 +169,7 @@ fn a_filter_that_answers_what_was_not_asked_is_dropped() {
     let mut filter = stage.filter();
     let message = stage.message(HOP);
     filter.store(message);
-    let lies: [fn(u64, &vsmtp_ipc::edge::queue_filter::PostAsk) -> PostVerdict; 4] = [
+    let lies: [fn(u64, &vsmtp_ipc::edge::queue_filter::PostAsk) -> PostVerdict; 5] = [
         |ticket, _| PostVerdict::Keep { ticket: ticket + 1, is_final: false },
         |_, _| PostVerdict::Wanted { postq: false, delivery: false },
         |ticket, ask| PostVerdict::Edit {
@@ -166,6 +183,12 @@ fn a_filter_that_answers_what_was_not_asked_is_dropped() {
         |ticket, _| PostVerdict::Refuse {
             ticket,
             reply: Reply { code: 5, enhanced: None, text: String::new() },
+            reports: Reports::default(),
+        },
+        |ticket, _| PostVerdict::Refuse {
+            ticket,
+            reply: Reply { code: 554, enhanced: None, text: "no".to_owned() },
+            reports: Reports { text: Some("a\0b".to_owned()), ..Reports::default() },
         },
     ];
     for lie in lies {
