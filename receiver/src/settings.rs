@@ -253,6 +253,7 @@ fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
             failures: slice.auth_attempts.unwrap_or(u32::MAX),
         },
         vrfy: slice.vrfy,
+        raise_priority: slice.priority_raise,
         limits: Limits {
             recipients: slice.rcpt_count_max,
             soft_errors: slice.error_soft_count.unwrap_or(u32::MAX),

@@ -45,6 +45,8 @@ own_replies! {
     Ok = "250 2.0.0 Ok";
     /// MAIL accepted.
     SenderOk = "250 2.1.0 Ok";
+    /// MAIL accepted, with another priority than it asked for (RFC 6710).
+    PriorityLowered = "250 2.3.6 0 is the highest priority that clients may ask for";
     /// RCPT accepted.
     RecipientOk = "250 2.1.5 Ok";
     /// Message accepted, and policy gave no text.

@@ -56,6 +56,8 @@ pub struct Settings {
     pub tls_required: bool,
     /// VRFY is answered, with 252; it never tells anything.
     pub vrfy: bool,
+    /// MT-PRIORITY may call a message more urgent than others; otherwise what is above 0 counts as 0 (RFC 6710).
+    pub raise_priority: bool,
     /// Who must say who it is, and how.
     pub auth: AuthSettings,
     /// Bounds.
@@ -88,6 +90,7 @@ impl Settings {
             ]),
             tls_required: false,
             vrfy: true,
+            raise_priority: false,
             auth: AuthSettings::default(),
             limits: Limits::default(),
             bare_newline: BareNewline::default(),

@@ -349,6 +349,7 @@ fn receiver(dialogue: &Dialogue, transport: Transport) -> ReceiverSlice {
             vsmtp_smtp::BareNewline::Normalise => BareNewline::Normalise,
         },
         vrfy: settings.vrfy,
+        priority_raise: settings.raise_priority,
         discard: discard.map(str::to_owned).collect(),
         auth_mechanisms: if settings.auth.mechanisms.is_empty() && transport != Transport::Implicit {
             Vec::new()

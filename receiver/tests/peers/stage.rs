@@ -77,6 +77,7 @@ pub fn slice() -> ReceiverSlice {
         tls: None,
         discard: Vec::new(),
         vrfy: true,
+        priority_raise: false,
         proxied: Vec::new(),
         proxies: Vec::new(),
         xclient_from: Vec::new(),

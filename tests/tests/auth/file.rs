@@ -186,7 +186,10 @@ fn whoever_has_authenticated_says_what_is_urgent_and_a_next_hop_that_understands
         }
         line.starts_with("EHLO ").then(|| "250-sink.test\r\n250 MT-PRIORITY MIXER".to_owned())
     });
-    let config = format!("{WITH_FILE}\nconfig.delivery.relayhost = \"[127.0.0.1]:{}\";", next_hop.port());
+    let config = format!(
+        "{WITH_FILE}\nconfig.delivery.relayhost = \"[127.0.0.1]:{}\";\nconfig.server.esmtp.priority_raise = true;",
+        next_hop.port()
+    );
     let stage = stage(&format!("tim:{PENCIL}\n"), &config, "");
     for port in [stage.mta.port(), stage.submission] {
         assert!(!Client::hello(port).say("EHLO x.test").0.contains("PRIORITY"), "not to everybody");
@@ -206,4 +209,20 @@ fn whoever_has_authenticated_says_what_is_urgent_and_a_next_hop_that_understands
     said.sort();
     assert!(said[0].contains(" MT-PRIORITY=7") != said[1].contains(" MT-PRIORITY=7"), "{said:?}");
     assert!(stage.mta.log().contains(" priority=7"), "{}", stage.mta.log());
+}
+
+#[test]
+fn nobody_calls_a_message_more_urgent_than_others_unless_the_operator_lets_clients() {
+    let stage = stage(&format!("tim:{PENCIL}\n"), WITH_FILE, "");
+    let (mut client, _) = log_in(stage.submission, "tim", "pencil");
+    client.say("EHLO x.test");
+    for (asked, reply) in [(7, "250 2.3.6 0 "), (-3, "250 2.1.0 ")] {
+        let said = client.say(&format!("MAIL FROM:<tim@src.test> MT-PRIORITY={asked}")).0;
+        assert!(said.starts_with(reply), "{said}");
+        assert_eq!(client.say("RCPT TO:<jane@local.test>").code(), 250);
+        assert_eq!(client.say("DATA").code(), 354);
+        assert_eq!(client.say("Subject: x\r\n\r\nx\r\n.").code(), 250);
+    }
+    wait_until("the second is logged", || stage.mta.log().contains(" priority=-3"));
+    assert!(!stage.mta.log().contains(" priority=7"), "{}", stage.mta.log());
 }

@@ -90,6 +90,10 @@ keys! {
     /// Announce SMTPUTF8 (RFC 6531): addresses and headers in any script.
     smtputf8: Flag = "server.esmtp.smtputf8", default Bool(true), example Bool(false), for Receiver;
 
+    /// Let clients that have authenticated call a message more urgent than others (MT-PRIORITY from 1 to 9, RFC 6710). Otherwise
+    /// such a message counts as 0, and the reply to MAIL says so; rules may raise it.
+    priority_raise: Flag = "server.esmtp.priority_raise", default Bool(false), example Bool(true), for Receiver;
+
     /// Keywords that EHLO does not list although the server would do what they say, for clients that stumble over them.
     discard: Keywords = "server.esmtp.discard", default List(&[]), example List(&["LIMITS"]), for Receiver;
 }

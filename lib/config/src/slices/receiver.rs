@@ -66,6 +66,8 @@ pub struct ReceiverSlice {
     pub tls: Option<ServerTls>,
     /// Keywords that are not announced whatever else is said.
     pub discard: Vec<String>,
+    /// Clients may call their messages more urgent than others.
+    pub priority_raise: bool,
     /// Answer VRFY.
     pub vrfy: bool,
     /// Addresses among the listeners where each connection begins with a PROXY header.
@@ -197,6 +199,7 @@ impl Config {
             auth_attempts: self.auth.attempts,
             tls: (!self.keys().pairs.is_empty()).then(|| self.server_tls()),
             discard: smtp.discard.iter().map(|word| (*word).to_owned()).collect(),
+            priority_raise: smtp.priority_raise,
             vrfy: smtp.vrfy,
             proxied: server.proxied.clone(),
             proxies: by_text(&server.proxies),

@@ -31,8 +31,8 @@ impl Session {
             Open::StartTls => self.tls_allowed(next()),
             Open::Auth => self.auth_answered(next().into()),
             Open::Hello { extended } => self.named(next(), extended),
-            Open::Mail { smtputf8, binary } => {
-                if self.verdict(next(), Own::SenderOk) {
+            Open::Mail { smtputf8, binary, yes } => {
+                if self.verdict(next(), yes) {
                     self.phase = Phase::Mail(Transaction { smtputf8, binary, ..Transaction::default() });
                 }
             }

@@ -1,6 +1,6 @@
 //! The commands: which is allowed when, and what each asks for.
 
-use vsmtp_mail::BodyType;
+use vsmtp_mail::{BodyType, Priority};
 
 use super::dialogue::Handled;
 use super::state::{Open, Phase, Transaction};
@@ -79,7 +79,7 @@ impl Session {
         if let Some(first) = self.gate() {
             return self.failed(first);
         }
-        let request = match MailRequest::parse(arguments, self.parameters()) {
+        let mut request = match MailRequest::parse(arguments, self.parameters()) {
             Ok(request) => request,
             Err(fault) => return self.failed(fault),
         };
@@ -88,7 +88,12 @@ impl Session {
             return self.failed(Own::MessageTooBig);
         }
         let binary = request.body == BodyType::BinaryMime;
-        self.asked(Open::Mail { smtputf8: request.smtputf8, binary }, Question::Mail(request))
+        let mut yes = Own::SenderOk;
+        if request.wishes.priority > Priority::default() && !self.settings.raise_priority {
+            request.wishes.priority = Priority::default();
+            yes = Own::PriorityLowered;
+        }
+        self.asked(Open::Mail { smtputf8: request.smtputf8, binary, yes }, Question::Mail(request))
     }
 
     /// Asks about this recipient and those that were sent right behind it: one question instead of many.

@@ -5,6 +5,7 @@ use std::fmt;
 use super::Dropped;
 use crate::command::ChunkRequest;
 use crate::data::DataDecoder;
+use crate::reply::Own;
 
 /// Where the dialogue is.
 #[derive(Debug)]
@@ -73,6 +74,8 @@ pub(super) enum Open {
     Mail {
         smtputf8: bool,
         binary: bool,
+        /// What is said if policy accepts it, and gives no text.
+        yes: Own,
     },
     Recipients {
         count: usize,

@@ -103,6 +103,7 @@ fn option(text: &str, settings: &mut Settings, rules: &mut Vec<Rule>) -> Option<
         }
         "starttls" if value.is_empty() => settings.extensions = settings.extensions.with(Extension::StartTls),
         "no-vrfy" => settings.vrfy = false,
+        "raise-priority" => settings.raise_priority = true,
         "tls-required" => settings.tls_required = true,
         "auth-required" => settings.auth.required = true,
         "auth-failures" => settings.auth.failures = value.parse().ok()?,
