@@ -127,7 +127,7 @@ impl Judge {
             stored.notices.retain(|notice| !messages.iter().any(|other| other.notices.contains(notice)));
             // Rules of later stages must find their recipients apart.
             match messages.iter_mut().find(|other| !self.judges_later && other.may_take(&stored)) {
-                Some(other) => other.take(stored),
+                Some(other) => note_dropped(shared, other.take(stored)),
                 None => messages.push(stored),
             }
         }
@@ -216,8 +216,8 @@ impl Stored {
             && sender(self) == sender(other)
     }
 
-    /// Takes the other's recipients.
-    fn take(&mut self, other: Stored) {
+    /// Takes the other's recipients. Answers how many of its notices had no place.
+    fn take(&mut self, other: Stored) -> usize {
         for recipient in other.envelope.recipients {
             let mut own = self.envelope.recipients.iter();
             if !own.any(|r| r.address == recipient.address && r.next_hop == recipient.next_hop) {
@@ -226,7 +226,17 @@ impl Stored {
         }
         self.expanded.extend(other.expanded);
         self.notices.extend(other.notices);
+        let dropped = self.notices.len().saturating_sub(MAX_NOTICES);
         self.notices.truncate(MAX_NOTICES);
+        dropped
+    }
+}
+
+/// Several parts may have more to say about their one message than one may.
+fn note_dropped(shared: &Shared, count: usize) {
+    if count > 0 {
+        let id = shared.lock().id.map(|id| id.to_string()).unwrap_or_default();
+        log::warn!("event=notices-dropped id={id} count={count}");
     }
 }
 

@@ -116,6 +116,9 @@ pub(super) struct Snapshot {
     header: Vec<u8>,
     hold: Option<Box<str>>,
     terms: Terms,
+    is_quiet: bool,
+    /// To whom, and about what.
+    notices: Vec<(String, String)>,
 }
 
 impl Snapshot {
@@ -132,6 +135,12 @@ impl Snapshot {
             header: transaction.header.to_bytes(),
             hold: transaction.hold.clone(),
             terms: transaction.terms.clone(),
+            is_quiet: transaction.is_quiet,
+            notices: transaction
+                .notices
+                .iter()
+                .map(|notice| (notice.to.clone(), notice.subject.clone()))
+                .collect(),
         }
     }
 
@@ -173,6 +182,29 @@ impl Snapshot {
         {
             changes.push(format!("expires after {lifetime_s} s"));
         }
+        self.said_changes(after, &mut changes);
         changes
+    }
+
+    /// What is said about the message, to whom.
+    fn said_changes(&self, after: &Snapshot, changes: &mut Vec<String>) {
+        if self.terms.report_text != after.terms.report_text {
+            changes.push(match &after.terms.report_text {
+                Some(text) => format!("reports say {text:?}"),
+                None => "reports say what they usually say".to_owned(),
+            });
+        }
+        if let Some(from) =
+            after.terms.report_from.as_ref().filter(|from| self.terms.report_from.as_ref() != Some(*from))
+        {
+            changes.push(format!("reports come from <{from}>"));
+        }
+        if after.is_quiet && !self.is_quiet {
+            changes.push("reports suppressed".to_owned());
+        }
+        // Rules only add to them.
+        for (to, subject) in after.notices.iter().skip(self.notices.len()) {
+            changes.push(format!("notice to <{to}>: {subject}"));
+        }
     }
 }

@@ -317,6 +317,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_rule_wants_said_about_a_message_is_shown() {
+        for (line, shown) in [
+            ("bounce::text(\"a\\nb\")", "reports say \"a\\nb\""),
+            ("bounce::from(\"help@example.com\")", "reports come from <help@example.com>"),
+            ("bounce::suppress()", "reports suppressed"),
+            ("notify::send(\"x@example.com\", \"large\", \"t\")", "notice to <x@example.com>: large"),
+        ] {
+            let all = said(&[":stage preq", line]);
+            assert!(all[1].ends_with(shown), "{all:?}");
+        }
+    }
+
+    #[test]
     fn a_statement_may_have_many_lines_and_is_bounded() {
         let all = said(&[
             "fn f(x) {",
