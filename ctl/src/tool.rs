@@ -1,5 +1,6 @@
 //! Programs of the package that do one task for an operator: started here, each in its own jail, with the edge as its only
-//! descriptor. Rules are never evaluated in this process, keys are never read in it, and it asks no name server.
+//! descriptor. Rules are never evaluated in this process, it asks no name server, and of keys it knows no more than
+//! the files that it carries them from and to.
 
 use std::ffi::CString;
 use std::fs::File;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use vsmtp_ipc::edge::ctl_keys::MAX_KEY_FILE;
 use vsmtp_mail::Domain;
 use vsmtp_mail::dkim::encode_base64;
+use vsmtp_sys::random::random_u64;
 
 use crate::failure::Failure;
 
@@ -43,32 +44,41 @@ fn is_there(path: &Path) -> Failure {
 
 /// Writes it, on the disk before this returns. A file that is there is replaced whole, or not at all.
 pub fn write(path: &Path, octets: &[u8], force: bool) -> Result<(), Failure> {
-    let beside = beside(path);
-    let written = write_new(&beside, octets).and_then(|()| {
-        // A link does not replace what is there, a renaming does.
-        if force { fs::rename(&beside, path) } else { fs::hard_link(&beside, path) }
-    });
+    let beside = beside(path).map_err(|error| refused(path, &error))?;
+    let mut file = create(&beside).map_err(|error| refused(&beside, &error))?;
+    let written = file.write_all(octets).and_then(|()| file.sync_all());
+    let written = written.map_err(|error| refused(&beside, &error)).and_then(|()| put(&beside, path, force));
     if !(force && written.is_ok()) {
+        // It was made here; a renaming leaves nothing of it.
         let _ = fs::remove_file(&beside);
     }
-    match written.and_then(|()| sync_folder(path)) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(is_there(path)),
-        Err(error) => Err(Failure::Refused(format!("{}: {error}", path.display()))),
-        Ok(()) => Ok(()),
-    }
+    written.and_then(|()| sync_folder(path).map_err(|error| refused(path, &error)))
 }
 
-/// A name of our own in the same folder.
-fn beside(path: &Path) -> PathBuf {
+fn refused(path: &Path, error: &io::Error) -> Failure {
+    Failure::Refused(format!("{}: {error}", path.display()))
+}
+
+/// A name of our own in the same folder, which nobody can know before.
+fn beside(path: &Path) -> io::Result<PathBuf> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    path.with_file_name(name)
+    name.push(format!(".{:016x}.new", random_u64()?));
+    Ok(path.with_file_name(name))
 }
 
-fn write_new(path: &Path, octets: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)?;
-    file.write_all(octets)?;
-    file.sync_all()
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)
+}
+
+/// A link does not replace what is there, a renaming does.
+fn put(beside: &Path, path: &Path, force: bool) -> Result<(), Failure> {
+    if force {
+        return fs::rename(beside, path).map_err(|error| refused(path, &error));
+    }
+    fs::hard_link(beside, path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => is_there(path),
+        _ => refused(path, &error),
+    })
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
@@ -130,6 +140,20 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         // Nothing else is left.
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_an_interrupted_program_has_left_stops_nobody_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k.pem");
+        let left = folder.path().join(format!("k.pem.{}.new", std::process::id()));
+        fs::write(&left, b"of another").unwrap();
+        write(&path, b"one", false).unwrap();
+        assert_eq!(
+            (fs::read(&path).unwrap(), fs::read(&left).unwrap()),
+            (b"one".into(), b"of another".into())
+        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]
