@@ -46,7 +46,7 @@ pub(super) fn register(registry: &mut Registry) {
         .example("queue::priority() == 0");
     registry.on0(read, Stage::Mail, |t| Ok(i64::from(t.terms.priority.number())));
     let expire = name("queue", "expire_after", &[])
-        .doc("(duration: string)", "Gives the message a lifetime of its own, such as `\"2h\"`, from its arrival: whom it has not reached then it fails for, and the sender is told. It may be longer than `queue.lifetime`. Nothing is tried behind its end; while the message is held, its end waits for the release.")
+        .doc("(duration: string)", "Gives the message a lifetime of its own, such as `\"2h\"`, from its arrival: whom it has not reached then it fails for, and the sender is told. It may be longer than `queue.lifetime`. Nothing is tried behind its end; while the message is held, its end waits for the release. If the end has come by the time of a release, a requeue or a start of the server, each next hop is tried once more; after a start retries go on for up to an hour, for the clock may have been wrong.")
         .errors("if it is no duration from one minute to a hundred days")
         .example("queue::expire_after(\"2h\")");
     registry.text1(expire, Stage::Mail, |t, duration| {
