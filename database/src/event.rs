@@ -16,6 +16,9 @@ use crate::sandbox;
 
 /// Most edges to filters at once; more are refused.
 const MAX_FILTERS: usize = 16;
+/// What the kernel is told of how readily it may end this process for want of memory: before all that keep mail, after the
+/// programs of rules.
+const EARLY_TO_GO: &str = "900";
 
 /// The daemon.
 pub struct Asker {
@@ -49,6 +52,10 @@ impl Daemon for Asker {
             if !databases.contains(database) {
                 databases.push(database.clone());
             }
+        }
+        // What a database makes it take must not cost the queue its process.
+        if let Err(error) = std::fs::write("/proc/self/oom_score_adj", EARLY_TO_GO) {
+            Record::at(log::Level::Warn, "oom-score-kept").field("error", error).emit();
         }
         sandbox::prepare(&databases);
         for (database, error) in sandbox::missing(&databases) {
@@ -146,9 +153,9 @@ impl Asker {
         if self.open.of_database(database) >= MAX_WAITING {
             return Err(Refused::Busy);
         }
-        let (number, given_up) = self.open.note(edge, ask.ticket, database);
+        let (number, line) = self.open.note(edge, ask.ticket, database);
         let Ask { statement, parameters, .. } = ask;
-        let job = Job { number, statement, parameters, until: Instant::now() + time, given_up };
+        let job = Job { number, statement, parameters, until: Instant::now() + time, line };
         if !self.crew.as_ref().is_some_and(|crew| crew.take(database, job)) {
             self.open.end(number);
             return Err(Refused::Busy);

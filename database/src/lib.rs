@@ -12,6 +12,7 @@ mod event;
 
 mod connection;
 mod crew;
+mod line;
 mod mysql;
 mod open;
 mod sqlite;

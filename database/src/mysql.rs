@@ -4,12 +4,12 @@
 //! cannot hold a second one behind a `;`. After each question the session is reset, so that no transaction, lock, variable or
 //! temporary table of one rule is there for the next.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use mysql::consts::ColumnType;
 use mysql::prelude::Queryable;
-use mysql::{Column, Conn, DriverError, Error, Opts, OptsBuilder, Params, Row, Value};
+use mysql::{Binary, Column, Conn, DriverError, Error, Opts, OptsBuilder, Params, QueryResult, Row, Value};
 use nix::sys::socket::{Shutdown, shutdown};
 use vsmtp_config::MySqlUrl;
 use vsmtp_ipc::edge::filter_database::{MAX_ANSWER, MAX_COLUMNS, MAX_ROWS, Parameter, Refused, Rows};
@@ -19,6 +19,10 @@ use crate::crew::{Heard, Job};
 
 /// Most octets of one packet: a row, what a server says of a column, a statement with its parameters.
 const MAX_PACKET: usize = 1 << 20;
+/// Most sets of rows that are read of one answer, the first of which counts: a procedure has several.
+const MAX_SETS: usize = 16;
+/// How often what is left is asked for of a connection that is cut, before it is left lying.
+const MAX_FAREWELLS: usize = 4;
 
 /// A connection, or how to make one.
 pub struct Connection {
@@ -49,13 +53,19 @@ impl Connection {
 
     /// Puts the question.
     pub fn ask(&mut self, job: &Job) -> Heard {
-        let mut conn = self.ready()?;
+        let mut conn = self.ready(job)?;
         if Instant::now() >= job.until {
             self.conn = Some(conn);
             return Err(Refused::Late);
         }
         let fd = conn.as_raw_fd();
-        match rows(&mut conn, job) {
+        let Some(held) = job.line.hold(fd) else {
+            self.conn = Some(conn);
+            return Err(Refused::Late);
+        };
+        let answer = rows(&mut conn, job);
+        drop(held);
+        match answer {
             Ok(rows) => {
                 self.conn = Some(conn);
                 Ok(rows)
@@ -80,9 +90,14 @@ impl Connection {
     }
 
     /// A connection that is there: the server may have closed ours long ago, or have been started anew.
-    fn ready(&mut self) -> Result<Conn, Refused> {
-        if let Some(conn) = self.conn.take().and_then(|mut conn| conn.ping().is_ok().then_some(conn)) {
-            return Ok(conn);
+    fn ready(&mut self, job: &Job) -> Result<Conn, Refused> {
+        if let Some(mut conn) = self.conn.take() {
+            let held = job.line.hold(conn.as_raw_fd());
+            let is_there = held.is_some() && conn.ping().is_ok();
+            drop(held);
+            if is_there {
+                return Ok(conn);
+            }
         }
         Conn::new(self.options.clone()).map_err(|error| Failure::Driver(error).into_refused(self.timeout))
     }
@@ -147,38 +162,72 @@ fn rows(conn: &mut Conn, job: &Job) -> Result<Rows, Failure> {
     let parameters = if parameters.is_empty() { Params::Empty } else { Params::Positional(parameters) };
     let mut result = conn.exec_iter(job.statement.as_str(), parameters)?;
     let mut found = Rows::default();
-    let mut octets = 0;
-    let mut failure = None;
-    {
-        let Some(set) = result.iter() else { return Ok(found) };
-        found.columns = set.columns().as_ref().iter().map(|column| column.name_str().into_owned()).collect();
+    match read(&mut result, job, fd, &mut found) {
+        Some(failure) => {
+            end(result, fd);
+            Err(failure)
+        }
+        None if !found.is_within_bounds() => Err(Failure::TooLarge),
+        None => Ok(found),
+    }
+}
+
+/// Reads the first set of rows, and passes over what follows it, all within the same bounds.
+fn read(
+    result: &mut QueryResult<'_, '_, '_, Binary>,
+    job: &Job,
+    fd: RawFd,
+    found: &mut Rows,
+) -> Option<Failure> {
+    let (mut sets, mut count, mut octets) = (0, 0, 0);
+    while let Some(set) = result.iter() {
+        sets += 1;
+        if sets == 1 {
+            found.columns =
+                set.columns().as_ref().iter().map(|column| column.name_str().into_owned()).collect();
+        }
+        // Or else all the rest would be read before the answer is given up.
+        let cut = || shutdown(fd, Shutdown::Both);
+        if sets > MAX_SETS {
+            let _ = cut();
+            return Some(Failure::TooLarge);
+        }
         for row in set {
             let values = match row {
                 Ok(row) => texts(row),
                 Err(error) => {
-                    failure = Some(error.into());
-                    break;
+                    let _ = cut();
+                    return Some(error.into());
                 }
             };
+            count += 1;
             octets += values.iter().flatten().map(String::len).sum::<usize>();
-            found.rows.push(values);
-            if octets > MAX_ANSWER || found.rows.len() > MAX_ROWS || found.columns.len() > MAX_COLUMNS {
-                failure = Some(Failure::TooLarge);
-            } else if Instant::now() >= job.until {
-                failure = Some(Failure::Late);
+            if octets > MAX_ANSWER || count > MAX_ROWS || values.len() > MAX_COLUMNS {
+                let _ = cut();
+                return Some(Failure::TooLarge);
             }
-            if failure.is_some() {
-                // Or else all the rest would be read before the answer is given up.
-                let _ = shutdown(fd, Shutdown::Both);
-                break;
+            if Instant::now() >= job.until {
+                let _ = cut();
+                return Some(Failure::Late);
+            }
+            if sets == 1 {
+                found.rows.push(values);
             }
         }
     }
-    match failure {
-        Some(failure) => Err(failure),
-        None if !found.is_within_bounds() => Err(Failure::TooLarge),
-        None => Ok(found),
+    None
+}
+
+/// Leaves an answer whose connection is cut. The library asks for more for ever where the server has said that there is more:
+/// then the rest of the answer is not freed.
+fn end(mut result: QueryResult<'_, '_, '_, Binary>, fd: RawFd) {
+    let _ = shutdown(fd, Shutdown::Both);
+    for _ in 0..MAX_FAREWELLS {
+        if result.iter().is_none() {
+            return;
+        }
     }
+    std::mem::forget(result);
 }
 
 fn texts(row: Row) -> Vec<Option<String>> {

@@ -1,9 +1,10 @@
 //! The questions that have no answer yet: whose they are, which database they are put to, until when somebody waits.
-//! Pure.
+//! Whoever is forgotten here has the connection cut that the answer would come by.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::line::Line;
 
 /// One that has no answer yet.
 #[derive(Debug)]
@@ -15,7 +16,7 @@ pub struct Question {
     /// The database, by its place in the list of them.
     pub database: usize,
     /// Tells the thread that nobody waits any more.
-    given_up: Arc<AtomicBool>,
+    line: Arc<Line>,
 }
 
 /// All of them, by number.
@@ -26,19 +27,19 @@ pub struct Open {
 }
 
 impl Open {
-    /// Takes note of a question; answers its number, and what says that it is given up.
-    pub fn note(&mut self, edge: usize, ticket: u64, database: usize) -> (u64, Arc<AtomicBool>) {
+    /// Takes note of a question; answers its number, and what tells the thread that it is given up.
+    pub fn note(&mut self, edge: usize, ticket: u64, database: usize) -> (u64, Arc<Line>) {
         self.last += 1;
-        let given_up = Arc::new(AtomicBool::new(false));
-        let question = Question { edge, ticket, database, given_up: Arc::clone(&given_up) };
+        let line = Arc::new(Line::default());
+        let question = Question { edge, ticket, database, line: Arc::clone(&line) };
         self.all.insert(self.last, question);
-        (self.last, given_up)
+        (self.last, line)
     }
 
     /// The question is over: it has its answer, or gets none. `None` if it was before.
     pub fn end(&mut self, number: u64) -> Option<Question> {
         let question = self.all.remove(&number)?;
-        question.given_up.store(true, Ordering::Relaxed);
+        question.line.give_up();
         Some(question)
     }
 
@@ -46,7 +47,7 @@ impl Open {
     pub fn forget(&mut self, edge: usize) {
         let of_edge = |question: &Question| question.edge == edge;
         for question in self.all.values().filter(|question| of_edge(question)) {
-            question.given_up.store(true, Ordering::Relaxed);
+            question.line.give_up();
         }
         self.all.retain(|_, question| !of_edge(question));
     }
@@ -78,13 +79,13 @@ mod tests {
         let (two, second) = open.note(3, 11, 1);
         let (other, third) = open.note(4, 10, 1);
         assert_eq!((open.of_edge(3), open.of_database(1), open.len()), (2, 2, 3));
-        assert!(!first.load(Ordering::Relaxed));
+        assert!(!first.is_given_up());
         let ended = open.end(one).unwrap();
         assert_eq!((ended.edge, ended.ticket), (3, 10));
-        assert!(first.load(Ordering::Relaxed) && open.end(one).is_none());
+        assert!(first.is_given_up() && open.end(one).is_none());
         open.forget(3);
-        assert!(second.load(Ordering::Relaxed) && open.end(two).is_none());
-        assert!(!third.load(Ordering::Relaxed));
+        assert!(second.is_given_up() && open.end(two).is_none());
+        assert!(!third.is_given_up());
         assert_eq!(open.end(other).unwrap().edge, 4);
         assert_eq!(open.len(), 0);
     }

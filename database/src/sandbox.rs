@@ -11,8 +11,16 @@ use vsmtp_sys::sandbox::{
     Test, UNIX_ONLY,
 };
 
+use crate::crew::MAX_WAITING_BYTES;
+
 /// Descriptors: a socket for each connection, one for a name that is looked up for it, edges.
 const DESCRIPTORS: u64 = 256 + 2 * MAX_CONNECTIONS as u64;
+
+/// Octets of memory, beside what each connection and each database may take. What databases say must not take the host's: the
+/// address space is not what is bounded, of which the C library sets much aside for each thread and uses little.
+const MEMORY: u64 = 256 << 20;
+/// Octets of memory for each connection: the stack of its thread, a packet as it comes and as it is read, an answer.
+const MEMORY_OF_CONNECTION: u64 = 4 << 20;
 
 /// Where the C library reads how names become addresses; what is not there is left out.
 const NAMES_FROM: [&str; 5] =
@@ -103,8 +111,19 @@ pub fn profile(databases: &[Database]) -> Profile {
         on_denied: Denied::Errno,
         landlock: files.chain(folders).map(read).collect(),
         landlock_deny_net: false,
-        limits: Limits { nofile: Some(DESCRIPTORS), memlock: Some(0), ..Limits::default() },
+        limits: Limits {
+            nofile: Some(DESCRIPTORS),
+            memlock: Some(0),
+            data: Some(memory(databases)),
+            ..Limits::default()
+        },
     }
+}
+
+/// The most memory that it may take, in octets.
+fn memory(databases: &[Database]) -> u64 {
+    let connections: u64 = databases.iter().map(|database| u64::from(database.connections)).sum();
+    MEMORY + connections * MEMORY_OF_CONNECTION + databases.len() as u64 * MAX_WAITING_BYTES as u64
 }
 
 /// The file itself: `/etc/resolv.conf` is often a link.

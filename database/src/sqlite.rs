@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection as Handle, OpenFlags, params_from_iter};
 use vsmtp_ipc::edge::filter_database::{MAX_ANSWER, MAX_COLUMNS, MAX_ROWS, Parameter, Refused, Rows};
@@ -17,6 +19,8 @@ use crate::crew::{Heard, Job};
 const STEPS: i32 = 10_000;
 /// Longest wait for somebody who writes, before the file is tried again.
 const BUSY: Duration = Duration::from_millis(250);
+/// Most octets of one value or row, also of those that a statement makes on its way; not less than a statement may have.
+const MAX_VALUE: i32 = 1 << 20;
 
 /// A connection, or how to make one.
 pub struct Connection {
@@ -33,6 +37,9 @@ impl Connection {
     /// Puts the question.
     pub fn ask(&mut self, job: &Job) -> Heard {
         let answer = self.handle().and_then(|handle| rows(handle, job));
+        if self.open.as_ref().is_some_and(|(handle, _)| !handle.is_autocommit()) {
+            self.open = None;
+        }
         answer.map_err(|failure| match failure {
             Failure::Driver(error) => {
                 self.open = None;
@@ -45,6 +52,7 @@ impl Connection {
                 self.open = None;
                 Refused::Failed(cut(&error.to_string()))
             }
+            Failure::Writes => Refused::Failed("only what reads is asked of a file of SQLite".to_owned()),
             Failure::TooLarge => Refused::Failed(format!(
                 "the answer is larger than {MAX_ROWS} rows, {MAX_COLUMNS} columns or {MAX_ANSWER} bytes"
             )),
@@ -58,10 +66,13 @@ impl Connection {
         let stands = std::fs::metadata(&self.path).map(identity).map_err(Failure::File)?;
         if self.open.as_ref().is_none_or(|(_, opened)| *opened != stands) {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let handle = Handle::open_with_flags(&self.path, flags)?;
+            let mut handle = Handle::open_with_flags(&self.path, flags)?;
             handle.busy_timeout(BUSY)?;
             // Nothing can be written, so what is sorted stays in memory, for as long as a question may take.
             handle.pragma_update(None, "temp_store", "memory")?;
+            handle.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE)?;
+            handle.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
+            handle.authorizer(Some(only_reading))?;
             self.open = Some((handle, stands));
         }
         let (handle, _) = self.open.as_mut().ok_or(Failure::Late)?;
@@ -74,8 +85,21 @@ impl Connection {
 enum Failure {
     Driver(rusqlite::Error),
     File(std::io::Error),
+    Writes,
     TooLarge,
     Late,
+}
+
+/// What a statement may do: read what is there, and reckon with it. No other file is attached, nothing is made, not even for a
+/// while; no transaction stays behind, and no setting is changed.
+fn only_reading(context: AuthContext<'_>) -> Authorization {
+    match context.action {
+        AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => Authorization::Allow,
+        AuthAction::Function { function_name } if !function_name.eq_ignore_ascii_case("load_extension") => {
+            Authorization::Allow
+        }
+        _ => Authorization::Deny,
+    }
 }
 
 impl From<rusqlite::Error> for Failure {
@@ -88,6 +112,9 @@ fn rows(handle: &mut Handle, job: &Job) -> Result<Rows, Failure> {
     let until = job.until;
     handle.progress_handler(STEPS, Some(move || Instant::now() >= until))?;
     let mut statement = handle.prepare(&job.statement)?;
+    if !statement.readonly() {
+        return Err(Failure::Writes);
+    }
     let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let values = job.parameters.iter().map(|parameter| match parameter {
         Parameter::Null => rusqlite::types::Value::Null,
@@ -127,7 +154,6 @@ fn text(value: ValueRef<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
 
     use super::*;
 
@@ -137,7 +163,7 @@ mod tests {
             statement: statement.to_owned(),
             parameters: parameters.iter().map(|text| Parameter::Text((*text).to_owned())).collect(),
             until: Instant::now() + time,
-            given_up: Arc::new(AtomicBool::new(false)),
+            line: Arc::default(),
         }
     }
 
@@ -169,7 +195,10 @@ mod tests {
         let hostile = ask(&mut connection, "select * from users where address = ?", &["' or ''='"]).unwrap();
         assert!(hostile.rows.is_empty());
         // What is sorted goes to no temporary file.
-        assert_eq!(ask(&mut connection, "pragma temp_store", &[]).unwrap().rows, [[Some("2".to_owned())]]);
+        let (handle, _) = connection.open.as_mut().unwrap();
+        handle.authorizer(None::<fn(AuthContext<'_>) -> Authorization>).unwrap();
+        let store = handle.query_row("pragma temp_store", [], |row| row.get::<_, i64>(0));
+        assert_eq!(store.unwrap(), 2);
         // Another file takes its place.
         let other = folder.path().join("new.db");
         make(&other, "Joe");
@@ -187,10 +216,20 @@ mod tests {
         assert!(!path.exists(), "none is made");
         make(&path, "Jane");
         for (statement, parameters, words) in [
-            ("delete from users", &[][..], "readonly"),
+            ("delete from users", &[][..], "not authorized"),
+            ("begin", &[], "not authorized"),
+            ("savepoint a", &[], "not authorized"),
+            ("attach ':memory:' as other", &[], "not authorized"),
+            ("create temp table other (a)", &[], "not authorized"),
+            ("create temp table other as select * from users", &[], "not authorized"),
+            ("pragma query_only = 0", &[], "not authorized"),
+            ("vacuum into '/tmp/other'", &[], "only what reads"),
+            ("select load_extension('x')", &[], "not authorized"),
+            ("select length(hex(zeroblob(600000)))", &[], "too big"),
             ("select * from nowhere", &[], "no such table"),
             ("select ?", &[], "parameters"),
-            ("select 1; delete from users", &[], "ultiple"),
+            ("select 1; delete from users", &[], "not authorized"),
+            ("select 1; select 2", &[], "ultiple"),
         ] {
             let Err(Refused::Failed(why)) = ask(&mut connection, statement, parameters) else {
                 panic!("{statement}")

@@ -2,13 +2,15 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::LazyLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
 use vsmtp_config::{Database, DatabaseSlice, Value, encode};
 use vsmtp_ipc::edge::filter_database::{
     Answer, Ask, CREDITS, FilterEnd, MAX_PARAMETERS, MAX_STATEMENT, Parameter, Refused, Which,
@@ -157,6 +159,58 @@ fn played(says: Vec<u8>) -> (SocketAddr, Receiver<()>) {
     (address, told)
 }
 
+/// The first thing that a server says.
+const HANDSHAKE: &[u8] = b"\x0a8.0.0\0\x01\0\0\0abcdefgh\0\xff\xff\x21\x02\0\xff\xff\x15\0\0\0\0\0\0\0\0\0\0abcdefghijkl\0mysql_native_password\0";
+
+/// The length of a packet and its number go before what it says.
+fn numbered(number: u8, text: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(text.len()).unwrap().to_le_bytes();
+    [&len[..3], &[number], text].concat()
+}
+
+fn packet(text: &[u8]) -> Vec<u8> {
+    numbered(0, text)
+}
+
+/// A server that lets everybody in, says this to each command, and then an octet at a time without end; tells of each connection.
+fn dripping(says: &'static [Vec<u8>]) -> (SocketAddr, Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (connected, told) = channel();
+    let serve = move |mut stream: TcpStream| {
+        stream.write_all(&packet(HANDSHAKE))?;
+        let _login = stream.read(&mut [0; 4096])?;
+        stream.write_all(&numbered(2, b"\0\0\0\x02\0\0\0"))?;
+        for answer in says {
+            let _command = stream.read(&mut [0; 4096])?;
+            stream.write_all(answer)?;
+        }
+        loop {
+            stream.write_all(b"\0")?;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            std::thread::spawn(move || -> std::io::Result<()> { serve(stream) });
+            if connected.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    (address, told)
+}
+
+/// A port of which nobody else can have the use, and where nobody listens.
+fn closed() -> (OwnedFd, u16) {
+    let kind = (AddressFamily::Inet, SockType::Stream);
+    let socket = socket::socket(kind.0, kind.1, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    socket::bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+    let port = socket::getsockname::<SockaddrIn>(socket.as_raw_fd()).unwrap().port();
+    (socket, port)
+}
+
 #[test]
 fn what_is_not_declared_is_not_asked_and_too_much_costs_the_edge() {
     let (address, _told) = played(Vec::new());
@@ -182,9 +236,9 @@ fn what_is_not_declared_is_not_asked_and_too_much_costs_the_edge() {
 #[test]
 fn a_database_that_is_silent_keeps_waiting_only_those_who_ask_it_and_not_for_ever() {
     let (silent, told) = played(Vec::new());
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_closed, port) = closed();
     let silent = database(silent.port(), "1m", 1);
-    let away = database(closed.port(), "1m", 1);
+    let away = database(port, "1m", 1);
     let mut stage = Stage::start(&[("silent", &silent), ("away", &away)]);
     let mut filter = stage.filter();
     say(&mut filter, &ask(1, like(&silent)));
@@ -226,12 +280,7 @@ fn a_database_that_does_not_answer_in_its_time_is_late_for_all() {
 
 #[test]
 fn whatever_a_database_says_is_an_error_and_the_next_one_is_asked() {
-    // The length of a packet and its number go before what it says.
-    let packet = |text: &[u8]| {
-        let len = u32::try_from(text.len()).unwrap().to_le_bytes();
-        [&len[..3], &[0], text].concat()
-    };
-    let handshake = b"\x0a8.0.0\0\x01\0\0\0abcdefgh\0\xff\xff\x21\x02\0\xff\xff\x15\0\0\0\0\0\0\0\0\0\0abcdefghijkl\0mysql_native_password\0";
+    let handshake = HANDSHAKE;
     let endless_row = [packet(handshake), packet(b"\xff\xff")].concat();
     for nonsense in [
         b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
@@ -247,8 +296,8 @@ fn whatever_a_database_says_is_an_error_and_the_next_one_is_asked() {
         [packet(handshake), vec![7, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 1, 0xfe]].concat(),
     ] {
         let (address, _told) = played(nonsense.clone());
-        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (bad, away) = (database(address.port(), "500ms", 1), database(closed.port(), "1m", 1));
+        let (_closed, port) = closed();
+        let (bad, away) = (database(address.port(), "500ms", 1), database(port, "1m", 1));
         let mut stage = Stage::start(&[("bad", &bad), ("away", &away)]);
         let mut filter = stage.filter();
         say(&mut filter, &ask(1, like(&bad)));
@@ -257,4 +306,51 @@ fn whatever_a_database_says_is_an_error_and_the_next_one_is_asked() {
         say(&mut filter, &ask(2, like(&away)));
         assert!(matches!(refused(&mut filter, 2), Refused::Failed(_)), "{nonsense:?}");
     }
+}
+
+#[test]
+fn a_database_that_never_comes_to_an_end_keeps_no_connection_for_ever() {
+    // The first packet of the answer is as large as it may be, and comes slowly.
+    static ANSWERS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| vec![vec![0xf0, 0xff, 0x0f, 1]]);
+    let (address, told) = dripping(&ANSWERS);
+    let slow = database(address.port(), "1s", 1);
+    let mut stage = Stage::start(&[("slow", &slow)]);
+    let mut filter = stage.filter();
+    for ticket in 1..=2 {
+        say(&mut filter, &ask(ticket, like(&slow)));
+        told.recv_timeout(PATIENCE).expect("another connection");
+        assert_eq!(refused(&mut filter, ticket), Refused::Late);
+    }
+}
+
+#[test]
+fn sets_of_rows_without_end_cost_a_connection() {
+    // Prepared: without parameters, without columns. Executed: there is more, and that for ever.
+    static ANSWERS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+        let prepared = numbered(1, b"\0\x01\0\0\0\0\0\0\0\0\0\0");
+        let more = (1..=200).flat_map(|number| numbered(number, b"\0\0\0\x08\0\0\0")).collect();
+        vec![prepared, more]
+    });
+    let (address, told) = dripping(&ANSWERS);
+    let endless = database(address.port(), "30s", 1);
+    let mut stage = Stage::start(&[("endless", &endless)]);
+    let mut filter = stage.filter();
+    for ticket in 1..=2 {
+        say(&mut filter, &ask(ticket, like(&endless)));
+        told.recv_timeout(PATIENCE).expect("another connection");
+        let said = refused(&mut filter, ticket);
+        assert!(matches!(&said, Refused::Failed(why) if why.contains("larger")), "{said:?}");
+    }
+}
+
+#[test]
+fn where_memory_is_short_it_ends_before_those_that_keep_mail_and_its_own_is_bounded() {
+    let (_closed, port) = closed();
+    let stage = Stage::start(&[("away", &database(port, "1s", 1))]);
+    let of = |what: &str| std::fs::read_to_string(format!("/proc/{}/{what}", stage.child.pid)).unwrap();
+    assert_eq!(of("oom_score_adj").trim(), "900");
+    let limits = of("limits");
+    let data = limits.lines().find(|line| line.starts_with("Max data size")).unwrap();
+    let most: u64 = data.split_whitespace().nth(3).unwrap().parse().expect("a bound");
+    assert!(most <= 1 << 30, "{most}");
 }

@@ -74,6 +74,8 @@ pub struct Limits {
     pub fsize: Option<u64>,
     /// Bytes of address space.
     pub address_space: Option<u64>,
+    /// Bytes of memory that can be written and is nobody else's: heaps and stacks of threads.
+    pub data: Option<u64>,
     /// Threads and processes of this user, in all.
     pub nproc: Option<u64>,
     /// Bytes of locked memory.
@@ -166,6 +168,7 @@ fn describe_limits(limits: &Limits) -> String {
         ("nofile", limits.nofile),
         ("fsize", limits.fsize),
         ("as", limits.address_space),
+        ("data", limits.data),
         ("nproc", limits.nproc),
         ("memlock", limits.memlock),
     ];

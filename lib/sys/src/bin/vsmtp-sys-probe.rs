@@ -244,6 +244,7 @@ fn limits() -> Outcome {
         nofile: Some(40),
         fsize: Some(4096),
         address_space: Some(1 << 30),
+        data: None,
         nproc: None,
         memlock: Some(0),
     };

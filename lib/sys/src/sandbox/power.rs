@@ -19,6 +19,7 @@ pub(super) fn limit(limits: &Limits) -> io::Result<()> {
         (Resource::RLIMIT_NOFILE, limits.nofile),
         (Resource::RLIMIT_FSIZE, limits.fsize),
         (Resource::RLIMIT_AS, limits.address_space),
+        (Resource::RLIMIT_DATA, limits.data),
         (Resource::RLIMIT_NPROC, limits.nproc),
         (Resource::RLIMIT_MEMLOCK, limits.memlock),
     ];
