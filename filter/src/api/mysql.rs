@@ -40,8 +40,12 @@ pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {
     let (asker, known) = (Arc::clone(&surroundings.asker), Arc::clone(&surroundings.database_names));
     let find = move |name: ImmutableString| {
         let found = known.iter().find(|(other, _)| *other == name.as_str());
-        let (name, timeout) =
-            found.ok_or_else(|| Fault(format!("filter.databases has no '{name}'")))?.clone();
+        // A URL has a password, which is not repeated.
+        let missing = || match name.contains("://") {
+            true => Fault::new("filter.databases has no such name; a URL is given as #{ url: ... }"),
+            false => Fault(format!("filter.databases has no '{name}'")),
+        };
+        let (name, timeout) = found.ok_or_else(missing)?.clone();
         Ok(Service { target: Arc::new(Target::Named(name, timeout)), asker: Arc::clone(&asker) })
     };
     registry.constructor(&service_constructor("db:mysql"), describe.clone());

@@ -44,22 +44,23 @@ impl Database {
     /// # Errors
     /// What is wrong with it, as it follows "found" in a message; without the URL, in which there may be a password.
     pub fn read(value: &Value) -> Result<Self, String> {
-        let Value::Map(map) = value else { return Err(value.describe()) };
+        let Value::Map(map) = value else { return Err(described(value)) };
         if let Some(name) = map.keys().find(|name| !PARTS.contains(&name.as_str())) {
-            return Err(format!("the part {}", Value::Text(name.clone()).describe()));
+            return Err(format!("the part {}", described(&Value::Text(name.clone()))));
         }
         let part = |name: &str| map.get(name).filter(|value| **value != Value::Null);
         let wrong = |name: &str, what: String| format!("{what} as {name}");
         let url = match part("url") {
             Some(Value::Text(url)) => DatabaseUrl::parse(url).map_err(|what| wrong("url", what))?,
-            Some(value) => return Err(wrong("url", value.describe())),
+            Some(value) => return Err(wrong("url", described(value))),
             None => return Err("no url".to_owned()),
         };
         let timeout = part("timeout").map_or(Ok(Duration::from_millis(DEFAULT_TIMEOUT)), |value| {
-            TIMEOUT.read(value).map_err(|what| wrong("timeout", what))
+            TIMEOUT.read(value).map_err(|what| wrong("timeout", or_url(value, what)))
         })?;
-        let connections =
-            part("connections").map_or(Ok(DEFAULT_CONNECTIONS), |value| CONNECTIONS.read(value));
+        let connections = part("connections").map_or(Ok(DEFAULT_CONNECTIONS), |value| {
+            CONNECTIONS.read(value).map_err(|what| or_url(value, what))
+        });
         let connections = connections.map_err(|what| wrong("connections", what))?;
         Ok(Database { url, timeout, connections })
     }
@@ -81,6 +82,18 @@ impl Database {
     /// All of it but the password, by which those who hold the database are asked for it.
     pub fn shown(&self) -> (String, Duration, u32) {
         (self.url.to_string(), self.timeout, self.connections)
+    }
+}
+
+/// What an error message says was found, where a URL may stand in the wrong place: no text in which there may be a password.
+pub(crate) fn described(value: &Value) -> String {
+    or_url(value, value.describe())
+}
+
+fn or_url(value: &Value, what: String) -> String {
+    match value {
+        Value::Text(text) if text.contains("://") => "a URL".to_owned(),
+        _ => what,
     }
 }
 
@@ -125,6 +138,13 @@ mod tests {
         ] {
             assert_eq!(read(&parts), Err(found.to_owned()));
         }
+        let url = text("mysql://mail:secret@db/mail");
+        assert_eq!(Database::read(&url), Err("a URL".to_owned()));
+        for part in ["timeout", "connections"] {
+            let error = read(&[("url", url.clone()), (part, url.clone())]).unwrap_err();
+            assert_eq!(error, format!("a URL as {part}"));
+        }
+        assert_eq!(read(&[("mysql://mail:secret@db", url)]), Err("the part a URL".to_owned()));
         let error = read(&[("url", text("mysql://mail:secret@db:x/mail"))]).unwrap_err();
         assert!(!error.contains("secret"), "{error}");
         let [one, other] = ["secret", "other"]

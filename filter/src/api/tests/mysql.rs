@@ -100,6 +100,7 @@ fn what_is_no_database_or_no_parameter_is_refused_and_no_password_is_said() {
         ("service s db:mysql = #{ url: \"sqlite:/a.db\" };", "no URL of MySQL"),
         ("service s db:mysql = #{ url: \"ldap://a:secret@b\" };", "no URL of MySQL"),
         ("mysql::connect(\"nobody\")", "filter.databases has no 'nobody'"),
+        ("mysql::connect(\"mysql://mail:secret@db\")", "filter.databases has no such name"),
         ("mysql::connect(#{ url: \"mysql://mail:secret@down.test/mail\" }).query(\"x\")", "it is down"),
         ("db.query(\"x\", [[1]])", "a parameter is"),
     ] {

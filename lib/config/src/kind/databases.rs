@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Kind;
 use super::list::rows;
-use crate::database::{Database, MAX_CONNECTIONS, MAX_DATABASES};
+use crate::database::{Database, MAX_CONNECTIONS, MAX_DATABASES, described};
 use crate::value::Value;
 
 /// Databases with their names.
@@ -15,8 +15,12 @@ impl Kind for Databases {
     type Out = Vec<(String, Database)>;
 
     fn read(&self, value: &Value) -> Result<Self::Out, String> {
-        let rows = rows(value, |name, value, shown| {
-            let database = Database::read(value).map_err(|found| format!("{found} for {shown}"))?;
+        if let Value::Text(_) = value {
+            return Err(described(value));
+        }
+        let rows = rows(value, |name, value, _| {
+            let shown = || described(&Value::Text(name.to_owned()));
+            let database = Database::read(value).map_err(|found| format!("{found} for {}", shown()))?;
             Ok((name.to_owned(), database))
         })?;
         if rows.len() > MAX_DATABASES {
@@ -74,6 +78,17 @@ mod tests {
         let value = rows(&[("mysql://mail:secret@db/mail", 4)]);
         assert!(!Databases.shown(&value).contains("secret"));
         assert!(Databases.shown(&value).contains("mysql://mail@db:3306/mail"));
+        // Also where a URL stands in the place of something else.
+        let url = Value::Text("mysql://mail:secret@db/mail".to_owned());
+        let Value::Text(text) = url.clone() else { panic!("it is a text") };
+        for wrong in [
+            url.clone(),
+            Value::Map([("accounts".to_owned(), url)].into()),
+            Value::Map([(text, Value::map())].into()),
+        ] {
+            let error = Databases.read(&wrong).unwrap_err();
+            assert!(error.contains("a URL") && !error.contains("secret"), "{error}");
+        }
     }
 
     #[test]
