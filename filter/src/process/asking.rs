@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use vsmtp_config::Database;
 use vsmtp_ipc::EdgeId;
 use vsmtp_ipc::edge::filter_database::{Answer, Ask, CREDITS, Parameter, Refused, Rows, Which};
 
 use super::inquiry::{Door, Inquiry, NoRoom};
-use crate::database::{Asker, NoAnswer, Target};
+use crate::database::{Asker, Collector, NoAnswer, Target};
 use crate::engine::hand_on;
 use crate::object::Fault;
 
@@ -17,27 +18,20 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// What is said of a database that the configuration does not name.
 const NOT_DECLARED: &str = "it is not declared so; a database is declared by being described while scripts are loaded, \
-                            outside rules and functions, or in filter.databases; a statement has at most 64 KiB, its \
-                            parameters 256 KiB";
+                            outside rules and functions, or in filter.databases";
+
+/// What is said of one that rules do describe while they are loaded: they were edited, and this process was started anew.
+const NOT_LOADED: &str =
+    "the rules were changed since the configuration was loaded; it can be asked after a reload";
+
+/// What is said of a question that is too large.
+const TOO_LARGE: &str = "a statement has at most 64 KiB, its parameters 256 KiB";
 
 /// What rules ask databases through. Where none is declared nobody could be asked. Of the workers at most half wait for one
 /// database: one that is slow leaves room for those who ask others.
 pub fn way(door: Arc<Door<Asking>>, are_there_any: bool, workers: usize) -> Arc<dyn Asker> {
     let most = (workers / 2).clamp(1, CREDITS as usize / 2);
-    if are_there_any {
-        Arc::new(Way { door, most, waiting: Mutex::default() })
-    } else {
-        Arc::new(NoneDeclared)
-    }
-}
-
-#[derive(Debug)]
-struct NoneDeclared;
-
-impl Asker for NoneDeclared {
-    fn ask(&self, target: &Target, _: &str, _: Vec<Parameter>) -> Result<Rows, NoAnswer> {
-        Err(NoAnswer::Never(unanswered(target, NOT_DECLARED)))
-    }
+    Arc::new(Way { door, are_there_any, most, waiting: Mutex::default(), described: Collector::default() })
 }
 
 fn unanswered(target: &Target, why: &str) -> Fault {
@@ -47,7 +41,10 @@ fn unanswered(target: &Target, why: &str) -> Fault {
 #[derive(Debug)]
 struct Way {
     door: Arc<Door<Asking>>,
+    are_there_any: bool,
     most: usize,
+    /// What was described while scripts were loaded.
+    described: Collector,
     /// Rules that wait, by the database.
     waiting: Mutex<HashMap<String, usize>>,
 }
@@ -64,6 +61,19 @@ impl Way {
         }
         *count += 1;
         Some(Place(self, name))
+    }
+}
+
+impl Way {
+    /// That the configuration has no such database is a mistake of the script, unless it is one of those that the script
+    /// declares: then the configuration is that of an older script.
+    fn not_declared(&self, target: &Target) -> NoAnswer {
+        match target {
+            Target::Described(database) if self.described.databases().contains(database) => {
+                NoAnswer::Later(unanswered(target, NOT_LOADED))
+            }
+            _ => NoAnswer::Never(unanswered(target, NOT_DECLARED)),
+        }
     }
 }
 
@@ -111,7 +121,16 @@ impl Inquiry for Asking {
 }
 
 impl Asker for Way {
+    fn declare(&self, database: &Database) {
+        if !self.door.is_served() {
+            self.described.declare(database);
+        }
+    }
+
     fn ask(&self, target: &Target, statement: &str, parameters: Vec<Parameter>) -> Result<Rows, NoAnswer> {
+        if !self.are_there_any {
+            return Err(self.not_declared(target));
+        }
         let later = |why: &str| NoAnswer::Later(unanswered(target, why));
         let busy = || later("too many rules wait for databases at the moment");
         let _place = self.place(target.to_string()).ok_or_else(busy)?;
@@ -123,12 +142,15 @@ impl Asker for Way {
             }
         };
         let wanted = Wanted { database, statement: statement.to_owned(), parameters };
+        if !Asking::question(&wanted, 0, Duration::ZERO).is_within_bounds() {
+            return Err(NoAnswer::Never(unanswered(target, TOO_LARGE)));
+        }
         hand_on();
         let answers = self.door.ask_if_room(vec![wanted], target.timeout().saturating_add(GRACE));
         match answers.map_err(|NoRoom| busy())?.pop().flatten() {
             Some(Ok(rows)) if rows.is_within_bounds() => Ok(rows),
             Some(Ok(_)) => Err(later("its answer is too large")),
-            Some(Err(Refused::NotDeclared)) => Err(NoAnswer::Never(unanswered(target, NOT_DECLARED))),
+            Some(Err(Refused::NotDeclared)) => Err(self.not_declared(target)),
             Some(Err(Refused::Busy)) => Err(later("too many questions wait for it")),
             Some(Err(Refused::Failed(why))) => Err(later(&why)),
             Some(Err(Refused::Late)) => Err(later("it was not in time")),
@@ -161,6 +183,33 @@ mod tests {
             "{refused:?}"
         );
         assert!(began.elapsed() < Duration::from_secs(15), "nobody was waited for");
+    }
+
+    #[test]
+    fn what_a_script_has_described_since_the_configuration_was_loaded_is_asked_later() {
+        let described = |host: &str| {
+            let url = vsmtp_config::Value::Text(format!("mysql://mail:secret@{host}/mail"));
+            Database::read(&vsmtp_config::Value::Map([("url".to_owned(), url)].into())).unwrap()
+        };
+        let questions = Inquiries::<Asking>::new();
+        let way = way(questions.door(), false, 8);
+        way.declare(&described("loaded.test"));
+        questions.wake_by(Arc::new(|| {}));
+        way.declare(&described("rule.test"));
+        let ask = |host: &str| way.ask(&Target::Described(described(host)), "select 1", Vec::new());
+        let (loaded, rule) = (ask("loaded.test"), ask("rule.test"));
+        assert!(matches!(&loaded, Err(NoAnswer::Later(fault)) if fault.0.contains("reload")), "{loaded:?}");
+        assert!(matches!(&rule, Err(NoAnswer::Never(_))), "{rule:?}");
+        assert!(!format!("{loaded:?}{rule:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_question_that_is_too_large_is_a_mistake_of_the_script() {
+        let questions = Inquiries::<Asking>::new();
+        questions.wake_by(Arc::new(|| {}));
+        let way = way(questions.door(), true, 8);
+        let refused = way.ask(&named("a"), &"x".repeat((64 << 10) + 1), Vec::new());
+        assert!(matches!(&refused, Err(NoAnswer::Never(fault)) if fault.0.contains("64 KiB")), "{refused:?}");
     }
 
     #[test]

@@ -115,6 +115,11 @@ impl<P: Inquiry> fmt::Debug for Door<P> {
 }
 
 impl<P: Inquiry> Door<P> {
+    /// True once there is a loop that is woken: until then scripts are loaded.
+    pub fn is_served(&self) -> bool {
+        self.wake.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// As [`Self::ask_if_room`]; where there is no room nothing has an answer.
     pub fn ask(&self, asked: Vec<P::Asked>, limit: Duration) -> Vec<Option<P::Heard>> {
         let count = asked.len();
