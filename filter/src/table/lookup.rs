@@ -129,9 +129,9 @@ impl Lookup {
         // Postfix looks up what it has folded.
         let key = key.to_lowercase();
         let is_wanted = self.domains.is_empty()
-            || key
-                .rsplit_once('@')
-                .is_some_and(|(_, domain)| self.domains.iter().any(|other| other == domain));
+            || key.rsplit_once('@').is_some_and(|(local, domain)| {
+                !local.is_empty() && self.domains.iter().any(|other| other == domain)
+            });
         let Some(parameters) = self.statement.parameters(&key).filter(|_| is_wanted) else { return Ok(None) };
         let parameters: Vec<Parameter> = parameters.into_iter().map(Parameter::Text).collect();
         let mut failed = None;
@@ -299,7 +299,7 @@ mod tests {
         let file = "hosts=localhost\nuser=a\ndbname=b\ntable=t\nselect_field=v\nwhere_field=k\n\
                     additional_conditions = and on = 1\nresult_format=%u\ndomain=example.com, example.org\n";
         let table = Lookup::mysql(file, &asker).unwrap();
-        for key in ["jane", "jane@example.net", "example.com", "@example.com.net"] {
+        for key in ["jane", "jane@example.net", "example.com", "@example.com.net", "@example.com"] {
             assert_eq!(table.get(key).unwrap(), None, "{key}");
         }
         assert!(played.0.lock().unwrap().is_empty(), "nobody was asked");
