@@ -111,7 +111,7 @@ fn submit(body: Body) -> Submit {
         expanded: Vec::new(),
         notices: Vec::new(),
         pieces: pieces(),
-        returned: Some(Returned { id: Id([8; 16]), token: [9; 16] }),
+        returned: Some(Returned { id: Id([8; 16]), token: [9; 16], or_new: true }),
         body,
     })
 }

@@ -18,7 +18,7 @@ use crate::ledger::{Clock, Ended, Ledger, Tell};
 use crate::metrics;
 use crate::trace;
 
-use work::Work;
+pub use work::Work;
 
 /// Most connections at once.
 const MAX_CONNECTIONS: usize = 32;

@@ -15,13 +15,14 @@ use vsmtp_ipc::edge::queue_filter::{PostStage, Resume};
 use vsmtp_ipc::wire::{self, WireError};
 use vsmtp_mail::{BodyType, DelegationTicket, MAX_DELEGATE_NAME, QueueId, Token};
 
-use crate::ledger::{After, Clock, Fresh, Ledger, Reload, Tell};
+use crate::intake::MAX_REASON;
+use crate::ledger::{After, Clock, Fresh, Ledger, Reload, Tell, Turns};
 use crate::notice;
 use crate::outcome::{self, Attempted, EXPIRED, Failure, One, Outcome};
 use crate::schedule::{Settled, Standing};
 use crate::store::{
     BodyPart, Change, Chunk, DelegatedAt, Delegation, Diagnostic, Disposition, MessageState, Phase,
-    ReadError, RecipientState, RemoveReason, StateChange, SubmitError, Urgency,
+    ReadError, RecipientState, RemoveReason, StateChange, SubmitError, Text, Urgency,
 };
 use crate::trace;
 
@@ -57,7 +58,8 @@ pub fn begun(wire: &Delegate, token: Token) -> Result<Disposition, WireError> {
     let is_clean = wire.directive.len() <= MAX_DELEGATE_NAME && !wire.directive.chars().any(char::is_control);
     let is_bounded = (1..=MAX_TIMEOUT_MS).contains(&wire.timeout_ms)
         && (1..=MAX_RETURN_S).contains(&wire.return_within_s)
-        && wire.address.port() != 0;
+        && wire.address.port() != 0
+        && wire.hold.as_ref().is_none_or(|reason| wire::clean(reason, MAX_REASON));
     if !is_clean || !is_bounded {
         return Err(WireError("delegation"));
     }
@@ -70,7 +72,7 @@ pub fn begun(wire: &Delegate, token: Token) -> Result<Disposition, WireError> {
         timeout_ms: wire.timeout_ms,
         return_within_s: wire.return_within_s,
         open: wire.open,
-        hold: wire.hold,
+        hold: wire.hold.as_deref().map(Text::new),
     })))
 }
 
@@ -82,7 +84,8 @@ pub fn resume(state: &MessageState) -> Option<(PostStage, Resume)> {
         DelegatedAt::Delivery => PostStage::Delivery,
     };
     let skip = one.phase == Phase::Skipped;
-    Some((stage, Resume { directive: one.directive.to_string(), skip, hold: one.hold }))
+    let hold = one.hold.as_ref().map(|reason| reason.as_str().to_owned());
+    Some((stage, Resume { directive: one.directive.to_string(), skip, hold }))
 }
 
 /// The octets for the service: the message with the field in front by which it is known again.
@@ -138,9 +141,10 @@ pub fn settle(
     clock: Clock,
 ) {
     let id = attempted.id;
-    let Some((state, delegation)) = with_service(ledger, id, attempted.state.disposition.delegation()) else {
+    let Some((state, delegation)) = with_service(ledger, id, attempted.state.disposition.delegation(), clock)
+    else {
         // It is back, or an operator has dealt with it.
-        if settled.finished {
+        if settled.finished && !ledger.is_changing(id) {
             ledger.reload(id, 0, clock);
         }
         return;
@@ -154,7 +158,7 @@ pub fn settle(
         Result3::Delivered => {
             let until = clock.wall_ms / 1000 + u64::from(delegation.return_within_s);
             let away = Delegation { phase: Phase::Away(until), ..delegation };
-            become_(ledger, id, away, None, Urgency::Lazy, clock);
+            become_(ledger, id, Disposition::Delegated(Box::new(away)), None, Urgency::Lazy, clock);
         }
         Result3::Failed => fail(ledger, id, &state, &diagnostic, clock),
         Result3::Deferred if delegation.open => skip(ledger, id, delegation, one.text.as_str(), clock),
@@ -193,10 +197,14 @@ pub fn turn(one: &Delegation, clock: Clock) -> Option<Turn> {
     }
 }
 
-/// A service has had its time, and has brought nothing back: it is asked once more, with another secret, or done without.
+/// A service has had its time, and has brought nothing back: it is asked once more, or done without. The secret is the same: a service
+/// that is only slow must get something through, and what it brings first counts.
 pub fn overdue(ledger: &mut Ledger, id: QueueId, seen: &MessageState, clock: Clock) {
-    let Some((state, delegation)) = with_service(ledger, id, seen.disposition.delegation()) else {
-        return ledger.reload(id, 0, clock);
+    let Some((state, delegation)) = with_service(ledger, id, seen.disposition.delegation(), clock) else {
+        if !ledger.is_changing(id) {
+            ledger.reload(id, 0, clock);
+        }
+        return;
     };
     let why = "the service has not brought the message back in time";
     trace::not_brought_back(id, &delegation);
@@ -210,8 +218,8 @@ pub fn overdue(ledger: &mut Ledger, id: QueueId, seen: &MessageState, clock: Clo
         let diagnostic = Diagnostic { status: EXPIRED, remote: None, text: why.into() };
         return fail(ledger, id, &state, &diagnostic, clock);
     }
-    let token = fresh_token().unwrap_or(delegation.token);
-    become_(ledger, id, Delegation { phase: Phase::Out, token, ..delegation }, None, Urgency::Durable, clock);
+    let again = Disposition::Delegated(Box::new(Delegation { phase: Phase::Out, ..delegation }));
+    become_(ledger, id, again, None, Urgency::Durable, clock);
 }
 
 /// Nobody is there who could take it, as attempts of others show.
@@ -227,6 +235,22 @@ pub fn unserved(ledger: &mut Ledger, id: QueueId, reason: &str, clock: Clock) {
     }
 }
 
+/// Goes on behind the directive with a message whose time ends, if it was declared so. The schedule has forgotten it.
+pub fn is_done_without(
+    ledger: &mut Ledger,
+    id: QueueId,
+    state: &MessageState,
+    reason: &str,
+    clock: Clock,
+) -> bool {
+    let one = state.disposition.delegation().filter(|one| one.is_with_service() && one.open);
+    let Some(delegation) = one.cloned() else { return false };
+    if !ledger.is_changing(id) && !ledger.store.is_leaving(id) {
+        skip(ledger, id, delegation, reason, clock);
+    }
+    true
+}
+
 /// What becomes of a message that somebody brings back.
 pub enum Welcome {
     /// It goes on in place of that one.
@@ -238,13 +262,14 @@ pub enum Welcome {
 /// Looks whether somebody may bring this back.
 ///
 /// # Errors
-/// No message is away under that id and secret, or its time is over; or it cannot be told now.
+/// No message is away under that id and secret; or it cannot be told or taken now.
 pub fn welcome(ledger: &Ledger, returned: Returned, clock: Clock) -> Result<Welcome, Refusal> {
     let (id, token) = (QueueId::from(returned.id), Token::from_bytes(returned.token));
     if ledger.brought.has(token) {
         return Ok(Welcome::Repeated);
     }
-    if ledger.store.is_leaving(id) {
+    // An operator's word about it, or ours, may be on its way to the disk.
+    if ledger.store.is_leaving(id) || !ledger.may_return(id) || ledger.revising.contains(&id) {
         return Err(Refusal::Busy);
     }
     let message = match ledger.store.message(id) {
@@ -252,11 +277,18 @@ pub fn welcome(ledger: &Ledger, returned: Returned, clock: Clock) -> Result<Welc
         Err(ReadError::Disk(_)) => return Err(Refusal::Busy),
         Err(_) => return Err(Refusal::NotDelegated),
     };
-    let is_known =
-        message.state.disposition.delegation().is_some_and(|one| {
-            matches!(turn(one, clock), Some(Turn::Go | Turn::Wait)) && one.token.is(token)
-        });
-    if is_known { Ok(Welcome::Take(Box::new(message.state))) } else { Err(Refusal::NotDelegated) }
+    match message.state.disposition.delegation() {
+        // An operator keeps it, or rules are to decide anew: it lives, and whoever brings it must not believe otherwise.
+        None => Err(Refusal::Busy),
+        Some(one) if !one.token.is(token) => Err(Refusal::NotDelegated),
+        Some(one) if !one.is_with_service() => Ok(Welcome::Repeated),
+        // While it is written down that the service has it, nothing is tried.
+        Some(_) if ledger.is_changing(id) => Ok(Welcome::Take(Box::new(message.state))),
+        Some(_) if standing(ledger, id, clock).is_some_and(|now| now != Standing::Delegated) => {
+            Err(Refusal::Busy)
+        }
+        Some(_) => Ok(Welcome::Take(Box::new(message.state))),
+    }
 }
 
 /// Takes what was brought back in the place of what was given away, in one transaction: there is always exactly one of
@@ -297,8 +329,13 @@ fn successor(before: MessageState, delegation: Delegation, brought: &MessageStat
     let mut open = state.progress.iter().map(|progress| !progress.is_settled());
     state.envelope.recipients.retain(|_| open.next().unwrap_or(true));
     state.progress = vec![RecipientState::FRESH; state.envelope.recipients.len()];
-    // What the service says of the octets is about those that it brings.
-    if state.envelope.body == BodyType::SevenBit {
+    // What the service says of the octets is about those that it brings, but it may know less of them than we did.
+    let width = |body: BodyType| match body {
+        BodyType::SevenBit => 0,
+        BodyType::EightBitMime => 1,
+        BodyType::BinaryMime => 2,
+    };
+    if width(brought.envelope.body) > width(state.envelope.body) {
         state.envelope.body = brought.envelope.body;
     }
     state.envelope.smtputf8 |= brought.envelope.smtputf8;
@@ -307,22 +344,60 @@ fn successor(before: MessageState, delegation: Delegation, brought: &MessageStat
     state
 }
 
-/// The rules have seen all of a message that was with a service: the changes that say so.
-pub fn over(ledger: &mut Ledger, id: QueueId) -> Vec<Change> {
+/// The rules have seen all of a message that was with a service, or there are none any more: the changes that say so, and
+/// how the message stands then. What a rule before the directive has held stays held.
+pub fn over(ledger: &mut Ledger, id: QueueId) -> (Vec<Change>, Standing) {
     if !ledger.resuming.remove(&id) {
-        return Vec::new();
+        return (Vec::new(), Standing::Active);
     }
+    let state = ledger.store.message(id).ok().map(|message| message.state);
+    let hold = state.and_then(|state| state.disposition.delegation().and_then(|one| one.hold.clone()));
     // What the cache knows of it is that it is delegated.
     ledger.warm.forget(id);
-    vec![Change::State { id, change: StateChange::Disposition(Disposition::Active) }]
+    let standing = if hold.is_some() { Standing::Held } else { Standing::Active };
+    (vec![Change::State { id, change: StateChange::Disposition(held(hold)) }], standing)
+}
+
+/// Held for a reason, if there is one; rules that give none have theirs.
+fn held(reason: Option<Text>) -> Disposition {
+    match reason {
+        None => Disposition::Active,
+        Some(reason) if reason.as_str().is_empty() => Disposition::Hold("by policy".into()),
+        Some(reason) => Disposition::Hold(reason),
+    }
+}
+
+/// True if the rules of today give nothing to that service at that directive.
+pub fn is_gone(ledger: &Ledger, one: &Delegation) -> bool {
+    let is_it = |(directive, address): &(String, std::net::SocketAddr)| {
+        *directive == *one.directive && *address == one.address
+    };
+    ledger.delegates.as_ref().is_some_and(|all| !all.iter().any(is_it))
+}
+
+/// The rules of today judge a message that is due for a service of former rules. What that one still brings is a copy.
+pub fn begin_anew(ledger: &mut Ledger, id: QueueId, seen: &MessageState, clock: Clock) {
+    let Some((state, delegation)) = with_service(ledger, id, seen.disposition.delegation(), clock) else {
+        if !ledger.is_changing(id) {
+            ledger.reload(id, 0, clock);
+        }
+        return;
+    };
+    trace::begun_anew(id, &delegation);
+    ledger.brought.note(delegation.token);
+    // Where there are rules, they say again what is to be held.
+    let hold = delegation.hold.filter(|_| !ledger.wants_judgement());
+    let first = unsettled(&state).first().copied();
+    become_(ledger, id, held(hold), first, Urgency::Durable, clock);
 }
 
 /// Goes on behind the directive, as if it were not there.
 fn skip(ledger: &mut Ledger, id: QueueId, delegation: Delegation, why: &str, clock: Clock) {
     trace::done_without(id, &delegation, why);
     // The attempts were the service's.
-    let first = ledger.schedule.unsettled(id).first().copied();
-    let skipped = Delegation { phase: Phase::Skipped, ..delegation };
+    let state = ledger.store.message(id).map(|message| message.state);
+    let first = state.ok().and_then(|state| unsettled(&state).first().copied());
+    let skipped = Disposition::Delegated(Box::new(Delegation { phase: Phase::Skipped, ..delegation }));
     become_(ledger, id, skipped, first, Urgency::Durable, clock);
 }
 
@@ -330,19 +405,19 @@ fn skip(ledger: &mut Ledger, id: QueueId, delegation: Delegation, why: &str, clo
 fn become_(
     ledger: &mut Ledger,
     id: QueueId,
-    delegation: Delegation,
+    disposition: Disposition,
     forget_attempts_of: Option<u32>,
     urgency: Urgency,
     clock: Clock,
 ) {
     ledger.schedule.set_standing(id, Standing::Held);
-    let disposition = Disposition::Delegated(Box::new(delegation));
+    let is_theirs = disposition.delegation().is_some_and(Delegation::is_with_service);
+    let turns = if is_theirs { Turns::ToService } else { Turns::FromService };
     let mut changes = vec![Change::State { id, change: StateChange::Disposition(disposition) }];
     if let Some(index) = forget_attempts_of {
         changes.push(Change::Outcome { id, results: vec![(index, RecipientState::FRESH)] });
     }
-    let after = After { tell: Tell::Nobody, reload: Reload::Always(id) };
-    if let Err(error) = ledger.commit(changes, Vec::new(), urgency, after) {
+    if let Err(error) = ledger.commit_alone(id, changes, urgency, (turns, Tell::Nobody)) {
         trace::not_committed(id, &error);
         ledger.reload(id, crate::ledger::RELOAD_WAIT_MS, clock);
     }
@@ -365,8 +440,11 @@ fn with_service(
     ledger: &Ledger,
     id: QueueId,
     seen: Option<&Delegation>,
+    clock: Clock,
 ) -> Option<(Arc<MessageState>, Delegation)> {
-    if ledger.store.is_leaving(id) {
+    // The outcome of a lease settles all that the schedule has, so the message may be gone there.
+    let is_elsewhere = standing(ledger, id, clock).is_some_and(|now| now != Standing::Delegated);
+    if ledger.store.is_leaving(id) || ledger.is_changing(id) || is_elsewhere {
         return None;
     }
     let state = ledger.store.message(id).ok()?.state;
@@ -375,5 +453,9 @@ fn with_service(
 }
 
 fn is_delegated(ledger: &Ledger, id: QueueId, clock: Clock) -> bool {
-    ledger.schedule.survey(id, clock.mono_ms).is_some_and(|survey| survey.standing == Standing::Delegated)
+    standing(ledger, id, clock) == Some(Standing::Delegated) && !ledger.is_changing(id)
+}
+
+fn standing(ledger: &Ledger, id: QueueId, clock: Clock) -> Option<Standing> {
+    ledger.schedule.survey(id, clock.mono_ms).map(|survey| survey.standing)
 }

@@ -200,6 +200,11 @@ impl Dispatch {
                 ledger.schedule.give_back(plan.lease, clock.mono_ms);
                 return 0;
             }
+            Some(_) if service.is_some_and(|one| delegation::is_gone(ledger, one)) => {
+                delegation::begin_anew(ledger, plan.id, &outgoing.state, clock);
+                ledger.schedule.give_back(plan.lease, clock.mono_ms);
+                return 0;
+            }
             Some(Turn::Over) => {
                 delegation::overdue(ledger, plan.id, &outgoing.state, clock);
                 ledger.schedule.give_back(plan.lease, clock.mono_ms);

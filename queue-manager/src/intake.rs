@@ -22,7 +22,7 @@ use crate::store::{CommitError, SubmitError, Urgency};
 use crate::trace;
 
 use check::Checked;
-pub use check::{disposition, notices, piece};
+pub use check::{MAX_REASON, disposition, notices, piece};
 use staging::Stages;
 
 /// Most filters at once, those of old generations included.
@@ -247,13 +247,20 @@ fn submit(
     }
     let tell = Tell::Filter { edge: token, ticket };
     let committed = if let Some(returned) = checked.returned {
-        match delegation::welcome(ledger, returned, clock)? {
-            Welcome::Repeated => {
+        match delegation::welcome(ledger, returned, clock) {
+            Err(Refusal::NotDelegated) if returned.or_new => {
+                let fresh = checked.into_fresh(ledger, clock)?;
+                ledger.commit(Vec::new(), fresh, Urgency::Durable, After { tell, reload: Reload::Never })
+            }
+            Err(why) => return Err(why),
+            Ok(Welcome::Repeated) => {
                 trace::brought_again(checked.id(), returned.id.into());
                 return Ok(Taken::Before);
             }
-            Welcome::Take(state) => {
-                let fresh = checked.into_fresh(ledger, clock)?;
+            Ok(Welcome::Take(state)) => {
+                let mut fresh = checked.into_fresh(ledger, clock)?;
+                // What rules wanted sent about a new message is not about this one.
+                fresh.truncate(1);
                 delegation::take_back(ledger, (returned.id.into(), *state), fresh, tell, clock)
             }
         }

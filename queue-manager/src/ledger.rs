@@ -60,6 +60,15 @@ pub enum Tell {
     },
 }
 
+/// Whose turn it is after a change of a message that a service is to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turns {
+    /// Still the service's: what it brings meanwhile is welcome, and takes the place of all that was committed before.
+    ToService,
+    /// That of rules, or of an operator.
+    FromService,
+}
+
 /// Whether a message is read back from the store after a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reload {
@@ -162,6 +171,11 @@ pub struct Ledger {
     pub revising: HashSet<QueueId>,
     /// Messages that were with a service, and that the post-queue filter is to go on with, rules or not.
     pub resuming: HashSet<QueueId>,
+    /// Messages that were with a service, or were to be, and whose change is being committed, with the last commit of each.
+    /// Nobody may act on what the store knows of them until that one has ended: it reads the message anew.
+    changing: HashMap<QueueId, (Ticket, Turns)>,
+    /// Which directives delegate to whom, as the newest post-queue filter has said; `None` if it has not.
+    pub delegates: Option<Vec<(String, std::net::SocketAddr)>>,
     /// Secrets under which messages came back lately.
     pub brought: Brought,
     /// Messages that a failing disk did not give, and when they are read again.
@@ -195,6 +209,8 @@ impl Ledger {
             rerouting: HashSet::new(),
             revising: HashSet::new(),
             resuming: HashSet::new(),
+            changing: HashMap::new(),
+            delegates: None,
             brought: Brought::default(),
             unread: VecDeque::new(),
             mint,
@@ -219,11 +235,46 @@ impl Ledger {
     /// Commits changes, and with them new messages of our own.
     pub fn commit(
         &mut self,
-        mut changes: Vec<Change>,
+        changes: Vec<Change>,
         fresh: Vec<Fresh>,
         urgency: Urgency,
         after: After,
     ) -> Result<(), SubmitError> {
+        self.submit(changes, fresh, urgency, after).map(|_| ())
+    }
+
+    /// Commits changes of one message that a service is to see. Until that is done nobody may act on its state, and then it
+    /// is read anew.
+    pub fn commit_alone(
+        &mut self,
+        id: QueueId,
+        changes: Vec<Change>,
+        urgency: Urgency,
+        (turns, tell): (Turns, Tell),
+    ) -> Result<(), SubmitError> {
+        let after = After { tell, reload: Reload::Always(id) };
+        let ticket = self.submit(changes, Vec::new(), urgency, after)?;
+        self.changing.insert(id, (ticket, turns));
+        Ok(())
+    }
+
+    /// True while such a commit is under way.
+    pub fn is_changing(&self, id: QueueId) -> bool {
+        self.changing.contains_key(&id)
+    }
+
+    /// True if a service may bring it back as far as such a commit goes: what is on its way does not stop it.
+    pub fn may_return(&self, id: QueueId) -> bool {
+        self.changing.get(&id).is_none_or(|(_, turns)| *turns == Turns::ToService)
+    }
+
+    fn submit(
+        &mut self,
+        mut changes: Vec<Change>,
+        fresh: Vec<Fresh>,
+        urgency: Urgency,
+        after: After,
+    ) -> Result<Ticket, SubmitError> {
         let mut waiting = Waiting { after, fresh: Vec::with_capacity(fresh.len()) };
         for one in fresh {
             let parts =
@@ -235,7 +286,7 @@ impl Ledger {
         }
         let ticket = self.store.submit(Transaction { changes, urgency })?;
         self.waiting.insert(ticket, waiting);
-        Ok(())
+        Ok(ticket)
     }
 
     /// One change of one message; if it cannot even be tried, the message is read back.
@@ -289,6 +340,11 @@ impl Ledger {
                         Ok(()) => self.arrived(fresh, clock),
                         Err(error) => trace::commit_failed(error, &after, fresh.iter().map(|(id, ..)| *id)),
                     }
+                    if let Reload::Always(id) = after.reload
+                        && self.changing.get(&id).is_some_and(|(last, _)| *last == ticket)
+                    {
+                        self.changing.remove(&id);
+                    }
                     self.follow(after, result, clock, ended);
                 }
                 Event::Alarm(alarm) => {
@@ -312,6 +368,8 @@ impl Ledger {
     ) {
         match after.reload {
             Reload::OnFailure(id) if result.is_err() => self.reload(id, RELOAD_WAIT_MS, clock),
+            // A later commit reads it.
+            Reload::Always(id) if self.is_changing(id) => {}
             Reload::Always(id) => self.reload(id, if result.is_ok() { 0 } else { RELOAD_WAIT_MS }, clock),
             Reload::Now(id) => {
                 self.reload(id, 0, clock);
@@ -329,8 +387,7 @@ impl Ledger {
             trace::accepted(id, &outgoing.state, size);
             let mut age_ms = 0;
             // What a service brings back is no new message, only a new id.
-            if let Some(delegation) = outgoing.state.disposition.delegation() {
-                self.brought.note(delegation.token);
+            if outgoing.state.disposition.delegation().is_some() {
                 age_ms = clock.wall_ms.saturating_sub(outgoing.state.arrival_ms);
             }
             self.admit(id, &outgoing.state, age_ms, 0, clock);

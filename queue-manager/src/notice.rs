@@ -18,6 +18,9 @@ pub fn expired(ledger: &mut Ledger, id: QueueId, recipients: &[u32], reason: &st
     let Some(state) = state(ledger, id) else {
         return ledger.reload(id, RELOAD_WAIT_MS, clock);
     };
+    if delegation::is_done_without(ledger, id, &state, reason, clock) {
+        return;
+    }
     let diagnostic = Diagnostic { status: EXPIRED, remote: None, text: Text::new(reason) };
     let all = all_at_service(&state);
     let recipients = all.as_deref().unwrap_or(recipients);

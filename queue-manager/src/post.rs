@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use vsmtp_daemon::{Link, Reactor};
 use vsmtp_ipc::edge::master_child::ToMaster;
-use vsmtp_ipc::edge::queue_filter::{CREDITS, PostAsk, PostStage, PostVerdict};
+use vsmtp_ipc::edge::queue_filter::{CREDITS, MAX_DELEGATES, PostAsk, PostStage, PostVerdict};
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::wire;
 use vsmtp_ipc::{ChannelError, Credits, EdgeId};
@@ -275,8 +275,13 @@ impl Post {
         clock: Clock,
     ) -> Result<(), ChannelError> {
         let ticket = match &verdict {
-            PostVerdict::Wanted { postq, delivery } => {
-                return self.wanted(token, (*postq, *delivery), ledger);
+            PostVerdict::Wanted { postq, delivery, delegates } => {
+                if delegates.as_ref().is_some_and(|all| all.len() > MAX_DELEGATES) {
+                    return Err(ChannelError::Misbehaved("more services than there can be".to_owned()));
+                }
+                self.wanted(token, (*postq, *delivery), ledger)?;
+                ledger.delegates.clone_from(delegates);
+                return Ok(());
             }
             PostVerdict::Keep { ticket, .. }
             | PostVerdict::Edit { ticket, .. }
@@ -378,6 +383,7 @@ impl Post {
             self.newest = None;
             // Until another filter says what it wants, nothing passes.
             ledger.judgement = Judgement::Unknown;
+            ledger.delegates = None;
         }
         trace::edge_closed(edge.name, error, lost.len());
         if matches!(error, ChannelError::Misbehaved(_)) {
@@ -392,8 +398,9 @@ fn go_on(id: QueueId, ledger: &mut Ledger, clock: Clock) {
     let mut changes = Vec::new();
     // An operator may have stopped it meanwhile.
     if is_judging(ledger, id, clock) {
-        changes = delegation::over(ledger, id);
-        ledger.schedule.set_standing(id, Standing::Active);
+        let standing;
+        (changes, standing) = delegation::over(ledger, id);
+        ledger.schedule.set_standing(id, standing);
     }
     changes.push(Change::State { id, change: StateChange::Judged });
     let after = After { tell: Tell::Nobody, reload: Reload::OnFailure(id) };

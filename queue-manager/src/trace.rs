@@ -206,6 +206,16 @@ pub fn done_without(id: QueueId, to: &Delegation, why: &str) {
         .emit();
 }
 
+/// The rules that gave a message to a service are gone.
+pub fn begun_anew(id: QueueId, from: &Delegation) {
+    Record::at(Level::Warn, "delegation-gone")
+        .field("id", id)
+        .field("service", from.next_hop())
+        .field("stage", from.stage.name())
+        .field("directive", &from.directive)
+        .emit();
+}
+
 /// A service has brought a message back; it has another id from now on.
 pub fn brought_back(id: QueueId, old: QueueId, to: &Delegation) {
     Record::new("delegation-returned")

@@ -3,7 +3,7 @@
 
 use vsmtp_daemon::Record;
 use vsmtp_ipc::edge::filter_queue::{Delegate, Disposition, Returned};
-use vsmtp_ipc::edge::queue_filter::PostStage;
+use vsmtp_ipc::edge::queue_filter::{MAX_DELEGATES, PostStage};
 use vsmtp_mail::{
     DELEGATION_FIELD, DelegationTicket, EnhancedCode, Envelope, MailboxFormat, NextHop, Recipient,
     RecipientClass, Reply,
@@ -28,11 +28,26 @@ pub struct ResumeAt {
 }
 
 impl Judge {
+    /// Who delegates to whom; `None` if those are too many to tell.
+    pub fn services(&self) -> Option<Vec<(String, std::net::SocketAddr)>> {
+        let named = |one: &std::sync::Arc<crate::engine::Directive>| {
+            Some((one.name.to_string(), one.service.as_ref()?.address))
+        };
+        let all: Vec<_> = self.delegates().filter_map(named).take(MAX_DELEGATES + 1).collect();
+        (all.len() <= MAX_DELEGATES).then_some(all)
+    }
+
     /// True if whoever is there brings messages back from a service.
     pub fn brings_back(&self, peer: &Peer) -> bool {
         let Some((ip, port)) = peer.server.filter(|_| !self.receivers.is_empty()) else { return false };
         let is_plain = peer.service == Some(vsmtp_mail::Service::Smtp);
         is_plain && self.receivers.iter().any(|receiver| covers(*receiver, (ip, port).into()))
+    }
+
+    /// True if a service may bring a message back here: to an address that was another service's, or its own in former rules.
+    /// Nothing but the header of a message tells.
+    pub fn may_come_back(&self, shared: &Shared) -> bool {
+        shared.lock().peer.service == Some(vsmtp_mail::Service::Smtp)
     }
 
     /// A recipient of what is brought back: whatever the service says, those of the message count.
@@ -64,6 +79,11 @@ impl Judge {
         transaction.body_offset = header.len() as u64;
         transaction.content = Some(content);
         transaction.receive_header(&header);
+        if !transaction.header.is_complete() {
+            transaction.content = None;
+            let text = "Message header has too many fields";
+            return refuse(Reply::fixed(552, EnhancedCode(5, 3, 4), text));
+        }
         // Ours stands in front of whatever the message had before.
         let ticket = transaction.header.named(DELEGATION_FIELD).next().map(DelegationTicket::parse);
         let stored = match ticket {
@@ -101,6 +121,11 @@ pub fn not_expected() -> Reply {
     Reply::fixed(554, EnhancedCode(5, 7, 1), "No message is expected back under this id and token")
 }
 
+/// In the words of the queue-manager's edge. What comes where others come in too may be a message like theirs.
+pub(super) fn returned(ticket: DelegationTicket, or_new: bool) -> Returned {
+    Returned { id: ticket.id.into(), token: ticket.token.to_bytes(), or_new }
+}
+
 /// What the queue-manager is asked to take. It knows the envelope; this one only says what the service says of the octets.
 fn stored(transaction: &Transaction, ticket: DelegationTicket) -> Option<Stored> {
     let mail = transaction.mail.as_ref()?;
@@ -129,12 +154,12 @@ fn stored(transaction: &Transaction, ticket: DelegationTicket) -> Option<Stored>
         disposition: Disposition::Active,
         judged: false,
         notices: Vec::new(),
-        returned: Some(Returned { id: ticket.id.into(), token: ticket.token.to_bytes() }),
+        returned: Some(returned(ticket, false)),
     })
 }
 
 /// To whom a message is given, in the words of the queue-manager's edge.
-pub(super) fn on_the_wire(delegated: &Delegated, stage: Stage, hold: bool) -> Disposition {
+pub(super) fn on_the_wire(delegated: &Delegated, stage: Stage, hold: Option<&str>) -> Disposition {
     let SmtpService { address, timeout, return_within, open, .. } = &*delegated.service;
     Disposition::Delegate(Box::new(Delegate {
         stage: if stage == Stage::Delivery { PostStage::Delivery } else { PostStage::Postq },
@@ -143,6 +168,6 @@ pub(super) fn on_the_wire(delegated: &Delegated, stage: Stage, hold: bool) -> Di
         timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
         return_within_s: u32::try_from(return_within.as_secs()).unwrap_or(u32::MAX),
         open: *open,
-        hold,
+        hold: hold.map(str::to_owned),
     }))
 }

@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use vsmtp_ipc::edge::filter_queue::{Disposition, Returned};
 use vsmtp_ipc::wire::{MAX_NOTICES, Notice, Piece};
-use vsmtp_mail::{EnhancedCode, Envelope, Expanded, MAX_RECIPIENTS, QueueId, Reply, Terms, header_end};
+use vsmtp_mail::{
+    DELEGATION_FIELD, DelegationTicket, EnhancedCode, Envelope, Expanded, MAX_RECIPIENTS, QueueId, Reply,
+    Terms, header_end,
+};
 
-use super::{Decision, Judge, local_error};
+use super::{Decision, Judge, delegation, local_error};
 use crate::policy::Routed;
 use crate::stage::Stage;
 use crate::status::Status;
@@ -94,10 +97,12 @@ impl Judge {
         if self.brings_back(&shared.lock().peer) {
             return self.returning_message(shared, source);
         }
-        if self.needs_content(shared)
-            && let Err(answer) = self.take_content(shared, source)
-        {
-            return Judged::Answer(answer);
+        let mut ticket = None;
+        if self.needs_content(shared) || self.may_come_back(shared) && claims(&source, self.max_header) {
+            match self.take_content(shared, source) {
+                Ok(found) => ticket = found,
+                Err(answer) => return Judged::Answer(answer),
+            }
         }
         let parts = parts(&shared.lock());
         let judged = match parts.as_slice() {
@@ -109,7 +114,12 @@ impl Judge {
         };
         shared.lock().content = None;
         match judged {
-            Ok((messages, reply)) => Judged::Store { messages, reply },
+            Ok((mut messages, reply)) => {
+                for message in &mut messages {
+                    message.returned = ticket.map(|ticket| delegation::returned(ticket, true));
+                }
+                Judged::Store { messages, reply }
+            }
             Err(decision) => Judged::Answer(decision),
         }
     }
@@ -149,7 +159,7 @@ impl Judge {
         }
     }
 
-    fn take_content(&self, shared: &Shared, source: Source) -> Result<(), Decision> {
+    fn take_content(&self, shared: &Shared, source: Source) -> Result<Option<DelegationTicket>, Decision> {
         let content = source.content.ok_or_else(|| Decision::Refuse(local_error()))?;
         let header = read_header(&*content, self.max_header).map_err(|error| {
             log::error!("event=body-unreadable id={} error=\"{error}\"", source.id);
@@ -169,14 +179,15 @@ impl Judge {
             return Err(Decision::Refuse(reply));
         }
         transaction.remove_forged_results();
-        if !self.receivers.is_empty() {
-            transaction.remove_delegation();
-        }
+        let is_plain = transaction.peer.service == Some(vsmtp_mail::Service::Smtp);
+        let first = transaction.header.named(DELEGATION_FIELD).next().filter(|_| is_plain);
+        let ticket = first.and_then(DelegationTicket::parse);
+        transaction.remove_delegation();
         transaction.show_results();
         if transaction.is_submission() {
             transaction.complete_header(source.id);
         }
-        Ok(())
+        Ok(ticket)
     }
 
     fn store(&self, transaction: &Transaction, disposition: Disposition) -> Result<Stored, Decision> {
@@ -262,6 +273,14 @@ pub(super) fn pieces(transaction: &Transaction) -> Vec<Piece> {
         pieces.push(Piece::Original { offset: transaction.body_offset, len: rest });
     }
     pieces
+}
+
+/// True if the header may have the field of a delegation. One that is too large to look at is left to who must.
+fn claims(source: &Source, most: u64) -> bool {
+    let Some(content) = &source.content else { return false };
+    let name = DELEGATION_FIELD.as_bytes();
+    let is_named = |header: &[u8]| header.windows(name.len()).any(|one| one.eq_ignore_ascii_case(name));
+    matches!(read_header(&**content, most), Ok(Some(header)) if is_named(&header))
 }
 
 /// The header block with its empty line; `None` if it is larger than `limit`.

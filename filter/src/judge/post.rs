@@ -116,7 +116,7 @@ impl Judge {
                 return (PostJudged::Refuse(reply, reports(&transaction)), false);
             }
             Status::Quarantine(name) => Disposition::Quarantine(name.into()),
-            Status::Delegated(to) => delegation::on_the_wire(&to, stage, transaction.hold.is_some()),
+            Status::Delegated(to) => delegation::on_the_wire(&to, stage, transaction.hold.as_deref()),
             _ => transaction.disposition(),
         };
         match self.rebuilt(before, &transaction, disposition) {
@@ -149,7 +149,7 @@ impl Judge {
         transaction.terms = envelope.terms.clone();
         if let Some(Resume { directive, skip, hold }) = &message.resume {
             transaction.resume = Some(ResumeAt { stage, directive: directive.clone(), skip: *skip });
-            transaction.hold = hold.then(Box::default);
+            transaction.hold = hold.as_deref().map(Into::into);
         }
         transaction.id = Some(message.id);
         transaction.sender = self.scripts.sender(&envelope.reverse_path);

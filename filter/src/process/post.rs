@@ -133,6 +133,7 @@ impl Post {
         let wanted = PostVerdict::Wanted {
             postq: self.judge.wants(Stage::Postq),
             delivery: self.judge.wants(Stage::Delivery),
+            delegates: self.judge.services(),
         };
         let met = Link::new(reactor, socket, EdgeId::QueueFilter, QUEUE_TOKEN)
             .map_err(ChannelError::Io)

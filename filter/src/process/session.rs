@@ -26,7 +26,7 @@ use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::receiver_filter::{Ask, Verdict};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Id};
-use vsmtp_mail::QueueIdMint;
+use vsmtp_mail::{DELEGATION_FIELD, QueueIdMint};
 use vsmtp_sys::sandbox::Profile;
 
 use super::helpers::Helpers;
@@ -315,7 +315,8 @@ impl Session {
         };
         let shared = seat.shared.clone();
         let Some(incoming) = &mut seat.incoming else { return Ok(()) };
-        let needed = self.judge.needs_content(&shared);
+        let needed = self.judge.needs_content(&shared)
+            || incoming.may_claim(DELEGATION_FIELD) && self.judge.may_come_back(&shared);
         if needed && matches!(incoming.body, Body::File(_)) && incoming.staged.is_none() {
             let id = incoming.id;
             let make = |ticket| Submit::OpenStaged { ticket, id };

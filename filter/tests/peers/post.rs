@@ -53,7 +53,7 @@ fn start(script: &str, wanted: (bool, bool)) -> (Stage, QueueEnd) {
     let mut stage = Stage::start(Role::FilterPost, script);
     let mut queue = stage.post_queue();
     match next(&mut queue).unwrap().message {
-        PostVerdict::Wanted { postq, delivery } => assert_eq!((postq, delivery), wanted),
+        PostVerdict::Wanted { postq, delivery, .. } => assert_eq!((postq, delivery), wanted),
         other => panic!("{other:?}"),
     }
     (stage, queue)

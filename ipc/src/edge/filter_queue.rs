@@ -42,8 +42,8 @@ pub struct Delegate {
     pub return_within_s: u32,
     /// Go on without it if it fails.
     pub open: bool,
-    /// A rule before wants the message held when all is done.
-    pub hold: bool,
+    /// A rule before wants the message held when all is done, and why; may be empty.
+    pub hold: Option<String>,
 }
 
 /// A message that a service brings back.
@@ -53,6 +53,8 @@ pub struct Returned {
     pub id: Id,
     /// The secret that went with it.
     pub token: [u8; vsmtp_mail::Token::LEN],
+    /// If nothing is away under these, it is a message like any other: it came where others come in too, and was judged.
+    pub or_new: bool,
 }
 
 /// A request.

@@ -9,6 +9,8 @@ use crate::wire::{Body, Envelope, Expanded, Id, Notice, Origin, Piece, Reports};
 
 /// Questions in flight.
 pub const CREDITS: u32 = 64;
+/// Most directives that are named with their services.
+pub const MAX_DELEGATES: usize = 256;
 
 /// Which rules to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -53,8 +55,8 @@ pub struct Resume {
     pub directive: String,
     /// The service has failed: behind it.
     pub skip: bool,
-    /// A rule before wants the message held when all is done.
-    pub hold: bool,
+    /// A rule before wants the message held when all is done, and why; may be empty.
+    pub hold: Option<String>,
 }
 
 /// An answer.
@@ -66,6 +68,9 @@ pub enum PostVerdict {
         postq: bool,
         /// Ask at delivery.
         delivery: bool,
+        /// Who delegates to whom: what is with somebody else is begun anew. At most [`MAX_DELEGATES`]; `None` if there are
+        /// more.
+        delegates: Option<Vec<(String, std::net::SocketAddr)>>,
     },
     /// Go on as it is.
     Keep {

@@ -6,7 +6,7 @@ use vsmtp_ipc::edge::ctl_queue::{Answer, Request, Selection, State};
 use vsmtp_mail::QueueId;
 
 use super::listing::state_of;
-use crate::ledger::{After, Clock, Ledger, Reload, Tell};
+use crate::ledger::{After, Clock, Ledger, Reload, Tell, Turns};
 use crate::schedule::Standing;
 use crate::store::{Change, Disposition, RemoveReason, StateChange, Urgency};
 use crate::trace;
@@ -125,8 +125,10 @@ impl Work {
 
     fn one(&mut self, id: QueueId, token: usize, uid: u32, ledger: &mut Ledger, clock: Clock) {
         let Some(survey) = ledger.schedule.survey(id, clock.mono_ms) else { return };
-        let after = |reload| After { tell: Tell::Operator { connection: token }, reload };
         let state = |change| Change::State { id, change };
+        // What is delegated may be on its way to another state: what an operator wants comes behind that, and stays.
+        let is_changing = ledger.is_changing(id);
+        let is_alone = is_changing || survey.standing == Standing::Delegated;
         let stopped = matches!(survey.standing, Standing::Held | Standing::Quarantined | Standing::Dead);
         let (change, reload) = match self.action {
             // What is stopped is not tried, however much it is wanted: it has to be released first.
@@ -137,13 +139,18 @@ impl Work {
                 }
                 return;
             }
-            Action::Hold if survey.standing == Standing::Held => return,
+            Action::Hold if survey.standing == Standing::Held && !is_changing => return,
             Action::Hold => {
                 let hold = Disposition::Hold("by an operator".into());
                 ledger.schedule.set_standing(id, Standing::Held);
                 (state(StateChange::Disposition(hold)), Reload::OnFailure(id))
             }
             Action::Release if !stopped => return,
+            // Whether it is stopped shows in a moment.
+            Action::Release if is_changing => {
+                self.failed += 1;
+                return;
+            }
             // The store knows whether it was judged.
             Action::Release => (state(StateChange::Disposition(Disposition::Active)), Reload::Now(id)),
             Action::Delete => {
@@ -156,7 +163,13 @@ impl Work {
             }
         };
         trace::operated(id, self.name(), uid);
-        match ledger.commit(vec![change], Vec::new(), Urgency::Durable, after(reload)) {
+        let tell = Tell::Operator { connection: token };
+        let committed = if is_alone && matches!(self.action, Action::Hold | Action::Requeue) {
+            ledger.commit_alone(id, vec![change], Urgency::Durable, (Turns::FromService, tell))
+        } else {
+            ledger.commit(vec![change], Vec::new(), Urgency::Durable, After { tell, reload })
+        };
+        match committed {
             Ok(()) => self.open += 1,
             Err(error) => {
                 trace::not_committed(id, &error);

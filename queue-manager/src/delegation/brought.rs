@@ -1,5 +1,6 @@
 //! Secrets that were used up lately. A service that lost our answer brings its message once more: it hears that all is well
-//! rather than a refusal, which it would report to the sender. Not kept over a restart.
+//! rather than a refusal, which it would report to the sender. After a restart those are known whose messages the rules have not
+//! gone on with yet.
 
 use std::collections::{HashSet, VecDeque};
 

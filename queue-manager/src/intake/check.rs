@@ -19,7 +19,7 @@ const LONGEST_SESSION_MS: u64 = 24 * 3_600_000;
 /// Longest name of a quarantine.
 const MAX_NAME: usize = 128;
 /// Longest reason to hold a message.
-const MAX_REASON: usize = 512;
+pub const MAX_REASON: usize = 512;
 
 /// A submission whose every field holds what it should.
 pub struct Checked {

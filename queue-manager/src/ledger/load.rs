@@ -87,6 +87,10 @@ impl Ledger {
         if let Some(one) = state.disposition.delegation().filter(|one| one.is_with_service()) {
             return self.admit_for_service(id, state, one, age_ms, at_least_ms, clock);
         }
+        if let Some(one) = state.disposition.delegation() {
+            // It is back, or done without: what comes under this secret from now on is a copy.
+            self.brought.note(one.token);
+        }
         let standing = self.standing(id, (&state.disposition).into(), state.marks);
         let admission = Admission {
             id,

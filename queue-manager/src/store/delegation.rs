@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use vsmtp_mail::{Domain, MAX_DELEGATE_NAME, NextHop, Token};
 
 use super::codec::Malformed;
+use super::message::Text;
 
 /// How far a delegation has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +59,8 @@ pub struct Delegation {
     pub return_within_s: u32,
     /// Go on without it if it fails.
     pub open: bool,
-    /// A rule before wants the message held when all is done.
-    pub hold: bool,
+    /// A rule before wants the message held when all is done, and why.
+    pub hold: Option<Text>,
 }
 
 impl Delegation {
@@ -82,10 +83,14 @@ impl Delegation {
             Phase::Skipped => ("skipped", 0),
         };
         let fail = if self.open { "open" } else { "defer" };
-        let hold = if self.hold { "hold" } else { "go" };
+        // The reason stands before the directive, and may hold spaces as that may: its length tells them apart.
+        let (hold, reason) = match &self.hold {
+            None => ("go".to_owned(), ""),
+            Some(reason) => (format!("hold:{}", reason.as_str().len()), reason.as_str()),
+        };
         let Delegation { stage, directive, token, address, timeout_ms, return_within_s, .. } = self;
         format!(
-            "{phase} {until} {} {} {address} {timeout_ms} {return_within_s} {fail} {hold} {directive}",
+            "{phase} {until} {} {} {address} {timeout_ms} {return_within_s} {fail} {hold} {reason}{directive}",
             stage.name(),
             token.reveal()
         )
@@ -113,13 +118,21 @@ impl Delegation {
         };
         let token = Token::parse(word()?).ok_or(Malformed("token"))?;
         let (address, timeout_ms, return_within_s) = (number(word()?)?, number(word()?)?, number(word()?)?);
-        let mut flag = |yes: &str, no: &str| match word()? {
-            found if found == yes => Ok(true),
-            found if found == no => Ok(false),
-            _ => Err(Malformed("delegation")),
+        let open = match word()? {
+            "open" => true,
+            "defer" => false,
+            _ => return Err(Malformed("delegation")),
         };
-        let (open, hold) = (flag("open", "defer")?, flag("hold", "go")?);
-        let directive = word()?;
+        let (hold, rest) = (word()?, word()?);
+        let (hold, directive) = match hold {
+            "go" => (None, rest),
+            "hold" => (Some(Text::new("")), rest),
+            _ => {
+                let len = hold.strip_prefix("hold:").ok_or(Malformed("delegation"))?;
+                let parts = rest.split_at_checked(number(len)?).ok_or(Malformed("reason to hold"))?;
+                (Some(Text::new(parts.0)), parts.1)
+            }
+        };
         if directive.len() > MAX_DELEGATE_NAME {
             return Err(Malformed("directive"));
         }
@@ -142,7 +155,7 @@ pub(in crate::store) mod tests {
             timeout_ms: 30_000,
             return_within_s: 3600,
             open: false,
-            hold: true,
+            hold: Some(Text::new("not now, please")),
         }
     }
 
@@ -152,6 +165,7 @@ pub(in crate::store) mod tests {
             let mut one = delegation(phase);
             assert_eq!(Delegation::from_text(&one.to_text()).unwrap(), one);
             (one.stage, one.directive, one.open) = (DelegatedAt::Delivery, "".into(), true);
+            one.hold = None;
             one.address = "[::1]:25".parse().unwrap();
             assert_eq!(Delegation::from_text(&one.to_text()).unwrap(), one);
         }
@@ -160,9 +174,14 @@ pub(in crate::store) mod tests {
     #[test]
     fn damage_is_no_delegation() {
         let good = delegation(Phase::Out).to_text();
-        for (old, new) in
-            [("out", "x"), ("postq", "rcpt"), ("127", "999"), ("defer", "?"), ("0303", ""), ("hold", "")]
-        {
+        for (old, new) in [
+            ("out", "x"),
+            ("postq", "rcpt"),
+            ("127", "999"),
+            ("defer", "?"),
+            ("0303", ""),
+            ("hold:15", "hold:999"),
+        ] {
             assert!(Delegation::from_text(&good.replacen(old, new, 1)).is_err(), "{old}");
         }
         assert!(Delegation::from_text("").is_err());

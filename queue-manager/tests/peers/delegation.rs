@@ -24,7 +24,7 @@ fn delegate(change: impl FnOnce(&mut Delegate)) -> Disposition {
         timeout_ms: 7_000,
         return_within_s: 3600,
         open: false,
-        hold: false,
+        hold: None,
     };
     change(&mut delegate);
     Disposition::Delegate(Box::new(delegate))
@@ -73,7 +73,7 @@ fn bring(stage: &mut Stage, filter: &mut Filter, ticket: DelegationTicket) -> (I
     let mut message = stage.message(&[("whoever@else.test", "maildir")]);
     message.envelope.body = Body7::EightBitMime;
     message.body = Body::Inline(SCANNED.to_vec());
-    message.returned = Some(Returned { id: ticket.id.into(), token: ticket.token.to_bytes() });
+    message.returned = Some(Returned { id: ticket.id.into(), token: ticket.token.to_bytes(), or_new: false });
     (message.id, filter.submit(message))
 }
 
@@ -85,7 +85,7 @@ fn refused(receipt: &Receipt) -> bool {
 fn goes_on(stage: &mut Stage, post: &mut Post, deliver: &mut Deliver, id: Id) {
     let (ask, descriptors) = post.hear();
     assert_eq!((ask.id, ask.stage, ask.origin.client.as_str()), (id, PostStage::Postq, "192.0.2.9"));
-    let here = Resume { directive: "scan".to_owned(), skip: false, hold: false };
+    let here = Resume { directive: "scan".to_owned(), skip: false, hold: None };
     assert_eq!(ask.resume, Some(here));
     let to: Vec<&str> = ask.envelope.recipients.iter().map(|one| one.address.as_str()).collect();
     assert_eq!((to, ask.envelope.body), (vec!["b@dst.test", "c@dst.test"], Body7::EightBitMime));
@@ -179,7 +179,8 @@ fn a_death_at_any_step_loses_nothing_and_nothing_goes_on_twice() {
     (filter, post, deliver) = all(&mut stage);
     stage.figure("messages", 1);
     let (_, receipt) = bring(&mut stage, &mut filter, ticket);
-    assert!(refused(&receipt), "{receipt:?}");
+    assert!(matches!(receipt, Receipt::Stored { .. }), "a copy of what is back: {receipt:?}");
+    stage.figure("messages", 1);
     goes_on(&mut stage, &mut post, &mut deliver, new);
     stage.figure("commits_open", 0);
     // Judged: it is an ordinary message.
@@ -203,16 +204,19 @@ fn what_is_forged_or_late_or_for_another_message_is_refused() {
         assert!(refused(&bring(&mut stage, &mut filter, bad).1));
     }
     deliver.settle(&attempt, Result3::Delivered);
-    // It stays away too long: it is sent again, under another token, and the old one is worth nothing.
+    // It stays away too long, and is sent again.
     let (again, descriptors) = deliver.hear();
-    let new = ticket(&octets(again.body.clone(), descriptors));
-    assert_eq!((again.id, new.id), (id, good.id));
-    assert!(!new.token.is(good.token));
-    assert!(refused(&bring(&mut stage, &mut filter, good).1));
+    assert_eq!((again.id, ticket(&octets(again.body.clone(), descriptors))), (id, good));
     stage.logged("event=delegation-expired");
-    let (brought, receipt) = bring(&mut stage, &mut filter, new);
+    // A service that is only slow brings the first copy; that counts, and the second one is dropped.
+    let (brought, receipt) = bring(&mut stage, &mut filter, good);
     assert!(matches!(receipt, Receipt::Stored { .. }), "{receipt:?}");
+    deliver.settle(&again, Result3::Delivered);
     goes_on(&mut stage, &mut post, &mut deliver, brought);
+    let (_, receipt) = bring(&mut stage, &mut filter, good);
+    assert!(matches!(receipt, Receipt::Stored { .. }), "{receipt:?}");
+    stage.logged("event=delegation-repeated");
+    stage.figure("messages", 1);
 }
 
 #[test]
@@ -243,9 +247,10 @@ fn a_service_that_may_be_done_without_is_done_without() {
     let mut stage = Stage::start(&[]);
     let (mut filter, mut post, mut deliver) = all(&mut stage);
     let peers = (&mut filter, &mut post, &mut deliver);
-    let (id, attempt, _) = given(&mut stage, peers, |to| (to.open, to.hold) = (true, true));
+    let (id, attempt, _) =
+        given(&mut stage, peers, |to| (to.open, to.hold) = (true, Some("why not".to_owned())));
     deliver.settle(&attempt, Result3::Deferred);
-    let behind = Some(Resume { directive: "scan".to_owned(), skip: true, hold: true });
+    let behind = Some(Resume { directive: "scan".to_owned(), skip: true, hold: Some("why not".to_owned()) });
     let (ask, descriptors) = post.hear();
     assert_eq!((ask.id, &ask.resume), (id, &behind));
     assert_eq!(octets(ask.body.clone(), descriptors), BODY, "without the field");
@@ -257,6 +262,9 @@ fn a_service_that_may_be_done_without_is_done_without() {
     let (ask, _) = post.hear();
     assert_eq!((ask.id, &ask.resume), (id, &behind));
     post.say(&PostVerdict::Keep { ticket: ask.ticket, is_final: false });
+    stage.figure("held", 1);
+    stage.figure("commits_open", 0);
+    assert_eq!(stage.operator().changed(&Request::Release(Selection::One(id))), 1);
     assert_eq!(deliver.serve(Result3::Delivered).next_hop, "smtp:dst.test");
     // One that keeps silent, too.
     let peers = (&mut filter, &mut post, &mut deliver);
@@ -264,7 +272,9 @@ fn a_service_that_may_be_done_without_is_done_without() {
     deliver.settle(&attempt, Result3::Delivered);
     let (ask, _) = post.hear();
     assert_eq!((ask.id, ask.resume.map(|resume| resume.skip)), (id, Some(true)));
-    assert!(refused(&bring(&mut stage, &mut filter, ticket).1), "it has gone on already");
+    let (_, receipt) = bring(&mut stage, &mut filter, ticket);
+    assert!(matches!(receipt, Receipt::Stored { .. }), "it has gone on already: {receipt:?}");
+    stage.logged("event=delegation-repeated");
 }
 
 #[test]
@@ -277,7 +287,10 @@ fn operators_see_and_stop_what_is_away() {
     stage.logged("event=delegated");
     stage.figure("commits_open", 0);
     assert_eq!(stage.operator().changed(&Request::Hold(Selection::One(id))), 1);
-    assert!(refused(&bring(&mut stage, &mut filter, ticket).1), "an operator keeps it");
+    let (_, receipt) = bring(&mut stage, &mut filter, ticket);
+    let is_busy = matches!(receipt, Receipt::Refused { why: Refusal::Busy, .. });
+    assert!(is_busy, "an operator keeps it, but it lives: {receipt:?}");
+    assert_eq!(stage.operator().list(Some(State::Held)).len(), 1);
     assert_eq!(stage.operator().changed(&Request::Release(Selection::One(id))), 1);
     // Rules decide anew, under another token.
     let (ask, _) = post.hear();
@@ -304,6 +317,92 @@ fn rules_that_are_gone_hold_nobody_up() {
 }
 
 #[test]
+fn what_is_due_for_a_service_of_former_rules_is_judged_anew() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut post, mut deliver) = all(&mut stage);
+    for directive in ["other", "scan"] {
+        let message = stage.message(HOPS);
+        let id = filter.store(message);
+        let (ask, _) = post.hear();
+        // Rules that the newest filter does not know have said so.
+        let former = |to: &mut Delegate| {
+            to.directive = directive.to_owned();
+            to.address = ([127, 0, 0, 1], 10_099).into();
+        };
+        post.say(&verdict(&ask, delegate(former)));
+        let (ask, descriptors) = post.hear();
+        assert_eq!((ask.id, &ask.resume), (id, &None));
+        assert_eq!(octets(ask.body.clone(), descriptors), BODY);
+        stage.logged("event=delegation-gone");
+        post.say(&PostVerdict::Keep { ticket: ask.ticket, is_final: false });
+        assert_eq!(deliver.serve(Result3::Delivered).next_hop, "smtp:dst.test");
+    }
+    // So is what has been away too long; what the service brings then is a copy.
+    let peers = (&mut filter, &mut post, &mut deliver);
+    let (id, attempt, ticket) = given(&mut stage, peers, |to| {
+        (to.return_within_s, to.hold) = (1, Some("look at it".to_owned()));
+    });
+    drop(post);
+    stage.logged("event=edge-closed");
+    stage.no_rules();
+    deliver.settle(&attempt, Result3::Delivered);
+    stage.logged(&format!("event=delegation-gone id={}", vsmtp_mail::QueueId::from(id)));
+    stage.figure("commits_open", 0);
+    assert_eq!(stage.operator().list(Some(State::Held))[0].id, id, "a rule before has held it");
+    let (_, receipt) = bring(&mut stage, &mut filter, ticket);
+    assert!(matches!(receipt, Receipt::Stored { .. }), "{receipt:?}");
+    stage.logged("event=delegation-repeated");
+    assert!(deliver.is_idle(&mut stage));
+}
+
+#[test]
+fn what_a_rule_has_held_stays_held_where_the_rules_are_gone() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut post, mut deliver) = all(&mut stage);
+    let peers = (&mut filter, &mut post, &mut deliver);
+    let (_, _attempt, ticket) = given(&mut stage, peers, |to| to.hold = Some("look at it".to_owned()));
+    drop(post);
+    stage.logged("event=edge-closed");
+    stage.no_rules();
+    let (new, receipt) = bring(&mut stage, &mut filter, ticket);
+    assert!(matches!(receipt, Receipt::Stored { .. }), "{receipt:?}");
+    stage.figure("held", 1);
+    stage.figure("commits_open", 0);
+    let mut stage = stage.kill_and_restart(&[]);
+    stage.no_rules();
+    stage.figure("held", 1);
+    assert_eq!(stage.operator().list(Some(State::Held))[0].id, new);
+}
+
+#[test]
+fn where_others_come_in_too_what_is_not_away_is_a_new_message() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut post, mut deliver) = all(&mut stage);
+    let peers = (&mut filter, &mut post, &mut deliver);
+    let (_, attempt, ticket) = given(&mut stage, peers, |_| {});
+    deliver.settle(&attempt, Result3::Delivered);
+    let mut come = |stage: &mut Stage, token: [u8; 16]| {
+        let mut message = stage.message(HOPS);
+        message.body = Body::Inline(SCANNED.to_vec());
+        message.envelope.body = Body7::EightBitMime;
+        message.returned = Some(Returned { id: ticket.id.into(), token, or_new: true });
+        let id = message.id;
+        let receipt = filter.submit(message);
+        assert!(matches!(receipt, Receipt::Stored { .. }), "{receipt:?}");
+        id
+    };
+    let new = come(&mut stage, [0; 16]);
+    let (ask, _) = post.hear();
+    assert_eq!((ask.id, &ask.resume), (new, &None));
+    post.say(&PostVerdict::Keep { ticket: ask.ticket, is_final: false });
+    assert_eq!(Id::from(vsmtp_mail::QueueId::from(deliver.serve(Result3::Delivered).id)), new);
+    stage.figure("delegated", 1);
+    // With the right one it is what was away: nothing loops.
+    let new = come(&mut stage, ticket.token.to_bytes());
+    goes_on(&mut stage, &mut post, &mut deliver, new);
+}
+
+#[test]
 fn a_message_whose_time_is_over_is_not_given_away_for_ever() {
     let short = [("queue.lifetime", text("1m")), ("queue.delay_warning", text("0"))];
     let mut stage = Stage::start(&short);
@@ -321,6 +420,44 @@ fn a_message_whose_time_is_over_is_not_given_away_for_ever() {
 }
 
 #[test]
+fn a_message_whose_time_ends_goes_on_without_a_service_that_may_be_done_without() {
+    let short = [("queue.lifetime", text("1m")), ("queue.delay_warning", text("0"))];
+    let mut stage = Stage::start(&short);
+    let (mut filter, mut post, mut deliver) = all(&mut stage);
+    let mut expired = 0;
+    // After a few failures the schedule itself finds out that nobody is there, and that the time is over.
+    for _ in 0..8 {
+        let mut message = stage.message(HOPS);
+        message.arrived_ms -= 300_000;
+        let id = filter.store(message);
+        let (ask, _) = post.hear();
+        post.say(&verdict(&ask, delegate(|to| to.open = true)));
+        let until = Instant::now() + PATIENCE;
+        let mut attempted = false;
+        let resumed = loop {
+            assert!(Instant::now() < until, "neither an attempt nor a question: {}", stage.log());
+            if let Ok(Some(received)) = post.0.receive() {
+                break received.message;
+            }
+            if let Ok(Some(received)) = deliver.0.receive() {
+                let lease = received.message.lease;
+                let mut outcome = outcome(lease, &[(0, Result3::Deferred), (1, Result3::Deferred)]);
+                outcome.reach = Reach::Unreachable;
+                deliver.say(&outcome);
+                attempted = true;
+            }
+            stage.operator().figures();
+        };
+        expired += usize::from(!attempted);
+        assert_eq!((resumed.id, resumed.resume.map(|at| at.skip)), (id, Some(true)));
+        post.say(&PostVerdict::Keep { ticket: resumed.ticket, is_final: false });
+        assert_eq!(deliver.serve(Result3::Delivered).next_hop, "smtp:dst.test");
+    }
+    assert!(expired > 0, "the service does not count as dead");
+    assert!(!stage.log().contains("event=reported"), "{}", stage.log());
+}
+
+#[test]
 fn a_large_message_comes_back_as_a_file() {
     let mut stage = Stage::start(&[]);
     let (mut filter, mut post, mut deliver) = all(&mut stage);
@@ -334,7 +471,7 @@ fn a_large_message_comes_back_as_a_file() {
         Piece::Text(b"X-Scanned: large\r\n".to_vec()),
         Piece::Original { offset: 18, len: large.len() as u64 - 18 },
     ];
-    message.returned = Some(Returned { id: ticket.id.into(), token: ticket.token.to_bytes() });
+    message.returned = Some(Returned { id: ticket.id.into(), token: ticket.token.to_bytes(), or_new: false });
     let id = message.id;
     let receipt = filter.submit(message);
     assert!(matches!(receipt, Receipt::Stored { .. }), "{receipt:?}");

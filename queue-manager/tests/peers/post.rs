@@ -171,7 +171,7 @@ fn a_filter_that_answers_what_was_not_asked_is_dropped() {
     filter.store(message);
     let lies: [fn(u64, &vsmtp_ipc::edge::queue_filter::PostAsk) -> PostVerdict; 5] = [
         |ticket, _| PostVerdict::Keep { ticket: ticket + 1, is_final: false },
-        |_, _| PostVerdict::Wanted { postq: false, delivery: false },
+        |_, _| PostVerdict::Wanted { postq: false, delivery: false, delegates: None },
         |ticket, ask| PostVerdict::Edit {
             ticket,
             envelope: ask.envelope.clone(),

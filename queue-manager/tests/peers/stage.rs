@@ -141,7 +141,9 @@ impl Stage {
 
     pub fn post(&mut self, postq: bool, delivery: bool) -> Post {
         let mut post = Post(Channel::new(self.introduce(Role::FilterPost, 0), EdgeId::QueueFilter));
-        post.say(&PostVerdict::Wanted { postq, delivery });
+        let scanner = ("scan".to_owned(), ([127, 0, 0, 1], 10026).into());
+        let delegates = Some(if postq || delivery { vec![scanner] } else { Vec::new() });
+        post.say(&PostVerdict::Wanted { postq, delivery, delegates });
         post
     }
 

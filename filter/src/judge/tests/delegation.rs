@@ -51,7 +51,7 @@ fn post(bench: &Bench, stage: Stage, resume: Option<Resume>, message: &str) -> P
 }
 
 fn at(directive: &str, skip: bool) -> Option<Resume> {
-    Some(Resume { directive: directive.to_owned(), skip, hold: false })
+    Some(Resume { directive: directive.to_owned(), skip, hold: None })
 }
 
 /// What becomes of it, and its header.
@@ -71,7 +71,7 @@ fn rules_stop_at_the_directive_and_go_on_there() {
     let Disposition::Delegate(to) = disposition else { panic!("{disposition:?}") };
     assert_eq!((to.stage, to.directive.as_str()), (PostStage::Postq, "scan"));
     assert_eq!((to.address.to_string().as_str(), to.timeout_ms), ("127.0.0.1:10026", 60_000));
-    assert_eq!((to.open, to.hold, to.return_within_s), (false, false, 3600));
+    assert_eq!((to.open, &to.hold, to.return_within_s), (false, &None, 3600));
     assert!(header.contains("X-Before: 1") && !header.contains("X-After"), "{header}");
     // Back: its body says what becomes of it, the rules before do not run again, and those of delivery delegate once more.
     let clean = "X-Scanned: clean\r\nSubject: x\r\n\r\nbody\r\n";
@@ -98,14 +98,18 @@ fn rules_stop_at_the_directive_and_go_on_there() {
 fn a_hold_of_an_earlier_rule_outlasts_the_service() {
     let rules = RULES.replace(
         "action \"before\" || msg::append_header(\"X-Before\", \"1\")",
-        "action \"hold\" || queue::hold()",
+        "action \"hold\" || queue::hold(\"look at it\")",
     );
     let bench = bench(&rules);
     let (disposition, _) = edited(post(&bench, Stage::Postq, None, "Subject: x\r\n\r\n"));
-    assert!(matches!(&disposition, Disposition::Delegate(to) if to.hold), "{disposition:?}");
-    let resume = Some(Resume { directive: "again".to_owned(), skip: false, hold: true });
+    assert!(
+        matches!(&disposition, Disposition::Delegate(to) if to.hold.as_deref() == Some("look at it")),
+        "{disposition:?}"
+    );
+    let resume =
+        Some(Resume { directive: "again".to_owned(), skip: false, hold: Some("look at it".to_owned()) });
     let (disposition, _) = edited(post(&bench, Stage::Delivery, resume, "Subject: x\r\n\r\n"));
-    assert_eq!(disposition, Disposition::Hold(String::new()));
+    assert_eq!(disposition, Disposition::Hold("look at it".to_owned()));
 }
 
 fn service(bench: Bench) -> Bench {
@@ -124,7 +128,10 @@ fn who_comes_from_the_service_brings_a_message_back_or_is_refused() {
     assert_eq!(bench.rcpt("anybody@elsewhere.example"), "accept");
     let message = format!("Received: x\r\nX-Scanned: clean\r\n{field}Subject: hi\r\n\r\nbody\r\n");
     let stored = only(bench.message(message.as_bytes()));
-    assert_eq!(stored.returned, Some(Returned { id: ticket.id.into(), token: ticket.token.to_bytes() }));
+    assert_eq!(
+        stored.returned,
+        Some(Returned { id: ticket.id.into(), token: ticket.token.to_bytes(), or_new: false })
+    );
     let [Piece::Text(header), Piece::Original { offset, len: 6 }] = &stored.pieces[..] else {
         panic!("{:?}", stored.pieces)
     };
@@ -153,6 +160,34 @@ fn the_field_of_a_stranger_is_taken_away() {
     let stored = only(bench.message(forged.as_bytes()));
     assert_eq!(stored.returned, None);
     assert_eq!(stored.pieces[0], Piece::Text(b"Subject: hi\r\n\r\n".to_vec()));
+}
+
+#[test]
+fn what_has_our_field_may_come_back_wherever_others_come_in_and_with_no_rule_left() {
+    let ticket = DelegationTicket { id: QueueId::from_bytes([3; 16]), token: Token::from_bytes([4; 16]) };
+    let message = format!("Received: x\r\n{}Subject: hi\r\n\r\nbody\r\n", ticket.to_field("postq", "scan"));
+    for rules in [&RULES.replace("rcpt: [ rule \"nobody\" || state::deny() ],", ""), "#{}"] {
+        let bench = bench(rules);
+        bench.begin();
+        // The policy is that of the address, as for anybody.
+        assert!(bench.rcpt("anybody@elsewhere.example").starts_with("refuse"));
+        assert_eq!(bench.rcpt("jane@example.com"), "accept");
+        let stored = only(bench.message(message.as_bytes()));
+        let returned = Returned { id: ticket.id.into(), token: ticket.token.to_bytes(), or_new: true };
+        assert_eq!(stored.returned, Some(returned));
+        assert_eq!(stored.pieces[0], Piece::Text(b"Received: x\r\nSubject: hi\r\n\r\n".to_vec()));
+    }
+}
+
+#[test]
+fn a_header_that_cannot_be_seen_whole_does_not_come_back() {
+    let ticket = DelegationTicket { id: QueueId::from_bytes([3; 16]), token: Token::from_bytes([4; 16]) };
+    let bench = service(bench(RULES));
+    bench.begin();
+    bench.rcpt("anybody@elsewhere.example");
+    let many = "X: y\r\n".repeat(20_000);
+    let message = format!("{}{many}\r\nbody\r\n", ticket.to_field("postq", "scan"));
+    assert_eq!(show_message(&bench.message(message.as_bytes())), "refuse 552");
 }
 
 #[test]

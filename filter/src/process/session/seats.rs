@@ -12,7 +12,7 @@ use vsmtp_ipc::edge::receiver_filter::{Ask, CREDITS, Facts, Verdict};
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::wire::{Body, Id, MAX_INLINE_BODY, Origin};
 use vsmtp_ipc::{ChannelError, EdgeId, Received};
-use vsmtp_mail::Reply;
+use vsmtp_mail::{Reply, header_end};
 use vsmtp_sys::memfd::Sealed;
 
 use super::facts;
@@ -287,6 +287,13 @@ impl Incoming {
             descriptor,
             sealed: None,
         }
+    }
+
+    /// False if its header cannot have the field: most messages are here, and need not be copied for that.
+    pub fn may_claim(&self, field: &str) -> bool {
+        let Body::Inline(bytes) = &self.body else { return true };
+        let header = bytes.get(..header_end(bytes)).unwrap_or(bytes);
+        header.windows(field.len()).any(|one| one.eq_ignore_ascii_case(field.as_bytes()))
     }
 
     /// What rules see of it. A sealed body is checked before it is read.
