@@ -23,8 +23,11 @@ pub struct Slot {
     pub place: u32,
     /// Generation of its configuration.
     pub generation: u32,
-    /// Not to be started again.
+    /// Not to be started again, unless somebody still needs it.
     pub retiring: bool,
+    /// What it is started with, though it retires, as long as those of its generation need it; `None`: it is started with the
+    /// configuration in force, or not at all.
+    pub kept: Option<Vec<u8>>,
     /// How often it was started again.
     pub restarts: u32,
     /// How it is now.
@@ -60,6 +63,7 @@ impl Family {
             place,
             generation,
             retiring: false,
+            kept: None,
             restarts: 0,
             pace: Pace::default(),
             life: Life::Waiting { at_ms: 0 },
@@ -148,7 +152,9 @@ impl Family {
         let of_pid = |slot: &Slot| matches!(&slot.life, Life::Running(child) if child.process.pid == pid);
         let name = *self.slots.iter().find(|(_, slot)| of_pid(slot))?.0;
         let slot = self.slots.get_mut(&name)?;
-        if stopping || slot.retiring {
+        let is_needed = slot.kept.is_some()
+            && matches!(&slot.life, Life::Running(child) if child.state != State::Draining);
+        if stopping || slot.retiring && !is_needed {
             self.slots.remove(&name);
             return Some((name, None));
         }
@@ -173,8 +179,27 @@ impl Family {
                 retired.push(*name);
             }
         }
-        self.forget_waiting(|slot| slot.retiring);
+        self.forget_waiting(|slot| slot.retiring && slot.kept.is_none());
         retired
+    }
+
+    /// Processes of a role up to a generation are to be started again, with this slice, even when they retire: others of
+    /// their generation ask nobody else. Until [`Family::release`].
+    pub fn keep(&mut self, role: Role, before_generation: u32, slice: &[u8]) {
+        let old = |name: &ProcessName, slot: &Slot| {
+            name.role == role && slot.generation < before_generation && slot.kept.is_none()
+        };
+        for (_, slot) in self.slots.iter_mut().filter(|(name, slot)| old(name, slot)) {
+            slot.kept = Some(slice.to_vec());
+        }
+    }
+
+    /// Nobody needs the retiring ones of a role any more.
+    pub fn release(&mut self, role: Role) {
+        for (_, slot) in self.slots.iter_mut().filter(|(name, slot)| name.role == role && slot.retiring) {
+            slot.kept = None;
+        }
+        self.forget_waiting(|slot| slot.retiring && slot.kept.is_none());
     }
 
     /// True if any process of that role still has a place, of any generation before this one.

@@ -283,8 +283,9 @@ impl Master {
         else {
             return Ok(());
         };
-        let slice =
-            reload::slice(&self.config, name.role).map_err(|error| Error::System(error.to_string()))?;
+        let kept = self.family.slot(name).and_then(|slot| slot.kept.clone());
+        let slice = kept.map_or_else(|| reload::slice(&self.config, name.role), Ok);
+        let slice = slice.map_err(|error| Error::System(error.to_string()))?;
         self.readings.note(name.role, generation, &self.config);
         let files = match name.role {
             Role::Keys => key_files::open(&self.config.keys())?,

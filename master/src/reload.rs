@@ -80,7 +80,11 @@ pub fn turn_over(
                 renew_keys(family, new, std::mem::take(&mut key_files));
             }
             // Rules may have changed though the slice did not; runner and database are their own.
-            Role::Receiver | Role::FilterSession | Role::FilterPost | Role::Runner | Role::Database => {
+            Role::Receiver | Role::FilterSession | Role::FilterPost => replace(family, role, new, generation),
+            Role::Runner | Role::Database => {
+                if let Ok(slice) = slice(old, role) {
+                    family.keep(role, generation, &slice);
+                }
                 replace(family, role, new, generation);
             }
             role if moved.contains(&role) => replace(family, role, new, generation),
@@ -143,8 +147,10 @@ pub fn release_filters(family: &mut Family, generation: u32) {
         drain_retiring(family, Role::FilterSession, OLD_ATTEMPTS_MS);
         drain_retiring(family, Role::Auth, OLD_ATTEMPTS_MS);
         drain_retiring(family, Role::Keys, OLD_ATTEMPTS_MS);
-        drain_retiring(family, Role::Runner, OLD_ATTEMPTS_MS);
-        drain_retiring(family, Role::Database, OLD_ATTEMPTS_MS);
+        for role in [Role::Runner, Role::Database] {
+            family.release(role);
+            drain_retiring(family, role, OLD_ATTEMPTS_MS);
+        }
     }
 }
 
@@ -227,6 +233,29 @@ mod tests {
         }
         assert!(matches!(heard.as_slice(), [ToChild::Reconfigure(_), ToChild::File(_)]), "{heard:?}");
         assert!(matches!(old.receive(), Ok(None)), "the one that goes keeps what its sessions began with");
+    }
+
+    #[test]
+    fn a_runner_that_dies_is_replaced_as_long_as_old_sessions_need_it() {
+        let mut family = Family::default();
+        let (old, _receiver) = ready(&mut family, Role::Receiver, 0);
+        let (runner, _runner) = ready(&mut family, Role::Runner, 0);
+        family.retire(Role::Receiver, 1);
+        family.keep(Role::Runner, 1, b"old slice");
+        family.retire(Role::Runner, 1);
+        assert!(matches!(family.died(2, false, 0), Some((_, Some(_)))), "it comes back");
+        let slot = family.slot(runner).unwrap();
+        assert_eq!((slot.generation, slot.kept.as_deref()), (0, Some(&b"old slice"[..])));
+        // A second reload changes nothing of that.
+        family.keep(Role::Runner, 2, b"new slice");
+        family.retire(Role::Runner, 2);
+        assert_eq!(family.slot(runner).unwrap().kept.as_deref(), Some(&b"old slice"[..]));
+        release_filters(&mut family, 2);
+        assert!(family.slot(runner).is_some(), "an old receiver is there");
+        family.died(1, false, 0);
+        assert!(family.slot(old).is_none());
+        release_filters(&mut family, 2);
+        assert!(family.slot(runner).is_none(), "nobody needs it");
     }
 
     #[test]
