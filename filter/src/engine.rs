@@ -24,7 +24,7 @@ pub use declaration::service_constructor;
 pub use directive::{Directive, DirectiveKind, register_tests};
 pub use error::{Location, ScriptError};
 pub use interactive::{Interactive, Stop};
-pub use limits::{Limits, Watch, deadline_passed, hand_on, time_left};
+pub use limits::{Limits, Watch, deadline_passed, hand_on, party, time_left};
 pub use names::{Callable, nearest};
 pub use resolver::{MAX_SCRIPT_BYTES, Root, wrong_imports};
 

@@ -23,6 +23,7 @@ use crate::api::Surroundings;
 use crate::csv::Databases;
 use crate::engine::{self, Directive, DirectiveKind, Failure, LoadedScript, ScriptError, Watch};
 use crate::files::Folder;
+use crate::places::Party;
 use crate::policy::Policy;
 use crate::stage::Stage;
 use crate::status::{Delegated, Status};
@@ -200,9 +201,13 @@ impl Judge {
             return (Status::Next, false);
         }
         // A rule may have caught it, in this message or in one before.
-        shared.lock().was_busy = false;
+        let party = {
+            let mut transaction = shared.lock();
+            transaction.was_busy = false;
+            Party::of(transaction.peer.client.map(|(ip, _)| ip))
+        };
         let now = Instant::now();
-        let _watch = Watch::with_slow_hook(now + self.timeout, now + SLOW_AFTER, self.on_slow);
+        let _watch = Watch::with_slow_hook(now + self.timeout, now + SLOW_AFTER, self.on_slow, party);
         if let Some(observer) = &self.observer {
             observer.begins(shared);
         }

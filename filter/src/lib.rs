@@ -20,6 +20,7 @@ pub mod names;
 pub mod netset;
 pub mod object;
 pub mod oneshot;
+mod places;
 pub mod policy;
 pub mod presence;
 pub mod process;

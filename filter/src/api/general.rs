@@ -97,9 +97,11 @@ impl Surroundings {
     #[must_use]
     pub fn with(&self, slice: &FilterSlice) -> Self {
         let own = slice.domains.iter().map(|domain| domain.to_string().to_ascii_lowercase());
+        let databases = Databases::at(Path::new(&slice.database_dir));
+        databases.leave_room(slice.workers as usize);
         Surroundings {
             folder: Folder::open(Path::new(&slice.config_dir)),
-            databases: Databases::at(Path::new(&slice.database_dir)),
+            databases,
             database_names: slice.databases.iter().cloned().collect(),
             own_domains: own.collect(),
             trusted: slice.relay_from.iter().map(|network| Network::clone(network)).collect(),

@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::rows::{Row, Table};
-use crate::engine::{hand_on, time_left};
+use crate::engine::{hand_on, party, time_left};
 use crate::object::Fault;
+use crate::places::Places;
 
 /// Largest table that is written, in octets: each change writes all of it.
 const MAX_BYTES: u64 = 4 << 20;
@@ -33,6 +34,8 @@ pub struct Databases {
     is_used: AtomicBool,
     /// All tables that rules have are known.
     is_closed: AtomicBool,
+    /// Of rules that change a table, and so may wait for each other.
+    places: Places,
 }
 
 impl Databases {
@@ -42,7 +45,13 @@ impl Databases {
             path: path.to_owned(),
             is_used: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
+            places: Places::default(),
         })
+    }
+
+    /// Rules that change tables leave some of so many workers to others.
+    pub fn leave_room(&self, workers: usize) {
+        self.places.leave_room(workers);
     }
 
     /// The folder, if rules have a table in it: their jail must let it be.
@@ -80,6 +89,7 @@ const NEW: &str = ".new";
 /// One table.
 #[derive(Debug)]
 pub struct Store {
+    databases: Arc<Databases>,
     path: PathBuf,
     delimiter: char,
     refresh: bool,
@@ -109,7 +119,7 @@ impl Store {
             )));
         }
         databases.is_used.store(true, Ordering::Relaxed);
-        Ok(Store { path, delimiter, refresh, seen: Mutex::new(None) })
+        Ok(Store { databases: Arc::clone(databases), path, delimiter, refresh, seen: Mutex::new(None) })
     }
 
     /// The fields of the row that begins with `key`; none if there is no such row.
@@ -130,6 +140,12 @@ impl Store {
     /// True if it was changed.
     fn change(&self, change: impl FnOnce(&Table) -> Result<Option<Table>, Fault>) -> Result<bool, Fault> {
         hand_on();
+        let _place = self.databases.places.take(party()).ok_or_else(|| {
+            Fault(format!(
+                "the table {} cannot be changed: too many rules change tables",
+                self.path.display()
+            ))
+        })?;
         let _lock = self.lock().map_err(|error| self.fault("lock", &error))?;
         let table = self.read().map_err(|error| self.fault("read", &error))?;
         let table = table.map_or_else(Arc::default, |(_, table)| table);

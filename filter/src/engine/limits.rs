@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use rhai::{Dynamic, Engine};
 
+use crate::places::Party;
+
 /// Operations between two looks at the clock.
 const CLOCK_EVERY: u64 = 256;
 
@@ -80,11 +82,17 @@ struct Watched {
     deadline: Cell<Option<Instant>>,
     slow_after: Cell<Option<Instant>>,
     on_slow: Cell<Option<fn()>>,
+    party: Cell<Party>,
 }
 
 thread_local! {
     static WATCH: Watched = const {
-        Watched { deadline: Cell::new(None), slow_after: Cell::new(None), on_slow: Cell::new(None) }
+        Watched {
+            deadline: Cell::new(None),
+            slow_after: Cell::new(None),
+            on_slow: Cell::new(None),
+            party: Cell::new(Party::Local),
+        }
     };
 }
 
@@ -109,24 +117,26 @@ pub struct Watch {
     deadline: Option<Instant>,
     slow_after: Option<Instant>,
     on_slow: Option<fn()>,
+    party: Party,
 }
 
 impl Watch {
     /// Scripts of this thread stop at `deadline`.
     pub fn until(deadline: Instant) -> Self {
-        Self::set(Some(deadline), None, None)
+        Self::set(Some(deadline), None, None, Party::Local)
     }
 
-    /// The same, and `on_slow` is called once if they still run at `slow_after`.
-    pub fn with_slow_hook(deadline: Instant, slow_after: Instant, on_slow: fn()) -> Self {
-        Self::set(Some(deadline), Some(slow_after), Some(on_slow))
+    /// The same for scripts that run for a party, and `on_slow` is called once if they still run at `slow_after`.
+    pub fn with_slow_hook(deadline: Instant, slow_after: Instant, on_slow: fn(), party: Party) -> Self {
+        Self::set(Some(deadline), Some(slow_after), Some(on_slow), party)
     }
 
-    fn set(deadline: Option<Instant>, slow: Option<Instant>, hook: Option<fn()>) -> Self {
+    fn set(deadline: Option<Instant>, slow: Option<Instant>, hook: Option<fn()>, party: Party) -> Self {
         WATCH.with(|watch| Watch {
             deadline: watch.deadline.replace(deadline),
             slow_after: watch.slow_after.replace(slow),
             on_slow: watch.on_slow.replace(hook),
+            party: watch.party.replace(party),
         })
     }
 }
@@ -137,6 +147,7 @@ impl Drop for Watch {
             watch.deadline.set(self.deadline);
             watch.slow_after.set(self.slow_after);
             watch.on_slow.set(self.on_slow);
+            watch.party.set(self.party);
         });
     }
 }
@@ -149,6 +160,11 @@ pub fn hand_on() {
             on_slow();
         }
     });
+}
+
+/// For native functions that wait: for whom the running call is.
+pub fn party() -> Party {
+    WATCH.with(|watch| watch.party.get())
 }
 
 /// For native functions that loop: true if the running call is past its deadline.

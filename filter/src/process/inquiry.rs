@@ -3,10 +3,10 @@
 //! kills whom it is put to must not kill one after the other. A question ends with its answer or at its time, never later.
 
 use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,7 +18,8 @@ use vsmtp_ipc::{ChannelError, Credits, EdgeId, Message};
 
 use super::leader::cede_or_stay;
 use super::level_of_end;
-use crate::engine::time_left;
+use crate::engine::{party, time_left};
+use crate::places::Places;
 
 /// Most questions on their way to the loop.
 const MAX_REQUESTS: usize = 4_096;
@@ -83,30 +84,16 @@ pub struct Door<P: Inquiry> {
     requests: SyncSender<Waiting<P>>,
     /// Wakes the loop; set when there is one.
     wake: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
-    /// Rules that wait, and how many may.
-    waiting: AtomicUsize,
-    max_waiting: AtomicUsize,
+    /// Of rules that wait.
+    places: Places,
 }
 
-/// As many rules wait as may.
+/// The answers to what was prepared when there was room for it.
+type Prepared<H, E> = Result<Result<Vec<Option<H>>, E>, NoRoom>;
+
+/// As many rules wait as may, in all or for this client's network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoRoom;
-
-/// The place of a rule that waits, as long as it does.
-struct Place<'a>(&'a AtomicUsize);
-
-impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize, max: usize) -> Option<Self> {
-        let more = |waiting| (waiting < max).then_some(waiting + 1);
-        waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Place(waiting))
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 impl<P: Inquiry> fmt::Debug for Door<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -136,12 +123,32 @@ impl<P: Inquiry> Door<P> {
         asked: Vec<P::Asked>,
         limit: Duration,
     ) -> Result<Vec<Option<P::Heard>>, NoRoom> {
-        let mut answers: Vec<Option<P::Heard>> = asked.iter().map(|_| None).collect();
+        let count = asked.len();
+        let asked: Result<_, Infallible> = Ok(asked);
+        let Ok(mut answers) = self.prepare_and_ask(limit, || asked)?;
+        answers.resize_with(count, || None);
+        Ok(answers)
+    }
+
+    /// As [`Self::ask_if_room`], of what is made only when there is room, for it takes what is scarce. There are no answers at
+    /// all where nobody could be asked.
+    ///
+    /// # Errors
+    /// The outer: as many rules wait as may; nothing was made. The inner: it cannot be made.
+    pub fn prepare_and_ask<E>(
+        &self,
+        limit: Duration,
+        make: impl FnOnce() -> Result<Vec<P::Asked>, E>,
+    ) -> Prepared<P::Heard, E> {
         let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // The loop itself must carry the questions: it cannot wait for its own answers.
-        let (Some(wake), false) = (wake, cede_or_stay()) else { return Ok(answers) };
-        let max = self.max_waiting.load(Ordering::Relaxed);
-        let _place = Place::take(&self.waiting, max).ok_or(NoRoom)?;
+        let (Some(wake), false) = (wake, cede_or_stay()) else { return Ok(Ok(Vec::new())) };
+        let _place = self.places.take(party()).ok_or(NoRoom)?;
+        let asked = match make() {
+            Ok(asked) => asked,
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut answers: Vec<Option<P::Heard>> = asked.iter().map(|_| None).collect();
         let until = Instant::now() + time_left().map_or(limit, |left| left.min(limit));
         let (to, heard) = sync_channel(answers.len().max(1));
         for (number, asked) in asked.into_iter().enumerate() {
@@ -155,21 +162,19 @@ impl<P: Inquiry> Door<P> {
                 *place = Some(answer);
             }
         }
-        Ok(answers)
+        Ok(Ok(answers))
     }
 }
 
 impl<P: Inquiry> Door<P> {
-    /// Rules that wait take at most three quarters of so many workers, but one, from now on: for whoever depends on
-    /// strangers, who could keep all workers from all other work, or does not answer at all.
+    /// As [`Places::leave_room`].
     pub fn leave_room(&self, workers: usize) {
-        let max = (workers - workers.div_ceil(4)).max(1);
-        self.max_waiting.store(max, Ordering::Relaxed);
+        self.places.leave_room(workers);
     }
 
-    /// Rules that wait may take all workers from now on. Then the loop starts no job, and carries questions and answers.
+    /// As [`Places::take_all`]. Then the loop starts no job, and carries questions and answers.
     pub fn take_all(&self) {
-        self.max_waiting.store(usize::MAX, Ordering::Relaxed);
+        self.places.take_all();
     }
 
     /// Has the loop, which calls this, ask something of which nobody waits for the answer; of no use after `limit`.
@@ -185,12 +190,7 @@ impl<P: Inquiry> Inquiries<P> {
     /// Nobody to ask yet.
     pub fn new() -> Self {
         let (sender, requests) = sync_channel(MAX_REQUESTS);
-        let door = Arc::new(Door {
-            requests: sender,
-            wake: Mutex::new(None),
-            waiting: AtomicUsize::new(0),
-            max_waiting: AtomicUsize::new(usize::MAX),
-        });
+        let door = Arc::new(Door { requests: sender, wake: Mutex::new(None), places: Places::default() });
         Inquiries { edge: None, waiting: VecDeque::new(), last_ticket: 0, requests, door }
     }
 

@@ -5,9 +5,13 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Stack of each thread. Scripts may nest calls and expressions up to their limits; only what is touched costs memory.
 const STACK: usize = 32 << 20;
+
+/// Longest time in which jobs run one after the other and nothing is sent: answers, and questions that other jobs wait for.
+const FLUSH_AFTER: Duration = Duration::from_millis(2);
 
 /// What the threads share: a loop that finds jobs.
 pub trait Desk: Send {
@@ -22,7 +26,7 @@ pub trait Desk: Send {
     fn next_job(&mut self, may_start: bool) -> Option<Self::Job>;
     /// Takes a result.
     fn finish(&mut self, done: Self::Done);
-    /// Sends what jobs produced.
+    /// Sends what jobs produced, and what they ask others.
     fn flush(&mut self);
     /// Makes a `turn` that waits in another thread return soon.
     fn waker(&self) -> Arc<dyn Fn() + Send + Sync>;
@@ -36,6 +40,8 @@ pub struct Crew<D: Desk> {
     /// Results of jobs that ceded.
     late: Mutex<Vec<D::Done>>,
     wake: Arc<dyn Fn() + Send + Sync>,
+    /// When something was sent last. The leader's.
+    flushed: Mutex<Instant>,
 }
 
 struct Lead {
@@ -80,7 +86,14 @@ impl<D: Desk + 'static> Crew<D> {
     pub fn serve(desk: D, workers: usize, run: fn(D::Job) -> D::Done) {
         let wake = desk.waker();
         let lead = Lead { state: Mutex::default(), free: Condvar::new(), max_threads: workers + 1 };
-        let crew = Arc::new(Crew { desk: Mutex::new(desk), run, lead, late: Mutex::new(Vec::new()), wake });
+        let crew = Arc::new(Crew {
+            desk: Mutex::new(desk),
+            run,
+            lead,
+            late: Mutex::new(Vec::new()),
+            wake,
+            flushed: Mutex::new(Instant::now()),
+        });
         crew.lead.lock().threads = 1;
         let first = Arc::clone(&crew);
         // The main thread's stack is what the system gives, and may be too small for scripts.
@@ -106,7 +119,13 @@ impl<D: Desk + 'static> Crew<D> {
     /// One job, or one turn if there is none.
     fn step(self: &Arc<Self>) {
         let may_start = self.lead.has_spare();
-        let job = lock(&self.desk).next_job(may_start);
+        let mut desk = lock(&self.desk);
+        if lock(&self.flushed).elapsed() >= FLUSH_AFTER {
+            desk.flush();
+            *lock(&self.flushed) = Instant::now();
+        }
+        let job = desk.next_job(may_start);
+        drop(desk);
         match job {
             Some(job) => self.do_job(job),
             None => self.wait(),
@@ -127,6 +146,7 @@ impl<D: Desk + 'static> Crew<D> {
         let mut desk = lock(&self.desk);
         desk.flush();
         let goes_on = desk.turn();
+        *lock(&self.flushed) = Instant::now();
         for done in lock(&self.late).drain(..) {
             desk.finish(done);
         }
@@ -204,6 +224,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::collections::VecDeque;
     use std::sync::Barrier;
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
@@ -217,6 +238,7 @@ mod tests {
         ready: VecDeque<Task>,
         expected: usize,
         results: Arc<Mutex<Vec<u32>>>,
+        flushes: Arc<AtomicU32>,
     }
 
     impl Desk for Tasks {
@@ -226,6 +248,7 @@ mod tests {
             if let Ok(Some(task)) = self.from.recv() {
                 self.ready.push_back(task);
             }
+            self.ready.extend(self.from.try_iter().flatten());
             Ok(self.results.lock().unwrap().len() < self.expected)
         }
         fn next_job(&mut self, may_start: bool) -> Option<Task> {
@@ -235,7 +258,9 @@ mod tests {
             self.results.lock().unwrap().push(done);
             let _ = self.to.send(None);
         }
-        fn flush(&mut self) {}
+        fn flush(&mut self) {
+            self.flushes.fetch_add(1, Ordering::Relaxed);
+        }
         fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
             let to = Mutex::new(self.to.clone());
             Arc::new(move || {
@@ -245,13 +270,18 @@ mod tests {
     }
 
     fn serve(workers: usize, tasks: Vec<Task>) -> Vec<u32> {
+        serve_counting(workers, tasks, Arc::default())
+    }
+
+    fn serve_counting(workers: usize, tasks: Vec<Task>, flushes: Arc<AtomicU32>) -> Vec<u32> {
         let (to, from) = channel();
         let results = Arc::new(Mutex::new(Vec::new()));
         let expected = tasks.len();
         for task in tasks {
             to.send(Some(task)).unwrap();
         }
-        let desk = Tasks { from, to, ready: VecDeque::new(), expected, results: Arc::clone(&results) };
+        let desk =
+            Tasks { from, to, ready: VecDeque::new(), expected, results: Arc::clone(&results), flushes };
         Crew::serve(desk, workers, |task| task());
         results.lock().map(|results| results.clone()).unwrap()
     }
@@ -268,6 +298,32 @@ mod tests {
         };
         assert_eq!(serve(4, (0..50).map(number).collect()), (0..50).collect::<Vec<u32>>());
         assert_eq!(threads.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_a_job_asks_does_not_wait_until_all_other_jobs_have_run() {
+        let flushes = Arc::new(AtomicU32::new(0));
+        let before = Arc::new(AtomicU32::new(u32::MAX));
+        let count = |flushes: &Arc<AtomicU32>| flushes.load(Ordering::Relaxed);
+        let (asked, heard) = channel();
+        let (seen, at_first) = (Arc::clone(&flushes), Arc::clone(&before));
+        let asks = Box::new(move || {
+            at_first.store(count(&seen), Ordering::Relaxed);
+            cede();
+            u32::from(heard.recv_timeout(Duration::from_secs(30)).unwrap())
+        }) as Task;
+        let slow = Box::new(|| {
+            std::thread::sleep(2 * FLUSH_AFTER);
+            2_u32
+        }) as Task;
+        let (seen, at_first) = (Arc::clone(&flushes), Arc::clone(&before));
+        let last = Box::new(move || {
+            asked.send(count(&seen) > count(&at_first)).unwrap();
+            3_u32
+        }) as Task;
+        let mut results = serve_counting(4, vec![asks, slow, last], flushes);
+        results.sort_unstable();
+        assert_eq!(results, [1, 2, 3]);
     }
 
     #[test]

@@ -73,8 +73,8 @@ fn a_rule_that_waits_for_a_name_delays_nobody() {
 
 #[test]
 fn fifty_sessions_that_are_blocked_in_a_rule_leave_the_next_one_its_answer() {
-    // Three quarters of the workers may wait for names: enough for fifty.
-    let (mut stage, mut receiver, _queue) = patient(68);
+    // Three quarters of the workers may wait for names, and three quarters of these for one network: enough for fifty.
+    let (mut stage, mut receiver, _queue) = patient(92);
     let mut resolver = stage.resolver();
     for session in 1..=BLOCKED {
         receiver.say(&helo(session, &format!("s{session}.test")), Vec::new());
