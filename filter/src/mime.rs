@@ -1,8 +1,12 @@
 //! What a message is made of (RFC 2045, RFC 2183, RFC 2231): read once, into values that scripts can hold. It only looks;
-//! no octet of a message is ever written from here.
+//! what is changed of a message is said in `mime/append.rs`, which finds parts by a stricter reading of its own.
 //!
 //! On failure: a message that is too large or has too many parts is a fault of the call, which a rule can catch. The
 //! library that reads it runs behind a look at the number of its parts, and a panic of it is such a fault too.
+
+mod append;
+mod coding;
+mod entity;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,6 +14,8 @@ use std::sync::Arc;
 use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders, PartType};
 
 use crate::object::Fault;
+
+pub use append::{Change, Shown, Splice, append};
 
 /// Largest message that is read for its parts, in octets.
 pub const MAX_MIME_BYTES: usize = 16 << 20;

@@ -2,6 +2,7 @@
 //! script at a time; the lock only makes it reachable from the engine's native functions.
 
 mod authentication;
+mod body;
 mod envelope;
 mod header;
 
@@ -26,6 +27,7 @@ use crate::status::Status;
 use crate::triage::{HandledSender, Part};
 
 pub use authentication::{ArcCheck, Authentication, DmarcCheck, SpfCheck};
+pub use body::Body;
 pub use envelope::{Entry, RcptSpec, Transport};
 pub use header::EARLY_HEADER_BYTES;
 
@@ -162,6 +164,8 @@ pub struct Transaction {
     pub content: Option<Arc<dyn Content>>,
     /// Where the body begins in them.
     pub body_offset: u64,
+    /// The body, if rules changed it.
+    pub body: Option<Body>,
     /// What the message is made of, once a rule has asked.
     mime: Option<Arc<Tree>>,
 }
@@ -223,18 +227,19 @@ impl Transaction {
             waited: Vec::new(),
             content: None,
             body_offset: 0,
+            body: None,
             mime: None,
         }
     }
 
-    /// What the message is made of, with the header as it is now. Read once; from preq on.
+    /// What the message is made of, with header and body as they are now. Read once; from preq on.
     pub fn mime(&mut self) -> Result<Arc<Tree>, Fault> {
         if let Some(tree) = &self.mime {
             return Ok(Arc::clone(tree));
         }
         let mut bytes = self.header.to_bytes();
-        if let Some(content) = &self.content {
-            let body = content.read(self.body_offset, MAX_MIME_BYTES + 1);
+        if let Some((content, offset)) = self.body_now() {
+            let body = content.read(offset, MAX_MIME_BYTES + 1);
             bytes.extend(body.map_err(|error| Fault(format!("the message cannot be read: {error}")))?);
         }
         let tree = Arc::new(crate::mime::read(&bytes)?);
@@ -360,6 +365,7 @@ impl Transaction {
         self.waited = Vec::new();
         self.content = None;
         self.body_offset = 0;
+        self.body = None;
         self.mime = None;
     }
 

@@ -107,12 +107,14 @@ fn seal(shared: &Shared, names: &dyn Names, keys: &Keys, map: &Map) -> Outcome<(
     if !matches!(found.word, "none" | "pass") {
         return Err(Fault(format!("a chain whose status is {} is not sealed", found.word)));
     }
-    let (_, content, offset, made_s) = read(shared)?;
-    let (header, results, server) = {
+    let (_, _, _, made_s) = read(shared)?;
+    let (header, results, server, body) = {
         let transaction = shared.lock();
         let server = transaction.peer.server_name.to_string();
-        (transaction.header.clone(), transaction.results_text(), server)
+        (transaction.header.clone(), transaction.results_text(), server, transaction.body_now())
     };
+    // What is sealed is what goes out.
+    let (content, offset) = body.ok_or_else(|| Fault::new("the message is not here"))?;
     let (selector, key, domain) = wanted_of_map(map, &server)?;
     let number = found.sets + 1;
     let algorithm = match key.algorithm {

@@ -146,15 +146,15 @@ fn text(bytes: &[u8]) -> ImmutableString {
 
 /// The whole message with the header as it is now.
 pub(super) fn mail(t: &mut Transaction) -> Result<ImmutableString, Fault> {
-    let Some(content) = t.content.clone() else { return Ok(text(&t.header.to_bytes())) };
-    let length = content.len().saturating_sub(t.body_offset);
+    let Some((content, offset)) = t.body_now() else { return Ok(text(&t.header.to_bytes())) };
+    let length = content.len().saturating_sub(offset);
     if length > MAX_MAIL_TEXT as u64 {
         return Err(Fault(format!(
             "the message is larger than {MAX_MAIL_TEXT} bytes: scripts cannot hold it"
         )));
     }
     let mut bytes = t.header.to_bytes();
-    let body = content.read(t.body_offset, MAX_MAIL_TEXT);
+    let body = content.read(offset, MAX_MAIL_TEXT);
     bytes.extend(body.map_err(|error| Fault(format!("the message cannot be read: {error}")))?);
     Ok(text(&bytes))
 }
@@ -162,8 +162,8 @@ pub(super) fn mail(t: &mut Transaction) -> Result<ImmutableString, Fault> {
 /// The same for a command, byte for byte and of any size: no script holds it.
 pub(super) fn input(t: &Transaction) -> Input {
     let header = t.header.to_bytes();
-    match &t.content {
-        Some(content) => Input::Message { header, content: content.clone(), body: t.body_offset },
+    match t.body_now() {
+        Some((content, body)) => Input::Message { header, content, body },
         None => Input::Bytes(header),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rhai::{Array, Dynamic, ImmutableString};
 
 use super::registry::{Name, Outcome, Registry, name};
-use crate::mime::{Part, Tree};
+use crate::mime::{Part, Shown, Tree};
 use crate::object::Fault;
 use crate::stage::Stage;
 use crate::transaction::Transaction;
@@ -92,7 +92,24 @@ pub(super) fn register(registry: &mut Registry) {
         let wanted = extension.trim_start_matches('.').to_lowercase();
         Ok(tree(t)?.parts.iter().any(|part| !part.name.is_empty() && part.extension() == wanted))
     });
+    appenders(registry);
     properties(registry);
+}
+
+/// Functions that change what the message shows.
+fn appenders(registry: &mut Registry) {
+    let errors = "if the message is larger than 16 MiB, if the text is larger than 64 KiB or has lines of more than 998 bytes, or if \
+                  more than 1 MiB of the body would be written anew";
+    let text = name("mime", "append_text", &[])
+        .doc("(text: string) -> bool", "Appends lines to the text that a reader sees: to the first `text/plain` part that is no attachment, in its character set and its encoding; all other octets of the body stay. Where the text cannot be said so, the part becomes UTF-8 if it was ASCII, and quoted-printable if it had no encoding. False, and nothing is changed: there is no such part; the message is signed or encrypted (`multipart/signed`, S/MIME, PGP) or is a report; the text cannot be said in the part's character set; or readers may disagree about what the parts are. Signatures by DKIM break: sign afterwards.")
+        .errors(errors)
+        .example("mime::append_text(\"-- \\nexample.com, the company\") && mime::text().contains(\"the company\")");
+    registry.text1(text, Stage::Preq, |t, text| t.append_shown(Shown::Text, text));
+    let html = name("mime", "append_html", &[])
+        .doc("(html: string) -> bool", "The same for the first `text/html` part that is no attachment: before its last `</body>`, if it has one, else at its end. What its character set lacks becomes a character reference. The HTML is not looked at: escape what a stranger wrote.")
+        .errors(errors)
+        .example("!mime::append_html(\"<p>the company</p>\") // a message of plain text");
+    registry.text1(html, Stage::Preq, |t, html| t.append_shown(Shown::Html, html));
 }
 
 fn properties(registry: &mut Registry) {

@@ -112,7 +112,11 @@ impl Judge {
             }
             several => self.judge_parts(shared, several),
         };
-        shared.lock().content = None;
+        {
+            let mut transaction = shared.lock();
+            transaction.content = None;
+            transaction.body = None;
+        }
         match judged {
             Ok((mut messages, reply)) => {
                 for message in &mut messages {
@@ -262,17 +266,21 @@ pub(super) fn notices(transaction: &Transaction) -> Vec<Notice> {
     if transaction.may_be_answered() { transaction.notices.clone() } else { Vec::new() }
 }
 
-/// The rewritten header block and the untouched rest; nothing if the header is as it came.
+/// The header block and the body, as far as rules have changed them, and the untouched rest; nothing if all is as it came.
 pub(super) fn pieces(transaction: &Transaction) -> Vec<Piece> {
-    let Some(content) = transaction.content.as_ref().filter(|_| transaction.header_changed) else {
+    let is_changed = transaction.header_changed || transaction.body.is_some();
+    let Some(content) = transaction.content.as_ref().filter(|_| is_changed) else {
         return Vec::new();
     };
-    let rest = content.len().saturating_sub(transaction.body_offset);
-    let mut pieces = vec![Piece::Text(transaction.header.to_bytes())];
-    if rest > 0 {
-        pieces.push(Piece::Original { offset: transaction.body_offset, len: rest });
-    }
-    pieces
+    let offset = transaction.body_offset;
+    let header = match transaction.header_changed {
+        true => Piece::Text(transaction.header.to_bytes()),
+        false => Piece::Original { offset: 0, len: offset },
+    };
+    let rest = Piece::Original { offset, len: content.len().saturating_sub(offset) };
+    let is_there = |piece: &Piece| !matches!(piece, Piece::Original { len: 0, .. });
+    let body: Vec<Piece> = transaction.body.as_ref().map_or(vec![rest], |body| body.pieces().collect());
+    [header].into_iter().chain(body).filter(is_there).collect()
 }
 
 /// True if the header may have the field of a delegation. One that is too large to look at is left to who must.

@@ -1,5 +1,6 @@
 //! Real policy in vSL, seen from outside: what a client hears and what arrives where.
 
+mod appended;
 mod commands;
 mod databases;
 mod delegation;

@@ -186,10 +186,11 @@ impl Keys {
     fn sign(&self, shared: &Shared, wanted: Wanted) -> Outcome<()> {
         let (header, content, offset, made_s, server) = {
             let transaction = shared.lock();
-            let content = transaction.content.clone().ok_or_else(|| Fault::new("the message is not here"))?;
+            let (content, offset) =
+                transaction.body_now().ok_or_else(|| Fault::new("the message is not here"))?;
             let made_s = transaction.mail.as_ref().map_or(0, |mail| mail.at_ms / 1000);
             let server = transaction.peer.server_name.to_string();
-            (transaction.header.clone(), content, transaction.body_offset, made_s, server)
+            (transaction.header.clone(), content, offset, made_s, server)
         };
         let Wanted { selector, key, domain, names, canon } = wanted;
         cede();
