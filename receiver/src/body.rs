@@ -16,8 +16,10 @@ use crate::limits::Share;
 /// Why a message that came in whole cannot be accepted now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// No room for it, here or at the queue.
+    /// No room for it: the disk of the queue is full.
     NoRoom,
+    /// Too much is going on for it to be taken, or memory for it cannot be had.
+    Busy,
     /// The filter that had the beginning of it is gone.
     FilterGone,
 }
@@ -126,7 +128,7 @@ impl Store {
                 Some(Chunk { bytes, offset })
             }
             Err(_) => {
-                self.fail(Failure::NoRoom);
+                self.fail(Failure::Busy);
                 None
             }
         }
@@ -178,7 +180,7 @@ impl Store {
             Stage::Inline(bytes) => Ok((wire::Body::Inline(bytes), None)),
             Stage::Memfd(file) => match file.seal() {
                 Ok(sealed) => Ok((wire::Body::Memfd(sealed.len()), Some(sealed.into_fd()))),
-                Err(_) => Err(Failure::NoRoom),
+                Err(_) => Err(Failure::Busy),
             },
             Stage::Chunks(chunks) => Ok((wire::Body::File(chunks.sent), None)),
             Stage::Failed(why) => Err(why),
@@ -199,13 +201,13 @@ impl Store {
         };
         match begun {
             Ok(stage) => self.stage = stage,
-            Err(_) => self.fail(Failure::NoRoom),
+            Err(_) => self.fail(Failure::Busy),
         }
     }
 
     /// From one memory file to chunks.
     fn divide(&mut self) {
-        match std::mem::replace(&mut self.stage, Stage::Failed(Failure::NoRoom)) {
+        match std::mem::replace(&mut self.stage, Stage::Failed(Failure::Busy)) {
             Stage::Memfd(file) if file.len() <= CHUNK as u64 => {
                 self.stage = Stage::Chunks(Chunks { parts: VecDeque::from([file]), ..Chunks::default() });
             }
@@ -224,7 +226,7 @@ impl Store {
 
     fn check(&mut self, result: io::Result<()>) {
         if result.is_err() {
-            self.fail(Failure::NoRoom);
+            self.fail(Failure::Busy);
         }
     }
 }

@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use vsmtp_daemon::{Link, Reactor};
-use vsmtp_ipc::edge::receiver_filter::{Ask, CREDITS, Decision, Verdict};
+use vsmtp_ipc::edge::receiver_filter::{Ask, CREDITS, Decision, Kept, Verdict};
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::{ChannelError, Credits, EdgeId};
 
@@ -48,8 +48,8 @@ pub enum Answer {
     Decided(Decision),
     /// One for each recipient.
     Recipients(Vec<Decision>),
-    /// Whether the chunk is kept.
-    Chunk(bool),
+    /// What became of the chunk.
+    Chunk(Kept),
 }
 
 /// What a filter said.
@@ -259,7 +259,7 @@ impl Edge {
             }
             Verdict::Decided { session, decision } => (session, Answer::Decided(decision)),
             Verdict::Recipients { session, decisions } => (session, Answer::Recipients(decisions)),
-            Verdict::ChunkStored { session, stored } => (session, Answer::Chunk(stored)),
+            Verdict::ChunkStored { session, kept } => (session, Answer::Chunk(kept)),
         };
         if !self.credits.give_back() {
             return Err(misbehaved("answered what nobody asked"));

@@ -23,7 +23,7 @@ use vsmtp_daemon::{Boot, BootError, Daemon, Event, FIRST_TOKEN, Flow, Live, Reac
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::filter_queue::Submit;
 use vsmtp_ipc::edge::master_child::ToMaster;
-use vsmtp_ipc::edge::receiver_filter::{Ask, Verdict};
+use vsmtp_ipc::edge::receiver_filter::{Ask, Kept, Verdict};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Id};
 use vsmtp_mail::{DELEGATION_FIELD, QueueIdMint};
@@ -296,7 +296,7 @@ impl Session {
         now_ms: u64,
     ) -> Result<(), ChannelError> {
         if !known {
-            self.answer(key, &Verdict::ChunkStored { session: key.session, stored: false });
+            self.answer(key, &Verdict::ChunkStored { session: key.session, kept: Kept::Unavailable });
             return Ok(());
         }
         let make = |ticket| Submit::Chunk { ticket, id, offset, len };

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use vsmtp_ipc::edge::filter_queue::{Disposition, Receipt, Refusal, Submit};
-use vsmtp_ipc::edge::receiver_filter::{Ask, Verdict};
+use vsmtp_ipc::edge::receiver_filter::{Ask, Kept, Verdict};
 use vsmtp_ipc::role::Role;
 use vsmtp_ipc::wire::{Body, Piece};
 use vsmtp_sys::memfd::Sealed;
@@ -83,7 +83,7 @@ fn a_large_body_travels_by_chunks_and_is_opened_for_rules_that_look_and_for_what
             }
             (other, _) => panic!("{other:?}"),
         }
-        assert!(matches!(receiver.hear(), Verdict::ChunkStored { session: 1, stored: true }));
+        assert!(matches!(receiver.hear(), Verdict::ChunkStored { session: 1, kept: Kept::Stored }));
         receiver.send_message(1, 9, Body::File(len), Vec::new());
         let Submit::OpenStaged { ticket, .. } = queue.hear().0 else { panic!() };
         let file = tempfile::tempfile().unwrap();
@@ -145,7 +145,7 @@ fn a_large_body_whose_session_ends_while_a_chunk_is_on_the_way_is_discarded_behi
         queue.say(&Receipt::ChunkStored { ticket }, Vec::new());
         assert!(matches!(queue.hear().0, Submit::Discard(of) if of == id(number)), "{end}");
         if end != "receiver dies" {
-            assert!(matches!(receiver.hear(), Verdict::ChunkStored { stored: true, .. }));
+            assert!(matches!(receiver.hear(), Verdict::ChunkStored { kept: Kept::Stored, .. }));
         }
     }
 }

@@ -138,9 +138,20 @@ pub enum Verdict {
     ChunkStored {
         /// The session.
         session: u64,
-        /// False: the disk or the queue refuses; the message gets 452.
-        stored: bool,
+        /// What became of it.
+        kept: Kept,
     },
+}
+
+/// What became of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Kept {
+    /// It is stored.
+    Stored,
+    /// The disk is full; the message gets 452.
+    NoRoom,
+    /// The queue or its disk is busy or fails, or nobody knows; the message gets 451.
+    Unavailable,
 }
 
 impl Message for Ask {

@@ -38,6 +38,8 @@ pub(super) struct Compaction {
     read_failures: u32,
     /// The last attempt to make a segment ready failed; none is made until there is a reason to.
     full: bool,
+    /// The disk failed at the last free segment; there may be room.
+    failed: bool,
 }
 
 #[derive(Debug)]
@@ -67,6 +69,7 @@ impl Compaction {
             paused: false,
             read_failures: 0,
             full: false,
+            failed: false,
         }
     }
 }
@@ -86,7 +89,7 @@ impl Store {
     fn fill_pool(&mut self) {
         let filling = self.compaction.busy && self.newest.1 > self.options.segment_bytes / 2;
         let wanted = if filling { RESERVE + 1 } else { RESERVE };
-        let ready = !self.compaction.filling && !self.compaction.full;
+        let ready = !self.compaction.filling && !self.compaction.full && !self.compaction.failed;
         if ready && self.pool.len() < wanted {
             self.compaction.filling = true;
             self.engine.job(Job::FillPool(wanted));
@@ -96,6 +99,7 @@ impl Store {
     /// Something may have changed: room is looked for again.
     pub(super) fn look_for_room(&mut self) {
         self.compaction.full = false;
+        self.compaction.failed = false;
     }
 
     /// True if there is no room for this many octets of new messages. The log has the last word.
@@ -129,9 +133,10 @@ impl Store {
     /// The janitor has an answer.
     pub(super) fn compaction_found(&mut self, found: Found) {
         match (found, &mut self.compaction.stage) {
-            (Found::PoolFilled { full }, _) => {
+            (Found::PoolFilled { full, failed }, _) => {
                 self.compaction.filling = false;
                 self.compaction.full = full;
+                self.compaction.failed = failed;
             }
             (Found::Listed { epoch, messages }, Stage::Listing(wanted)) if *wanted == epoch => {
                 self.compaction.stage = Stage::Moving { epoch, left: messages, reading: false, copies: 0 };

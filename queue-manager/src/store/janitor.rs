@@ -14,7 +14,7 @@ use super::message::MessageState;
 use super::reader::{Place, ReadError, Reader, StoredBody};
 use super::record::Location;
 use super::scan::{self, Range};
-use super::segments::{Free, Known, MOST_FREE, Pool, segment_name, sidecar_name};
+use super::segments::{Free, Known, MOST_FREE, Pool, Shortage, segment_name, sidecar_name};
 use super::sidecar::Sidecar;
 use super::staging::StagedBody;
 use super::transaction::CommitError;
@@ -49,7 +49,7 @@ pub(super) enum Found {
     /// They could not be made durable.
     NotPublished(Prepared, CommitError),
     /// The pool was filled, or could not be.
-    PoolFilled { full: bool },
+    PoolFilled { full: bool, failed: bool },
     /// The messages that begin in a segment, and where.
     Listed { epoch: u32, messages: Vec<(QueueId, Location)> },
     /// Messages with their bodies, or why they cannot be read.
@@ -83,8 +83,9 @@ impl Janitor {
         match job {
             Job::Publish(bodies, prepared) => Some(publish(bodies, prepared)),
             Job::FillPool(wanted) => {
-                let full = self.pool.fill(wanted).is_err();
-                Some(Found::PoolFilled { full })
+                let shortage = self.pool.fill(wanted).err();
+                let full = matches!(shortage, Some(Shortage::Full));
+                Some(Found::PoolFilled { full, failed: shortage.is_some() && !full })
             }
             Job::List { epoch, end } => {
                 let messages = self.list(epoch, end);

@@ -56,6 +56,8 @@ pub(super) struct Log {
     unsynced: Vec<InFlight>,
     /// To be written again: their segment failed.
     homeless: Vec<Prepared>,
+    /// Why the last of these has found no place.
+    shortage: CommitError,
     recent: Recent,
     reports: Vec<Report>,
 }
@@ -86,6 +88,7 @@ impl Log {
             staged: Vec::new(),
             unsynced: Vec::new(),
             homeless: Vec::new(),
+            shortage: CommitError::Full,
             recent: Recent::default(),
             reports: Vec::new(),
         }
@@ -165,9 +168,12 @@ impl Log {
     /// Gives a transaction its place, in a new segment if need be.
     fn admit(&mut self, prepared: Prepared) {
         let span = prepared.span();
-        if !self.homeless.is_empty() || !self.has_numbers(prepared.drafts.len()) {
-            // Something older has found no place.
+        if !self.has_numbers(prepared.drafts.len()) {
             return self.refuse(prepared, CommitError::Full);
+        }
+        if !self.homeless.is_empty() {
+            // Something older has found no place.
+            return self.refuse(prepared, self.shortage.clone());
         }
         let fits = |log: &Log| log.active.as_ref().is_some_and(|active| active.end + span <= active.limit);
         if !fits(self)
@@ -178,7 +184,7 @@ impl Log {
         // The old segment may have failed at its last sync.
         self.rehouse();
         if !self.homeless.is_empty() {
-            self.refuse(prepared, CommitError::Full);
+            self.refuse(prepared, self.shortage.clone());
         } else if fits(self) {
             self.place(prepared);
         } else {
@@ -194,6 +200,7 @@ impl Log {
                 result: Err(error),
             });
         } else {
+            self.shortage = error;
             self.homeless.push(prepared);
         }
     }

@@ -157,7 +157,8 @@ impl Pool {
             drop(state);
             self.create(leave > 0)?;
         }
-        Err(Shortage::Full)
+        // There is room, and somebody else has had it each time.
+        Err(Shortage::Failed(io::ErrorKind::ResourceBusy.into()))
     }
 
     /// Takes a segment only if more than `leave` are there; makes none.

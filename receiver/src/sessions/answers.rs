@@ -3,7 +3,7 @@
 
 use vsmtp_daemon::Record;
 use vsmtp_ipc::ChannelError;
-use vsmtp_ipc::edge::receiver_filter::Decision;
+use vsmtp_ipc::edge::receiver_filter::{Decision, Kept};
 use vsmtp_mail::{EnhancedCode, Reply};
 use vsmtp_smtp::Verdict;
 
@@ -32,7 +32,7 @@ impl Client {
             (Want::Recipients, Answer::Recipients(decisions)) => {
                 self.recipients_decided(context, &decisions)?
             }
-            (Want::Chunk, Answer::Chunk(stored)) => self.chunk_answered(context, stored),
+            (Want::Chunk, Answer::Chunk(kept)) => self.chunk_answered(context, kept),
             (Want::Message, Answer::Decided(decision)) => {
                 let verdict = filter_edge::verdict(&decision)?;
                 self.message_decided(context, verdict);
@@ -70,7 +70,7 @@ impl Client {
                 "System is too busy, try again later",
             )),
         };
-        self.give_up(context, Failure::NoRoom, verdict)
+        self.give_up(context, Failure::Busy, verdict)
     }
 
     /// The filter that has the question is gone.
@@ -174,14 +174,14 @@ impl Client {
         self.after_answer(context);
     }
 
-    fn chunk_answered(&mut self, context: &mut Context<'_>, stored: bool) {
+    fn chunk_answered(&mut self, context: &mut Context<'_>, kept: Kept) {
         self.asking = Asking::Nothing;
         let incoming = self.transaction.as_mut().and_then(|transaction| transaction.incoming.as_mut());
         let Some(incoming) = incoming else { return };
-        if stored {
-            incoming.store.chunk_is_stored();
-        } else {
-            incoming.store.fail(Failure::NoRoom);
+        match kept {
+            Kept::Stored => incoming.store.chunk_is_stored(),
+            Kept::NoRoom => incoming.store.fail(Failure::NoRoom),
+            Kept::Unavailable => incoming.store.fail(Failure::Busy),
         }
         if self.topic.is_some() || incoming.store.has_chunk(false) {
             self.proceed(context);

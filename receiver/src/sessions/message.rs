@@ -76,6 +76,11 @@ impl Failure {
                 EnhancedCode(4, 3, 1),
                 "Insufficient system storage, try again later",
             )),
+            Failure::Busy => Verdict::Refuse(Reply::fixed(
+                451,
+                EnhancedCode(4, 3, 2),
+                "System is too busy, try again later",
+            )),
         }
     }
 }

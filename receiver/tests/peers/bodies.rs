@@ -1,7 +1,7 @@
 //! Messages of all sizes, whole, in halves, and too large.
 
 use crate::stage::{Client, Filter, Stage, only, slice};
-use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Verdict};
+use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Kept, Verdict};
 use vsmtp_ipc::wire::{Body, CHUNK, Id};
 use vsmtp_sys::memfd::Sealed;
 
@@ -48,7 +48,7 @@ fn take(filter: &mut Filter, whole: &mut Vec<u8>) -> Option<(u64, Id)> {
 fn take_all(filter: &mut Filter) -> String {
     let mut whole = Vec::new();
     while let Some((session, _)) = take(filter, &mut whole) {
-        filter.say(&Verdict::ChunkStored { session, stored: true });
+        filter.say(&Verdict::ChunkStored { session, kept: Kept::Stored });
     }
     String::from_utf8(whole).unwrap()
 }
@@ -82,15 +82,23 @@ fn messages_around_every_border_arrive_whole() {
 }
 
 #[test]
-fn when_the_queue_takes_no_chunk_the_client_hears_452_at_the_end() {
+fn when_the_queue_takes_no_chunk_the_client_hears_452_at_the_end_and_451_if_the_disk_is_not_full() {
+    let full = "452 4.3.1 Insufficient system storage, try again later";
+    let busy = "451 4.3.2 System is too busy, try again later";
+    for (kept, reply) in [(Kept::NoRoom, full), (Kept::Unavailable, busy)] {
+        when_no_chunk_is_taken(kept, reply);
+    }
+}
+
+fn when_no_chunk_is_taken(kept: Kept, reply: &str) {
     let (stage, mut filter) = Stage::with_filter();
     let mut client = stage.greeted();
     data(&mut client, &mut filter);
     let sender = send_aside(&client, format!("{}.\r\n", text(3_000_000)));
     let mut whole = Vec::new();
     let (session, id) = take(&mut filter, &mut whole).unwrap();
-    filter.say(&Verdict::ChunkStored { session, stored: false });
-    assert_eq!(client.reply(), "452 4.3.1 Insufficient system storage, try again later");
+    filter.say(&Verdict::ChunkStored { session, kept });
+    assert_eq!(client.reply(), reply);
     sender.join().unwrap();
     assert!(matches!(filter.hear().0, Ask::Reset { id: Some(given_up), .. } if given_up == id));
     data(&mut client, &mut filter);
@@ -112,7 +120,7 @@ fn a_filter_that_dies_between_chunks_costs_a_451_at_the_end() {
         while whole.len() < if answer_first { 1_000_000 } else { 1 } {
             let (session, _) = take(&mut filter, &mut whole).unwrap();
             if answer_first {
-                filter.say(&Verdict::ChunkStored { session, stored: true });
+                filter.say(&Verdict::ChunkStored { session, kept: Kept::Stored });
             }
         }
         drop(filter);
@@ -140,12 +148,12 @@ fn a_client_that_goes_away_leaves_nothing_behind() {
     let sender = send_aside(&client, text(1_400_000));
     let mut whole = Vec::new();
     let (session, begun) = take(&mut filter, &mut whole).unwrap();
-    filter.say(&Verdict::ChunkStored { session, stored: true });
+    filter.say(&Verdict::ChunkStored { session, kept: Kept::Stored });
     sender.join().unwrap();
     drop(client);
     loop {
         match filter.hear().0 {
-            Ask::Chunk { session, .. } => filter.say(&Verdict::ChunkStored { session, stored: true }),
+            Ask::Chunk { session, .. } => filter.say(&Verdict::ChunkStored { session, kept: Kept::Stored }),
             Ask::Reset { id, .. } => break assert_eq!(id, Some(begun)),
             other => panic!("{other:?}"),
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::stage::{Filter, PATIENCE, Stage, only, reply, slice};
 use vsmtp_ipc::edge::master_child::ToMaster;
-use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Verdict};
+use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Kept, Verdict};
 use vsmtp_ipc::wire::Body;
 use vsmtp_sys::memfd::Sealed;
 
@@ -94,7 +94,10 @@ fn judge(
             assert!(known.transaction && *offset == known.chunks, "{ask:?}");
             known.chunks += len;
             Sealed::verify(only(fds), *len).unwrap();
-            return Some(Verdict::ChunkStored { session, stored: dice.roll(4) > 0 });
+            return Some(Verdict::ChunkStored {
+                session,
+                kept: [Kept::NoRoom, Kept::Stored, Kept::Stored, Kept::Unavailable][dice.roll(4) as usize],
+            });
         }
         Ask::Message { body, trace_len, .. } => {
             assert!(std::mem::take(&mut known.transaction) && u64::from(*trace_len) <= body.len());

@@ -218,7 +218,7 @@ fn without_descriptors_clients_wait_at_the_door_and_large_messages_are_deferred(
     clients[0].begin(&mut filter);
     clients[0].ask("DATA");
     clients[0].send(format!("{}\r\n.\r\n", "x".repeat(30_000)));
-    assert_eq!(clients[0].reply(), "452 4.3.1 Insufficient system storage, try again later");
+    assert_eq!(clients[0].reply(), "451 4.3.2 System is too busy, try again later");
     filter.expect_reset();
     drop(clients.pop());
     assert!(late.reply().starts_with("220"), "the door opens again by itself");

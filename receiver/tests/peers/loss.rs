@@ -4,7 +4,7 @@ use std::io::IoSlice;
 
 use crate::stage::{FILTER, Stage, reply, slice};
 use vsmtp_ipc::edge::master_child::ToMaster;
-use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Verdict};
+use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Kept, Verdict};
 
 const UNAVAILABLE: &str = "451 4.3.0 Temporary failure, try again later";
 
@@ -125,7 +125,7 @@ fn mad(session: u64, way: usize) -> Vec<Verdict> {
         2 => vec![Verdict::Recipients { session, decisions: vec![accept(); 3] }],
         3 => vec![Verdict::Recipients { session: session + 1, decisions: vec![accept(); 2] }],
         4 => vec![Verdict::Recipients { session: u64::MAX, decisions: vec![accept(); 2] }],
-        5 => vec![Verdict::ChunkStored { session, stored: true }],
+        5 => vec![Verdict::ChunkStored { session, kept: Kept::Stored }],
         6 => vec![Verdict::Recipients { session, decisions: vec![Decision::Refuse(reply("250 ok")); 2] }],
         7 => vec![Verdict::Wanted { connect: true, helo: true, authenticate: false, mail: true }],
         _ => {

@@ -7,7 +7,7 @@ use vsmtp_daemon::{Reactor, Record};
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::filter_queue::{NewMessage, Receipt, Refusal, Submit};
 use vsmtp_ipc::edge::master_child::ToMaster;
-use vsmtp_ipc::edge::receiver_filter::{self as edge, Verdict};
+use vsmtp_ipc::edge::receiver_filter::{self as edge, Kept, Verdict};
 use vsmtp_ipc::wire::{Body, Id, check_pieces};
 use vsmtp_mail::{EnhancedCode, Reply};
 
@@ -109,7 +109,7 @@ impl Session {
             }
             (What::Part(original), Receipt::Stored { .. }) => self.part_stored(key, original, now_ms),
             (What::Copy(of), Receipt::ChunkStored { .. }) => self.copied(key, of, now_ms),
-            (What::Chunk(id), Receipt::ChunkStored { .. }) => self.chunk_stored(key, id, true),
+            (What::Chunk(id), Receipt::ChunkStored { .. }) => self.chunk_stored(key, id, Kept::Stored),
             (What::Open(id), Receipt::Staged { .. }) => {
                 let seat = self.receivers.get_mut(&key.token).and_then(|r| r.seats.get_mut(&key.session));
                 let incoming = seat.and_then(|seat| seat.incoming.as_mut());
@@ -122,9 +122,9 @@ impl Session {
                     _ => self.queue.discard(id),
                 }
             }
-            (what, Receipt::Refused { why, .. }) => self.refused(Asked { key, what }, refusal(why)),
+            (what, Receipt::Refused { why, .. }) => self.refused(Asked { key, what }, why),
             (what, _) => {
-                self.refused(Asked { key, what }, local_error());
+                self.refused(Asked { key, what }, Refusal::Disk);
                 return Err(ChannelError::Misbehaved("answered another question than was asked".to_owned()));
             }
         }
@@ -138,26 +138,29 @@ impl Session {
         self.helpers.limits().accepted(&waited);
     }
 
-    fn chunk_stored(&mut self, key: Key, id: Id, stored: bool) {
+    fn chunk_stored(&mut self, key: Key, id: Id, kept: Kept) {
         let session = key.session;
         if self.receivers.get(&key.token).is_none_or(|receiver| !receiver.seats.contains_key(&session)) {
             // Who sent it is gone, and nobody else knows of the file.
             self.queue.discard(id);
         }
-        self.answer(key, &Verdict::ChunkStored { session, stored });
+        self.answer(key, &Verdict::ChunkStored { session, kept });
     }
 
     /// Requests that will not be answered: the edge died, or nobody came in time.
     pub(super) fn lose(&mut self, lost: Vec<Asked>) {
         for asked in lost {
-            self.refused(asked, refusal(Refusal::Busy));
+            self.refused(asked, Refusal::Busy);
         }
     }
 
-    fn refused(&mut self, asked: Asked, reply: Reply) {
-        let key = asked.key;
+    fn refused(&mut self, asked: Asked, why: Refusal) {
+        let (key, reply) = (asked.key, refusal(why));
         match asked.what {
-            What::Chunk(id) => self.chunk_stored(key, id, false),
+            What::Chunk(id) => {
+                let kept = if why == Refusal::Full { Kept::NoRoom } else { Kept::Unavailable };
+                self.chunk_stored(key, id, kept);
+            }
             What::Store(_) | What::Open(_) => self.end_message(key, &Decision::Refuse(reply), false),
             What::Part(original) => self.part_refused(key, original, reply),
             What::Copy(of) => {

@@ -221,3 +221,36 @@ fn a_message_that_cannot_be_read_is_tried_again_and_then_set_aside() {
         assert_eq!(stored_octets(&store, n), body(n, 5000));
     }
 }
+
+#[test]
+fn a_disk_that_fails_while_there_is_room_is_not_taken_for_a_full_one() {
+    let disk = SimDisk::default();
+    let (mut store, ..) = open(&disk);
+    // Whatever is done to the disk from now on fails: among it the making of free segments.
+    for op in disk.ops() + 1..disk.ops() + 400 {
+        disk.fail_at(op, io::ErrorKind::Other);
+    }
+    let mut refused = 0;
+    for n in 0..40 {
+        match store.submit(Transaction::one(accept(n, 1, 5000), Urgency::Durable)) {
+            Ok(ticket) => match result_of(&poll(&mut store), ticket) {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    assert!(matches!(error, CommitError::Failed(_)), "{n}: {error:?}");
+                    refused += 1;
+                }
+                None => panic!("{n}: nothing was said"),
+            },
+            Err(error) => {
+                assert_ne!(error, SubmitError::Full, "{n}");
+                refused += 1;
+            }
+        }
+        // A change that is not waited for has found no place either; what comes after it is not refused for a full disk.
+        if n % 10 == 5 {
+            store.trim();
+        }
+    }
+    assert!(refused > 0);
+    assert!(disk.ops() < 10_000, "a failing disk is not asked again and again");
+}
