@@ -1,10 +1,9 @@
-//! Store and schedule stay in step, on a disk that fails when it is told to.
+//! Store and schedule stay in step, on a disk that fails when it is told to. Here is the bench, and what a failure or a
+//! restart leaves.
 
-use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use vsmtp_ipc::edge::ctl_queue::{Request, Selection};
 use vsmtp_ipc::edge::queue_deliver::{self, Reach, Result3};
 use vsmtp_mail::{
     Address, BodyType, Envelope, NextHop, Notify, Recipient, RecipientClass, ReversePath, header_end,
@@ -12,94 +11,21 @@ use vsmtp_mail::{
 
 use super::*;
 use crate::content;
-use crate::control::Work;
 use crate::delegation;
 use crate::outcome::{self, Attempted, Outcome};
 use crate::schedule::{Lane, LaneKind, Next, Plan, Standing, Verdict};
 use crate::settings::tests::slice;
-use crate::store::{
-    Area, Disk, DiskFile, Disposition, Listed, Options, Origin, RealDisk, RecipientState, RemoveReason,
-    StateChange, Unrecovered,
-};
+use crate::store::{Options, Origin, RealDisk, RecipientState, RemoveReason, Unrecovered};
+
+mod delegated;
+mod disk;
+mod tls_reports;
+
+use disk::{FailingDisk, Faults};
 
 const LANE: Lane = Lane { kind: LaneKind::Smtp, instance: 0, life: 1 };
 const MAILBOX: Lane = Lane { kind: LaneKind::Mailbox, instance: 0, life: 2 };
 const NOW: Clock = Clock { mono_ms: 1000, wall_ms: 1_000_000_000 };
-
-/// What goes wrong.
-#[derive(Debug, Default)]
-struct Faults {
-    sync: AtomicBool,
-    read: AtomicBool,
-}
-
-#[derive(Debug)]
-struct FailingDisk {
-    disk: RealDisk,
-    faults: Arc<Faults>,
-}
-
-#[derive(Debug)]
-struct FailingFile {
-    file: Arc<dyn DiskFile>,
-    faults: Arc<Faults>,
-}
-
-fn fail(fault: &AtomicBool) -> io::Result<()> {
-    if fault.load(Ordering::Relaxed) { Err(io::Error::other("told to fail")) } else { Ok(()) }
-}
-
-impl FailingDisk {
-    fn wrap(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        Arc::new(FailingFile { file, faults: self.faults.clone() })
-    }
-}
-
-impl Disk for FailingDisk {
-    fn list(&self, area: Area) -> io::Result<Vec<Listed>> {
-        self.disk.list(area)
-    }
-    fn create(&self, area: Area, name: &str, len: u64) -> io::Result<Arc<dyn DiskFile>> {
-        fail(&self.faults.sync)?;
-        self.disk.create(area, name, len).map(|file| self.wrap(file))
-    }
-    fn open(&self, area: Area, name: &str, writable: bool) -> io::Result<Arc<dyn DiskFile>> {
-        self.disk.open(area, name, writable).map(|file| self.wrap(file))
-    }
-    fn remove(&self, area: Area, name: &str) -> io::Result<()> {
-        self.disk.remove(area, name)
-    }
-    fn rename(&self, from: (Area, &str), to: (Area, &str)) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn sync_area(&self, area: Area) -> io::Result<()> {
-        self.disk.sync_area(area)
-    }
-    fn free_bytes(&self) -> io::Result<u64> {
-        self.disk.free_bytes()
-    }
-}
-
-impl DiskFile for FailingFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        fail(&self.faults.read)?;
-        self.file.read_at(buffer, offset)
-    }
-    fn write_all_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        fail(&self.faults.sync)?;
-        self.file.write_all_at(slices, offset)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        fail(&self.faults.sync)?;
-        self.file.sync_data()
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn file(&self) -> Option<&std::fs::File> {
-        self.file.file()
-    }
-}
 
 struct Bench {
     ledger: Ledger,
@@ -231,11 +157,6 @@ impl Bench {
             return delegation::settle(&mut self.ledger, &attempted, &outcome, (&one, &settled), self.clock);
         }
         outcome::apply(&mut self.ledger, &attempted, &outcome, &settled.unwrap(), self.clock);
-    }
-
-    /// What a service has said of it.
-    fn settle_service(&mut self, plan: &Plan, result: Result3) {
-        self.settle_for(plan, result, Some(0));
     }
 
     fn sleep(&mut self, milliseconds: u64) {
@@ -433,154 +354,4 @@ fn a_message_that_is_read_again_while_nothing_is_left_of_it_ends_once() {
     assert!(bench.ledger.store.is_leaving(id));
     bench.poll();
     assert!(bench.ledger.store.is_empty());
-}
-
-/// The hour of a day, on a clock that begins with the test's.
-fn at(days: u64, hours: u64) -> Clock {
-    let since_ms = days * 86_400_000 + hours * 3_600_000;
-    Clock { mono_ms: NOW.mono_ms + since_ms, wall_ms: 11 * 86_400_000 + since_ms }
-}
-
-#[test]
-fn a_day_of_sessions_becomes_one_message_for_each_domain_and_survives_a_restart() {
-    use vsmtp_ipc::edge::queue_deliver::TlsResult;
-
-    use crate::tls_reports::{self, TlsReports, sessions};
-
-    let settings = || {
-        let from = vsmtp_config::Value::Text("tls-reports@src.test".to_owned());
-        Settings::from(&slice(&[("delivery.tls.reports.from", from)]))
-    };
-    let mut bench = Bench::new();
-    bench.ledger.settings = settings();
-    bench.ledger.tls_reports = TlsReports::open(bench.folder.path());
-    let ledger = &mut bench.ledger;
-    for (domain, failure) in
-        [("a.test", None), ("a.test", Some(TlsResult::CertificateExpired)), ("b.test", None)]
-    {
-        ledger.tls_reports.note(&[sessions(domain, failure, 1)], at(0, 9));
-    }
-    ledger.tls_reports.note(&[sessions("a.test", None, 1)], at(1, 0));
-    assert!(!tls_reports::work(ledger, at(1, 0)), "the day is over, and the hour has not come");
-    let wake_ms = ledger.tls_reports.wake_ms(&ledger.settings.tls_reports, at(1, 0)).unwrap();
-    assert!((at(1, 1).mono_ms..at(1, 3).mono_ms).contains(&wake_ms));
-    // What was counted is kept, and found by the next process.
-    ledger.tls_reports.keep();
-    let mut bench = bench.restart();
-    bench.ledger.settings = settings();
-    bench.ledger.tls_reports = TlsReports::open(bench.folder.path());
-    bench.clock = at(1, 4);
-    tls_reports::work(&mut bench.ledger, at(1, 4));
-    bench.poll();
-    let mut hops = Vec::new();
-    while let Some(plan) = bench.lease() {
-        let outgoing = bench.ledger.outgoing(plan.id).unwrap();
-        let envelope = &outgoing.state.envelope;
-        assert_eq!(envelope.reverse_path.to_string(), "tls-reports@src.test");
-        let text = content::start(&outgoing.parts, 1 << 20).unwrap();
-        let text = String::from_utf8(text).unwrap();
-        assert!(text.contains("report-type=\"tlsrpt\""), "{text}");
-        hops.push((envelope.recipients[0].address.to_string(), envelope.recipients[0].next_hop.to_string()));
-    }
-    hops.sort();
-    let expected = [("reports@a.test", "smtp:a.test"), ("reports@b.test", "smtp:b.test")];
-    assert_eq!(hops, expected.map(|(to, hop)| (to.to_owned(), hop.to_owned())));
-    // The second day of the one domain is left, and is reported when that is over.
-    tls_reports::work(&mut bench.ledger, at(2, 4));
-    bench.clock = at(2, 4);
-    bench.poll();
-    assert!(bench.lease().is_some() && bench.lease().is_none());
-    bench.ledger.tls_reports.keep();
-    assert_eq!(TlsReports::open(bench.folder.path()).wake_ms(&settings().tls_reports, at(2, 4)), None);
-}
-
-/// A message that a service has, and the secret.
-fn away(bench: &mut Bench) -> (QueueId, Arc<MessageState>, vsmtp_ipc::edge::filter_queue::Returned) {
-    let id = bench.stored(&["smtp:dst.test"]);
-    let token = vsmtp_mail::Token::from_bytes([7; 16]);
-    let delegation = crate::store::Delegation {
-        phase: crate::store::Phase::Out,
-        stage: crate::store::DelegatedAt::Postq,
-        directive: "scan".into(),
-        token,
-        address: ([127, 0, 0, 1], 10026).into(),
-        timeout_ms: 1000,
-        return_within_s: 60,
-        open: true,
-        hold: None,
-    };
-    let disposition = Disposition::Delegated(Box::new(delegation));
-    let change = Change::State { id, change: StateChange::Disposition(disposition) };
-    bench
-        .ledger
-        .commit_alone(id, vec![change], Urgency::Durable, (Turns::FromService, Tell::Nobody))
-        .unwrap();
-    bench.poll();
-    let state = bench.ledger.outgoing(id).unwrap().state;
-    (
-        id,
-        state,
-        vsmtp_ipc::edge::filter_queue::Returned { id: id.into(), token: token.to_bytes(), or_new: false },
-    )
-}
-
-/// What is answered at once.
-fn order(bench: &mut Bench, request: Request) -> Option<String> {
-    let mut work = Work::new(request, &bench.ledger, bench.clock).unwrap();
-    work.go_on(1, 0, &mut bench.ledger, bench.clock).map(|answer| format!("{answer:?}"))
-}
-
-#[test]
-fn an_order_to_hold_outlasts_what_a_service_does_before_it_is_on_disk() {
-    for step in 0..4 {
-        let mut bench = Bench::new();
-        let (id, seen, returned) = away(&mut bench);
-        let plan = bench.lease().unwrap();
-        assert_eq!(order(&mut bench, Request::Hold(Selection::One(id.into()))), None, "not on disk yet");
-        let clock = bench.clock;
-        match step {
-            0 => assert!(matches!(
-                delegation::welcome(&bench.ledger, returned, clock),
-                Err(vsmtp_ipc::edge::filter_queue::Refusal::Busy)
-            )),
-            1 => delegation::overdue(&mut bench.ledger, id, &seen, clock),
-            2 => delegation::unserved(&mut bench.ledger, id, "nobody is there", clock),
-            _ => bench.settle_service(&plan, Result3::Delivered),
-        }
-        bench.poll();
-        let state = bench.ledger.store.message(id).unwrap().state;
-        assert!(matches!(state.disposition, Disposition::Hold(_)), "{step}: {:?}", state.disposition);
-        let standing = bench.ledger.schedule.survey(id, clock.mono_ms).map(|survey| survey.standing);
-        assert_eq!(standing, Some(Standing::Held), "{step}");
-    }
-}
-
-#[test]
-fn a_service_may_bring_back_at_once_what_it_has_taken() {
-    let mut bench = Bench::new();
-    let (id, _, returned) = away(&mut bench);
-    let plan = bench.lease().unwrap();
-    bench.settle_service(&plan, Result3::Delivered);
-    let clock = bench.clock;
-    assert!(bench.ledger.is_changing(id), "it is not on disk that the service has it");
-    let welcome = delegation::welcome(&bench.ledger, returned, clock);
-    assert!(matches!(welcome, Ok(delegation::Welcome::Take(_))));
-}
-
-#[test]
-fn what_is_on_its_way_to_the_disk_is_held_but_not_released() {
-    let mut bench = Bench::new();
-    let (id, _, _) = away(&mut bench);
-    let plan = bench.lease().unwrap();
-    bench.settle_service(&plan, Result3::Delivered);
-    let released = order(&mut bench, Request::Release(Selection::One(id.into())));
-    assert!(released.as_ref().is_some_and(|said| said.starts_with("Failed")), "{released:?}");
-    assert_eq!(order(&mut bench, Request::Hold(Selection::One(id.into()))), None, "it is carried out");
-    bench.poll();
-    let state = bench.ledger.store.message(id).unwrap().state;
-    assert!(matches!(state.disposition, Disposition::Hold(_)), "{:?}", state.disposition);
-    assert_eq!(order(&mut bench, Request::Release(Selection::One(id.into()))), None, "it is carried out");
-    bench.poll();
-    let state = bench.ledger.store.message(id).unwrap().state;
-    assert!(state.disposition.is_active());
 }
