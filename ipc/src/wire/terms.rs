@@ -1,0 +1,138 @@
+//! What is demanded of the way, and asked of the queue, for one message.
+
+use bincode::{Decode, Encode};
+use vsmtp_mail as mail;
+
+use super::WireError;
+
+/// What a sender demands of every server on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Demands {
+    /// REQUIRETLS.
+    pub requiretls: bool,
+}
+
+impl From<mail::Demands> for Demands {
+    fn from(demands: mail::Demands) -> Self {
+        Demands { requiretls: demands.requiretls }
+    }
+}
+
+impl From<Demands> for mail::Demands {
+    fn from(demands: Demands) -> Self {
+        mail::Demands { requiretls: demands.requiretls }
+    }
+}
+
+/// What a client asks of the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Wishes {
+    /// MT-PRIORITY=: from -9 to 9.
+    pub priority: i8,
+}
+
+impl From<mail::Wishes> for Wishes {
+    fn from(wishes: mail::Wishes) -> Self {
+        Wishes { priority: wishes.priority.number() }
+    }
+}
+
+impl TryFrom<Wishes> for mail::Wishes {
+    type Error = WireError;
+    fn try_from(wire: Wishes) -> Result<Self, WireError> {
+        Ok(mail::Wishes { priority: priority(wire.priority)? })
+    }
+}
+
+/// Checks a priority that crossed an edge.
+pub fn priority(wire: i8) -> Result<mail::Priority, WireError> {
+    mail::Priority::new(wire.into()).ok_or(WireError("priority"))
+}
+
+/// What is asked of the queue for one message.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Terms {
+    /// From -9 to 9.
+    pub priority: i8,
+    /// Seconds after its arrival at which it fails.
+    pub lifetime_s: Option<u32>,
+    /// Whose rules judge it.
+    pub rules: Option<RulesOf>,
+    /// The words of a report of failure.
+    pub report_text: Option<String>,
+    /// The author of reports.
+    pub report_from: Option<String>,
+}
+
+impl From<&mail::Terms> for Terms {
+    fn from(terms: &mail::Terms) -> Self {
+        let mail::Terms { priority, lifetime_s, rules, report_text, report_from } = terms;
+        Terms {
+            priority: priority.number(),
+            lifetime_s: *lifetime_s,
+            rules: rules.as_ref().map(Into::into),
+            report_text: report_text.as_deref().map(str::to_owned),
+            report_from: report_from.as_ref().map(mail::Address::to_string),
+        }
+    }
+}
+
+impl TryFrom<&Terms> for mail::Terms {
+    type Error = WireError;
+    fn try_from(wire: &Terms) -> Result<Self, WireError> {
+        if wire.lifetime_s.is_some_and(|lifetime_s| lifetime_s > mail::MAX_LIFETIME_S) {
+            return Err(WireError("lifetime"));
+        }
+        let is_clean = |text: &String| {
+            text.len() <= mail::MAX_REPORT_TEXT && !text.chars().any(|c| c.is_control() && c != '\n')
+        };
+        if !wire.report_text.iter().all(is_clean) {
+            return Err(WireError("words of a report"));
+        }
+        let report_from = wire.report_from.as_deref().map(mail::Address::parse).transpose();
+        Ok(mail::Terms {
+            report_text: wire.report_text.as_deref().map(Into::into),
+            report_from: report_from.map_err(|_| WireError("author of a report"))?,
+            priority: priority(wire.priority)?,
+            lifetime_s: wire.lifetime_s,
+            rules: wire.rules.as_ref().map(mail::RulesOf::try_from).transpose()?,
+        })
+    }
+}
+
+/// Whose rules judge a message; domains as text.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum RulesOf {
+    /// Those for the whole server.
+    Root,
+    /// Those of this domain for what it sends.
+    Outgoing(String),
+    /// Those of this domain for what stays within it.
+    Internal(String),
+    /// Those of this domain for what it receives.
+    Incoming(String),
+}
+
+impl From<&mail::RulesOf> for RulesOf {
+    fn from(rules: &mail::RulesOf) -> Self {
+        match rules {
+            mail::RulesOf::Root => RulesOf::Root,
+            mail::RulesOf::Outgoing(domain) => RulesOf::Outgoing(domain.to_string()),
+            mail::RulesOf::Internal(domain) => RulesOf::Internal(domain.to_string()),
+            mail::RulesOf::Incoming(domain) => RulesOf::Incoming(domain.to_string()),
+        }
+    }
+}
+
+impl TryFrom<&RulesOf> for mail::RulesOf {
+    type Error = WireError;
+    fn try_from(wire: &RulesOf) -> Result<Self, WireError> {
+        let domain = |text: &str| mail::Domain::parse(text).map_err(|_| WireError("domain of rules"));
+        Ok(match wire {
+            RulesOf::Root => mail::RulesOf::Root,
+            RulesOf::Outgoing(text) => mail::RulesOf::Outgoing(domain(text)?),
+            RulesOf::Internal(text) => mail::RulesOf::Internal(domain(text)?),
+            RulesOf::Incoming(text) => mail::RulesOf::Incoming(domain(text)?),
+        })
+    }
+}
