@@ -1,4 +1,4 @@
-//! Methods of values that may wait for another process: they hold the transaction only while they look at it.
+//! Properties and methods of values. Those that may wait for another process hold the transaction only while they look at it.
 
 use rhai::{Dynamic, EvalAltResult, ImmutableString, NativeCallContext, Variant};
 
@@ -20,7 +20,65 @@ impl Registry<'_> {
         });
     }
 
+    /// A property of values of one type.
+    pub fn property<T: Variant + Clone, R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        body: impl Fn(&T) -> Outcome<R> + Send + Sync + 'static,
+    ) {
+        self.row(Form::Property, name, 0, None);
+        self.engine.register_get(name.name, move |context: NativeCallContext, value: &mut T| {
+            body(value).map_err(|fault| raise(&context, fault))
+        });
+    }
+
     /// A method without arguments.
+    pub fn method0<T: Variant + Clone, R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        body: impl Fn(&T) -> Outcome<R> + Send + Sync + 'static,
+    ) {
+        self.row(Form::Method, name, 0, None);
+        self.engine.register_fn(name.name, move |context: NativeCallContext, value: &mut T| {
+            body(value).map_err(|fault| raise(&context, fault))
+        });
+    }
+
+    /// A method of one argument.
+    pub fn method1<T: Variant + Clone, A: Variant + Clone, R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        body: impl Fn(&T, A) -> Outcome<R> + Send + Sync + 'static,
+    ) {
+        self.row(Form::Method, name, 1, None);
+        self.engine.register_fn(name.name, move |context: NativeCallContext, value: &mut T, argument: A| {
+            body(value, argument).map_err(|fault| raise(&context, fault))
+        });
+    }
+
+    /// A method with a string or an object.
+    pub fn method_text<T: Variant + Clone, R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        body: impl Fn(&T, &str) -> Outcome<R> + Clone + Send + Sync + 'static,
+    ) {
+        self.row(Form::Method, name, 1, None);
+        let of = body.clone();
+        self.engine.register_fn(
+            name.name,
+            move |context: NativeCallContext, value: &mut T, text: ImmutableString| {
+                of(value, &text).map_err(|fault| raise(&context, fault))
+            },
+        );
+        self.engine.register_fn(
+            name.name,
+            move |context: NativeCallContext, value: &mut T, object: Object| {
+                body(value, &object.text()).map_err(|fault| raise(&context, fault))
+            },
+        );
+    }
+
+    /// A method without arguments that may wait.
     pub fn method_waits0<T: Variant + Clone, R: Variant + Clone>(
         &mut self,
         name: Name,
@@ -34,7 +92,7 @@ impl Registry<'_> {
         });
     }
 
-    /// A method of one argument.
+    /// A method of one argument that may wait.
     pub fn method_waits1<T: Variant + Clone, A: Variant + Clone, R: Variant + Clone>(
         &mut self,
         name: Name,
@@ -70,7 +128,7 @@ impl Registry<'_> {
         );
     }
 
-    /// A method of two arguments.
+    /// A method of two arguments that may wait.
     pub fn method_waits2<T: Variant + Clone, A: Variant + Clone, B: Variant + Clone, R: Variant + Clone>(
         &mut self,
         name: Name,
