@@ -151,38 +151,21 @@ pub fn judged(id: QueueId, verdict: &'static str) {
 pub fn service_said(attempted: &Attempted, to: &Delegation, one: &One, outcome: &Outcome, clock: Clock) {
     let remote = (!outcome.remote.as_str().is_empty()).then_some(&outcome.remote);
     let took = clock.wall_ms.saturating_sub(attempted.leased.wall_ms);
-    match one.result {
-        Result3::Delivered => Record::new("delegated")
-            .field("id", attempted.id)
-            .field("service", to.next_hop())
-            .field("stage", to.stage.name())
-            .field("directive", &to.directive)
-            .maybe("remote", remote)
-            .field("status", one.status)
-            .field("took", took)
-            .field("reply", &one.text)
-            .emit(),
-        Result3::Deferred => Record::new("delegation-deferred")
-            .field("id", attempted.id)
-            .field("service", to.next_hop())
-            .field("stage", to.stage.name())
-            .field("directive", &to.directive)
-            .maybe("remote", remote)
-            .field("status", one.status)
-            .field("took", took)
-            .field("reply", &one.text)
-            .emit(),
-        Result3::Failed => Record::new("delegation-refused")
-            .field("id", attempted.id)
-            .field("service", to.next_hop())
-            .field("stage", to.stage.name())
-            .field("directive", &to.directive)
-            .maybe("remote", remote)
-            .field("status", one.status)
-            .field("took", took)
-            .field("reply", &one.text)
-            .emit(),
-    }
+    let answer = match one.result {
+        Result3::Delivered => "delegated",
+        Result3::Deferred => "delegation-deferred",
+        Result3::Failed => "delegation-refused",
+    };
+    Record::new(answer)
+        .field("id", attempted.id)
+        .field("service", to.next_hop())
+        .field("stage", to.stage.name())
+        .field("directive", &to.directive)
+        .maybe("remote", remote)
+        .field("status", one.status)
+        .field("took", took)
+        .field("reply", &one.text)
+        .emit();
 }
 
 /// A service kept a message too long.

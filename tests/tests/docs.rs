@@ -23,8 +23,11 @@ const SPEAKERS: [(&str, &str); 12] = [
     ("database", "database/src"),
 ];
 
-/// Log lines of the queue-manager whose name the source chooses at run time, as `Record::new(event)`.
-const CHOSEN: [&str; 3] = ["delivered", "deferred", "failed"];
+/// Log lines of the queue-manager whose name the source chooses at run time, by the variable in `Record::new(variable)`.
+const CHOSEN: [(&str, [&str; 3]); 2] = [
+    ("event", ["delivered", "deferred", "failed"]),
+    ("answer", ["delegated", "delegation-deferred", "delegation-refused"]),
+];
 
 #[test]
 fn every_link_leads_somewhere() {
@@ -211,8 +214,10 @@ fn events(folder: &str) -> BTreeMap<String, BTreeSet<String>> {
                     .collect();
                 match between(argument, "\"", "\"").first() {
                     Some(name) => add(name, &keys),
-                    None if argument == "event" => CHOSEN.iter().for_each(|name| add(name, &keys)),
-                    None => {}
+                    None => {
+                        let chosen = CHOSEN.iter().filter(|(variable, _)| *variable == argument);
+                        chosen.flat_map(|(_, names)| names).for_each(|name| add(name, &keys));
+                    }
                 }
             }
         }
