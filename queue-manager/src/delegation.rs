@@ -7,13 +7,14 @@
 
 mod brought;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use vsmtp_ipc::edge::filter_queue::{Delegate, Refusal, Returned};
 use vsmtp_ipc::edge::queue_deliver::{Attempt, AttemptRecipient, MAX_LEASE_RECIPIENTS, Result3};
 use vsmtp_ipc::edge::queue_filter::{PostStage, Resume};
 use vsmtp_ipc::wire::{self, WireError};
-use vsmtp_mail::{BodyType, DelegationTicket, MAX_DELEGATE_NAME, QueueId, Token};
+use vsmtp_mail::{Address, BodyType, DelegationTicket, Envelope, MAX_DELEGATE_NAME, QueueId, Token};
 
 use crate::intake::MAX_REASON;
 use crate::ledger::{After, Clock, Fresh, Ledger, Reload, Tell, Turns};
@@ -259,14 +260,21 @@ pub enum Welcome {
     Repeated,
 }
 
-/// Looks whether somebody may bring this back.
+/// Looks whether somebody may bring this back. Where others come in too, what is for anybody for whom the message was not
+/// is no copy of it, whatever stands in its header: a copy is thrown away, and that must not happen to another message.
 ///
 /// # Errors
 /// No message is away under that id and secret; or it cannot be told or taken now.
-pub fn welcome(ledger: &Ledger, returned: Returned, clock: Clock) -> Result<Welcome, Refusal> {
+pub fn welcome(
+    ledger: &Ledger,
+    returned: Returned,
+    brought: &Envelope,
+    clock: Clock,
+) -> Result<Welcome, Refusal> {
     let (id, token) = (QueueId::from(returned.id), Token::from_bytes(returned.token));
     if ledger.brought.has(token) {
-        return Ok(Welcome::Repeated);
+        let is_copy = !returned.or_new || ledger.brought.has_for(token, brought);
+        return if is_copy { Ok(Welcome::Repeated) } else { Err(Refusal::NotDelegated) };
     }
     // An operator's word about it, or ours, may be on its way to the disk.
     if ledger.store.is_leaving(id) || !ledger.may_return(id) || ledger.revising.contains(&id) {
@@ -281,6 +289,9 @@ pub fn welcome(ledger: &Ledger, returned: Returned, clock: Clock) -> Result<Welc
         // An operator keeps it, or rules are to decide anew: it lives, and whoever brings it must not believe otherwise.
         None => Err(Refusal::Busy),
         Some(one) if !one.token.is(token) => Err(Refusal::NotDelegated),
+        Some(_) if returned.or_new && !is_for_all(&message.state.envelope, brought) => {
+            Err(Refusal::NotDelegated)
+        }
         Some(one) if !one.is_with_service() => Ok(Welcome::Repeated),
         // While it is written down that the service has it, nothing is tried.
         Some(_) if ledger.is_changing(id) => Ok(Welcome::Take(Box::new(message.state))),
@@ -289,6 +300,12 @@ pub fn welcome(ledger: &Ledger, returned: Returned, clock: Clock) -> Result<Welc
         }
         Some(_) => Ok(Welcome::Take(Box::new(message.state))),
     }
+}
+
+/// True if a message is for all to whom another one goes.
+fn is_for_all(message: &Envelope, other: &Envelope) -> bool {
+    let known: HashSet<&Address> = message.recipients.iter().map(|one| &one.address).collect();
+    other.recipients.iter().all(|one| known.contains(&one.address))
 }
 
 /// Takes what was brought back in the place of what was given away, in one transaction: there is always exactly one of
@@ -384,7 +401,7 @@ pub fn begin_anew(ledger: &mut Ledger, id: QueueId, seen: &MessageState, clock: 
         return;
     };
     trace::begun_anew(id, &delegation);
-    ledger.brought.note(delegation.token);
+    ledger.brought.note(delegation.token, &state.envelope);
     // Where there are rules, they say again what is to be held.
     let hold = delegation.hold.filter(|_| !ledger.wants_judgement());
     let first = unsettled(&state).first().copied();
@@ -458,4 +475,42 @@ fn is_delegated(ledger: &Ledger, id: QueueId, clock: Clock) -> bool {
 
 fn standing(ledger: &Ledger, id: QueueId, clock: Clock) -> Option<Standing> {
     ledger.schedule.survey(id, clock.mono_ms).map(|survey| survey.standing)
+}
+
+#[cfg(test)]
+mod tests {
+    use vsmtp_mail::{
+        BodyType, Demands, MailboxFormat, NextHop, Notify, Recipient, RecipientClass, ReversePath, Terms,
+    };
+
+    use super::*;
+
+    /// An envelope for these.
+    pub fn envelope(to: &[&str]) -> Envelope {
+        let recipient = |address: &&str| Recipient {
+            chosen: false,
+            address: Address::parse(address).unwrap(),
+            original: None,
+            notify: Notify::default(),
+            class: RecipientClass::Other,
+            next_hop: NextHop::Mailbox(MailboxFormat::Maildir),
+        };
+        Envelope {
+            reverse_path: ReversePath::Null,
+            body: BodyType::SevenBit,
+            smtputf8: false,
+            ret: None,
+            envid: None,
+            demands: Demands::default(),
+            terms: Terms::default(),
+            recipients: to.iter().map(recipient).collect(),
+        }
+    }
+
+    #[test]
+    fn a_message_is_for_those_of_a_copy_and_perhaps_for_others() {
+        let both = envelope(&["a@b.test", "c@d.test"]);
+        assert!(is_for_all(&both, &envelope(&["c@d.test"])) && is_for_all(&both, &both));
+        assert!(!is_for_all(&both, &envelope(&["e@f.test"])));
+    }
 }

@@ -247,7 +247,7 @@ fn submit(
     }
     let tell = Tell::Filter { edge: token, ticket };
     let committed = if let Some(returned) = checked.returned {
-        match delegation::welcome(ledger, returned, clock) {
+        match delegation::welcome(ledger, returned, checked.envelope(), clock) {
             Err(Refusal::NotDelegated) if returned.or_new => {
                 let fresh = checked.into_fresh(ledger, clock)?;
                 ledger.commit(Vec::new(), fresh, Urgency::Durable, After { tell, reload: Reload::Never })

@@ -80,6 +80,11 @@ impl Checked {
         self.id
     }
 
+    /// From whom it comes and for whom it is.
+    pub fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
     /// The message as the store takes it, and behind it the report on aliases if one is due, and notices: there are not the
     /// ones without the other.
     pub fn into_fresh(self, ledger: &mut Ledger, clock: Clock) -> Result<Vec<Fresh>, Refusal> {

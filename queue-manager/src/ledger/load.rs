@@ -89,7 +89,7 @@ impl Ledger {
         }
         if let Some(one) = state.disposition.delegation() {
             // It is back, or done without: what comes under this secret from now on is a copy.
-            self.brought.note(one.token);
+            self.brought.note(one.token, &state.envelope);
         }
         let standing = self.standing(id, (&state.disposition).into(), state.marks);
         let admission = Admission {

@@ -403,6 +403,33 @@ fn where_others_come_in_too_what_is_not_away_is_a_new_message() {
 }
 
 #[test]
+fn what_others_than_its_recipients_are_to_get_is_never_taken_for_a_copy() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut post, mut deliver) = all(&mut stage);
+    let peers = (&mut filter, &mut post, &mut deliver);
+    let (_, attempt, ticket) = given(&mut stage, peers, |_| {});
+    deliver.settle(&attempt, Result3::Delivered);
+    // The header of what was given away, on a message for somebody else: before the service has brought it back, and after.
+    let other_comes = |stage: &mut Stage, filter: &mut Filter, post: &mut Post, deliver: &mut Deliver| {
+        let mut message = stage.message(&[("other@else.test", "smtp:else.test")]);
+        message.returned =
+            Some(Returned { id: ticket.id.into(), token: ticket.token.to_bytes(), or_new: true });
+        let id = message.id;
+        assert!(matches!(filter.submit(message), Receipt::Stored { .. }));
+        let (ask, _) = post.hear();
+        assert_eq!((ask.id, &ask.resume), (id, &None));
+        post.say(&PostVerdict::Keep { ticket: ask.ticket, is_final: false });
+        assert_eq!(Id::from(vsmtp_mail::QueueId::from(deliver.serve(Result3::Delivered).id)), id);
+    };
+    other_comes(&mut stage, &mut filter, &mut post, &mut deliver);
+    stage.figure("delegated", 1);
+    let (new, receipt) = bring(&mut stage, &mut filter, ticket);
+    assert!(matches!(receipt, Receipt::Stored { .. }), "{receipt:?}");
+    goes_on(&mut stage, &mut post, &mut deliver, new);
+    other_comes(&mut stage, &mut filter, &mut post, &mut deliver);
+}
+
+#[test]
 fn a_message_whose_time_is_over_is_not_given_away_for_ever() {
     let short = [("queue.lifetime", text("1m")), ("queue.delay_warning", text("0"))];
     let mut stage = Stage::start(&short);

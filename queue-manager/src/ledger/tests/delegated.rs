@@ -59,7 +59,7 @@ fn an_order_to_hold_outlasts_what_a_service_does_before_it_is_on_disk() {
         let clock = bench.clock;
         match step {
             0 => assert!(matches!(
-                delegation::welcome(&bench.ledger, returned, clock),
+                delegation::welcome(&bench.ledger, returned, &seen.envelope, clock),
                 Err(vsmtp_ipc::edge::filter_queue::Refusal::Busy)
             )),
             1 => delegation::overdue(&mut bench.ledger, id, &seen, clock),
@@ -82,7 +82,8 @@ fn a_service_may_bring_back_at_once_what_it_has_taken() {
     bench.settle_service(&plan, Result3::Delivered);
     let clock = bench.clock;
     assert!(bench.ledger.is_changing(id), "it is not on disk that the service has it");
-    let welcome = delegation::welcome(&bench.ledger, returned, clock);
+    let envelope = bench.ledger.store.message(id).unwrap().state.envelope;
+    let welcome = delegation::welcome(&bench.ledger, returned, &envelope, clock);
     assert!(matches!(welcome, Ok(delegation::Welcome::Take(_))));
 }
 
