@@ -1,7 +1,7 @@
 //! Asks databases for rules, those that the configuration names and no others.
 //!
 //! Filters hand over a statement and its parameters; threads, a few for each database, put it and hand back rows within
-//! bounds. Only this process knows passwords of databases. It never sees mail but what a rule makes a parameter of, and
+//! bounds. Passwords of databases are used here and nowhere else. It never sees mail but what a rule makes a parameter of, and
 //! never lets a database keep a question that is put to another.
 //!
 //! On failure: a database that is away, slow, or says no is an error of the rule that asked it, and is asked again by the

@@ -56,7 +56,7 @@ pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {
         .example("const db = mysql::connect(#{ url: \"mysql://mail:secret@db.test/mail\", timeout: \"5s\" }); `${db}` == \"mysql://mail@db.test:3306/mail\"");
     registry.free1(constructor, describe);
     let named = name("mysql", "connect", &["mysql"])
-        .doc("(name: string) -> mysql", "The database of that name in `filter.databases`. Then its password stands in the configuration and nowhere in the rules, and no filter that judges mail knows it.")
+        .doc("(name: string) -> mysql", "The database of that name in `filter.databases`. Then its password stands in the configuration and nowhere in the rules, and filters that judge mail are not told it.")
         .errors("if there is none of that name")
         .example("const db = mysql::connect(\"accounts\"); db.query(\"select 1\").len() == 1");
     registry.free1(named, find);

@@ -2,7 +2,7 @@
 //! answered once, when the database has answered, has refused, or is out of time. At most [`CREDITS`] in flight, no
 //! descriptors.
 //!
-//! A database is named without its password: that is known to the process that asks it, and travels nowhere.
+//! A database is named without its password, which does not travel here: the process that asks has it from the master.
 
 use bincode::{Decode, Encode};
 

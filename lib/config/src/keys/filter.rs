@@ -57,7 +57,8 @@ keys! {
     /// themselves while they are loaded (`service NAME db:mysql`, `mysql::connect(#{ ... })`). Each is a map: `url` is
     /// `mysql://user:password@host:port/database` (`%40` for `@` and the like; `?socket=/run/mysqld/mysqld.sock` in place of
     /// host and port), a question that has no answer after `timeout` (10s by default, at most 5m) fails, and at most
-    /// `connections` (4 by default, at most 64) are put to it at once. Only `vsmtp-database` is told the passwords.
+    /// `connections` (4 by default, at most 64) are put to it at once. `vsmtp-database` is told the passwords;
+    /// who can read this configuration, as the filter's user can, or the rules in which one stands, knows it too.
     databases: Databases = "filter.databases", default Made(Value::map), example Made(accounts), for Filter Database;
 }
 
