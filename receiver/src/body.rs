@@ -168,7 +168,6 @@ impl Store {
     }
 
     /// Octets, the trace field among them.
-    #[cfg(test)]
     pub fn len(&self) -> u64 {
         self.length
     }

@@ -128,6 +128,11 @@ impl Client {
     pub(super) fn keep_body(&mut self, bytes: &[u8]) -> bool {
         let incoming = self.transaction.as_mut().and_then(|transaction| transaction.incoming.as_mut());
         let Some(incoming) = incoming else { return false };
+        // A blank at the very beginning is no header, and must not go on with the field that stands before it, which is ours.
+        let is_begin = incoming.store.len() == u64::from(incoming.trace_len);
+        if is_begin && matches!(bytes.first(), Some(b' ' | b'\t')) {
+            incoming.store.append(b"\r\n");
+        }
         incoming.store.append(bytes);
         incoming.store.has_chunk(false)
     }

@@ -49,6 +49,24 @@ fn pipelined_recipients_share_one_question_and_a_second_message_needs_all_again(
 }
 
 #[test]
+fn no_message_goes_on_with_our_trace_field() {
+    let (stage, mut filter) = Stage::with_filter();
+    let mut client = stage.greeted();
+    for (said, expected) in [
+        (" by forged.test; it is so\r\n.\r\n", "\r\n\r\n by forged.test; it is so\r\n"),
+        ("\tx\r\n y\r\n.\r\n", "\r\n\r\n\tx\r\n y\r\n"),
+        ("Subject: a\r\n b\r\n.\r\n", "\r\nSubject: a\r\n b\r\n"),
+    ] {
+        client.begin(&mut filter);
+        client.ask("DATA");
+        client.send(said);
+        let bytes = String::from_utf8(filter.accept_message()).unwrap();
+        assert!(bytes.starts_with("Received: ") && bytes.ends_with(expected), "{bytes}");
+        client.reply();
+    }
+}
+
+#[test]
 fn a_filter_is_asked_only_the_stages_that_it_wants() {
     let mut stage = Stage::start(&slice());
     let mut filter = stage.introduce((true, true, true));
