@@ -1,32 +1,26 @@
 //! The process on its edge to filters, with databases that are played: they are away, silent, or talk nonsense.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::LazyLock;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
 use vsmtp_config::{Database, DatabaseSlice, Value, encode};
+use vsmtp_ipc::EdgeId;
 use vsmtp_ipc::edge::filter_database::{
     Answer, Ask, CREDITS, FilterEnd, MAX_PARAMETERS, MAX_STATEMENT, Parameter, Refused, Which,
 };
-use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
+use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::role::{ProcessName, Role};
-use vsmtp_ipc::{Channel, ChannelError, EdgeId, Flushed, Message};
-use vsmtp_sys::seqpacket;
-use vsmtp_sys::spawn::{Child, Spawn};
+use vsmtp_stage::{PATIENCE, Process, configure, next};
 
 const SESSION: ProcessName = ProcessName { role: Role::FilterSession, instance: 0 };
-const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Stage {
-    master: MasterEnd,
-    child: Child,
+    process: Process,
 }
 
 fn database(port: u16, timeout: &str, connections: i64) -> Database {
@@ -46,80 +40,16 @@ fn like(database: &Database) -> Which {
 
 impl Stage {
     fn start(databases: &[(&str, &Database)]) -> Stage {
-        let (ours, theirs) = seqpacket::pair().unwrap();
-        let log = tempfile::tempfile().unwrap();
-        let child = Spawn {
-            program: File::open(env!("CARGO_BIN_EXE_vsmtp-database")).unwrap().into(),
-            argv: vec![c"vsmtp-database".into()],
-            env: Vec::new(),
-            uid_gid: None,
-            fds: vec![theirs, log.try_clone().unwrap().into()],
-            stderr: log.as_fd(),
-            new_netns: false,
-            new_ipcns: false,
-            pdeathsig: true,
-            session: false,
-        }
-        .spawn()
-        .unwrap();
-        let mut stage = Stage { master: MasterEnd::new(ours, EdgeId::MasterChild), child };
         let row = |(name, database): &(&str, &Database)| ((*name).to_owned(), (*database).clone());
         let slice = DatabaseSlice { databases: databases.iter().map(row).collect() };
-        let configure = ToChild::Configure(Configure {
-            name: ProcessName { role: Role::Database, instance: 0 },
-            generation: 1,
-            node: 7,
-            process: 9,
-            log: LogTarget::Stream,
-            log_level: 4,
-            log_facility: 2,
-            slice: encode(&slice).unwrap(),
-        });
-        stage.tell(&configure, Vec::new());
-        stage.hear(|said| matches!(said, ToMaster::Ready));
-        stage
-    }
-
-    fn tell(&mut self, message: &ToChild, descriptors: Vec<OwnedFd>) {
-        self.master.send(message, descriptors).unwrap();
-        assert_eq!(self.master.flush().unwrap(), Flushed::All);
-    }
-
-    fn hear(&mut self, wanted: impl Fn(&ToMaster) -> bool) {
-        while !wanted(&next(&mut self.master).unwrap()) {}
+        let configure = configure(Role::Database, encode(&slice).unwrap());
+        let mut process = Process::start(env!("CARGO_BIN_EXE_vsmtp-database"), &[], configure);
+        process.hear_master(|said| matches!(said, ToMaster::Ready));
+        Stage { process }
     }
 
     fn filter(&mut self) -> FilterEnd {
-        let (ours, theirs) = seqpacket::pair().unwrap();
-        self.tell(&ToChild::Peer(SESSION), vec![theirs]);
-        FilterEnd::new(ours, EdgeId::FilterDatabase)
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        let _ = self.child.signal(9);
-    }
-}
-
-/// The next message that comes.
-fn next<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> Result<Rx, ChannelError> {
-    let mut poll = Poll::new().unwrap();
-    let mut events = Events::with_capacity(1);
-    let raw = channel.socket().as_raw_fd();
-    poll.registry().register(&mut SourceFd(&raw), Token(0), Interest::READABLE).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(received) = channel.receive()? {
-            return Ok(received.message);
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        assert!(!left.is_zero(), "nothing came");
-        match poll.poll(&mut events, Some(left)) {
-            // Whoever stops and continues the tests interrupts it.
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            polled => polled.unwrap(),
-        }
+        FilterEnd::new(self.process.introduce(SESSION), EdgeId::FilterDatabase)
     }
 }
 
@@ -128,12 +58,11 @@ fn ask(ticket: u64, database: Which) -> Ask {
 }
 
 fn say(filter: &mut FilterEnd, ask: &Ask) {
-    filter.send(ask, Vec::new()).unwrap();
-    assert_eq!(filter.flush().unwrap(), Flushed::All);
+    vsmtp_stage::say(filter, ask, Vec::new());
 }
 
 fn refused(filter: &mut FilterEnd, ticket: u64) -> Refused {
-    let answer: Answer = next(filter).unwrap();
+    let answer: Answer = next(filter).unwrap().message;
     assert_eq!(answer.ticket, ticket);
     answer.result.unwrap_err()
 }
@@ -230,7 +159,7 @@ fn what_is_not_declared_is_not_asked_and_too_much_costs_the_edge() {
     }
     let _ = filter.flush().unwrap();
     while next(&mut filter).is_ok() {}
-    stage.hear(|said| matches!(said, ToMaster::Misbehaved(SESSION)));
+    stage.process.hear_master(|said| matches!(said, ToMaster::Misbehaved(SESSION)));
 }
 
 #[test]
@@ -268,7 +197,7 @@ fn a_database_that_does_not_answer_in_its_time_is_late_for_all() {
     }
     let mut tickets: Vec<u64> = (0..8)
         .map(|_| {
-            let answer: Answer = next(&mut filter).unwrap();
+            let answer: Answer = next(&mut filter).unwrap().message;
             // Whoever was put to it may hear of the connection first.
             assert!(matches!(answer.result, Err(Refused::Late | Refused::Failed(_))), "{:?}", answer.result);
             answer.ticket
@@ -347,7 +276,8 @@ fn sets_of_rows_without_end_cost_a_connection() {
 fn where_memory_is_short_it_ends_before_those_that_keep_mail_and_its_own_is_bounded() {
     let (_closed, port) = closed();
     let stage = Stage::start(&[("away", &database(port, "1s", 1))]);
-    let of = |what: &str| std::fs::read_to_string(format!("/proc/{}/{what}", stage.child.pid)).unwrap();
+    let of =
+        |what: &str| std::fs::read_to_string(format!("/proc/{}/{what}", stage.process.child.pid)).unwrap();
     assert_eq!(of("oom_score_adj").trim(), "900");
     let limits = of("limits");
     let data = limits.lines().find(|line| line.starts_with("Max data size")).unwrap();
