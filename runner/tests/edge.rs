@@ -1,28 +1,22 @@
 //! The runner's binary, jailed as ever, between a scripted master and scripted filters.
 #![forbid(unsafe_code)]
 
-use std::fs::File;
 use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
 use vsmtp_config::{Command, RunnerSlice};
 use vsmtp_ipc::edge::filter_runner::{Answer, Ask, CREDITS, Declared, Ended, FilterEnd, MAX_OUTPUT, Refused};
-use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
+use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::role::{ProcessName, Role};
-use vsmtp_ipc::{Channel, ChannelError, EdgeId, Flushed, Message, encode};
+use vsmtp_ipc::{ChannelError, EdgeId, encode};
+use vsmtp_stage::{PATIENCE, Process, configure, next};
 use vsmtp_sys::memfd::Sealed;
-use vsmtp_sys::seqpacket;
-use vsmtp_sys::spawn::{Child, Spawn};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const SESSION: ProcessName = ProcessName { role: Role::FilterSession, instance: 0 };
 
 struct Stage {
-    master: MasterEnd,
-    child: Child,
+    process: Process,
 }
 
 fn shell(timeout_ms: u64, fixed: bool) -> Declared {
@@ -40,23 +34,6 @@ impl Stage {
     }
 
     fn with(commands: &[Declared], at_once: u32) -> Stage {
-        let (ours, theirs) = seqpacket::pair().unwrap();
-        let log = tempfile::tempfile().unwrap();
-        let child = Spawn {
-            program: File::open(env!("CARGO_BIN_EXE_vsmtp-runner")).unwrap().into(),
-            argv: vec![c"vsmtp-runner".into()],
-            env: Vec::new(),
-            uid_gid: None,
-            fds: vec![theirs, log.try_clone().unwrap().into()],
-            stderr: log.as_fd(),
-            new_netns: false,
-            new_ipcns: false,
-            pdeathsig: true,
-            session: false,
-        }
-        .spawn()
-        .unwrap();
-        let mut stage = Stage { master: MasterEnd::new(ours, EdgeId::MasterChild), child };
         let command = |declared: &Declared| Command {
             program: declared.program.clone(),
             arguments: declared.arguments.clone(),
@@ -64,57 +41,14 @@ impl Stage {
             fixed: declared.fixed,
         };
         let slice = RunnerSlice { commands: commands.iter().map(command).collect(), at_once };
-        let configure = ToChild::Configure(Configure {
-            name: ProcessName { role: Role::Runner, instance: 0 },
-            generation: 1,
-            node: 7,
-            process: 9,
-            log: LogTarget::Stream,
-            log_level: 4,
-            log_facility: 2,
-            slice: encode(&slice).unwrap(),
-        });
-        stage.tell(&configure, Vec::new());
-        stage.hear(|said| matches!(said, ToMaster::Ready));
-        stage
-    }
-
-    fn tell(&mut self, message: &ToChild, descriptors: Vec<OwnedFd>) {
-        self.master.send(message, descriptors).unwrap();
-        assert_eq!(self.master.flush().unwrap(), Flushed::All);
-    }
-
-    fn hear(&mut self, wanted: impl Fn(&ToMaster) -> bool) {
-        while !wanted(&next(&mut self.master).unwrap()) {}
+        let configure = configure(Role::Runner, encode(&slice).unwrap());
+        let mut process = Process::start(env!("CARGO_BIN_EXE_vsmtp-runner"), &[], configure);
+        process.hear_master(|said| matches!(said, ToMaster::Ready));
+        Stage { process }
     }
 
     fn filter(&mut self) -> FilterEnd {
-        let (ours, theirs) = seqpacket::pair().unwrap();
-        self.tell(&ToChild::Peer(SESSION), vec![theirs]);
-        FilterEnd::new(ours, EdgeId::FilterRunner)
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        let _ = self.child.signal(9);
-    }
-}
-
-/// The next message that comes.
-fn next<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> Result<Rx, ChannelError> {
-    let mut poll = Poll::new().unwrap();
-    let mut events = Events::with_capacity(1);
-    let raw = channel.socket().as_raw_fd();
-    poll.registry().register(&mut SourceFd(&raw), Token(0), Interest::READABLE).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(received) = channel.receive()? {
-            return Ok(received.message);
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        assert!(!left.is_zero(), "nothing came");
-        poll.poll(&mut events, Some(left)).unwrap();
+        FilterEnd::new(self.process.introduce(SESSION), EdgeId::FilterRunner)
     }
 }
 
@@ -124,12 +58,11 @@ fn ask(ticket: u64, command: Declared, arguments: Option<&[&str]>) -> Ask {
 }
 
 fn say(filter: &mut FilterEnd, ask: &Ask, descriptors: Vec<OwnedFd>) {
-    filter.send(ask, descriptors).unwrap();
-    assert_eq!(filter.flush().unwrap(), Flushed::All);
+    vsmtp_stage::say(filter, ask, descriptors);
 }
 
 fn ended(filter: &mut FilterEnd, ticket: u64) -> Ended {
-    let answer = next(filter).unwrap();
+    let answer = next(filter).unwrap().message;
     assert_eq!(answer.ticket, ticket);
     answer.result.unwrap()
 }
@@ -184,19 +117,19 @@ fn what_is_not_declared_does_not_run_and_nonsense_costs_the_edge() {
     for ask in asks {
         say(&mut filter, &ask, Vec::new());
         assert_eq!(
-            next(&mut filter).unwrap(),
+            next(&mut filter).unwrap().message,
             Answer { ticket: ask.ticket, result: Err(Refused::NotDeclared) }
         );
     }
     say(&mut filter, &ask(5, missing, None), Vec::new());
-    assert!(matches!(next(&mut filter).unwrap().result, Err(Refused::Failed(_))));
+    assert!(matches!(next(&mut filter).unwrap().message.result, Err(Refused::Failed(_))));
     say(&mut filter, &Ask { left_ms: 0, ..ask(6, shell(1000, true), None) }, Vec::new());
-    assert_eq!(next(&mut filter).unwrap().result, Err(Refused::Busy));
+    assert_eq!(next(&mut filter).unwrap().message.result, Err(Refused::Busy));
     // An input that is not what was said.
     let sealed = Sealed::create(c"input", &[IoSlice::new(b"text")]).unwrap();
     say(&mut filter, &Ask { input: Some(5), ..ask(7, shell(1000, true), None) }, vec![sealed.into_fd()]);
     assert!(matches!(next(&mut filter), Err(ChannelError::Closed)));
-    stage.hear(|said| matches!(said, ToMaster::Misbehaved(SESSION)));
+    stage.process.hear_master(|said| matches!(said, ToMaster::Misbehaved(SESSION)));
     // More at once than there are credits.
     let mut filter = stage.filter();
     for ticket in 0..=u64::from(CREDITS) {
@@ -204,7 +137,7 @@ fn what_is_not_declared_does_not_run_and_nonsense_costs_the_edge() {
     }
     let _ = filter.flush().unwrap();
     while next(&mut filter).is_ok() {}
-    stage.hear(|said| matches!(said, ToMaster::Misbehaved(SESSION)));
+    stage.process.hear_master(|said| matches!(said, ToMaster::Misbehaved(SESSION)));
 }
 
 #[test]
