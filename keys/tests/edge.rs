@@ -1,31 +1,22 @@
 //! The key holder's binary, jailed as ever, between a scripted master and scripted receivers.
 #![forbid(unsafe_code)]
 
-use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
-use std::time::{Duration, Instant};
+use std::os::fd::OwnedFd;
 
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
 use rustls::pki_types::CertificateDer;
 use vsmtp_config::{KeyPair, KeysSlice};
-use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
+use vsmtp_ipc::edge::master_child::{ToChild, ToMaster};
 use vsmtp_ipc::edge::receiver_keys::{Answer, Ask, Certificate, ReceiverEnd, Secret};
 use vsmtp_ipc::role::{ProcessName, Role};
-use vsmtp_ipc::{Channel, ChannelError, EdgeId, Flushed, Message, encode};
-use vsmtp_sys::seqpacket;
-use vsmtp_sys::spawn::{Child, Spawn};
+use vsmtp_ipc::{ChannelError, EdgeId, Flushed, encode};
+use vsmtp_stage::{Process, configure, next, say};
 
-const PATIENCE: Duration = Duration::from_secs(10);
 const ECDSA_P256: u16 = 0x0403;
 const RSA_PSS: u16 = 0x0804;
 
 struct Stage {
-    master: MasterEnd,
-    child: Child,
-    log: File,
+    process: Process,
 }
 
 /// A certificate and its key, in PEM.
@@ -58,34 +49,9 @@ fn handshake() -> Vec<u8> {
 
 impl Stage {
     fn start(slice: &KeysSlice, pairs: &[&Pair]) -> Stage {
-        let (ours, theirs) = seqpacket::pair().unwrap();
-        let log = tempfile::tempfile().unwrap();
-        let child = Spawn {
-            program: File::open(env!("CARGO_BIN_EXE_vsmtp-keys")).unwrap().into(),
-            argv: vec![c"vsmtp-keys".into()],
-            env: Vec::new(),
-            uid_gid: None,
-            fds: vec![theirs, log.try_clone().unwrap().into()],
-            stderr: log.as_fd(),
-            new_netns: false,
-            new_ipcns: false,
-            pdeathsig: true,
-            session: false,
-        }
-        .spawn()
-        .unwrap();
-        let mut stage = Stage { master: MasterEnd::new(ours, EdgeId::MasterChild), child, log };
-        let configure = ToChild::Configure(Configure {
-            name: ProcessName { role: Role::Keys, instance: 0 },
-            generation: 1,
-            node: 7,
-            process: 9,
-            log: LogTarget::Stream,
-            log_level: 4,
-            log_facility: 2,
-            slice: encode(slice).unwrap(),
-        });
-        stage.tell(&configure, Vec::new());
+        let configure = configure(Role::Keys, encode(slice).unwrap());
+        let process = Process::start(env!("CARGO_BIN_EXE_vsmtp-keys"), &[], configure);
+        let mut stage = Stage { process };
         stage.hand_over(pairs);
         stage
     }
@@ -93,7 +59,7 @@ impl Stage {
     fn ready(slice: &KeysSlice, pairs: &[&Pair]) -> Stage {
         let mut stage = Stage::start(slice, pairs);
         assert!(matches!(
-            stage.hear(|said| matches!(said, ToMaster::Ready | ToMaster::Fatal(_))),
+            stage.process.hear_master(|said| matches!(said, ToMaster::Ready | ToMaster::Fatal(_))),
             ToMaster::Ready
         ));
         stage
@@ -101,42 +67,19 @@ impl Stage {
 
     fn hand_over(&mut self, pairs: &[&Pair]) {
         for (certificate, key) in pairs {
-            self.tell(&ToChild::File("/c.pem".to_owned()), vec![file(certificate)]);
-            self.tell(&ToChild::File("/k.pem".to_owned()), vec![file(key)]);
+            self.process.tell(&ToChild::File("/c.pem".to_owned()), vec![file(certificate)]);
+            self.process.tell(&ToChild::File("/k.pem".to_owned()), vec![file(key)]);
         }
     }
 
     fn reload(&mut self, slice: &KeysSlice, pairs: &[&Pair]) {
-        self.tell(&ToChild::Reconfigure(encode(slice).unwrap()), Vec::new());
+        self.process.tell(&ToChild::Reconfigure(encode(slice).unwrap()), Vec::new());
         self.hand_over(pairs);
-    }
-
-    fn tell(&mut self, message: &ToChild, descriptors: Vec<OwnedFd>) {
-        self.master.send(message, descriptors).unwrap();
-        assert_eq!(self.master.flush().unwrap(), Flushed::All);
-    }
-
-    fn hear(&mut self, wanted: impl Fn(&ToMaster) -> bool) -> ToMaster {
-        loop {
-            let message = next(&mut self.master).unwrap_or_else(|error| panic!("{error}"));
-            if wanted(&message) {
-                return message;
-            }
-        }
-    }
-
-    fn log(&self) -> String {
-        let log = &self.log;
-        let mut bytes = vec![0; usize::try_from(log.metadata().unwrap().len()).unwrap()];
-        // At a place, not by seeking: the process writes where this descriptor stands.
-        log.read_exact_at(&mut bytes, 0).unwrap();
-        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Introduces a receiver, which hears at once what there is.
     fn receiver(&mut self, instance: u32) -> Receiver {
-        let (ours, theirs) = seqpacket::pair().unwrap();
-        self.tell(&ToChild::Peer(ProcessName { role: Role::Receiver, instance }), vec![theirs]);
+        let ours = self.process.introduce(ProcessName { role: Role::Receiver, instance });
         let mut receiver = Receiver(ReceiverEnd::new(ours, EdgeId::ReceiverKeys));
         // Our own hello.
         assert_eq!(receiver.0.flush().unwrap(), Flushed::All);
@@ -144,41 +87,30 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let _ = std::io::stderr().write_all(self.log().as_bytes());
-        }
-        let _ = self.child.signal(9);
-        let _ = self.child.try_wait();
-    }
-}
-
 struct Receiver(ReceiverEnd);
 
 impl Receiver {
     fn certificates(&mut self) -> Vec<Certificate> {
-        match next(&mut self.0).unwrap() {
+        match next(&mut self.0).unwrap().message {
             Answer::Certificates { certificates, .. } => certificates,
             other => panic!("{other:?}"),
         }
     }
 
     fn secrets(&mut self) -> Vec<Secret> {
-        match next(&mut self.0).unwrap() {
+        match next(&mut self.0).unwrap().message {
             Answer::Tickets(secrets) => secrets,
             other => panic!("{other:?}"),
         }
     }
 
     fn ask(&mut self, key: u32, scheme: u16, message: Vec<u8>) {
-        self.0.send(&Ask::Sign { ticket: 5, key, scheme, message }, Vec::new()).unwrap();
-        assert_eq!(self.0.flush().unwrap(), Flushed::All);
+        say(&mut self.0, &Ask::Sign { ticket: 5, key, scheme, message }, Vec::new());
     }
 
     fn sign(&mut self, key: u32, message: Vec<u8>) -> Option<Vec<u8>> {
         self.ask(key, ECDSA_P256, message);
-        match next(&mut self.0).unwrap() {
+        match next(&mut self.0).unwrap().message {
             Answer::Signed { ticket: 5, signature } => signature,
             other => panic!("{other:?}"),
         }
@@ -186,21 +118,6 @@ impl Receiver {
 
     fn is_dropped(&mut self) -> bool {
         matches!(next(&mut self.0), Err(ChannelError::Closed))
-    }
-}
-
-fn next<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> Result<Rx, ChannelError> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let _ = channel.flush()?;
-        if let Some(received) = channel.receive()? {
-            return Ok(received.message);
-        }
-        assert!(Instant::now() < until, "nothing was said");
-        let mut poll = Poll::new().unwrap();
-        let fd = channel.socket().as_raw_fd();
-        poll.registry().register(&mut SourceFd(&fd), Token(0), Interest::READABLE).unwrap();
-        let _ = poll.poll(&mut Events::with_capacity(1), Some(PATIENCE));
     }
 }
 
@@ -234,7 +151,7 @@ fn certificates_and_secrets_come_first_and_a_handshake_is_signed() {
     assert_eq!(receiver.sign(99, handshake()), None, "no such key");
     let mut second = stage.receiver(1);
     assert_eq!((second.certificates(), second.secrets()), (certificates, secrets), "all are told the same");
-    assert!(!stage.log().contains("PRIVATE"));
+    assert!(!stage.process.log().contains("PRIVATE"));
 }
 
 #[test]
@@ -257,7 +174,7 @@ fn whoever_wants_anything_else_signed_loses_its_edge_and_the_master_hears_of_it(
         other.certificates();
         other.secrets();
         assert!(other.sign(key, handshake()).is_some(), "others are served");
-        let accused = stage.hear(|said| matches!(said, ToMaster::Misbehaved(_)));
+        let accused = stage.process.hear_master(|said| matches!(said, ToMaster::Misbehaved(_)));
         assert!(matches!(accused, ToMaster::Misbehaved(name) if name.instance == instance as u32));
         assert!(receiver.is_dropped());
     }
@@ -268,7 +185,7 @@ fn a_bad_pair_ends_the_start_and_names_the_file() {
     let (own, other) = (pair("mx.test"), pair("a.test"));
     let mixed = (own.0.clone(), other.1.clone());
     let mut stage = Stage::start(&slice(&[None]), &[&mixed]);
-    match stage.hear(|said| matches!(said, ToMaster::Ready | ToMaster::Fatal(_))) {
+    match stage.process.hear_master(|said| matches!(said, ToMaster::Ready | ToMaster::Fatal(_))) {
         ToMaster::Fatal(text) => {
             assert_eq!(text, "/k.pem: does not belong to the certificate in /c.pem");
         }
@@ -307,5 +224,5 @@ fn bad_new_files_change_nothing() {
     assert!(receiver.sign(before[0].key, handshake()).is_some());
     let mut late = stage.receiver(1);
     assert_eq!(late.certificates(), before);
-    assert!(stage.log().contains("event=certificates-refused"), "{}", stage.log());
+    stage.process.logged("event=certificates-refused");
 }
