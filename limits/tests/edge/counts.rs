@@ -11,10 +11,10 @@ const GO: Entry = Entry::Go { delay_ms: 0 };
 
 fn page(stage: &mut Stage, behind: Option<std::net::IpAddr>) -> Vec<LimitsRow> {
     stage.tell(&ToChild::Limits { ticket: 7, request: LimitsRequest::Page(behind) }, Vec::new());
-    stage.hear_master(|said| match said {
-        ToMaster::Limits { ticket: 7, answer: LimitsAnswer::Page { rows, .. } } => Some(rows),
-        _ => None,
-    })
+    match stage.process.hear_master(|said| matches!(said, ToMaster::Limits { ticket: 7, .. })) {
+        ToMaster::Limits { answer: LimitsAnswer::Page { rows, .. }, .. } => rows,
+        other => panic!("expected a page, not {other:?}"),
+    }
 }
 
 #[test]
@@ -92,11 +92,8 @@ fn thousands_of_clients_are_shown_by_pages_and_one_is_reset() {
     let client = ip("10.0.0.9");
     for known in [true, true] {
         stage.tell(&ToChild::Limits { ticket: 8, request: LimitsRequest::Reset(client) }, Vec::new());
-        let was = stage.hear_master(|said| match said {
-            ToMaster::Limits { ticket: 8, answer: LimitsAnswer::Reset(known) } => Some(known),
-            _ => None,
-        });
-        assert_eq!(was, known);
+        let said = stage.process.hear_master(|said| matches!(said, ToMaster::Limits { ticket: 8, .. }));
+        assert!(matches!(said, ToMaster::Limits { answer: LimitsAnswer::Reset(was), .. } if was == known));
     }
     let rows: Vec<LimitsRow> = page(&mut stage, None);
     assert!(rows.iter().all(|row| row.network != client || row.counts[1] == 0));
@@ -107,12 +104,6 @@ fn it_ends_when_it_is_told_to() {
     let mut stage = Stage::start(&slice());
     stage.tell(&ToChild::Drain { deadline_ms: 5_000 }, Vec::new());
     let began = std::time::Instant::now();
-    loop {
-        if let Ok(Some(status)) = stage.child.try_wait() {
-            assert!(status.success());
-            return;
-        }
-        assert!(began.elapsed() < std::time::Duration::from_secs(4), "it lives on");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    assert!(stage.process.ended().success());
+    assert!(began.elapsed() < std::time::Duration::from_secs(4), "it waits for something");
 }

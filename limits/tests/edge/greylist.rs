@@ -44,7 +44,7 @@ fn what_was_learned_is_known_to_the_next_one() {
     assert_eq!(filter.greylist(&triple("b"), TERMS), 0);
     let left = filter.greylist(&triple("a"), TERMS);
     assert!((1..=3_000).contains(&left));
-    assert!(stage.log().contains("event=state-read waiting=1 welcome=1 clients=1"), "{}", stage.log());
+    stage.process.logged("event=state-read waiting=1 welcome=1 clients=1");
     end(stage);
 }
 
@@ -63,7 +63,7 @@ fn a_damaged_file_is_as_one_that_is_empty_and_is_said() {
     assert_eq!(stage.log().matches("event=state-damaged").count(), 2, "{}", stage.log());
     end(stage);
     let (stage, _) = start(&files);
-    assert!(stage.log().contains("waiting=1 welcome=0"), "{}", stage.log());
+    stage.process.logged("waiting=1 welcome=0");
 }
 
 #[test]

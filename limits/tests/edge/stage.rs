@@ -1,29 +1,23 @@
-//! The other ends of a limiter. Every wait ends after ten seconds.
+//! The other ends of a limiter. Every wait has an end.
 
 use std::fs::File;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
-use std::time::{Duration, Instant};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use vsmtp_config::{ByText, DnsblSite, LimitsSlice};
 use vsmtp_config::{ScreenAction, ScreenSlice};
 use vsmtp_ipc::edge::client_resolver::{self, DnsError, Query, Records, ResolverEnd};
 use vsmtp_ipc::edge::filter_limits::{self, FilterEnd, Taken, Taking, Terms, Triple};
-use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
+use vsmtp_ipc::edge::master_child::{ToChild, ToMaster};
 use vsmtp_ipc::edge::receiver_limits::{Answer, Ask, Entry, ReceiverEnd, Spent, Wanted};
 use vsmtp_ipc::role::{ProcessName, Role};
-use vsmtp_ipc::{Channel, ChannelError, EdgeId, Flushed, Message};
-use vsmtp_sys::seqpacket;
-use vsmtp_sys::spawn::{Child, Spawn};
-
-const PATIENCE: Duration = Duration::from_secs(10);
+use vsmtp_ipc::{Channel, ChannelError, EdgeId, Message};
+use vsmtp_stage::{Process, configure, say};
 
 /// A running limiter.
 pub struct Stage {
-    pub master: MasterEnd,
-    pub child: Child,
-    log: File,
+    pub process: Process,
 }
 
 /// A receiver's end of its edge.
@@ -86,63 +80,22 @@ impl Stage {
 
     /// The same with these files for what it keeps.
     pub fn start_with(slice: &LimitsSlice, files: [File; 2]) -> Stage {
-        let (ours, theirs) = seqpacket::pair().unwrap();
-        let log = tempfile::tempfile().unwrap();
-        let child = Spawn {
-            program: File::open(env!("CARGO_BIN_EXE_vsmtp-limits")).unwrap().into(),
-            argv: vec![c"vsmtp-limits".into()],
-            env: Vec::new(),
-            uid_gid: None,
-            fds: vec![theirs, log.try_clone().unwrap().into()],
-            stderr: log.as_fd(),
-            new_netns: false,
-            new_ipcns: false,
-            pdeathsig: true,
-            session: false,
-        }
-        .spawn()
-        .unwrap();
-        let mut stage = Stage { master: MasterEnd::new(ours, EdgeId::MasterChild), child, log };
-        let configure = ToChild::Configure(Configure {
-            name: ProcessName { role: Role::Limits, instance: 0 },
-            generation: 1,
-            node: 7,
-            process: 9,
-            log: LogTarget::Stream,
-            log_level: 4,
-            log_facility: 2,
-            slice: vsmtp_ipc::encode(slice).unwrap(),
-        });
-        stage.tell(&configure, Vec::new());
+        let configure = configure(Role::Limits, vsmtp_ipc::encode(slice).unwrap());
+        let mut process = Process::start(env!("CARGO_BIN_EXE_vsmtp-limits"), &[], configure);
         for (at, file) in files.into_iter().enumerate() {
-            stage.tell(&ToChild::File(format!("/greylist.{at}")), vec![file.into()]);
+            process.tell(&ToChild::File(format!("/greylist.{at}")), vec![file.into()]);
         }
-        stage.hear_master(|said| matches!(said, ToMaster::Ready).then_some(()));
-        stage
+        process.hear_master(|said| matches!(said, ToMaster::Ready));
+        Stage { process }
     }
 
     pub fn tell(&mut self, message: &ToChild, descriptors: Vec<OwnedFd>) {
-        say(&mut self.master, message, descriptors);
-    }
-
-    /// Waits until the limiter tells the master this.
-    pub fn hear_master<T>(&mut self, wanted: impl Fn(ToMaster) -> Option<T>) -> T {
-        loop {
-            match next(&mut self.master) {
-                Ok(said) => {
-                    if let Some(found) = wanted(said) {
-                        return found;
-                    }
-                }
-                Err(error) => panic!("the limiter is gone: {error}\n{}", self.log()),
-            }
-        }
+        self.process.tell(message, descriptors);
     }
 
     /// A receiver that has heard what is wanted.
     pub fn receiver(&mut self, instance: u32) -> (Receiver, Wanted) {
-        let (ours, theirs) = seqpacket::pair().unwrap();
-        self.tell(&ToChild::Peer(receiver(instance)), vec![theirs]);
+        let ours = self.process.introduce(receiver(instance));
         let mut edge = Receiver(ReceiverEnd::new(ours, EdgeId::ReceiverLimits));
         match next(&mut edge.0).unwrap() {
             Answer::Wanted(wanted) => (edge, wanted),
@@ -151,45 +104,28 @@ impl Stage {
     }
 
     pub fn filter(&mut self, role: Role, instance: u32) -> Filter {
-        let (ours, theirs) = seqpacket::pair().unwrap();
-        self.tell(&ToChild::Peer(ProcessName { role, instance }), vec![theirs]);
-        Filter(FilterEnd::new(ours, EdgeId::FilterLimits))
+        Filter(FilterEnd::new(self.process.introduce(ProcessName { role, instance }), EdgeId::FilterLimits))
     }
 
     pub fn resolver(&mut self) -> Resolver {
-        let (ours, theirs) = seqpacket::pair().unwrap();
-        self.tell(&ToChild::Peer(ProcessName { role: Role::Resolver, instance: 0 }), vec![theirs]);
-        Resolver(ResolverEnd::new(ours, EdgeId::ClientResolver))
+        let name = ProcessName { role: Role::Resolver, instance: 0 };
+        Resolver(ResolverEnd::new(self.process.introduce(name), EdgeId::ClientResolver))
     }
 
     pub fn misbehaved(&mut self) -> ProcessName {
-        self.hear_master(|said| if let ToMaster::Misbehaved(name) = said { Some(name) } else { None })
+        match self.process.hear_master(|said| matches!(said, ToMaster::Misbehaved(_))) {
+            ToMaster::Misbehaved(name) => name,
+            other => panic!("{other:?}"),
+        }
     }
 
-    /// Waits for the end of its edge: then all is written.
-    pub fn is_gone(&mut self) {
-        let end = loop {
-            match next(&mut self.master) {
-                Ok(_) => {}
-                Err(error) => break error,
-            }
-        };
-        assert!(matches!(end, ChannelError::Closed), "{end}");
+    /// Waits for the end of the process: then all is written.
+    pub fn is_gone(&self) {
+        assert!(self.process.ended().success());
     }
 
     pub fn log(&self) -> String {
-        let log = &self.log;
-        let mut bytes = vec![0; usize::try_from(log.metadata().unwrap().len()).unwrap()];
-        // At a place, not by seeking: the process writes where this descriptor stands.
-        log.read_exact_at(&mut bytes, 0).unwrap();
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        let _ = self.child.signal(9);
-        let _ = self.child.try_wait();
+        self.process.log()
     }
 }
 
@@ -298,23 +234,6 @@ impl Resolver {
     }
 }
 
-fn say<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>, message: &Tx, descriptors: Vec<OwnedFd>) {
-    channel.send(message, descriptors).unwrap();
-    let until = Instant::now() + PATIENCE;
-    while channel.flush().unwrap() == Flushed::Blocked {
-        assert!(Instant::now() < until, "nobody reads");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
 fn next<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> Result<Rx, ChannelError> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let _ = channel.flush()?;
-        if let Some(received) = channel.receive()? {
-            return Ok(received.message);
-        }
-        assert!(Instant::now() < until, "nothing was said");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    vsmtp_stage::next(channel).map(|received| received.message)
 }
