@@ -40,7 +40,7 @@ fn it_ends_when_it_is_told_and_keeps_what_it_has() {
 fn it_ends_without_its_master() {
     let (mut stage, ..) = Stage::with_peers();
     let (ours, _theirs) = vsmtp_sys::seqpacket::pair().unwrap();
-    stage.master = vsmtp_ipc::Channel::new(ours, vsmtp_ipc::EdgeId::MasterChild);
+    stage.process.master = vsmtp_ipc::Channel::new(ours, vsmtp_ipc::EdgeId::MasterChild);
     let began = Instant::now();
     assert!(stage.wait_end());
     assert!(began.elapsed().as_secs() < 5);

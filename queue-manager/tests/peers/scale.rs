@@ -60,7 +60,7 @@ fn a_long_queue() {
 
 /// Octets of anonymous memory of the process.
 fn anonymous(stage: &Stage) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", stage.child.pid)).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", stage.process.child.pid)).unwrap();
     let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }

@@ -1,38 +1,31 @@
-//! The other ends of a queue-manager: master, session filter, post filter, deliver, operator. Every wait ends after ten
-//! seconds.
+//! The other ends of a queue-manager: master, session filter, post filter, deliver, operator. Every wait has an end.
 
 use std::fs::File;
 use std::io::{IoSlice, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
-use std::time::{Duration, Instant};
+use std::os::fd::OwnedFd;
+use std::time::Instant;
 
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
 use tempfile::TempDir;
 use vsmtp_config::{Config, Context, QueueSlice, Value};
 use vsmtp_ipc::edge::ctl_queue::{self, Answer, Entry, Request, Selection};
 use vsmtp_ipc::edge::filter_queue::{self, Disposition, NewMessage, Receipt, Submit};
-use vsmtp_ipc::edge::master_child::{Configure, Figure, Listener, LogTarget, MasterEnd, ToChild, ToMaster};
+use vsmtp_ipc::edge::master_child::{Configure, Figure, Listener, ToChild, ToMaster};
 use vsmtp_ipc::edge::queue_deliver::{self, Advice, Attempt, Outcome, Reach, Result3, Settled};
 use vsmtp_ipc::edge::queue_filter::{self, PostAsk, PostStage, PostVerdict};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Body7, Class, Envelope, Id, Notify, Origin, Recipient};
-use vsmtp_ipc::{Channel, ChannelError, EdgeId, Message, Received};
+use vsmtp_ipc::{Channel, ChannelError, EdgeId, Message};
 use vsmtp_mail::{Domain, QueueIdMint};
+use vsmtp_stage::{Process, configure, next, say};
 use vsmtp_sys::memfd::Sealed;
-use vsmtp_sys::seqpacket;
-use vsmtp_sys::spawn::{Child, Spawn};
 use vsmtp_sys::unix::{self, Kind};
 
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub use vsmtp_stage::PATIENCE;
 
 /// A running queue-manager.
 pub struct Stage {
-    pub master: MasterEnd,
-    pub child: Child,
+    pub process: Process,
     pub folder: TempDir,
-    log: File,
     mint: QueueIdMint,
     kept: Vec<Post>,
 }
@@ -76,44 +69,16 @@ impl Stage {
     }
 
     pub fn start_in(folder: TempDir, extra: &[(&str, Value)]) -> Stage {
-        let (ours, theirs) = seqpacket::pair().unwrap();
-        let log = tempfile::tempfile().unwrap();
         // A release build elsewhere, for figures.
         let program = std::env::var("VSMTP_BIN").map(|folder| format!("{folder}/vsmtp-queue"));
-        let program = File::open(program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_vsmtp-queue"))).unwrap();
-        let child = Spawn {
-            program: program.into(),
-            argv: vec![c"vsmtp-queue".into()],
-            env: Vec::new(),
-            uid_gid: None,
-            fds: vec![theirs, log.try_clone().unwrap().into()],
-            stderr: log.as_fd(),
-            new_netns: false,
-            new_ipcns: false,
-            pdeathsig: true,
-            session: false,
-        }
-        .spawn()
-        .unwrap();
-        let mut master = MasterEnd::new(ours, EdgeId::MasterChild);
-        let slice = slice(&folder, extra);
-        let process = u32::from_le_bytes(
+        let program = program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_vsmtp-queue"));
+        let slice = vsmtp_config::encode(&slice(&folder, extra)).unwrap();
+        let number = u32::from_le_bytes(
             *vsmtp_sys::random::random_u64().unwrap().to_le_bytes().first_chunk().unwrap(),
         );
-        let configure = ToChild::Configure(Configure {
-            name: ProcessName { role: Role::QueueManager, instance: 0 },
-            generation: 1,
-            node: 7,
-            process,
-            log: LogTarget::Stream,
-            log_level: 4,
-            log_facility: 2,
-            slice: vsmtp_config::encode(&slice).unwrap(),
-        });
-        master.send(&configure, Vec::new()).unwrap();
-        assert_eq!(master.flush().unwrap(), vsmtp_ipc::Flushed::All);
-        let mut stage =
-            Stage { master, child, folder, log, mint: QueueIdMint::new(1, process), kept: Vec::new() };
+        let configure = Configure { process: number, ..configure(Role::QueueManager, slice) };
+        let process = Process::start(program, &[], configure);
+        let mut stage = Stage { process, folder, mint: QueueIdMint::new(1, number), kept: Vec::new() };
         stage.hear_master(|said| matches!(said, ToMaster::Ready));
         let control = stage.folder.path().join("control");
         let socket = unix::listen_unix(&control, 0o600, None, Kind::SeqPacket).unwrap();
@@ -124,15 +89,13 @@ impl Stage {
     /// The process dies as if by accident, and another one starts on the same spool.
     pub fn kill_and_restart(mut self, extra: &[(&str, Value)]) -> Stage {
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
-        self.child.signal(9).unwrap();
+        self.process.child.signal(9).unwrap();
         self.wait_end();
         Stage::start_in(folder, extra)
     }
 
     pub fn introduce(&mut self, role: Role, instance: u32) -> OwnedFd {
-        let (ours, theirs) = seqpacket::pair().unwrap();
-        self.tell(&ToChild::Peer(ProcessName { role, instance }), vec![theirs]);
-        ours
+        self.process.introduce(ProcessName { role, instance })
     }
 
     pub fn filter(&mut self) -> Filter {
@@ -172,20 +135,11 @@ impl Stage {
     }
 
     pub fn tell(&mut self, message: &ToChild, descriptors: Vec<OwnedFd>) {
-        self.master.send(message, descriptors).unwrap();
-        assert_eq!(self.master.flush().unwrap(), vsmtp_ipc::Flushed::All);
+        self.process.tell(message, descriptors);
     }
 
     pub fn hear_master(&mut self, wanted: impl Fn(&ToMaster) -> bool) {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            assert!(Instant::now() < until, "the master waits in vain\n{}", self.log());
-            match next(&mut self.master) {
-                Ok(received) if wanted(&received.message) => return,
-                Ok(_) => {}
-                Err(error) => panic!("the queue-manager is gone: {error}\n{}", self.log()),
-            }
-        }
+        self.process.hear_master(wanted);
     }
 
     /// Waits until this figure has that value.
@@ -201,12 +155,8 @@ impl Stage {
     }
 
     /// Waits until the log holds this.
-    pub fn logged(&mut self, text: &str) {
-        let (mut operator, until) = (self.operator(), Instant::now() + PATIENCE);
-        while !self.log().contains(text) {
-            assert!(Instant::now() < until, "the log does not say {text}");
-            operator.figures();
-        }
+    pub fn logged(&self, text: &str) {
+        self.process.logged(text);
     }
 
     pub fn id(&mut self) -> Id {
@@ -220,28 +170,12 @@ impl Stage {
     }
 
     pub fn log(&self) -> String {
-        let log = &self.log;
-        let mut bytes = vec![0; usize::try_from(log.metadata().unwrap().len()).unwrap()];
-        // At a place, not by seeking: the process writes where this descriptor stands.
-        log.read_exact_at(&mut bytes, 0).unwrap();
-        String::from_utf8_lossy(&bytes).into_owned()
+        self.process.log()
     }
 
-    /// Waits for the end of the process.
+    /// Waits for the end of the process; true if it ended well.
     pub fn wait_end(&self) -> bool {
-        wait_readable(self.child.pidfd.as_fd());
-        self.child.try_wait().unwrap().is_some_and(|status| status.success())
-    }
-}
-
-impl Drop for Stage {
-    #[expect(clippy::print_stderr, reason = "a failed test shows the log")]
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", self.log());
-        }
-        let _ = self.child.signal(9);
-        let _ = self.child.try_wait();
+        self.process.ended().success()
     }
 }
 
@@ -308,8 +242,7 @@ pub fn octets(body: Body, mut descriptors: Vec<OwnedFd>) -> Vec<u8> {
 
 impl Filter {
     pub fn say(&mut self, submit: &Submit, descriptors: Vec<OwnedFd>) {
-        self.0.send(submit, descriptors).unwrap();
-        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+        say(&mut self.0, submit, descriptors);
     }
 
     pub fn hear(&mut self) -> (Receipt, Vec<OwnedFd>) {
@@ -337,8 +270,7 @@ impl Filter {
 
 impl Post {
     pub fn say(&mut self, verdict: &PostVerdict) {
-        self.0.send(verdict, Vec::new()).unwrap();
-        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+        say(&mut self.0, verdict, Vec::new());
     }
 
     pub fn hear(&mut self) -> (PostAsk, Vec<OwnedFd>) {
@@ -358,8 +290,7 @@ impl Deliver {
     }
 
     pub fn say(&mut self, outcome: &Outcome) {
-        self.0.send(outcome, Vec::new()).unwrap();
-        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+        say(&mut self.0, outcome, Vec::new());
     }
 
     /// Answers all recipients of an attempt alike.
@@ -417,8 +348,7 @@ pub fn outcome(lease: u64, results: &[(u32, Result3)]) -> Outcome {
 
 impl Operator {
     pub fn ask(&mut self, request: &Request) -> (Answer, Vec<OwnedFd>) {
-        self.0.send(request, Vec::new()).unwrap();
-        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+        say(&mut self.0, request, Vec::new());
         let received = next(&mut self.0).expect("the queue-manager keeps the connection");
         (received.message, received.descriptors)
     }
@@ -458,26 +388,4 @@ fn is_dropped<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> bool {
             Err(other) => panic!("{other}"),
         }
     }
-}
-
-fn next<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> Result<Received<Rx>, ChannelError> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let _ = channel.flush()?;
-        if let Some(received) = channel.receive()? {
-            return Ok(received);
-        }
-        assert!(Instant::now() < until, "nothing was said");
-        wait_readable(channel.socket());
-    }
-}
-
-fn wait_readable(fd: BorrowedFd<'_>) {
-    let mut poll = Poll::new().unwrap();
-    poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(0), Interest::READABLE).unwrap();
-    let mut events = Events::with_capacity(1);
-    while let Err(error) = poll.poll(&mut events, Some(PATIENCE)) {
-        assert_eq!(error.kind(), std::io::ErrorKind::Interrupted, "{error}");
-    }
-    assert!(!events.is_empty(), "nothing happened");
 }
