@@ -47,7 +47,7 @@ fn a_drain_ends_the_process_when_all_questions_are_answered() {
     receiver.recipients(1, &["b@mx.test"]);
     receiver.send_message(1, 1, inline(), Vec::new());
     let ticket = queue.message().0.ticket;
-    stage.tell(&ToChild::Drain { deadline_ms: 60_000 }, Vec::new());
+    stage.process.tell(&ToChild::Drain { deadline_ms: 60_000 }, Vec::new());
     queue.say(&Receipt::Stored { ticket }, Vec::new());
     assert_eq!(receiver.decided(), (1, "accept".to_owned()));
     assert!(stage.wait());
@@ -57,6 +57,7 @@ fn a_drain_ends_the_process_when_all_questions_are_answered() {
 fn without_a_master_it_ends() {
     let (mut stage, _receiver, _queue) = Stage::session("#{}");
     let (ours, _) = vsmtp_sys::seqpacket::pair().unwrap();
-    stage.master = vsmtp_ipc::edge::master_child::MasterEnd::new(ours, vsmtp_ipc::EdgeId::MasterChild);
+    stage.process.master =
+        vsmtp_ipc::edge::master_child::MasterEnd::new(ours, vsmtp_ipc::EdgeId::MasterChild);
     assert!(stage.wait());
 }

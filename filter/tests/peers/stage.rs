@@ -1,39 +1,32 @@
-//! The other ends of a filter: the master's, a receiver's, the queue-manager's. Every wait ends after ten seconds.
+//! The other ends of a filter: the master's, a receiver's, the queue-manager's. Every wait has an end.
 
-use std::fs::File;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
-use std::time::{Duration, Instant};
+use std::os::fd::OwnedFd;
 
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
 use tempfile::TempDir;
 use vsmtp_config::{Config, Context, FilterSlice, Value};
 use vsmtp_ipc::edge::client_resolver::{self, ResolverEnd};
 use vsmtp_ipc::edge::filter_auth::{self as auth, AuthEnd};
 use vsmtp_ipc::edge::filter_limits::LimitsEnd;
 use vsmtp_ipc::edge::filter_queue::{NewMessage, QueueEnd, Receipt, Submit};
-use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
+use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::queue_filter;
 use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Facts, ReceiverEnd, Verdict};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Body7, Id, MailFrom, RcptTo};
-use vsmtp_ipc::{Channel, ChannelError, EdgeId, Message, Received};
+use vsmtp_ipc::{ChannelError, EdgeId};
 use vsmtp_mail::Domain;
-use vsmtp_sys::seqpacket;
-use vsmtp_sys::spawn::{Child, Spawn};
+use vsmtp_stage::{Process, configure, say};
 
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub use vsmtp_stage::next;
+
 pub const RECEIVER: ProcessName = ProcessName { role: Role::Receiver, instance: 0 };
 pub const QUEUE: ProcessName = ProcessName { role: Role::QueueManager, instance: 0 };
 pub const MESSAGE: &[u8] = b"Received: x\r\nSubject: hi\r\n\r\nbody\r\n";
 
 /// A running filter.
 pub struct Stage {
-    pub master: MasterEnd,
-    pub child: Child,
-    log: File,
+    pub process: Process,
     _dir: TempDir,
 }
 
@@ -100,37 +93,9 @@ impl Stage {
             Role::FilterPost => c"post",
             _ => c"oneshot",
         };
-        let (ours, theirs) = seqpacket::pair().unwrap();
-        let log = tempfile::tempfile().unwrap();
-        let program = File::open(env!("CARGO_BIN_EXE_vsmtp-filter")).unwrap();
-        let child = Spawn {
-            program: program.into(),
-            argv: vec![c"vsmtp-filter".into(), c"--role".into(), word.into()],
-            env: Vec::new(),
-            uid_gid: None,
-            fds: vec![theirs, log.try_clone().unwrap().into()],
-            stderr: log.as_fd(),
-            new_netns: false,
-            new_ipcns: false,
-            pdeathsig: true,
-            session: false,
-        }
-        .spawn()
-        .unwrap();
-        let mut master = MasterEnd::new(ours, EdgeId::MasterChild);
-        let configure = ToChild::Configure(Configure {
-            name: ProcessName { role, instance: 0 },
-            generation: 1,
-            node: 7,
-            process: 9,
-            log: LogTarget::Stream,
-            log_level: 4,
-            log_facility: 2,
-            slice,
-        });
-        master.send(&configure, Vec::new()).unwrap();
-        assert_eq!(master.flush().unwrap(), vsmtp_ipc::Flushed::All);
-        Stage { master, child, log, _dir: dir }
+        let program = env!("CARGO_BIN_EXE_vsmtp-filter");
+        let process = Process::start(program, &[c"--role", word], configure(role, slice));
+        Stage { process, _dir: dir }
     }
 
     /// A session filter with one receiver and the queue-manager.
@@ -174,57 +139,21 @@ impl Stage {
     }
 
     fn introduce(&mut self, name: ProcessName) -> OwnedFd {
-        let (ours, theirs) = seqpacket::pair().unwrap();
-        self.tell(&ToChild::Peer(name), vec![theirs]);
-        ours
-    }
-
-    pub fn tell(&mut self, message: &ToChild, descriptors: Vec<OwnedFd>) {
-        self.master.send(message, descriptors).unwrap();
-        assert_eq!(self.master.flush().unwrap(), vsmtp_ipc::Flushed::All);
+        self.process.introduce(name)
     }
 
     /// Waits until the filter tells the master this.
     pub fn hear_master(&mut self, wanted: impl Fn(&ToMaster) -> bool) -> ToMaster {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            assert!(Instant::now() < until, "the master waits in vain");
-            match next(&mut self.master) {
-                Ok(received) if wanted(&received.message) => return received.message,
-                Ok(_) => {}
-                Err(error) => panic!("the filter is gone: {error}\n{}", self.log()),
-            }
-        }
+        self.process.hear_master(wanted)
     }
 
     pub fn log(&self) -> String {
-        let log = &self.log;
-        let mut bytes = vec![0; usize::try_from(log.metadata().unwrap().len()).unwrap()];
-        // At a place, not by seeking: the process writes where this descriptor stands.
-        log.read_exact_at(&mut bytes, 0).unwrap();
-        String::from_utf8_lossy(&bytes).into_owned()
+        self.process.log()
     }
 
     /// Waits for the end of the process; true if it ended well.
     pub fn wait(self) -> bool {
-        let mut poll = Poll::new().unwrap();
-        let pidfd = self.child.pidfd.as_raw_fd();
-        poll.registry().register(&mut SourceFd(&pidfd), Token(0), Interest::READABLE).unwrap();
-        let mut events = Events::with_capacity(1);
-        poll.poll(&mut events, Some(PATIENCE)).unwrap();
-        assert!(!events.is_empty(), "it lives on\n{}", self.log());
-        self.child.try_wait().unwrap().is_some_and(|status| status.success())
-    }
-}
-
-impl Drop for Stage {
-    #[expect(clippy::print_stderr, reason = "a failed test shows the log")]
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", self.log());
-        }
-        let _ = self.child.signal(9);
-        let _ = self.child.try_wait();
+        self.process.ended().success()
     }
 }
 
@@ -263,8 +192,7 @@ pub fn id(number: u8) -> Id {
 
 impl Names {
     pub fn say(&mut self, answer: &client_resolver::Answer) {
-        self.0.send(answer, Vec::new()).unwrap();
-        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+        say(&mut self.0, answer, Vec::new());
     }
 
     pub fn hear(&mut self) -> client_resolver::Question {
@@ -274,8 +202,7 @@ impl Names {
 
 impl Helper {
     pub fn say(&mut self, answer: &auth::Answer) {
-        self.0.send(answer, Vec::new()).unwrap();
-        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+        say(&mut self.0, answer, Vec::new());
     }
 
     pub fn hear(&mut self) -> auth::Ask {
@@ -285,8 +212,7 @@ impl Helper {
 
 impl Receiver {
     pub fn say(&mut self, ask: &Ask, descriptors: Vec<OwnedFd>) {
-        self.0.send(ask, descriptors).unwrap();
-        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+        say(&mut self.0, ask, descriptors);
     }
 
     /// Says all of it in one packet.
@@ -356,8 +282,7 @@ impl Queue {
     }
 
     pub fn say(&mut self, receipt: &Receipt, descriptors: Vec<OwnedFd>) {
-        self.0.send(receipt, descriptors).unwrap();
-        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+        say(&mut self.0, receipt, descriptors);
     }
 }
 
@@ -369,23 +294,4 @@ pub fn show(decision: &Decision) -> String {
         Decision::Refuse(reply) => format!("refuse {}", text(reply)),
         Decision::Close(reply) => format!("close {}", text(reply)),
     }
-}
-
-pub fn next<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> Result<Received<Rx>, ChannelError> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let _ = channel.flush()?;
-        if let Some(received) = channel.receive()? {
-            return Ok(received);
-        }
-        assert!(Instant::now() < until, "nothing was said");
-        wait_readable(channel.socket());
-    }
-}
-
-fn wait_readable(fd: BorrowedFd<'_>) {
-    let mut poll = Poll::new().unwrap();
-    poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(0), Interest::READABLE).unwrap();
-    // Interrupted or not: the caller looks again, and has its own end.
-    let _ = poll.poll(&mut Events::with_capacity(1), Some(PATIENCE));
 }
