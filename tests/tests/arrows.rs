@@ -7,8 +7,15 @@ use std::process::Command;
 const STAGE: &str = "vsmtp-stage";
 
 /// Daemons that have such tests.
-const STAGED: [&str; 6] =
-    ["vsmtp-database", "vsmtp-runner", "vsmtp-keys", "vsmtp-limits", "vsmtp-queue-manager", "vsmtp-filter"];
+const STAGED: [&str; 7] = [
+    "vsmtp-database",
+    "vsmtp-runner",
+    "vsmtp-keys",
+    "vsmtp-limits",
+    "vsmtp-queue-manager",
+    "vsmtp-filter",
+    "vsmtp-receiver",
+];
 
 /// Our own crates and what of ours each may name. Development dependencies count.
 const OURS: [(&str, &[&str]); 21] = [

@@ -71,7 +71,8 @@ fn without_its_master_it_ends() {
     let (mut stage, _filter) = Stage::with_filter();
     let mut client = stage.greeted();
     let (ours, _) = vsmtp_sys::seqpacket::pair().unwrap();
-    stage.master = vsmtp_ipc::edge::master_child::MasterEnd::new(ours, vsmtp_ipc::EdgeId::MasterChild);
+    stage.process.master =
+        vsmtp_ipc::edge::master_child::MasterEnd::new(ours, vsmtp_ipc::EdgeId::MasterChild);
     assert!(client.reply().starts_with("421 4.3.2"));
     assert!(stage.wait());
 }

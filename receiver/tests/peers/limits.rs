@@ -171,7 +171,7 @@ fn after_many_errors_replies_come_late_and_only_to_that_client() {
 
 /// Octets of this process's memory that are its own share.
 pub fn pss(stage: &Stage) -> Option<usize> {
-    let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", stage.child.pid)).ok()?;
+    let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", stage.process.child.pid)).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     line.trim().strip_suffix(" kB")?.parse::<usize>().ok().map(|kib| kib * 1024)
 }
@@ -201,7 +201,7 @@ fn idle_sessions_are_small() {
 /// Takes the room for more descriptors away from the receiver; false if that cannot be done here.
 fn allow_descriptors(stage: &Stage, count: usize) -> bool {
     let mut prlimit = std::process::Command::new("prlimit");
-    prlimit.args([format!("--pid={}", stage.child.pid), format!("--nofile={count}:100")]);
+    prlimit.args([format!("--pid={}", stage.process.child.pid), format!("--nofile={count}:100")]);
     prlimit.status().is_ok_and(|status| status.success())
 }
 
@@ -209,7 +209,7 @@ fn allow_descriptors(stage: &Stage, count: usize) -> bool {
 fn without_descriptors_clients_wait_at_the_door_and_large_messages_are_deferred() {
     let (mut stage, mut filter) = Stage::with_filter();
     let mut clients: Vec<Client> = (0..3).map(|_| stage.greeted()).collect();
-    let open = std::fs::read_dir(format!("/proc/{}/fd", stage.child.pid)).map_or(0, Iterator::count);
+    let open = std::fs::read_dir(format!("/proc/{}/fd", stage.process.child.pid)).map_or(0, Iterator::count);
     if open == 0 || !allow_descriptors(&stage, open) {
         return;
     }

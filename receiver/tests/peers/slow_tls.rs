@@ -124,13 +124,13 @@ fn an_end_in_the_middle_of_a_record_is_noticed_at_once() {
     let mut clients: Vec<Secure> = (0..5).map(|_| secure(&stage)).collect();
     stage.figure("sessions_open", 5);
     // The half record and the end must be there together when it looks.
-    stage.child.signal(19).unwrap();
+    stage.process.child.signal(19).unwrap();
     for client in &mut clients {
         let record = encrypted(client, b"NOOP\r\n");
         client.send_clear(&record[..record.len() / 2]);
     }
     drop(clients);
-    stage.child.signal(18).unwrap();
+    stage.process.child.signal(18).unwrap();
     let began = Instant::now();
     stage.figure("sessions_open", 0);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());

@@ -1,26 +1,25 @@
-//! The other ends of a receiver: the master's, the filter's, and a client's. Every wait ends after ten seconds.
+//! The other ends of a receiver: the master's, the filter's, and a client's. Every wait has an end.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use vsmtp_config::{BareNewline, ByText, ClientTimeouts, Network, ReceiverSlice};
-use vsmtp_ipc::edge::master_child::{Configure, Listener, LogTarget, MasterEnd, ToChild, ToMaster};
+use vsmtp_ipc::edge::master_child::{Listener, ToChild, ToMaster};
 use vsmtp_ipc::edge::receiver_auth;
 use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Facts, FilterEnd, Verdict};
 use vsmtp_ipc::edge::receiver_limits::{self, LimitsEnd, Wanted};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::Service;
-use vsmtp_ipc::{Channel, ChannelError, EdgeId, Message, Received};
+use vsmtp_ipc::{Channel, ChannelError, EdgeId, Message};
 use vsmtp_mail::Domain;
+use vsmtp_stage::{Process, configure, say};
 use vsmtp_sys::memfd::Sealed;
-use vsmtp_sys::seqpacket;
-use vsmtp_sys::spawn::{Child, Spawn};
+
+pub use vsmtp_stage::next;
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
 pub const FILTER: ProcessName = ProcessName { role: Role::FilterSession, instance: 0 };
@@ -28,10 +27,8 @@ pub const LIMITS: ProcessName = ProcessName { role: Role::Limits, instance: 0 };
 
 /// A running receiver.
 pub struct Stage {
-    pub master: MasterEnd,
+    pub process: Process,
     pub address: SocketAddr,
-    pub child: Child,
-    log: File,
 }
 
 /// The filter's end of one edge.
@@ -95,41 +92,12 @@ impl Stage {
     pub fn start_with(slice: impl FnOnce(SocketAddr) -> ReceiverSlice) -> Stage {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (ours, theirs) = seqpacket::pair().unwrap();
-        let log = tempfile::tempfile().unwrap();
-        let program = File::open(env!("CARGO_BIN_EXE_vsmtp-receiver")).unwrap();
-        let child = Spawn {
-            program: program.into(),
-            argv: vec![c"vsmtp-receiver".into()],
-            env: Vec::new(),
-            uid_gid: None,
-            fds: vec![theirs, log.try_clone().unwrap().into()],
-            stderr: log.as_fd(),
-            new_netns: false,
-            new_ipcns: false,
-            pdeathsig: true,
-            session: false,
-        }
-        .spawn()
-        .unwrap();
-        let mut master = MasterEnd::new(ours, EdgeId::MasterChild);
-        let configure = ToChild::Configure(Configure {
-            name: ProcessName { role: Role::Receiver, instance: 0 },
-            generation: 1,
-            node: 7,
-            process: 9,
-            log: LogTarget::Stream,
-            log_level: 4,
-            log_facility: 2,
-            slice: vsmtp_ipc::encode(&slice(address)).unwrap(),
-        });
-        master.send(&configure, Vec::new()).unwrap();
+        let configure = configure(Role::Receiver, vsmtp_ipc::encode(&slice(address)).unwrap());
+        let mut process = Process::start(env!("CARGO_BIN_EXE_vsmtp-receiver"), &[], configure);
         let smtp = Listener::Smtp { address: address.to_string(), service: Service::Smtp };
-        master.send(&ToChild::Listener(smtp), vec![listener.into()]).unwrap();
-        assert_eq!(master.flush().unwrap(), vsmtp_ipc::Flushed::All);
-        let mut stage = Stage { master, address, child, log };
-        stage.hear_master(|said| matches!(said, ToMaster::Ready));
-        stage
+        process.tell(&ToChild::Listener(smtp), vec![listener.into()]);
+        process.hear_master(|said| matches!(said, ToMaster::Ready));
+        Stage { process, address }
     }
 
     /// Starts a receiver with a filter that wants no stage but what it must be asked.
@@ -152,8 +120,7 @@ impl Stage {
     }
 
     fn introduce_with(&mut self, wanted: (bool, bool, bool), authenticate: bool) -> Filter {
-        let (ours, theirs) = seqpacket::pair().unwrap();
-        self.tell(&ToChild::Peer(FILTER), vec![theirs]);
+        let ours = self.process.introduce(FILTER);
         let mut filter = Filter(FilterEnd::new(ours, EdgeId::ReceiverFilter));
         let (connect, helo, mail) = wanted;
         filter.say(&Verdict::Wanted { connect, helo, authenticate, mail });
@@ -169,27 +136,17 @@ impl Stage {
 
     /// Introduces a limiter that has not said yet what it wants.
     pub fn introduce_silent_limiter(&mut self) -> Limiter {
-        let (ours, theirs) = seqpacket::pair().unwrap();
-        self.tell(&ToChild::Peer(LIMITS), vec![theirs]);
+        let ours = self.process.introduce(LIMITS);
         Limiter(LimitsEnd::new(ours, EdgeId::ReceiverLimits))
     }
 
     pub fn tell(&mut self, message: &ToChild, descriptors: Vec<OwnedFd>) {
-        self.master.send(message, descriptors).unwrap();
-        assert_eq!(self.master.flush().unwrap(), vsmtp_ipc::Flushed::All);
+        self.process.tell(message, descriptors);
     }
 
     /// Waits until the receiver tells the master this.
     pub fn hear_master(&mut self, wanted: impl Fn(&ToMaster) -> bool) {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            assert!(Instant::now() < until, "the master waits in vain");
-            match next(&mut self.master) {
-                Ok(received) if wanted(&received.message) => return,
-                Ok(_) => {}
-                Err(error) => panic!("the receiver is gone: {error}\n{}", read_log(&self.log)),
-            }
-        }
+        self.process.hear_master(wanted);
     }
 
     /// Waits for a report in which this figure has that value.
@@ -199,7 +156,8 @@ impl Stage {
         });
     }
 
-    /// Waits until the log holds this.
+    /// Waits until the log holds this, and hears what the master is told meanwhile: nobody who looks for figures next
+    /// shall find old ones.
     pub fn logged(&mut self, text: &str) {
         let until = Instant::now() + PATIENCE;
         while !self.log().contains(text) {
@@ -225,37 +183,18 @@ impl Stage {
     }
 
     pub fn log(&self) -> String {
-        read_log(&self.log)
+        self.process.log()
     }
 
-    /// Waits for the end of the process.
+    /// Waits for the end of the process; true if it ended well.
     pub fn wait(self) -> bool {
-        let mut poll = Poll::new().unwrap();
-        poll.registry()
-            .register(&mut SourceFd(&self.child.pidfd.as_raw_fd()), Token(0), Interest::READABLE)
-            .unwrap();
-        let mut events = Events::with_capacity(1);
-        poll.poll(&mut events, Some(PATIENCE)).unwrap();
-        assert!(!events.is_empty(), "it lives on\n{}", self.log());
-        self.child.try_wait().unwrap().is_some_and(|status| status.success())
-    }
-}
-
-impl Drop for Stage {
-    #[expect(clippy::print_stderr, reason = "a failed test shows the log")]
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", self.log());
-        }
-        let _ = self.child.signal(9);
-        let _ = self.child.try_wait();
+        self.process.ended().success()
     }
 }
 
 impl Filter {
     pub fn say(&mut self, verdict: &Verdict) {
-        self.0.send(verdict, Vec::new()).unwrap();
-        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+        say(&mut self.0, verdict, Vec::new());
     }
 
     /// The next question, with its descriptors.
@@ -332,8 +271,7 @@ impl Filter {
 
 impl Limiter {
     pub fn say(&mut self, answer: &receiver_limits::Answer) {
-        self.0.send(answer, Vec::new()).unwrap();
-        assert_eq!(self.0.flush().unwrap(), vsmtp_ipc::Flushed::All);
+        say(&mut self.0, answer, Vec::new());
     }
 
     /// The next question or note.
@@ -413,9 +351,7 @@ impl Client {
 
 /// Our end of a new edge to an auth helper.
 pub fn introduce_helper(stage: &mut Stage, name: ProcessName) -> receiver_auth::AuthEnd {
-    let (ours, theirs) = seqpacket::pair().unwrap();
-    stage.tell(&ToChild::Peer(name), vec![theirs]);
-    Channel::new(ours, EdgeId::ReceiverAuth)
+    Channel::new(stage.process.introduce(name), EdgeId::ReceiverAuth)
 }
 
 /// The next message on an edge.
@@ -432,28 +368,9 @@ pub fn reply(text: &str) -> vsmtp_ipc::wire::Reply {
     (&vsmtp_mail::Reply::parse(text).unwrap()).into()
 }
 
-pub fn next<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> Result<Received<Rx>, ChannelError> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let _ = channel.flush()?;
-        if let Some(received) = channel.receive()? {
-            return Ok(received);
-        }
-        assert!(Instant::now() < until, "nothing was said");
-        wait_readable(channel.socket(), PATIENCE);
-    }
-}
-
 fn wait_readable(fd: BorrowedFd<'_>, patience: Duration) {
     let mut poll = Poll::new().unwrap();
     poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(0), Interest::READABLE).unwrap();
     // Interrupted or not: the caller looks again, and has its own end.
     let _ = poll.poll(&mut Events::with_capacity(1), Some(patience));
-}
-
-fn read_log(log: &File) -> String {
-    let mut bytes = vec![0; usize::try_from(log.metadata().unwrap().len()).unwrap()];
-    // At a place, not by seeking: the process writes where this descriptor stands.
-    log.read_exact_at(&mut bytes, 0).unwrap();
-    String::from_utf8_lossy(&bytes).into_owned()
 }
