@@ -73,6 +73,7 @@ use layout::Kind;
 use lock::SpoolLock;
 use log::{Log, Placed, Report};
 use reader::{Place, Reader, compose};
+use record::Location;
 use recovery::{Recovered, Settings};
 use segments::{Catalogue, Pool};
 
@@ -366,6 +367,11 @@ impl Store {
         Ok((message, parts))
     }
 
+    /// The latest record of a message that this side knows of.
+    fn latest(&self, id: QueueId) -> Option<Location> {
+        self.index.find(id).and_then(|slot| self.index.at(slot)).map(|known| known.last)
+    }
+
     fn place(&self, id: QueueId) -> Result<Place, ReadError> {
         let known = self.index.find(id).and_then(|slot| self.index.at(slot)).ok_or(ReadError::Unknown)?;
         if known.base.epoch == 0 {
@@ -405,7 +411,11 @@ impl Store {
                     self.newest = (epoch, 0);
                 }
                 Report::Tick => self.tick(),
-                Report::Found(Found::Published(prepared)) => self.engine.commit(prepared),
+                Report::Found(Found::Published(mut prepared)) => {
+                    // While its bodies were written, others have gone ahead of it.
+                    prepared.know(self.seen_batch, |id| self.latest(id));
+                    self.engine.commit(prepared);
+                }
                 Report::Found(Found::NotPublished(prepared, error)) => {
                     self.done(prepared.ticket, Err(error));
                 }

@@ -1,10 +1,10 @@
 //! Who does the work: a committer thread and a janitor thread, or, in tests and tools, the caller itself. Both give the
 //! same reports in the same order; after each batch of them the wake-up closure is called.
 
+use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
-use std::{io, mem};
 
 use super::janitor::{Janitor, Job};
 use super::log::{Log, Prepared, Report};
@@ -33,7 +33,27 @@ pub(super) struct Inline {
     log: Log,
     janitor: Janitor,
     waiting: Vec<Prepared>,
-    reports: Vec<Report>,
+    jobs: Vec<Job>,
+    /// In the order in which they were done, those of one batch together.
+    reports: Vec<Vec<Report>>,
+    pub(super) pace: Pace,
+}
+
+/// How much of what waits is done, and heard of, in one turn: all of it, unless a test has it as random as with threads.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    #[cfg(test)]
+    pub(super) dice: Option<super::sim::Dice>,
+}
+
+impl Pace {
+    fn of(&mut self, waiting: usize) -> usize {
+        #[cfg(test)]
+        if let Some(dice) = &mut self.dice {
+            return dice.below(waiting as u64 + 1) as usize;
+        }
+        waiting
+    }
 }
 
 /// Threads work.
@@ -47,7 +67,8 @@ pub(super) struct Threads {
 
 impl Engine {
     pub(super) fn inline(log: Log, janitor: Janitor) -> Self {
-        Engine::Inline(Box::new(Inline { log, janitor, waiting: Vec::new(), reports: Vec::new() }))
+        let (waiting, jobs, reports) = (Vec::new(), Vec::new(), Vec::new());
+        Engine::Inline(Box::new(Inline { log, janitor, waiting, jobs, reports, pace: Pace::default() }))
     }
 
     pub(super) fn threads(log: Log, janitor: Janitor, lazy_delay: Duration, wake: Wake) -> io::Result<Self> {
@@ -77,10 +98,7 @@ impl Engine {
 
     pub(super) fn job(&mut self, job: Job) {
         match self {
-            Engine::Inline(inline) => {
-                let found = inline.janitor.work(job).map(Report::Found);
-                inline.reports.extend(found);
-            }
+            Engine::Inline(inline) => inline.jobs.push(job),
             Engine::Closed => {}
             Engine::Threads(threads) => drop(threads.jobs.as_ref().map(|jobs| jobs.send(job))),
         }
@@ -107,6 +125,7 @@ impl Engine {
     pub(super) fn close(self) -> Vec<Report> {
         match self {
             Engine::Inline(mut inline) => {
+                inline.pace = Pace::default();
                 let mut reports = inline.work(true);
                 reports.extend(inline.log.close());
                 reports
@@ -140,16 +159,19 @@ impl Drop for Threads {
 
 impl Inline {
     fn work(&mut self, sync: bool) -> Vec<Report> {
-        let waiting = mem::take(&mut self.waiting);
-        if sync || !waiting.is_empty() {
-            let done = self.log.process(waiting, sync);
-            self.reports.extend(done);
+        let jobs = self.pace.of(self.jobs.len());
+        for job in self.jobs.drain(..jobs) {
+            self.reports.extend(self.janitor.work(job).map(|found| vec![Report::Found(found)]));
+        }
+        let batch: Vec<_> = self.waiting.drain(..self.pace.of(self.waiting.len())).collect();
+        if sync || !batch.is_empty() {
+            self.reports.push(self.log.process(batch, sync));
         }
         if sync && self.log.wants_mark() {
-            let done = self.log.mark();
-            self.reports.extend(done);
+            self.reports.push(self.log.mark());
         }
-        mem::take(&mut self.reports)
+        let heard = self.pace.of(self.reports.len());
+        self.reports.drain(..heard).flatten().collect()
     }
 }
 

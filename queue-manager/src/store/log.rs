@@ -102,7 +102,8 @@ impl Log {
     /// Writes a batch; syncs if it holds something durable or if `sync` says so. Everything is in the reports.
     pub(super) fn process(&mut self, batch: Vec<Prepared>, sync: bool) -> Vec<Report> {
         self.batch += 1;
-        if let Some(seen) = batch.iter().map(|prepared| prepared.seen).max() {
+        // The least of them: whoever prepared the first may not have known yet what was known when the last was prepared.
+        if let Some(seen) = batch.iter().map(|prepared| prepared.seen).min() {
             self.recent.prune(seen);
         }
         let sync = sync || !self.homeless.is_empty();
@@ -308,7 +309,9 @@ impl Log {
                 self.recent.restore(draft.id, *before, self.batch);
             }
         }
-        for InFlight { prepared, .. } in waiting {
+        for InFlight { mut prepared, .. } in waiting {
+            // What is known here now may be forgotten, since others know it, before there is a place for this.
+            prepared.know(self.batch, |id| self.recent.lookup(id));
             self.refuse(prepared, CommitError::Failed(kind));
         }
     }

@@ -150,7 +150,12 @@ impl Draft {
         self.octets.len() + self.body_len()
     }
 
-    /// Names the record before this one: the latest that the log knows of, or else the one that was named first.
+    /// The latest record of its message that the caller knows of, if any, is the one before this one.
+    pub(super) fn follow(&mut self, latest: Option<Location>) {
+        self.previous = latest.unwrap_or(self.previous);
+    }
+
+    /// Names the record before this one: the latest that the log knows of, or else the one that it follows.
     pub(super) fn resolve_previous(&mut self, latest: Option<Location>) {
         if !matches!(self.kind, Kind::Outcome | Kind::State) {
             return;

@@ -8,6 +8,7 @@ mod format;
 mod large;
 mod model;
 mod offline;
+mod order;
 mod previous;
 mod random;
 

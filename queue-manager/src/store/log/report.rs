@@ -37,6 +37,15 @@ impl Prepared {
         Prepared { ticket, urgency, accepts, drafts, seen, reported: false }
     }
 
+    /// Somebody knows the latest record of some messages, and has read the reports up to this batch.
+    pub(in crate::store) fn know(&mut self, seen: u64, latest: impl Fn(QueueId) -> Option<Location>) {
+        self.seen = seen;
+        for draft in &mut self.drafts {
+            let known = latest(draft.id);
+            draft.follow(known);
+        }
+    }
+
     pub(super) fn span(&self) -> u64 {
         self.drafts.iter().map(Draft::span).sum()
     }

@@ -66,6 +66,7 @@ fn the_file_goes_only_when_the_removal_is_durable() {
     assert!(poll(&mut store).is_empty(), "not even reported");
     assert_eq!(disk.names(Area::Large).len(), 1);
     store.sync(&mut Vec::new());
+    poll(&mut store);
     assert!(disk.names(Area::Large).is_empty() && store.is_empty());
     assert_eq!(open(&disk.after_power_cut(0)).2.messages, 0);
 }

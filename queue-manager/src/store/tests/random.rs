@@ -1,14 +1,17 @@
 //! Long random days: messages come, change, stay and go, segments are compacted and used again, and now and then the
-//! disk fails, the power fails, or the process is killed. The model must agree with every start, and the log must stay short.
+//! disk fails, the power fails, or the process is killed. On some days each side also learns late, and by pieces, what the
+//! other has done. The model must agree with every start, and the log must stay short.
 
 use super::crash::{outcome, remove};
 use super::model::Model;
 use super::*;
 
-const DAYS: u64 = 12;
+const DAYS: u64 = 16;
 const STEPS: u64 = 120;
 /// Messages beyond this number are removed as new ones come.
 const CROWD: usize = 24;
+/// Of each message.
+const RECIPIENTS: u64 = 3;
 
 struct Day {
     dice: sim::Dice,
@@ -28,8 +31,7 @@ impl Day {
 
     fn new_message(&mut self) -> Change {
         self.next += 1;
-        let (recipients, len) = (1 + self.dice.below(3) as usize, self.body_len());
-        accept(self.next, recipients, len)
+        accept(self.next, RECIPIENTS as usize, self.body_len())
     }
 
     fn urgency(&mut self) -> Urgency {
@@ -49,16 +51,16 @@ impl Day {
                     continue;
                 }
             };
-            let attempts = self.dice.below(1000) as u16;
+            let (which, attempts) = (self.dice.below(RECIPIENTS) as u32, self.dice.below(1000) as u16);
             let change = match self.dice.below(8) {
-                0..3 if present.len() <= CROWD / 2 => outcome(n, 0, attempts),
+                0..3 if present.len() <= CROWD / 2 => outcome(n, which, attempts),
                 0..4 => remove(n),
                 4 => Change::State { id: id(n), change: StateChange::Requeue },
                 5 => Change::State {
                     id: id(n),
                     change: StateChange::Disposition(Disposition::Quarantine("spam".into())),
                 },
-                _ => outcome(n, 0, attempts),
+                _ => outcome(n, which, attempts),
             };
             let mut changes = vec![change];
             if self.dice.below(6) == 0 {
@@ -70,8 +72,16 @@ impl Day {
     }
 }
 
+/// From here on a random part of what waits is done and heard of in one turn; or all of it again.
+fn dawdle(store: &mut Store, dice: Option<sim::Dice>) {
+    if let Engine::Inline(inline) = &mut store.engine {
+        inline.pace.dice = dice;
+    }
+}
+
 /// Lets compaction do all that it wants to do.
 fn settle(store: &mut Store, model: &mut Model, disk: &SimDisk) {
+    dawdle(store, None);
     for _ in 0..200 {
         let mut events = Vec::new();
         store.sync(&mut events);
@@ -105,6 +115,9 @@ fn the_model_agrees_with_every_start_of_a_random_life() {
                     _ => next_fault += 30,
                 }
             }
+            if seed % 2 == 1 {
+                dawdle(&mut store, Some(sim::Dice(day.dice.roll())));
+            }
             day.step(&mut store, &disk);
             let fate = day.dice.below(40);
             if fate == 2 {
@@ -117,6 +130,9 @@ fn the_model_agrees_with_every_start_of_a_random_life() {
             }
             if disk.crashed() || fate < 2 {
                 let power_cut = disk.crashed() && fate.is_multiple_of(2);
+                // What was done is heard of: the model knows nothing of refusals that nobody has heard.
+                dawdle(&mut store, None);
+                day.model.hear(poll(&mut store), disk.crashed());
                 drop(store);
                 disk = if power_cut { disk.after_power_cut(day.dice.roll()) } else { disk.after_kill() };
                 let (again, summaries, report) = open(&disk);

@@ -1,0 +1,189 @@
+//! Changes that overtake each other on their way: each record must name the one before it, or what lies between is lost.
+
+use std::sync::{Condvar, Mutex};
+
+use vsmtp_mail::EnhancedCode;
+
+use super::*;
+
+/// Longest wait for the store's threads; only a failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Syncs that fail one after the other.
+const SICK: u64 = 12;
+
+/// A store whose threads wait, each time they have reported something, until the test lets them go on.
+struct Held {
+    store: Store,
+    threads: Arc<Threads>,
+    events: Vec<Event>,
+}
+
+#[derive(Default)]
+struct Threads {
+    state: Mutex<BTreeMap<String, Thread>>,
+    changed: Condvar,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Thread {
+    /// It goes through without waiting.
+    is_free: bool,
+    /// It has reported, and waits.
+    waits: bool,
+}
+
+impl Threads {
+    fn of(&self, name: &str, change: impl FnOnce(&mut Thread)) {
+        change(self.state.lock().unwrap().entry(name.to_owned()).or_default());
+        self.changed.notify_all();
+    }
+
+    /// Waits until this holds for a thread.
+    fn until(&self, name: &str, holds: impl Fn(Thread) -> bool) {
+        let state = self.state.lock().unwrap();
+        let not_yet = |all: &mut BTreeMap<String, Thread>| !holds(all.get(name).copied().unwrap_or_default());
+        let waited = self.changed.wait_timeout_while(state, PATIENCE, not_yet).unwrap().1;
+        assert!(!waited.timed_out(), "{name} does not come");
+    }
+
+    /// What a thread does after each report.
+    fn pass(&self) {
+        let name = std::thread::current().name().unwrap_or_default().to_owned();
+        if self.state.lock().unwrap().get(&name).is_some_and(|thread| thread.is_free) {
+            return;
+        }
+        self.of(&name, |thread| thread.waits = true);
+        self.until(&name, |thread| thread.is_free || !thread.waits);
+    }
+}
+
+impl Held {
+    fn open(disk: &SimDisk) -> Held {
+        let threads = Arc::new(Threads::default());
+        // The janitor reports first of all that it has made a segment ready.
+        threads.of("committer", |committer| committer.is_free = true);
+        let theirs = threads.clone();
+        let wake: Wake = Box::new(move || theirs.pass());
+        // Nothing is synced, nor marked, but for a transaction.
+        let options = Options { lazy_delay: Duration::from_secs(3600), ..OPTIONS };
+        let (store, ..) = Unrecovered::on(disk.arc(), options).recover(wake).unwrap();
+        threads.until("janitor", |janitor| janitor.waits);
+        Held { store, threads, events: Vec::new() }
+    }
+
+    fn submit(&mut self, changes: Vec<Change>, urgency: Urgency) -> Ticket {
+        self.store.submit(Transaction { changes, urgency }).unwrap()
+    }
+
+    /// Waits until a transaction is done, and takes that in.
+    fn finish(&mut self, ticket: Ticket) {
+        assert_eq!(self.result(ticket), Ok(()));
+    }
+
+    fn result(&mut self, ticket: Ticket) -> Result<(), CommitError> {
+        let until = std::time::Instant::now() + PATIENCE;
+        loop {
+            self.store.poll(&mut self.events);
+            let done = self.events.iter().find_map(|event| match event {
+                Event::Completed { ticket: done, result } if *done == ticket => Some(result.clone()),
+                _ => None,
+            });
+            if let Some(result) = done {
+                return result;
+            }
+            assert!(std::time::Instant::now() < until, "{:?}", self.events);
+            std::thread::yield_now();
+        }
+    }
+
+    fn commit(&mut self, changes: Vec<Change>) {
+        let ticket = self.submit(changes, Urgency::Durable);
+        self.finish(ticket);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for name in ["committer", "janitor"] {
+            self.threads.of(name, |thread| thread.is_free = true);
+        }
+    }
+}
+
+fn outcome(n: u32, recipient: u32, attempts: u16) -> Change {
+    let last = Some(Diagnostic { status: EnhancedCode(4, 3, 0), remote: None, text: "451 not now".into() });
+    let waiting = RecipientState::Waiting { attempts, until: 5, last };
+    Change::Outcome { id: id(n), results: vec![(recipient, waiting)] }
+}
+
+fn attempts(store: &Store, n: u32) -> Vec<u16> {
+    let state = store.message(id(n)).unwrap().state;
+    assert_eq!(state.disposition, Disposition::Active);
+    state.progress.iter().map(|one| one.brief().attempts).collect()
+}
+
+#[test]
+fn a_change_follows_what_was_reported_after_it_was_prepared() {
+    let disk = SimDisk::default();
+    let mut held = Held::open(&disk);
+    held.commit(vec![accept(1, 3, 100), accept(2, 1, 100)]);
+    // The first change is done, and nobody has heard of it when the second is prepared, but when the third is.
+    held.threads.of("committer", |committer| committer.is_free = false);
+    held.submit(vec![outcome(1, 0, 7)], Urgency::Durable);
+    held.threads.until("committer", |committer| committer.waits);
+    held.submit(vec![outcome(1, 1, 8)], Urgency::Durable);
+    held.store.poll(&mut held.events);
+    let last = held.submit(vec![outcome(2, 0, 9)], Urgency::Durable);
+    held.threads.of("committer", |committer| (committer.is_free, committer.waits) = (true, false));
+    held.finish(last);
+    assert_eq!(attempts(&held.store, 1), [7, 8, 0]);
+    assert_eq!(attempts(&open(&disk.after_power_cut(0)).0, 1), [7, 8, 0]);
+}
+
+#[test]
+fn a_change_that_finds_a_place_late_follows_what_went_ahead_of_it() {
+    let disk = SimDisk::default();
+    let mut held = Held::open(&disk);
+    held.commit(vec![accept(1, 3, 100), accept(2, 1, 100)]);
+    held.threads.of("committer", |committer| committer.is_free = false);
+    held.submit(vec![outcome(1, 0, 7)], Urgency::Durable);
+    held.threads.until("committer", |committer| committer.waits);
+    // Prepared before anybody has heard of the first, written after it, and not synced.
+    let lazy = held.submit(vec![outcome(1, 1, 8)], Urgency::Lazy);
+    held.threads.of("committer", |committer| (committer.is_free, committer.waits) = (true, false));
+    held.finish(lazy);
+    for sync in 1..=SICK {
+        disk.fail_sync(disk.syncs() + sync);
+    }
+    let mut failures = 0;
+    loop {
+        let ticket = held.submit(vec![outcome(2, 0, 9)], Urgency::Durable);
+        if held.result(ticket).is_ok() {
+            break;
+        }
+        failures += 1;
+    }
+    assert!(failures > 1, "it finds a place only after everybody has heard of everything");
+    assert_eq!(attempts(&held.store, 1), [7, 8, 0]);
+    assert_eq!(attempts(&open(&disk.after_power_cut(0)).0, 1), [7, 8, 0]);
+}
+
+#[test]
+fn a_change_that_waited_for_a_large_body_follows_what_went_ahead_of_it() {
+    let disk = SimDisk::default();
+    let mut held = Held::open(&disk);
+    held.commit(vec![accept(1, 3, 100)]);
+    // The janitor has its hands full, and the large body behind it.
+    let mut staging = held.store.stage(id(2)).unwrap();
+    staging.append(&body(2, 100_000)).unwrap();
+    let state = Box::new(record::test_state(1));
+    let large = Change::Accept { id: id(2), state, body: NewBody::Staged(staging.finish()) };
+    let last = held.submit(vec![large, outcome(1, 0, 7)], Urgency::Durable);
+    held.commit(vec![outcome(1, 1, 8)]);
+    held.commit(vec![accept(3, 1, 100)]);
+    held.threads.of("janitor", |janitor| janitor.is_free = true);
+    held.finish(last);
+    assert_eq!(attempts(&held.store, 1), [7, 8, 0]);
+    assert_eq!(attempts(&open(&disk.after_power_cut(0)).0, 1), [7, 8, 0]);
+}
