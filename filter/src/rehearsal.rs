@@ -315,7 +315,8 @@ impl Rehearsal {
                 PostJudged::Keep { is_final } => stored.judged = is_final,
                 PostJudged::Refuse(reply, _) => return (format!("refuse {reply}"), stored, bytes),
                 PostJudged::Unavailable => return ("wait: a rule failed".to_owned(), stored, bytes),
-                PostJudged::Edit(Edit { envelope, disposition, pieces, .. }) => {
+                PostJudged::Edit(edit) => {
+                    let Edit { envelope, disposition, pieces, .. } = *edit;
                     bytes = assembled(&pieces, &bytes);
                     stored = Stored { envelope, disposition, judged: true, ..stored };
                 }

@@ -72,7 +72,7 @@ fn mail_from() -> MailFrom {
         envid: Some("envid".into()),
         size: Some(9),
         demands: vsmtp_ipc::wire::Demands { requiretls: true },
-        wishes: vsmtp_ipc::wire::Wishes { priority: 3 },
+        wishes: vsmtp_ipc::wire::Wishes { priority: 3, release: Some(vsmtp_ipc::wire::Release::After(60)) },
     }
 }
 

@@ -77,7 +77,7 @@ fn mail_from() -> MailFrom {
         envid: Some("e".into()),
         size: Some(9),
         demands: Demands { requiretls: true },
-        wishes: vsmtp_ipc::wire::Wishes { priority: -9 },
+        wishes: vsmtp_ipc::wire::Wishes { priority: -9, release: Some(vsmtp_ipc::wire::Release::After(9)) },
     }
 }
 
@@ -125,6 +125,8 @@ fn envelope() -> Envelope {
         terms: Some(Box::new(vsmtp_ipc::wire::Terms {
             priority: -3,
             lifetime_s: Some(60),
+            not_before_s: Some(7),
+            release: Some(vsmtp_ipc::wire::Release::At(8)),
             rules: Some(vsmtp_ipc::wire::RulesOf::Incoming("dst.test".into())),
             report_text: Some("sorry".into()),
             report_from: Some("a@b.test".into()),

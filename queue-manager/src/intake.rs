@@ -22,7 +22,7 @@ use crate::store::{CommitError, SubmitError, Urgency};
 use crate::trace;
 
 use check::Checked;
-pub use check::{MAX_REASON, disposition, notices, piece};
+pub use check::{MAX_REASON, bound, disposition, notices, piece};
 use staging::Stages;
 
 /// Most filters at once, those of old generations included.

@@ -327,8 +327,9 @@ fn record(
 
 /// When the lifetime of a message ends, in milliseconds since 1970.
 pub fn end_ms(ledger: &Ledger, state: &MessageState) -> u64 {
-    let own_ms = Timing::from(&state.envelope.terms).lifetime_ms;
-    state.arrival_ms.saturating_add(own_ms.unwrap_or(ledger.settings.schedule.lifetime_ms))
+    let Timing { lifetime_ms, wait_ms, .. } = Timing::new(&state.envelope.terms, state.arrival_ms);
+    let lifetime_ms = lifetime_ms.unwrap_or(ledger.settings.schedule.lifetime_ms);
+    state.arrival_ms.saturating_add(wait_ms).saturating_add(lifetime_ms)
 }
 
 /// Reports and commits the failures of a message if nothing else of it is under way.

@@ -303,6 +303,7 @@ impl Post {
                 };
                 let mut edited = Edit::new(&envelope, (&disposition, token), pieces, &asked)?;
                 edited.expanded = wire::expanded(&expanded)?;
+                intake::bound(&mut edited.state.envelope.terms, clock);
                 edited.notices = intake::notices(&notices)?;
                 revise(edited, &asked, ledger, clock);
                 Ok(())

@@ -5,7 +5,7 @@ use vsmtp_daemon::Record;
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::queue_deliver::Result3;
 use vsmtp_ipc::role::ProcessName;
-use vsmtp_mail::{QueueId, Recipient};
+use vsmtp_mail::{QueueId, Recipient, Rfc5322Date};
 
 use crate::ledger::{After, Clock};
 use crate::outcome::{Attempted, One, Outcome};
@@ -27,6 +27,7 @@ pub fn accepted(id: QueueId, state: &MessageState, size: u64) {
         .field("session", &state.origin.session)
         .maybe("disposition", disposition(state))
         .maybe("priority", Some(state.envelope.terms.priority.number()).filter(|number| *number != 0))
+        .maybe("not_before", state.envelope.terms.not_before_s.map(|time_s| Rfc5322Date(time_s).rfc3339()))
         .emit();
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vsmtp_mail::{MAX_LIFETIME_S, Priority, escape_text, parse_duration};
+use vsmtp_mail::{MAX_LIFETIME_S, MAX_WAIT_S, Priority, escape_text, parse_duration};
 
 use super::registry::{Outcome, Registry, name};
 use crate::object::Fault;
@@ -46,11 +46,23 @@ pub(super) fn register(registry: &mut Registry) {
         .example("queue::priority() == 0");
     registry.on0(read, Stage::Mail, |t| Ok(i64::from(t.terms.priority.number())));
     let expire = name("queue", "expire_after", &[])
-        .doc("(duration: string)", "Gives the message a lifetime of its own, such as `\"2h\"`, from its arrival: whom it has not reached then it fails for, and the sender is told. It may be longer than `queue.lifetime`. Nothing is tried behind its end; while the message is held, its end waits for the release. If the end has come by the time of a release, a requeue or a start of the server, each next hop is tried once more; after a start retries go on for up to an hour, for the clock may have been wrong.")
+        .doc("(duration: string)", "Gives the message a lifetime of its own, such as `\"2h\"`, from its arrival, or from the time until which it is kept back: whom it has not reached then it fails for, and the sender is told. It may be longer than `queue.lifetime`. Nothing is tried behind its end; while the message is held, its end waits for the release. If the end has come by the time of a release, a requeue or a start of the server, each next hop is tried once more; after a start retries go on for up to an hour, for the clock may have been wrong.")
         .errors("if it is no duration from one minute to a hundred days")
         .example("queue::expire_after(\"2h\")");
     registry.text1(expire, Stage::Mail, |t, duration| {
         t.terms.lifetime_s = Some(lifetime_s(duration)?);
+        Ok(())
+    });
+    let later = name("queue", "deliver_after", &[])
+        .doc("(duration: string)", "Keeps the message back for a time from its arrival on, such as `\"10m\"`, before the first attempt, in the place of what its client has asked for by HOLDFOR or HOLDUNTIL; `\"0s\"` lets it go at once. Its lifetime and warnings of delay begin behind that. An operator may flush it before.")
+        .errors("if it is no duration of at most thirty days")
+        .example("queue::deliver_after(\"10m\")");
+    registry.text1(later, Stage::Mail, |t, duration| {
+        let wrong = || Fault(format!("'{duration}' is no time of at most thirty days"));
+        let most = Duration::from_secs(MAX_WAIT_S.into());
+        let wait = parse_duration(duration).filter(|wait| *wait <= most).ok_or_else(wrong)?;
+        let at_s = t.mail.as_ref().map_or(0, |mail| mail.at_ms / 1000);
+        t.terms.not_before_s = Some(at_s + wait.as_secs()).filter(|_| wait > Duration::ZERO);
         Ok(())
     });
 }

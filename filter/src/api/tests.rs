@@ -501,6 +501,7 @@ fn what_is_asked_of_the_queue_is_checked() {
         ("queue::expire_after(\"59s\")", "from one minute to a hundred days"),
         ("queue::expire_after(\"101d\")", "from one minute to a hundred days"),
         ("queue::expire_after(\"soon\")", "from one minute to a hundred days"),
+        ("queue::deliver_after(\"31d\")", "at most thirty days"),
         ("bounce::from(\"x\")", ""),
         ("let t = \"\"; t.pad(2049, \"x\"); bounce::text(t)", "2048 octets at most"),
         ("notify::send(\"x\", \"s\", \"t\")", ""),

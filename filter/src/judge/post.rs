@@ -51,7 +51,7 @@ pub enum PostJudged {
         is_final: bool,
     },
     /// Go on changed.
-    Edit(Edit),
+    Edit(Box<Edit>),
     /// All recipients fail, and are reported so.
     Refuse(Reply, Reports),
     /// A rule failed: ask again later.
@@ -93,8 +93,8 @@ impl Judge {
         match self.judged(&shared, stage, envelope) {
             // The queue commits an edit as the last word about a message and asks no more, so that an edit never happens
             // twice: the rules of delivery must have their say in it.
-            (PostJudged::Edit(Edit { disposition: Disposition::Active, .. }), false)
-                if stage == Stage::Postq =>
+            (PostJudged::Edit(edit), false)
+                if stage == Stage::Postq && edit.disposition == Disposition::Active =>
             {
                 shared.lock().stage = Stage::Delivery;
                 self.judged(&shared, Stage::Delivery, envelope).0
@@ -214,7 +214,7 @@ impl Judge {
         {
             return PostJudged::Keep { is_final: false };
         }
-        PostJudged::Edit(Edit { envelope, expanded, disposition, pieces, notices })
+        PostJudged::Edit(Box::new(Edit { envelope, expanded, disposition, pieces, notices }))
     }
 }
 

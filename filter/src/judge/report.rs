@@ -73,7 +73,8 @@ impl Judge {
         let Some(reports) = &self.reports else { return routed };
         let (envelope, expanded, disposition) = match routed {
             PostJudged::Keep { .. } => (message.envelope.clone(), Vec::new(), Disposition::Active),
-            PostJudged::Edit(Edit { envelope, expanded, disposition, .. }) => {
+            PostJudged::Edit(edit) => {
+                let Edit { envelope, expanded, disposition, .. } = *edit;
                 (envelope, expanded, disposition)
             }
             other => return other,
@@ -87,12 +88,12 @@ impl Judge {
             Err(Unsigned::Ever(why)) => {
                 note(message, why);
                 let (pieces, notices) = (Vec::new(), Vec::new());
-                return PostJudged::Edit(Edit { envelope, expanded, disposition, pieces, notices });
+                return PostJudged::Edit(Box::new(Edit { envelope, expanded, disposition, pieces, notices }));
             }
         };
         let rest = Piece::Original { offset: 0, len: message.content.len() };
         let pieces = vec![Piece::Text(field.raw().to_vec()), rest];
-        PostJudged::Edit(Edit { envelope, expanded, disposition, pieces, notices: Vec::new() })
+        PostJudged::Edit(Box::new(Edit { envelope, expanded, disposition, pieces, notices: Vec::new() }))
     }
 }
 

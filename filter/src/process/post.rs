@@ -224,7 +224,8 @@ impl Post {
                 PostVerdict::Refuse { ticket, reply: (&reply).into(), reports }
             }
             PostJudged::Unavailable => PostVerdict::Unavailable { ticket },
-            PostJudged::Edit(Edit { envelope, expanded, disposition, pieces, notices }) => {
+            PostJudged::Edit(edit) => {
+                let Edit { envelope, expanded, disposition, pieces, notices } = *edit;
                 let expanded = expanded.iter().map(Into::into).collect();
                 let envelope = (&envelope).into();
                 PostVerdict::Edit { ticket, envelope, expanded, notices, disposition, pieces }

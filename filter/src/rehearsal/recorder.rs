@@ -177,6 +177,11 @@ impl Snapshot {
         if self.terms.priority != after.terms.priority {
             changes.push(format!("priority {}", after.terms.priority.number()));
         }
+        if let Some(time_s) =
+            after.terms.not_before_s.filter(|_| self.terms.not_before_s != after.terms.not_before_s)
+        {
+            changes.push(format!("not before {}", vsmtp_mail::Rfc5322Date(time_s).rfc3339()));
+        }
         if let Some(lifetime_s) =
             after.terms.lifetime_s.filter(|_| self.terms.lifetime_s != after.terms.lifetime_s)
         {

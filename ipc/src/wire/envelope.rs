@@ -125,7 +125,7 @@ pub fn envid(wire: Option<&str>) -> Result<Option<Box<str>>, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Class, RulesOf};
+    use crate::wire::{Class, Release, RulesOf};
 
     fn recipient() -> Recipient {
         Recipient {
@@ -149,6 +149,8 @@ mod tests {
             terms: Some(Box::new(Terms {
                 priority: 9,
                 lifetime_s: Some(60),
+                not_before_s: Some(7),
+                release: Some(Release::At(8)),
                 rules: Some(RulesOf::Internal("dst.test".into())),
                 report_text: Some("a\nb".into()),
                 report_from: Some("a@b.test".into()),
@@ -169,7 +171,7 @@ mod tests {
 
     #[test]
     fn every_field_is_checked_at_the_door() {
-        let bad: [fn(&mut Envelope); 11] = [
+        let bad: [fn(&mut Envelope); 12] = [
             |e| e.reverse_path = "a\r\nRCPT TO:<x@y>".into(),
             |e| e.envid = Some("a\nb".into()),
             |e| e.recipients.clear(),
@@ -181,6 +183,7 @@ mod tests {
             |e| terms(e).report_from = Some("a".into()),
             |e| terms(e).rules = Some(RulesOf::Incoming("a b".into())),
             |e| terms(e).lifetime_s = Some(mail::MAX_LIFETIME_S + 1),
+            |e| terms(e).release = Some(Release::After(mail::MAX_WAIT_S + 1)),
         ];
         for (at, spoil) in bad.iter().enumerate() {
             let mut wire = envelope();

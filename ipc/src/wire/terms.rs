@@ -29,18 +29,50 @@ impl From<Demands> for mail::Demands {
 pub struct Wishes {
     /// MT-PRIORITY=: from -9 to 9.
     pub priority: i8,
+    /// HOLDFOR= or HOLDUNTIL=.
+    pub release: Option<Release>,
 }
 
 impl From<mail::Wishes> for Wishes {
     fn from(wishes: mail::Wishes) -> Self {
-        Wishes { priority: wishes.priority.number() }
+        Wishes { priority: wishes.priority.number(), release: wishes.release.map(Into::into) }
     }
 }
 
 impl TryFrom<Wishes> for mail::Wishes {
     type Error = WireError;
     fn try_from(wire: Wishes) -> Result<Self, WireError> {
-        Ok(mail::Wishes { priority: priority(wire.priority)? })
+        let release = wire.release.map(mail::Release::try_from).transpose()?;
+        Ok(mail::Wishes { priority: priority(wire.priority)?, release })
+    }
+}
+
+/// When a client wants its message to be released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Release {
+    /// HOLDFOR=: in seconds, at most [`mail::MAX_WAIT_S`].
+    After(u32),
+    /// HOLDUNTIL=: in seconds since 1970.
+    At(u64),
+}
+
+impl From<mail::Release> for Release {
+    fn from(release: mail::Release) -> Self {
+        match release {
+            mail::Release::After(seconds) => Release::After(seconds),
+            mail::Release::At(at_s) => Release::At(at_s),
+        }
+    }
+}
+
+impl TryFrom<Release> for mail::Release {
+    type Error = WireError;
+    fn try_from(wire: Release) -> Result<Self, WireError> {
+        match wire {
+            Release::After(seconds) if seconds <= mail::MAX_WAIT_S => Ok(mail::Release::After(seconds)),
+            Release::After(_) => Err(WireError("time of release")),
+            Release::At(at_s) => Ok(mail::Release::At(at_s)),
+        }
     }
 }
 
@@ -54,8 +86,12 @@ pub fn priority(wire: i8) -> Result<mail::Priority, WireError> {
 pub struct Terms {
     /// From -9 to 9.
     pub priority: i8,
-    /// Seconds after its arrival at which it fails.
+    /// Seconds after its arrival, or its release, at which it fails.
     pub lifetime_s: Option<u32>,
+    /// Nothing is tried before this time, in seconds since 1970.
+    pub not_before_s: Option<u64>,
+    /// What its client has asked for, for reports.
+    pub release: Option<Release>,
     /// Whose rules judge it.
     pub rules: Option<RulesOf>,
     /// The words of a report of failure.
@@ -66,10 +102,13 @@ pub struct Terms {
 
 impl From<&mail::Terms> for Terms {
     fn from(terms: &mail::Terms) -> Self {
-        let mail::Terms { priority, lifetime_s, rules, report_text, report_from } = terms;
+        let mail::Terms { priority, lifetime_s, not_before_s, release, rules, report_text, report_from } =
+            terms;
         Terms {
             priority: priority.number(),
             lifetime_s: *lifetime_s,
+            not_before_s: *not_before_s,
+            release: release.map(Into::into),
             rules: rules.as_ref().map(Into::into),
             report_text: report_text.as_deref().map(str::to_owned),
             report_from: report_from.as_ref().map(mail::Address::to_string),
@@ -95,6 +134,8 @@ impl TryFrom<&Terms> for mail::Terms {
             report_from: report_from.map_err(|_| WireError("author of a report"))?,
             priority: priority(wire.priority)?,
             lifetime_s: wire.lifetime_s,
+            not_before_s: wire.not_before_s,
+            release: wire.release.map(mail::Release::try_from).transpose()?,
             rules: wire.rules.as_ref().map(mail::RulesOf::try_from).transpose()?,
         })
     }

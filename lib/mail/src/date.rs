@@ -50,6 +50,57 @@ impl Rfc5322Date {
     }
 }
 
+/// Seconds since 1970 of a point in time as RFC 3339 writes it, in any zone; a part of a second is left out. `None` for
+/// anything else, for dates that do not exist, and for those before 1970.
+pub fn parse_rfc3339(text: &str) -> Option<u64> {
+    let text = text.is_ascii().then_some(text)?;
+    let number = |from: usize, len: usize| {
+        let digits = text.get(from..from + len)?;
+        digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u64>().ok())?
+    };
+    let is = |at: usize, marks: &[u8]| text.as_bytes().get(at).is_some_and(|b| marks.contains(b));
+    if !(is(4, b"-") && is(7, b"-") && is(10, b"Tt") && is(13, b":") && is(16, b":")) {
+        return None;
+    }
+    let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
+    let (hour, minute, second) = (number(11, 2)?, number(14, 2)?, number(17, 2)?);
+    let days = days_since_1970(year, month, day)?;
+    if hour > 23 || minute > 59 || second > 60 || civil(days) != (year, month, day) {
+        return None;
+    }
+    let mut zone = text.get(19..)?;
+    if let Some(fraction) = zone.strip_prefix('.') {
+        let end = fraction.bytes().position(|b| !b.is_ascii_digit()).filter(|end| *end > 0)?;
+        zone = fraction.get(end..)?;
+    }
+    let local = days * 86_400 + hour * 3600 + minute * 60 + second;
+    if zone.eq_ignore_ascii_case("Z") {
+        return Some(local);
+    }
+    let at = text.len().checked_sub(6)?;
+    let (hours, minutes) = (number(at + 1, 2)?, number(at + 4, 2)?);
+    if zone.len() != 6 || !is(at + 3, b":") || hours > 23 || minutes > 59 {
+        return None;
+    }
+    let ahead = hours * 3600 + minutes * 60;
+    match zone.as_bytes().first() {
+        Some(b'+') => local.checked_sub(ahead),
+        Some(b'-') => Some(local + ahead),
+        _ => None,
+    }
+}
+
+/// The day count of a date, right or not, from 1970 on; [`civil`] says whether there is such a date.
+fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
+    if year < 1970 || !(1..=12).contains(&month) || day == 0 {
+        return None;
+    }
+    // Years that begin with March, so that the odd day is their last.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    days.checked_sub(719_468)
+}
+
 /// Year, month and day of a day count since 1970, in the proleptic Gregorian calendar.
 fn civil(days: u64) -> (u64, u64, u64) {
     // Eras of 400 years begin on 1 March, so that the leap day is the last of its year.
@@ -99,6 +150,36 @@ mod tests {
         assert_eq!(Rfc5322Date(1_795_324_249).to_string(), "Sun, 22 Nov 2026 05:10:49 +0000");
         assert_eq!(Rfc5322Date(951_782_400).to_string(), "Tue, 29 Feb 2000 00:00:00 +0000");
         assert_eq!(Rfc5322Date(1_795_324_249).rfc3339(), "2026-11-22T05:10:49Z");
+    }
+
+    #[test]
+    fn points_in_time_are_read_as_they_are_written() {
+        for seconds in [0, 951_782_400, 951_868_799, 1_795_324_249, 4_107_542_399] {
+            assert_eq!(parse_rfc3339(&Rfc5322Date(seconds).rfc3339()), Some(seconds));
+        }
+        assert_eq!(parse_rfc3339("2026-11-22t06:10:49.25+01:00"), Some(1_795_324_249));
+        assert_eq!(parse_rfc3339("2026-11-21T23:40:49-05:30"), Some(1_795_324_249));
+        for bad in [
+            "",
+            "2026-11-22",
+            "2026-11-22T05:10:49",
+            "2026-11-22 05:10:49Z",
+            "2026-02-29T05:10:49Z",
+            "2026-13-01T05:10:49Z",
+            "2026-00-01T05:10:49Z",
+            "2026-11-31T05:10:49Z",
+            "2026-11-22T24:10:49Z",
+            "2026-11-22T05:10:49.Z",
+            "2026-11-22T05:10:49+1:00",
+            "2026-11-22T05:10:49+24:00",
+            "2026-11-22T05:10:49Zz",
+            "1969-12-31T23:59:59Z",
+            "1970-01-01T00:00:00+01:00",
+            "+026-11-22T05:10:49Z",
+            "2026-11-22T05:10:é9Z",
+        ] {
+            assert_eq!(parse_rfc3339(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod service;
 mod terms;
 
 pub use address::{Address, AddressError, MAX_LOCAL_PART, MAX_PATH, ReversePath, fold_local_part};
-pub use date::{Rfc5322Date, parse_duration};
+pub use date::{Rfc5322Date, parse_duration, parse_rfc3339};
 pub use delegation::{DELEGATION_FIELD, DelegationTicket, MAX_DELEGATE_NAME, Token};
 pub use domain::{Domain, DomainError, MAX_DOMAIN};
 pub use envelope::{
@@ -32,4 +32,4 @@ pub use next_hop::{LmtpTarget, MailboxFormat, NextHop, NextHopError};
 pub use queue_id::{QueueId, QueueIdError, QueueIdMint};
 pub use reply::{EnhancedCode, Reply, ReplyError, escape_text};
 pub use service::Service;
-pub use terms::{MAX_LIFETIME_S, MAX_REPORT_TEXT, Priority, RulesOf, Terms, Wishes};
+pub use terms::{MAX_LIFETIME_S, MAX_REPORT_TEXT, MAX_WAIT_S, Priority, Release, RulesOf, Terms, Wishes};

@@ -1,4 +1,4 @@
-//! What is asked of the queue for one message beside its delivery: how soon, for how long, by whose rules, and
+//! What is asked of the queue for one message beside its delivery: when, how soon, for how long, by whose rules, and
 //! how reports on it are worded.
 
 use crate::address::Address;
@@ -6,6 +6,9 @@ use crate::domain::Domain;
 
 /// Longest lifetime that a message may be given, in seconds: a hundred days.
 pub const MAX_LIFETIME_S: u32 = 100 * 24 * 3600;
+
+/// Longest that a message may be kept back before its first attempt, in seconds: thirty days.
+pub const MAX_WAIT_S: u32 = 30 * 24 * 3600;
 
 /// Most octets of the words of a report.
 pub const MAX_REPORT_TEXT: usize = 2048;
@@ -37,6 +40,28 @@ impl Priority {
 pub struct Wishes {
     /// MT-PRIORITY= (RFC 6710).
     pub priority: Priority,
+    /// HOLDFOR= or HOLDUNTIL= (RFC 4865).
+    pub release: Option<Release>,
+}
+
+/// When a message is to be released (RFC 4865).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// So many seconds after it was submitted.
+    After(u32),
+    /// At this time, in seconds since 1970.
+    At(u64),
+}
+
+impl Release {
+    /// The time in seconds since 1970, for what is submitted at `now_s`; at most [`MAX_WAIT_S`] behind it.
+    pub fn time_s(self, now_s: u64) -> u64 {
+        let at_s = match self {
+            Release::After(seconds) => now_s.saturating_add(seconds.into()),
+            Release::At(at_s) => at_s,
+        };
+        at_s.min(now_s.saturating_add(MAX_WAIT_S.into()))
+    }
 }
 
 /// Whose rules judge a message.
@@ -57,8 +82,13 @@ pub enum RulesOf {
 pub struct Terms {
     /// How urgent it is.
     pub priority: Priority,
-    /// Seconds after its arrival at which it fails, whatever the queue's own lifetime is; at most [`MAX_LIFETIME_S`].
+    /// Seconds after its arrival, or behind the time before which nothing is tried, at which it fails, whatever the queue's
+    /// own lifetime is; at most [`MAX_LIFETIME_S`].
     pub lifetime_s: Option<u32>,
+    /// Nothing is tried before this time, in seconds since 1970; its age, for lifetimes and warnings, begins then.
+    pub not_before_s: Option<u64>,
+    /// What its client has asked for of that time; reports repeat it, whatever rules have made of it.
+    pub release: Option<Release>,
     /// Whose rules judge it behind the queue; `None` if that was not kept.
     pub rules: Option<RulesOf>,
     /// What a report of failure says to its reader in place of our own words: lines that end in LF, free of other control

@@ -28,6 +28,8 @@ pub enum Extension {
     RequireTls,
     /// RFC 6710. Where clients must say who they are, offered to those that have.
     MtPriority,
+    /// RFC 4865; to the same clients.
+    FutureRelease,
     /// RFC 9422.
     Limits,
     /// Who the client of a trusted proxy is.
@@ -42,7 +44,7 @@ pub struct Extensions(u32);
 
 impl Extension {
     /// All, in the order in which EHLO lists them.
-    pub const ALL: [Extension; 15] = [
+    pub const ALL: [Extension; 16] = [
         Extension::Pipelining,
         Extension::Size,
         Extension::EightBitMime,
@@ -55,6 +57,7 @@ impl Extension {
         Extension::BinaryMime,
         Extension::RequireTls,
         Extension::MtPriority,
+        Extension::FutureRelease,
         Extension::Limits,
         Extension::XClient,
         Extension::XForward,
@@ -75,6 +78,7 @@ impl Extension {
             Extension::BinaryMime => "BINARYMIME",
             Extension::RequireTls => "REQUIRETLS",
             Extension::MtPriority => "MT-PRIORITY",
+            Extension::FutureRelease => "FUTURERELEASE",
             Extension::Limits => "LIMITS",
             Extension::XClient => "XCLIENT",
             Extension::XForward => "XFORWARD",

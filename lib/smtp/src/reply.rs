@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use vsmtp_mail::Reply;
+use vsmtp_mail::{MAX_WAIT_S, Reply, Rfc5322Date};
 
 use crate::auth::TlsFacts;
 use crate::extension::{Extension, Extensions};
@@ -211,8 +211,14 @@ pub(crate) fn write_helo(settings: &Settings, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The reply to EHLO and LHLO: `offered` is what the listener does now.
-pub(crate) fn write_ehlo(settings: &Settings, offered: Extensions, tls: Option<TlsFacts>, out: &mut Vec<u8>) {
+/// The reply to EHLO and LHLO: `offered` is what the listener does now, `opened_s` the time of the connection.
+pub(crate) fn write_ehlo(
+    settings: &Settings,
+    offered: Extensions,
+    tls: Option<TlsFacts>,
+    opened_s: u64,
+    out: &mut Vec<u8>,
+) {
     // As much as most answers need, at once.
     out.reserve(256);
     let mut last = out.len();
@@ -227,6 +233,10 @@ pub(crate) fn write_ehlo(settings: &Settings, offered: Extensions, tls: Option<T
             Extension::Size if settings.limits.body.size > 0 => {
                 // Writing to a Vec cannot fail.
                 let _ = write!(out, " {}", settings.limits.body.size);
+            }
+            Extension::FutureRelease => {
+                let latest = Rfc5322Date(opened_s.saturating_add(MAX_WAIT_S.into())).rfc3339();
+                let _ = write!(out, " {MAX_WAIT_S} {latest}");
             }
             Extension::Limits => {
                 let _ = write!(out, " RCPTMAX={}", settings.limits.recipients);

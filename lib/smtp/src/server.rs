@@ -154,6 +154,8 @@ pub struct Session {
     privileges: Privileges,
     greeted: bool,
     ended_by: Option<Own>,
+    /// When the connection began, in seconds since 1970.
+    opened_s: u64,
 }
 
 impl Session {
@@ -174,14 +176,20 @@ impl Session {
             privileges: Privileges::default(),
             greeted: false,
             ended_by: None,
+            opened_s: 0,
         }
+    }
+
+    /// When the connection began, in seconds since 1970: what is promised for a time counts from then.
+    pub fn opened_at(&mut self, opened_s: u64) {
+        self.opened_s = opened_s;
     }
 
     /// The same connection, not greeted yet, under other settings. What the connection is stays: its TLS, and what the
     /// client may say of others.
     pub fn restart(&mut self, settings: Arc<Settings>) {
-        let (tls, privileges, greeted) = (self.tls, self.privileges, self.greeted);
-        *self = Session { tls, privileges, greeted, ..Session::new(settings) };
+        let (tls, privileges, greeted, opened_s) = (self.tls, self.privileges, self.greeted, self.opened_s);
+        *self = Session { tls, privileges, greeted, opened_s, ..Session::new(settings) };
     }
 
     /// Takes `input` and goes on until there is something for the caller to do. Bytes of a message are appended to

@@ -1,8 +1,8 @@
-//! The part of a report for machines (RFC 3464, RFC 6533).
+//! The part of a report for machines (RFC 3464, RFC 4865, RFC 6533).
 
 use std::borrow::Cow;
 
-use vsmtp_mail::{EnhancedCode, NextHop, OriginalRecipient, Rfc5322Date};
+use vsmtp_mail::{EnhancedCode, NextHop, OriginalRecipient, Release, Rfc5322Date};
 
 use super::field::write_field;
 use super::{Draft, Kind, Reported};
@@ -19,6 +19,9 @@ impl Draft<'_> {
         }
         write_field(out, "X-vSMTP-Queue-ID", &self.original.id.to_string(), utf8);
         write_field(out, "Arrival-Date", &Rfc5322Date(self.original.arrived_ms / 1000).to_string(), utf8);
+        if let Some(release) = self.original.envelope.terms.release {
+            write_field(out, "Future-Release-Request", &asked(release), utf8);
+        }
         for one in self.listed {
             out.extend_from_slice(b"\r\n");
             self.write_recipient(out, one);
@@ -77,6 +80,14 @@ impl Draft<'_> {
             Kind::Failure | Kind::DoubleBounce if class == 2 => EnhancedCode(5, 0, 0),
             _ => EnhancedCode(class, subject.min(999), detail.min(999)),
         }
+    }
+}
+
+/// What a client has asked for by HOLDFOR or HOLDUNTIL.
+fn asked(release: Release) -> String {
+    match release {
+        Release::After(seconds) => format!("for;{seconds}"),
+        Release::At(at_s) => format!("until;{}", Rfc5322Date(at_s).rfc3339()),
     }
 }
 

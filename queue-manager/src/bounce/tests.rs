@@ -142,6 +142,7 @@ fn one_report_tells_of_several_failures() {
         vec![recipient("b@dst.test", "smtp:dst.test"), recipient("c@dst.test", "maildir")],
     );
     envelope.envid = Some("QQ314159".into());
+    envelope.terms.release = Some(vsmtp_mail::Release::At(1_795_324_249));
     envelope.recipients[0].original =
         Some(OriginalRecipient { kind: "rfc822".into(), address: "B@old.test".into() });
     let reported: Vec<Reported<'_>> =
@@ -164,6 +165,7 @@ fn one_report_tells_of_several_failures() {
     assert_eq!(groups.len(), 3);
     assert_eq!(one(&groups[0], "Reporting-MTA"), "dns; mail.src.test");
     assert_eq!(one(&groups[0], "Original-Envelope-Id"), "QQ314159");
+    assert_eq!(one(&groups[0], "Future-Release-Request"), "until;2026-11-22T05:10:49Z");
     assert_eq!(one(&groups[1], "Original-Recipient"), "rfc822; B@old.test");
     assert_eq!(one(&groups[1], "Final-Recipient"), "rfc822; b@dst.test");
     assert_eq!(one(&groups[2], "Action"), "failed");

@@ -140,10 +140,10 @@ pub fn fill(entry: &mut Entry, message: &Message, recipients: usize, unsettled_o
         Disposition::Quarantine(name) => entry.quarantine = name.to_string(),
         Disposition::Hold(reason) | Disposition::Dead(reason) => entry.reason = reason.to_string(),
     }
-    let timing = Timing::from(&state.envelope.terms);
+    let timing = Timing::new(&state.envelope.terms, state.arrival_ms);
     entry.priority = timing.priority.number();
-    entry.expires_ms =
-        timing.lifetime_ms.map_or(0, |lifetime_ms| state.arrival_ms.saturating_add(lifetime_ms));
+    let begins_ms = state.arrival_ms.saturating_add(timing.wait_ms);
+    entry.expires_ms = timing.lifetime_ms.map_or(0, |lifetime_ms| begins_ms.saturating_add(lifetime_ms));
     let shown = state
         .envelope
         .recipients

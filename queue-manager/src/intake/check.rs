@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::filter_queue::{self, NewMessage, Refusal, Returned};
 use vsmtp_ipc::wire::{self, Body, MAX_INLINE_BODY, MAX_MEMFD_BODY, MAX_TEXT, WireError};
-use vsmtp_mail::{Envelope, Expanded, QueueId};
+use vsmtp_mail::{Envelope, Expanded, MAX_WAIT_S, QueueId, Terms};
 use vsmtp_sys::memfd::Sealed;
 
 use super::staging::Stages;
@@ -94,6 +94,7 @@ impl Checked {
         let arrived_ms = arrived_ms.clamp(clock.wall_ms.saturating_sub(LONGEST_SESSION_MS), clock.wall_ms);
         let mut state = MessageState::fresh(arrived_ms, origin, envelope);
         state.disposition = disposition;
+        bound(&mut state.envelope.terms, clock);
         state.marks.judged = judged;
         let mut start = Vec::new();
         let (body, parts) = match bytes {
@@ -190,6 +191,12 @@ fn origin(wire: &wire::Origin) -> Result<Origin, WireError> {
 fn protocol(text: &str) -> Text {
     let ours = [reports::BOUNCE, reports::DOUBLE_BOUNCE, reports::NOTICE, crate::tls_reports::TLS_REPORT];
     if ours.contains(&text) { "?".into() } else { Text::new(text) }
+}
+
+/// No message waits for its first attempt for longer than any may be asked to.
+pub fn bound(terms: &mut Terms, clock: Clock) {
+    let latest_s = (clock.wall_ms / 1000).saturating_add(MAX_WAIT_S.into());
+    terms.not_before_s = terms.not_before_s.map(|not_before_s| not_before_s.min(latest_s));
 }
 
 /// Checks a list of notices.

@@ -98,7 +98,7 @@ impl Ledger {
             age_ms,
             standing,
             warned: state.marks.delay_reported,
-            timing: Timing::from(&state.envelope.terms),
+            timing: Timing::new(&state.envelope.terms, state.arrival_ms),
         };
         let pending = (0u32..).zip(state.envelope.recipients.iter().zip(&state.progress)).filter_map(
             |(index, (recipient, progress))| match progress {
@@ -118,7 +118,8 @@ impl Ledger {
         }
     }
 
-    /// A service gets the message as a whole: the first recipient stands for all.
+    /// A service gets the message as a whole: the first recipient stands for all. It judges, so it does not wait for the
+    /// time of release: that is for what comes back.
     fn admit_for_service(
         &mut self,
         id: QueueId,
@@ -134,7 +135,7 @@ impl Ledger {
             age_ms,
             standing: Standing::Delegated,
             warned: state.marks.delay_reported,
-            timing: Timing::from(&state.envelope.terms),
+            timing: Timing::new(&state.envelope.terms, state.arrival_ms).at_once(),
         };
         let next_hop = one.next_hop();
         let first = (0u32..).zip(&state.progress).find_map(|(index, progress)| match progress {

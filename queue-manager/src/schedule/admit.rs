@@ -118,16 +118,16 @@ impl Schedule {
         let mut marks = Marks::default();
         marks.set(Marks::NULL_SENDER, null_sender);
         marks.set(Marks::WARNED, admission.warned);
+        let age_ms = admission.age_ms.saturating_sub(admission.timing.wait_ms);
         let lifetime_ms = admission.timing.lifetime_ms;
         let usual_ms = self.settings.lifetime_of(null_sender);
-        marks.set(
-            Marks::OLD_AT_LOAD,
-            admission.age_ms > 0 && admission.age_ms >= lifetime_ms.unwrap_or(usual_ms),
-        );
+        marks.set(Marks::OLD_AT_LOAD, age_ms > 0 && age_ms >= lifetime_ms.unwrap_or(usual_ms));
         marks.set(Marks::OWN_LIFETIME, lifetime_ms.is_some());
         let message = self.messages.insert(Message {
             id: admission.id.to_bytes(),
-            born_ms: (mono_ms as i64).saturating_sub(i64::try_from(admission.age_ms).unwrap_or(i64::MAX)),
+            born_ms: (mono_ms as i64)
+                .saturating_sub(i64::try_from(admission.age_ms).unwrap_or(i64::MAX))
+                .saturating_add(i64::try_from(admission.timing.wait_ms).unwrap_or(i64::MAX)),
             jobs: NONE,
             unsettled: 0,
             standing: admission.standing,
@@ -158,12 +158,16 @@ impl Schedule {
         self.totals.recipients += 1;
         let attempts = u8::try_from(pending.attempts).unwrap_or(u8::MAX);
         self.jobs[job].attempts = self.jobs[job].attempts.max(attempts);
-        if pending.wait_ms == 0 {
+        // The first attempt waits for the time of release.
+        let until_born_ms = self.messages[message].born_ms.saturating_sub(mono_ms as i64);
+        let keep_ms = if attempts == 0 { u64::try_from(until_born_ms).unwrap_or(0) } else { 0 };
+        if pending.wait_ms.max(keep_ms) == 0 {
             self.items[item].next = std::mem::replace(&mut self.jobs[job].ready, item);
             return Ok(());
         }
         // What waited in the store waits no longer than a retry may take: a clock that jumped back freezes nothing.
-        let wait = pending.wait_ms.min(self.settings.max_backoff_ms.max(self.settings.min_backoff_ms));
+        let longest_ms = self.settings.max_backoff_ms.max(self.settings.min_backoff_ms);
+        let wait = pending.wait_ms.min(longest_ms).max(keep_ms);
         if self.jobs[job].waiting == NONE {
             self.set_due(job, mono_ms.saturating_add(wait));
         }

@@ -9,7 +9,7 @@ use super::slab::NONE;
 #[derive(Debug)]
 pub(super) struct Message {
     pub id: [u8; QueueId::LEN],
-    /// When it arrived, in milliseconds of the monotonic clock; before its start for recovered messages.
+    /// When it arrived, or is to be released, in milliseconds of the monotonic clock; before its start for recovered messages.
     pub born_ms: i64,
     /// First of its jobs, linked by `sibling`; `NONE` in an empty slot.
     pub jobs: u32,

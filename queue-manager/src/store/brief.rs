@@ -56,7 +56,7 @@ pub(super) fn put_message(out: &mut Vec<u8>, state: &MessageState, stored_len: u
     out.put_u64(state.arrival_ms);
     out.put_u64(stored_len);
     out.put_u32(sender_hash(state));
-    let timing = Timing::from(&state.envelope.terms);
+    let timing = Timing::new(&state.envelope.terms, state.arrival_ms);
     let is_timed = timing != Timing::default();
     out.put_u8(state.marks.bits() | if large { LARGE } else { 0 } | if is_timed { TIMED } else { 0 });
     encode::put_disposition(out, &state.disposition);

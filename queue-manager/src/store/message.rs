@@ -255,16 +255,27 @@ impl Piece {
 pub struct Timing {
     /// How urgent it is.
     pub priority: Priority,
-    /// Milliseconds after its arrival at which it fails; none if the queue's own lifetime holds.
+    /// Milliseconds behind its arrival and its wait at which it fails; none if the queue's own lifetime holds.
     pub lifetime_ms: Option<u64>,
+    /// Milliseconds after its arrival before which nothing is tried; its age begins then.
+    pub wait_ms: u64,
 }
 
-impl From<&Terms> for Timing {
-    fn from(terms: &Terms) -> Self {
+impl Timing {
+    /// Of a message with these terms that arrived then, in milliseconds since 1970.
+    pub fn new(terms: &Terms, arrival_ms: u64) -> Self {
+        let not_before_ms = terms.not_before_s.unwrap_or(0).saturating_mul(1000);
         Timing {
+            wait_ms: not_before_ms.saturating_sub(arrival_ms),
             priority: terms.priority,
             lifetime_ms: terms.lifetime_s.map(|lifetime_s| u64::from(lifetime_s) * 1000),
         }
+    }
+
+    /// The same without the wait: it ends when it would have ended with it.
+    pub fn at_once(self) -> Self {
+        let lifetime_ms = self.lifetime_ms.map(|lifetime_ms| lifetime_ms.saturating_add(self.wait_ms));
+        Timing { wait_ms: 0, lifetime_ms, ..self }
     }
 }
 

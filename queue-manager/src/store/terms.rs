@@ -1,14 +1,16 @@
 //! How a message's terms look on disk, and in the short form that sidecars hold. Each term that is not the default has a
 //! number of its own, so that another one needs no other version: who does not know it sets the message aside.
 
-use vsmtp_mail::{MAX_LIFETIME_S, MAX_REPORT_TEXT, Priority, RulesOf, Terms};
+use vsmtp_mail::{MAX_LIFETIME_S, MAX_REPORT_TEXT, Priority, Release, RulesOf, Terms};
 
 use super::codec::{Malformed, Put, Take};
 use super::encode;
 use super::message::Timing;
 
-/// The numbers of the terms; 2 and 3 are not used yet.
+/// The numbers of the terms.
 const PRIORITY: u8 = 1;
+const NOT_BEFORE: u8 = 2;
+const RELEASE: u8 = 3;
 const LIFETIME: u8 = 4;
 const RULES: u8 = 5;
 const REPORT_TEXT: u8 = 6;
@@ -16,13 +18,23 @@ const REPORT_FROM: u8 = 7;
 
 /// Writes terms that are not all the default.
 pub(super) fn put(out: &mut Vec<u8>, terms: &Terms) {
-    let Terms { priority, lifetime_s, rules, report_text, report_from } = terms;
+    let Terms { priority, lifetime_s, not_before_s, release, rules, report_text, report_from } = terms;
     let at = out.len();
     out.put_u8(0);
     let mut count = 0;
     if *priority != Priority::default() {
         out.put_u8(PRIORITY);
         out.put_u8(priority.number().to_le_bytes()[0]);
+        count += 1;
+    }
+    if let Some(not_before_s) = not_before_s {
+        out.put_u8(NOT_BEFORE);
+        out.put_u64(*not_before_s);
+        count += 1;
+    }
+    if let Some(release) = release {
+        out.put_u8(RELEASE);
+        put_release(out, *release);
         count += 1;
     }
     if let Some(lifetime_s) = lifetime_s {
@@ -62,6 +74,8 @@ pub(super) fn take(take: &mut Take<'_>) -> Result<Terms, Malformed> {
         last = number;
         match number {
             PRIORITY => terms.priority = take_priority(take)?,
+            NOT_BEFORE => terms.not_before_s = Some(take.u64()?),
+            RELEASE => terms.release = Some(take_release(take)?),
             LIFETIME => {
                 let lifetime_s = Some(take.u32()?).filter(|lifetime_s| *lifetime_s <= MAX_LIFETIME_S);
                 terms.lifetime_s = Some(lifetime_s.ok_or(Malformed("lifetime"))?);
@@ -73,6 +87,23 @@ pub(super) fn take(take: &mut Take<'_>) -> Result<Terms, Malformed> {
         }
     }
     Ok(terms)
+}
+
+fn put_release(out: &mut Vec<u8>, release: Release) {
+    let (code, seconds) = match release {
+        Release::After(seconds) => (0, seconds.into()),
+        Release::At(at_s) => (1, at_s),
+    };
+    out.put_u8(code);
+    out.put_u64(seconds);
+}
+
+fn take_release(take: &mut Take<'_>) -> Result<Release, Malformed> {
+    match (take.u8()?, take.u64()?) {
+        (0, seconds) => u32::try_from(seconds).map(Release::After).map_err(|_| Malformed("release")),
+        (1, at_s) => Ok(Release::At(at_s)),
+        _ => Err(Malformed("release")),
+    }
 }
 
 fn take_words(take: &mut Take<'_>) -> Result<Box<str>, Malformed> {
@@ -111,12 +142,14 @@ fn take_priority(take: &mut Take<'_>) -> Result<Priority, Malformed> {
 pub(super) fn put_timing(out: &mut Vec<u8>, timing: &Timing) {
     out.put_u8(timing.priority.number().to_le_bytes()[0]);
     out.put_u64(timing.lifetime_ms.unwrap_or(u64::MAX));
+    out.put_u64(timing.wait_ms);
 }
 
 /// Reads the short form.
 pub(super) fn take_timing(take: &mut Take<'_>) -> Result<Timing, Malformed> {
-    let (priority, lifetime_ms) = (take_priority(take)?, take.u64()?);
-    Ok(Timing { priority, lifetime_ms: Some(lifetime_ms).filter(|lifetime_ms| *lifetime_ms != u64::MAX) })
+    let (priority, lifetime_ms, wait_ms) = (take_priority(take)?, take.u64()?, take.u64()?);
+    let lifetime_ms = Some(lifetime_ms).filter(|lifetime_ms| *lifetime_ms != u64::MAX);
+    Ok(Timing { priority, lifetime_ms, wait_ms })
 }
 
 #[cfg(test)]
@@ -134,6 +167,8 @@ mod tests {
         let terms = Terms {
             priority: Priority::LEAST,
             lifetime_s: Some(7),
+            not_before_s: Some(8),
+            release: Some(Release::After(9)),
             rules: Some(RulesOf::Root),
             report_text: Some(
                 "a
@@ -145,7 +180,10 @@ b"
         let mut octets = Vec::new();
         put(&mut octets, &terms);
         let reports = b"\x06\x03\0a\nb\x07\x01\0a\x06\0b.test";
-        assert_eq!(octets, [&[5, PRIORITY, 0xf7, LIFETIME, 7, 0, 0, 0, RULES, 0][..], reports].concat());
+        let waits =
+            [&[NOT_BEFORE, 8, 0, 0, 0, 0, 0, 0, 0][..], &[RELEASE, 0, 9, 0, 0, 0, 0, 0, 0, 0]].concat();
+        let rest = [LIFETIME, 7, 0, 0, 0, RULES, 0];
+        assert_eq!(octets, [&[7, PRIORITY, 0xf7][..], &waits, &rest, reports].concat());
         assert_eq!(read(&octets), Ok(terms));
         for wrong in [
             &[2, PRIORITY, 1, PRIORITY, 1][..],
@@ -154,6 +192,9 @@ b"
             &[1, LIFETIME, 255, 255, 255, 255],
             &[1, 0],
             &[1, RULES, 4],
+            &[1, NOT_BEFORE, 0, 0, 0, 0],
+            &[1, RELEASE, 0, 0, 0, 0, 0, 1, 0, 0, 0],
+            &[1, RELEASE, 2, 0, 0, 0, 0, 0, 0, 0, 0],
             &[1, REPORT_TEXT, 2, 0, b'a', b'\r'],
             &[1, REPORT_FROM, 1, 0, b'a', 3, 0, b'a', b' ', b'b'],
             &[1, RULES, 1, 3, 0, b'a', b' ', b'b'],
@@ -167,8 +208,8 @@ b"
     #[test]
     fn the_short_form_says_what_the_schedule_needs() {
         for timing in [
-            Timing { priority: Priority::LEAST, lifetime_ms: None },
-            Timing { priority: Priority::MOST, lifetime_ms: Some(60_000) },
+            Timing { priority: Priority::LEAST, ..Timing::default() },
+            Timing { priority: Priority::MOST, lifetime_ms: Some(60_000), wait_ms: 5 },
         ] {
             let mut octets = Vec::new();
             put_timing(&mut octets, &timing);

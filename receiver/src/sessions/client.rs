@@ -125,6 +125,7 @@ impl Client {
         let settings = &services.settings;
         let Arrival { socket, who, service, .. } = arrival;
         let mut dialogue = Session::new(Arc::clone(settings.dialogue(service)));
+        dialogue.opened_at(reactor.wall_ms() / 1000);
         if let Who::Network { client: (address, _), .. } = who {
             dialogue.grant(settings.privileges(address));
         }

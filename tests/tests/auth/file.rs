@@ -226,3 +226,40 @@ fn nobody_calls_a_message_more_urgent_than_others_unless_the_operator_lets_clien
     wait_until("the second is logged", || stage.mta.log().contains(" priority=-3"));
     assert!(!stage.mta.log().contains(" priority=7"), "{}", stage.mta.log());
 }
+
+#[test]
+fn a_message_is_kept_back_until_its_time_has_come() {
+    let mut stage = stage(&format!("tim:{PENCIL}\n"), WITH_FILE, "");
+    assert!(!Client::hello(stage.mta.port()).say("EHLO x.test").0.contains("FUTURERELEASE"));
+    let (mut client, _) = log_in(stage.submission, "tim", "pencil");
+    assert!(client.say("EHLO x.test").0.contains("FUTURERELEASE 2592000 2"));
+    assert_eq!(client.say("MAIL FROM:<tim@src.test> HOLDFOR=2592001").code(), 501);
+    let mut send = |parameters: &str| {
+        assert_eq!(client.say(&format!("MAIL FROM:<tim@src.test> {parameters}")).code(), 250);
+        assert_eq!(client.say("RCPT TO:<b@dst.test>").code(), 250);
+        assert_eq!(client.say("DATA").code(), 354);
+        assert_eq!(client.say("Subject: x\r\n\r\nx\r\n.").code(), 250);
+    };
+    send("HOLDUNTIL=2020-01-01T00:00:00Z");
+    wait_until("what was due long ago is sent", || stage.sink.count() == 1);
+    send("HOLDFOR=3600");
+    // Still after a restart.
+    for is_first in [true, false] {
+        wait_until("nothing else is queued", || stage.mta.queued() == 1);
+        let is_deferred = |row: &serde_json::Value| row["queue_name"] == "deferred";
+        wait_until("it waits", || stage.mta.ctl_rows(&["queue", "list"]).iter().any(is_deferred));
+        let row = stage.mta.ctl_rows(&["queue", "list"]).remove(0);
+        let (next, arrived) = (row["next_attempt"].as_u64(), row["arrival_time"].as_u64());
+        let wait = next.zip(arrived).map_or(0, |(next, arrived)| next.saturating_sub(arrived));
+        assert!((3590..3700).contains(&wait), "{row}");
+        assert_eq!(stage.sink.count(), 1);
+        if is_first {
+            stage.mta.stop();
+            stage.mta.launch();
+        }
+    }
+    assert!(stage.mta.log().contains(" not_before=2020-01-01T00:00:00Z"), "{}", stage.mta.log());
+    let id = stage.mta.ctl_rows(&["queue", "list"]).remove(0)["queue_id"].as_str().map(str::to_owned);
+    stage.mta.ctl(&["queue", "flush", &id.expect("an id")]);
+    wait_until("an operator does not wait", || stage.sink.count() == 2);
+}

@@ -56,7 +56,8 @@ fn at(directive: &str, skip: bool) -> Option<Resume> {
 
 /// What becomes of it, and its header.
 fn edited(judged: PostJudged) -> (Disposition, String) {
-    let PostJudged::Edit(Edit { disposition, pieces, .. }) = judged else { panic!("{judged:?}") };
+    let PostJudged::Edit(edit) = judged else { panic!("{judged:?}") };
+    let Edit { disposition, pieces, .. } = *edit;
     let text = pieces.iter().map(|piece| match piece {
         Piece::Text(text) => String::from_utf8_lossy(text).into_owned(),
         Piece::Original { .. } => String::new(),

@@ -36,18 +36,45 @@ fn what_rules_ask_of_the_queue_goes_with_the_message_and_rules_behind_it_see_it(
     assert_eq!((edit.envelope.terms.priority.number(), edit.envelope.terms.lifetime_s), (9, Some(7200)));
     assert_eq!(postq(&bench, edit.envelope), PostJudged::Keep { is_final: false });
     // A client may say how urgent its message is; a rule has the last word.
-    let urgent = vsmtp_mail::Wishes { priority: vsmtp_mail::Priority::MOST };
+    let release = Some(vsmtp_mail::Release::After(60));
+    let urgent = vsmtp_mail::Wishes { priority: vsmtp_mail::Priority::MOST, release };
     let silent =
         self::bench("#{ preq: [ rule \"p\" || if queue::priority() == 9 { accept() } else { deny() } ] }");
     silent.begin();
     let mail = silent.shared.lock().mail.clone().unwrap();
     silent.shared.lock().begin(MailSpec { wishes: urgent, ..mail });
     silent.rcpt("jane@example.com");
-    assert_eq!(only(silent.message(MESSAGE)).envelope.terms.priority, urgent.priority);
+    let terms = only(silent.message(MESSAGE)).envelope.terms;
+    assert_eq!((terms.priority, terms.not_before_s, terms.release), (urgent.priority, Some(60), release));
     // The next message of the session is held too, and is as urgent as its own rules say.
     bench.shared.lock().reset();
     assert_eq!(bench.shared.lock().terms, vsmtp_mail::Terms::default());
     assert!(bench.shared.lock().hold.is_some());
+}
+
+#[test]
+fn a_rule_keeps_a_message_back_or_lets_it_go_whatever_its_client_has_asked_for() {
+    let until = vsmtp_mail::Release::At(7200);
+    for (rule, at_ms, release, expected) in [
+        ("queue::deliver_after(\"10m\")", 60_000, None, Some(660)),
+        ("queue::deliver_after(\"10m\")", 60_000, Some(until), Some(660)),
+        ("queue::deliver_after(\"0s\")", 60_000, Some(until), None),
+        ("0", 60_000, Some(until), Some(7200)),
+        // No time of release is further away than any may be.
+        ("0", 0, Some(vsmtp_mail::Release::At(u64::MAX)), Some(vsmtp_mail::MAX_WAIT_S.into())),
+    ] {
+        let bench = bench(&format!("#{{ preq: [ action \"p\" || {{ {rule} }} ] }}"));
+        bench.begin();
+        let mail = bench.shared.lock().mail.clone().unwrap();
+        let wishes = vsmtp_mail::Wishes { release, ..Default::default() };
+        bench.shared.lock().begin(MailSpec { wishes, at_ms, ..mail });
+        bench.rcpt("jane@example.com");
+        let Stored { envelope, .. } = only(bench.message(MESSAGE));
+        assert_eq!(envelope.terms.not_before_s, expected, "{rule} {release:?}");
+        // Who judges it behind the queue knows it too, and leaves it as it is.
+        let kept = postq(&bench, envelope);
+        assert_eq!(kept, PostJudged::Keep { is_final: false }, "{rule} {release:?}");
+    }
 }
 
 #[test]

@@ -184,7 +184,7 @@ impl Kind for DnsblSites {
 pub(crate) struct Keywords;
 
 impl Keywords {
-    const ALL: [&str; 10] = [
+    const ALL: [&str; 11] = [
         "PIPELINING",
         "SIZE",
         "8BITMIME",
@@ -194,6 +194,7 @@ impl Keywords {
         "CHUNKING",
         "BINARYMIME",
         "MT-PRIORITY",
+        "FUTURERELEASE",
         "LIMITS",
     ];
 }

@@ -1,7 +1,7 @@
-//! Parameters of MAIL and RCPT (RFC 1870, 3461, 4954, 6152, 6531, 6710, 8689). A parameter of an extension that the listener does not
+//! Parameters of MAIL and RCPT (RFC 1870, 3461, 4865, 4954, 6152, 6531, 6710, 8689). A parameter of an extension that the listener does not
 //! offer is as unknown as any other word.
 
-use vsmtp_mail::{BodyType, MAX_ENVID, Notify, OriginalRecipient, Priority, Ret};
+use vsmtp_mail::{BodyType, MAX_ENVID, Notify, OriginalRecipient, Priority, Release, Ret, parse_rfc3339};
 
 use super::{MailRequest, RcptRequest, SyntaxFault};
 use crate::extension::{Extension, Extensions};
@@ -16,6 +16,8 @@ const MAX_ORCPT: usize = 500;
 /// Reads the parameters of MAIL into the request.
 pub(super) fn mail(text: &str, offered: Extensions, request: &mut MailRequest) -> Result<(), SyntaxFault> {
     let (mut body, mut submitter, mut urgency) = (None, None, None);
+    // A message has one time of release: HOLDFOR and HOLDUNTIL fill the same slot.
+    let release = &mut request.wishes.release;
     for (keyword, value) in words(text) {
         match known(keyword, MAIL, offered)? {
             "SIZE" => put(&mut request.size, value.and_then(size))?,
@@ -24,6 +26,8 @@ pub(super) fn mail(text: &str, offered: Extensions, request: &mut MailRequest) -
             // Nobody is trusted with it, so it is read and forgotten.
             "AUTH" => put(&mut submitter, value.and_then(xtext::decode))?,
             "ENVID" => put(&mut request.envid, value.and_then(envid))?,
+            "HOLDFOR" => put(release, value.and_then(hold_for))?,
+            "HOLDUNTIL" => put(release, value.and_then(parse_rfc3339).map(Release::At))?,
             "MT-PRIORITY" => put(&mut urgency, value.and_then(priority))?,
             "REQUIRETLS" => flag(&mut request.requiretls, value)?,
             _ => flag(&mut request.smtputf8, value)?,
@@ -54,6 +58,8 @@ const MAIL: &[(&str, Extension)] = &[
     ("AUTH", Extension::Auth),
     ("REQUIRETLS", Extension::RequireTls),
     ("MT-PRIORITY", Extension::MtPriority),
+    ("HOLDFOR", Extension::FutureRelease),
+    ("HOLDUNTIL", Extension::FutureRelease),
 ];
 const RCPT: &[(&str, Extension)] = &[("NOTIFY", Extension::Dsn), ("ORCPT", Extension::Dsn)];
 
@@ -112,6 +118,12 @@ fn ret(value: &str) -> Option<Ret> {
     } else {
         value.eq_ignore_ascii_case("HDRS").then_some(Ret::Headers)
     }
+}
+
+/// RFC 4865: up to nine digits, of which the first is not 0.
+fn hold_for(value: &str) -> Option<Release> {
+    let is_number = (1..=9).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_digit());
+    value.parse().ok().filter(|_| is_number && !value.starts_with('0')).map(Release::After)
 }
 
 /// RFC 6710: one digit, and a sign before it only if it is negative.

@@ -73,7 +73,7 @@ impl Session {
         self.phase = Phase::Ready;
         match verdict {
             verdict if extended && is_yes(&verdict) => {
-                reply::write_ehlo(&self.settings, self.offered(), self.tls, &mut self.output);
+                reply::write_ehlo(&self.settings, self.offered(), self.tls, self.opened_s, &mut self.output);
             }
             Verdict::Accept => reply::write_helo(&self.settings, &mut self.output),
             other => {

@@ -1,6 +1,6 @@
 //! The commands: which is allowed when, and what each asks for.
 
-use vsmtp_mail::{BodyType, Priority};
+use vsmtp_mail::{BodyType, MAX_WAIT_S, Priority, Release};
 
 use super::dialogue::Handled;
 use super::state::{Open, Phase, Transaction};
@@ -87,6 +87,9 @@ impl Session {
         if limit != 0 && request.size.is_some_and(|size| size > limit) {
             return self.failed(Own::MessageTooBig);
         }
+        if !self.is_near(request.wishes.release) {
+            return self.failed(Own::BadParameter);
+        }
         let binary = request.body == BodyType::BinaryMime;
         let mut yes = Own::SenderOk;
         if request.wishes.priority > Priority::default() && !self.settings.raise_priority {
@@ -94,6 +97,15 @@ impl Session {
             yes = Own::PriorityLowered;
         }
         self.asked(Open::Mail { smtputf8: request.smtputf8, binary, yes }, Question::Mail(request))
+    }
+
+    /// True if the time of release is one that EHLO has promised.
+    fn is_near(&self, release: Option<Release>) -> bool {
+        match release {
+            None => true,
+            Some(Release::After(seconds)) => seconds <= MAX_WAIT_S,
+            Some(Release::At(at_s)) => at_s <= self.opened_s.saturating_add(MAX_WAIT_S.into()),
+        }
     }
 
     /// Asks about this recipient and those that were sent right behind it: one question instead of many.

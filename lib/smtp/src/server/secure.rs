@@ -58,9 +58,9 @@ impl Session {
         } else {
             offered = offered.without(Extension::RequireTls);
         }
-        // Not everybody may say what goes first (RFC 6710).
+        // Not everybody may say what goes first (RFC 6710), or keep messages here (RFC 4865).
         if self.settings.auth.required && !self.authenticated {
-            offered = offered.without(Extension::MtPriority);
+            offered = offered.without(Extension::MtPriority).without(Extension::FutureRelease);
         }
         if !self.authenticated && self.settings.auth.offered(self.tls).next().is_some() {
             offered = offered.with(Extension::Auth);

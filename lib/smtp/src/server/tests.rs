@@ -374,3 +374,28 @@ fn flatten(questions: Vec<Question>) -> Vec<String> {
     };
     questions.into_iter().flat_map(one).collect()
 }
+
+#[test]
+fn a_time_of_release_is_one_of_those_that_ehlo_has_promised() {
+    let mut settings = Settings::new(Domain::parse("mx.test").unwrap());
+    settings.extensions = crate::Extensions::of(&[crate::Extension::FutureRelease]);
+    let mut session = Session::new(Arc::new(settings));
+    session.opened_at(1_795_324_249);
+    let mut say = |line: &str| {
+        let mut output = Vec::new();
+        feed(&mut session, line.as_bytes(), &mut output);
+        String::from_utf8(output).unwrap()
+    };
+    say("");
+    assert!(say("EHLO c.test\r\n").ends_with("250 FUTURERELEASE 2592000 2026-12-22T05:10:49Z\r\n"));
+    for (parameters, code) in [
+        ("HOLDFOR=2592001", "501"),
+        ("HOLDFOR=2592000", "250"),
+        ("HOLDUNTIL=2026-12-22T05:10:50Z", "501"),
+        ("HOLDUNTIL=2026-12-22T05:10:49Z", "250"),
+    ] {
+        let reply = say(&format!("MAIL FROM:<a@a.test> {parameters}\r\n"));
+        assert!(reply.starts_with(code), "{parameters}: {reply}");
+        say("RSET\r\n");
+    }
+}

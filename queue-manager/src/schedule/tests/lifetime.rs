@@ -173,3 +173,36 @@ fn a_deliver_process_that_dies_of_a_message_does_not_keep_it_for_ever() {
     }
     panic!("it is tried for ever");
 }
+
+#[test]
+fn what_waits_for_its_release_grows_no_older_before_it() {
+    let mut bench = Bench::new();
+    let began = bench.now;
+    let timing = Timing { wait_ms: 200 * HOUR, lifetime_ms: Some(HOUR), ..Timing::default() };
+    let id = bench.add_with("a@src.test", &["smtp:dst.test"], 0, timing);
+    // One that was loaded when its time was near.
+    let near = bench.add_with("b@src.test", &["smtp:other.test"], 199 * HOUR, timing);
+    assert_eq!((bench.next(), bench.schedule.survey(id, bench.now).map(|s| s.deferred)), (None, Some(true)));
+    bench.sleep_until_due();
+    assert!((HOUR..HOUR + 1000).contains(&(bench.now - began)), "{}", bench.now - began);
+    assert_eq!(bench.next().map(|plan| plan.id), Some(near));
+    bench.sleep_until_due();
+    assert!((200 * HOUR..200 * HOUR + 1000).contains(&(bench.now - began)), "{}", bench.now - began);
+    let plan = bench.next().unwrap();
+    let settled = bench.settle(&plan, Verdict::Deferred, Reached::Yes);
+    assert!(plan.id == id && !settled.warn && !settled.finished, "{settled:?}");
+}
+
+#[test]
+fn an_operator_need_not_wait_for_a_release_and_retries_go_on_from_there() {
+    let mut bench = Bench::new();
+    let timing = Timing { wait_ms: 200 * HOUR, ..Timing::default() };
+    let id = bench.add_with("a@src.test", &["smtp:dst.test"], 0, timing);
+    assert_eq!(bench.next(), None);
+    assert!(bench.schedule.flush(id));
+    let plan = bench.next().unwrap();
+    assert_eq!(plan.id, id);
+    assert!(!bench.settle(&plan, Verdict::Deferred, Reached::Yes).finished);
+    bench.sleep_until_due();
+    assert!(bench.next().is_some_and(|plan| plan.id == id) && bench.now < HOUR);
+}

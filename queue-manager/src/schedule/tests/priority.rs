@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 
 fn urgent(number: i64) -> Timing {
-    Timing { priority: vsmtp_mail::Priority::new(number).unwrap(), lifetime_ms: None }
+    Timing { priority: vsmtp_mail::Priority::new(number).unwrap(), ..Timing::default() }
 }
 
 #[test]

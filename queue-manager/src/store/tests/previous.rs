@@ -66,7 +66,7 @@ fn a_spool_of_the_release_before_opens_and_goes_on() {
         let (store, mut known) = open(dir.path());
         known.sort_by_key(|summary| summary.id);
         let new = known.iter().position(|summary| summary.id == id(9)).unwrap();
-        assert_eq!(known.remove(new).timing, Timing::from(&state.envelope.terms));
+        assert_eq!(known.remove(new).timing, Timing::new(&state.envelope.terms, state.arrival_ms));
         check_old(&store, &known);
         assert_eq!(store.message(id(9)).unwrap().state, state);
         store.close();
