@@ -63,6 +63,8 @@ pub enum Rights {
     ReadWrite,
     /// The same, and create, rename, link and remove files, directories and sockets.
     Manage,
+    /// List directories; create, write, replace and remove files and directories. No file can be read.
+    Deposit,
 }
 
 /// Resource limits, soft and hard alike. `None` leaves what was inherited; core files are always off.

@@ -276,6 +276,7 @@ fn landlock(directory: PathBuf) -> Outcome {
         syscalls: vec![BASE, FILES],
         landlock: vec![
             PathGrant { path: directory.join("managed"), rights: Rights::Manage },
+            PathGrant { path: directory.join("deposited"), rights: Rights::Deposit },
             PathGrant { path: directory.join("readable"), rights: Rights::Read },
             PathGrant { path: directory.join("writable"), rights: Rights::ReadWrite },
             PathGrant { path: directory.join("file"), rights: Rights::Read },
@@ -283,7 +284,7 @@ fn landlock(directory: PathBuf) -> Outcome {
         ..base()
     };
     confine(profile)?;
-    for place in ["managed", "readable", "writable", "other"] {
+    for place in ["managed", "deposited", "readable", "writable", "other"] {
         let inside = directory.join(place);
         say(&format!("{place} read"), &answer(fs::read(inside.join("present"))));
         say(&format!("{place} list"), &answer(fs::read_dir(&inside)));

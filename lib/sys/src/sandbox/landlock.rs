@@ -54,6 +54,10 @@ fn rights(rights: Rights, directory: bool) -> BitFlags<AccessFs> {
         Rights::ReadExecute => read | AccessFs::Execute,
         Rights::ReadWrite => read | write,
         Rights::Manage => read | write | entries,
+        Rights::Deposit => {
+            let entries = AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::MakeDir | AccessFs::RemoveDir;
+            write | entries | AccessFs::ReadDir
+        }
     };
     if directory { wanted } else { wanted & AccessFs::from_file(TESTED) }
 }

@@ -126,7 +126,7 @@ fn limits_hold() {
 #[test]
 fn landlock_grants_what_was_granted_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
-    for place in ["managed", "readable", "writable", "other"] {
+    for place in ["managed", "deposited", "readable", "writable", "other"] {
         fs::create_dir(directory.path().join(place)).unwrap();
         fs::write(directory.path().join(place).join("present"), "x").unwrap();
     }
@@ -139,6 +139,7 @@ fn landlock_grants_what_was_granted_and_nothing_else() {
     }
     let rights = [
         ("managed", "read list write create mkdir remove"),
+        ("deposited", "list write create mkdir remove"),
         ("readable", "read list"),
         ("writable", "read list write"),
         ("other", ""),
