@@ -7,6 +7,7 @@ mod store;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::database::NoAnswer;
 use crate::files::{Folder, Watched};
 use crate::object::Fault;
 
@@ -105,13 +106,13 @@ impl Database {
     }
 
     /// Puts a row in the place of the one that begins with the same field, or after all others.
-    pub fn set(&self, row: Row) -> Result<(), Fault> {
-        self.store()?.set(row)
+    pub fn set(&self, row: Row) -> Result<(), NoAnswer> {
+        self.store().map_err(NoAnswer::Never)?.set(row)
     }
 
     /// Removes the rows that begin with `key`; true if there were any.
-    pub fn remove(&self, key: &str) -> Result<bool, Fault> {
-        self.store()?.remove(key)
+    pub fn remove(&self, key: &str) -> Result<bool, NoAnswer> {
+        self.store().map_err(NoAnswer::Never)?.remove(key)
     }
 
     fn store(&self) -> Result<&Store, Fault> {

@@ -7,6 +7,7 @@ use rhai::{Array, Dynamic, ImmutableString, Map};
 use super::general::Surroundings;
 use super::registry::{Registry, name};
 use crate::csv::{Access, Database, Settings};
+use crate::database::NoAnswer;
 use crate::engine::service_constructor;
 use crate::object::{Fault, Object};
 
@@ -44,14 +45,15 @@ fn rows(registry: &mut Registry) {
         .doc("(row: array)", "Puts a row of strings or objects in the place of the one with the same first field, or after all others. Quotes are added where a field needs them, so no value ends its field or its row.")
         .errors("if the access is `O_RDONLY`, the row has no first field or something else than strings and objects, or the file cannot be written")
         .example("const seen = csv(#{ connector: \"seen.csv\" }); seen.set([\"192.0.2.1\", address(\"a@b.c\")]); seen.get(\"192.0.2.1\")[1] == \"a@b.c\"");
-    registry.method1(set, |table: &Arc<Database>, row: Array| {
-        table.set(row.iter().map(text).collect::<Result<_, _>>()?)
+    registry.method_asks(set, |table: &Arc<Database>, row: Array| {
+        let row = row.iter().map(text).collect::<Result<_, _>>();
+        table.set(row.map_err(NoAnswer::Never)?)
     });
     let remove = name("csv", "rm", &[])
         .doc("(key: string) -> bool", "Removes the rows whose first field is `key`; false if there are none.")
         .errors("if the access is `O_RDONLY`, or the file cannot be written")
         .example("const seen = csv(#{ connector: \"seen.csv\" }); !seen.rm(\"nobody\")");
-    registry.method_text(remove, |table: &Arc<Database>, key| table.remove(key));
+    registry.method_text_asks(remove, |table: &Arc<Database>, key| table.remove(key));
 }
 
 fn text(field: &Dynamic) -> Result<String, Fault> {

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::rows::{Row, Table};
+use crate::database::NoAnswer;
 use crate::engine::{hand_on, party, time_left};
 use crate::object::Fault;
 use crate::places::Places;
@@ -128,25 +129,35 @@ impl Store {
     }
 
     /// Puts a row in the place of the one that begins with the same field, or after all others.
-    pub fn set(&self, row: Row) -> Result<(), Fault> {
+    pub fn set(&self, row: Row) -> Result<(), NoAnswer> {
         self.change(|table| table.with(row).map(Some)).map(drop)
     }
 
     /// Removes the rows that begin with `key`; true if there were any.
-    pub fn remove(&self, key: &str) -> Result<bool, Fault> {
+    pub fn remove(&self, key: &str) -> Result<bool, NoAnswer> {
         self.change(|table| Ok(table.without(key)))
     }
 
-    /// True if it was changed.
-    fn change(&self, change: impl FnOnce(&Table) -> Result<Option<Table>, Fault>) -> Result<bool, Fault> {
+    /// True if it was changed. That others change tables too is a matter of the moment.
+    fn change(&self, change: impl FnOnce(&Table) -> Result<Option<Table>, Fault>) -> Result<bool, NoAnswer> {
         hand_on();
         let _place = self.databases.places.take(party()).ok_or_else(|| {
-            Fault(format!(
+            NoAnswer::Later(Fault(format!(
                 "the table {} cannot be changed: too many rules change tables",
                 self.path.display()
-            ))
+            )))
         })?;
-        let _lock = self.lock().map_err(|error| self.fault("lock", &error))?;
+        let _lock = self.lock().map_err(|error| match error.kind() {
+            ErrorKind::TimedOut => NoAnswer::Later(self.fault("lock", &error)),
+            _ => NoAnswer::Never(self.fault("lock", &error)),
+        })?;
+        self.change_locked(change).map_err(NoAnswer::Never)
+    }
+
+    fn change_locked(
+        &self,
+        change: impl FnOnce(&Table) -> Result<Option<Table>, Fault>,
+    ) -> Result<bool, Fault> {
         let table = self.read().map_err(|error| self.fault("read", &error))?;
         let table = table.map_or_else(Arc::default, |(_, table)| table);
         let Some(table) = change(&table)? else { return Ok(false) };
@@ -287,6 +298,27 @@ mod tests {
         });
         let text = fs::read_to_string(dir.path().join("greylist.csv")).unwrap();
         assert_eq!(text.lines().count(), 15);
+    }
+
+    #[test]
+    fn that_others_change_tables_is_a_matter_of_the_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let databases = Databases::at(dir.path());
+        databases.leave_room(1);
+        let store = store(&databases, true);
+        let place = databases.places.take(party());
+        let refused = store.set(row(&["a", "1"])).unwrap_err();
+        assert!(
+            matches!(&refused, NoAnswer::Later(fault) if fault.0.contains("too many rules")),
+            "{refused:?}"
+        );
+        drop(place);
+        let lock = store.lock().unwrap();
+        let _watch = crate::engine::Watch::until(Instant::now());
+        assert!(matches!(store.set(row(&["a", "1"])), Err(NoAnswer::Later(_))));
+        drop(lock);
+        store.set(row(&["a", "1"])).unwrap();
+        assert!(matches!(store.set(row(&[])), Err(NoAnswer::Never(_))));
     }
 
     #[test]

@@ -44,18 +44,6 @@ impl Registry<'_> {
         });
     }
 
-    /// A method of one argument.
-    pub fn method1<T: Variant + Clone, A: Variant + Clone, R: Variant + Clone>(
-        &mut self,
-        name: Name,
-        body: impl Fn(&T, A) -> Outcome<R> + Send + Sync + 'static,
-    ) {
-        self.row(Form::Method, name, 1, None);
-        self.engine.register_fn(name.name, move |context: NativeCallContext, value: &mut T, argument: A| {
-            body(value, argument).map_err(|fault| raise(&context, fault))
-        });
-    }
-
     /// A method with a string or an object.
     pub fn method_text<T: Variant + Clone, R: Variant + Clone>(
         &mut self,
@@ -103,6 +91,18 @@ impl Registry<'_> {
         self.engine.register_fn(name.name, move |context: NativeCallContext, value: &mut T, argument: A| {
             let shared = shared(&context, name, from)?;
             body(&shared, value, argument).map_err(|fault| raise(&context, fault))
+        });
+    }
+
+    /// A method of one argument, which may ask a database; it looks at no transaction.
+    pub fn method_asks<T: Variant + Clone, A: Variant + Clone, R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        body: impl Fn(&T, A) -> Result<R, NoAnswer> + Send + Sync + 'static,
+    ) {
+        self.row(Form::Method, name, 1, None);
+        self.engine.register_fn(name.name, move |context: NativeCallContext, value: &mut T, argument: A| {
+            body(value, argument).map_err(|none| unanswered(&context, none))
         });
     }
 
