@@ -15,8 +15,9 @@ use vsmtp_ipc::edge::master_child::Evaluate;
 use crate::api::Surroundings;
 use crate::engine::{self, LoadedScript, Location, ScriptError, Signatures, Survey, Watch};
 use crate::judge::Ground;
-use crate::oneshot::{self, Listeners};
+use crate::oneshot::{self, Evaluated};
 use crate::presence;
+use crate::stage::Stage;
 use crate::triage::domain_folders;
 
 /// Most problems that are told.
@@ -26,13 +27,13 @@ const OF_DOMAINS: [&str; 3] = ["incoming.vsl", "outgoing.vsl", "internal.vsl"];
 
 /// All problems, in the order of their places. Places are relative to the folder of the configuration.
 pub fn problems(request: &Evaluate, host: &Surroundings) -> Vec<ScriptError> {
-    let (mut found, slice, listeners) = match oneshot::configuration(request, host) {
-        Ok((_, config)) => (Vec::new(), Some(config.filter()), Some(config.master().listeners)),
+    let (mut found, slice, said) = match oneshot::configuration(request, host) {
+        Ok((evaluated, config)) => (Vec::new(), Some(config.filter()), Some((evaluated, config))),
         // Rules are looked at as if the configuration said nothing.
         Err(errors) => (errors, defaults(request), None),
     };
     if let Some(slice) = slice {
-        found.extend(of_rules(&slice, listeners.as_deref(), host));
+        found.extend(of_rules(&slice, said.as_ref(), host));
     }
     let folder = Path::new(&request.config_path).parent().unwrap_or(Path::new("/"));
     for problem in &mut found {
@@ -61,7 +62,11 @@ fn defaults(request: &Evaluate) -> Option<FilterSlice> {
     Config::build(&context, &default_tree(&context)).ok().map(|config| config.filter())
 }
 
-fn of_rules(slice: &FilterSlice, listeners: Option<&Listeners>, host: &Surroundings) -> Vec<ScriptError> {
+fn of_rules(
+    slice: &FilterSlice,
+    said: Option<&(Evaluated, Config)>,
+    host: &Surroundings,
+) -> Vec<ScriptError> {
     let ground = match Ground::of(slice, host) {
         Ok(ground) => ground,
         Err(error) => return vec![error],
@@ -86,9 +91,29 @@ fn of_rules(slice: &FilterSlice, listeners: Option<&Listeners>, host: &Surroundi
     }
     for script in &loaded {
         found.extend(stages::problems(&ground.table, script));
-        if let Some(listeners) = listeners {
-            found.extend(script.delegates().filter_map(|one| oneshot::check_delegate(one, listeners).err()));
-        }
+    }
+    if let Some((evaluated, config)) = said {
+        found.extend(together(evaluated, config, slice, &loaded, loaded.len() == scripts.len()));
+    }
+    found
+}
+
+/// What is wrong with rules and the configuration together.
+fn together(
+    evaluated: &Evaluated,
+    config: &Config,
+    slice: &FilterSlice,
+    loaded: &[LoadedScript],
+    are_all: bool,
+) -> Vec<ScriptError> {
+    let listeners = config.master().listeners;
+    let delegates = loaded.iter().flat_map(LoadedScript::delegates);
+    let mut found: Vec<ScriptError> =
+        delegates.filter_map(|one| oneshot::check_delegate(one, &listeners).err()).collect();
+    let has_rules = loaded.iter().any(|script| !script.stage(Stage::Authenticate).is_empty());
+    // A script that could not be loaded may have had them.
+    if are_all {
+        found.extend(oneshot::check_passwords(evaluated, slice, has_rules).err());
     }
     found
 }

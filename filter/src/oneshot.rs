@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rhai::{CallFnOptions, Dynamic, Engine, Scope};
-use vsmtp_config::{Config, Context, Value, default_tree};
+use vsmtp_config::{Config, Context, FilterSlice, Value, default_tree};
 use vsmtp_ipc::edge::master_child::Evaluate;
 use vsmtp_mail::Domain;
 
@@ -25,7 +25,7 @@ use crate::judge::Judge;
 use crate::runner::Collector;
 use crate::stage::Stage;
 
-pub(crate) use delegates::{Listeners, check as check_delegate};
+pub(crate) use delegates::check as check_delegate;
 pub use places::KeyPlaces;
 pub(crate) use values::{from_script, to_script};
 
@@ -158,16 +158,26 @@ pub fn context(request: &Evaluate) -> Result<Context, String> {
 fn rules(evaluated: &Evaluated, config: &Config, host: &Surroundings) -> Result<(), ScriptError> {
     let slice = config.filter();
     let judge = Judge::load(&slice, host)?;
-    if slice.auth && !slice.has_backends && !judge.wants(Stage::Authenticate) {
-        let location = evaluated.places.locate("server.esmtp.auth.mechanisms").cloned().unwrap_or_default();
-        let text = "nobody can tell whether a password is right: server.auth.backends is empty, and the stage \
-                    authenticate has no rules";
-        return Err(ScriptError::at(location, text));
-    }
+    check_passwords(evaluated, &slice, judge.wants(Stage::Authenticate))?;
     for directive in judge.delegates() {
         delegates::check(directive, &config.master().listeners)?;
     }
     Ok(())
+}
+
+/// Where passwords are asked for, somebody must know them: a back end, or rules of authenticate.
+pub fn check_passwords(
+    evaluated: &Evaluated,
+    slice: &FilterSlice,
+    has_rules: bool,
+) -> Result<(), ScriptError> {
+    if !slice.auth || slice.has_backends || has_rules {
+        return Ok(());
+    }
+    let location = evaluated.places.locate("server.esmtp.auth.mechanisms").cloned().unwrap_or_default();
+    let text = "nobody can tell whether a password is right: server.auth.backends is empty, and the stage authenticate \
+                has no rules";
+    Err(ScriptError::at(location, text))
 }
 
 /// Checks the tree against the table of keys. Each error says where its key was written.

@@ -170,6 +170,25 @@ fn directives_that_can_never_run() {
 }
 
 #[test]
+fn that_nobody_knows_passwords_is_found_where_they_are_asked_for() {
+    let config = |more: &str| {
+        format!(
+            "fn on_config(config) {{\n  config.server.esmtp.auth.mechanisms = [\"PLAIN\"];{more}\n  config\n}}"
+        )
+    };
+    let judged = "#{ authenticate: [ rule \"a\" || state::accept() ] }";
+    let said = found(&[("vsmtp.vsl", &config("")), ("filter.vsl", "#{}")]);
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].starts_with("vsmtp.vsl:2:3: nobody can tell whether a password is right"), "{said:#?}");
+    assert_eq!(found(&[("vsmtp.vsl", &config("")), ("filter.vsl", judged)]), Vec::<String>::new());
+    let backend = config(" config.server.auth.backends = [\"shadow\"];");
+    assert_eq!(found(&[("vsmtp.vsl", &backend), ("filter.vsl", "#{}")]), Vec::<String>::new());
+    // It may be in what could not be loaded.
+    let said = found(&[("vsmtp.vsl", &config("")), ("filter.vsl", "#{ rcptt: [] }")]);
+    assert!(said.len() == 1 && said[0].starts_with("filter.vsl"), "{said:#?}");
+}
+
+#[test]
 fn what_keeps_scripts_from_being_loaded_is_told_of_each() {
     let found = found(&[
         ("vsmtp.vsl", "fn on_config(config) {\n  config.server.naem = \"x\";\n  config\n}"),
