@@ -162,16 +162,22 @@ fn make_folders(layout: &Layout, accounts: &Accounts, config: &Config) -> Result
     Ok(lock)
 }
 
-/// Makes the folder of the tables that rules keep, if it is not there: their filters cannot, and do not start without it.
-/// Where it cannot be made, rules without such tables go on.
-pub fn make_databases(accounts: &Accounts, config: &Config) {
-    let path = config.filter().database_dir;
-    if let Err(error) = folder(Path::new(&path), 0o700, accounts.of(Role::FilterSession)) {
-        vsmtp_daemon::Record::at(log::Level::Warn, "state-unavailable")
-            .field("file", path)
-            .field("error", error)
-            .field("effect", "filters whose rules keep tables do not start")
-            .emit();
+/// Makes the folders of the tables that rules keep and of the files that they write, if they are not there: filters cannot.
+/// Where one cannot be made, rules without such tables, or such files, go on.
+pub fn make_folders_of_rules(accounts: &Accounts, config: &Config) {
+    let slice = config.filter();
+    let folders = [
+        (&slice.database_dir, 0o700, "filters whose rules keep tables do not start"),
+        (&slice.app_dir, 0o750, "rules that write files fail"),
+    ];
+    for (path, mode, effect) in folders {
+        if let Err(error) = folder(Path::new(path), mode, accounts.of(Role::FilterSession)) {
+            vsmtp_daemon::Record::at(log::Level::Warn, "state-unavailable")
+                .field("file", path)
+                .field("error", error)
+                .field("effect", effect)
+                .emit();
+        }
     }
 }
 

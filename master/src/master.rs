@@ -291,7 +291,7 @@ impl Master {
             Role::Keys => key_files::open(&self.config.keys())?,
             Role::Limits => state_files::open(&self.layout)?,
             Role::FilterSession | Role::FilterPost => {
-                boot::make_databases(&self.launcher.accounts, &self.config);
+                boot::make_folders_of_rules(&self.launcher.accounts, &self.config);
                 Vec::new()
             }
             _ => Vec::new(),

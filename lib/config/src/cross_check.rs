@@ -1,5 +1,6 @@
 //! Values that are right by themselves and do not go together.
 
+mod folders;
 mod services;
 
 use crate::config::Config;
@@ -106,6 +107,7 @@ pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
     let broken = rules.into_iter().filter(|(broken, ..)| *broken).map(|(_, path, text)| (path, text));
     broken
         .chain(services::conflicts(config))
+        .chain(folders::conflict(config))
         .map(|(path, text)| ConfigError { path: path.to_owned(), problem: Problem::Conflict(text) })
         .collect()
 }

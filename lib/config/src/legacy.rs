@@ -57,7 +57,6 @@ pub const LEGACY: &[Legacy] = &[
     Legacy { name: "server.queues.working.*", fate: Retired("the queue bounds itself") },
     Legacy { name: "server.queues.delivery.*", fate: Retired("use queue.lifetime and queue.backoff") },
     Legacy { name: "server.logs.sys_level", fate: Retired("use server.logs.level") },
-    Legacy { name: "app.dirpath", fate: Retired("quarantined messages stay in the queue") },
     Legacy { name: "app.logs.*", fate: Retired("rules log to server.logs") },
     Legacy { name: "server.dns.config.domain", fate: Retired("names in mail are complete") },
     Legacy { name: "server.dns.config.search", fate: Retired("names in mail are complete") },

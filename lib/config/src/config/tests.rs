@@ -299,6 +299,13 @@ fn values_that_do_not_go_together() {
         ("server.tls.cipher_suite", list("TLS_AES_128_GCM_SHA256")),
         ("queue.backoff.min", text("2h")),
         ("queue.delay_warning", text("6d")),
+        ("app.dirpath", text("/")),
+        ("app.dirpath", text("/var/spool/vsmtp")),
+        ("app.dirpath", text("/var/spool/vsmtp/queue/app")),
+        ("app.dirpath", text("/var/lib/vsmtp/databases")),
+        ("app.dirpath", text("/var/lib/vsmtp/mail/app")),
+        ("app.dirpath", text("app")),
+        ("app.dirpath", text("/srv/../etc")),
     ] {
         let errors = with(&[(path, value)]).unwrap_err();
         assert!(

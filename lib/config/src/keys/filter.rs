@@ -1,6 +1,6 @@
 //! The rules: where they are, and how much a script may use.
 
-use crate::kind::{Bytes, Commands, Count, Databases, MINUTE, MaybePath, OneOf, Period, SECOND};
+use crate::kind::{Bytes, Commands, Count, Databases, FilePath, MINUTE, MaybePath, OneOf, Period, SECOND};
 use crate::slices::OnError;
 use crate::table::Preset::{Int, Made, Text, Unset};
 use crate::value::Value;
@@ -23,6 +23,11 @@ keys! {
     /// its settings. The domains are added to the default of `server.domains`, but for those of `server.relay_domains`. By
     /// default `domain-enabled` beside the configuration file, if it is there.
     domain_dir: MaybePath = "app.vsl.domain_dir", default Unset, example Text("domain-enabled"), for Filter;
+
+    /// Folder of what rules write with `fs::write()` and `fs::dump()`. It is made if it is not there, and given to the user
+    /// `vsmtp-filter`, so it must be a folder of its own; who is in that user's group may read. Twice `queue.min_free` stays
+    /// free on its disk: rules that would take of that fail. Nothing is ever removed from it.
+    app_dir: FilePath = "app.dirpath", default Text("/var/spool/vsmtp/app"), example Text("/srv/mail-archive"), for Filter;
 
     /// Rules that may run at once; a rule that waits for a service holds one.
     workers: Count { min: 1, max: 512 } = "filter.workers", default Int(64), example Int(8), for Filter;

@@ -30,9 +30,10 @@ keys! {
     segment_size: Bytes { min: 4 << 20, max: 1 << 30 } = "queue.segment_size", default Text("64MiB"),
         example Text("8MiB"), for Queue;
 
-    /// Free space of the spool's disk below which no more mail is accepted (452).
+    /// Free space of the spool's disk below which no more mail is accepted (452). Twice as much
+    /// stays free of what rules write, see `app.dirpath`.
     min_free: Bytes { min: 0, max: 1 << 50 } = "queue.min_free", default Text("256MiB"), example Text("1GiB"),
-        for Queue;
+        for Queue Filter;
 
     /// Memory for messages that are kept warm between acceptance and delivery.
     cache_size: Bytes { min: 0, max: 1 << 40 } = "queue.cache_size", default Text("64MiB"), example Text("16MiB"),

@@ -43,6 +43,10 @@ pub struct FilterSlice {
     pub config_dir: String,
     /// Folder of the tables that rules keep, absolute.
     pub database_dir: String,
+    /// Folder of the files that rules write, absolute.
+    pub app_dir: String,
+    /// Octets that must stay free on the disk of that folder.
+    pub app_spare: u64,
     /// The root file of the rules, absolute.
     pub filter_path: String,
     /// True if the operator named the file, so that it must be there.
@@ -129,7 +133,7 @@ impl OnError {
 /// The key whose values have passwords in them: no script sees it.
 const SECRET: &str = "filter.databases";
 /// Where tables are that rules keep.
-const DATABASES: &str = "/var/lib/vsmtp/databases";
+pub(crate) const DATABASES: &str = "/var/lib/vsmtp/databases";
 /// The root file of the rules where none is named.
 const DEFAULT_FILTER: &str = "filter.vsl";
 
@@ -161,6 +165,9 @@ impl Config {
                 .collect(),
             config_dir: self.context.config_dir.clone(),
             database_dir: self.placed(DATABASES),
+            app_dir: self.placed(&rules.app_dir),
+            // The queue stops at its own reserve, and may be on the same disk.
+            app_spare: self.queue.min_free.saturating_mul(2),
             filter_path: self.placed(rules.filter_path.as_deref().unwrap_or(DEFAULT_FILTER)),
             filter_path_required: rules.filter_path.is_some(),
             domain_dir: rules.domain_dir.as_ref().map(|path| self.placed(path)),
