@@ -15,6 +15,7 @@ mod dns;
 mod dnsbl;
 mod envelope;
 mod extensions;
+mod fs;
 mod general;
 mod greylist;
 mod handle;
@@ -73,6 +74,7 @@ pub fn install(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function
     state::register(&mut registry);
     envelope::register(&mut registry);
     message::register(&mut registry);
+    fs::register(&mut registry, surroundings);
     mime::register(&mut registry);
     extensions::register(&mut registry);
     relay::register(&mut registry, surroundings);

@@ -21,6 +21,7 @@ use vsmtp_mail::{EnhancedCode, Reply};
 
 use crate::api::Surroundings;
 use crate::csv::Databases;
+use crate::deposit::Deposit;
 use crate::engine::{self, Directive, DirectiveKind, Failure, LoadedScript, ScriptError, Watch};
 use crate::files::Folder;
 use crate::places::Party;
@@ -53,6 +54,8 @@ pub struct Judge {
     lists: Arc<Folder>,
     /// Tables that rules keep.
     databases: Arc<Databases>,
+    /// What rules write.
+    deposit: Arc<Deposit>,
     /// The policy without rules.
     pub policy: Policy,
     on_error: OnError,
@@ -72,6 +75,17 @@ pub struct Judge {
     pub on_slow: fn(),
     /// Who hears of each directive; nobody where mail is judged.
     pub observer: Option<Arc<dyn Observer>>,
+}
+
+/// Folders that rules reach while they run; `None`: no rule needs it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Folders<'a> {
+    /// That of the configuration, with files that are looked at again when they have changed.
+    pub watched: Option<&'a Path>,
+    /// That of the tables that rules keep.
+    pub kept: Option<&'a Path>,
+    /// That of the files that rules write.
+    pub written: Option<&'a Path>,
 }
 
 /// Hears of each directive as it has run.
@@ -114,6 +128,9 @@ impl Judge {
             scripts.load_domains(&engine, &root, &folder)?;
         }
         surroundings.databases.close();
+        if root.writes() {
+            surroundings.deposit.open();
+        }
         let judges_later = [Stage::Postq, Stage::Delivery].into_iter().any(|stage| scripts.want(stage));
         let receivers =
             scripts.delegates().filter_map(|one| one.service.as_ref()).map(|to| to.receiver).collect();
@@ -125,6 +142,7 @@ impl Judge {
             reports: slice.report_signature.as_ref().map(|said| ReportSigner::new(said, &surroundings)),
             lists: Arc::clone(&surroundings.folder),
             databases: Arc::clone(&surroundings.databases),
+            deposit: Arc::clone(&surroundings.deposit),
             policy: Policy::new(slice),
             on_error: slice.on_error,
             timeout: slice.timeout,
@@ -136,14 +154,9 @@ impl Judge {
         })
     }
 
-    /// The folder whose files are looked at while rules run; `None` if there are none.
-    pub fn watched(&self) -> Option<&Path> {
-        self.lists.watched()
-    }
-
-    /// The folder in which rules keep tables; `None` if there are none.
-    pub fn kept(&self) -> Option<&Path> {
-        self.databases.used()
+    /// The folders that rules reach while they run: their jail must let them.
+    pub fn folders(&self) -> Folders<'_> {
+        Folders { watched: self.lists.watched(), kept: self.databases.used(), written: self.deposit.opened() }
     }
 
     /// Rules that failed or were stopped so far.

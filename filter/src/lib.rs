@@ -8,6 +8,7 @@ pub mod arc;
 pub mod author;
 pub mod csv;
 pub mod database;
+pub mod deposit;
 pub mod dkim;
 pub mod engine;
 pub mod files;

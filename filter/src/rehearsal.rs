@@ -1,5 +1,6 @@
 //! Mail that nobody sent: the real rules judge what an operator made up, command by command, as a receiver and the queue
-//! would have them do. Nothing is stored, nothing is asked of the DNS, and no key signs.
+//! would have them do. Nothing is stored or written, nothing is asked of the DNS, and no key
+//! signs.
 
 mod counts;
 mod diff;
@@ -23,6 +24,7 @@ use vsmtp_mail::{
 use vsmtp_sys::clock;
 
 use crate::api::Surroundings;
+use crate::deposit::Deposit;
 use crate::engine::ScriptError;
 use crate::identity::Identity;
 use crate::judge::{Decision, Edit, Judge, Judged, PostJudged, PostMessage, Source, Stored};
@@ -67,6 +69,7 @@ impl Scene {
         let host = Surroundings {
             names: Arc::clone(&zone) as _,
             limiter: Arc::clone(&counts) as _,
+            deposit: Deposit::tried(),
             signer,
             ..host.clone()
         };

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use vsmtp_filter::judge::Folders;
 use vsmtp_filter::process::sandbox;
 use vsmtp_sys::sandbox::{Landlock, apply, probe};
 
@@ -22,6 +23,7 @@ fn main() {
             the_tool_reads_its_configuration_and_nothing_else();
             the_judging_roles_read_their_configuration_where_rules_use_lists();
             the_judging_roles_write_tables_in_one_folder_and_nowhere_else();
+            the_judging_roles_write_files_in_one_folder_and_read_none();
         }
     }
 }
@@ -29,9 +31,16 @@ fn main() {
 fn inside(root: &str) {
     let (role, root) = root.split_once(':').unwrap();
     let jail = match (role, root) {
-        ("judge", "") => sandbox::judge("filter-session", None, None),
-        ("judge", root) => sandbox::judge("filter-session", Some(Path::new(root)), None),
-        ("keep", root) => sandbox::judge("filter-session", None, Some(Path::new(root))),
+        ("judge", "") => sandbox::judge("filter-session", Folders::default()),
+        ("judge", root) => {
+            sandbox::judge("filter-session", Folders { watched: Some(Path::new(root)), ..Folders::default() })
+        }
+        ("keep", root) => {
+            sandbox::judge("filter-session", Folders { kept: Some(Path::new(root)), ..Folders::default() })
+        }
+        ("write", root) => {
+            sandbox::judge("filter-post", Folders { written: Some(Path::new(root)), ..Folders::default() })
+        }
         ("tool", root) => sandbox::tool(Some(root.into())),
         (_, root) => sandbox::oneshot(Some(root.into())),
     };
@@ -45,7 +54,12 @@ fn inside(root: &str) {
         std::fs::canonicalize(format!("{root}/filter.vsl")).and_then(std::fs::read_to_string).is_ok();
     let worker = std::thread::Builder::new().spawn(|| 7).map(|thread| thread.join().is_ok()).unwrap_or(false);
     let body = vsmtp_sys::memfd::Sealed::create(c"body", &[std::io::IoSlice::new(b"x")]).is_ok();
-    let body = if role == "keep" { keeps(root, applied.landlock != Landlock::None) } else { body };
+    let has_landlock = applied.landlock != Landlock::None;
+    let body = match role {
+        "keep" => keeps(root, has_landlock),
+        "write" => writes(root, has_landlock),
+        _ => body,
+    };
     let works = [script, worker, body].map(|works| if works { '+' } else { '-' });
     writeln!(output, "{}\t1", String::from_iter(works)).unwrap();
 }
@@ -73,6 +87,39 @@ fn the_judging_roles_write_tables_in_one_folder_and_nowhere_else() {
     std::fs::write(folder.join("filter.vsl"), "#{}").unwrap();
     // A file that is not there is looked for before anybody asks whether it may be renamed.
     check_but(&format!("keep:{}", folder.display()), "+++", &["rename file"]);
+}
+
+fn the_judging_roles_write_files_in_one_folder_and_read_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("app");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("filter.vsl"), "#{}").unwrap();
+    // As above, of a file that may be removed too.
+    check_but(&format!("write:{}", folder.display()), "-++", &["remove file", "rename file"]);
+    // The process was in its jail when it wrote these, and not when it read them.
+    assert_eq!(std::fs::read(folder.join("archive/1.eml")).unwrap(), b"text");
+    assert_eq!(std::fs::read_dir(folder.join("archive")).unwrap().count(), 1);
+}
+
+/// Files can be put into the folder, and neither read nor put beside it.
+fn writes(root: &str, has_landlock: bool) -> bool {
+    let deposit = vsmtp_filter::deposit::Deposit::at(Path::new(root), 0, 4);
+    deposit.open();
+    let text = vsmtp_filter::runner::Input::Bytes(b"text".to_vec());
+    let written =
+        deposit.write("archive", "1.eml", &text).and_then(|()| deposit.write("archive", "1.eml", &text));
+    let is_denied =
+        |error: std::io::Error| error.raw_os_error().is_some_and(|errno| DENIALS.contains(&errno));
+    let refused = [
+        std::fs::write(format!("{root}/../outside"), "x"),
+        std::fs::read(format!("{root}/archive/1.eml")).map(drop),
+        std::fs::rename(format!("{root}/archive/1.eml"), format!("{root}/../outside")),
+        std::fs::create_dir(format!("{root}/../outside")),
+        std::os::unix::fs::symlink("/etc/passwd", format!("{root}/link")),
+        std::fs::hard_link(format!("{root}/archive/1.eml"), format!("{root}/link")),
+    ];
+    let mut refused = refused.into_iter().map(|act| act.err().is_some_and(is_denied));
+    written.is_ok() && (!has_landlock || refused.all(|refused| refused))
 }
 
 /// A table can be kept in the folder, and nothing beside it.

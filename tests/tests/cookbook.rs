@@ -196,6 +196,7 @@ impl Stage {
             "sent" => self.send()?,
             "relay" => return self.relay_has(rest),
             "queue" => return self.queue_holds(rest),
+            "file" => return self.file_has(rest),
             address => return self.mailbox_has(address, rest),
         };
         let is_good = match expected {
@@ -295,6 +296,20 @@ impl Stage {
         };
         within_reason(is_there);
         if is_there() { Ok(()) } else { Err(format!("there are {:?}", ids())) }
+    }
+
+    /// `file FOLDER has LINE`, `has no LINE`: of files that rules have written, which are there before the client hears so.
+    fn file_has(&self, what: &str) -> Result<(), String> {
+        let (folder, line) = what.split_once(" has ").ok_or("that is not a step")?;
+        let folder = self.mta.root().join("var/spool/vsmtp/app").join(folder);
+        let mut text = String::new();
+        for entry in
+            fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?.flatten()
+        {
+            let file = fs::read(entry.path()).map_err(|error| error.to_string())?;
+            String::from_utf8_lossy(&file).lines().for_each(|line| text.extend([line.trim_start(), "\n"]));
+        }
+        judge(&text, line)
     }
 
     /// What `vsmtpctl` knows of one message, if it is there.

@@ -163,7 +163,7 @@ fn security(registry: &mut Registry) {
     registry.on0(verified, Stage::Connect, |t| Ok(t.tls.as_ref().is_some_and(|tls| tls.is_verified)));
 }
 
-fn ip(of: Option<(IpAddr, u16)>) -> ImmutableString {
+pub(super) fn ip(of: Option<(IpAddr, u16)>) -> ImmutableString {
     of.map(|(ip, _)| ip.to_canonical().to_string()).unwrap_or_default().into()
 }
 
@@ -171,7 +171,7 @@ fn text(of: Option<&str>) -> ImmutableString {
     of.unwrap_or_default().into()
 }
 
-fn port(of: Option<(IpAddr, u16)>) -> i64 {
+pub(super) fn port(of: Option<(IpAddr, u16)>) -> i64 {
     of.map_or(0, |(_, port)| i64::from(port))
 }
 
@@ -182,7 +182,7 @@ fn address(of: Option<(IpAddr, u16)>) -> ImmutableString {
 }
 
 /// As RFC 3339, in UTC.
-fn timestamp(ms: u64) -> ImmutableString {
+pub(super) fn timestamp(ms: u64) -> ImmutableString {
     vsmtp_mail::Rfc5322Date(ms / 1000).rfc3339().into()
 }
 

@@ -17,6 +17,7 @@ use super::resolve::Directory;
 use crate::accounts::Accounts;
 use crate::csv::Databases;
 use crate::database::{Asker, NoAsker};
+use crate::deposit::Deposit;
 use crate::files::Folder;
 use crate::limiter::{Limiter, NoLimiter};
 use crate::names::{Names, Nobody};
@@ -42,6 +43,8 @@ pub struct Surroundings {
     pub folder: Arc<Folder>,
     /// The folder of the tables that rules keep.
     pub databases: Arc<Databases>,
+    /// The folder of what rules write.
+    pub deposit: Arc<Deposit>,
     /// The server's own domains, in lower case.
     pub own_domains: Arc<[String]>,
     /// What the configuration says of recipients.
@@ -77,6 +80,7 @@ impl Default for Surroundings {
             suffixes: Arc::default(),
             folder: Arc::default(),
             databases: Arc::default(),
+            deposit: Arc::default(),
             own_domains: Arc::default(),
             trusted: Arc::default(),
             directory: Arc::default(),
@@ -99,7 +103,12 @@ impl Surroundings {
         let own = slice.domains.iter().map(|domain| domain.to_string().to_ascii_lowercase());
         let databases = Databases::at(Path::new(&slice.database_dir));
         databases.leave_room(slice.workers as usize);
+        let deposit = match self.deposit.is_tried() {
+            true => Arc::clone(&self.deposit),
+            false => Deposit::at(Path::new(&slice.app_dir), slice.app_spare, slice.workers as usize),
+        };
         Surroundings {
+            deposit,
             folder: Folder::open(Path::new(&slice.config_dir)),
             databases,
             database_names: slice.databases.iter().cloned().collect(),

@@ -2,8 +2,8 @@
 
 use rhai::{Dynamic, EvalAltResult, ImmutableString, NativeCallContext};
 
-use super::message;
 use super::registry::{Registry, name, raise};
+use super::{context, message};
 use crate::object::Fault;
 use crate::stage::Stage;
 use crate::transaction::{Shared, Transaction};
@@ -62,28 +62,56 @@ fn print(
     of(&mut transaction).map_err(|fault| raise(context, fault))
 }
 
-/// What is known of the session and the message, without its bytes.
+/// What is known of the session and the message, without its bytes; each member is called as the function of `ctx::` or
+/// `auth::` that says the same.
 pub(super) fn json(t: &Transaction) -> String {
-    let mut members: Vec<(&str, String)> = vec![("stage", quoted(t.stage.name()))];
-    members.push(("client_ip", quoted(&t.client_ip)));
-    members.push(("server_name", quoted(t.peer.server_name.as_str())));
-    members.push(("is_secured", t.tls.is_some().to_string()));
-    members.push(("is_authenticated", t.peer.is_authenticated().to_string()));
-    if let Some(helo) = &t.helo {
-        members.push(("helo", quoted(helo)));
-    }
+    let mut members = vec![("stage", quoted(t.stage.name()))];
+    of_session(t, &mut members);
     if let Some(mail) = &t.mail {
         members.push(("mail_from", quoted(&mail.reverse_path.to_string())));
+        members.push(("mail_timestamp", quoted(&context::timestamp(mail.at_ms))));
+        members.push(("is_smtputf8", mail.smtputf8.to_string()));
     }
-    let rcpts: Vec<String> =
-        t.recipients.iter().map(|entry| quoted(&entry.spec.address.to_string())).collect();
-    members.push(("rcpt_list", format!("[{}]", rcpts.join(", "))));
+    members.push(("rcpt_list", list(t.recipients.iter().map(|entry| entry.spec.address.to_string()))));
     if let Some(id) = t.id {
         members.push(("message_id", quoted(&id.to_string())));
     }
+    members.push(("authentication_results", list(t.results().into_iter())));
     let lines: Vec<String> =
         members.into_iter().map(|(name, value)| format!("  {}: {value}", quoted(name))).collect();
     format!("{{\n{}\n}}", lines.join(",\n"))
+}
+
+fn of_session(t: &Transaction, members: &mut Vec<(&str, String)>) {
+    let peer = &t.peer;
+    members.push(("connection_timestamp", quoted(&context::timestamp(peer.connected_ms))));
+    if let Some(service) = peer.service {
+        members.push(("service", quoted(service.name())));
+    }
+    members.push(("client_ip", quoted(&t.client_ip)));
+    members.push(("client_port", context::port(peer.client).to_string()));
+    if let Some(name) = &peer.client_name {
+        members.push(("client_name", quoted(name.as_str())));
+    }
+    members.push(("server_ip", quoted(&context::ip(peer.server))));
+    members.push(("server_port", context::port(peer.server).to_string()));
+    members.push(("server_name", quoted(peer.server_name.as_str())));
+    members.push(("is_secured", (t.tls.is_some() || peer.was_secured).to_string()));
+    if let Some(tls) = &t.tls {
+        members.push(("tls_protocol", quoted(&tls.protocol)));
+        members.push(("tls_cipher", quoted(&tls.cipher)));
+    }
+    members.push(("is_authenticated", peer.is_authenticated().to_string()));
+    if let Some(helo) = &t.helo {
+        members.push(("helo", quoted(helo)));
+        members.push(("is_esmtp", t.esmtp.to_string()));
+    }
+}
+
+/// A JSON list of strings.
+fn list(items: impl Iterator<Item = String>) -> String {
+    let items: Vec<String> = items.map(|item| quoted(&item)).collect();
+    format!("[{}]", items.join(", "))
 }
 
 /// A JSON string.

@@ -45,7 +45,7 @@ const MODULES: &[(&str, &str)] = &[
     ("smtp", "Services that see messages and give them back: virus scanners and other content filters."),
     ("csv", "Tables in CSV files, which rules read and keep."),
     ("cfg", "The configuration, as far as the filter is told it. Reading only."),
-    ("fs", "Files."),
+    ("fs", "Files that rules write: messages, and what is known of them."),
     ("time", "The clock, in UTC."),
     ("utils", "The host, and small helpers."),
     ("logging", "Lines for the log."),

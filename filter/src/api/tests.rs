@@ -19,6 +19,7 @@ use crate::transaction::{Content, MailSpec, Peer, RcptSpec, Shared, Transaction}
 mod cmd;
 mod counts;
 mod csv;
+mod fs;
 mod mysql;
 mod names;
 mod old;
@@ -67,6 +68,7 @@ fn surroundings() -> Surroundings {
         accounts: Arc::new(crate::accounts::Accounts::parse("jane:x:1000:1000::/home/jane:/bin/sh\n", "")),
         folder: Arc::clone(&LISTS.1),
         databases: Arc::clone(&csv::DATABASES.1),
+        deposit: Arc::clone(&fs::DEPOSIT.1),
         own_domains: Arc::from(["own.test".to_owned()]),
         directory: Arc::new(resolve::Directory::new(&slice(&[("delivery.aliases", aliases)]))),
         dkim_domains: Arc::from(["own.test".to_owned(), "example.com".to_owned()]),

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use rhai::{AST, ASTNode, Expr, Position, Stmt};
+use rhai::{AST, ASTNode, Expr, FnPtr, Position, Stmt};
 
 use super::error::{Location, ScriptError};
 use super::script::distance;
@@ -20,6 +20,29 @@ pub struct Callable {
     pub name: &'static str,
     /// Number of arguments.
     pub arguments: usize,
+}
+
+/// Functions that write files, by whatever module, value or alias they are called.
+const WRITING: [&str; 2] = ["write", "dump"];
+
+/// True if a script may write files. One that makes the name of a function of other texts is not found out.
+pub(super) fn writes(ast: &AST) -> bool {
+    let is_writing = |name: &str| WRITING.contains(&name);
+    // False ends the walk: one is enough.
+    !ast.walk(&mut |path: &[ASTNode]| {
+        !match path.last() {
+            Some(ASTNode::Stmt(Stmt::FnCall(call, _)))
+            | Some(ASTNode::Expr(Expr::FnCall(call, _) | Expr::MethodCall(call, _))) => {
+                is_writing(&call.name)
+            }
+            // The name for `Fn()` and `call()`.
+            Some(ASTNode::Expr(Expr::StringConstant(text, _))) => is_writing(text),
+            Some(ASTNode::Expr(Expr::DynamicConstant(value, _))) => {
+                value.read_lock::<FnPtr>().is_some_and(|function| is_writing(function.fn_name()))
+            }
+            _ => false,
+        }
+    })
 }
 
 /// Checks every `module::name` of a script against the built-in modules and its own imports.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rhai::{
@@ -24,7 +25,7 @@ pub const MAX_SCRIPT_BYTES: u64 = 4 << 20;
 const EXTENSION: &str = "vsl";
 
 /// The directory that scripts are read from.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Root {
     /// Without links.
     path: PathBuf,
@@ -32,6 +33,8 @@ pub struct Root {
     first: Option<PathBuf>,
     read: Mutex<Vec<PathBuf>>,
     known: OnceLock<Vec<Callable>>,
+    /// A script that was loaded writes files.
+    writes: AtomicBool,
 }
 
 impl Root {
@@ -52,17 +55,12 @@ impl Root {
         }
         let first =
             first.and_then(|first| first.canonicalize().ok()).filter(|first| first.starts_with(&path));
-        Ok(Arc::new(Root { path, first, read: Mutex::new(Vec::new()), known: OnceLock::new() }))
+        Ok(Arc::new(Root { path, first, ..Root::default() }))
     }
 
     /// No directory: every import is refused.
     pub fn none() -> Arc<Self> {
-        Arc::new(Root {
-            path: PathBuf::new(),
-            first: None,
-            read: Mutex::new(Vec::new()),
-            known: OnceLock::new(),
-        })
+        Arc::default()
     }
 
     /// Says what the built-in modules have, so that scripts are checked for it. The first word counts.
@@ -70,8 +68,16 @@ impl Root {
         let _ = self.known.set(known);
     }
 
-    /// Checks the names of built-in modules, if they were declared.
+    /// True if a script that was loaded so far writes files.
+    pub fn writes(&self) -> bool {
+        self.writes.load(Ordering::Relaxed)
+    }
+
+    /// Checks the names of built-in modules, if they were declared, and notes what the jail must allow.
     pub(crate) fn check_names(&self, file: &str, ast: &AST) -> Result<(), ScriptError> {
+        if names::writes(ast) {
+            self.writes.store(true, Ordering::Relaxed);
+        }
         self.known.get().map_or(Ok(()), |known| names::check(known, file, ast))
     }
 

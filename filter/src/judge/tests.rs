@@ -16,6 +16,7 @@ use crate::transaction::{MailSpec, Transaction};
 
 mod delegation;
 mod failures;
+mod folders;
 mod messages;
 mod report;
 mod results;

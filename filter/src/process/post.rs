@@ -95,7 +95,7 @@ impl Daemon for Post {
     }
 
     fn profile(&self) -> Profile {
-        sandbox::judge("filter-post", self.judge.watched(), self.judge.kept())
+        sandbox::judge("filter-post", self.judge.folders())
     }
 
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {

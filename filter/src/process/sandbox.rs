@@ -1,14 +1,17 @@
-//! The filter's jail: no socket, no program, and no file but those of the configuration: for the one-shot role, and where
-//! rules use lists that are read again when they change.
+//! The filter's jail: no socket, no program, and no file but those of the configuration, for the one-shot role and where
+//! rules use lists that are read again when they change, and those that rules write, where they do.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use vsmtp_sys::sandbox::{Allow, BASE, BODIES, Denied, Limits, PathGrant, Profile, Rights, Rule, THREADS};
 
+use crate::deposit;
+use crate::judge::Folders;
+
 /// Open descriptors: edges, bodies in flight, scripts.
 const MAX_DESCRIPTORS: u64 = 4096;
-/// Largest memory file: the largest body that travels in one.
-const MAX_FILE: u64 = 64 << 20;
+/// Largest file: the largest body that travels in a memory file, and the largest that rules write.
+const MAX_FILE: u64 = deposit::MAX_BYTES;
 
 /// Reading the configuration, for the one-shot role; the others have read their scripts before the jail closed, and read
 /// only lists that have changed.
@@ -32,10 +35,29 @@ const TABLES: &[Rule] = &[
     Allow("renameat2", "the same, where renameat does not exist"),
 ];
 
-/// The jail of the roles that judge. `watched` is the folder of the configuration, if rules use files that may change; `kept`
-/// is that of the tables that rules write, if they do. Without them no file can be opened at all.
-pub fn judge(daemon: &'static str, watched: Option<&Path>, kept: Option<&Path>) -> Profile {
-    let grant = |path: &Path, rights| PathGrant { path: path.to_owned(), rights };
+/// Writing the files that rules want.
+const FILES: &[Rule] = &[
+    Allow("openat", "new files, and the folders they go into"),
+    Allow("mkdir", "a folder that a rule names for the first time"),
+    Allow("mkdirat", "the same, where mkdir does not exist"),
+    Allow("statx", "looking whether a folder is there"),
+    Allow("newfstatat", "looking whether a folder is there"),
+    Allow("getdents64", "counting the folders"),
+    Allow("fstatfs", "leaving room on the disk"),
+    Allow("fchmod", "the folder's group may read"),
+    Allow("fdatasync", "a file, before it gets its name"),
+    Allow("fsync", "the folder of a new file"),
+    Allow("rename", "giving a file its name"),
+    Allow("renameat", "the same, where rename does not exist"),
+    Allow("renameat2", "the same, where renameat does not exist"),
+    Allow("unlink", "removing what could not be written whole"),
+    Allow("unlinkat", "the same, where unlink does not exist"),
+];
+
+/// The jail of the roles that judge, with the folders that rules reach. Without any no file can be opened at all. What rules
+/// have written nobody reads here.
+pub fn judge(daemon: &'static str, folders: Folders<'_>) -> Profile {
+    let Folders { watched, kept, written } = folders;
     let mut syscalls = vec![BASE, THREADS, BODIES];
     if watched.or(kept).is_some() {
         syscalls.push(SCRIPTS);
@@ -43,9 +65,13 @@ pub fn judge(daemon: &'static str, watched: Option<&Path>, kept: Option<&Path>) 
     if kept.is_some() {
         syscalls.push(TABLES);
     }
-    let watched = watched.map(|folder| grant(folder, Rights::Read));
-    let kept = kept.map(|folder| grant(folder, Rights::Manage));
-    profile(daemon, syscalls, watched.into_iter().chain(kept).collect())
+    if written.is_some() {
+        syscalls.push(FILES);
+    }
+    let grants = [(watched, Rights::Read), (kept, Rights::Manage), (written, Rights::Deposit)].into_iter();
+    let grants =
+        grants.filter_map(|(path, rights)| path.map(|path| PathGrant { path: path.to_owned(), rights }));
+    profile(daemon, syscalls, grants.collect())
 }
 
 /// The jail of the one-shot role: the configuration may be read.

@@ -95,7 +95,7 @@ impl Daemon for Session {
     }
 
     fn profile(&self) -> Profile {
-        sandbox::judge("filter-session", self.judge.watched(), self.judge.kept())
+        sandbox::judge("filter-session", self.judge.folders())
     }
 
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {

@@ -13,6 +13,7 @@ use super::recorder::{Snapshot, said};
 use super::scripts::shown;
 use super::{Counts, LogLines, Placeholder, Zone};
 use crate::api::Surroundings;
+use crate::deposit::Deposit;
 use crate::engine::{Interactive, ScriptError, Stop, Watch};
 use crate::inspect::problem;
 use crate::judge::Ground;
@@ -74,6 +75,7 @@ impl Repl {
         let host = Surroundings {
             names: Arc::clone(&zone) as _,
             limiter: Arc::clone(&counts) as _,
+            deposit: Deposit::tried(),
             signer: Arc::new(Placeholder(slice.dkim_domains.clone())),
             ..host.clone()
         };

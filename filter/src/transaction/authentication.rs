@@ -137,7 +137,8 @@ impl Transaction {
         parts.filter(|part| !known.contains(&method(part))).collect()
     }
 
-    fn results(&self) -> Vec<String> {
+    /// What was found so far, each as in an Authentication-Results field.
+    pub fn results(&self) -> Vec<String> {
         let mut found = Vec::new();
         if let Some(spf) = &self.authentication.spf {
             found.push(self.spf_result(spf));

@@ -7,6 +7,7 @@ mod delegation;
 mod domains;
 mod edits;
 mod failures;
+mod files;
 mod lists;
 mod mysql;
 mod refusals;

@@ -1,8 +1,10 @@
 //! Functions that may wait for another process: they hold the transaction only while they look at it.
 
-use rhai::{NativeCallContext, Variant};
+use rhai::{ImmutableString, NativeCallContext, Variant};
 
-use super::{Name, Outcome, Registry, raise, shared};
+use super::super::handle::Handle;
+use super::{Name, Outcome, Registry, Text, raise, shared};
+use crate::object::Object;
 use crate::stage::Stage;
 use crate::transaction::Shared;
 
@@ -44,6 +46,39 @@ impl Registry<'_> {
         }
         if !name.module.is_empty() {
             self.modules.entry(name.module).or_default().set_native_fn(name.name, call);
+        }
+    }
+
+    /// A function of a string or an object, which may be called on a handle too.
+    pub fn waits_text<R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        from: Stage,
+        body: impl Fn(&Shared, &str) -> Outcome<R> + Clone + Send + Sync + 'static,
+    ) {
+        self.waits_on_handle::<ImmutableString, R>(name, from, body.clone());
+        self.waits_on_handle::<Object, R>(name, from, body);
+    }
+
+    fn waits_on_handle<A: Text, R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        from: Stage,
+        body: impl Fn(&Shared, &str) -> Outcome<R> + Clone + Send + Sync + 'static,
+    ) {
+        let of = body.clone();
+        self.waits1(name, from, move |shared, a: A| of(shared, &a.text()));
+        let call = move |context: &NativeCallContext, a: A| {
+            let shared = shared(context, name, from)?;
+            body(&shared, &a.text()).map_err(|fault| raise(context, fault))
+        };
+        for alias in self.on_handle(name, 1, from) {
+            let of = call.clone();
+            let called = move |context: NativeCallContext, _: &mut Handle, a: A| of(&context, a);
+            self.engine.register_fn(alias, called);
+            let of = call.clone();
+            let by_value = move |context: NativeCallContext, _: Handle, a: A| of(&context, a);
+            self.modules.entry("sys").or_default().set_native_fn(alias, by_value);
         }
     }
 

@@ -24,7 +24,7 @@ const RULES: &str = r#"
         action "away" || { if ctx::rcpt() is "sales@example.com" { transport::lmtp(ctx::rcpt(), "unix:/run/x"); } },
     ],
     preq: [
-        action "mark" || { log("info", "marking"); msg::prepend_header("X-Seen", ctx::client_ip()); },
+        action "mark" || { log("info", "marking"); fs::write("seen"); fs::dump("seen"); msg::prepend_header("X-Seen", ctx::client_ip()); },
         rule "virus" || if msg::get_header("Subject") is "virus" { quarantine("virus") } else { next() },
         rule "broken" || if msg::get_header("Subject") is "broken" { throw "oh" } else { next() },
     ],
