@@ -1,11 +1,12 @@
-//! Tables that are looked through from the top: networks and patterns, with `if` and `endif` and with `!`.
+//! Tables that are looked through from the top: networks and patterns, with `if` and `endif` and with `!`. Of networks that
+//! follow each other all are passed over at once, if none of them holds the address.
 
 use std::net::IpAddr;
 
 use regex::{Captures, Regex, RegexBuilder};
 
 use super::line::{Line, logical};
-use crate::netset::net;
+use crate::netset::{NetSet, net};
 use crate::object::{Fault, Net};
 
 /// Largest compiled form of one pattern, in bytes.
@@ -14,6 +15,9 @@ const MAX_REGEX_BYTES: usize = 1 << 20;
 const MAX_DEPTH: usize = 32;
 /// Largest value that a pattern makes of what it matched, in octets.
 const MAX_VALUE: usize = 64 * 1024;
+
+/// Fewer networks than this are tried one by one.
+const MIN_STRETCH: usize = 8;
 
 /// How patterns are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +29,20 @@ pub(super) enum Dialect {
 }
 
 #[derive(Debug)]
-pub(super) struct Rules(Vec<Rule>);
+pub(super) struct Rules {
+    rules: Vec<Rule>,
+    /// By the place of its first rule, in order.
+    stretches: Vec<(usize, Stretch)>,
+}
+
+/// Rules that follow each other, each of which is one network and its value.
+#[derive(Debug)]
+struct Stretch {
+    /// Behind the last of them.
+    end: usize,
+    /// All of their networks.
+    networks: NetSet,
+}
 
 #[derive(Debug)]
 struct Rule {
@@ -75,7 +92,13 @@ impl Rules {
     pub fn get(&self, key: &str) -> Option<String> {
         let address: Option<IpAddr> = key.parse().ok();
         let mut at = 0;
-        while let Some(rule) = self.0.get(at) {
+        while let Some(rule) = self.rules.get(at) {
+            if let Some(stretch) = self.stretch(at)
+                && !address.is_some_and(|address| stretch.networks.contains(address))
+            {
+                at = stretch.end;
+                continue;
+            }
             at += 1;
             let captures = match &rule.test {
                 Test::Network(net) => {
@@ -102,9 +125,37 @@ impl Rules {
         }
         None
     }
+
+    fn stretch(&self, at: usize) -> Option<&Stretch> {
+        let found = self.stretches.binary_search_by_key(&at, |(first, _)| *first).ok()?;
+        self.stretches.get(found).map(|(_, stretch)| stretch)
+    }
+}
+
+/// The stretches among these rules.
+fn stretches(rules: &[Rule]) -> Vec<(usize, Stretch)> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < rules.len() {
+        let networks: Vec<Net> = rules.iter().skip(at).map_while(Rule::network).collect();
+        let (first, count) = (at, networks.len());
+        at += count.max(1);
+        if count >= MIN_STRETCH {
+            found.push((first, Stretch { end: at, networks: NetSet::of(networks) }));
+        }
+    }
+    found
 }
 
 impl Rule {
+    /// The network whose addresses have a value by this rule, if that is all that it says.
+    fn network(&self) -> Option<Net> {
+        match (&self.test, &self.then) {
+            (Test::Network(net), Then::Value(_)) if !self.negated => Some(*net),
+            _ => None,
+        }
+    }
+
     fn skipped(&self) -> usize {
         match self.then {
             Then::Value(_) => 0,
@@ -178,7 +229,10 @@ fn read(text: &str, parse: impl Fn(&Line) -> Result<Parsed, Fault>) -> Result<Ru
     }
     match open.pop() {
         Some((_, line)) => Err(line.fault("this if has no endif")),
-        None => Ok(Rules(rules)),
+        None => {
+            let stretches = stretches(&rules);
+            Ok(Rules { rules, stretches })
+        }
     }
 }
 
@@ -269,4 +323,48 @@ fn pieces(value: &str, groups: usize) -> Result<Vec<Piece>, &'static str> {
         pieces.push(Piece::Text(text));
     }
     Ok(pieces)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a table says when it is gone through line by line.
+    fn one_by_one(rules: &Rules, key: &str) -> Option<String> {
+        let rules = Rules { rules: rules.rules.iter().map(copy).collect(), stretches: Vec::new() };
+        rules.get(key)
+    }
+
+    fn copy(rule: &Rule) -> Rule {
+        let Test::Network(net) = &rule.test else { panic!("a table of networks") };
+        let then = match &rule.then {
+            Then::Value(pieces) => Then::Value(vec![Piece::Text(join(pieces, None))]),
+            Then::Block(rules) => Then::Block(*rules),
+        };
+        Rule { test: Test::Network(*net), negated: rule.negated, then }
+    }
+
+    #[test]
+    fn networks_that_are_passed_over_change_no_answer() {
+        let many = |from: u8| -> String {
+            let lines = (from..from + 20)
+                .map(|n| format!("10.{n}.7.0/24 {n}\n10.{n}.0.0/16 wide\n2001:db8:{n}::/48 six\n"));
+            lines.collect()
+        };
+        let text = format!(
+            "{}if 10.0.0.0/11\n{}endif\n{}if !192.0.2.128/26\n192.0.2.0/24 rest\nendif\n!192.0.2.0/24 outside\n{}",
+            many(0),
+            many(20),
+            many(40),
+            many(60),
+        );
+        let rules = Rules::networks(&text).unwrap();
+        assert!(rules.stretches.len() >= 3, "{:?}", rules.stretches);
+        let inside =
+            (0..=255).flat_map(|n| [format!("192.0.2.{n}"), format!("10.{n}.7.1"), format!("10.{n}.8.1")]);
+        let others = ["2001:db8:41::1", "2001:db9::", "::ffff:10.3.0.1", "198.51.100.1", "no address", ""];
+        for key in inside.chain(others.map(str::to_owned)) {
+            assert_eq!(rules.get(&key), one_by_one(&rules, &key), "{key}");
+        }
+    }
 }
