@@ -18,7 +18,7 @@ const ERRORS: &str = "if the folder cannot be called so, more than 64 MiB are to
 
 pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {
     let write = name("fs", "write", &["write"])
-        .doc("(folder: string)", "Writes the message, header as it is now and body byte for byte, to the file `ID.eml` in a folder of `app.dirpath`, by default `/var/spool/vsmtp/app`; `ID` is `ctx::message_id()`. The folder is made if it is not there. Its name has letters, digits and `.` `_` `-` `@` `+` `=`, begins with a letter or a digit, and may be made of what strangers say: another name throws. A file of that name is replaced. When the function returns, the file is on the disk, whole.")
+        .doc("(folder: string)", "Writes the message, header as it is now and body byte for byte, to the file `ID.eml` in a folder of `app.dirpath`, by default `/var/spool/vsmtp/app`; `ID` is `ctx::message_id()`. The folder is made if it is not there. Its name has letters, digits and `.` `_` `-` `@` `+` `=`, begins with a letter or a digit, and may be made of what strangers say: another name throws. A file of that name is replaced: where the rules of several domains write one message, let each have a folder of its own. When the function returns, the file is on the disk, whole, and it stays there when the message is refused after all.")
         .errors(ERRORS)
         .example("fs::write(\"archive\"); fs::write(ctx::mail_from().domain)");
     let deposit = Arc::clone(&surroundings.deposit);
