@@ -110,8 +110,8 @@ impl Kind {
 pub struct Call {
     /// The module that is named before it; of several the first.
     pub module: Option<String>,
-    /// More than one module is named.
-    pub is_deep: bool,
+    /// Modules that are named behind the first, each one in the one before.
+    pub inner: Vec<String>,
     /// The function.
     pub name: String,
     /// Its arguments; for a method without the value it is called on.
@@ -143,7 +143,7 @@ impl Call {
         let position = module.map_or(position, |first| first.pos);
         Some(Call {
             module: module.map(|first| first.name.to_string()),
-            is_deep: call.namespace.path.len() > 1,
+            inner: call.namespace.path.iter().skip(1).map(|inner| inner.name.to_string()).collect(),
             name: call.name.to_string(),
             arguments: call.args.iter().map(Kind::of).collect(),
             is_method,
@@ -357,8 +357,8 @@ impl Directive {
         reach
     }
 
-    /// The function of a script that is called, which comes before one of vSL with the same name. Of a script that is imported
-    /// only its own functions are followed, not what it imports in turn.
+    /// The function of a script that is called, which comes before one of vSL with the same name. What a script imports is
+    /// followed where it does so outside functions.
     fn target(&self, from: &Own, call: &Call) -> Option<Own> {
         let arity = call.arguments.len();
         let has = |library: &Arc<Module>| library.get_script_fn(&call.name, arity).is_some();
@@ -366,11 +366,23 @@ impl Directive {
             return has(&from.library).then(|| from.sibling(&call.name, arity));
         };
         let is_here = self.environment.lib.first().is_some_and(|own| Arc::ptr_eq(own, &from.library));
-        let number = self.environment.find_import(alias).filter(|_| is_here && !call.is_deep)?;
-        let library = self.environment.get_shared_import(number).filter(has)?;
+        let first = if is_here {
+            self.environment.find_import(alias).and_then(|number| self.environment.get_shared_import(number))
+        } else {
+            imported(&from.library, alias)
+        };
+        let library = call.inner.iter().try_fold(first?, |library, alias| imported(&library, alias))?;
+        if !has(&library) {
+            return None;
+        }
         let file = file_name(library.id().unwrap_or(alias));
         Some(Own { library, file, name: call.name.clone(), arity })
     }
+}
+
+/// What the script of a module has imported under that name.
+fn imported(library: &Module, alias: &str) -> Option<Arc<Module>> {
+    library.iter_sub_modules().find(|(name, _)| *name == alias).map(|(_, module)| Arc::clone(module))
 }
 
 /// Shows a constant and all that is in it.

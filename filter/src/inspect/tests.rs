@@ -137,6 +137,34 @@ fn calls_before_their_stage_in_imported_scripts_and_where_something_was_caught()
 }
 
 #[test]
+fn calls_before_their_stage_in_what_imported_scripts_import() {
+    let rules = "import \"lib/own\" as own;
+#{ connect: [
+    rule \"a\" || { own::outer(); next() },
+    rule \"b\" || { own::deep::deepest::last(); next() },
+    rule \"c\" || { own::shadowed(); next() },
+] }";
+    let own = "import \"lib/deep\" as deep;\nimport \"lib/msg\" as msg;\nfn outer() { deep::inner() }\nfn shadowed() { msg::size() }";
+    let deep = "import \"lib/deepest\" as deepest;\nfn inner() { deepest::first() }\nfn unused() { rcpt() }";
+    let deepest = "fn first() { helo() }\nfn last() { rcpt() }";
+    let late = |at: &str, name: &str, stage: &str| {
+        format!(
+            "lib/deepest.vsl:{at}: {name} is available from the stage '{stage}' on, not at 'connect' (move the rule to '{stage}', or to a later stage)"
+        )
+    };
+    assert_eq!(
+        found(&[
+            ("filter.vsl", rules),
+            ("lib/own.vsl", own),
+            ("lib/deep.vsl", deep),
+            ("lib/deepest.vsl", deepest),
+            ("lib/msg.vsl", "fn size() { 1 }"),
+        ]),
+        [late("1:14", "helo", "helo"), late("2:13", "rcpt", "rcpt")]
+    );
+}
+
+#[test]
 fn functions_of_the_script_come_before_those_of_vsl() {
     let rules = "import \"lib/msg\" as msg;
 fn rcpt() { \"a@b.test\" }
