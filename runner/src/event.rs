@@ -1,7 +1,9 @@
 //! The daemon: what wakes it, and what it does then.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
 use vsmtp_config::RunnerSlice;
@@ -10,10 +12,11 @@ use vsmtp_ipc::edge::filter_runner::{Answer, Ask, CREDITS, Ended, MAX_INPUT, Ref
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::{ChannelError, EdgeId};
 use vsmtp_sys::memfd::Sealed;
-use vsmtp_sys::sandbox::Profile;
-use vsmtp_sys::spawn;
+use vsmtp_sys::sandbox::{Domain, Profile};
+use vsmtp_sys::{spawn, users};
 
-use crate::job::{Job, SIGKILL, TOKENS};
+use crate::folders::Folders;
+use crate::job::{Job, Program, SIGKILL, TOKENS};
 use crate::strays::Strays;
 use crate::{programs, sandbox};
 
@@ -30,6 +33,9 @@ const LOOK_AGAIN: u64 = u64::MAX;
 /// The daemon.
 pub struct Runner {
     slice: RunnerSlice,
+    folders: Folders,
+    /// Nobody else is the user that we are.
+    has_own_user: bool,
     filters: Edges<Answer, Ask>,
     /// Programs that run, by their first token, which is also the key of their timer.
     jobs: BTreeMap<usize, Job>,
@@ -78,8 +84,11 @@ impl Daemon for Runner {
         if let Err(error) = std::fs::write("/proc/self/oom_score_adj", FIRST_TO_GO) {
             Record::at(log::Level::Warn, "oom-score-kept").field("error", error).emit();
         }
+        let folders = Folders::open().map_err(|error| BootError::Io("make a folder for programs", error))?;
         Ok(Runner {
             slice: boot.slice,
+            folders,
+            has_own_user: has_own_user(),
             filters: Edges::new(EdgeId::FilterRunner, MAX_FILTERS),
             jobs: BTreeMap::new(),
             strays: Strays::default(),
@@ -93,7 +102,7 @@ impl Daemon for Runner {
     }
 
     fn profile(&self) -> Profile {
-        sandbox::profile()
+        sandbox::profile(self.folders.path())
     }
 
     fn after_jail(&mut self, _: &mut Reactor) -> Result<(), BootError> {
@@ -214,12 +223,16 @@ impl Runner {
             Refused::Failed(why)
         };
         let token = self.token();
+        let limits = sandbox::limits(self.slice.at_once, self.has_own_user);
         let job = match programs::find(&command.program) {
             None => Err("no such program".to_owned()),
             Some(path) => {
                 let argv = std::iter::once(command.program.clone()).chain(arguments).collect();
-                Job::start(reactor, token, (edge, ticket), &path, argv, input)
-                    .map_err(|error| error.to_string())
+                let program = |folder, domain| Program { path, argv, input, folder, limits, domain };
+                self.apart(|folder, domain| {
+                    Job::start(reactor, token, (edge, ticket), program(folder.to_owned(), domain))
+                })
+                .map_err(|error| error.to_string())
             }
         };
         let job = job.map_err(|why| {
@@ -235,6 +248,17 @@ impl Runner {
         Ok(())
     }
 
+    /// Starts a program with a folder and a domain of its own.
+    fn apart(&mut self, start: impl FnOnce(&Path, Domain) -> io::Result<Job>) -> io::Result<Job> {
+        let folder = self.folders.make()?;
+        let domain = Domain::prepare(&sandbox::grants(self.folders.path(), &folder));
+        let job = domain.and_then(|domain| start(&folder, domain));
+        if job.is_err() {
+            self.folders.give_up(folder);
+        }
+        job
+    }
+
     /// A program has printed something, or has ended.
     fn job_event(&mut self, reactor: &mut Reactor, token: usize) {
         let first = FIRST_TOKEN + (token - FIRST_TOKEN) / TOKENS * TOKENS;
@@ -247,6 +271,7 @@ impl Runner {
             Ok(Some(status)) => {
                 let Some(job) = self.jobs.remove(&first) else { return };
                 self.look_for_strays = true;
+                self.folders.give_up(job.folder().to_owned());
                 let (edge, ticket) = (job.edge, job.ticket);
                 let ended = job.result(status);
                 self.figures.timed_out += u64::from(ended.timed_out);
@@ -254,9 +279,10 @@ impl Runner {
             }
             Err(error) => {
                 // Nobody can tell any more how it ends.
-                let Some(job) = self.jobs.remove(&first) else { return };
+                let Some(mut job) = self.jobs.remove(&first) else { return };
                 self.look_for_strays = true;
                 job.kill();
+                self.folders.give_up(job.folder().to_owned());
                 let result: Result<Ended, _> = Err(Refused::Failed(error.to_string()));
                 self.say(reactor, job.edge, Answer { ticket: job.ticket, result });
             }
@@ -284,7 +310,7 @@ impl Runner {
     /// Nobody waits any more for what an edge has asked for.
     fn forget(&mut self, edge: usize) {
         self.waiting.retain(|waiting| waiting.edge != edge);
-        self.jobs.values().filter(|job| job.edge == edge).for_each(Job::kill);
+        self.jobs.values_mut().filter(|job| job.edge == edge).for_each(Job::kill);
     }
 
     /// Ends what has fled from commands that have ended, and waits for all that has ended.
@@ -313,7 +339,8 @@ impl Runner {
         for token in busy {
             self.job_event(reactor, token);
         }
-        if !self.busy.is_empty() || self.look_for_strays {
+        let has_doomed = self.folders.remove_some();
+        if !self.busy.is_empty() || self.look_for_strays || has_doomed {
             reactor.turn_again();
         }
         for (edge, error) in self.filters.flush(reactor) {
@@ -326,13 +353,23 @@ impl Runner {
         reactor.figure("commands_timed_out", self.figures.timed_out);
         reactor.figure("commands_refused", self.figures.refused);
         if self.draining && self.filters.is_empty() {
-            self.jobs.values().for_each(Job::kill);
-            self.jobs.clear();
-            self.end_strays(reactor);
-            return Flow::Exit;
+            self.jobs.values_mut().for_each(Job::kill);
+            if self.jobs.is_empty() && !self.folders.has_doomed() {
+                self.end_strays(reactor);
+                return Flow::Exit;
+            }
         }
         Flow::Continue
     }
+}
+
+/// True if we were started by another user, who has then chosen one for us alone.
+fn has_own_user() -> bool {
+    let parent = std::os::unix::process::parent_id();
+    let status = std::fs::read_to_string(format!("/proc/{parent}/status")).unwrap_or_default();
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let of_parent = users.and_then(|users| users.split_whitespace().next()?.parse().ok());
+    of_parent.is_some_and(|user: u32| user != users::current().0)
 }
 
 fn milliseconds(time: Duration) -> u64 {

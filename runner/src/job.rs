@@ -2,21 +2,24 @@
 
 use std::ffi::{CString, NulError};
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io::{self, PipeWriter, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use mio::Interest;
 use vsmtp_daemon::Reactor;
 use vsmtp_ipc::edge::filter_runner::Ended;
-use vsmtp_sys::spawn::{Child, Command};
+use vsmtp_sys::sandbox::{Domain, Limits};
+use vsmtp_sys::spawn::{Child, Command, Confinement};
 
 use crate::output::{Output, Progress};
 use crate::programs::PLACES;
 
+/// What a program's own folder is called in its environment.
+const FOLDER_NAMES: [&str; 2] = ["TMPDIR", "HOME"];
 /// Ends a process whatever it does.
 pub const SIGKILL: i32 = 9;
 
@@ -30,15 +33,38 @@ pub struct Job {
     pub edge: usize,
     /// The question.
     pub ticket: u64,
+    /// The keeper of the program, or where there is none, the program.
     child: Child,
+    /// The keeper ends all when this is closed. `None`: that is done, or there is no keeper.
+    leash: Option<PipeWriter>,
+    has_keeper: bool,
+    /// What the program may write in.
+    folder: PathBuf,
     stdout: Output,
     stderr: Output,
     timed_out: bool,
     flooded: bool,
 }
 
+/// What is started.
+#[derive(Debug)]
+pub struct Program {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its arguments, its own name first.
+    pub argv: Vec<String>,
+    /// Its standard input, read from the beginning; `None`: there is nothing to read.
+    pub input: Option<OwnedFd>,
+    /// What it may write in, and nobody else.
+    pub folder: PathBuf,
+    /// What it may use.
+    pub limits: Limits,
+    /// What it is put into.
+    pub domain: Domain,
+}
+
 impl Job {
-    /// Starts a program and has the loop watch it. `input` is its standard input, read from the beginning.
+    /// Starts a program and has the loop watch it.
     ///
     /// # Errors
     /// It did not start.
@@ -46,10 +72,9 @@ impl Job {
         reactor: &Reactor,
         token: usize,
         (edge, ticket): (usize, u64),
-        path: &Path,
-        argv: Vec<String>,
-        input: Option<OwnedFd>,
+        program: Program,
     ) -> io::Result<Self> {
+        let Program { path, argv, input, folder, limits, domain } = program;
         let input = match input {
             Some(input) => {
                 let mut input = File::from(input);
@@ -60,18 +85,25 @@ impl Job {
         };
         let (stdout, their_stdout) = io::pipe()?;
         let (stderr, their_stderr) = io::pipe()?;
+        let (their_leash, leash) = io::pipe()?;
         let (stdout, stderr) = (Output::new(stdout.into())?, Output::new(stderr.into())?);
         let argv: Result<Vec<CString>, NulError> = argv.into_iter().map(CString::new).collect();
         let command = Command {
             path: CString::new(path.as_os_str().as_bytes())?,
             argv: argv?,
-            env: environment(),
+            env: environment(&folder),
             stdin: input.as_fd(),
             stdout: their_stdout.as_fd(),
             stderr: their_stderr.as_fd(),
+            limits,
+            confinement: Some(Confinement { domain: &domain, leash: their_leash.as_fd() }),
         };
         let child = command.spawn()?;
-        let job = Job { edge, ticket, child, stdout, stderr, timed_out: false, flooded: false };
+        let has_keeper = domain.has_fence();
+        let leash = has_keeper.then_some(leash);
+        let (timed_out, flooded) = (false, false);
+        let mut job =
+            Job { edge, ticket, child, leash, has_keeper, folder, stdout, stderr, timed_out, flooded };
         match job.watch(reactor, token) {
             Ok(()) => Ok(job),
             Err(error) => {
@@ -94,6 +126,11 @@ impl Job {
         self.child.pid
     }
 
+    /// What it may write in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Reads what it has printed. True if there may be more at once.
     pub fn read(&mut self) -> bool {
         let progress = [self.stdout.read(), self.stderr.read()];
@@ -111,14 +148,18 @@ impl Job {
         self.kill();
     }
 
-    /// Ends it, and all of its process group.
-    pub fn kill(&self) {
-        // It may have ended by itself; its number is its own until it is waited for.
-        let _ = self.child.signal_group(SIGKILL);
+    /// Ends it, and all that it has started; without a keeper, all of its process group.
+    pub fn kill(&mut self) {
+        self.leash = None;
+        if !self.has_keeper {
+            // It may have ended by itself; its number is its own until it is waited for.
+            let _ = self.child.signal_group(SIGKILL);
+        }
     }
 
-    /// How it has ended; `None` while it runs. What is left of its group is ended too.
-    pub fn ended(&self) -> io::Result<Option<ExitStatus>> {
+    /// How it has ended; `None` while it runs. What is left of its group is ended too. Its number is nobody's after that, so
+    /// it is not to be killed any more.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         if !has_ended(&self.child)? {
             return Ok(None);
         }
@@ -128,8 +169,10 @@ impl Job {
 
     /// What is said of its end.
     pub fn result(mut self, status: ExitStatus) -> Ended {
-        // What it printed last. Nobody is left who could print more, but for what has fled from its group.
-        while self.read() {}
+        // What it printed last. Nobody is left who could print more, but for what has fled where there are no keepers.
+        for output in [&mut self.stdout, &mut self.stderr] {
+            while output.read() == Progress::More {}
+        }
         Ended {
             code: status.code(),
             signal: status.signal(),
@@ -149,8 +192,11 @@ fn has_ended(child: &Child) -> io::Result<bool> {
 }
 
 /// What programs know of their surroundings.
-fn environment() -> Vec<CString> {
+fn environment(folder: &Path) -> Vec<CString> {
     let path = format!("PATH={}", PLACES.join(":"));
-    let pairs = [path.as_str(), "LANG=C.UTF-8", "HOME=/"];
-    pairs.into_iter().filter_map(|pair| CString::new(pair).ok()).collect()
+    let pairs = [path.as_str(), "LANG=C.UTF-8"].into_iter().filter_map(|pair| CString::new(pair).ok());
+    let folder = folder.as_os_str().as_bytes();
+    let own =
+        FOLDER_NAMES.iter().filter_map(|name| CString::new([name.as_bytes(), b"=", folder].concat()).ok());
+    pairs.chain(own).collect()
 }

@@ -6,11 +6,12 @@
 //! program.
 //!
 //! On failure: a program that cannot be started is an error of the rule that wanted it. When the runner dies, its programs
-//! die with it, though not what these have started, and the rules that wait for them fail.
+//! die with it, with what these have started, and the rules that wait for them fail.
 #![forbid(unsafe_code)]
 
 mod event;
 
+mod folders;
 mod job;
 mod output;
 mod programs;

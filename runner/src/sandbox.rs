@@ -1,20 +1,28 @@
 //! The runner's jail, which is also that of every program it starts: a seccomp table and Landlock hold for all that comes
 //! after, so both must let ordinary programs do ordinary things. What is left out is what no program has to do on behalf of
-//! a rule: to change the system, to look into other processes, to become a server, to write outside the folders for
-//! temporary files. The user `vsmtp-runner`, no capabilities and `no_new_privs` hold beside it. The same in every build.
+//! a rule: to change the system, to look into other processes, to become a server, to write outside the runner's folder.
+//! The user `vsmtp-runner`, no capabilities and `no_new_privs` hold beside it. The same in every build.
+//!
+//! Within it each program has a domain of its own (Landlock), so that it finds no other program's files and processes.
 
 mod ordinary;
 
+use std::fs;
 use std::path::Path;
 
 use vsmtp_sys::sandbox::{
     Allow, AllowIf, BASE, BODIES, Denied, Limits, PathGrant, Profile, Rights, Rule, Test,
 };
 
-/// Descriptors: three for each program that runs, edges. Programs have the same limit.
+/// Descriptors: five for each program that runs, edges. Programs have the same limit.
 const DESCRIPTORS: u64 = 4096;
 /// Octets of a program's largest file.
 const LARGEST_FILE: u64 = 1 << 30;
+/// Octets of a program's address space, of each of its processes: more than a virus scanner with all that it knows, or a
+/// runtime that reserves more than it uses.
+const ADDRESS_SPACE: u64 = 4 << 30;
+/// Processes and threads that programs have in all, for each that may run at once. The kernel counts them for the user.
+const PROCESSES_EACH: u64 = 64;
 
 /// What the runner does itself beside what every daemon does: start programs.
 const START: &[Rule] = &[
@@ -47,26 +55,55 @@ const NAMESPACES: u32 = (nix::libc::CLONE_NEWNS
     | nix::libc::CLONE_NEWNET
     | nix::libc::CLONE_NEWCGROUP) as u32;
 
-/// Where programs may write; what of it is not there is left out.
-const WRITABLE: [(&str, Rights); 4] = [
-    ("/tmp", Rights::Manage),
-    ("/var/tmp", Rights::Manage),
-    ("/dev/null", Rights::ReadWrite),
-    ("/dev/zero", Rights::ReadWrite),
-];
+/// Where all may write.
+const SINKS: [&str; 2] = ["/dev/null", "/dev/zero"];
 
-/// The whole jail.
-pub fn profile() -> Profile {
-    let grant = |(path, rights): (&str, Rights)| PathGrant { path: path.into(), rights };
-    let writable = WRITABLE.into_iter().filter(|(path, _)| Path::new(path).exists());
+/// The whole jail. `folder` is the runner's, below which each program has one.
+pub fn profile(folder: &Path) -> Profile {
+    let root = PathGrant { path: "/".into(), rights: Rights::ReadExecute };
     Profile {
         daemon: "vsmtp-runner",
         syscalls: vec![BASE, BODIES, START, ordinary::FILES, ordinary::PROCESSES, ordinary::SOCKETS],
         // Programs ask for much that they can do without.
         on_denied: Denied::Errno,
-        landlock: [("/", Rights::ReadExecute)].into_iter().chain(writable).map(grant).collect(),
+        landlock: [root].into_iter().chain(writable(folder)).collect(),
         // Programs ask daemons of this host and of others, spam filters above all.
         landlock_deny_net: false,
         limits: Limits { nofile: Some(DESCRIPTORS), fsize: Some(LARGEST_FILE), ..Limits::default() },
+    }
+}
+
+fn writable(folder: &Path) -> impl Iterator<Item = PathGrant> {
+    let sinks = SINKS.into_iter().map(Path::new).filter(|path| path.exists());
+    let sinks = sinks.map(|path| PathGrant { path: path.into(), rights: Rights::ReadWrite });
+    sinks.chain([PathGrant { path: folder.into(), rights: Rights::Manage }])
+}
+
+/// What one program may open, within that jail: its own folder for writing, and for reading all that is not beside the
+/// folders of programs. `folders` is the runner's. Landlock takes nothing away from what it has granted, so what is on the
+/// way there is granted piece by piece; what comes to be there later is for programs that start later.
+pub fn grants(folders: &Path, own: &Path) -> Vec<PathGrant> {
+    let mut grants: Vec<PathGrant> = writable(own).collect();
+    // Nothing beside the runner's folder: others keep theirs there.
+    let around = folders.parent().unwrap_or(folders);
+    for on_the_way in around.ancestors().skip(1) {
+        let beside = fs::read_dir(on_the_way).into_iter().flatten().flatten().map(|entry| entry.path());
+        let beside = beside.filter(|path| !around.starts_with(path)).take(MAX_BESIDE);
+        grants.extend(beside.map(|path| PathGrant { path, rights: Rights::ReadExecute }));
+    }
+    grants
+}
+
+/// Most entries of one folder that are granted; `/` and `/var` have fewer.
+const MAX_BESIDE: usize = 256;
+
+/// What one program may use up, one of so many at once. Processes are counted only where the runner's user is nobody
+/// else's: others would be counted with them.
+pub fn limits(at_once: u32, has_own_user: bool) -> Limits {
+    let processes = u64::from(at_once).saturating_mul(PROCESSES_EACH);
+    Limits {
+        address_space: Some(ADDRESS_SPACE),
+        nproc: has_own_user.then_some(processes),
+        ..Limits::default()
     }
 }

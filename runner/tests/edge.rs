@@ -142,12 +142,9 @@ fn what_is_not_declared_does_not_run_and_nonsense_costs_the_edge() {
 
 #[test]
 fn an_edge_that_ends_takes_its_commands_with_it_and_others_go_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let begun = folder.path().join("begun");
     let mut stage = Stage::start(&[shell(60_000, false)]);
     let mut filter = stage.filter();
-    let script = format!("touch {}; exec sleep 86398", begun.display());
-    say(&mut filter, &ask(1, shell(60_000, false), Some(&["-c", &script])), Vec::new());
+    say(&mut filter, &ask(1, shell(60_000, false), Some(&["-c", "exec sleep 86398"])), Vec::new());
     let deadline = Instant::now() + PATIENCE;
     let wait = |what: &str, holds: &dyn Fn() -> bool| {
         while !holds() {
@@ -155,7 +152,6 @@ fn an_edge_that_ends_takes_its_commands_with_it_and_others_go_on() {
             std::thread::sleep(Duration::from_millis(20));
         }
     };
-    wait("it has begun", &|| begun.exists());
     wait("it sleeps", &|| is_asleep("86398"));
     drop(filter);
     let mut other = stage.filter();
@@ -166,14 +162,14 @@ fn an_edge_that_ends_takes_its_commands_with_it_and_others_go_on() {
 
 #[test]
 fn no_more_run_at_once_than_may_and_they_are_the_first_to_go_when_memory_is_short() {
-    let folder = tempfile::tempdir().unwrap();
-    let place = folder.path().join("place").display().to_string();
+    let place = tempfile::NamedTempFile::new().unwrap();
+    let place = place.path().to_str().unwrap();
     let mut stage = Stage::with(&[shell(60_000, false)], 1);
     let mut filter = stage.filter();
     // Two at once would find the place taken.
-    let script = "mkdir \"$0\" || exit 1; sleep 0.1; rmdir \"$0\"; cat /proc/self/oom_score_adj";
+    let script = "exec 9<\"$0\"; flock -n 9 || exit 1; sleep 0.1; cat /proc/self/oom_score_adj";
     for ticket in 0..4 {
-        say(&mut filter, &ask(ticket, shell(60_000, false), Some(&["-c", script, &place])), Vec::new());
+        say(&mut filter, &ask(ticket, shell(60_000, false), Some(&["-c", script, place])), Vec::new());
     }
     for ticket in 0..4 {
         let end = ended(&mut filter, ticket);
@@ -181,27 +177,125 @@ fn no_more_run_at_once_than_may_and_they_are_the_first_to_go_when_memory_is_shor
     }
 }
 
-#[test]
-fn what_makes_a_session_of_its_own_ends_with_its_command_all_the_same() {
-    let folder = tempfile::tempdir().unwrap();
-    let begun = folder.path().join("begun").display().to_string();
-    let mut stage = Stage::start(&[shell(60_000, false)]);
-    let mut filter = stage.filter();
-    // The inner one is a stray only when the outer one is gone.
-    let inner = "setsid sleep 127.5 & touch \"$0\"; exec sleep 127.5";
-    let script = format!("setsid sh -c '{inner}' \"$0\" & while [ ! -e \"$0\" ]; do sleep 0.02; done");
-    say(&mut filter, &ask(1, shell(60_000, false), Some(&["-c", &script, &begun])), Vec::new());
-    assert_eq!(ended(&mut filter, 1).code, Some(0));
+/// The kernel can keep programs apart: Linux 6.12 and later, with Landlock.
+fn has_domains() -> bool {
+    vsmtp_sys::sandbox::Domain::prepare(&[]).unwrap().has_fence()
+}
+
+fn wait_until(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
-    while is_asleep("127.5") {
-        assert!(Instant::now() < deadline, "it outlives its command");
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
+#[test]
+fn what_makes_a_session_of_its_own_ends_with_its_command_all_the_same() {
+    let mut stage = Stage::start(&[shell(60_000, false)]);
+    let mut filter = stage.filter();
+    if has_domains() {
+        // Another command, which runs all the time.
+        say(&mut filter, &ask(9, shell(60_000, false), Some(&["-c", "exec sleep 86396"])), Vec::new());
+    }
+    // The inner one is a stray only when the outer one is gone.
+    let inner = "setsid sleep 127.5 & touch $TMPDIR/begun; exec sleep 127.5";
+    let script = format!("setsid sh -c '{inner}' & while [ ! -e $TMPDIR/begun ]; do sleep 0.02; done");
+    say(&mut filter, &ask(1, shell(60_000, false), Some(&["-c", &script])), Vec::new());
+    assert_eq!(ended(&mut filter, 1).code, Some(0));
+    wait_until("nothing outlives its command", || !is_asleep("127.5"));
+}
+
+#[test]
+fn nothing_outlives_a_runner_that_is_killed() {
+    if !has_domains() {
+        return;
+    }
+    let mut stage = Stage::start(&[shell(60_000, false)]);
+    let mut filter = stage.filter();
+    let script = "setsid sleep 128.5 & exec sleep 129.5";
+    say(&mut filter, &ask(1, shell(60_000, false), Some(&["-c", script])), Vec::new());
+    wait_until("both sleep", || is_asleep("128.5") && is_asleep("129.5"));
+    stage.process.child.signal(9).unwrap();
+    wait_until("both are gone", || !is_asleep("128.5") && !is_asleep("129.5"));
+}
+
+#[test]
+fn a_command_has_a_folder_of_its_own_and_nothing_of_it_is_left() {
+    let mut stage = Stage::start(&[shell(60_000, false)]);
+    let mut filter = stage.filter();
+    let script = "mkdir -p $TMPDIR/a/b && echo text >$TMPDIR/a/b/file && cat $HOME/a/b/file && chmod 0 $TMPDIR/a && \
+                  printf %s $TMPDIR >&2";
+    say(&mut filter, &ask(1, shell(60_000, false), Some(&["-c", script])), Vec::new());
+    let end = ended(&mut filter, 1);
+    assert_eq!((end.code, end.stdout.as_slice()), (Some(0), &b"text\n"[..]), "{end:?}");
+    let folder = std::path::PathBuf::from(String::from_utf8(end.stderr).unwrap());
+    assert!(folder.is_absolute());
+    wait_until("it is removed", || !folder.exists());
+    if !has_domains() {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    for folder in [place.path(), std::path::Path::new("/tmp"), std::path::Path::new("/var/tmp")] {
+        let script = format!("( : >{}/vsmtp-runner-file ) 2>/dev/null", folder.display());
+        say(&mut filter, &ask(2, shell(60_000, false), Some(&["-c", &script])), Vec::new());
+        assert_ne!(ended(&mut filter, 2).code, Some(0), "{}", folder.display());
+    }
+}
+
+#[test]
+fn commands_neither_see_nor_disturb_each_other() {
+    if !has_domains() {
+        return;
+    }
+    let mut stage = Stage::start(&[shell(60_000, false)]);
+    let mut filter = stage.filter();
+    let sealed = Sealed::create(c"input", &[IoSlice::new(b"secret")]).unwrap();
+    let script = "echo secret >$TMPDIR/file; exec sleep 86397";
+    let first = Ask { input: Some(6), ..ask(1, shell(60_000, false), Some(&["-c", script])) };
+    say(&mut filter, &first, vec![sealed.into_fd()]);
+    wait_until("it sleeps", || is_asleep("86397"));
+    let pid = sleeper("86397").unwrap();
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let folder = environment.split(|octet| *octet == 0).find_map(|pair| pair.strip_prefix(b"TMPDIR="));
+    let folder = String::from_utf8(folder.unwrap().to_vec()).unwrap();
+    let runner = stage.process.child.pid;
+    // Whoever reaches anything says so.
+    let script = format!(
+        "exec 2>/dev/null; cat /proc/{pid}/fd/0; cat /proc/{pid}/environ; ls /proc/{pid}/cwd/; cat {folder}/file; \
+         ls {folder}/..; ( echo x >{folder}/file ) && echo wrote; rm {folder}/file && echo removed; \
+         ( : >{folder}/new ) && echo made; \
+         for other in {pid} {runner} $PPID; do kill -KILL $other && echo killed; done; echo end"
+    );
+    say(&mut filter, &ask(2, shell(60_000, false), Some(&["-c", &script])), Vec::new());
+    let end = ended(&mut filter, 2);
+    assert_eq!(String::from_utf8_lossy(&end.stdout), "end\n", "{end:?}");
+    assert_eq!(std::fs::read(format!("{folder}/file")).unwrap(), b"secret\n");
+    assert!(is_asleep("86397"));
+}
+
+#[test]
+fn a_command_has_bounds_of_memory_and_of_files() {
+    let mut stage = Stage::start(&[shell(60_000, false)]);
+    let mut filter = stage.filter();
+    let script = "grep -E '^Max (address space|file size|core)' /proc/self/limits | grep -oE '[0-9]+ +[0-9]+' | tr -s ' '";
+    say(&mut filter, &ask(1, shell(60_000, false), Some(&["-c", script])), Vec::new());
+    let text = String::from_utf8(ended(&mut filter, 1).stdout).unwrap();
+    assert_eq!(text, "1073741824 1073741824\n0 0\n4294967296 4294967296\n");
+}
+
 /// Some process sleeps for this time, which one test alone uses.
 fn is_asleep(time: &str) -> bool {
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let mut lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
-    lines.any(|line| line == format!("sleep\0{time}\0").as_bytes())
+    sleeper(time).is_some()
+}
+
+/// The number of the process that does so.
+fn sleeper(time: &str) -> Option<String> {
+    let mut processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let wanted = format!("sleep\0{time}\0");
+    let sleeps = |path: std::path::PathBuf| {
+        std::fs::read(path.join("cmdline")).is_ok_and(|line| line == wanted.as_bytes())
+    };
+    let found = processes.find(|process| sleeps(process.path()))?;
+    found.file_name().into_string().ok()
 }

@@ -4,6 +4,7 @@
 
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use vsmtp_runner::sandbox;
@@ -62,13 +63,20 @@ fn main() {
         Ok("run") => run_ordinary(),
         _ => {
             it_cannot_change_the_system_or_look_into_others();
-            programs_run_and_write_in_folders_for_temporary_files_only();
+            programs_run_and_write_in_the_runners_folder_only();
         }
     }
 }
 
+/// The folder that the runner is given.
+const RUNNERS: &str = "runner";
+
+fn own_folder() -> PathBuf {
+    Path::new(&std::env::var("VSMTP_TEST_FOLDER").unwrap()).join(RUNNERS)
+}
+
 fn list() {
-    apply(&sandbox::profile()).unwrap();
+    apply(&sandbox::profile(&own_folder())).unwrap();
     let mut output = std::io::stdout().lock();
     for act in probe::acts() {
         let errno = act.attempt().err().and_then(|error| error.raw_os_error()).unwrap_or(0);
@@ -94,18 +102,20 @@ fn it_cannot_change_the_system_or_look_into_others() {
 /// Where Landlock is, what may be written is said by it; permissions alone would let root write here.
 fn write_outside() {
     let folder = std::env::var("VSMTP_TEST_FOLDER").unwrap();
-    let applied = apply(&sandbox::profile()).unwrap();
+    let applied = apply(&sandbox::profile(&own_folder())).unwrap();
     if applied.landlock != vsmtp_sys::sandbox::Landlock::None {
         assert!(std::fs::write(format!("{folder}/file"), "text").is_err(), "{folder}");
     }
-    let temporary = format!("/tmp/vsmtp-runner-jail-{}", std::process::id());
-    std::fs::write(&temporary, "text").unwrap();
-    std::fs::remove_file(temporary).unwrap();
+    std::fs::write(own_folder().join("file"), "text").unwrap();
+    assert!(
+        std::fs::write("/tmp/vsmtp-runner-jail", "text").is_err()
+            || applied.landlock == vsmtp_sys::sandbox::Landlock::None
+    );
 }
 
 /// A shell with a pipe, a loop and several programs.
 fn run_ordinary() {
-    apply(&sandbox::profile()).unwrap();
+    apply(&sandbox::profile(&own_folder())).unwrap();
     let script = c"for i in 1 2 3; do echo $i; done | sort -r | tr -d '\\n'; ls / >/dev/null && echo done";
     let null = std::fs::File::open("/dev/null").unwrap();
     let output = std::io::stdout();
@@ -116,6 +126,8 @@ fn run_ordinary() {
         stdin: null.as_fd(),
         stdout: output.as_fd(),
         stderr: output.as_fd(),
+        limits: vsmtp_sys::sandbox::Limits::default(),
+        confinement: None,
     };
     let child = command.spawn().unwrap();
     let mut ended = [nix::poll::PollFd::new(child.pidfd.as_fd(), nix::poll::PollFlags::POLLIN)];
@@ -123,7 +135,7 @@ fn run_ordinary() {
     assert!(child.try_wait().unwrap().unwrap().success());
 }
 
-fn programs_run_and_write_in_folders_for_temporary_files_only() {
+fn programs_run_and_write_in_the_runners_folder_only() {
     let ran = inside("run");
     let text = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
     assert!(ran.status.success() && text.contains("321done"), "{text}");
@@ -132,8 +144,9 @@ fn programs_run_and_write_in_folders_for_temporary_files_only() {
 }
 
 fn inside(what: &str) -> Output {
-    // A folder that is ours and is none for temporary files.
+    // A folder that is ours and not the runner's, which is in it.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    std::fs::create_dir(folder.path().join(RUNNERS)).unwrap();
     Command::new(std::env::current_exe().unwrap())
         .env(INSIDE, what)
         .env("VSMTP_TEST_FOLDER", folder.path())

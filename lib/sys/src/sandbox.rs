@@ -2,6 +2,7 @@
 //!
 //! Fails closed: an error of `apply` means that the process must exit. There is no switch to leave it out.
 
+pub(crate) mod domain;
 mod filter;
 mod groups;
 mod landlock;
@@ -14,6 +15,7 @@ use std::fmt::Write;
 use std::io;
 use std::path::PathBuf;
 
+pub use domain::Domain;
 pub use groups::{BASE, BODIES, THREADS};
 pub use rule::*;
 

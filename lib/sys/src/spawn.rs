@@ -5,6 +5,7 @@
 
 mod child;
 mod command;
+mod keeper;
 
 use std::ffi::CString;
 use std::fmt;
@@ -18,7 +19,7 @@ use crate::fds::FIRST_INHERITED;
 use crate::retry::{check, repeated, uninterrupted};
 use child::{Plan, Target};
 
-pub use command::Command;
+pub use command::{Command, Confinement};
 
 /// The most descriptors handed to one child.
 pub const MAX_FDS: usize = 64;
@@ -125,8 +126,12 @@ stages! {
     User = "setresuid",
     OwnCapabilities = "dropping capabilities",
     NoNewPrivileges = "no_new_privs",
+    Fence = "landlock for a keeper",
+    Keeper = "fork of a keeper",
     DeathSignal = "parent death signal",
     Orphaned = "parent ended during start",
+    Limits = "limits",
+    Files = "landlock for a program",
     Execute = "execveat",
 }
 

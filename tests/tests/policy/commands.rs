@@ -13,10 +13,10 @@ use crate::settings;
 const SCAN: &str = "#!/bin/sh\nif grep -q EICAR; then printf 'Eicar-Test'; exit 1; fi\nprintf clean\n";
 /// Prints what it is given, each argument in brackets.
 const STAMP: &str = "#!/bin/sh\nfor word in \"$@\"; do printf '[%s]' \"$word\"; done\n";
-/// Says that it has begun, and waits until it may go on.
-const WAIT: &str = "#!/bin/sh\ntouch \"$1/begun\"\nwhile [ ! -e \"$1/go\" ]; do sleep 0.05; done\n";
+/// Waits until it may go on.
+const WAIT: &str = "#!/bin/sh\nwhile [ ! -e \"$1/go\" ]; do sleep 0.05; done\n";
 
-/// An MTA whose rules are made of the folder with its programs; in that folder anybody may write.
+/// An MTA whose rules are made of the folder with its programs.
 fn prepare(rules: impl Fn(&str) -> String, sink: &Sink) -> Mta {
     let mta = Mta::prepare(&settings("", sink, ""));
     let programs = mta.root().join("programs");
@@ -115,11 +115,11 @@ fn a_command_that_waits_hangs_or_prints_without_end_costs_its_own_session_and_no
     let mut mta = prepare(rules, &sink);
     mta.launch();
     let programs = mta.root().join("programs");
+    let script = programs.join("wait");
     let begin = |mta: &Mta| {
-        let _ = fs::remove_file(programs.join("begun"));
         let mut waiting = Client::hello(mta.port());
         waiting.send(b"MAIL FROM:<wait@src.test>\r\n");
-        wait_until("the command has begun", || programs.join("begun").exists());
+        wait_until("the command has begun", || is_run(&script));
         waiting
     };
     let mut waiting = begin(&mta);
@@ -137,7 +137,6 @@ fn a_command_that_waits_hangs_or_prints_without_end_costs_its_own_session_and_no
     let mut waiting = begin(&mta);
     signal(&[mta.pid_of("runner.0")], "KILL");
     assert_eq!(waiting.reply().code(), 451, "{}", mta.log());
-    let script = programs.join("wait");
     wait_until("its command is gone", || !is_run(&script));
     fs::write(programs.join("go"), "").unwrap();
     wait_until("there is a runner again", || {
@@ -157,7 +156,13 @@ fn is_run(script: &Path) -> bool {
 fn commands_run_as_a_user_of_their_own_and_only_where_there_are_any() {
     let rules = r##"
         const id = cmd::build(#{ command: "id", args: ["-u"] });
-        #{ mail: [ rule "id" || { let who = id.run().stdout; who.trim(); state::reject(`550 5.7.1 ${who}`) } ] }"##;
+        const bound = cmd::build(#{ command: "grep", args: ["-m", "1", "Max processes", "/proc/self/limits"] });
+        #{ mail: [ rule "id" || {
+            let who = id.run().stdout;
+            who.trim();
+            if ctx::mail_from().local_part == "bound" { who = bound.run().stdout; who.trim(); }
+            state::reject(`550 5.7.1 ${who}`)
+        } ] }"##;
     let sink = Sink::start();
     let mut mta = Mta::prepare(&settings("", &sink, ""));
     mta.launch();
@@ -179,6 +184,10 @@ fn commands_run_as_a_user_of_their_own_and_only_where_there_are_any() {
     if !needs_root("commands_run_as_a_user_of_their_own_and_only_where_there_are_any") {
         return;
     }
+    // It is nobody else's, so its processes can be counted.
+    let bound = send(&mta, "bound@src.test", "Subject: x\r\n\r\nx\r\n");
+    let bound = bound.split_whitespace().nth(4).and_then(|bound| bound.parse::<u32>().ok());
+    assert!(bound.is_some_and(|bound| bound < 10_000), "{bound:?}");
     let rows = mta.ctl_rows(&["sandbox"]);
     let uids = |is_runner: bool| {
         let rows = rows.iter().filter(move |row| {

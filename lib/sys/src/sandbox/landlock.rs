@@ -10,7 +10,7 @@ use landlock::{
 use super::{Landlock, Profile, Rights};
 
 /// The newest interface this was tested with; what a kernel lacks of it is left out.
-const TESTED: ABI = ABI::V7;
+pub(super) const TESTED: ABI = ABI::V7;
 
 /// Restricts this thread, and the others too from ABI 8 on. Returns how far it went, and whether for all threads.
 pub(super) fn restrict(profile: &Profile) -> io::Result<(Landlock, bool)> {
@@ -40,7 +40,7 @@ pub(super) fn restrict(profile: &Profile) -> io::Result<(Landlock, bool)> {
     Ok((level, status.all_threads))
 }
 
-fn rights(rights: Rights, directory: bool) -> BitFlags<AccessFs> {
+pub(super) fn rights(rights: Rights, directory: bool) -> BitFlags<AccessFs> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = AccessFs::WriteFile | AccessFs::Truncate;
     let entries = AccessFs::MakeReg

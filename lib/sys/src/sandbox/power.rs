@@ -12,8 +12,8 @@ use crate::retry::{check, invalid};
 /// Capability numbers are below this; the kernel has 41 of them today.
 const MAX_CAPABILITIES: libc::c_ulong = 64;
 
-/// Sets the limits, never above a hard limit that is there; core files are off.
-pub(super) fn limit(limits: &Limits) -> io::Result<()> {
+/// Sets the limits, never above a hard limit that is there; core files are off. System calls only.
+pub(crate) fn limit(limits: &Limits) -> io::Result<()> {
     let wanted = [
         (Resource::RLIMIT_CORE, Some(0)),
         (Resource::RLIMIT_NOFILE, limits.nofile),

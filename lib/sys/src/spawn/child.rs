@@ -9,23 +9,25 @@ use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 
-use super::{FIRST_INHERITED, MAX_FDS, Spawn, Stage};
+use super::{Command, FIRST_INHERITED, MAX_FDS, Spawn, Stage, keeper};
 use crate::retry::{check, uninterrupted};
-use crate::sandbox::power;
+use crate::sandbox::{Limits, domain, power};
 
 /// The bytes of a failure report: the stage, then the error number.
 pub(super) const REPORT: usize = 5;
 
 /// The exit code of a child that reported a failure; nobody acts on it.
-const FAILED: libc::c_int = 127;
+pub(super) const FAILED: libc::c_int = 127;
 /// The highest signal number.
 const LAST_SIGNAL: libc::c_int = 64;
 /// The files the child creates are its own.
 const UMASK: libc::mode_t = 0o077;
 /// Standard input, output and error.
 const STANDARD: usize = FIRST_INHERITED as usize;
-/// The most descriptors to place: the standard ones, those handed over, the program, the reporter.
+/// The most descriptors to place: the standard ones, those handed over, the program, the reporter, the confinement's.
 const MAX_PLACED: usize = STANDARD + MAX_FDS + 2;
+/// Descriptors of a confinement: its files, its fence, its leash.
+const CONFINING: usize = 3;
 
 type Failure = (Stage, io::Error);
 
@@ -42,8 +44,14 @@ pub(super) struct Plan<'a> {
     session: bool,
     parent: Option<libc::pid_t>,
     root: bool,
+    limits: Option<Limits>,
+    /// Files, fence and leash, or what the descriptor of nothing is.
+    confining: [RawFd; CONFINING],
     _borrowed: PhantomData<&'a ()>,
 }
+
+/// No descriptor.
+const NONE: RawFd = -1;
 
 /// What is executed. The path is a C string that whoever makes a plan keeps as long as the plan.
 #[derive(Clone, Copy)]
@@ -52,10 +60,12 @@ pub(super) enum Target {
     Path(*const libc::c_char),
 }
 
-/// What is executed, and where the reporter's descriptor is once all are placed.
+/// What is executed, and where descriptors are once all are placed.
 struct Placed {
     program: Target,
-    reporter: RawFd,
+    confining: [RawFd; CONFINING],
+    /// The highest of all; nothing above it is left open.
+    last: RawFd,
 }
 
 impl<'a> Plan<'a> {
@@ -83,23 +93,29 @@ impl<'a> Plan<'a> {
             session: spawn.session,
             parent: spawn.pdeathsig.then_some(parent),
             root: nix::unistd::geteuid().is_root(),
+            limits: None,
+            confining: [NONE; CONFINING],
             _borrowed: PhantomData,
         }
     }
 
     /// A program in a session of its own that ends with its parent and is its parent's user.
     pub(super) fn of_command(
+        command: &'a Command<'_>,
         program: Target,
-        argv: &'a [CString],
-        env: &'a [CString],
         streams: [BorrowedFd<'a>; STANDARD],
         reporter: BorrowedFd<'a>,
     ) -> Plan<'a> {
         // SAFETY: takes nothing, cannot fail.
         let parent = unsafe { libc::getpid() };
+        let confining = command.confinement.as_ref().map(|it| {
+            let fence = it.domain.fence().map(|fence| (fence, it.leash.as_raw_fd()));
+            let (fence, leash) = fence.unwrap_or((NONE, NONE));
+            [it.domain.files().unwrap_or(NONE), fence, leash]
+        });
         Plan {
-            argv: pointers(argv),
-            env: pointers(env),
+            argv: pointers(&command.argv),
+            env: pointers(&command.env),
             sources: streams.iter().map(AsRawFd::as_raw_fd).collect(),
             program,
             reporter: reporter.as_raw_fd(),
@@ -108,6 +124,8 @@ impl<'a> Plan<'a> {
             session: true,
             parent: Some(parent),
             root: nix::unistd::geteuid().is_root(),
+            limits: Some(command.limits),
+            confining: confining.unwrap_or([NONE; CONFINING]),
             _borrowed: PhantomData,
         }
     }
@@ -127,11 +145,22 @@ impl<'a> Plan<'a> {
     fn prepare_and_execute(&self, reporter: &mut RawFd) -> Result<Infallible, Failure> {
         self.leave_parents_surroundings()?;
         let placed = self.place(reporter).map_err(|error| (Stage::Descriptors, error))?;
-        close_above(placed.reporter).map_err(|error| (Stage::Closing, error))?;
+        close_above(placed.last).map_err(|error| (Stage::Closing, error))?;
         reset_signals().map_err(|error| (Stage::Signals, error))?;
         self.become_user()?;
         power::no_new_privileges().map_err(|error| (Stage::NoNewPrivileges, error))?;
-        self.die_with_parent()?;
+        let [files, fence, leash] = placed.confining;
+        match (fence, self.parent) {
+            (NONE, None) => {}
+            (NONE, Some(parent)) => die_with(parent)?,
+            (fence, _) => become_kept(fence, leash)?,
+        }
+        if let Some(limits) = &self.limits {
+            power::limit(limits).map_err(|error| (Stage::Limits, error))?;
+        }
+        if files != NONE {
+            domain::enter(files).map_err(|error| (Stage::Files, error))?;
+        }
         Err((Stage::Execute, self.execute(placed.program)))
     }
 
@@ -155,7 +184,7 @@ impl<'a> Plan<'a> {
     fn place(&self, reporter: &mut RawFd) -> io::Result<Placed> {
         let program_at = number(self.sources.len())?;
         let reporter_at = program_at + 1;
-        let clear = reporter_at + 1;
+        let clear = reporter_at + 1 + number(CONFINING)?;
         *reporter = duplicate_above(*reporter, clear)?;
         let program = match self.program {
             Target::Descriptor(program) => Some(duplicate_above(program, clear)?),
@@ -164,6 +193,10 @@ impl<'a> Plan<'a> {
         let mut moved = [0; MAX_PLACED];
         for (slot, source) in moved.iter_mut().zip(&self.sources) {
             *slot = duplicate_above(*source, clear)?;
+        }
+        let mut confining = self.confining;
+        for source in confining.iter_mut().filter(|source| **source != NONE) {
+            *source = duplicate_above(*source, clear)?;
         }
         for (target, source) in moved.iter().take(self.sources.len()).enumerate() {
             duplicate_to(*source, number(target)?, 0)?;
@@ -181,7 +214,13 @@ impl<'a> Plan<'a> {
                 self.program
             }
         };
-        Ok(Placed { program, reporter: reporter_at })
+        let mut last = reporter_at;
+        for source in confining.iter_mut().filter(|source| **source != NONE) {
+            last += 1;
+            duplicate_to(*source, last, libc::O_CLOEXEC)?;
+            *source = last;
+        }
+        Ok(Placed { program, confining, last })
     }
 
     fn become_user(&self) -> Result<(), Failure> {
@@ -202,22 +241,6 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// After the change of user, since that clears the signal.
-    fn die_with_parent(&self) -> Result<(), Failure> {
-        let Some(parent) = self.parent else { return Ok(()) };
-        let signal = libc::SIGKILL as libc::c_ulong;
-        // SAFETY: takes integers; changes this process only.
-        check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) })
-            .map_err(|error| (Stage::DeathSignal, error))?;
-        // SAFETY: takes nothing, cannot fail.
-        if unsafe { libc::getppid() } == parent {
-            Ok(())
-        } else {
-            // It ended before the signal was set, so the signal will never come.
-            Err((Stage::Orphaned, io::Error::from_raw_os_error(libc::ESRCH)))
-        }
-    }
-
     /// Returns only if it failed.
     fn execute(&self, program: Target) -> io::Error {
         let (argv, env) = (self.argv.as_ptr(), self.env.as_ptr());
@@ -234,6 +257,45 @@ impl<'a> Plan<'a> {
             }
         }
         io::Error::last_os_error()
+    }
+}
+
+/// From here on there are two: the keeper, which never returns, and the program-to-be, in a session of its own.
+fn become_kept(fence: RawFd, leash: RawFd) -> Result<(), Failure> {
+    // SAFETY: takes nothing, cannot fail.
+    let outside = unsafe { libc::getppid() };
+    domain::enter(fence).map_err(|error| (Stage::Fence, error))?;
+    // The keeper sends a signal to everybody whom it can reach: nobody outside may be among them.
+    // SAFETY: takes integers and touches no memory; signal 0 only asks.
+    match check(unsafe { libc::kill(outside, 0) }) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
+        _ => return Err((Stage::Fence, io::Error::from_raw_os_error(libc::EPERM))),
+    }
+    nix::sys::prctl::set_child_subreaper(true).map_err(|error| (Stage::Keeper, error.into()))?;
+    // SAFETY: takes nothing, cannot fail.
+    let keeper = unsafe { libc::getpid() };
+    // SAFETY: both go on with system calls only, as this process did, which has one thread.
+    let program = check(unsafe { libc::fork() }).map_err(|error| (Stage::Keeper, error))?;
+    if program > 0 {
+        keeper::keep(program, leash);
+    }
+    // SAFETY: takes nothing; changes this process only.
+    check(unsafe { libc::setsid() }).map_err(|error| (Stage::Session, error))?;
+    die_with(keeper)
+}
+
+/// After the change of user, since that clears the signal.
+fn die_with(parent: libc::pid_t) -> Result<(), Failure> {
+    let signal = libc::SIGKILL as libc::c_ulong;
+    // SAFETY: takes integers; changes this process only.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) })
+        .map_err(|error| (Stage::DeathSignal, error))?;
+    // SAFETY: takes nothing, cannot fail.
+    if unsafe { libc::getppid() } == parent {
+        Ok(())
+    } else {
+        // It ended before the signal was set, so the signal will never come.
+        Err((Stage::Orphaned, io::Error::from_raw_os_error(libc::ESRCH)))
     }
 }
 

@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::child::{Plan, Target};
 use super::{Child, SpawnError, fork, report_pipe, started};
+use crate::sandbox::{Domain, Limits};
 
 /// A program about to be started. It gets a session (so a process group) of its own, the folder `/`, default signals, and
-/// no descriptor beside its three streams; it is killed when the thread that started it ends.
+/// no descriptor beside its three streams; it is killed when the thread that started it ends, or its keeper.
 #[derive(Debug)]
 pub struct Command<'a> {
     /// The program's file. A script names its interpreter in its first line.
@@ -23,6 +24,20 @@ pub struct Command<'a> {
     pub stdout: BorrowedFd<'a>,
     /// Its standard error.
     pub stderr: BorrowedFd<'a>,
+    /// What it may use, within what we may.
+    pub limits: Limits,
+    /// What else confines it; `None`: what confines us.
+    pub confinement: Option<Confinement<'a>>,
+}
+
+/// A domain for one program. Where the domain has a fence, the child is not the program but its keeper, which ends as the
+/// program does once all is ended that the program has started.
+#[derive(Debug)]
+pub struct Confinement<'a> {
+    /// What it is put into.
+    pub domain: &'a Domain,
+    /// The reading end of a pipe whose other end is ours alone: the keeper ends all when that is closed.
+    pub leash: BorrowedFd<'a>,
 }
 
 impl Command<'_> {
@@ -34,7 +49,7 @@ impl Command<'_> {
         let streams = [self.stdin, self.stdout, self.stderr];
         let (report, reporter) = report_pipe()?;
         let target = Target::Path(self.path.as_ptr());
-        let plan = Plan::of_command(target, &self.argv, &self.env, streams, reporter.as_fd());
+        let plan = Plan::of_command(self, target, streams, reporter.as_fd());
         let pid = fork(&plan)?;
         drop(plan);
         drop(reporter);

@@ -7,12 +7,81 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 
-use vsmtp_sys::spawn::{Child, Command, SpawnError, Stage};
+use vsmtp_sys::sandbox::{Domain, Limits, PathGrant, Rights};
+use vsmtp_sys::spawn::{Child, Command, Confinement, SpawnError, Stage};
 
 use crate::support::{leaky, wait};
 
+/// A script in a domain with a fence, and its leash; `None` where the kernel has none.
+fn kept(folder: &tempfile::TempDir, script: &str) -> Option<(Child, io::PipeReader, io::PipeWriter)> {
+    let all = PathGrant { path: "/".into(), rights: Rights::ReadExecute };
+    let null = PathGrant { path: "/dev/null".into(), rights: Rights::ReadWrite };
+    let domain = Domain::prepare(&[all, null]).unwrap();
+    let (theirs, leash) = io::pipe().unwrap();
+    let confinement = Confinement { domain: &domain, leash: theirs.as_fd() };
+    let (child, output) = started_in(folder, script, "", Some(confinement));
+    domain.has_fence().then_some((child, output, leash))
+}
+
+#[test]
+fn a_keeper_ends_as_its_program_does_and_nothing_outlives_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let fled = "setsid sh -c 'setsid sleep 1000 & exec sleep 1000' & sleep 1000 &";
+    for (end, code, signal) in [("exit 7", Some(7), None), ("kill -TERM $$", None, Some(15))] {
+        let Some((child, mut output, _leash)) = kept(&folder, &format!("#!/bin/sh\n{fled}\n{end}\n")) else {
+            return;
+        };
+        let status = wait(&child);
+        assert_eq!((status.code(), status.signal()), (code, signal));
+        // The end of the pipe: nobody who has inherited it is left.
+        assert_eq!(output.read(&mut [0]).unwrap(), 0);
+    }
+}
+
+#[test]
+fn whoever_lets_go_of_the_leash_ends_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "#!/bin/sh\nsetsid sh -c 'echo ready; sleep 1000' &\nsleep 1000\n";
+    let Some((child, mut output, leash)) = kept(&folder, script) else { return };
+    let mut ready = [0; 6];
+    output.read_exact(&mut ready).unwrap();
+    drop(leash);
+    assert_eq!(wait(&child).signal(), Some(9));
+    assert_eq!(output.read(&mut ready).unwrap(), 0);
+}
+
+#[test]
+fn programs_in_domains_have_their_limits_no_descriptor_of_ours_and_reach_nobody_outside() {
+    let folder = tempfile::tempdir().unwrap();
+    let strays: Vec<_> = (0..40).map(|_| leaky(File::open("/dev/zero").unwrap())).collect();
+    let us = std::process::id();
+    let script = format!(
+        "#!/bin/sh\nls /proc/self/fd | wc -l\nulimit -f\nkill -0 {us} 2>/dev/null && echo signals\n\
+         cat /proc/{us}/environ >/dev/null 2>&1 && echo reads\n\
+         kill -KILL $PPID 2>/dev/null && echo free\n( : >{} ) 2>/dev/null && echo writes\nexit 0\n",
+        folder.path().join("file").display()
+    );
+    let Some((child, mut output, _leash)) = kept(&folder, &script) else { return };
+    drop(strays);
+    let mut text = String::new();
+    output.read_to_string(&mut text).unwrap();
+    assert!(wait(&child).success());
+    let mut lines = text.lines();
+    assert!(lines.next().unwrap().trim().parse::<u32>().unwrap() <= 5, "{text}");
+    assert_eq!((lines.next(), lines.next()), (Some("8"), None), "{text}");
+}
+
 /// A script below `folder`, which is started with `input`; its output, when all who hold it have closed it.
 fn started(folder: &tempfile::TempDir, script: &str, input: &str) -> (Child, io::PipeReader) {
+    started_in(folder, script, input, None)
+}
+
+fn started_in(
+    folder: &tempfile::TempDir,
+    script: &str,
+    input: &str,
+    confinement: Option<Confinement<'_>>,
+) -> (Child, io::PipeReader) {
     let path = folder.path().join("script");
     fs::write(&path, script).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -28,6 +97,8 @@ fn started(folder: &tempfile::TempDir, script: &str, input: &str) -> (Child, io:
         stdin: given.as_fd(),
         stdout: theirs.as_fd(),
         stderr: theirs.as_fd(),
+        limits: Limits { fsize: Some(4096), ..Limits::default() },
+        confinement,
     };
     (command.spawn().unwrap(), output)
 }
@@ -70,6 +141,8 @@ fn a_program_that_is_not_there_is_said_so() {
         stdin: null.as_fd(),
         stdout: null.as_fd(),
         stderr: null.as_fd(),
+        limits: Limits::default(),
+        confinement: None,
     };
     let error = command.spawn().unwrap_err();
     assert!(matches!(error, SpawnError::Child(Stage::Execute, _)), "{error}");

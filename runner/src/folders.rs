@@ -1,0 +1,250 @@
+//! Folders of programs: each has one of its own for what it writes, which is removed with all that is in it when the program
+//! has ended. What dead runners have left is removed too.
+//!
+//! Programs make what they like of their folders, so removing is bounded in each turn, follows no link, and needs no more
+//! descriptors for a deep tree than for a flat one. What cannot be removed is left, and the log says so.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+use vsmtp_daemon::Record;
+use vsmtp_sys::random::random_u64;
+use vsmtp_sys::users;
+
+/// Where the runner's folder is made, the first of them where it can be. Programs see nothing else that is there.
+const PLACES: [&str; 2] = ["/var/tmp", "/tmp"];
+/// How the names of runners' folders begin.
+const PREFIX: &str = "vsmtp-runner.";
+/// For our user only.
+const PRIVATE: u32 = 0o700;
+/// How often another name is tried.
+const TRIES: usize = 16;
+/// Most folders of dead runners that are taken at a start.
+const MAX_LEFT: usize = 64;
+/// Most files and folders that are removed in one turn.
+const MAX_REMOVED: usize = 256;
+
+/// The runner's folder.
+#[derive(Debug)]
+pub struct Folders {
+    path: PathBuf,
+    /// Locked as long as we live, so that nobody takes it for a dead runner's.
+    _lock: File,
+    /// What is to be removed, the last one first. All are directly below ours.
+    doomed: Vec<PathBuf>,
+}
+
+impl Folders {
+    /// Makes the runner's folder and takes what dead runners have left.
+    ///
+    /// # Errors
+    /// It can be made nowhere.
+    pub fn open() -> io::Result<Self> {
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        for place in PLACES {
+            match Folders::open_in(Path::new(place)) {
+                Ok(folders) => return Ok(folders),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn open_in(place: &Path) -> io::Result<Self> {
+        // Landlock knows files and folders by where they are.
+        let place = place.canonicalize()?;
+        for _ in 0..TRIES {
+            let path = place.join(format!("{PREFIX}{:016x}", random_u64()?));
+            DirBuilder::new().mode(PRIVATE).create(&path)?;
+            let lock = File::open(&path)?;
+            // One that looks for dead runners may have come first, and has taken it away.
+            if lock.try_lock().is_ok() && is_at(&lock, &path) {
+                let mut folders = Folders { path, _lock: lock, doomed: Vec::new() };
+                folders.take_over(&place);
+                return Ok(folders);
+            }
+        }
+        Err(io::ErrorKind::ResourceBusy.into())
+    }
+
+    /// Moves the folders of dead runners of our user into ours, to be removed.
+    fn take_over(&mut self, place: &Path) {
+        let own = self.path.clone();
+        let others = fs::read_dir(place).into_iter().flatten().flatten();
+        let others =
+            others.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()));
+        for path in others.map(|entry| entry.path()).filter(|path| *path != own).take(MAX_LEFT) {
+            let is_ours =
+                path.symlink_metadata().is_ok_and(|it| it.is_dir() && it.uid() == users::current().0);
+            if let (true, Ok(lock)) = (is_ours, File::open(&path))
+                && lock.try_lock().is_ok()
+                && is_at(&lock, &path)
+            {
+                self.move_in(&path);
+            }
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A new folder for one program, of a name that nobody can guess.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn make(&mut self) -> io::Result<PathBuf> {
+        let path = self.path.join(format!("{:016x}{:016x}", random_u64()?, random_u64()?));
+        DirBuilder::new().mode(PRIVATE).create(&path)?;
+        Ok(path)
+    }
+
+    /// The program has ended.
+    pub fn give_up(&mut self, path: PathBuf) {
+        permit(&path);
+        self.doomed.push(path);
+    }
+
+    /// True if there is something to be removed.
+    pub fn has_doomed(&self) -> bool {
+        !self.doomed.is_empty()
+    }
+
+    /// Removes some of what is to be removed; true if there is more.
+    pub fn remove_some(&mut self) -> bool {
+        let mut left = MAX_REMOVED;
+        while left > 0
+            && let Some(path) = self.doomed.last().cloned()
+        {
+            left -= 1;
+            if fs::remove_dir(&path).is_ok() {
+                self.doomed.pop();
+            } else if let Err(error) = self.remove_in(&path, &mut left) {
+                self.doomed.retain(|doomed| *doomed != path);
+                Record::at(log::Level::Warn, "folder-kept")
+                    .field("folder", path.display())
+                    .field("error", error)
+                    .emit();
+            }
+        }
+        self.has_doomed()
+    }
+
+    /// Removes some of the files in a folder. A folder in it is moved out, to be removed before it.
+    ///
+    /// # Errors
+    /// None of them could be removed, or there is none, and yet the folder cannot be removed.
+    fn remove_in(&mut self, folder: &Path, left: &mut usize) -> io::Result<()> {
+        let mut last = io::Error::from(io::ErrorKind::DirectoryNotEmpty);
+        let mut has_removed = false;
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                return if self.move_in(&entry.path()) { Ok(()) } else { Err(last) };
+            }
+            match fs::remove_file(entry.path()) {
+                Ok(()) => has_removed = true,
+                Err(error) => last = error,
+            }
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                break;
+            }
+        }
+        if has_removed { Ok(()) } else { Err(last) }
+    }
+
+    /// Moves a folder directly below ours, to be removed.
+    fn move_in(&mut self, path: &Path) -> bool {
+        permit(path);
+        let Ok(number) = random_u64() else { return false };
+        let new = self.path.join(format!("{number:016x}"));
+        let moved = fs::rename(path, &new).is_ok();
+        if moved {
+            self.doomed.push(new);
+        }
+        moved
+    }
+}
+
+/// What the permissions of a folder forbid is ours to permit. If that fails, so will what comes next.
+fn permit(path: &Path) {
+    let mode = Mode::from_bits_truncate(PRIVATE);
+    let _ = fchmodat(AT_FDCWD, path, mode, FchmodatFlags::NoFollowSymlink);
+}
+
+/// True if what is open is what is there.
+fn is_at(open: &File, path: &Path) -> bool {
+    match (open.metadata(), path.symlink_metadata()) {
+        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn count(path: &Path) -> usize {
+        fs::read_dir(path).unwrap().count()
+    }
+
+    fn remove_all(folders: &mut Folders) {
+        for _ in 0..10_000 {
+            if !folders.remove_some() {
+                return;
+            }
+        }
+        panic!("it never ends");
+    }
+
+    #[test]
+    fn whatever_a_program_has_made_of_its_folder_is_removed_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let outside = place.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("kept"), "text").unwrap();
+        let mut folders = Folders::open_in(place.path()).unwrap();
+        let (one, other) = (folders.make().unwrap(), folders.make().unwrap());
+        let mut deep = one.join("deep");
+        for _ in 0..300 {
+            fs::create_dir(&deep).unwrap();
+            fs::write(deep.join("file"), "text").unwrap();
+            deep.push("d");
+        }
+        for number in 0..2 * MAX_REMOVED {
+            fs::write(one.join(number.to_string()), "").unwrap();
+        }
+        std::os::unix::fs::symlink(&outside, one.join("link")).unwrap();
+        fs::set_permissions(one.join("deep/d"), Permissions::from_mode(0o000)).unwrap();
+        fs::set_permissions(&one, Permissions::from_mode(0o500)).unwrap();
+        folders.give_up(one);
+        assert!(folders.remove_some(), "not all at once");
+        remove_all(&mut folders);
+        assert_eq!((count(folders.path()), count(&outside)), (1, 1));
+        assert!(other.exists());
+    }
+
+    #[test]
+    fn what_dead_runners_have_left_is_removed_and_what_living_ones_have_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let mut living = Folders::open_in(place.path()).unwrap();
+        let mut dead = Folders::open_in(place.path()).unwrap();
+        let (of_living, of_dead) = (living.make().unwrap(), dead.make().unwrap());
+        fs::write(of_dead.join("file"), "text").unwrap();
+        fs::create_dir(place.path().join("vsmtp")).unwrap();
+        drop(dead);
+        let mut next = Folders::open_in(place.path()).unwrap();
+        remove_all(&mut next);
+        assert!(of_living.exists() && !of_dead.exists());
+        assert_eq!((count(place.path()), count(next.path())), (3, 0));
+    }
+}
