@@ -192,10 +192,10 @@ pub const PROCESSES: &[Rule] = &[
     Allow("ioprio_get", "who and where one is"),
     Allow("capget", "who and where one is"),
     Allow("setrlimit", "a program takes less for itself"),
-    Allow("prlimit64", "a program takes less for itself"),
-    Allow("setpriority", "a program takes less for itself"),
-    Allow("sched_setaffinity", "a program takes less for itself"),
-    Allow("ioprio_set", "a program takes less for itself"),
+    AllowIf("prlimit64", OWN, "a program takes less for itself"),
+    AllowIf("setpriority", OWN_PRIORITY, "a program takes less for itself"),
+    AllowIf("sched_setaffinity", OWN, "a program takes less for itself"),
+    AllowIf("ioprio_set", OWN_IO_PRIORITY, "a program takes less for itself"),
     Allow("seccomp", "a program puts itself into a narrower jail"),
     Allow("landlock_create_ruleset", "a program puts itself into a narrower jail"),
     Allow("landlock_add_rule", "a program puts itself into a narrower jail"),
@@ -223,6 +223,14 @@ pub const SOCKETS: &[Rule] = &[
     AllowIf("socketpair", UNIX_ONLY, "between the parts of one program"),
 ];
 
+/// `prlimit64`, `sched_setaffinity`: the process itself. No domain keeps programs of one user from setting limits of others.
+const OWN: &[&[Test]] = &[&[Test::Is(0, 0)]];
+/// `setpriority`: the process itself; not a group, and not all of a user.
+const OWN_PRIORITY: &[&[Test]] = &[&[Test::Is(0, nix::libc::PRIO_PROCESS), Test::Is(1, 0)]];
+/// `ioprio_set`: the same.
+const OWN_IO_PRIORITY: &[&[Test]] = &[&[Test::Is(0, IOPRIO_WHO_PROCESS), Test::Is(1, 0)]];
+/// Linux's number; libc leaves it out.
+const IOPRIO_WHO_PROCESS: u32 = 1;
 /// `ioctl`: all but what types into a terminal.
 const NO_TYPING: &[&[Test]] = &[&[Test::IsNot(1, nix::libc::TIOCSTI as u32), Test::IsNot(1, TIOCLINUX)]];
 /// Linux's number; libc leaves it out.
