@@ -117,7 +117,8 @@ fn enter<D: Daemon>(mut daemon: D, mut master: ChildEnd) -> Result<Live<D>, Boot
     }
     let mut reactor = Reactor::new(master).map_err(|error| BootError::Io("make the event loop", error))?;
     let landlock = format!("  landlock in force: {:?}\n", applied.landlock);
-    reactor.tell_master(&ToMaster::Declared(sandbox::describe(&profile) + &landlock));
+    let declared = sandbox::describe(&profile) + &landlock + &daemon.declares();
+    reactor.tell_master(&ToMaster::Declared(declared));
     if let Err(error) = daemon.after_jail(&mut reactor) {
         tell_fatal(&mut reactor.master, &error);
         return Err(error);

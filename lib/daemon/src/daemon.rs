@@ -39,6 +39,10 @@ pub trait Daemon: Sized {
     fn before_jail(boot: Boot<Self::Slice>) -> Result<Self, BootError>;
     /// The jail.
     fn profile(&self) -> Profile;
+    /// What holds beside the profile, as whole lines for `vsmtpctl sandbox`. Inside the jail.
+    fn declares(&self) -> String {
+        String::new()
+    }
     /// How many files the master opens for it. They come before `after_jail`, one by one.
     fn files(&self) -> usize {
         0
