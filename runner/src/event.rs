@@ -12,11 +12,11 @@ use vsmtp_ipc::edge::filter_runner::{Answer, Ask, CREDITS, Ended, MAX_INPUT, Ref
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::{ChannelError, EdgeId};
 use vsmtp_sys::memfd::Sealed;
-use vsmtp_sys::sandbox::{Domain, Profile};
+use vsmtp_sys::sandbox::{Domain, OpenGrants, Profile};
 use vsmtp_sys::{spawn, users};
 
-use crate::folders::Folders;
-use crate::job::{Job, Program, SIGKILL, TOKENS};
+use crate::folders::{self, Folders};
+use crate::job::{Job, NotStarted, Program, SIGKILL, TOKENS};
 use crate::strays::Strays;
 use crate::{programs, sandbox};
 
@@ -34,6 +34,10 @@ const LOOK_AGAIN: u64 = u64::MAX;
 pub struct Runner {
     slice: RunnerSlice,
     folders: Folders,
+    /// Our folder is not what it was: programs can be started by another runner only.
+    has_lost_folder: bool,
+    /// What all programs may open. Opened once: whoever serves those file systems may take long to answer.
+    common_ground: OpenGrants,
     /// Nobody else is the user that we are.
     has_own_user: bool,
     filters: Edges<Answer, Ask>,
@@ -85,9 +89,17 @@ impl Daemon for Runner {
             Record::at(log::Level::Warn, "oom-score-kept").field("error", error).emit();
         }
         let folders = Folders::open().map_err(|error| BootError::Io("make a folder for programs", error))?;
+        let common_ground = OpenGrants::open(sandbox::common_ground(
+            &folders::places(),
+            boot.slice.commands.iter().filter_map(|command| programs::find(&command.program)),
+        ));
+        let common_ground =
+            common_ground.map_err(|error| BootError::Io("open what programs may read", error))?;
         Ok(Runner {
             slice: boot.slice,
             folders,
+            has_lost_folder: false,
+            common_ground,
             has_own_user: has_own_user(),
             filters: Edges::new(EdgeId::FilterRunner, MAX_FILTERS),
             jobs: BTreeMap::new(),
@@ -103,6 +115,13 @@ impl Daemon for Runner {
 
     fn profile(&self) -> Profile {
         sandbox::profile(self.folders.path())
+    }
+
+    fn declares(&self) -> String {
+        match Domain::prepare(&[]) {
+            Ok(domain) => format!("  {}\n", sandbox::describe_domain(&domain)),
+            Err(error) => format!("  each program: no domain can be made: {error}\n"),
+        }
     }
 
     fn after_jail(&mut self, _: &mut Reactor) -> Result<(), BootError> {
@@ -215,29 +234,28 @@ impl Runner {
         }
         let (command, arguments) = programs::permit(&self.slice.commands, command, arguments)
             .inspect_err(|_| self.figures.refused += 1)?;
-        let failed = |why: String| {
-            Record::at(log::Level::Warn, "command-failed")
-                .field("command", &command.program)
-                .field("error", &why)
-                .emit();
-            Refused::Failed(why)
-        };
         let token = self.token();
         let limits = sandbox::limits(self.slice.at_once, self.has_own_user);
-        let job = match programs::find(&command.program) {
-            None => Err("no such program".to_owned()),
+        let started = match programs::find(&command.program) {
+            None => Err(NotStarted::Program(io::Error::other("no such program"))),
             Some(path) => {
                 let argv = std::iter::once(command.program.clone()).chain(arguments).collect();
                 let program = |folder, domain| Program { path, argv, input, folder, limits, domain };
                 self.apart(|folder, domain| {
                     Job::start(reactor, token, (edge, ticket), program(folder.to_owned(), domain))
                 })
-                .map_err(|error| error.to_string())
             }
         };
-        let job = job.map_err(|why| {
+        let job = started.map_err(|why| {
             self.figures.failed += 1;
-            failed(why)
+            Record::at(log::Level::Warn, "command-failed")
+                .field("command", &command.program)
+                .field("error", &why)
+                .emit();
+            match why {
+                NotStarted::Program(error) => Refused::Failed(error.to_string()),
+                NotStarted::Host(_) => Refused::Busy,
+            }
         })?;
         self.figures.run += 1;
         self.jobs.insert(token, job);
@@ -249,12 +267,19 @@ impl Runner {
     }
 
     /// Starts a program with a folder and a domain of its own.
-    fn apart(&mut self, start: impl FnOnce(&Path, Domain) -> io::Result<Job>) -> io::Result<Job> {
-        let folder = self.folders.make()?;
-        let domain = Domain::prepare(&sandbox::grants(self.folders.path(), &folder));
-        let job = domain.and_then(|domain| start(&folder, domain));
+    fn apart(
+        &mut self,
+        start: impl FnOnce(&Path, Domain) -> Result<Job, NotStarted>,
+    ) -> Result<Job, NotStarted> {
+        let folder =
+            self.folders.make().inspect_err(|error| self.has_lost_folder |= folders::is_lost(error))?;
+        let domain = OpenGrants::open([sandbox::own(&folder)])
+            .and_then(|own| Domain::prepare(&[&self.common_ground, &own]));
+        let job = domain.map_err(NotStarted::from).and_then(|domain| start(&folder, domain));
         if job.is_err() {
             self.folders.give_up(folder);
+            // One that could not be watched was started all the same.
+            self.look_for_strays = true;
         }
         job
     }
@@ -346,6 +371,12 @@ impl Runner {
         for (edge, error) in self.filters.flush(reactor) {
             self.close(reactor, edge, &error);
         }
+        if self.has_lost_folder {
+            Record::at(log::Level::Error, "folder-lost")
+                .field("folder", self.folders.path().display())
+                .emit();
+            return Flow::Exit;
+        }
         reactor.figure("commands_running", self.jobs.len() as u64);
         reactor.figure("commands_waiting", self.waiting.len() as u64);
         reactor.figure("commands_run", self.figures.run);
@@ -356,6 +387,7 @@ impl Runner {
             self.jobs.values_mut().for_each(Job::kill);
             if self.jobs.is_empty() && !self.folders.has_doomed() {
                 self.end_strays(reactor);
+                self.folders.end();
                 return Flow::Exit;
             }
         }

@@ -23,7 +23,7 @@ const PREFIX: &str = "vsmtp-runner.";
 const PRIVATE: u32 = 0o700;
 /// How often another name is tried.
 const TRIES: usize = 16;
-/// Most folders of dead runners that are taken at a start.
+/// Most folders of dead runners that are taken at a start; the next one takes others.
 const MAX_LEFT: usize = 64;
 /// Most files and folders that are removed in one turn.
 const MAX_REMOVED: usize = 256;
@@ -45,8 +45,8 @@ impl Folders {
     /// It can be made nowhere.
     pub fn open() -> io::Result<Self> {
         let mut last = io::Error::from(io::ErrorKind::NotFound);
-        for place in PLACES {
-            match Folders::open_in(Path::new(place)) {
+        for place in places() {
+            match Folders::open_in(&place) {
                 Ok(folders) => return Ok(folders),
                 Err(error) => last = error,
             }
@@ -55,8 +55,6 @@ impl Folders {
     }
 
     fn open_in(place: &Path) -> io::Result<Self> {
-        // Landlock knows files and folders by where they are.
-        let place = place.canonicalize()?;
         for _ in 0..TRIES {
             let path = place.join(format!("{PREFIX}{:016x}", random_u64()?));
             DirBuilder::new().mode(PRIVATE).create(&path)?;
@@ -64,7 +62,7 @@ impl Folders {
             // One that looks for dead runners may have come first, and has taken it away.
             if lock.try_lock().is_ok() && is_at(&lock, &path) {
                 let mut folders = Folders { path, _lock: lock, doomed: Vec::new() };
-                folders.take_over(&place);
+                folders.take_over(place);
                 return Ok(folders);
             }
         }
@@ -73,19 +71,16 @@ impl Folders {
 
     /// Moves the folders of dead runners of our user into ours, to be removed.
     fn take_over(&mut self, place: &Path) {
+        let user = users::current().0;
         let own = self.path.clone();
-        let others = fs::read_dir(place).into_iter().flatten().flatten();
-        let others =
-            others.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()));
-        for path in others.map(|entry| entry.path()).filter(|path| *path != own).take(MAX_LEFT) {
-            let is_ours =
-                path.symlink_metadata().is_ok_and(|it| it.is_dir() && it.uid() == users::current().0);
-            if let (true, Ok(lock)) = (is_ours, File::open(&path))
-                && lock.try_lock().is_ok()
-                && is_at(&lock, &path)
-            {
-                self.move_in(&path);
-            }
+        let entries = fs::read_dir(place).into_iter().flatten().flatten();
+        let named =
+            entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()));
+        // Anybody may give such names to many folders: only those of our user count.
+        let others = named.map(|entry| entry.path()).filter(|path| *path != own && is_folder_of(user, path));
+        let left: Vec<_> = others.filter_map(|path| Some((lock_left(&path)?, path))).take(MAX_LEFT).collect();
+        for (_lock, path) in &left {
+            self.move_in(path);
         }
     }
 
@@ -97,7 +92,7 @@ impl Folders {
     /// A new folder for one program, of a name that nobody can guess.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be made. See [`is_lost`] for what that says of the runner's own.
     pub fn make(&mut self) -> io::Result<PathBuf> {
         let path = self.path.join(format!("{:016x}{:016x}", random_u64()?, random_u64()?));
         DirBuilder::new().mode(PRIVATE).create(&path)?;
@@ -108,6 +103,11 @@ impl Folders {
     pub fn give_up(&mut self, path: PathBuf) {
         permit(&path);
         self.doomed.push(path);
+    }
+
+    /// The runner ends: removes its own folder, if nothing is in it. Whatever stays is for the next one.
+    pub fn end(&self) {
+        let _ = fs::remove_dir(&self.path);
     }
 
     /// True if there is something to be removed.
@@ -170,6 +170,32 @@ impl Folders {
         }
         moved
     }
+}
+
+/// Where runners have their folders, as far as there is such a place; no link is in these paths, since Landlock knows folders
+/// by where they are.
+pub fn places() -> Vec<PathBuf> {
+    PLACES.iter().filter_map(|place| Path::new(place).canonicalize().ok()).collect()
+}
+
+/// True if an error of [`Folders::make`] says that the runner's folder is not what it was: only another runner, with another
+/// folder, will make folders again. All else may pass.
+pub fn is_lost(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem, StaleNetworkFileHandle,
+    };
+    let lost = [NotFound, StaleNetworkFileHandle, NotADirectory, PermissionDenied, ReadOnlyFilesystem];
+    lost.contains(&error.kind())
+}
+
+fn is_folder_of(user: u32, path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|about| about.is_dir() && about.uid() == user)
+}
+
+/// The lock of a folder that a dead runner has left; `None` if it is a living one's.
+fn lock_left(path: &Path) -> Option<File> {
+    let lock = File::open(path).ok()?;
+    (lock.try_lock().is_ok() && is_at(&lock, path)).then_some(lock)
 }
 
 /// What the permissions of a folder forbid is ours to permit. If that fails, so will what comes next.
@@ -242,9 +268,28 @@ mod tests {
         fs::write(of_dead.join("file"), "text").unwrap();
         fs::create_dir(place.path().join("vsmtp")).unwrap();
         drop(dead);
+        // Names that others have given to what is theirs, or is no folder.
+        for number in 0..2 * MAX_LEFT {
+            fs::write(place.path().join(format!("{PREFIX}{number}")), "").unwrap();
+        }
         let mut next = Folders::open_in(place.path()).unwrap();
         remove_all(&mut next);
         assert!(of_living.exists() && !of_dead.exists());
-        assert_eq!((count(place.path()), count(next.path())), (3, 0));
+        assert_eq!((count(place.path()), count(next.path())), (3 + 2 * MAX_LEFT, 0));
+        let path = next.path().to_owned();
+        next.end();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_is_told_from_a_disk_that_is_full() {
+        let place = tempfile::tempdir().unwrap();
+        let mut folders = Folders::open_in(place.path()).unwrap();
+        fs::remove_dir(folders.path()).unwrap();
+        assert!(is_lost(&folders.make().unwrap_err()));
+        use nix::libc::{EDQUOT, EMFILE, ENOSPC};
+        for full in [ENOSPC, EDQUOT, EMFILE] {
+            assert!(!is_lost(&io::Error::from_raw_os_error(full)));
+        }
     }
 }

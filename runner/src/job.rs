@@ -1,8 +1,9 @@
 //! One program that runs: its streams, its time, its end.
 
 use std::ffi::{CString, NulError};
+use std::fmt;
 use std::fs::File;
-use std::io::{self, PipeWriter, Seek};
+use std::io::{self, ErrorKind, PipeWriter, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
@@ -13,7 +14,7 @@ use mio::Interest;
 use vsmtp_daemon::Reactor;
 use vsmtp_ipc::edge::filter_runner::Ended;
 use vsmtp_sys::sandbox::{Domain, Limits};
-use vsmtp_sys::spawn::{Child, Command, Confinement};
+use vsmtp_sys::spawn::{Child, Command, Confinement, SpawnError, Stage};
 
 use crate::output::{Output, Progress};
 use crate::programs::PLACES;
@@ -63,6 +64,64 @@ pub struct Program {
     pub domain: Domain,
 }
 
+/// Why a program did not start.
+#[derive(Debug)]
+pub enum NotStarted {
+    /// It is no program that we can execute: for the operator to mend.
+    Program(io::Error),
+    /// The host lacks something for now: a disk with room, a process, memory.
+    Host(io::Error),
+}
+
+impl fmt::Display for NotStarted {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (NotStarted::Program(error) | NotStarted::Host(error)) = self;
+        error.fmt(out)
+    }
+}
+
+/// What is unclear may pass, so it is the host's.
+impl From<io::Error> for NotStarted {
+    fn from(error: io::Error) -> NotStarted {
+        NotStarted::Host(error)
+    }
+}
+
+impl From<NulError> for NotStarted {
+    fn from(error: NulError) -> NotStarted {
+        NotStarted::Program(error.into())
+    }
+}
+
+impl From<SpawnError> for NotStarted {
+    fn from(error: SpawnError) -> NotStarted {
+        match &error {
+            SpawnError::Refused(_) => NotStarted::Program(error.into()),
+            SpawnError::Child(Stage::Execute, cause) if is_of_program(cause) => {
+                NotStarted::Program(error.into())
+            }
+            SpawnError::Child(..) | SpawnError::Parent(..) => NotStarted::Host(error.into()),
+        }
+    }
+}
+
+/// What `execve` says of a file that is no program, not for us, or not for these arguments. While somebody writes it, it may
+/// become one.
+fn is_of_program(cause: &io::Error) -> bool {
+    let no_program = [
+        ErrorKind::NotFound,
+        ErrorKind::PermissionDenied,
+        ErrorKind::NotADirectory,
+        ErrorKind::IsADirectory,
+        ErrorKind::ArgumentListTooLong,
+        ErrorKind::InvalidInput,
+        ErrorKind::InvalidFilename,
+    ];
+    // These have no kind of their own.
+    let others = [nix::libc::ENOEXEC, nix::libc::ELOOP, nix::libc::ELIBBAD];
+    no_program.contains(&cause.kind()) || cause.raw_os_error().is_some_and(|number| others.contains(&number))
+}
+
 impl Job {
     /// Starts a program and has the loop watch it.
     ///
@@ -73,7 +132,7 @@ impl Job {
         token: usize,
         (edge, ticket): (usize, u64),
         program: Program,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, NotStarted> {
         let Program { path, argv, input, folder, limits, domain } = program;
         let input = match input {
             Some(input) => {
@@ -108,7 +167,7 @@ impl Job {
             Ok(()) => Ok(job),
             Err(error) => {
                 job.kill();
-                Err(error)
+                Err(error.into())
             }
         }
     }
@@ -199,4 +258,25 @@ fn environment(folder: &Path) -> Vec<CString> {
     let own =
         FOLDER_NAMES.iter().filter_map(|name| CString::new([name.as_bytes(), b"=", folder].concat()).ok());
     pairs.chain(own).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_the_hosts_and_the_rest_the_programs() {
+        use nix::libc::{EACCES, EAGAIN, ELOOP, EMFILE, ENOENT, ENOEXEC, ENOMEM, ETXTBSY};
+        let at =
+            |stage, number| NotStarted::from(SpawnError::Child(stage, io::Error::from_raw_os_error(number)));
+        for number in [ENOENT, EACCES, ENOEXEC, ELOOP] {
+            assert!(matches!(at(Stage::Execute, number), NotStarted::Program(_)), "{number}");
+            assert!(matches!(at(Stage::Files, number), NotStarted::Host(_)), "{number}");
+        }
+        for number in [ENOMEM, EAGAIN, ETXTBSY, EMFILE] {
+            assert!(matches!(at(Stage::Execute, number), NotStarted::Host(_)), "{number}");
+        }
+        let fork = SpawnError::Parent("fork", io::Error::from_raw_os_error(EAGAIN));
+        assert!(matches!(NotStarted::from(fork), NotStarted::Host(_)));
+    }
 }

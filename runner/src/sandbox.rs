@@ -3,15 +3,17 @@
 //! a rule: to change the system, to look into other processes, to become a server, to write outside the runner's folder.
 //! The user `vsmtp-runner`, no capabilities and `no_new_privs` hold beside it. The same in every build.
 //!
-//! Within it each program has a domain of its own (Landlock), so that it finds no other program's files and processes.
+//! Within it each program has a domain of its own (Landlock), so that it finds no other program's files and processes:
+//! `common_ground` says what all may open, `own` what one may.
 
+mod common_ground;
 mod ordinary;
 
-use std::fs;
 use std::path::Path;
 
+pub use common_ground::common_ground;
 use vsmtp_sys::sandbox::{
-    Allow, AllowIf, BASE, BODIES, Denied, Limits, PathGrant, Profile, Rights, Rule, Test,
+    Allow, AllowIf, BASE, BODIES, Denied, Domain, Limits, PathGrant, Profile, Rights, Rule, Test,
 };
 
 /// Descriptors: five for each program that runs, edges. Programs have the same limit.
@@ -61,41 +63,29 @@ const SINKS: [&str; 2] = ["/dev/null", "/dev/zero"];
 /// The whole jail. `folder` is the runner's, below which each program has one.
 pub fn profile(folder: &Path) -> Profile {
     let root = PathGrant { path: "/".into(), rights: Rights::ReadExecute };
+    // Its own folder, at its end.
+    let around = folder.parent().map(|around| PathGrant { path: around.into(), rights: Rights::RemoveEmpty });
     Profile {
         daemon: "vsmtp-runner",
         syscalls: vec![BASE, BODIES, START, ordinary::FILES, ordinary::PROCESSES, ordinary::SOCKETS],
         // Programs ask for much that they can do without.
         on_denied: Denied::Errno,
-        landlock: [root].into_iter().chain(writable(folder)).collect(),
+        landlock: [root, own(folder)].into_iter().chain(sinks()).chain(around).collect(),
         // Programs ask daemons of this host and of others, spam filters above all.
         landlock_deny_net: false,
         limits: Limits { nofile: Some(DESCRIPTORS), fsize: Some(LARGEST_FILE), ..Limits::default() },
     }
 }
 
-fn writable(folder: &Path) -> impl Iterator<Item = PathGrant> {
+/// What one program may write in.
+pub fn own(folder: &Path) -> PathGrant {
+    PathGrant { path: folder.into(), rights: Rights::Manage }
+}
+
+fn sinks() -> impl Iterator<Item = PathGrant> {
     let sinks = SINKS.into_iter().map(Path::new).filter(|path| path.exists());
-    let sinks = sinks.map(|path| PathGrant { path: path.into(), rights: Rights::ReadWrite });
-    sinks.chain([PathGrant { path: folder.into(), rights: Rights::Manage }])
+    sinks.map(|path| PathGrant { path: path.into(), rights: Rights::ReadWrite })
 }
-
-/// What one program may open, within that jail: its own folder for writing, and for reading all that is not beside the
-/// folders of programs. `folders` is the runner's. Landlock takes nothing away from what it has granted, so what is on the
-/// way there is granted piece by piece; what comes to be there later is for programs that start later.
-pub fn grants(folders: &Path, own: &Path) -> Vec<PathGrant> {
-    let mut grants: Vec<PathGrant> = writable(own).collect();
-    // Nothing beside the runner's folder: others keep theirs there.
-    let around = folders.parent().unwrap_or(folders);
-    for on_the_way in around.ancestors().skip(1) {
-        let beside = fs::read_dir(on_the_way).into_iter().flatten().flatten().map(|entry| entry.path());
-        let beside = beside.filter(|path| !around.starts_with(path)).take(MAX_BESIDE);
-        grants.extend(beside.map(|path| PathGrant { path, rights: Rights::ReadExecute }));
-    }
-    grants
-}
-
-/// Most entries of one folder that are granted; `/` and `/var` have fewer.
-const MAX_BESIDE: usize = 256;
 
 /// What one program may use up, one of so many at once. Processes are counted only where the runner's user is nobody
 /// else's: others would be counted with them.
@@ -105,5 +95,20 @@ pub fn limits(at_once: u32, has_own_user: bool) -> Limits {
         address_space: Some(ADDRESS_SPACE),
         nproc: has_own_user.then_some(processes),
         ..Limits::default()
+    }
+}
+
+/// How far the kernel keeps programs apart, for people.
+pub fn describe_domain(domain: &Domain) -> &'static str {
+    match (domain.has_files(), domain.has_fence()) {
+        (true, true) => {
+            "each program: a domain of its own, for files, /proc and signals; a keeper ends all that it starts"
+        }
+        (true, false) => {
+            "each program: a domain of its own, for files and /proc; signals reach others (they take Linux 6.12)"
+        }
+        (false, _) => {
+            "each program: no domain of its own (it takes Landlock), so that it reaches what others have"
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use vsmtp_config::{Command, RunnerSlice};
 use vsmtp_ipc::edge::filter_runner::{Answer, Ask, CREDITS, Declared, Ended, FilterEnd, MAX_OUTPUT, Refused};
-use vsmtp_ipc::edge::master_child::ToMaster;
+use vsmtp_ipc::edge::master_child::{ToChild, ToMaster};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::{ChannelError, EdgeId, encode};
 use vsmtp_stage::{PATIENCE, Process, configure, next};
@@ -142,9 +142,10 @@ fn what_is_not_declared_does_not_run_and_nonsense_costs_the_edge() {
 
 #[test]
 fn an_edge_that_ends_takes_its_commands_with_it_and_others_go_on() {
+    let time = own_time(86398);
     let mut stage = Stage::start(&[shell(60_000, false)]);
     let mut filter = stage.filter();
-    say(&mut filter, &ask(1, shell(60_000, false), Some(&["-c", "exec sleep 86398"])), Vec::new());
+    say(&mut filter, &ask(1, shell(60_000, false), Some(&["-c", &format!("exec sleep {time}")])), Vec::new());
     let deadline = Instant::now() + PATIENCE;
     let wait = |what: &str, holds: &dyn Fn() -> bool| {
         while !holds() {
@@ -152,29 +153,86 @@ fn an_edge_that_ends_takes_its_commands_with_it_and_others_go_on() {
             std::thread::sleep(Duration::from_millis(20));
         }
     };
-    wait("it sleeps", &|| is_asleep("86398"));
+    wait("it sleeps", &|| is_asleep(&time));
     drop(filter);
     let mut other = stage.filter();
     say(&mut other, &ask(2, shell(60_000, false), None), Vec::new());
     assert_eq!(ended(&mut other, 2).code, Some(0));
-    wait("it is gone", &|| !is_asleep("86398"));
+    wait("it is gone", &|| !is_asleep(&time));
 }
 
 #[test]
 fn no_more_run_at_once_than_may_and_they_are_the_first_to_go_when_memory_is_short() {
-    let place = tempfile::NamedTempFile::new().unwrap();
-    let place = place.path().to_str().unwrap();
     let mut stage = Stage::with(&[shell(60_000, false)], 1);
     let mut filter = stage.filter();
-    // Two at once would find the place taken.
-    let script = "exec 9<\"$0\"; flock -n 9 || exit 1; sleep 0.1; cat /proc/self/oom_score_adj";
+    let script =
+        "cat /proc/self/oom_score_adj; cut -d' ' -f1 /proc/uptime; sleep 0.1; cut -d' ' -f1 /proc/uptime";
     for ticket in 0..4 {
-        say(&mut filter, &ask(ticket, shell(60_000, false), Some(&["-c", script, place])), Vec::new());
+        say(&mut filter, &ask(ticket, shell(60_000, false), Some(&["-c", script])), Vec::new());
     }
+    let mut last = 0.0;
     for ticket in 0..4 {
         let end = ended(&mut filter, ticket);
-        assert_eq!((end.code, end.stdout.as_slice()), (Some(0), &b"1000\n"[..]), "{end:?}");
+        let text = String::from_utf8(end.stdout).unwrap();
+        let [score, begun, over] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+        assert_eq!((end.code, score), (Some(0), "1000"));
+        // None begins before the one before it is over.
+        assert!(begun.parse::<f64>().unwrap() >= last, "{text}, {last}");
+        last = over.parse().unwrap();
     }
+}
+
+#[test]
+fn what_the_host_lacks_for_now_is_no_fault_of_the_command() {
+    let mut stage = Stage::start(&[shell(60_000, false)]);
+    let mut filter = stage.filter();
+    let runner = stage.process.child.pid;
+    let limits = std::fs::read_to_string(format!("/proc/{runner}/limits")).unwrap();
+    let before = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let before = before.split_whitespace().next().unwrap();
+    let permit = |descriptors: &str| {
+        let mut prlimit = std::process::Command::new("prlimit");
+        let prlimit = prlimit.args(["--pid", &runner.to_string(), &format!("--nofile={descriptors}:")]);
+        assert!(prlimit.status().unwrap().success());
+    };
+    say(&mut filter, &ask(1, shell(60_000, false), None), Vec::new());
+    assert_eq!(ended(&mut filter, 1).code, Some(0));
+    permit("3");
+    say(&mut filter, &ask(2, shell(60_000, false), None), Vec::new());
+    assert_eq!(next(&mut filter).unwrap().message, Answer { ticket: 2, result: Err(Refused::Busy) });
+    permit(before);
+    say(&mut filter, &ask(3, shell(60_000, false), None), Vec::new());
+    assert_eq!(ended(&mut filter, 3).code, Some(0));
+}
+
+#[test]
+fn a_runner_whose_folder_is_gone_says_busy_and_makes_room_for_another() {
+    let mut stage = Stage::start(&[shell(60_000, false)]);
+    let mut filter = stage.filter();
+    let script = "cd $TMPDIR/.. && pwd";
+    say(&mut filter, &ask(1, shell(60_000, false), Some(&["-c", script])), Vec::new());
+    let folder = String::from_utf8(ended(&mut filter, 1).stdout).unwrap();
+    assert!(folder.contains("/vsmtp-runner."), "{folder}");
+    let folder = std::path::Path::new(folder.trim());
+    wait_until("its own use of it is over", || folder.read_dir().unwrap().next().is_none());
+    std::fs::remove_dir(folder).unwrap();
+    say(&mut filter, &ask(2, shell(60_000, false), None), Vec::new());
+    assert_eq!(next(&mut filter).unwrap().message.result, Err(Refused::Busy));
+    assert!(matches!(next(&mut filter), Err(ChannelError::Closed)));
+    assert!(stage.process.log().contains("event=folder-lost"), "{}", stage.process.log());
+}
+
+#[test]
+fn a_runner_that_ends_leaves_no_folder() {
+    let mut stage = Stage::start(&[shell(60_000, false)]);
+    let mut filter = stage.filter();
+    say(&mut filter, &ask(1, shell(60_000, false), Some(&["-c", "cd $TMPDIR/.. && pwd"])), Vec::new());
+    let folder = String::from_utf8(ended(&mut filter, 1).stdout).unwrap();
+    let folder = std::path::Path::new(folder.trim());
+    assert!(folder.is_absolute() && folder.exists(), "{folder:?}");
+    stage.process.tell(&ToChild::Drain { deadline_ms: 15_000 }, Vec::new());
+    drop(filter);
+    wait_until("it is removed", || !folder.exists());
 }
 
 /// The kernel can keep programs apart: Linux 6.12 and later, with Landlock.
@@ -196,14 +254,15 @@ fn what_makes_a_session_of_its_own_ends_with_its_command_all_the_same() {
     let mut filter = stage.filter();
     if has_domains() {
         // Another command, which runs all the time.
-        say(&mut filter, &ask(9, shell(60_000, false), Some(&["-c", "exec sleep 86396"])), Vec::new());
+        say(&mut filter, &ask(9, shell(60_000, false), Some(&["-c", "exec sleep 1000"])), Vec::new());
     }
     // The inner one is a stray only when the outer one is gone.
-    let inner = "setsid sleep 127.5 & touch $TMPDIR/begun; exec sleep 127.5";
+    let time = own_time(127);
+    let inner = format!("setsid sleep {time} & touch $TMPDIR/begun; exec sleep {time}");
     let script = format!("setsid sh -c '{inner}' & while [ ! -e $TMPDIR/begun ]; do sleep 0.02; done");
     say(&mut filter, &ask(1, shell(60_000, false), Some(&["-c", &script])), Vec::new());
     assert_eq!(ended(&mut filter, 1).code, Some(0));
-    wait_until("nothing outlives its command", || !is_asleep("127.5"));
+    wait_until("nothing outlives its command", || !is_asleep(&time));
 }
 
 #[test]
@@ -213,11 +272,12 @@ fn nothing_outlives_a_runner_that_is_killed() {
     }
     let mut stage = Stage::start(&[shell(60_000, false)]);
     let mut filter = stage.filter();
-    let script = "setsid sleep 128.5 & exec sleep 129.5";
-    say(&mut filter, &ask(1, shell(60_000, false), Some(&["-c", script])), Vec::new());
-    wait_until("both sleep", || is_asleep("128.5") && is_asleep("129.5"));
+    let (fled, kept) = (own_time(128), own_time(129));
+    let script = format!("setsid sleep {fled} & exec sleep {kept}");
+    say(&mut filter, &ask(1, shell(60_000, false), Some(&["-c", &script])), Vec::new());
+    wait_until("both sleep", || is_asleep(&fled) && is_asleep(&kept));
     stage.process.child.signal(9).unwrap();
-    wait_until("both are gone", || !is_asleep("128.5") && !is_asleep("129.5"));
+    wait_until("both are gone", || !is_asleep(&fled) && !is_asleep(&kept));
 }
 
 #[test]
@@ -251,11 +311,12 @@ fn commands_neither_see_nor_disturb_each_other() {
     let mut stage = Stage::start(&[shell(60_000, false)]);
     let mut filter = stage.filter();
     let sealed = Sealed::create(c"input", &[IoSlice::new(b"secret")]).unwrap();
-    let script = "echo secret >$TMPDIR/file; exec sleep 86397";
-    let first = Ask { input: Some(6), ..ask(1, shell(60_000, false), Some(&["-c", script])) };
+    let time = own_time(86397);
+    let script = format!("echo secret >$TMPDIR/file; exec sleep {time}");
+    let first = Ask { input: Some(6), ..ask(1, shell(60_000, false), Some(&["-c", &script])) };
     say(&mut filter, &first, vec![sealed.into_fd()]);
-    wait_until("it sleeps", || is_asleep("86397"));
-    let pid = sleeper("86397").unwrap();
+    wait_until("it sleeps", || is_asleep(&time));
+    let pid = sleeper(&time).unwrap();
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
     let folder = environment.split(|octet| *octet == 0).find_map(|pair| pair.strip_prefix(b"TMPDIR="));
     let folder = String::from_utf8(folder.unwrap().to_vec()).unwrap();
@@ -263,15 +324,18 @@ fn commands_neither_see_nor_disturb_each_other() {
     // Whoever reaches anything says so.
     let script = format!(
         "exec 2>/dev/null; cat /proc/{pid}/fd/0; cat /proc/{pid}/environ; ls /proc/{pid}/cwd/; cat {folder}/file; \
+         for of in {pid} {runner} $PPID; do ( : </proc/$of/mem ) && echo memory; readlink /proc/$of/fd/0 /proc/$of/exe; cat /proc/$of/maps; done; \
+         for of in {pid} {runner} $PPID; do prlimit --pid $of --nofile=4:4 && echo limits; done; \
+         for of in {pid} {runner} $PPID; do renice -n 19 -p $of; taskset -p 1 $of >/dev/null && echo pinned; ionice -c 3 -p $of && echo input; done; \
          ls {folder}/..; ( echo x >{folder}/file ) && echo wrote; rm {folder}/file && echo removed; \
          ( : >{folder}/new ) && echo made; \
-         for other in {pid} {runner} $PPID; do kill -KILL $other && echo killed; done; echo end"
+         for other in {pid} {runner} $PPID; do kill -KILL $other && echo killed; done; ls /tmp; ls /var/tmp; echo end"
     );
     say(&mut filter, &ask(2, shell(60_000, false), Some(&["-c", &script])), Vec::new());
     let end = ended(&mut filter, 2);
     assert_eq!(String::from_utf8_lossy(&end.stdout), "end\n", "{end:?}");
     assert_eq!(std::fs::read(format!("{folder}/file")).unwrap(), b"secret\n");
-    assert!(is_asleep("86397"));
+    assert!(is_asleep(&time));
 }
 
 #[test]
@@ -282,6 +346,11 @@ fn a_command_has_bounds_of_memory_and_of_files() {
     say(&mut filter, &ask(1, shell(60_000, false), Some(&["-c", script])), Vec::new());
     let text = String::from_utf8(ended(&mut filter, 1).stdout).unwrap();
     assert_eq!(text, "1073741824 1073741824\n0 0\n4294967296 4294967296\n");
+}
+
+/// A time to sleep for about so many seconds, which nobody else sleeps: not even the same test of another run.
+fn own_time(seconds: u32) -> String {
+    format!("{seconds}.{:07}", std::process::id())
 }
 
 /// Some process sleeps for this time, which one test alone uses.

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use vsmtp_runner::sandbox;
-use vsmtp_sys::sandbox::{apply, probe};
+use vsmtp_sys::sandbox::{Domain, Limits, OpenGrants, Profile, apply, probe};
 
 const INSIDE: &str = "VSMTP_TEST_JAIL";
 /// EPERM, EACCES, ENOSYS.
 const DENIALS: [i32; 3] = [1, 13, 38];
 
 /// Whatever else the table says, none of this can be done.
-const IMPOSSIBLE: [&str; 38] = [
+const IMPOSSIBLE: [&str; 39] = [
     "open by handle",
     "make device",
     "change root",
@@ -24,6 +24,7 @@ const IMPOSSIBLE: [&str; 38] = [
     "read other memory",
     "write other memory",
     "steal descriptor",
+    "read other limit",
     "namespaces",
     "join namespace",
     "change user",
@@ -61,9 +62,11 @@ fn main() {
         Ok("list") => list(),
         Ok("write") => write_outside(),
         Ok("run") => run_ordinary(),
+        Ok("poor") => prepare_without_descriptors(),
         _ => {
             it_cannot_change_the_system_or_look_into_others();
             programs_run_and_write_in_the_runners_folder_only();
+            a_domain_is_whole_or_an_error();
         }
     }
 }
@@ -141,6 +144,34 @@ fn programs_run_and_write_in_the_runners_folder_only() {
     assert!(ran.status.success() && text.contains("321done"), "{text}");
     let wrote = inside("write");
     assert!(wrote.status.success(), "{}", String::from_utf8_lossy(&wrote.stderr));
+}
+
+/// What cannot be opened for want of a descriptor is not left out.
+fn prepare_without_descriptors() {
+    let all = || OpenGrants::open([sandbox::own(&own_folder())]);
+    let missing = || OpenGrants::open([sandbox::own(&own_folder().join("missing"))]);
+    let domain = Domain::prepare(&[&all().unwrap(), &missing().unwrap()]).unwrap();
+    let has = [domain.has_files(), domain.has_fence()];
+    drop(domain);
+    let profile = sandbox::profile(&own_folder());
+    let limits = Limits { nofile: Some(64), ..Limits::default() };
+    apply(&Profile { limits, ..profile }).unwrap();
+    let mut taken = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        taken.push(file);
+    }
+    assert!(all().is_err() && missing().is_err());
+    // One descriptor is enough for the files, and none is left for the fence.
+    for has_part in has {
+        let domain = Domain::prepare(&[]);
+        assert!(domain.is_err() || !has_part, "{domain:?}");
+        taken.pop();
+    }
+}
+
+fn a_domain_is_whole_or_an_error() {
+    let prepared = inside("poor");
+    assert!(prepared.status.success(), "{}", String::from_utf8_lossy(&prepared.stderr));
 }
 
 fn inside(what: &str) -> Output {

@@ -28,6 +28,8 @@ const NOT_DECLARED: &str = "it is not declared so; a command is declared by bein
 
 /// What is said where all places are taken, or all that a network may have.
 const TOO_MANY: &str = "too many commands run at the moment";
+/// What is said where the runner starts none for now: why is in its log, if it is not for want of a place.
+const NOT_NOW: &str = "too many commands run at the moment, or the host lacks what one more needs";
 /// What is said where too many octets wait already.
 const TOO_MUCH: &str = "too much is given to commands at the moment";
 
@@ -145,7 +147,7 @@ impl Runner for Commands {
         match answers.map_err(|NoRoom| busy(TOO_MANY))??.pop().flatten() {
             Some(Ok(ended)) => Ok(ended),
             Some(Err(Refused::NotDeclared)) => Err(did_not_run(NOT_DECLARED).into()),
-            Some(Err(Refused::Busy)) => Err(busy(TOO_MANY)),
+            Some(Err(Refused::Busy)) => Err(busy(NOT_NOW)),
             Some(Err(Refused::Failed(why))) => Err(did_not_run(&why).into()),
             // It did not come to its turn in time, or nobody is left who could tell: not for ever.
             None => Err(busy("it had no turn in time, or the runner is gone")),

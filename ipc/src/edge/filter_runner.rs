@@ -74,9 +74,9 @@ pub struct Ended {
 pub enum Refused {
     /// The configuration does not declare it, or not with arguments of the rule's own.
     NotDeclared,
-    /// As many run and wait as may.
+    /// As many run and wait as may, or the host lacks for now what one more needs. Later it may run.
     Busy,
-    /// It could not be started: text for the operator.
+    /// It cannot be started as it is: text for the operator.
     Failed(String),
 }
 

@@ -15,7 +15,7 @@ use std::fmt::Write;
 use std::io;
 use std::path::PathBuf;
 
-pub use domain::Domain;
+pub use domain::{Domain, OpenGrants};
 pub use groups::{BASE, BODIES, THREADS};
 pub use rule::*;
 
@@ -67,6 +67,8 @@ pub enum Rights {
     Manage,
     /// List directories; create, write, replace and remove files and directories. No file can be read.
     Deposit,
+    /// Remove empty directories; nothing can be opened.
+    RemoveEmpty,
 }
 
 /// Resource limits, soft and hard alike. `None` leaves what was inherited; core files are always off.

@@ -178,6 +178,9 @@ fn commands_run_as_a_user_of_their_own_and_only_where_there_are_any() {
         uid.is_some()
     });
     let uid = uid.unwrap();
+    let declared = mta.ctl(&["sandbox", "--declared"]).stdout;
+    let declared = String::from_utf8(declared).unwrap();
+    assert!(declared.lines().any(|line| line.trim().starts_with("each program: ")), "{declared}");
     let wrong = settings("const a = cmd::build(#{ command: \"id\", user: \"root\" }); #{}", &sink, "");
     mta.write_configuration(&wrong);
     assert!(!mta.ctl(&["reload"]).status.success(), "{}", mta.log());

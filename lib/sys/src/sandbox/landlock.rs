@@ -58,6 +58,7 @@ pub(super) fn rights(rights: Rights, directory: bool) -> BitFlags<AccessFs> {
             let entries = AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::MakeDir | AccessFs::RemoveDir;
             write | entries | AccessFs::ReadDir
         }
+        Rights::RemoveEmpty => AccessFs::RemoveDir.into(),
     };
     if directory { wanted } else { wanted & AccessFs::from_file(TESTED) }
 }

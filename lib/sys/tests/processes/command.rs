@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 
-use vsmtp_sys::sandbox::{Domain, Limits, PathGrant, Rights};
+use vsmtp_sys::sandbox::{Domain, Limits, OpenGrants, PathGrant, Rights};
 use vsmtp_sys::spawn::{Child, Command, Confinement, SpawnError, Stage};
 
 use crate::support::{leaky, wait};
@@ -16,7 +16,7 @@ use crate::support::{leaky, wait};
 fn kept(folder: &tempfile::TempDir, script: &str) -> Option<(Child, io::PipeReader, io::PipeWriter)> {
     let all = PathGrant { path: "/".into(), rights: Rights::ReadExecute };
     let null = PathGrant { path: "/dev/null".into(), rights: Rights::ReadWrite };
-    let domain = Domain::prepare(&[all, null]).unwrap();
+    let domain = Domain::prepare(&[&OpenGrants::open([all, null]).unwrap()]).unwrap();
     let (theirs, leash) = io::pipe().unwrap();
     let confinement = Confinement { domain: &domain, leash: theirs.as_fd() };
     let (child, output) = started_in(folder, script, "", Some(confinement));
