@@ -12,18 +12,18 @@ use vsmtp_ipc::edge::master_child::{LimitsAnswer, LimitsRequest, ToMaster};
 use vsmtp_ipc::edge::receiver_limits::{Answer, Ask, Entry, Spent, Wanted};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::{ChannelError, EdgeId};
+use vsmtp_keeper::{FILES, Files, Keeper};
 use vsmtp_sys::sandbox::Profile;
 
 use crate::counters::{Counters, Excess, Grant};
 use crate::greylist::Greylist;
-use crate::keeper::{FILES, Files, Keeper};
 use crate::lists::Tested;
 use crate::lookups::{LookUps, RESOLVER_TOKEN};
 use crate::metrics::{Figures, Gauges};
 use crate::rates::Rates;
 use crate::receivers::{EdgeKey, Receivers};
 use crate::screen::{Act, Door, Fate, Finding, Screen};
-use crate::{operator, replies, sandbox, settings};
+use crate::{operator, replies, sandbox, settings, snapshot};
 
 use kept::KEEP_TIMER;
 
@@ -46,7 +46,8 @@ pub struct Limiter {
     filters_met: usize,
     rates: Rates,
     greylist: Greylist,
-    files: Files,
+    /// Until the jail is entered.
+    files: Option<Files>,
     /// From the jail on.
     keeper: Option<Keeper>,
     look_ups: LookUps,
@@ -70,7 +71,7 @@ impl Daemon for Limiter {
             filters_met: 0,
             rates: Rates::default(),
             greylist: Greylist::default(),
-            files: Files::default(),
+            files: Some(Files::new(snapshot::FORMAT)),
             keeper: None,
             look_ups: LookUps::default(),
             figures: Figures::default(),
@@ -87,7 +88,9 @@ impl Daemon for Limiter {
     }
 
     fn take_file(&mut self, file: OwnedFd) {
-        self.files.take(file);
+        if let Some(files) = &mut self.files {
+            files.take(file);
+        }
     }
 
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {

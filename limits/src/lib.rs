@@ -12,7 +12,6 @@ mod replies;
 
 mod counters;
 mod greylist;
-mod keeper;
 mod rates;
 mod recent;
 mod snapshot;

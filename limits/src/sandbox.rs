@@ -1,24 +1,19 @@
 //! What the limiter may still do once it hears receivers: read and write the edges that it was given, and the
 //! two files that the master has opened for it. It opens no file, makes no socket, and starts no program. The same table in debug, test and release.
 
-use vsmtp_sys::sandbox::{Allow, BASE, BODIES, Denied, Limits, Profile, Rule, THREADS};
+use vsmtp_keeper::CALLS;
+use vsmtp_sys::sandbox::{BASE, BODIES, Denied, Limits, Profile, THREADS};
 
 /// Descriptors: edges to receivers of two generations, to the resolver, to the master.
 const DESCRIPTORS: u64 = 1024;
-
-/// Keeping what greylisting knows, in files that are open.
-const KEEPER: &[Rule] = &[
-    Allow("ftruncate", "a file becomes as long as what it holds"),
-    Allow("fdatasync", "what was written is on the disk before the other file is touched"),
-];
 
 /// The jail.
 pub fn profile() -> Profile {
     Profile {
         daemon: "limits",
         // BODIES: a page for operators that does not fit into a frame travels in a memory file.
-        // THREADS: the one that writes.
-        syscalls: vec![BASE, THREADS, BODIES, KEEPER],
+        // THREADS: the one that writes. CALLS: keeping what greylisting knows.
+        syscalls: vec![BASE, THREADS, BODIES, CALLS],
         // It runs only our own code: a call that is not here is an attack.
         on_denied: Denied::Kill,
         landlock: Vec::new(),

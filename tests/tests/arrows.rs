@@ -18,7 +18,7 @@ const STAGED: [&str; 7] = [
 ];
 
 /// Our own crates and what of ours each may name. Development dependencies count.
-const OURS: [(&str, &[&str]); 21] = [
+const OURS: [(&str, &[&str]); 22] = [
     ("vsmtp-mail", &[]),
     ("vsmtp-sys", &[]),
     ("vsmtp-config", &["vsmtp-mail"]),
@@ -26,6 +26,7 @@ const OURS: [(&str, &[&str]); 21] = [
     ("vsmtp-tls", &[]),
     ("vsmtp-ipc", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys"]),
     ("vsmtp-daemon", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc"]),
+    ("vsmtp-keeper", &["vsmtp-sys", "vsmtp-daemon"]),
     (STAGE, &["vsmtp-sys", "vsmtp-ipc"]),
     ("vsmtp-master", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
     (
@@ -42,7 +43,10 @@ const OURS: [(&str, &[&str]); 21] = [
         "vsmtp-resolver",
         &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon", "vsmtp-tls"],
     ),
-    ("vsmtp-limits", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
+    (
+        "vsmtp-limits",
+        &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon", "vsmtp-keeper"],
+    ),
     ("vsmtp-keys", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
     ("vsmtp-runner", &["vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
     ("vsmtp-database", &["vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),

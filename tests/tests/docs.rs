@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Sections of the table of log lines, and where their lines are written.
-const SPEAKERS: [(&str, &str); 12] = [
+const SPEAKERS: [(&str, &str); 13] = [
     ("every process", "lib/daemon/src"),
+    ("who keeps state", "lib/keeper/src"),
     ("master", "master/src"),
     ("receiver", "receiver/src"),
     ("filter", "filter/src"),

@@ -3,6 +3,7 @@
 use vsmtp_daemon::{BootError, Reactor, Record};
 
 use super::Limiter;
+use crate::snapshot;
 
 /// The loop's timer for the next writing.
 pub const KEEP_TIMER: u64 = 2;
@@ -12,8 +13,11 @@ const KEEP_MS: u64 = 30_000;
 impl Limiter {
     /// Reads what was kept.
     pub(super) fn begin_to_keep(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
-        let opened = std::mem::take(&mut self.files).open();
-        let (list, keeper) = opened.map_err(|error| BootError::Io("start the thread that keeps", error))?;
+        let files = self.files.take().ok_or_else(|| BootError::Fatal("started twice".to_owned()))?;
+        let (known, keeper) = files
+            .open(snapshot::read)
+            .map_err(|error| BootError::Io("start the thread that keeps", error))?;
+        let list = known.unwrap_or_default();
         let sizes = list.sizes();
         Record::new("state-read")
             .field("waiting", sizes.waiting)
@@ -29,8 +33,8 @@ impl Limiter {
     /// Has written what has changed.
     pub(super) fn keep(&mut self, reactor: &mut Reactor) {
         if self.greylist.take_changed()
-            && let Some(keeper) = &mut self.keeper
-            && !keeper.keep(&self.greylist)
+            && let Some(keeper) = &self.keeper
+            && !keeper.keep(snapshot::write(&self.greylist))
         {
             self.greylist.note_changed();
         }
@@ -41,7 +45,7 @@ impl Limiter {
     pub(super) fn end_keeping(&mut self) {
         if let Some(keeper) = self.keeper.take() {
             let changed = self.greylist.take_changed();
-            keeper.finish(changed.then_some(&self.greylist));
+            keeper.finish(changed.then(|| snapshot::write(&self.greylist)));
         }
     }
 }
