@@ -49,7 +49,7 @@ pub struct Limiter {
     /// Until the jail is entered.
     files: Option<Files>,
     /// From the jail on.
-    keeper: Option<Keeper>,
+    keeper: Option<Keeper<Vec<u8>>>,
     look_ups: LookUps,
     wanted: Wanted,
     figures: Figures,

@@ -42,6 +42,13 @@ pub fn open<'o>(format: &Format, octets: &'o [u8]) -> Result<(u64, &'o [u8]), &'
     if checksum(head, body) == sum { Ok((number, body)) } else { Err("its checksum is wrong") }
 }
 
+/// The number that a header states; `None` if it is of another format.
+pub fn number(format: &Format, mut header: &[u8]) -> Option<u64> {
+    let magic = take(&mut header).ok()?;
+    let number = u64::from_le_bytes(take(&mut header).ok()?);
+    (magic == format.magic).then_some(number)
+}
+
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], &'static str> {
     let (first, behind) = rest.split_first_chunk().ok_or("it is cut off")?;
     *rest = behind;
@@ -68,12 +75,14 @@ mod tests {
     fn what_was_written_is_read_as_it_was() {
         let long = file(7, b"what is known");
         assert_eq!(open(&FORMAT, &long), Ok((7, &b"what is known"[..])));
+        assert_eq!(number(&FORMAT, &long), Some(7));
         // A shorter writing over a longer one.
         let short = file(9, b"");
         let over = [&short[..], &long[short.len()..]].concat();
         assert_eq!(open(&FORMAT, &over), Ok((9, &b""[..])));
         let other = Format { magic: *b"testing2", ..FORMAT };
         assert_eq!(open(&other, &long), Err("it is of another format"));
+        assert_eq!(number(&other, &long), None);
     }
 
     #[test]

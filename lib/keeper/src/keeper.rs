@@ -1,12 +1,14 @@
 //! Who keeps: a thread, since a disk may take its time and others wait for the loop.
 //!
-//! On failure: a file that cannot be read or does not hold is as one that is empty, and one that cannot be written is tried
-//! again with the next writing. Both are said in the log.
+//! On failure: a file that cannot be read or does not hold is as one that is empty. One that cannot be written is said to
+//! whoever asks, so that it is tried again. Both are in the log.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use vsmtp_daemon::Record;
@@ -20,9 +22,10 @@ pub struct Files {
     files: Vec<File>,
 }
 
-/// The way to the thread that writes.
-pub struct Keeper {
-    to: SyncSender<Vec<u8>>,
+/// The way to the thread that writes, by jobs of this kind.
+pub struct Keeper<J> {
+    to: SyncSender<J>,
+    failed: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
@@ -39,53 +42,67 @@ impl Files {
         }
     }
 
-    /// Reads what was kept, and begins to keep.
+    /// Reads what was kept, and begins to keep. On the thread `body` makes of each job the octets to be written, of all that
+    /// is to be known later. It is given what another process has written since, if there is one: what it does not take up
+    /// is lost.
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn open<T>(self, read: Read<T>) -> io::Result<(Option<T>, Keeper)> {
+    pub fn open<T: 'static, J: Send + 'static>(
+        self,
+        read: Read<T>,
+        mut body: impl FnMut(J, Option<T>) -> Vec<u8> + Send + 'static,
+    ) -> io::Result<(Option<T>, Keeper<J>)> {
         let mut shelf = Shelf::new(self.files, self.format);
         let known = shelf.look(read);
         // At most one writing waits for the one that is under way.
-        let (to, writings) = sync_channel(1);
-        let thread =
-            std::thread::Builder::new().name("keeper".to_owned()).spawn(move || keep(shelf, &writings))?;
-        Ok((known, Keeper { to, thread }))
+        let (to, jobs) = sync_channel(1);
+        let failed = Arc::new(AtomicBool::new(false));
+        let has_failed = Arc::clone(&failed);
+        let life = move || {
+            while let Ok(job) = jobs.recv() {
+                if let Err(error) = shelf.write(read, |news| body(job, news)) {
+                    Record::at(log::Level::Warn, "state-not-written").field("error", error).emit();
+                    has_failed.store(true, Relaxed);
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(life)?;
+        Ok((known, Keeper { to, failed, thread }))
     }
 }
 
-impl Keeper {
+impl<J> Keeper<J> {
     /// Has it written. False if the disk is still busy with what was to be written before.
-    pub fn keep(&self, body: Vec<u8>) -> bool {
-        match self.to.try_send(body) {
+    #[must_use]
+    pub fn keep(&self, job: J) -> bool {
+        match self.to.try_send(job) {
             Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
         }
     }
 
+    /// True if something could not be written since the last call.
+    pub fn take_failed(&self) -> bool {
+        self.failed.swap(false, Relaxed)
+    }
+
     /// Has it written if there is something, and waits until all is written.
-    pub fn finish(self, body: Option<Vec<u8>>) {
-        if let Some(body) = body {
+    pub fn finish(self, job: Option<J>) {
+        if let Some(job) = job {
             // The thread lives as long as the way to it: there is nothing to be done if not.
-            let _ = self.to.send(body);
+            let _ = self.to.send(job);
         }
         drop(self.to);
         let _ = self.thread.join();
     }
 }
 
-/// The life of the thread: one writing after the other.
-fn keep(mut shelf: Shelf, writings: &Receiver<Vec<u8>>) {
-    while let Ok(body) = writings.recv() {
-        if let Err(error) = shelf.write(&body) {
-            Record::at(log::Level::Warn, "state-not-written").field("error", error).emit();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::FileExt;
+
+    use tempfile::NamedTempFile;
 
     use super::*;
 
@@ -99,10 +116,10 @@ mod tests {
         [tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap()]
     }
 
-    fn open(files: &[File; FILES]) -> (Option<String>, Keeper) {
+    fn open(files: &[File; FILES]) -> (Option<String>, Keeper<Vec<u8>>) {
         let mut taken = Files::new(FORMAT);
         files.iter().for_each(|file| taken.take(file.try_clone().unwrap().into()));
-        taken.open(text).unwrap()
+        taken.open(text, |body, _| body).unwrap()
     }
 
     fn known(files: &[File; FILES]) -> Option<String> {
@@ -166,5 +183,58 @@ mod tests {
         assert_eq!(known(&files).as_deref(), Some("0123"));
         write(&files, &"x".repeat(64));
         assert_eq!(known(&files), Some("x".repeat(64)));
+    }
+
+    /// As the master hands them to a process of its own: others have them open too.
+    fn shared(files: &[NamedTempFile; FILES]) -> Keeper<String> {
+        let mut taken = Files::new(Format { max_octets: 4_096, ..FORMAT });
+        files.iter().for_each(|file| taken.take(file.reopen().unwrap().into()));
+        let mut known = String::new();
+        let keeper = taken.open(text, move |word: String, news: Option<String>| {
+            // What the other one knows may lack what we have not written yet.
+            let news = news.unwrap_or_default();
+            let missing = |word: &&str| !known.split_whitespace().any(|one| one == *word);
+            let more: Vec<String> = news.split_whitespace().filter(missing).map(str::to_owned).collect();
+            known = [&[known.clone()], &more[..], &[word]].concat().join(" ");
+            known.clone().into()
+        });
+        keeper.unwrap().1
+    }
+
+    #[test]
+    fn two_at_a_time_lose_nothing_of_each_other() {
+        let files = [NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap()];
+        let (one, other) = (shared(&files), shared(&files));
+        std::thread::scope(|scope| {
+            for (name, keeper) in [("a", &one), ("b", &other)] {
+                scope.spawn(move || (0..40).for_each(|n| keeper.to.send(format!("{name}{n}")).unwrap()));
+            }
+        });
+        one.finish(None);
+        other.finish(Some("last".to_owned()));
+        let mut taken = Files::new(Format { max_octets: 4_096, ..FORMAT });
+        files.iter().for_each(|file| taken.take(file.reopen().unwrap().into()));
+        let known = taken.open(text, |body, _| body).unwrap().0.unwrap();
+        let mut words: Vec<&str> = known.split_whitespace().collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), 81, "{known}");
+    }
+
+    #[test]
+    fn who_keeps_the_files_to_himself_stops_nobody_for_long() {
+        let files = [NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap()];
+        let thief = files[0].reopen().unwrap();
+        thief.lock().unwrap();
+        let keeper = shared(&files);
+        assert!(keeper.keep("lost".to_owned()));
+        let start = std::time::Instant::now();
+        while !keeper.take_failed() {
+            assert!(start.elapsed().as_secs() < 20, "it is never said");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        thief.unlock().unwrap();
+        keeper.finish(Some("kept".to_owned()));
+        assert!(std::fs::read(files[0].path()).unwrap().ends_with(b"kept"));
     }
 }

@@ -20,4 +20,5 @@ use vsmtp_sys::sandbox::{Allow, Rule};
 pub const CALLS: &[Rule] = &[
     Allow("ftruncate", "a file becomes as long as what it holds"),
     Allow("fdatasync", "what was written is on the disk before the other file is touched"),
+    Allow("flock", "two processes of a kind, over a reload, do not write at the same time"),
 ];

@@ -15,7 +15,8 @@ impl Limiter {
     pub(super) fn begin_to_keep(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
         let files = self.files.take().ok_or_else(|| BootError::Fatal("started twice".to_owned()))?;
         let (known, keeper) = files
-            .open(snapshot::read)
+            // Never doubled: nobody else writes.
+            .open(snapshot::read, |octets, _| octets)
             .map_err(|error| BootError::Io("start the thread that keeps", error))?;
         let list = known.unwrap_or_default();
         let sizes = list.sizes();
@@ -32,8 +33,8 @@ impl Limiter {
 
     /// Has written what has changed.
     pub(super) fn keep(&mut self, reactor: &mut Reactor) {
-        if self.greylist.take_changed()
-            && let Some(keeper) = &self.keeper
+        if let Some(keeper) = &self.keeper
+            && (self.greylist.take_changed() | keeper.take_failed())
             && !keeper.keep(snapshot::write(&self.greylist))
         {
             self.greylist.note_changed();
