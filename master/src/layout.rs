@@ -72,6 +72,11 @@ impl Layout {
     pub fn limits_dir(&self) -> PathBuf {
         self.state_dir().join("limits")
     }
+
+    /// What the resolver keeps.
+    pub fn resolver_dir(&self) -> PathBuf {
+        self.state_dir().join("resolver")
+    }
 }
 
 /// Where installed daemons lie when they are not beside the master.

@@ -33,7 +33,7 @@ use crate::listeners::Listeners;
 use crate::log_sink::LogSink;
 use crate::reload;
 use crate::shutdown::Shutdown;
-use crate::state_files;
+use crate::state_files::Place;
 use crate::surroundings::Readings;
 
 /// Most events handled between two looks at the clock.
@@ -289,7 +289,8 @@ impl Master {
         self.readings.note(name.role, generation, &self.config);
         let files = match name.role {
             Role::Keys => key_files::open(&self.config.keys())?,
-            Role::Limits => state_files::open(&self.layout)?,
+            Role::Limits => Place::limits(&self.layout).open()?,
+            Role::Resolver => Place::resolver(&self.layout).open()?,
             Role::FilterSession | Role::FilterPost => {
                 boot::make_folders_of_rules(&self.launcher.accounts, &self.config);
                 Vec::new()

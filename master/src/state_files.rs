@@ -1,5 +1,5 @@
-//! Opens the two files in which the limiter keeps what greylisting knows: it may open nothing itself. What they hold is none
-//! of the master's business.
+//! Opens the two files in which a process keeps what it knows: what greylisting remembers, and the policies of MTA-STS. It
+//! may open nothing itself. What the files hold is none of the master's business.
 //!
 //! On failure: says which file and why, and hands over memory in its place, so that mail flows and only a restart forgets.
 
@@ -7,7 +7,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use vsmtp_daemon::Record;
@@ -15,29 +15,54 @@ use vsmtp_daemon::Record;
 use crate::error::Error;
 use crate::layout::Layout;
 
-/// Their names, in the order in which the limiter is handed them.
-const NAMES: [&str; 2] = ["greylist.0", "greylist.1"];
-
-/// Opens them, each with its path. Makes what is not there.
-///
-/// # Errors
-/// Neither the file nor memory is to be had.
-pub fn open(layout: &Layout) -> Result<Vec<(String, OwnedFd)>, Error> {
-    let folder = layout.limits_dir();
-    NAMES.iter().map(|name| open_or_stand_in(&folder, name)).collect()
+/// Where the files of somebody are.
+pub struct Place {
+    folder: PathBuf,
+    /// In the order in which they are handed over.
+    names: [&'static str; 2],
+    /// What it means if they cannot be had.
+    effect: &'static str,
 }
 
-fn open_or_stand_in(folder: &Path, name: &str) -> Result<(String, OwnedFd), Error> {
-    let path = folder.join(name);
-    let file = open_one(folder, &path).or_else(|error| {
-        Record::at(log::Level::Warn, "state-unavailable")
-            .field("file", path.display())
-            .field("error", error)
-            .field("effect", "greylisting begins anew with each start of the limiter")
-            .emit();
-        memfd_create(name, MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)
-    });
-    Ok((path.display().to_string(), file.map_err(Error::path("open", &path))?))
+impl Place {
+    /// What greylisting knows: the limiter's.
+    pub fn limits(layout: &Layout) -> Place {
+        Place {
+            folder: layout.limits_dir(),
+            names: ["greylist.0", "greylist.1"],
+            effect: "greylisting begins anew with each start of the limiter",
+        }
+    }
+
+    /// Policies of MTA-STS: the resolver's.
+    pub fn resolver(layout: &Layout) -> Place {
+        Place {
+            folder: layout.resolver_dir(),
+            names: ["mta-sts.0", "mta-sts.1"],
+            effect: "policies of mail domains are forgotten with each end of the resolver",
+        }
+    }
+
+    /// Opens them, each with its path. Makes what is not there.
+    ///
+    /// # Errors
+    /// Neither the file nor memory is to be had.
+    pub fn open(&self) -> Result<Vec<(String, OwnedFd)>, Error> {
+        self.names.iter().map(|name| self.open_or_stand_in(name)).collect()
+    }
+
+    fn open_or_stand_in(&self, name: &str) -> Result<(String, OwnedFd), Error> {
+        let path = self.folder.join(name);
+        let file = open_one(&self.folder, &path).or_else(|error| {
+            Record::at(log::Level::Warn, "state-unavailable")
+                .field("file", path.display())
+                .field("error", error)
+                .field("effect", self.effect)
+                .emit();
+            memfd_create(name, MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)
+        });
+        Ok((path.display().to_string(), file.map_err(Error::path("open", &path))?))
+    }
 }
 
 fn open_one(folder: &Path, path: &Path) -> io::Result<OwnedFd> {
@@ -61,19 +86,20 @@ mod tests {
     fn what_was_written_is_there_the_next_time_and_for_nobody_else() {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::new(Some(root.path()), None);
-        for (_, file) in open(&layout).unwrap() {
-            File::from(file).write_all(b"kept").unwrap();
+        let places = [Place::limits(&layout), Place::resolver(&layout)];
+        let opened = || places.iter().flat_map(|place| place.open().unwrap());
+        assert_eq!(opened().count(), 4);
+        for (path, file) in opened() {
+            File::from(file).write_all(path.as_bytes()).unwrap();
         }
-        for (path, file) in open(&layout).unwrap() {
+        for (path, file) in opened() {
             let (mut file, mut text) = (File::from(file), String::new());
             file.read_to_string(&mut text).unwrap();
-            assert_eq!(
-                (&*text, file.metadata().unwrap().permissions().mode() & 0o777),
-                ("kept", 0o600),
-                "{path}"
-            );
+            assert_eq!((&*text, file.metadata().unwrap().permissions().mode() & 0o777), (&*path, 0o600));
         }
-        assert_eq!(std::fs::metadata(layout.limits_dir()).unwrap().permissions().mode() & 0o777, 0o700);
+        for folder in [layout.limits_dir(), layout.resolver_dir()] {
+            assert_eq!(std::fs::metadata(folder).unwrap().permissions().mode() & 0o777, 0o700);
+        }
     }
 
     #[test]
@@ -82,7 +108,7 @@ mod tests {
         let layout = Layout::new(Some(root.path()), None);
         std::fs::create_dir_all(layout.limits_dir().join("greylist.0")).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", layout.limits_dir().join("greylist.1")).unwrap();
-        let opened = open(&layout).unwrap();
+        let opened = Place::limits(&layout).open().unwrap();
         assert_eq!(opened.len(), 2);
         for (_, file) in opened {
             let mut file = File::from(file);

@@ -1,5 +1,8 @@
 //! The daemon: events in, acts of the desk out.
 
+mod kept;
+
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -8,6 +11,7 @@ use vsmtp_daemon::{Boot, BootError, Daemon, Event, Flow, Reactor, Record};
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query};
 use vsmtp_ipc::role::Role;
+use vsmtp_keeper::{FILES, Files, Keeper};
 use vsmtp_sys::sandbox::Profile;
 use vsmtp_tls::client::{Client, Roots};
 
@@ -17,10 +21,11 @@ use crate::finding::{Finding, Key, Kind};
 use crate::lookup::look_up;
 use crate::post::post;
 use crate::sandbox;
-use crate::sts::Sts;
+use crate::sts::{Sts, snapshot};
 use crate::surroundings::Surroundings;
 use crate::upstream::Upstream;
 use crate::worker::{MAX_LOOK_UPS, Worker};
+use kept::UPKEEP_TIMER;
 
 /// Most reports that are posted at once.
 const MAX_POSTS: usize = 16;
@@ -31,6 +36,8 @@ enum Job {
     LookUp(Key),
     /// For whom, where to, what.
     Post(Asker, String, Vec<u8>),
+    /// To look at a policy again that is remembered.
+    Refresh(String),
 }
 
 /// The daemon.
@@ -41,10 +48,16 @@ pub struct Resolver {
     upstream: Option<Upstream>,
     /// Authorities for the hosts of MTA-STS policies; until the jail is entered.
     roots: Option<Roots>,
+    /// Of the same; until the jail is entered.
+    files: Option<Files>,
     /// From then on.
     worker: Option<Worker<Job>>,
+    sts: Option<Arc<Sts>>,
+    keeper: Option<Keeper<()>>,
     /// Reports that are being posted.
     posts: usize,
+    /// Policies that are being looked at again.
+    refreshes: usize,
     draining: bool,
 }
 
@@ -67,14 +80,28 @@ impl Daemon for Resolver {
             clients: Clients::default(),
             upstream: Some(upstream),
             roots: Some(roots(boot.slice.ca_file.as_deref())?),
+            files: Some(Files::new(snapshot::FORMAT)),
             worker: None,
+            sts: None,
+            keeper: None,
             posts: 0,
+            refreshes: 0,
             draining: false,
         })
     }
 
     fn profile(&self) -> Profile {
         sandbox::profile()
+    }
+
+    fn files(&self) -> usize {
+        FILES
+    }
+
+    fn take_file(&mut self, file: OwnedFd) {
+        if let Some(files) = &mut self.files {
+            files.take(file);
+        }
     }
 
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
@@ -88,16 +115,20 @@ impl Daemon for Resolver {
         let roots = self.roots.take().unwrap_or_else(Roots::none);
         let (upstream, epoch) = (Arc::new(upstream), Instant::now());
         let client = Arc::new(Client::new(roots));
-        let sts = Arc::new(Sts::new(Arc::clone(&client)));
+        let sts = Arc::new(Sts::new(Arc::clone(&client), epoch));
+        self.begin_to_keep(reactor, &sts)?;
         let look_up = move |job: Job| {
             let (upstream, sts, client) = (Arc::clone(&upstream), Arc::clone(&sts), Arc::clone(&client));
             async move {
                 match job {
-                    Job::LookUp(key) if key.kind == Kind::StsPolicy => {
-                        sts.look_up(upstream, key.name, epoch).await
-                    }
+                    Job::LookUp(key) if key.kind == Kind::StsPolicy => sts.look_up(upstream, key.name).await,
                     Job::LookUp(key) => look_up(upstream, key, epoch).await,
                     Job::Post(_, url, body) => post(client, upstream, url, body, epoch).await,
+                    Job::Refresh(domain) => {
+                        sts.refresh(upstream, domain).await;
+                        // Nobody hears of it.
+                        Finding::refused()
+                    }
                 }
             }
         };
@@ -119,11 +150,16 @@ impl Daemon for Resolver {
                 }
             }
             Event::Ready { token, readable: true, .. } => self.hear(reactor, token),
+            Event::Timer(UPKEEP_TIMER) => self.keep_up(reactor),
             Event::Timer(number) => {
                 let act = self.desk.due(reactor.now_ms(), number);
                 self.perform(reactor, act);
             }
-            Event::Drain { .. } => self.draining = true,
+            Event::Drain { .. } => {
+                self.draining = true;
+                // Look-ups may hold the end up for longer than we have.
+                self.keep();
+            }
             Event::TurnEnd => return self.end_turn(reactor),
             _ => {}
         }
@@ -212,6 +248,10 @@ impl Resolver {
                     self.posts = self.posts.saturating_sub(1);
                     vec![Act::Answer(asker, finding.result, false)]
                 }
+                Job::Refresh(_) => {
+                    self.refreshes = self.refreshes.saturating_sub(1);
+                    Vec::new()
+                }
             };
             self.perform(reactor, acts);
         }
@@ -223,11 +263,13 @@ impl Resolver {
         reactor.figure("look_ups_running", self.desk.running() as u64);
         reactor.figure("remembered", remembered as u64);
         reactor.figure("hits", hits);
+        reactor.figure("policies", self.sts.as_ref().map_or(0, |sts| sts.policies()) as u64);
         let alive = self.worker.as_ref().is_some_and(Worker::is_alive);
         if !alive {
             Record::at(log::Level::Error, "look-ups-ended").emit();
         }
         if !alive || (self.draining && self.desk.open() + self.posts == 0) {
+            self.end_keeping();
             Flow::Exit
         } else {
             Flow::Continue

@@ -1,6 +1,8 @@
-//! What the resolver may still do once it handles strangers' bytes: connect by UDP and TCP, and no more. It opens no file,
-//! binds no port, starts nothing. The same table in debug, test and release.
+//! What the resolver may still do once it handles strangers' bytes: connect by UDP and TCP, read and write the two files that
+//! the master has opened for it, and no more. It opens no file, binds no port, starts nothing. The same table in debug,
+//! test and release.
 
+use vsmtp_keeper::CALLS;
 use vsmtp_sys::sandbox::{
     Allow, AllowIf, BASE, BODIES, Denied, Limits, Profile, Rule, TCP_UDP_ONLY, THREADS, Test,
 };
@@ -25,7 +27,8 @@ pub fn profile() -> Profile {
     Profile {
         daemon: "resolver",
         // BODIES: an answer that does not fit into a frame travels in a memory file.
-        syscalls: vec![BASE, THREADS, BODIES, DNS],
+        // CALLS: keeping the policies of MTA-STS.
+        syscalls: vec![BASE, THREADS, BODIES, CALLS, DNS],
         on_denied: Denied::Errno,
         landlock: Vec::new(),
         landlock_deny_net: false,

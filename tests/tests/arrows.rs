@@ -41,7 +41,15 @@ const OURS: [(&str, &[&str]); 22] = [
     ),
     (
         "vsmtp-resolver",
-        &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon", "vsmtp-tls"],
+        &[
+            "vsmtp-mail",
+            "vsmtp-config",
+            "vsmtp-sys",
+            "vsmtp-ipc",
+            "vsmtp-daemon",
+            "vsmtp-keeper",
+            "vsmtp-tls",
+        ],
     ),
     (
         "vsmtp-limits",

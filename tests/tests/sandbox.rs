@@ -32,7 +32,7 @@ const ROLES: [(&str, usize, &[&str]); 8] = [
     ("deliver-smtp", 3, &[]),
     ("deliver-mailbox", 2, &["/mail"]),
     // Two receivers, two filters, two delivers and the limiter.
-    ("resolver", 8, &[]),
+    ("resolver", 8, &["/var/lib/vsmtp/resolver/mta-sts."]),
     // Two receivers, two filters and the resolver.
     ("limits", 6, &["/var/lib/vsmtp/limits/greylist."]),
 ];

@@ -47,6 +47,11 @@ impl fmt::Display for PolicyFault {
 }
 
 impl Policy {
+    /// Octets of it as a text.
+    pub fn text_octets(&self) -> usize {
+        self.to_string().len()
+    }
+
     /// Reads a policy file. Fields that are not known are ignored, and of a field that comes twice the first counts.
     pub fn parse(text: &[u8]) -> Result<Self, PolicyFault> {
         if text.len() > MAX_POLICY {
@@ -85,6 +90,19 @@ impl Policy {
     }
 }
 
+/// As a domain might publish it; read, it is the same again.
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = match self.mode {
+            StsMode::Enforce => "enforce",
+            StsMode::Testing => "testing",
+            StsMode::None => "none",
+        };
+        writeln!(f, "version: STSv1\nmode: {mode}\nmax_age: {}", self.max_age.as_secs())?;
+        self.mx.iter().try_for_each(|host| writeln!(f, "mx: {host}"))
+    }
+}
+
 fn host(text: &str) -> Option<String> {
     let (star, name) = text.strip_prefix("*.").map_or(("", text), |name| ("*.", name));
     let domain = Domain::parse(name).ok().filter(|domain| domain.as_literal().is_none())?;
@@ -111,6 +129,9 @@ mod tests {
         assert_eq!((none.mode, none.mx.len(), none.max_age), (StsMode::None, 0, Duration::ZERO));
         let long = Policy::parse(GOOD.replace("604800", "9999999999").as_bytes()).unwrap();
         assert_eq!(long.max_age, Duration::from_secs(MAX_AGE));
+        for policy in [none, long] {
+            assert_eq!(Policy::parse(policy.to_string().as_bytes()), Ok(policy));
+        }
     }
 
     #[test]

@@ -10,8 +10,12 @@ pub fn id(texts: &[Vec<u8>]) -> Option<String> {
     let (fields, None) = (records.next()?, records.next()) else { return None };
     let fields = std::str::from_utf8(fields).ok()?;
     let id = fields.split(';').find_map(|field| field.trim().strip_prefix("id="))?;
-    let is_id = (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|octet| octet.is_ascii_alphanumeric());
-    is_id.then(|| id.to_owned())
+    is_id(id).then(|| id.to_owned())
+}
+
+/// True if a record may state that.
+pub fn is_id(text: &str) -> bool {
+    (1..=MAX_ID).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_alphanumeric())
 }
 
 /// What follows the version, if this is such a record at all.

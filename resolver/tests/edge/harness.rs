@@ -43,6 +43,11 @@ impl Resolver {
     }
 
     pub fn start(slice: &ResolverSlice) -> Self {
+        Self::start_with(slice, [tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap()])
+    }
+
+    /// The same with these files for what it keeps.
+    pub fn start_with(slice: &ResolverSlice, files: [File; 2]) -> Self {
         let (ours, theirs) = seqpacket::pair().unwrap();
         let log = tempfile::NamedTempFile::new().unwrap();
         let stderr = log.reopen().unwrap();
@@ -71,6 +76,9 @@ impl Resolver {
             log_facility: 0,
             slice: encode(slice).unwrap(),
         }));
+        for (at, file) in files.into_iter().enumerate() {
+            send(&mut resolver.master, &ToChild::File(format!("/mta-sts.{at}")), vec![file.into()]);
+        }
         while !matches!(resolver.told(), ToMaster::Ready) {}
         resolver
     }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,8 +12,14 @@ use std::time::{Duration, Instant};
 
 use hickory_resolver::proto::rr::{RData, RecordType, rdata::A};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tempfile::NamedTempFile;
 use vsmtp_config::ResolverSlice;
 use vsmtp_ipc::edge::client_resolver::{DnsError, Query, Records, StsMode};
+use vsmtp_ipc::edge::master_child::ToChild;
+use vsmtp_keeper::Files;
+use vsmtp_resolver::sts::Policy;
+use vsmtp_resolver::sts::snapshot::{self, Kept};
+use vsmtp_sys::clock;
 
 use crate::dns::{Asked, Dns, Say, say, txt};
 use crate::harness::{Client, PATIENCE, Resolver, slice};
@@ -98,6 +105,12 @@ impl Https {
         fs::write(self.folder.path().join("mta-sts.dst.test"), policy(mode, mx)).unwrap();
     }
 
+    fn slice(&self, dns: &Dns) -> ResolverSlice {
+        let ca_file = Some(self.folder.path().join("ca.pem").to_str().unwrap().to_owned());
+        // The desk remembers nothing, so that each question is a look-up.
+        ResolverSlice { cache_size: 0, ca_file, ..slice(&[dns.address]) }
+    }
+
     fn stop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -151,16 +164,17 @@ fn of(client: &mut Client, domain: &str) -> Result<(StsMode, Vec<String>), DnsEr
     }
 }
 
+fn enforced(mx: &str) -> Result<(StsMode, Vec<String>), DnsError> {
+    Ok((StsMode::Enforce, vec![mx.to_owned()]))
+}
+
 #[test]
 fn a_policy_is_fetched_remembered_and_fetched_again_when_its_record_changes() {
     let Some(mut https) = Https::start() else { return };
     let id = Arc::new(Mutex::new("1".to_owned()));
     let dns = dns(&id);
-    // The desk remembers nothing, so that each question is a look-up.
-    let ca_file = Some(https.folder.path().join("ca.pem").to_str().unwrap().to_owned());
-    let mut resolver = Resolver::start(&ResolverSlice { cache_size: 0, ca_file, ..slice(&[dns.address]) });
+    let mut resolver = Resolver::start(&https.slice(&dns));
     let mut client = resolver.deliver();
-    let enforced = |mx: &str| Ok((StsMode::Enforce, vec![mx.to_owned()]));
 
     assert_eq!(of(&mut client, "dst.test"), enforced("mx.test"));
     https.change("enforce", "*.new.test");
@@ -213,4 +227,127 @@ fn a_report_is_posted_to_a_host_that_proves_itself_for_deliver_and_nobody_else()
     assert!(limits.closed());
     https.stop();
     assert_eq!(client.result(post("https://mta-sts.dst.test/200")), Err(DnsError::Temporary));
+}
+
+/// The two files, as the master has them.
+fn files() -> [NamedTempFile; 2] {
+    [NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap()]
+}
+
+/// Opened for one process.
+fn opened(files: &[NamedTempFile; 2]) -> [fs::File; 2] {
+    let open = |file: &NamedTempFile| fs::File::options().read(true).write(true).open(file.path()).unwrap();
+    [open(&files[0]), open(&files[1])]
+}
+
+/// Ends it as a stop or a reload does.
+fn end(mut resolver: Resolver) {
+    resolver.tell(&ToChild::Drain { deadline_ms: 10_000 });
+    assert!(resolver.ended().success());
+}
+
+/// Has the files hold what an earlier process has fetched: domain, policy, seconds since then.
+fn earlier(files: &[NamedTempFile; 2], policies: &[(&str, &str, u64)]) {
+    let now_s = clock::wall_ms() / 1_000;
+    let kept = policies.iter().map(|(domain, text, age_s)| Kept {
+        domain: (*domain).to_owned(),
+        id: "1".to_owned(),
+        policy: Arc::new(Policy::parse(text.as_bytes()).unwrap()),
+        fetched_s: now_s - age_s,
+        asked_s: now_s - age_s,
+    });
+    let mut taken = Files::new(snapshot::FORMAT);
+    opened(files).into_iter().for_each(|file| taken.take(file.into()));
+    let octets = snapshot::write(kept.collect::<Vec<_>>().iter());
+    taken.open(snapshot::read, |octets, _| octets).unwrap().1.finish(Some(octets));
+}
+
+#[test]
+fn a_restart_while_nothing_can_be_fetched_forgets_no_policy() {
+    let Some(mut https) = Https::start() else { return };
+    let id = Arc::new(Mutex::new("1".to_owned()));
+    let dns = dns(&id);
+    let files = files();
+    let mut resolver = Resolver::start_with(&https.slice(&dns), opened(&files));
+    assert_eq!(of(&mut resolver.deliver(), "dst.test"), enforced("mx.test"));
+    end(resolver);
+
+    https.stop();
+    let mut resolver = Resolver::start_with(&https.slice(&dns), opened(&files));
+    resolver.logged("event=state-read policies=1");
+    let mut client = resolver.deliver();
+    assert_eq!(of(&mut client, "dst.test"), enforced("mx.test"));
+    *id.lock().unwrap() = "2".to_owned();
+    assert_eq!(of(&mut client, "dst.test"), enforced("mx.test"));
+    end(resolver);
+    // The record is gone too.
+    id.lock().unwrap().clear();
+    let mut resolver = Resolver::start_with(&https.slice(&dns), opened(&files));
+    assert_eq!(of(&mut resolver.deliver(), "dst.test"), enforced("mx.test"));
+    // Whoever remembers nothing has no policy.
+    let mut resolver = Resolver::start(&https.slice(&dns));
+    assert_eq!(of(&mut resolver.deliver(), "dst.test"), Err(DnsError::NoRecords));
+}
+
+#[test]
+fn damaged_files_are_as_empty_ones_and_are_said() {
+    let Some(https) = Https::start() else { return };
+    let dns = dns(&Arc::new(Mutex::new("1".to_owned())));
+    let files = files();
+    for damage in [&b"vSMTgl01"[..], b"x"] {
+        // Both files are written.
+        (0..2).for_each(|_| earlier(&files, &[("dst.test", &policy("enforce", "old.test"), 0)]));
+        let mut resolver = Resolver::start_with(&https.slice(&dns), opened(&files));
+        assert_eq!(of(&mut resolver.deliver(), "dst.test"), enforced("old.test"));
+        for (file, at) in opened(&files).iter().zip([0, 40]) {
+            file.write_all_at(damage, at).unwrap();
+        }
+        let mut resolver = Resolver::start_with(&https.slice(&dns), opened(&files));
+        resolver.logged("event=state-read policies=0");
+        assert_eq!(resolver.log().matches("event=state-damaged").count(), 2, "{}", resolver.log());
+        assert_eq!(of(&mut resolver.deliver(), "dst.test"), enforced("mx.test"));
+        end(resolver);
+        let resolver = Resolver::start_with(&https.slice(&dns), opened(&files));
+        resolver.logged("event=state-read policies=1");
+    }
+}
+
+#[test]
+fn over_a_reload_neither_process_undoes_what_the_other_has_learnt() {
+    let Some(https) = Https::start() else { return };
+    let dns = dns(&Arc::new(Mutex::new("1".to_owned())));
+    let text = policy("enforce", "mx.test");
+    fs::write(https.folder.path().join("mta-sts.bad.test"), &text).unwrap();
+    let files = files();
+    earlier(&files, &[("first.test", &text, 0)]);
+    // The new one has read before the old one has written what it knows.
+    let mut old = Resolver::start_with(&https.slice(&dns), opened(&files));
+    let mut new = Resolver::start_with(&https.slice(&dns), opened(&files));
+    assert_eq!(of(&mut old.deliver(), "dst.test"), enforced("mx.test"));
+    end(old);
+    assert_eq!(of(&mut new.deliver(), "bad.test"), enforced("mx.test"));
+    end(new);
+    let next = Resolver::start_with(&https.slice(&dns), opened(&files));
+    next.logged("event=state-read policies=3");
+}
+
+#[test]
+fn policies_are_looked_at_again_though_nobody_asks_and_it_is_said_if_one_cannot_be_had() {
+    const DAY: u64 = 86_400;
+    let Some(https) = Https::start() else { return };
+    let dns = dns(&Arc::new(Mutex::new("1".to_owned())));
+    let files = files();
+    let old = |days: u64| format!("version: STSv1\nmode: enforce\nmx: old.test\nmax_age: {}\n", days * DAY);
+    // Of one so much of its life is over that it is looked at, and not so much that a question would do it; the other one
+    // is late, and its host has half a policy only.
+    earlier(&files, &[("dst.test", &old(5), 2 * DAY), ("bad.test", &old(5), 3 * DAY)]);
+    let mut resolver = Resolver::start_with(&https.slice(&dns), opened(&files));
+    let mut client = resolver.deliver();
+    resolver.logged("event=sts-not-refreshed domain=bad.test left_s=172");
+    let end = Instant::now() + PATIENCE;
+    while of(&mut client, "dst.test") != enforced("mx.test") {
+        assert!(Instant::now() < end, "it is not fetched anew");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(of(&mut client, "bad.test"), enforced("old.test"));
 }

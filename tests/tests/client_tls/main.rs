@@ -2,6 +2,7 @@
 
 mod dane;
 mod reports;
+mod sts;
 
 use std::path::{Path, PathBuf};
 
