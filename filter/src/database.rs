@@ -43,6 +43,8 @@ impl fmt::Display for Target {
 pub enum NoAnswer {
     /// The state of a database, or of the way to it: never a reason to refuse mail for ever.
     Later(Fault),
+    /// So many ask that it was not asked: the same, and it says nothing of the database.
+    Busy(Fault),
     /// A mistake of the script.
     Never(Fault),
 }
@@ -51,11 +53,24 @@ pub enum NoAnswer {
 pub trait Asker: fmt::Debug + Send + Sync {
     /// A script has described this database.
     fn declare(&self, _: &Database) {}
-    /// Puts a statement with its parameters, and waits for the answer.
+    /// Puts a statement with its parameters, and waits for the answer as long as the database may take.
     ///
     /// # Errors
     /// There is none.
-    fn ask(&self, target: &Target, statement: &str, parameters: Vec<Parameter>) -> Result<Rows, NoAnswer>;
+    fn ask(&self, target: &Target, statement: &str, parameters: Vec<Parameter>) -> Result<Rows, NoAnswer> {
+        self.ask_within(target, statement, parameters, target.timeout())
+    }
+    /// The same, and waits no longer than that.
+    ///
+    /// # Errors
+    /// There is none.
+    fn ask_within(
+        &self,
+        target: &Target,
+        statement: &str,
+        parameters: Vec<Parameter>,
+        within: Duration,
+    ) -> Result<Rows, NoAnswer>;
 }
 
 /// Nobody who asks.
@@ -63,7 +78,7 @@ pub trait Asker: fmt::Debug + Send + Sync {
 pub struct NoAsker;
 
 impl Asker for NoAsker {
-    fn ask(&self, target: &Target, _: &str, _: Vec<Parameter>) -> Result<Rows, NoAnswer> {
+    fn ask_within(&self, target: &Target, _: &str, _: Vec<Parameter>, _: Duration) -> Result<Rows, NoAnswer> {
         Err(NoAnswer::Later(Fault(format!("the database {target} was not asked: none can be asked here"))))
     }
 }
@@ -87,7 +102,13 @@ impl Asker for Collector {
         }
     }
 
-    fn ask(&self, target: &Target, statement: &str, parameters: Vec<Parameter>) -> Result<Rows, NoAnswer> {
-        NoAsker.ask(target, statement, parameters)
+    fn ask_within(
+        &self,
+        target: &Target,
+        statement: &str,
+        parameters: Vec<Parameter>,
+        within: Duration,
+    ) -> Result<Rows, NoAnswer> {
+        NoAsker.ask_within(target, statement, parameters, within)
     }
 }

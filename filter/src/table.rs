@@ -7,6 +7,7 @@
 mod line;
 mod lookup;
 mod rules;
+mod servers;
 mod sql;
 
 use std::collections::HashMap;

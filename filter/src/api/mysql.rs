@@ -87,7 +87,7 @@ fn queries(registry: &mut Registry) {
 impl Service {
     fn query(&self, shared: &Shared, sql: &str, parameters: Vec<Parameter>) -> Result<Array, Fault> {
         self.asker.ask(&self.target, sql, parameters).map(of_rows).map_err(|none| match none {
-            NoAnswer::Later(fault) => {
+            NoAnswer::Later(fault) | NoAnswer::Busy(fault) => {
                 shared.lock().was_busy = true;
                 fault
             }

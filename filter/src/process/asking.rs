@@ -127,13 +127,20 @@ impl Asker for Way {
         }
     }
 
-    fn ask(&self, target: &Target, statement: &str, parameters: Vec<Parameter>) -> Result<Rows, NoAnswer> {
+    fn ask_within(
+        &self,
+        target: &Target,
+        statement: &str,
+        parameters: Vec<Parameter>,
+        within: Duration,
+    ) -> Result<Rows, NoAnswer> {
         if !self.are_there_any {
             return Err(self.not_declared(target));
         }
         let later = |why: &str| NoAnswer::Later(unanswered(target, why));
-        let busy = || later("too many rules wait for databases at the moment");
-        let _place = self.place(target.to_string()).ok_or_else(busy)?;
+        let busy = |why: &str| NoAnswer::Busy(unanswered(target, why));
+        let too_many = || busy("too many rules wait for databases at the moment");
+        let _place = self.place(target.to_string()).ok_or_else(too_many)?;
         let database = match target {
             Target::Named(name, _) => Which::Named(name.clone()),
             Target::Described(database) => {
@@ -146,12 +153,12 @@ impl Asker for Way {
             return Err(NoAnswer::Never(unanswered(target, TOO_LARGE)));
         }
         hand_on();
-        let answers = self.door.ask_if_room(vec![wanted], target.timeout().saturating_add(GRACE));
-        match answers.map_err(|NoRoom| busy())?.pop().flatten() {
+        let answers = self.door.ask_if_room(vec![wanted], within.saturating_add(GRACE));
+        match answers.map_err(|NoRoom| too_many())?.pop().flatten() {
             Some(Ok(rows)) if rows.is_within_bounds() => Ok(rows),
             Some(Ok(_)) => Err(later("its answer is too large")),
             Some(Err(Refused::NotDeclared)) => Err(self.not_declared(target)),
-            Some(Err(Refused::Busy)) => Err(later("too many questions wait for it")),
+            Some(Err(Refused::Busy)) => Err(busy("too many questions wait for it")),
             Some(Err(Refused::Failed(why))) => Err(later(&why)),
             Some(Err(Refused::Late)) => Err(later("it was not in time")),
             None => Err(later("it was not in time, or the process that asks is gone")),
@@ -225,7 +232,7 @@ mod tests {
             asked.recv_timeout(Duration::from_secs(15)).unwrap();
             let second = way.ask(&named("slow"), "select 1", Vec::new());
             assert!(
-                matches!(&second, Err(NoAnswer::Later(fault)) if fault.0.contains("too many rules")),
+                matches!(&second, Err(NoAnswer::Busy(fault)) if fault.0.contains("too many rules")),
                 "{second:?}"
             );
             let other = scope.spawn(|| way.ask(&named("other"), "select 1", Vec::new()));

@@ -6,11 +6,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use vsmtp_config::{Database, DatabaseUrl, MySqlUrl, Value};
 use vsmtp_ipc::edge::filter_database::{Parameter, Rows};
 
 use super::line;
+use super::servers::{Servers, share};
 use super::sql::{Dialect, Format, Statement};
 use crate::database::{Asker, NoAnswer, Target};
 use crate::object::Fault;
@@ -27,6 +29,9 @@ const MAX_VALUES: usize = 1000;
 pub struct Lookup {
     /// The first that answers counts.
     places: Vec<Target>,
+    servers: Servers,
+    /// All of them together answer within this time, or not at all.
+    time: Duration,
     asker: Arc<dyn Asker>,
     statement: Statement,
     format: Format,
@@ -117,8 +122,10 @@ impl Lookup {
             asker.declare(&database);
             Ok(Target::Described(database))
         };
-        let places = urls.into_iter().map(described).collect::<Result<_, Fault>>()?;
-        Ok(Lookup { places, asker: Arc::clone(asker), statement, format, domains, most })
+        let places: Vec<Target> = urls.into_iter().map(described).collect::<Result<_, Fault>>()?;
+        let (servers, time) = (Servers::new(places.len()), places.iter().map(Target::timeout).max());
+        let time = time.unwrap_or_default();
+        Ok(Lookup { places, servers, time, asker: Arc::clone(asker), statement, format, domains, most })
     }
 
     /// What the table says of a key: all values that are found, with commas between them.
@@ -134,15 +141,27 @@ impl Lookup {
             });
         let Some(parameters) = self.statement.parameters(&key).filter(|_| is_wanted) else { return Ok(None) };
         let parameters: Vec<Parameter> = parameters.into_iter().map(Parameter::Text).collect();
-        let mut failed = None;
-        for place in &self.places {
-            match self.asker.ask(place, self.statement.text(), parameters.clone()) {
-                Ok(rows) => return self.values(rows, &key),
-                Err(NoAnswer::Later(fault)) => failed = Some(NoAnswer::Later(fault)),
-                Err(never) => return Err(never),
+        self.values(self.ask(&parameters)?, &key)
+    }
+
+    /// Asks one server after the other until one answers.
+    fn ask(&self, parameters: &[Parameter]) -> Result<Rows, NoAnswer> {
+        let start = Instant::now();
+        let order = self.servers.order(start);
+        let mut failed = NoAnswer::Never(Fault::new("a table without a database"));
+        for (asked, at) in order.iter().enumerate() {
+            let Some(place) = self.places.get(*at) else { continue };
+            let within = share(self.time.saturating_sub(start.elapsed()), order.len() - asked);
+            let answer = self.asker.ask_within(place, self.statement.text(), parameters.to_vec(), within);
+            if !matches!(answer, Err(NoAnswer::Busy(_) | NoAnswer::Never(_))) {
+                self.servers.note(*at, answer.is_ok(), Instant::now());
+            }
+            match answer {
+                Err(none @ (NoAnswer::Later(_) | NoAnswer::Busy(_))) => failed = none,
+                known => return known,
             }
         }
-        Err(failed.unwrap_or_else(|| NoAnswer::Never(Fault::new("a table without a database"))))
+        Err(failed)
     }
 
     fn values(&self, rows: Rows, key: &str) -> Result<Option<String>, NoAnswer> {
@@ -241,17 +260,22 @@ mod tests {
 
     /// Keeps what it is asked, and answers by the name of the place.
     #[derive(Debug, Default)]
-    struct Played(Mutex<Vec<(String, String, Vec<Parameter>)>>);
+    struct Played(Mutex<Vec<(String, String, Vec<Parameter>)>>, Mutex<Vec<Duration>>);
 
     impl Asker for Played {
-        fn ask(
+        fn ask_within(
             &self,
             target: &Target,
             statement: &str,
             parameters: Vec<Parameter>,
+            within: Duration,
         ) -> Result<Rows, NoAnswer> {
             let place = target.to_string();
+            self.1.lock().unwrap().push(within);
             self.0.lock().unwrap().push((place.clone(), statement.to_owned(), parameters));
+            if place.contains("busy") {
+                return Err(NoAnswer::Busy(Fault::new("it has no time")));
+            }
             if place.contains("down") {
                 return Err(NoAnswer::Later(Fault::new("it is down")));
             }
@@ -282,6 +306,37 @@ mod tests {
         );
         assert_eq!(asked[0].1, "SELECT goto FROM alias WHERE address=?");
         assert_eq!(asked[0].2, [Parameter::Text("jane@example.com".to_owned())]);
+    }
+
+    /// The names of the servers that were asked since the last call.
+    fn hosts(played: &Played) -> Vec<String> {
+        let asked = std::mem::take(&mut *played.0.lock().unwrap());
+        let host = |place: &str| place.split(['@', ':']).nth(2).unwrap_or_default().to_owned();
+        asked.iter().map(|(place, ..)| host(place)).collect()
+    }
+
+    #[test]
+    fn a_server_that_is_down_costs_one_key_its_share_of_the_time_and_not_each() {
+        let (played, asker) = played();
+        let file = FILE.replace("unix:/run/my.sock\n inet:db.test:3307", "up.test");
+        let table = Lookup::mysql(&file, &asker).unwrap();
+        for asked in [&["down.test", "up.test"][..], &["up.test"], &["up.test"]] {
+            assert!(table.get("a").unwrap().is_some());
+            assert_eq!(hosts(&played), asked);
+        }
+        // It had half of the time, and the last one all that was left.
+        let times = played.1.lock().unwrap().clone();
+        assert!(
+            times[0] <= table.time / 2 && times[1] > table.time / 2 && times[1] <= table.time,
+            "{times:?}"
+        );
+        // If all are down, all are asked; one that is only busy is asked first again.
+        let table = Lookup::mysql(&file.replace("up.test", "down.example, busy.test"), &asker).unwrap();
+        for asked in [["down.test", "down.example", "busy.test"], ["busy.test", "down.test", "down.example"]]
+        {
+            assert!(matches!(table.get("a"), Err(NoAnswer::Later(_) | NoAnswer::Busy(_))));
+            assert_eq!(hosts(&played), asked);
+        }
     }
 
     #[test]

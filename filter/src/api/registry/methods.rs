@@ -147,7 +147,7 @@ impl Registry<'_> {
 pub fn unanswered(context: &NativeCallContext, none: NoAnswer) -> Box<EvalAltResult> {
     let fault = match none {
         NoAnswer::Never(fault) => fault,
-        NoAnswer::Later(fault) => {
+        NoAnswer::Later(fault) | NoAnswer::Busy(fault) => {
             if let Some(shared) = context.tag().and_then(Dynamic::read_lock::<Shared>) {
                 shared.lock().was_busy = true;
             }

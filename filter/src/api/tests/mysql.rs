@@ -14,7 +14,13 @@ use crate::object::Fault;
 pub struct Scripted;
 
 impl Asker for Scripted {
-    fn ask(&self, target: &Target, statement: &str, parameters: Vec<Parameter>) -> Result<Rows, NoAnswer> {
+    fn ask_within(
+        &self,
+        target: &Target,
+        statement: &str,
+        parameters: Vec<Parameter>,
+        _: Duration,
+    ) -> Result<Rows, NoAnswer> {
         if target.to_string().contains("down") {
             return Err(NoAnswer::Later(Fault(format!("the database {target} did not answer: it is down"))));
         }
