@@ -134,7 +134,8 @@ impl Runner for Commands {
         let wanted = || {
             held = Some(self.inputs.hold(octets).ok_or_else(|| busy(TOO_MUCH))?);
             let input = input.as_ref().map(sealed).transpose();
-            let input = input.map_err(|error| NotRun::from(did_not_run(&error.to_string())))?;
+            // The message is there and small enough: it is the host that lacks something.
+            let input = input.map_err(|error| busy(&error.to_string()))?;
             let command = Declared {
                 program: program.clone(),
                 arguments: arguments.clone(),
@@ -226,6 +227,30 @@ mod tests {
             let _ = self.0.lock().unwrap().send(());
             Ok(vec![b'x'; len.min(1000)])
         }
+    }
+
+    /// A message that cannot be read at the moment.
+    #[derive(Debug)]
+    struct Unreadable;
+
+    impl crate::transaction::Content for Unreadable {
+        fn len(&self) -> u64 {
+            1000
+        }
+
+        fn read(&self, _: u64, _: usize) -> io::Result<Vec<u8>> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+    }
+
+    #[test]
+    fn an_input_that_cannot_be_had_is_no_refusal_for_ever() {
+        let questions = Inquiries::<Running>::new();
+        questions.wake_by(Arc::new(|| {}));
+        let door = way(questions.door(), true);
+        let input = Input::Message { header: Vec::new(), content: Arc::new(Unreadable), body: 0 };
+        let refused = door.run(&command(), Given { input: Some(input), arguments: None });
+        assert!(matches!(refused, Err(NotRun::Busy(_))), "{refused:?}");
     }
 
     #[test]
