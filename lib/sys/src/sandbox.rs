@@ -65,7 +65,7 @@ pub enum Rights {
     ReadWrite,
     /// The same, and create, rename, link and remove files, directories and sockets.
     Manage,
-    /// List directories; create, write, replace and remove files and directories. No file can be read.
+    /// List directories and create some; create, write, replace and remove files. No file can be read.
     Deposit,
     /// Remove empty directories; nothing can be opened.
     RemoveEmpty,

@@ -55,7 +55,7 @@ pub(super) fn rights(rights: Rights, directory: bool) -> BitFlags<AccessFs> {
         Rights::ReadWrite => read | write,
         Rights::Manage => read | write | entries,
         Rights::Deposit => {
-            let entries = AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::MakeDir | AccessFs::RemoveDir;
+            let entries = AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::MakeDir;
             write | entries | AccessFs::ReadDir
         }
         Rights::RemoveEmpty => AccessFs::RemoveDir.into(),
