@@ -10,14 +10,15 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use log::Level;
 use vsmtp_daemon::Record;
 use vsmtp_sys::disk::free_space;
 
-use crate::engine::{deadline_passed, hand_on, party};
+use crate::engine::{deadline_passed, hand_on, party, time_left};
 use crate::object::Fault;
-use crate::places::Places;
+use crate::places::{Place, Places};
 use crate::runner::Input;
 
 /// Largest file, in octets. The jail allows no larger one.
@@ -28,6 +29,10 @@ const MAX_FOLDERS: usize = 1000;
 const MAX_NAME: usize = 100;
 /// Files that the disk must have left, beside the octets.
 const SPARE_INODES: u64 = 1000;
+/// Longest wait for others that write.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked whether one has finished.
+const LOOK: Duration = Duration::from_millis(5);
 /// Who is in the folder's group may read.
 const FILE_MODE: u32 = 0o640;
 const FOLDER_MODE: u32 = 0o750;
@@ -35,7 +40,7 @@ const FOLDER_MODE: u32 = 0o750;
 /// The folder of what rules write.
 #[derive(Debug, Default)]
 pub struct Deposit {
-    place: Place,
+    home: Home,
     /// Rules write, and the jail lets them.
     is_open: AtomicBool,
     /// Of rules that write, and so wait for the disk.
@@ -43,7 +48,7 @@ pub struct Deposit {
 }
 
 #[derive(Debug, Default)]
-enum Place {
+enum Home {
     /// There is none.
     #[default]
     Nowhere,
@@ -70,33 +75,33 @@ impl Deposit {
     /// This folder, as soon as it is opened. So many octets must stay free on its disk, and some of so many workers are left
     /// to rules that do not write.
     pub fn at(path: &Path, spare: u64, workers: usize) -> Arc<Self> {
-        let place = Place::Folder { path: path.to_owned(), spare };
-        let deposit = Deposit { place, ..Deposit::default() };
+        let home = Home::Folder { path: path.to_owned(), spare };
+        let deposit = Deposit { home, ..Deposit::default() };
         deposit.places.leave_room(workers);
         Arc::new(deposit)
     }
 
     /// For rules that are only tried.
     pub fn tried() -> Arc<Self> {
-        Arc::new(Deposit { place: Place::Tried, ..Deposit::default() })
+        Arc::new(Deposit { home: Home::Tried, ..Deposit::default() })
     }
 
     /// True if rules are only tried.
     pub fn is_tried(&self) -> bool {
-        matches!(self.place, Place::Tried)
+        matches!(self.home, Home::Tried)
     }
 
     /// Rules write in it: from now on they may, if it is there.
     pub fn open(&self) {
-        if let Place::Folder { path, .. } = &self.place {
+        if let Home::Folder { path, .. } = &self.home {
             self.is_open.store(path.is_dir(), Ordering::Relaxed);
         }
     }
 
     /// The folder, if rules may write in it: their jail must let them.
     pub fn opened(&self) -> Option<&Path> {
-        match &self.place {
-            Place::Folder { path, .. } if self.is_open.load(Ordering::Relaxed) => Some(path),
+        match &self.home {
+            Home::Folder { path, .. } if self.is_open.load(Ordering::Relaxed) => Some(path),
             _ => None,
         }
     }
@@ -108,7 +113,7 @@ impl Deposit {
     pub fn write(&self, folder: &str, name: &str, content: &Input) -> Result<(), NotWritten> {
         let bytes = content.size();
         check(folder, bytes).map_err(NotWritten::Never)?;
-        if let Place::Folder { path, spare } = &self.place {
+        if let Home::Folder { path, spare } = &self.home {
             self.put(path, *spare, folder, name, content)?;
         } else if !self.is_tried() {
             return Err(NotWritten::Never(Fault::new("no file can be written here")));
@@ -134,10 +139,24 @@ impl Deposit {
             ));
         }
         hand_on();
-        let _place = self.places.take(party()).ok_or_else(|| later("too many rules write files"))?;
+        let _place = self.place().ok_or_else(|| later("too many rules write files"))?;
         make_folder(path, folder)
             .and_then(|folder| write_whole(&folder, name, content, spare))
             .map_err(|error| later(&error.to_string()))
+    }
+}
+
+impl Deposit {
+    /// A place to write. Writes are short where the disk is well, and many at once are no reason to refuse any: one that finds
+    /// no place waits a little for one.
+    fn place(&self) -> Option<Place<'_>> {
+        let deadline = Instant::now() + time_left().map_or(PATIENCE, |left| left.min(PATIENCE));
+        loop {
+            match self.places.take(party()) {
+                None if Instant::now() < deadline => std::thread::sleep(LOOK),
+                taken => return taken,
+            }
+        }
     }
 }
 
@@ -276,6 +295,27 @@ mod tests {
             "{refused:?}"
         );
         deposit.write("1", "1.eml", &text("x")).unwrap();
+    }
+
+    #[test]
+    fn many_at_once_wait_for_each_other_and_not_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let deposit = opened(dir.path(), 0);
+        std::thread::scope(|scope| {
+            for number in 0..6 {
+                let deposit = &deposit;
+                scope.spawn(move || deposit.write("x", &format!("{number}.eml"), &text("x")).unwrap());
+            }
+        });
+        assert_eq!(fs::read_dir(dir.path().join("x")).unwrap().count(), 6);
+        let places: Vec<_> = std::iter::from_fn(|| deposit.places.take(party())).collect();
+        assert_eq!(places.len(), 3);
+        let _watch = crate::engine::Watch::until(Instant::now());
+        let refused = deposit.write("x", "more.eml", &text("x")).unwrap_err();
+        assert!(
+            matches!(&refused, NotWritten::Later(fault) if fault.0.contains("too many rules")),
+            "{refused:?}"
+        );
     }
 
     /// A message of which half can be read.
