@@ -333,10 +333,10 @@ impl Connection {
     }
 
     /// True if a connection that had worked before ended before the server said a word about this message, of which
-    /// nothing was sent: it may go over another one.
+    /// nothing was sent: it may go over another one. Where nothing was awaited any more, the server had said all: its last
+    /// reply and the end of the connection came at once, and to send such a message again would duplicate it.
     pub fn ended_unheard(&mut self) -> bool {
-        let unheard =
-            |error: &HostError| matches!(error.phase, Awaiting::Reset | Awaiting::Mail | Awaiting::Nothing);
+        let unheard = |error: &HostError| matches!(error.phase, Awaiting::Reset | Awaiting::Mail);
         self.messages > 1
             && matches!(self.dialogue.step(), ClientStep::Closed(Some(error)) if unheard(&error))
     }

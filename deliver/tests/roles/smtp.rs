@@ -128,6 +128,44 @@ fn an_old_connection_that_died_costs_nothing() {
     assert_eq!(only(&deliver.outcome()).0, Result3::Delivered);
 }
 
+/// What a server sends at once at the end of a message on a connection that was used before, and what that makes of it.
+const LAST_WORDS: [(&str, Result3); 5] = [
+    ("250 2.6.0 yours\r\n421 4.3.2 closing\r\n", Result3::Delivered),
+    ("250 2.6.0 yours\r\n250 2.0.0 what else\r\n", Result3::Delivered),
+    ("250 2.6.0 yours\r\nwhat else\r\n", Result3::Delivered),
+    ("550 5.7.1 never\r\n421 4.3.2 closing\r\n", Result3::Failed),
+    ("250 2.6.0 yours\r\n", Result3::Delivered),
+];
+
+/// Two messages over each connection that `accept` greets, the second with the server's last words and the end.
+pub fn last_words_count(deliver: &mut Deliver, peer: &Peer, next_hop: &str, accept: impl Fn(&Peer) -> Talk) {
+    for (lease, (words, result)) in (1..).step_by(2).zip(LAST_WORDS) {
+        deliver.lease(&attempt(lease, next_hop, TO, inline(MESSAGE)));
+        let mut talk = accept(peer);
+        talk.take_message("250 ok\r\n");
+        assert_eq!(deliver.outcome().lease, lease);
+        deliver.lease(&attempt(lease + 1, next_hop, TO, inline(MESSAGE)));
+        talk.take_message(words);
+        drop(talk);
+        let outcome = deliver.outcome();
+        assert_eq!((outcome.lease, only(&outcome).0), (lease + 1, result), "{words:?}");
+        assert!(peer.nobody_came(), "the message was sent again after {words:?}");
+    }
+}
+
+#[test]
+fn a_reply_to_a_message_counts_although_the_end_of_an_old_connection_comes_with_it() {
+    let (mut deliver, peer) = (start(|_| {}), Peer::new());
+    last_words_count(&mut deliver, &peer, &peer.next_hop(), Peer::accept_greeted);
+    let peer = Peer::new();
+    last_words_count(&mut deliver, &peer, &format!("lmtp:[127.0.0.1]:{}", peer.port()), |peer| {
+        let mut talk = peer.accept();
+        talk.say("220 hi\r\n");
+        talk.hear_say("LHLO us.test", EHLO);
+        talk
+    });
+}
+
 #[test]
 fn recipients_have_their_own_fates() {
     let (mut deliver, peer) = (start(|_| {}), Peer::new());

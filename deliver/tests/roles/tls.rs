@@ -13,7 +13,7 @@ use vsmtp_sys::memfd::Sealed;
 
 use crate::harness::{Deliver, attempt, inline, receive, results, send};
 use crate::peer::{EHLO, Peer};
-use crate::smtp::start;
+use crate::smtp::{last_words_count, start};
 use crate::tls_peer::{Authority, Identity, OFFERS};
 
 const MESSAGE: &str = "A: b\r\n\r\nbody\r\n";
@@ -70,6 +70,18 @@ fn a_server_that_offers_tls_gets_the_message_through_it() {
     assert_eq!(talk.take_message("250 ok\r\n"), large);
     assert_eq!(deliver.outcome().lease, 2);
     assert!(peer.nobody_came());
+}
+
+#[test]
+fn a_reply_through_tls_counts_although_the_end_of_an_old_connection_comes_with_it() {
+    let authority = Authority::new();
+    let (mut deliver, _file) = with("may", &authority);
+    let (peer, identity) = (Peer::new(), authority.identity(&["x.test"]));
+    last_words_count(&mut deliver, &peer, &peer.next_hop(), |peer| {
+        let mut talk = peer.accept();
+        identity.start_tls(&mut talk);
+        talk
+    });
 }
 
 #[test]
