@@ -433,9 +433,10 @@ fn revise(mut edit: Edit, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
             }
         }
         // The edit was made on a state that is over; to commit it would undo what has happened since.
-        Some(Standing::Active | Standing::Quarantined | Standing::Dead | Standing::Delegated) | None => {
-            return;
-        }
+        Some(
+            Standing::Active | Standing::Quarantined | Standing::Dead | Standing::Delegated | Standing::Stale,
+        )
+        | None => return,
     }
     trace::judged(id, if edit.state.disposition.delegation().is_some() { "delegate" } else { "edit" });
     let told = reports::on_expansion(ledger, id, &edit.state, None, &edit.expanded, clock);

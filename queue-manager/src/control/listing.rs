@@ -67,7 +67,7 @@ fn destination(found: Prospect, clock: Clock) -> Destination {
 pub fn state_of(standing: Standing, deferred: bool) -> State {
     match standing {
         Standing::Active if deferred => State::Deferred,
-        Standing::Active | Standing::Judging => State::Active,
+        Standing::Active | Standing::Judging | Standing::Stale => State::Active,
         Standing::Held => State::Held,
         Standing::Quarantined => State::Quarantined,
         Standing::Dead => State::Dead,

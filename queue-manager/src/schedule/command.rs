@@ -30,11 +30,16 @@ impl Schedule {
         true
     }
 
-    /// Forgets a message. What is out on leases is ignored when it comes back. False if it is not here.
+    /// Forgets a message. What is out on leases changes nothing here when it comes back, but [`Schedule::take_returned`]
+    /// tells of it. False if it is not here.
     pub fn remove(&mut self, id: QueueId) -> bool {
         let Some(message) = self.find(id) else { return false };
         self.forget_id(message);
-        self.orphan_leases(message);
+        let mut is_out = false;
+        self.each_job(message, |schedule, job| is_out |= schedule.jobs[job].leased > 0);
+        if is_out {
+            self.orphan_leases(message);
+        }
         self.drop_message(message);
         true
     }

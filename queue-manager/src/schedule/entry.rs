@@ -61,12 +61,19 @@ pub enum Standing {
     Dead,
     /// To a service only; one entry stands for all its recipients.
     Delegated,
+    /// Not before it was read anew: what is known of it here may be over already.
+    Stale,
 }
 
 impl Standing {
     /// True if attempts are made.
     pub fn goes_out(self) -> bool {
         matches!(self, Standing::Active | Standing::Delegated)
+    }
+
+    /// True if only an operator can have it tried again.
+    pub fn is_stopped(self) -> bool {
+        matches!(self, Standing::Held | Standing::Quarantined | Standing::Dead)
     }
 }
 

@@ -5,6 +5,7 @@ use vsmtp_mail::QueueId;
 
 use super::Schedule;
 use super::lane::Lane;
+use super::settle::Lease;
 use super::slab::NONE;
 use super::sweep::MAX_NOTICES;
 
@@ -205,8 +206,9 @@ impl Schedule {
         self.jobs[job].leased += items.len() as u16;
         let message = self.jobs[job].message;
         let attempts = u32::from(self.jobs[job].attempts);
-        let lease = self.leases.grant(lane, message, job, items, mono_ms);
+        let id = self.messages[message].id();
+        let lease = self.leases.grant(Lease { lane, message, id, job, items, granted_ms: mono_ms });
         self.enqueue(job);
-        Some(Plan { lease, lane, id: self.messages[message].id(), recipients, attempts })
+        Some(Plan { lease, lane, id, recipients, attempts })
     }
 }

@@ -62,7 +62,7 @@ impl<'a> From<Reached<'a>> for Report<'a> {
 /// What became of a lease.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Settled {
-    /// The message; `None` if it was deleted meanwhile.
+    /// The message; `None` if it was removed meanwhile.
     pub id: Option<QueueId>,
     /// Deferred recipients whose lifetime is over: they failed, and are settled here.
     pub expired: Vec<u32>,
@@ -100,24 +100,48 @@ impl std::error::Error for LeaseError {}
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     out: HashMap<u64, Lease>,
+    /// How many of them belong to a message that was removed.
+    orphans: HashMap<QueueId, u32>,
+    /// Messages whose last orphan has ended. No more than leases that end in one turn.
+    returned: Vec<QueueId>,
     last: u64,
 }
 
+/// A lease that is out.
 #[derive(Debug)]
-struct Lease {
-    lane: Lane,
-    /// `NONE` once the message was deleted.
-    message: u32,
-    job: u32,
-    items: Vec<u32>,
-    granted_ms: u64,
+pub(super) struct Lease {
+    pub lane: Lane,
+    /// `NONE` once the message was removed.
+    pub message: u32,
+    pub id: QueueId,
+    pub job: u32,
+    pub items: Vec<u32>,
+    pub granted_ms: u64,
 }
 
 impl Leases {
-    pub fn grant(&mut self, lane: Lane, message: u32, job: u32, items: Vec<u32>, granted_ms: u64) -> u64 {
+    pub fn grant(&mut self, lease: Lease) -> u64 {
         self.last += 1;
-        self.out.insert(self.last, Lease { lane, message, job, items, granted_ms });
+        self.out.insert(self.last, lease);
         self.last
+    }
+
+    pub fn has_orphans(&self, id: QueueId) -> bool {
+        self.orphans.contains_key(&id)
+    }
+
+    pub fn has_returned(&self) -> bool {
+        !self.returned.is_empty()
+    }
+
+    /// An orphan has ended.
+    fn end_orphan(&mut self, id: QueueId) {
+        let Some(count) = self.orphans.get_mut(&id) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.orphans.remove(&id);
+            self.returned.push(id);
+        }
     }
 
     pub fn is_out(&self, lease: u64) -> bool {
@@ -299,7 +323,7 @@ impl Schedule {
         }
     }
 
-    /// The lease no more counts at its job and its next hop. Answers the message, or `NONE` if it was deleted.
+    /// The lease no more counts at its job and its next hop. Answers the message, or `NONE` if it was removed.
     fn leave(&mut self, lease: &Lease) -> u32 {
         let job = &mut self.jobs[lease.job];
         job.leased = job.leased.saturating_sub(lease.items.len() as u16);
@@ -318,14 +342,23 @@ impl Schedule {
         if job.message == NONE && !job.queued && job.leased == 0 {
             self.free_job(lease.job);
         }
+        self.leases.end_orphan(lease.id);
     }
 
-    /// Cuts the leases of a message that is being deleted off it.
+    /// Cuts the leases of a message that is being removed off it.
     pub(super) fn orphan_leases(&mut self, message: u32) {
-        for lease in self.leases.out.values_mut().filter(|lease| lease.message == message) {
+        let Leases { out, orphans, .. } = &mut self.leases;
+        for lease in out.values_mut().filter(|lease| lease.message == message) {
             lease.message = NONE;
+            *orphans.entry(lease.id).or_default() += 1;
             self.totals.recipients = self.totals.recipients.saturating_sub(lease.items.len() as u64);
         }
+    }
+
+    /// A message of which nothing is out any more that was granted before it was removed, however that ended. Each is told
+    /// once. Take all in each turn.
+    pub fn take_returned(&mut self) -> Option<QueueId> {
+        self.leases.returned.pop()
     }
 
     /// When a lifetime that a message has of its own ends, in monotonic milliseconds; not before the grace of one that

@@ -12,7 +12,7 @@ use super::slab::NONE;
 /// Counts, kept up to date.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Messages that may be delivered.
+    /// Messages that may be delivered, those included that are to be read anew first.
     pub active: u64,
     /// Messages that wait for the post-queue filter.
     pub judging: u64,
@@ -45,7 +45,7 @@ impl Totals {
 
     fn slot(&mut self, standing: Standing) -> &mut u64 {
         match standing {
-            Standing::Active => &mut self.active,
+            Standing::Active | Standing::Stale => &mut self.active,
             Standing::Judging => &mut self.judging,
             Standing::Held => &mut self.held,
             Standing::Quarantined => &mut self.quarantined,
@@ -151,6 +151,16 @@ impl Schedule {
     /// True if that lease is out.
     pub fn has_lease(&self, lease: u64) -> bool {
         self.leases.is_out(lease)
+    }
+
+    /// True if leases of a message are out that were granted before it was removed, whether it is here again or not.
+    pub fn has_orphans(&self, id: QueueId) -> bool {
+        self.leases.has_orphans(id)
+    }
+
+    /// True if [`Schedule::take_returned`] has something to say.
+    pub fn has_returned(&self) -> bool {
+        self.leases.has_returned()
     }
 
     /// Next hops that something is known about.

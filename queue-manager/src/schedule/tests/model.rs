@@ -41,6 +41,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     unsettled: BTreeMap<QueueId, BTreeSet<u32>>,
     out: Vec<Plan>,
+    removed: BTreeSet<QueueId>,
 }
 
 fn lane(instance: u32) -> Lane {
@@ -91,6 +92,7 @@ fn apply(bench: &mut Bench, model: &mut Model, step: Step) {
             if let Some(id) = pick(model, at) {
                 assert!(bench.schedule.remove(id));
                 model.unsettled.remove(&id);
+                model.removed.insert(id);
             }
         }
         Step::Down(instance) => {
@@ -161,6 +163,10 @@ fn check(bench: &Bench, model: &Model) -> Result<(), TestCaseError> {
         let found = bench.schedule.unsettled(*id);
         prop_assert_eq!(&found.iter().copied().collect::<BTreeSet<u32>>(), unsettled);
         prop_assert_eq!(found.len(), unsettled.len());
+    }
+    for id in &model.removed {
+        let is_out = model.out.iter().any(|plan| plan.id == *id);
+        prop_assert_eq!(bench.schedule.has_orphans(*id), is_out);
     }
     prop_assert_eq!(bench.schedule.totals().messages() as usize, model.unsettled.len());
     let recipients: usize = model.unsettled.values().map(BTreeSet::len).sum();

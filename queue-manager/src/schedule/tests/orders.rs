@@ -51,6 +51,22 @@ fn a_message_deleted_while_it_is_out_is_gone() {
 }
 
 #[test]
+fn the_last_lease_of_a_removed_message_is_told_of_however_it_ends() {
+    let mut bench = Bench::new();
+    let id = bench.add("a@src.test", &["smtp:a.test", "smtp:b.test", "smtp:c.test"]);
+    let out: Vec<Plan> = std::iter::from_fn(|| bench.next()).collect();
+    assert_eq!((out.len(), bench.schedule.has_orphans(id)), (3, false));
+    bench.schedule.remove(id);
+    assert!(bench.schedule.has_orphans(id));
+    bench.settle(&out[0], Verdict::Settled, Reached::Yes);
+    bench.schedule.give_back(out[1].lease, bench.now);
+    assert_eq!((bench.schedule.take_returned(), bench.schedule.has_orphans(id)), (None, true));
+    assert_eq!(bench.schedule.lane_down(SMTP, bench.now), 1);
+    assert!(bench.schedule.has_returned() && !bench.schedule.has_orphans(id));
+    assert_eq!((bench.schedule.take_returned(), bench.schedule.take_returned()), (Some(id), None));
+}
+
+#[test]
 fn pages_follow_each_other_in_order_of_id() {
     let mut bench = Bench::new();
     let mut ids: Vec<QueueId> = (0..25).map(|_| bench.add("a@src.test", &["smtp:dst.test"])).collect();
