@@ -196,18 +196,18 @@ impl Dispatch {
         let service = outgoing.state.disposition.delegation().filter(|one| one.is_with_service());
         match service.and_then(|one| delegation::turn(one, clock)) {
             Some(Turn::Wait) => {
-                ledger.reload(plan.id, 0, clock);
                 ledger.schedule.give_back(plan.lease, clock.mono_ms);
+                ledger.reload(plan.id, 0, clock);
                 return 0;
             }
             Some(_) if service.is_some_and(|one| delegation::is_gone(ledger, one)) => {
-                delegation::begin_anew(ledger, plan.id, &outgoing.state, clock);
                 ledger.schedule.give_back(plan.lease, clock.mono_ms);
+                delegation::begin_anew(ledger, plan.id, &outgoing.state, clock);
                 return 0;
             }
             Some(Turn::Over) => {
-                delegation::overdue(ledger, plan.id, &outgoing.state, clock);
                 ledger.schedule.give_back(plan.lease, clock.mono_ms);
+                delegation::overdue(ledger, plan.id, &outgoing.state, clock);
                 return 0;
             }
             Some(Turn::Go) | None => {}

@@ -176,7 +176,7 @@ impl QueueManager {
             metrics::report(ledger, reactor);
         }
         self.edges.flush(ledger, reactor, clock);
-        if again {
+        if again || ledger.has_more() {
             reactor.turn_again();
         }
         self.set_timer(reactor, clock);

@@ -4,6 +4,7 @@
 //! On failure of a commit: a new message is refused to whoever brought it; a message whose change was lost is read back
 //! from the store as it stands there, and tried again later.
 
+mod anew;
 mod load;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use vsmtp_mail::{QueueId, QueueIdMint};
+
+use anew::Anew;
 
 use crate::delegation::Brought;
 use crate::outcome::Failures;
@@ -76,7 +79,7 @@ pub enum Reload {
     Never,
     /// If the commit failed: what the schedule believes is not what the store knows.
     OnFailure(QueueId),
-    /// In any case: the commit changed it.
+    /// In any case: the commit changed it. Like all that is read anew, it is tried when nothing of it is under way.
     Always(QueueId),
     /// In any case, and it is tried at once.
     Now(QueueId),
@@ -178,6 +181,8 @@ pub struct Ledger {
     pub delegates: Option<Vec<(String, std::net::SocketAddr)>>,
     /// Secrets under which messages came back lately.
     pub brought: Brought,
+    /// Messages that stand still until they are read once more.
+    pub anew: Anew,
     /// Messages that a failing disk did not give, and when they are read again.
     unread: VecDeque<(u64, QueueId)>,
     mint: QueueIdMint,
@@ -212,6 +217,7 @@ impl Ledger {
             changing: HashMap::new(),
             delegates: None,
             brought: Brought::default(),
+            anew: Anew::default(),
             unread: VecDeque::new(),
             mint,
             waiting: HashMap::new(),
@@ -309,6 +315,12 @@ impl Ledger {
         self.store.poll(&mut events);
         self.take_in(&mut events, clock, ended);
         self.events = events;
+        self.read_once_more(clock);
+    }
+
+    /// True if another [`Ledger::poll`] has something to do at once.
+    pub fn has_more(&self) -> bool {
+        self.schedule.has_returned()
     }
 
     /// Makes everything durable and ends.
@@ -371,10 +383,7 @@ impl Ledger {
             // A later commit reads it.
             Reload::Always(id) if self.is_changing(id) => {}
             Reload::Always(id) => self.reload(id, if result.is_ok() { 0 } else { RELOAD_WAIT_MS }, clock),
-            Reload::Now(id) => {
-                self.reload(id, 0, clock);
-                self.schedule.flush(id);
-            }
+            Reload::Now(id) => self.reload_now(id, clock),
             Reload::OnFailure(_) | Reload::Never => {}
         }
         if after.tell != Tell::Nobody {

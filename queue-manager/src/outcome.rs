@@ -269,8 +269,8 @@ fn late(ledger: &mut Ledger, attempted: &Attempted, results: Vec<(u32, Recipient
         .filter(|(index, state)| matches!(state, RecipientState::Delivered(_)) && is_same(*index))
         .collect();
     if !delivered.is_empty() {
-        let after = After { tell: crate::ledger::Tell::Nobody, reload: crate::ledger::Reload::Always(id) };
-        ledger.change(Change::Outcome { id, results: delivered }, Urgency::Lazy, after, clock);
+        // When all such leases have ended, and this is on disk, it is read once more.
+        ledger.change(Change::Outcome { id, results: delivered }, Urgency::Lazy, After::or_reload(id), clock);
     }
 }
 

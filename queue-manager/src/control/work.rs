@@ -128,18 +128,21 @@ impl Work {
         let state = |change| Change::State { id, change };
         // What is delegated may be on its way to another state: what an operator wants comes behind that, and stays.
         let is_changing = ledger.is_changing(id);
-        let is_alone = is_changing || survey.standing == Standing::Delegated;
-        let stopped = matches!(survey.standing, Standing::Held | Standing::Quarantined | Standing::Dead);
+        let is_alone = is_changing || matches!(survey.standing, Standing::Delegated | Standing::Stale);
+        let stopped = survey.standing.is_stopped();
         let (change, reload) = match self.action {
             // What is stopped is not tried, however much it is wanted: it has to be released first.
             Action::Flush if stopped => return,
             Action::Flush => {
-                if ledger.schedule.flush(id) {
+                if ledger.flush(id) {
                     self.changed += 1;
                 }
                 return;
             }
-            Action::Hold if survey.standing == Standing::Held && !is_changing => return,
+            // While it is to be read once more, that it is held may be over already.
+            Action::Hold if survey.standing == Standing::Held && !is_changing && !ledger.anew.has(id) => {
+                return;
+            }
             Action::Hold => {
                 let hold = Disposition::Hold("by an operator".into());
                 ledger.schedule.set_standing(id, Standing::Held);
@@ -158,7 +161,7 @@ impl Work {
                 (Change::Remove { id, reason: RemoveReason::Deleted }, Reload::OnFailure(id))
             }
             Action::Requeue => {
-                ledger.schedule.set_standing(id, Standing::Held);
+                ledger.schedule.set_standing(id, Standing::Stale);
                 (state(StateChange::Requeue), Reload::Always(id))
             }
         };

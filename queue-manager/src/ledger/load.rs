@@ -1,52 +1,20 @@
-//! From the store into the schedule: recovered messages by and by, changed ones at once, unreadable ones as what they are.
+//! From the store into the schedule: recovered messages by and by, others as [`Ledger::reload`] says, unreadable ones as what
+//! they are.
 
 use vsmtp_mail::{MailboxFormat, NextHop, QueueId};
 
-use super::{After, Clock, Judgement, LOAD_AT_ONCE, Ledger, MAX_LINE, RELOAD_WAIT_MS};
+use super::{After, Clock, Judgement, LOAD_AT_ONCE, Ledger, MAX_LINE};
 use crate::schedule::{Admission, AdmitError, Pending, Sender, Standing};
 use crate::store::{
-    Change, Delegation, DispositionKind, Marks, MessageState, Phase, ReadError, RecipientState, RemoveReason,
-    Summaries, Summary, Timing, Urgency,
+    Change, Delegation, DispositionKind, Marks, MessageState, Phase, RecipientState, RemoveReason, Summaries,
+    Summary, Timing, Urgency,
 };
 use crate::trace;
 
 impl Ledger {
-    /// Forgets what the schedule and the cache know of a message, and reads it again.
-    pub fn reload(&mut self, id: QueueId, at_least_ms: u64, clock: Clock) {
-        self.forget(id);
-        if self.store.is_leaving(id) {
-            // It is settled. Should its removal fail, this is called again.
-            return;
-        }
-        match self.store.message(id) {
-            Ok(message) => {
-                let age = clock.wall_ms.saturating_sub(message.state.arrival_ms);
-                self.admit(id, &message.state, age, at_least_ms, clock);
-            }
-            Err(ReadError::Unknown | ReadError::NotYet) => {}
-            Err(error) => {
-                trace::unreadable(id, &error);
-                self.admit_unreadable(id, clock);
-                if matches!(error, ReadError::Disk(_)) {
-                    self.unread.push_back((clock.mono_ms.saturating_add(RELOAD_WAIT_MS), id));
-                }
-            }
-        }
-    }
-
-    /// Whatever is known of a message beside the store. One that the store has set aside must not be tried for ever.
-    pub fn forget(&mut self, id: QueueId) {
-        self.schedule.remove(id);
-        self.warm.forget(id);
-        self.failures.forget(id);
-        self.revising.remove(&id);
-        self.rerouting.remove(&id);
-        self.resuming.remove(&id);
-    }
-
     /// Nothing in the queue is invisible: a message that cannot be read is listed as dead, with a recipient that stands
     /// for those it has. It is never delivered in this form: whoever releases it has it read again.
-    fn admit_unreadable(&mut self, id: QueueId, clock: Clock) {
+    pub(super) fn admit_unreadable(&mut self, id: QueueId, clock: Clock) {
         let admission = Admission {
             id,
             sender: Sender::NULL,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use vsmtp_ipc::edge::ctl_queue::{Request, Selection};
 use vsmtp_ipc::edge::queue_deliver::{self, Reach, Result3};
 use vsmtp_mail::{
     Address, BodyType, Envelope, NextHop, Notify, Recipient, RecipientClass, ReversePath, header_end,
@@ -11,12 +12,14 @@ use vsmtp_mail::{
 
 use super::*;
 use crate::content;
+use crate::control::Work;
 use crate::delegation;
 use crate::outcome::{self, Attempted, Outcome};
 use crate::schedule::{Lane, LaneKind, Next, Plan, Standing, Verdict};
 use crate::settings::tests::slice;
 use crate::store::{Options, Origin, RealDisk, RecipientState, RemoveReason, Unrecovered};
 
+mod anew;
 mod delegated;
 mod disk;
 mod tls_reports;
@@ -157,6 +160,12 @@ impl Bench {
             return delegation::settle(&mut self.ledger, &attempted, &outcome, (&one, &settled), self.clock);
         }
         outcome::apply(&mut self.ledger, &attempted, &outcome, &settled.unwrap(), self.clock);
+    }
+
+    /// What an operator is answered at once.
+    fn order(&mut self, request: Request) -> Option<String> {
+        let mut work = Work::new(request, &self.ledger, self.clock).unwrap();
+        work.go_on(1, 0, &mut self.ledger, self.clock).map(|answer| format!("{answer:?}"))
     }
 
     fn sleep(&mut self, milliseconds: u64) {

@@ -221,21 +221,50 @@ fn what_was_delivered_while_it_was_requeued_is_not_delivered_again() {
     let message = stage.message(&[("b@dst.test", "smtp:dst.test"), ("c@other.test", "smtp:other.test")]);
     let id = filter.store(message);
     let attempts = [deliver.hear().0, deliver.hear().0];
-    assert_eq!(stage.operator().changed(&Request::Requeue(Selection::One(id))), 1);
-    stage.keep_routes();
-    // Both are out again; the outcomes of the old leases still count.
-    let mut again = vec![deliver.hear().0, deliver.hear().0];
+    let mut operator = stage.operator();
+    assert_eq!(operator.changed(&Request::Requeue(Selection::One(id))), 1);
+    assert_eq!(operator.list(Some(State::Active)).len(), 1, "it is not held");
+    assert!(deliver.is_idle(&mut stage), "nobody is tried whose attempt is under way");
     deliver.settle(&attempts[0], Result3::Delivered);
-    // What is left is read anew, and so is out once more.
-    again.push(deliver.hear().0);
-    assert_eq!(again[2].recipients, attempts[1].recipients);
-    deliver.settle(&attempts[1], Result3::Delivered);
+    stage.logged("event=delivered");
+    stage.figure("commits_open", 0);
+    assert!(deliver.is_idle(&mut stage), "nor anybody else of the message");
+    deliver.settle(&attempts[1], Result3::Deferred);
+    stage.keep_routes();
+    let again = deliver.serve(Result3::Delivered);
+    assert_eq!(again.recipients, attempts[1].recipients);
     stage.figure("messages", 0);
-    for attempt in &again {
-        deliver.settle(attempt, Result3::Deferred);
-    }
+    assert!(deliver.is_idle(&mut stage));
     stage.figure("leases", 0);
-    assert!(stage.operator().list(None).is_empty());
+}
+
+#[test]
+fn what_was_requeued_is_tried_again_when_its_deliver_process_is_gone() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let message = stage.message(HOP);
+    let id = filter.store(message);
+    deliver.hear();
+    assert_eq!(stage.operator().changed(&Request::Requeue(Selection::One(id))), 1);
+    drop(deliver);
+    stage.keep_routes();
+    let mut deliver = stage.deliver();
+    assert_eq!(deliver.serve(Result3::Delivered).id, id);
+    stage.figure("messages", 0);
+}
+
+#[test]
+fn what_is_out_while_it_is_held_and_released_goes_out_once() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let message = stage.message(HOP);
+    let id = filter.store(message);
+    let (attempt, _) = deliver.hear();
+    let mut operator = stage.operator();
+    assert_eq!(operator.changed(&Request::Hold(Selection::One(id))), 1);
+    assert_eq!(operator.changed(&Request::Release(Selection::One(id))), 1);
+    assert!(deliver.is_idle(&mut stage));
+    deliver.settle(&attempt, Result3::Delivered);
+    stage.figure("messages", 0);
+    assert!(deliver.is_idle(&mut stage));
 }
 
 #[test]

@@ -1,9 +1,6 @@
 //! Messages that a service has: what becomes of the orders of an operator, and who may bring them back.
 
-use vsmtp_ipc::edge::ctl_queue::{Request, Selection};
-
 use super::*;
-use crate::control::Work;
 use crate::store::{Disposition, StateChange};
 
 impl Bench {
@@ -43,19 +40,13 @@ fn away(bench: &mut Bench) -> (QueueId, Arc<MessageState>, vsmtp_ipc::edge::filt
     )
 }
 
-/// What is answered at once.
-fn order(bench: &mut Bench, request: Request) -> Option<String> {
-    let mut work = Work::new(request, &bench.ledger, bench.clock).unwrap();
-    work.go_on(1, 0, &mut bench.ledger, bench.clock).map(|answer| format!("{answer:?}"))
-}
-
 #[test]
 fn an_order_to_hold_outlasts_what_a_service_does_before_it_is_on_disk() {
     for step in 0..4 {
         let mut bench = Bench::new();
         let (id, seen, returned) = away(&mut bench);
         let plan = bench.lease().unwrap();
-        assert_eq!(order(&mut bench, Request::Hold(Selection::One(id.into()))), None, "not on disk yet");
+        assert_eq!(bench.order(Request::Hold(Selection::One(id.into()))), None, "not on disk yet");
         let clock = bench.clock;
         match step {
             0 => assert!(matches!(
@@ -93,13 +84,13 @@ fn what_is_on_its_way_to_the_disk_is_held_but_not_released() {
     let (id, _, _) = away(&mut bench);
     let plan = bench.lease().unwrap();
     bench.settle_service(&plan, Result3::Delivered);
-    let released = order(&mut bench, Request::Release(Selection::One(id.into())));
+    let released = bench.order(Request::Release(Selection::One(id.into())));
     assert!(released.as_ref().is_some_and(|said| said.starts_with("Failed")), "{released:?}");
-    assert_eq!(order(&mut bench, Request::Hold(Selection::One(id.into()))), None, "it is carried out");
+    assert_eq!(bench.order(Request::Hold(Selection::One(id.into()))), None, "it is carried out");
     bench.poll();
     let state = bench.ledger.store.message(id).unwrap().state;
     assert!(matches!(state.disposition, Disposition::Hold(_)), "{:?}", state.disposition);
-    assert_eq!(order(&mut bench, Request::Release(Selection::One(id.into()))), None, "it is carried out");
+    assert_eq!(bench.order(Request::Release(Selection::One(id.into()))), None, "it is carried out");
     bench.poll();
     let state = bench.ledger.store.message(id).unwrap().state;
     assert!(state.disposition.is_active());
