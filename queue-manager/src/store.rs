@@ -298,6 +298,11 @@ impl Store {
         self.index.find(id).and_then(|slot| self.index.at(slot)).is_some_and(|known| known.is(index::LEAVING))
     }
 
+    /// True if changes of it are on their way. What [`Store::message`] says of it then is not the last word.
+    pub fn is_busy(&self, id: QueueId) -> bool {
+        self.index.find(id).and_then(|slot| self.index.at(slot)).is_some_and(|known| known.in_flight > 0)
+    }
+
     /// Room taken.
     pub fn space(&self) -> Space {
         Space {

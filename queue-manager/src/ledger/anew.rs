@@ -1,7 +1,7 @@
-//! Messages are read anew from the store after what happened to them there. While an attempt at one is out,
-//! the store does not know yet who has it. To try it then would be to deliver twice, so it is visible and stands still until
-//! that is over, and is read once more. That has an end: a lease ends with an outcome or with its deliver process, which
-//! must not hold one for ever.
+//! Messages are read anew from the store after what happened to them there. While something of one is under way, the store
+//! does not know yet who has it: an attempt is out, or what came of one is on its way to the disk. To try it then would be
+//! to deliver twice, so it is visible and stands still until that is over, and is read once more. That has an end: a lease
+//! ends with an outcome or with its deliver process, which must not hold one for ever, and a change ends with its commit.
 
 use std::collections::HashMap;
 
@@ -25,6 +25,8 @@ struct Wish {
 #[derive(Debug, Default)]
 pub struct Anew {
     wishes: HashMap<QueueId, Wish>,
+    /// Those of them that wait for the disk. The others wait for a lease, and the schedule says when it has ended.
+    at_disk: Vec<QueueId>,
 }
 
 impl Anew {
@@ -68,8 +70,11 @@ impl Ledger {
 
     /// Reads those once more of which nothing is under way now.
     pub(super) fn read_once_more(&mut self, clock: Clock) {
+        let at_disk = std::mem::take(&mut self.anew.at_disk);
+        let (busy, quiet): (Vec<_>, Vec<_>) = at_disk.into_iter().partition(|id| self.store.is_busy(*id));
+        self.anew.at_disk = busy;
         let returned: Vec<QueueId> = std::iter::from_fn(|| self.schedule.take_returned()).collect();
-        for id in returned {
+        for id in quiet.into_iter().chain(returned) {
             if self.anew.has(id) {
                 self.reload(id, 0, clock);
             }
@@ -81,6 +86,7 @@ impl Ledger {
             wish.not_before_ms = wish.not_before_ms.max(before.not_before_ms);
             wish.at_once |= before.at_once;
         }
+        let before = self.standing_of(id, clock);
         self.forget(id);
         if self.store.is_leaving(id) {
             // It is settled. Should its removal fail, this is called again.
@@ -91,7 +97,7 @@ impl Ledger {
                 let age = clock.wall_ms.saturating_sub(message.state.arrival_ms);
                 let at_least_ms = wish.not_before_ms.saturating_sub(clock.mono_ms);
                 self.admit(id, &message.state, age, at_least_ms, clock);
-                if !self.keep_back(id, wish, clock) && wish.at_once {
+                if !self.keep_back(id, wish, before, clock) && wish.at_once {
                     self.schedule.flush(id);
                 }
             }
@@ -107,14 +113,21 @@ impl Ledger {
     }
 
     /// Lets a message that was just read stand still if something of it is under way. False if nothing is.
-    fn keep_back(&mut self, id: QueueId, wish: Wish, clock: Clock) -> bool {
-        if !self.schedule.has_orphans(id) {
+    fn keep_back(&mut self, id: QueueId, wish: Wish, before: Option<Standing>, clock: Clock) -> bool {
+        let is_busy = self.store.is_busy(id);
+        if !is_busy && !self.schedule.has_orphans(id) {
             return false;
         }
         self.anew.wishes.insert(id, wish);
-        if !self.standing_of(id, clock).is_some_and(Standing::is_stopped) {
-            self.schedule.set_standing(id, Standing::Stale);
+        if is_busy {
+            self.anew.at_disk.push(id);
         }
+        if self.standing_of(id, clock).is_some_and(Standing::is_stopped) {
+            return true;
+        }
+        // The order that stopped it may be what is on its way.
+        let stopped = before.filter(|before| is_busy && before.is_stopped());
+        self.schedule.set_standing(id, stopped.unwrap_or(Standing::Stale));
         true
     }
 

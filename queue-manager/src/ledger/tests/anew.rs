@@ -126,3 +126,80 @@ fn a_deletion_that_failed_waits_for_what_is_out() {
     bench.poll();
     assert!(bench.lease().is_some());
 }
+
+#[test]
+fn an_order_to_hold_outlasts_the_end_of_what_is_out() {
+    let mut bench = Bench::new();
+    let id = bench.stored(&["smtp:a.test"]);
+    let plan = bench.lease().unwrap();
+    bench.hold_and_release(id);
+    assert_eq!(bench.order(Request::Hold(Selection::One(id.into()))), None, "not on disk yet");
+    bench.settle(&plan, Result3::Deferred);
+    let mut ended = Vec::new();
+    bench.ledger.read_once_more(bench.clock);
+    assert_eq!((bench.lease(), bench.standing(id)), (None, Some(Standing::Held)));
+    bench.ledger.poll(bench.clock, &mut ended);
+    bench.poll();
+    assert_eq!((bench.lease(), bench.standing(id)), (None, Some(Standing::Held)));
+    bench.obeyed(Request::Release(Selection::One(id.into())));
+    assert!(bench.lease().is_some());
+}
+
+#[test]
+fn an_outcome_that_is_on_its_way_to_the_disk_counts_though_the_order_is_there_before_it() {
+    let mut bench = Bench::new();
+    let id = bench.stored(&["smtp:a.test", "smtp:b.test"]);
+    let plan = bench.lease().unwrap();
+    bench.obeyed(Request::Hold(Selection::One(id.into())));
+    assert_eq!(bench.order(Request::Release(Selection::One(id.into()))), None, "not on disk yet");
+    let (mut events, mut ended) = (Vec::new(), Vec::new());
+    bench.ledger.store.sync(&mut events);
+    bench.settle(&plan, Result3::Delivered);
+    bench.ledger.take_in(&mut events, bench.clock, &mut ended);
+    assert_eq!(ended.len(), 1, "only the order has ended");
+    bench.ledger.read_once_more(bench.clock);
+    assert_eq!(bench.lease(), None, "the store does not know yet who has it");
+    bench.poll();
+    let again = bench.lease().unwrap();
+    assert_ne!(again.recipients, plan.recipients);
+    assert_eq!(bench.lease(), None);
+}
+
+#[test]
+fn of_two_late_deliveries_none_is_read_without_the_other() {
+    let mut bench = Bench::new();
+    let id = bench.stored(&["smtp:a.test", "smtp:b.test"]);
+    let out = [bench.lease().unwrap(), bench.lease().unwrap()];
+    bench.hold_and_release(id);
+    for plan in &out {
+        bench.settle(plan, Result3::Delivered);
+        bench.ledger.read_once_more(bench.clock);
+        assert_eq!(bench.lease(), None);
+    }
+    bench.poll();
+    bench.poll();
+    assert!(!bench.ledger.store.contains(id) && bench.lease().is_none());
+}
+
+#[test]
+fn a_message_stands_still_while_the_disk_does_not_take_what_came_of_it_and_no_longer() {
+    let mut bench = Bench::new();
+    let id = bench.stored(&["smtp:a.test", "smtp:b.test"]);
+    let plan = bench.lease().unwrap();
+    bench.faults.sync.store(true, Ordering::Relaxed);
+    bench.settle(&plan, Result3::Delivered);
+    bench.poll();
+    bench.ledger.reload(id, 0, bench.clock);
+    bench.sleep(10 * RELOAD_WAIT_MS);
+    bench.poll();
+    assert_eq!((bench.lease(), bench.standing(id)), (None, Some(Standing::Stale)));
+    bench.faults.sync.store(false, Ordering::Relaxed);
+    bench.ledger.reload(id, 0, bench.clock);
+    let other = bench.stored(&["smtp:c.test"]);
+    bench.poll();
+    let leased: Vec<_> =
+        std::iter::from_fn(|| bench.lease()).map(|plan| (plan.id, plan.recipients)).collect();
+    let left: Vec<u32> = (0..2).filter(|index| !plan.recipients.contains(index)).collect();
+    assert_eq!(leased.len(), 2);
+    assert!(leased.contains(&(id, left)) && leased.contains(&(other, vec![0])), "{leased:?}");
+}
