@@ -142,7 +142,7 @@ impl Store {
     fn change(&self, change: impl FnOnce(&Table) -> Result<Option<Table>, Fault>) -> Result<bool, NoAnswer> {
         hand_on();
         let _place = self.databases.places.take(party()).ok_or_else(|| {
-            NoAnswer::Later(Fault(format!(
+            NoAnswer::Busy(Fault(format!(
                 "the table {} cannot be changed: too many rules change tables",
                 self.path.display()
             )))
@@ -309,7 +309,7 @@ mod tests {
         let place = databases.places.take(party());
         let refused = store.set(row(&["a", "1"])).unwrap_err();
         assert!(
-            matches!(&refused, NoAnswer::Later(fault) if fault.0.contains("too many rules")),
+            matches!(&refused, NoAnswer::Busy(fault) if fault.0.contains("too many rules")),
             "{refused:?}"
         );
         drop(place);
