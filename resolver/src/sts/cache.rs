@@ -1,5 +1,6 @@
-//! Policies that were fetched, for as long as their domains ask for. Bounded in number and in octets: of too many, what ends
-//! first makes room, and of too large ones the largest, so that who publishes large ones pushes out his like. Pure.
+//! Policies that were fetched, for as long as their domains ask for. Bounded in number and in octets: of too many, what nobody
+//! has asked for the longest makes room, so that many that are met once do not push out those that are in use; of too large
+//! ones the largest, so that who publishes large ones pushes out his like. Pure.
 //!
 //! Ages count by a clock that never jumps. What is kept over the death of the process has the time of day, which may: a
 //! policy from the future is as one that was fetched just now, so that none outlives what its domain asks for by more than
@@ -150,8 +151,8 @@ impl Cache {
             self.remove(&domain);
         }
         if self.len() >= MAX_POLICIES {
-            let first = self.by_domain.values().min_by_key(|entry| entry.left(time));
-            if let Some(domain) = first.map(|entry| entry.kept.domain.clone()) {
+            let least = self.by_domain.values().min_by_key(|entry| (entry.kept.asked_s, entry.left(time)));
+            if let Some(domain) = least.map(|entry| entry.kept.domain.clone()) {
                 self.remove(&domain);
             }
         }

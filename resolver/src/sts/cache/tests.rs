@@ -103,6 +103,21 @@ fn there_are_never_too_many() {
     // What is over makes room before what is not.
     cache.insert("new.test".to_owned(), String::new(), policy(10), at(1_006));
     assert!(cache.find("new.test", at(1_006)).is_some());
+    assert!(cache.find("2000.test", at(1_006)).is_some());
+}
+
+#[test]
+fn policies_that_are_met_once_push_out_none_that_is_in_use() {
+    let mut cache = cache(&[("used.test", 1_000)], at(0));
+    for n in 0..MAX_POLICIES + 100 {
+        let time = at(n as u64 / 100);
+        cache.insert(format!("{n}.test"), String::new(), policy(DAY), time);
+        if n == MAX_POLICIES / 2 {
+            cache.note_asked("used.test", time);
+        }
+    }
+    assert_eq!(cache.len(), MAX_POLICIES);
+    assert!(cache.find("used.test", at(200)).is_some() && cache.find("0.test", at(200)).is_none());
 }
 
 #[test]
