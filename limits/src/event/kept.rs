@@ -45,7 +45,7 @@ impl Limiter {
     /// Has the rest written, and waits for it: the master's patience ends a wait for a disk that hangs.
     pub(super) fn end_keeping(&mut self) {
         if let Some(keeper) = self.keeper.take() {
-            let changed = self.greylist.take_changed();
+            let changed = self.greylist.take_changed() | keeper.take_failed();
             keeper.finish(changed.then(|| snapshot::write(&self.greylist)));
         }
     }
