@@ -300,28 +300,35 @@ fn record(
     clock: Clock,
 ) {
     let until_ms = end_ms(ledger, state);
-    let due = [(Kind::Success, &told.successes), (Kind::Delay { until_ms }, &told.delays)];
-    // These two are a courtesy; a disk that cannot take them now is no reason to deliver twice.
-    let fresh: Vec<Fresh> = due
-        .iter()
-        .filter_map(|(kind, told)| reports::write(ledger, *kind, id, state, told, clock).ok()?)
-        .collect();
+    // Written while the message can still be read.
+    let mut report =
+        |kind, told: &[Failure]| reports::write(ledger, kind, id, state, told, clock).ok().flatten();
+    let (success, delay) =
+        (report(Kind::Success, &told.successes), report(Kind::Delay { until_ms }, &told.delays));
     let closes = finished && ledger.failures.count(id) == 0;
-    let mut changes = Vec::new();
     if closes {
-        changes.push(Change::Remove { id, reason: RemoveReason::Settled });
-    } else if !results.is_empty() {
-        changes.push(Change::Outcome { id, results });
-    }
-    if !told.delays.is_empty() && !finished {
-        changes.push(Change::State { id, change: StateChange::DelayReported });
-    }
-    if !changes.is_empty() {
-        commit(ledger, id, changes, fresh, clock);
-    }
-    if closes {
+        let change = Change::Remove { id, reason: RemoveReason::Settled };
+        ledger.change(change, Urgency::Lazy, After::or_reload(id), clock);
         ledger.warm.forget(id);
         trace::removed(id, "settled", Some(state), clock);
+    } else if !results.is_empty() {
+        ledger.change(Change::Outcome { id, results }, Urgency::Lazy, After::or_reload(id), clock);
+    }
+    if success.is_some() {
+        be_courteous(ledger, id, Vec::new(), success);
+    }
+    if !told.delays.is_empty() && !finished {
+        let reported = Change::State { id, change: StateChange::DelayReported };
+        be_courteous(ledger, id, vec![reported], delay);
+    }
+}
+
+/// Tells the sender of what is no failure, apart from what it is about: what the disk cannot take now is not told, which is
+/// no reason to deliver twice.
+fn be_courteous(ledger: &mut Ledger, id: QueueId, changes: Vec<Change>, report: Option<Fresh>) {
+    let fresh = report.into_iter().collect();
+    if let Err(error) = ledger.commit(changes, fresh, Urgency::Lazy, After::NOTHING) {
+        trace::not_committed(id, &error);
     }
 }
 

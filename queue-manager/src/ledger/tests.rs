@@ -23,6 +23,7 @@ mod anew;
 mod delegated;
 mod disk;
 mod tls_reports;
+mod told;
 
 use disk::{FailingDisk, Faults};
 
@@ -39,14 +40,18 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self::on(tempfile::tempdir().unwrap())
+        Self::on(tempfile::tempdir().unwrap(), Options::default())
     }
 
-    fn on(folder: tempfile::TempDir) -> Self {
+    /// One that takes no new message while so much is on its way to the disk.
+    fn narrow(max_in_flight_bytes: usize) -> Self {
+        Self::on(tempfile::tempdir().unwrap(), Options { max_in_flight_bytes, ..Options::default() })
+    }
+
+    fn on(folder: tempfile::TempDir, options: Options) -> Self {
         let faults = Arc::new(Faults::default());
         let disk = FailingDisk { disk: RealDisk::create(folder.path()).unwrap(), faults: faults.clone() };
-        let options =
-            Options { segment_bytes: 1 << 20, low_water_bytes: 0, warm_bytes: 0, ..Options::default() };
+        let options = Options { segment_bytes: 1 << 20, low_water_bytes: 0, warm_bytes: 0, ..options };
         let (store, summaries, _) = Unrecovered::on(Arc::new(disk), options).recover_inline().unwrap();
         let settings = Settings::from(&slice(&[]));
         let mint = QueueIdMint::new(1, vsmtp_sys::random::random_u64().unwrap() as u32);
@@ -61,7 +66,7 @@ impl Bench {
     /// The process dies; what it has written stays.
     fn restart(self) -> Self {
         drop(self.ledger);
-        Self::on(self.folder)
+        Self::on(self.folder, Options::default())
     }
 
     fn poll(&mut self) -> Vec<Result<(), CommitError>> {
@@ -74,12 +79,16 @@ impl Bench {
     }
 
     fn add(&mut self, hops: &[&str]) -> QueueId {
+        self.add_for(hops, Notify::default())
+    }
+
+    fn add_for(&mut self, hops: &[&str], notify: Notify) -> QueueId {
         let id = self.ledger.mint(self.clock);
         let recipient = |(at, hop): (usize, &&str)| Recipient {
             chosen: false,
             address: Address::parse(&format!("r{at}@dst.test")).unwrap(),
             original: None,
-            notify: Notify::default(),
+            notify,
             class: RecipientClass::Other,
             next_hop: NextHop::parse(hop).unwrap(),
         };
@@ -107,7 +116,11 @@ impl Bench {
     }
 
     fn stored(&mut self, hops: &[&str]) -> QueueId {
-        let id = self.add(hops);
+        self.stored_for(hops, Notify::default())
+    }
+
+    fn stored_for(&mut self, hops: &[&str], notify: Notify) -> QueueId {
+        let id = self.add_for(hops, notify);
         assert_eq!(self.poll(), [Ok(())]);
         id
     }
