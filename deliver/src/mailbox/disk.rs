@@ -29,6 +29,8 @@ pub trait Disk {
     fn open_file(&self, folder: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd>;
     /// Writes at an offset, all of it.
     fn write(&self, file: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Fills the buffer from an offset, as far as the file goes; returns the octets read.
+    fn read(&self, file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Makes a file's content durable.
     fn sync_file(&self, file: BorrowedFd<'_>) -> io::Result<()>;
     /// Moves a file to a name that nobody has.
@@ -85,6 +87,10 @@ impl Disk for Below {
 
     fn write(&self, file: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> io::Result<()> {
         disk::pwritev_all(file, &[IoSlice::new(bytes)], offset)
+    }
+
+    fn read(&self, file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        disk::read_at(file, buffer, offset)
     }
 
     fn sync_file(&self, file: BorrowedFd<'_>) -> io::Result<()> {

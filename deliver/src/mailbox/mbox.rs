@@ -73,7 +73,9 @@ fn append(
         return Ok(Progress::Locked);
     }
     let old_len = file_len(&file).map_err(|error| ("measure the mailbox", error))?;
-    let result = write(disk, &file, old_len, text, from)
+    let from =
+        format!("{}{from}", ending(disk, &file, old_len).map_err(|error| ("read the mailbox", error))?);
+    let result = write(disk, &file, old_len, text, &from)
         .and_then(|()| disk.sync_file(file.as_fd()))
         // An empty file may be new, and its name not yet durable.
         .and_then(|()| if old_len == 0 { disk.sync_folder(folder.as_fd()) } else { Ok(()) });
@@ -86,6 +88,21 @@ fn append(
             Err(("write the mailbox", error))
         }
     }
+}
+
+/// What is missing behind the last message. A program that died may have left half of one, and what is glued to half a line
+/// is no message to readers.
+fn ending(disk: &impl Disk, file: &OwnedFd, len: u64) -> io::Result<&'static str> {
+    if len == 0 {
+        return Ok("");
+    }
+    let mut last = [0; 2];
+    let got = disk.read(file.as_fd(), &mut last, len.saturating_sub(2))?;
+    Ok(match last.get(..got) {
+        Some([b'\n', b'\n']) => "",
+        Some([.., b'\n']) => "\n",
+        _ => "\n\n",
+    })
 }
 
 fn write(
@@ -215,6 +232,24 @@ mod tests {
             assert_eq!(result, Some(Result3::Deferred), "{step} {at}");
             assert_eq!(fs::read(&path).unwrap(), old, "{step} {at}");
             assert!(!root.path().join("dst.test/jane.mbox.lock").exists(), "{step} {at}");
+        }
+    }
+
+    #[test]
+    fn half_a_message_hides_no_other() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("dst.test")).unwrap();
+        let path = root.path().join("dst.test/jane.mbox");
+        let whole = "From a@src.test Sun Nov 22 05:10:49 2026\nA: b\n\nhalf a line\n\n";
+        for end in 0..=whole.len() {
+            let old = &whole[..end];
+            fs::write(&path, old).unwrap();
+            assert_eq!(run(root.path(), None, b"C: d\r\n\r\nx\r\n").1, Some(Result3::Delivered));
+            let mbox = fs::read_to_string(&path).unwrap();
+            let (before, message) = mbox.split_at(mbox.rfind("From ").unwrap());
+            assert!(message.ends_with("\nC: d\n\nx\n\n"), "{mbox}");
+            assert!(before.starts_with(old) && before[end..].bytes().all(|octet| octet == b'\n'), "{mbox}");
+            assert!(before.is_empty() || before.ends_with("\n\n") && before.len() <= end + 2, "{mbox}");
         }
     }
 

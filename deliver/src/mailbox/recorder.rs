@@ -80,6 +80,10 @@ impl Disk for Recorder {
         self.step("write", |disk| disk.write(file, bytes, offset))
     }
 
+    fn read(&self, file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.step("read", |disk| disk.read(file, buffer, offset))
+    }
+
     fn sync_file(&self, file: BorrowedFd<'_>) -> io::Result<()> {
         self.step("sync file", |disk| disk.sync_file(file))
     }
