@@ -212,7 +212,8 @@ impl Mailbox {
         if self.queue.take_lost() {
             self.want();
         }
-        if self.draining && self.open.is_empty() { Flow::Exit } else { Flow::Continue }
+        let is_done = self.open.is_empty() && !self.queue.is_blocked();
+        if self.draining && is_done { Flow::Exit } else { Flow::Continue }
     }
 }
 

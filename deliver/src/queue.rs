@@ -104,6 +104,11 @@ impl QueueEdge {
         }
     }
 
+    /// True while outcomes wait for the kernel to take them: who ends now has mail delivered again.
+    pub fn is_blocked(&self) -> bool {
+        self.edge.as_ref().is_some_and(|live| live.link.is_blocked())
+    }
+
     /// True if a lease of that edge would still be heard.
     pub fn is_current(&self, epoch: u64) -> bool {
         self.edge.is_some() && epoch == self.epoch

@@ -373,6 +373,7 @@ impl Smtp {
         if self.queue.take_lost() {
             self.abandon();
         }
-        if self.drain != Drain::No && !self.is_at_work() { Flow::Exit } else { Flow::Continue }
+        let is_done = !self.is_at_work() && !self.queue.is_blocked();
+        if self.drain != Drain::No && is_done { Flow::Exit } else { Flow::Continue }
     }
 }

@@ -73,6 +73,20 @@ impl Deliver {
         self.introduce(Role::QueueManager, theirs);
     }
 
+    /// The same, with room for two or three frames of outcomes. One with less would not take a frame at all.
+    pub fn narrow_queue(&mut self) {
+        let (queue, theirs) = edge(EdgeId::QueueDeliver);
+        nix::sys::socket::setsockopt(&theirs, nix::sys::socket::sockopt::SndBuf, &70_000).unwrap();
+        self.queue = queue;
+        self.introduce(Role::QueueManager, theirs);
+    }
+
+    /// True if it ends within this time, though nothing is done for it.
+    pub fn ends_within(&self, milliseconds: u16) -> bool {
+        let mut fds = [PollFd::new(self.child.pidfd.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::from(milliseconds)) != Ok(0)
+    }
+
     pub fn resolver(&mut self) -> ResolverEnd {
         let (resolver, theirs) = edge(EdgeId::ClientResolver);
         self.introduce(Role::Resolver, theirs);
@@ -90,6 +104,14 @@ impl Deliver {
                 ToMaster::Beat(_) => {}
                 other => return other,
             }
+        }
+    }
+
+    /// Waits until it tells its master something like this.
+    pub fn hear_master(&mut self, wanted: impl Fn(&ToMaster) -> bool) {
+        let end = clock::monotonic_ms() + PATIENCE_MS;
+        while !wanted(&receive(&mut self.master, self.role)) {
+            assert!(clock::monotonic_ms() < end, "the master waits in vain");
         }
     }
 

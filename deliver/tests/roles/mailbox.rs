@@ -168,6 +168,34 @@ fn a_bad_lease_closes_the_edge_and_the_next_edge_works() {
 }
 
 #[test]
+fn a_drained_process_does_not_end_before_its_outcomes_are_taken() {
+    let mut bench = Bench::new();
+    bench.deliver.narrow_queue();
+    outcomes_outlast_the_drain(&mut bench.deliver, "smtp:dst.test");
+}
+
+/// Many recipients for a next hop that fails at once; nobody reads the outcomes before the process might have ended.
+pub fn outcomes_outlast_the_drain(deliver: &mut Deliver, next_hop: &str) {
+    const LEASES: u64 = 60;
+    let recipients: Vec<String> = (0..100).map(|number| format!("user{number}@dst.test")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    for lease in 1..=LEASES {
+        deliver.lease(&attempt(lease, next_hop, &recipients, inline(MESSAGE)));
+    }
+    let figure = |said: &ToMaster, name: &str, value: u64| match said {
+        ToMaster::Beat(figures) => figures.iter().any(|figure| figure.name == name && figure.value == value),
+        _ => false,
+    };
+    deliver.hear_master(|said| figure(said, "leases", LEASES));
+    deliver.drain(30_000);
+    assert!(!deliver.ends_within(300), "outcomes are lost");
+    let mut seen: Vec<u64> = (0..LEASES).map(|_| deliver.outcome().lease).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=LEASES).collect::<Vec<_>>());
+    assert!(deliver.ended().success());
+}
+
+#[test]
 fn a_drained_process_finishes_its_leases_and_ends() {
     let mut bench = Bench::new();
     for lease in 1..=100 {

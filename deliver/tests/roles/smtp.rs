@@ -14,6 +14,7 @@ use vsmtp_mail::Domain;
 use vsmtp_sys::memfd::Sealed;
 
 use crate::harness::{Deliver, attempt, inline, results, slice};
+use crate::mailbox::outcomes_outlast_the_drain;
 use crate::peer::{EHLO, Peer, Talk, accept_unix};
 
 const MESSAGE: &str = "From: a@src.test\r\n\r\n.hidden\r\nbody\r\n";
@@ -654,4 +655,13 @@ fn a_service_gets_the_octets_as_they_are_in_clear_and_within_its_own_time() {
     deliver.lease(&lease);
     let _talk = silent.accept();
     assert_eq!(only(&deliver.outcome()).0, Result3::Deferred);
+}
+
+#[test]
+fn a_drained_process_does_not_end_before_its_outcomes_are_taken() {
+    let mut deliver = start(|_| {});
+    deliver.narrow_queue();
+    // Nobody listens there any more.
+    let next_hop = Peer::new().next_hop();
+    outcomes_outlast_the_drain(&mut deliver, &next_hop);
 }
