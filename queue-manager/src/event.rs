@@ -158,7 +158,7 @@ impl QueueManager {
         self.edges.answer(&mut self.ended, reactor);
         let mut again = ledger.load(clock);
         again |= ledger.schedule.tick(clock.mono_ms);
-        again |= self.edges.post.ask(ledger, reactor, clock);
+        again |= self.edges.post.ask(ledger, clock);
         again |= self.edges.dispatch.send(ledger, reactor, clock);
         again |= self.edges.control.work(ledger, clock);
         again |= tls_reports::work(ledger, clock);

@@ -1,7 +1,8 @@
 //! The post-queue filter's edge: each accepted message is judged once, at the stages that have rules, before any attempt.
 //! What it changes is committed as the message's next revision first, so that an edit never happens twice.
 //!
-//! On failure messages wait: without a verdict nothing is delivered past a rule.
+//! On failure messages wait: without a verdict nothing is delivered past a rule. What goes wrong about one message keeps
+//! no other waiting.
 
 mod edit;
 
@@ -113,7 +114,7 @@ impl Post {
     }
 
     /// Asks about messages that wait. True if more could be asked at once.
-    pub fn ask(&mut self, ledger: &mut Ledger, reactor: &mut Reactor, clock: Clock) -> bool {
+    pub fn ask(&mut self, ledger: &mut Ledger, clock: Clock) -> bool {
         let Judgement::Wanted { postq, delivery } = ledger.judgement else { return false };
         while let Some((due_ms, id)) = self.later.front().copied()
             && due_ms <= clock.mono_ms
@@ -122,7 +123,7 @@ impl Post {
             ledger.line.push_back(id);
         }
         if !postq && !delivery {
-            return self.release(ledger, reactor, clock);
+            return self.release(ledger, clock);
         }
         for _ in 0..ASK_AT_ONCE {
             let Some(token) = self.newest else { return false };
@@ -139,9 +140,7 @@ impl Post {
                 continue;
             }
             let stage = if postq { PostStage::Postq } else { PostStage::Delivery };
-            if let Err(error) = self.question(token, id, stage, None, ledger, clock) {
-                self.disconnect(token, &error, ledger, reactor, clock);
-            }
+            self.question(token, id, stage, None, ledger, clock);
         }
         true
     }
@@ -152,7 +151,7 @@ impl Post {
     }
 
     /// There are no rules: what waited for them goes on, unless it is to be routed anew. True if there is more.
-    fn release(&mut self, ledger: &mut Ledger, reactor: &mut Reactor, clock: Clock) -> bool {
+    fn release(&mut self, ledger: &mut Ledger, clock: Clock) -> bool {
         if ledger.line.is_empty() && ledger.line_is_short {
             self.refill(ledger, RELEASE_AT_ONCE);
         }
@@ -178,10 +177,7 @@ impl Post {
                 ledger.line.push_front(id);
                 return false;
             };
-            if let Err(error) = self.question(token, id, PostStage::Routing, None, ledger, clock) {
-                self.disconnect(token, &error, ledger, reactor, clock);
-                return false;
-            }
+            self.question(token, id, PostStage::Routing, None, ledger, clock);
         }
         !ledger.line.is_empty() || ledger.line_is_short
     }
@@ -213,6 +209,8 @@ impl Post {
         ledger.line.extend(found.into_iter().filter(|id| !busy.contains(id)));
     }
 
+    /// Asks about one message. If that cannot be done it is put off: what is amiss here is no fault of the filter, and the next
+    /// message may fare better.
     fn question(
         &mut self,
         token: usize,
@@ -221,7 +219,7 @@ impl Post {
         known: Option<(Arc<MessageState>, Vec<Done>)>,
         ledger: &mut Ledger,
         clock: Clock,
-    ) -> Result<(), ChannelError> {
+    ) {
         let outgoing = match ledger.outgoing(id) {
             Ok(outgoing) => outgoing,
             Err(error) => {
@@ -232,7 +230,7 @@ impl Post {
                     // Nothing can be judged. The first attempt finds the same and puts the message aside.
                     ledger.schedule.set_standing(id, Standing::Active);
                 }
-                return Ok(());
+                return;
             }
         };
         let is_first = known.is_none();
@@ -243,28 +241,35 @@ impl Post {
         let is_report = state.origin.protocol.as_str() == TLS_REPORT;
         let stage = if is_report { PostStage::Report } else { stage };
         let spare = ledger.mint(clock);
-        let (body, descriptors) = match stage {
-            PostStage::Routing => (wire::Body::Inline(Vec::new()), Vec::new()),
-            _ => content::to_wire(&outgoing.parts, &ledger.store, spare).map_err(ChannelError::Io)?,
+        let body = match stage {
+            PostStage::Routing => Ok((wire::Body::Inline(Vec::new()), Vec::new())),
+            _ => content::to_wire(&outgoing.parts, &ledger.store, spare).map_err(ChannelError::Io),
         };
-        let Some(edge) = self.edges.get_mut(&token) else { return Err(ChannelError::Closed) };
-        self.last_ticket += 1;
-        let ask = PostAsk {
-            ticket: self.last_ticket,
-            id: id.into(),
-            stage,
-            reroute,
-            envelope: wire::Envelope::from(&state.envelope),
-            origin: origin(&state),
-            arrived_ms: state.arrival_ms,
-            resume,
-            body,
-        };
-        edge.link.send(&ask, descriptors)?;
-        let _ = edge.credits.take();
+        let ticket = self.last_ticket + 1;
+        let sent = body.and_then(|(body, descriptors)| {
+            let ask = PostAsk {
+                ticket,
+                id: id.into(),
+                stage,
+                reroute,
+                envelope: wire::Envelope::from(&state.envelope),
+                origin: origin(&state),
+                arrived_ms: state.arrival_ms,
+                resume,
+                body,
+            };
+            let edge = self.edges.get_mut(&token).ok_or(ChannelError::Closed)?;
+            edge.link.send(&ask, descriptors)?;
+            let _ = edge.credits.take();
+            Ok(())
+        });
+        if let Err(error) = sent {
+            trace::not_asked(id, &error);
+            return self.later.push_back((clock.mono_ms + RETRY_MS, id));
+        }
+        self.last_ticket = ticket;
         let size = content::len(&outgoing.parts);
-        self.asked.insert(self.last_ticket, Asked { token, id, stage, state, settled, size });
-        Ok(())
+        self.asked.insert(ticket, Asked { token, id, stage, state, settled, size });
     }
 
     fn take(
@@ -295,7 +300,10 @@ impl Post {
         let _ = edge.credits.give_back();
         match verdict {
             PostVerdict::Wanted { .. } => Ok(()),
-            PostVerdict::Keep { is_final, .. } => self.keep(token, asked, is_final, ledger, clock),
+            PostVerdict::Keep { is_final, .. } => {
+                self.keep(token, asked, is_final, ledger, clock);
+                Ok(())
+            }
             PostVerdict::Edit { envelope, expanded, notices, disposition, pieces, .. } => {
                 let Some(token) = delegation::fresh_token() else {
                     self.later.push_back((clock.mono_ms + RETRY_MS, asked.id));
@@ -338,30 +346,15 @@ impl Post {
     }
 
     /// Nothing is to be changed: the next stage is asked, or the message goes on.
-    fn keep(
-        &mut self,
-        token: usize,
-        asked: Asked,
-        is_final: bool,
-        ledger: &mut Ledger,
-        clock: Clock,
-    ) -> Result<(), ChannelError> {
+    fn keep(&mut self, token: usize, asked: Asked, is_final: bool, ledger: &mut Ledger, clock: Clock) {
         let delivery = matches!(ledger.judgement, Judgement::Wanted { delivery: true, .. });
         if asked.stage == PostStage::Postq && delivery && !is_final {
-            return self.question(
-                token,
-                asked.id,
-                PostStage::Delivery,
-                Some((asked.state, asked.settled)),
-                ledger,
-                clock,
-            );
+            let known = Some((asked.state, asked.settled));
+            return self.question(token, asked.id, PostStage::Delivery, known, ledger, clock);
         }
-        let id = asked.id;
-        if standing(ledger, id, clock).is_some() {
-            go_on(id, ledger, clock);
+        if standing(ledger, asked.id, clock).is_some() {
+            go_on(asked.id, ledger, clock);
         }
-        Ok(())
     }
 
     fn disconnect(

@@ -241,6 +241,11 @@ pub fn unreadable(id: QueueId, error: &ReadError) {
     Record::at(Level::Error, "unreadable").field("id", id).field("error", error).emit();
 }
 
+/// A question about a message could not be asked; it is put off.
+pub fn not_asked(id: QueueId, error: &ChannelError) {
+    Record::at(Level::Error, "not-asked").field("id", id).field("error", error).emit();
+}
+
 /// A message could not be scheduled; it stays in the store.
 pub fn not_scheduled(id: QueueId, error: &AdmitError) {
     Record::at(Level::Error, "not-scheduled").field("id", id).field("error", error).emit();

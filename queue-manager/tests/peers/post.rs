@@ -1,14 +1,32 @@
 //! Rules behind the acceptance.
 
+use vsmtp_ipc::edge::ctl_queue::{Request, Selection};
 use vsmtp_ipc::edge::filter_queue::Disposition;
 use vsmtp_ipc::edge::queue_deliver::Result3;
-use vsmtp_ipc::edge::queue_filter::{PostStage, PostVerdict};
+use vsmtp_ipc::edge::queue_filter::{PostAsk, PostStage, PostVerdict};
 use vsmtp_ipc::role::Role;
-use vsmtp_ipc::wire::{Piece, Reply, Reports};
+use vsmtp_ipc::wire::{Body, Piece, Reply, Reports};
 
+use crate::large::chunks;
 use crate::stage::{BODY, Stage, octets};
 
 const HOP: &[(&str, &str)] = &[("b@dst.test", "smtp:dst.test")];
+
+fn keep(ask: &PostAsk) -> PostVerdict {
+    PostVerdict::Keep { ticket: ask.ticket, is_final: false }
+}
+
+/// The message goes on with the envelope that it has, put together like this.
+fn edit(ask: &PostAsk, pieces: Vec<Piece>) -> PostVerdict {
+    PostVerdict::Edit {
+        ticket: ask.ticket,
+        envelope: ask.envelope.clone(),
+        expanded: Vec::new(),
+        notices: Vec::new(),
+        disposition: Disposition::Active,
+        pieces,
+    }
+}
 
 #[test]
 fn nothing_is_delivered_before_a_filter_has_said_what_it_wants() {
@@ -161,6 +179,40 @@ fn questions_of_a_dead_filter_are_asked_again() {
     assert_eq!(ask.id, id);
     post.say(&PostVerdict::Keep { ticket: ask.ticket, is_final: false });
     deliver.serve(Result3::Delivered);
+}
+
+#[test]
+fn a_message_that_cannot_be_asked_about_keeps_no_other_waiting() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut deliver, mut post) = (stage.filter(), stage.deliver(), stage.post(true, false));
+    let (mut message, body) = (stage.message(HOP), vec![b'x'; 2_000_000]);
+    chunks(&mut filter, message.id, &body);
+    message.body = Body::File(body.len() as u64);
+    let large = filter.store(message);
+    // Once rules have changed it, a question about it takes a file that is laid out for this once.
+    let (ask, _) = post.hear();
+    let field = Piece::Text(b"X-Rule: yes\r\n\r\n".to_vec());
+    let pieces = vec![field, Piece::Original { offset: 0, len: body.len() as u64 }];
+    post.say(&edit(&ask, pieces));
+    deliver.serve(Result3::Deferred);
+    stage.logged("event=deferred");
+    stage.figure("commits_open", 0);
+    std::fs::remove_dir_all(stage.folder.path().join("queue/staging")).unwrap();
+    assert_eq!(stage.operator().changed(&Request::Requeue(Selection::One(large))), 1);
+    stage.logged("event=not-asked");
+    let message = stage.message(HOP);
+    let id = filter.store(message);
+    let (ask, _) = post.hear();
+    assert_eq!(ask.id, id);
+    post.say(&keep(&ask));
+    assert_eq!(deliver.serve(Result3::Delivered).id, id);
+    stage.figure("messages", 1);
+    drop((filter, deliver, post));
+    let mut stage = stage.kill_and_restart(&[]);
+    let mut post = stage.post(true, false);
+    let (ask, descriptors) = post.hear();
+    assert_eq!((ask.id, ask.reroute), (large, true));
+    assert!(octets(ask.body, descriptors).ends_with(&body));
 }
 
 #[test]
