@@ -137,7 +137,8 @@ impl QueueEdge {
             .field("leases", live.open.len())
             .field("error", error)
             .emit();
-        if matches!(error, ChannelError::Misbehaved(_)) {
+        if !matches!(error, ChannelError::Closed) {
+            // It lives, and only the master can give us another edge.
             reactor.tell_master(&ToMaster::Misbehaved(live.peer));
         }
     }

@@ -260,7 +260,8 @@ impl Dispatch {
         self.out.retain(|lease, _| schedule.has_lease(*lease));
         trace::edge_closed(edge.name, error, lost);
         reactor.count("leases_lost", lost as u64);
-        if matches!(error, ChannelError::Misbehaved(_)) {
+        if !matches!(error, ChannelError::Closed) {
+            // It lives, and only the master can give it another edge.
             reactor.tell_master(&ToMaster::Misbehaved(edge.name));
         }
     }

@@ -118,7 +118,8 @@ impl Intake {
     fn disconnect(&mut self, token: usize, error: &ChannelError, reactor: &mut Reactor) {
         let Some(edge) = self.edges.remove(&token) else { return };
         trace::edge_closed(edge.name, error, edge.talk.stages.len());
-        if matches!(error, ChannelError::Misbehaved(_)) {
+        if !matches!(error, ChannelError::Closed) {
+            // It lives, and only the master can give it another edge.
             reactor.tell_master(&ToMaster::Misbehaved(edge.name));
         }
     }

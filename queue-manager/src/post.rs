@@ -380,7 +380,8 @@ impl Post {
             ledger.delegates = None;
         }
         trace::edge_closed(edge.name, error, lost.len());
-        if matches!(error, ChannelError::Misbehaved(_)) {
+        if !matches!(error, ChannelError::Closed) {
+            // It lives, and only the master can give it another edge.
             reactor.tell_master(&ToMaster::Misbehaved(edge.name));
         }
     }

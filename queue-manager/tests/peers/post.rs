@@ -2,9 +2,10 @@
 
 use vsmtp_ipc::edge::ctl_queue::{Request, Selection};
 use vsmtp_ipc::edge::filter_queue::Disposition;
+use vsmtp_ipc::edge::master_child::ToChild;
 use vsmtp_ipc::edge::queue_deliver::Result3;
 use vsmtp_ipc::edge::queue_filter::{PostAsk, PostStage, PostVerdict};
-use vsmtp_ipc::role::Role;
+use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Piece, Reply, Reports};
 
 use crate::large::chunks;
@@ -286,4 +287,15 @@ fn what_one_filter_has_judged_is_not_asked_of_the_next() {
     let message = stage.message(HOP);
     let id = filter.store(message);
     assert_eq!(new.hear().0.id, id);
+}
+
+/// A pipe is no edge: nothing can be said on it.
+#[test]
+fn the_master_hears_of_an_edge_that_is_given_up_for_whatever_reason() {
+    let mut stage = Stage::start(&[]);
+    for role in [Role::FilterSession, Role::FilterPost, Role::DeliverSmtp] {
+        let (_reader, writer) = std::io::pipe().unwrap();
+        stage.tell(&ToChild::Peer(ProcessName { role, instance: 0 }), vec![writer.into()]);
+        stage.misbehaved(role);
+    }
 }
