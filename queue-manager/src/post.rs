@@ -6,6 +6,7 @@
 
 mod edit;
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -293,15 +294,34 @@ impl Post {
             | PostVerdict::Refuse { ticket, .. }
             | PostVerdict::Unavailable { ticket } => *ticket,
         };
-        let asked = self.asked.remove(&ticket).filter(|asked| asked.token == token);
-        let asked =
-            asked.ok_or_else(|| ChannelError::Misbehaved("verdict on what was not asked".to_owned()))?;
-        let edge = self.edges.get_mut(&token).ok_or(ChannelError::Closed)?;
-        let _ = edge.credits.give_back();
+        let asked = match self.asked.entry(ticket) {
+            Entry::Occupied(asked) if asked.get().token == token => asked.remove(),
+            _ => return Err(ChannelError::Misbehaved("verdict on what was not asked".to_owned())),
+        };
+        if let Some(edge) = self.edges.get_mut(&token) {
+            let _ = edge.credits.give_back();
+        }
+        let id = asked.id;
+        let judged = self.judged(verdict, asked, ledger, clock);
+        if judged.is_err() {
+            // Who says such things is heard no more, and another one is asked.
+            ledger.line.push_front(id);
+        }
+        judged
+    }
+
+    /// Takes what a filter says of what it was asked.
+    fn judged(
+        &mut self,
+        verdict: PostVerdict,
+        asked: Asked,
+        ledger: &mut Ledger,
+        clock: Clock,
+    ) -> Result<(), ChannelError> {
         match verdict {
             PostVerdict::Wanted { .. } => Ok(()),
             PostVerdict::Keep { is_final, .. } => {
-                self.keep(token, asked, is_final, ledger, clock);
+                self.keep(asked, is_final, ledger, clock);
                 Ok(())
             }
             PostVerdict::Edit { envelope, expanded, notices, disposition, pieces, .. } => {
@@ -346,11 +366,11 @@ impl Post {
     }
 
     /// Nothing is to be changed: the next stage is asked, or the message goes on.
-    fn keep(&mut self, token: usize, asked: Asked, is_final: bool, ledger: &mut Ledger, clock: Clock) {
+    fn keep(&mut self, asked: Asked, is_final: bool, ledger: &mut Ledger, clock: Clock) {
         let delivery = matches!(ledger.judgement, Judgement::Wanted { delivery: true, .. });
         if asked.stage == PostStage::Postq && delivery && !is_final {
             let known = Some((asked.state, asked.settled));
-            return self.question(token, asked.id, PostStage::Delivery, known, ledger, clock);
+            return self.question(asked.token, asked.id, PostStage::Delivery, known, ledger, clock);
         }
         if standing(ledger, asked.id, clock).is_some() {
             go_on(asked.id, ledger, clock);

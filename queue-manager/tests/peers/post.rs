@@ -1,5 +1,7 @@
 //! Rules behind the acceptance.
 
+use std::time::{Duration, Instant};
+
 use vsmtp_ipc::edge::ctl_queue::{Request, Selection};
 use vsmtp_ipc::edge::filter_queue::Disposition;
 use vsmtp_ipc::edge::master_child::ToChild;
@@ -9,12 +11,17 @@ use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Piece, Reply, Reports};
 
 use crate::large::chunks;
-use crate::stage::{BODY, Stage, octets};
+use crate::stage::{BODY, PATIENCE, Stage, octets};
 
 const HOP: &[(&str, &str)] = &[("b@dst.test", "smtp:dst.test")];
 
 fn keep(ask: &PostAsk) -> PostVerdict {
     PostVerdict::Keep { ticket: ask.ticket, is_final: false }
+}
+
+fn refuse(ask: &PostAsk) -> PostVerdict {
+    let reply = Reply { code: 554, enhanced: None, text: "not this one".to_owned() };
+    PostVerdict::Refuse { ticket: ask.ticket, reply, reports: Reports::default() }
 }
 
 /// The message goes on with the envelope that it has, put together like this.
@@ -287,6 +294,48 @@ fn what_one_filter_has_judged_is_not_asked_of_the_next() {
     let message = stage.message(HOP);
     let id = filter.store(message);
     assert_eq!(new.hear().0.id, id);
+}
+
+#[test]
+fn what_an_old_filter_lies_about_is_asked_of_the_new_one() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut deliver, mut old) = (stage.filter(), stage.deliver(), stage.post(true, false));
+    let message = stage.message(HOP);
+    let id = filter.store(message);
+    let (asked, _) = old.hear();
+    let mut new = stage.post(true, false);
+    let until = Instant::now() + PATIENCE;
+    while stage.log().matches("event=edge-opened peer=filter-post.0").count() < 2 {
+        assert!(Instant::now() < until, "the new one is not known");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // What it wants is there when its edge is opened, and is heard no later than this.
+    let message = stage.message(HOP);
+    let other = filter.store(message);
+    let (ask, _) = new.hear();
+    assert_eq!(ask.id, other);
+    let lie = Reply { code: 5, enhanced: None, text: String::new() };
+    old.say(&PostVerdict::Refuse { ticket: asked.ticket, reply: lie, reports: Reports::default() });
+    assert!(old.is_dropped());
+    stage.misbehaved(Role::FilterPost);
+    assert_eq!(new.hear().0.id, id);
+    new.say(&keep(&ask));
+    assert_eq!(deliver.serve(Result3::Delivered).id, other);
+}
+
+#[test]
+fn a_filter_that_answers_for_another_spoils_nothing() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut deliver, mut old) = (stage.filter(), stage.deliver(), stage.post(true, false));
+    let message = stage.message(HOP);
+    let id = filter.store(message);
+    let (ask, _) = old.hear();
+    let mut new = stage.post(true, false);
+    new.say(&refuse(&ask));
+    assert!(new.is_dropped());
+    stage.misbehaved(Role::FilterPost);
+    old.say(&keep(&ask));
+    assert_eq!(deliver.serve(Result3::Delivered).id, id);
 }
 
 /// A pipe is no edge: nothing can be said on it.
