@@ -4,10 +4,11 @@
 //! On failure messages wait: without a verdict nothing is delivered past a rule. What goes wrong about one message keeps
 //! no other waiting.
 
+mod asked;
 mod edit;
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use vsmtp_ipc::edge::queue_filter::{CREDITS, MAX_DELEGATES, PostAsk, PostStage, 
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::wire;
 use vsmtp_ipc::{ChannelError, Credits, EdgeId};
-use vsmtp_mail::{EnhancedCode, QueueId, Recipient, Reply};
+use vsmtp_mail::{EnhancedCode, QueueId, Reply};
 
 use crate::content;
 use crate::delegation;
@@ -26,12 +27,11 @@ use crate::ledger::{After, Clock, Judgement, Ledger, RELOAD_WAIT_MS, Reload, Tel
 use crate::outcome::{self, Failure};
 use crate::reports;
 use crate::schedule::Standing;
-use crate::store::{
-    Change, Diagnostic, Disposition, MessageState, ReadError, RecipientState, StateChange, Text, Urgency,
-};
+use crate::store::{Change, Diagnostic, Disposition, MessageState, ReadError, StateChange, Text, Urgency};
 use crate::tls_reports::TLS_REPORT;
 use crate::trace;
 
+use asked::{Asked, Done};
 use edit::Edit;
 
 /// Most filters at once, those of old generations included.
@@ -54,6 +54,8 @@ pub struct Post {
     last_ticket: u64,
     /// Those without verdict, and when they may be asked again.
     later: VecDeque<(u64, QueueId)>,
+    /// Those of which something is on its way to the disk. They are asked about when it is there.
+    changing: Vec<QueueId>,
 }
 
 struct Edge {
@@ -61,20 +63,6 @@ struct Edge {
     link: Link<PostAsk, PostVerdict>,
     credits: Credits,
     wanted: Option<(bool, bool)>,
-}
-
-/// A recipient that is settled.
-type Done = (Recipient, RecipientState);
-
-struct Asked {
-    token: usize,
-    id: QueueId,
-    stage: PostStage,
-    /// As it was asked about: with those recipients only that are not settled.
-    state: Arc<MessageState>,
-    /// The others.
-    settled: Vec<Done>,
-    size: u64,
 }
 
 impl Post {
@@ -117,6 +105,8 @@ impl Post {
     /// Asks about messages that wait. True if more could be asked at once.
     pub fn ask(&mut self, ledger: &mut Ledger, clock: Clock) -> bool {
         let Judgement::Wanted { postq, delivery } = ledger.judgement else { return false };
+        let ended = self.changing.extract_if(.., |id| !ledger.store.is_busy(*id));
+        ledger.line.extend(ended);
         while let Some((due_ms, id)) = self.later.front().copied()
             && due_ms <= clock.mono_ms
         {
@@ -137,7 +127,7 @@ impl Post {
             }
             let Some(id) = ledger.line.pop_front() else { return false };
             // The line may hold a message twice: it was read anew, or another filter came.
-            if !is_judging(ledger, id, clock) || self.is_asked(id) {
+            if !is_judging(ledger, id, clock) || self.is_asked(id) || self.must_wait(id, ledger) {
                 continue;
             }
             let stage = if postq { PostStage::Postq } else { PostStage::Delivery };
@@ -149,6 +139,15 @@ impl Post {
     /// At most [`MAX_EDGES`] times [`CREDITS`] are out, and mostly few.
     fn is_asked(&self, id: QueueId) -> bool {
         self.asked.values().any(|asked| asked.id == id)
+    }
+
+    /// True while what the store says of it may be over in a moment. It comes back into the line.
+    fn must_wait(&mut self, id: QueueId, ledger: &Ledger) -> bool {
+        let is_busy = ledger.store.is_busy(id);
+        if is_busy {
+            self.changing.push(id);
+        }
+        is_busy
     }
 
     /// There are no rules: what waited for them goes on, unless it is to be routed anew. True if there is more.
@@ -169,7 +168,7 @@ impl Post {
                 ledger.schedule.set_standing(id, Standing::Active);
                 continue;
             }
-            if self.is_asked(id) {
+            if self.is_asked(id) || self.must_wait(id, ledger) {
                 continue;
             }
             let asker =
@@ -202,8 +201,8 @@ impl Post {
 
     /// More messages wait than the line could remember: those that are neither asked about nor put off.
     fn refill(&mut self, ledger: &mut Ledger, most: usize) {
-        let busy: std::collections::HashSet<QueueId> =
-            self.asked.values().map(|asked| asked.id).chain(self.later.iter().map(|(_, id)| *id)).collect();
+        let put_off = self.later.iter().map(|(_, id)| *id).chain(self.changing.iter().copied());
+        let busy: HashSet<QueueId> = self.asked.values().map(|asked| asked.id).chain(put_off).collect();
         let limit = most + busy.len();
         let found = ledger.schedule.ids_after(None, limit, |standing, _| standing == Standing::Judging);
         ledger.line_is_short = found.len() == limit;
@@ -236,7 +235,7 @@ impl Post {
         };
         let is_first = known.is_none();
         let reroute = is_first && ledger.rerouting.contains(&id);
-        let (state, settled) = known.unwrap_or_else(|| unsettled(outgoing.state));
+        let (state, settled) = known.unwrap_or_else(|| asked::unsettled(outgoing.state));
         let resume = if is_first { delegation::resume(&state) } else { None };
         let (stage, resume) = resume.map_or((stage, None), |(stage, resume)| (stage, Some(resume)));
         let is_report = state.origin.protocol.as_str() == TLS_REPORT;
@@ -333,13 +332,21 @@ impl Post {
                 edited.expanded = wire::expanded(&expanded)?;
                 intake::bound(&mut edited.state.envelope.terms, clock);
                 edited.notices = intake::notices(&notices)?;
-                revise(edited, &asked, ledger, clock);
+                if asked.is_overtaken(ledger) {
+                    ledger.line.push_back(asked.id);
+                } else {
+                    revise(edited, asked.id, ledger, clock);
+                }
                 Ok(())
             }
             PostVerdict::Refuse { reply, reports, .. } => {
                 let reply = Reply::try_from(&reply)?;
                 let state = edit::reported(reports, &asked)?;
-                refuse(&reply, asked.id, &state, ledger, clock);
+                if asked.is_overtaken(ledger) {
+                    ledger.line.push_back(asked.id);
+                } else {
+                    refuse(&reply, asked.id, &state, ledger, clock);
+                }
                 Ok(())
             }
             PostVerdict::Unavailable { .. } => {
@@ -367,6 +374,9 @@ impl Post {
 
     /// Nothing is to be changed: the next stage is asked, or the message goes on.
     fn keep(&mut self, asked: Asked, is_final: bool, ledger: &mut Ledger, clock: Clock) {
+        if asked.is_changing(ledger) {
+            return ledger.line.push_back(asked.id);
+        }
         let delivery = matches!(ledger.judgement, Judgement::Wanted { delivery: true, .. });
         if asked.stage == PostStage::Postq && delivery && !is_final {
             let known = Some((asked.state, asked.settled));
@@ -436,8 +446,7 @@ fn standing(ledger: &Ledger, id: QueueId, clock: Clock) -> Option<Standing> {
     (!ledger.revising.contains(&id)).then_some(survey.standing)
 }
 
-fn revise(mut edit: Edit, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
-    let id = asked.id;
+fn revise(mut edit: Edit, id: QueueId, ledger: &mut Ledger, clock: Clock) {
     match standing(ledger, id, clock) {
         Some(Standing::Judging) => {}
         // An operator stopped it meanwhile.
@@ -467,7 +476,8 @@ fn revise(mut edit: Edit, asked: &Asked, ledger: &mut Ledger, clock: Clock) {
 
 /// Refused after it was accepted: every recipient fails, and the sender is told.
 fn refuse(reply: &Reply, id: QueueId, state: &Arc<MessageState>, ledger: &mut Ledger, clock: Clock) {
-    if ledger.revising.contains(&id) || !ledger.schedule.remove(id) {
+    // What an operator has stopped meanwhile stays, and is asked about again if it is released.
+    if !is_judging(ledger, id, clock) || !ledger.schedule.remove(id) {
         return;
     }
     ledger.rerouting.remove(&id);
@@ -489,19 +499,6 @@ fn refuse(reply: &Reply, id: QueueId, state: &Arc<MessageState>, ledger: &mut Le
     }
     ledger.failures.add(id, state, failures, clock);
     outcome::close(ledger, id, clock);
-}
-
-/// The message with those recipients that can still be decided about, and the others. Usually there are none.
-fn unsettled(state: Arc<MessageState>) -> (Arc<MessageState>, Vec<Done>) {
-    if !state.progress.iter().any(RecipientState::is_settled) {
-        return (state, Vec::new());
-    }
-    let mut open = MessageState::clone(&state);
-    let all =
-        std::mem::take(&mut open.envelope.recipients).into_iter().zip(std::mem::take(&mut open.progress));
-    let (settled, waiting): (Vec<_>, Vec<_>) = all.partition(|(_, progress)| progress.is_settled());
-    (open.envelope.recipients, open.progress) = waiting.into_iter().unzip();
-    (Arc::new(open), settled)
 }
 
 fn origin(state: &MessageState) -> wire::Origin {

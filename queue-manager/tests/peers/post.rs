@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use vsmtp_ipc::edge::ctl_queue::{Request, Selection};
+use vsmtp_ipc::edge::ctl_queue::{Answer, Request, Selection, State};
 use vsmtp_ipc::edge::filter_queue::Disposition;
 use vsmtp_ipc::edge::master_child::ToChild;
 use vsmtp_ipc::edge::queue_deliver::Result3;
 use vsmtp_ipc::edge::queue_filter::{PostAsk, PostStage, PostVerdict};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Piece, Reply, Reports};
+use vsmtp_stage::next;
 
 use crate::large::chunks;
 use crate::stage::{BODY, PATIENCE, Stage, octets};
@@ -294,6 +295,82 @@ fn what_one_filter_has_judged_is_not_asked_of_the_next() {
     let message = stage.message(HOP);
     let id = filter.store(message);
     assert_eq!(new.hear().0.id, id);
+}
+
+#[test]
+fn a_message_that_is_requeued_while_it_is_judged_is_judged_anew() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut deliver, mut post) = (stage.filter(), stage.deliver(), stage.post(true, false));
+    for verdict in [keep, refuse, |ask: &PostAsk| edit(ask, Vec::new())] {
+        let message = stage.message(HOP);
+        let id = filter.store(message);
+        let (ask, _) = post.hear();
+        assert!(!ask.reroute);
+        assert_eq!(stage.operator().changed(&Request::Requeue(Selection::One(id))), 1);
+        post.say(&verdict(&ask));
+        let (ask, _) = post.hear();
+        assert_eq!((ask.id, ask.reroute), (id, true));
+        post.say(&keep(&ask));
+        assert_eq!(deliver.serve(Result3::Delivered).id, id);
+    }
+    stage.figure("messages", 0);
+}
+
+/// The order may be on its way to the disk when the verdict comes; then rules are asked once more.
+#[test]
+fn a_message_that_is_released_while_it_is_judged_goes_on() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut deliver, mut post) = (stage.filter(), stage.deliver(), stage.post(true, false));
+    for _ in 0..10 {
+        let message = stage.message(HOP);
+        let id = filter.store(message);
+        let (ask, _) = post.hear();
+        let mut operator = stage.operator();
+        assert_eq!(operator.changed(&Request::Hold(Selection::One(id))), 1);
+        vsmtp_stage::say(&mut operator.0, &Request::Release(Selection::One(id)), Vec::new());
+        post.say(&edit(&ask, Vec::new()));
+        let until = Instant::now() + PATIENCE;
+        let attempt = loop {
+            if let Some(received) = deliver.0.receive().unwrap() {
+                break received.message;
+            }
+            if let Some(received) = post.0.receive().unwrap() {
+                post.say(&keep(&received.message));
+            }
+            assert!(Instant::now() < until, "it stays on hold");
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        assert_eq!(attempt.id, id);
+        deliver.settle(&attempt, Result3::Delivered);
+        assert!(matches!(next(&mut operator.0).unwrap().message, Answer::Changed(1)));
+    }
+    stage.figure("messages", 0);
+}
+
+#[test]
+fn a_message_on_hold_is_not_refused() {
+    let mut stage = Stage::start(&[]);
+    let (mut filter, mut deliver, mut post) = (stage.filter(), stage.deliver(), stage.post(true, false));
+    let message = stage.message(HOP);
+    let id = filter.store(message);
+    let (ask, _) = post.hear();
+    let mut operator = stage.operator();
+    assert_eq!(operator.changed(&Request::Hold(Selection::One(id))), 1);
+    post.say(&refuse(&ask));
+    // Whoever is asked about the next one has heard that.
+    let message = stage.message(HOP);
+    let other = filter.store(message);
+    let (ask, _) = post.hear();
+    assert_eq!(ask.id, other);
+    post.say(&keep(&ask));
+    assert_eq!(deliver.serve(Result3::Delivered).id, other);
+    assert_eq!(operator.list(Some(State::Held))[0].id, id);
+    assert_eq!(operator.changed(&Request::Release(Selection::One(id))), 1);
+    let (ask, _) = post.hear();
+    assert_eq!(ask.id, id);
+    post.say(&keep(&ask));
+    assert_eq!(deliver.serve(Result3::Delivered).id, id);
+    stage.figure("messages", 0);
 }
 
 #[test]
