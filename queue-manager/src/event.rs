@@ -187,7 +187,7 @@ impl QueueManager {
     fn set_timer(&mut self, reactor: &mut Reactor, clock: Clock) {
         let Some(ledger) = &self.ledger else { return };
         let reports = ledger.tls_reports.wake_ms(&ledger.settings.tls_reports, clock);
-        let mut due = vec![ledger.schedule.wake_ms(), self.edges.post.wake_ms(), reports];
+        let mut due = vec![ledger.schedule.wake_ms(), Post::wake_ms(ledger), reports];
         if !ledger.failures.is_empty() || ledger.schedule.leases() > 0 {
             due.push(Some(self.next_watch_ms));
         }

@@ -166,6 +166,8 @@ pub struct Ledger {
     pub judgement: Judgement,
     /// Messages that wait for it, as far as remembered.
     pub line: VecDeque<QueueId>,
+    /// Those that wait for it and are not to be asked about before this time, in monotonic milliseconds.
+    pub later: VecDeque<(u64, QueueId)>,
     /// There are more in the schedule than in the line.
     pub line_is_short: bool,
     /// Messages that wait for the post-queue filter because their next hops are to be chosen anew, rules or not.
@@ -210,6 +212,7 @@ impl Ledger {
             tls_reports: TlsReports::default(),
             judgement: Judgement::Unknown,
             line: VecDeque::new(),
+            later: VecDeque::new(),
             line_is_short: false,
             rerouting: HashSet::new(),
             revising: HashSet::new(),

@@ -8,7 +8,7 @@ mod asked;
 mod edit;
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -36,8 +36,6 @@ use edit::Edit;
 
 /// Most filters at once, those of old generations included.
 const MAX_EDGES: usize = 16;
-/// How long a message without verdict waits for the next question.
-const RETRY_MS: u64 = 60_000;
 /// Questions asked in one turn.
 const ASK_AT_ONCE: usize = 64;
 /// Messages that go on in one turn where there are no rules.
@@ -52,8 +50,6 @@ pub struct Post {
     newest: Option<usize>,
     asked: HashMap<u64, Asked>,
     last_ticket: u64,
-    /// Those without verdict, and when they may be asked again.
-    later: VecDeque<(u64, QueueId)>,
     /// Those of which something is on its way to the disk. They are asked about when it is there.
     changing: Vec<QueueId>,
 }
@@ -107,10 +103,10 @@ impl Post {
         let Judgement::Wanted { postq, delivery } = ledger.judgement else { return false };
         let ended = self.changing.extract_if(.., |id| !ledger.store.is_busy(*id));
         ledger.line.extend(ended);
-        while let Some((due_ms, id)) = self.later.front().copied()
+        while let Some((due_ms, id)) = ledger.later.front().copied()
             && due_ms <= clock.mono_ms
         {
-            self.later.pop_front();
+            ledger.later.pop_front();
             ledger.line.push_back(id);
         }
         if !postq && !delivery {
@@ -183,8 +179,8 @@ impl Post {
     }
 
     /// When the next message may be asked about again.
-    pub fn wake_ms(&self) -> Option<u64> {
-        self.later.front().map(|(due_ms, _)| *due_ms)
+    pub fn wake_ms(ledger: &Ledger) -> Option<u64> {
+        ledger.later.front().map(|(due_ms, _)| *due_ms)
     }
 
     /// Sends the questions of this turn.
@@ -201,7 +197,7 @@ impl Post {
 
     /// More messages wait than the line could remember: those that are neither asked about nor put off.
     fn refill(&mut self, ledger: &mut Ledger, most: usize) {
-        let put_off = self.later.iter().map(|(_, id)| *id).chain(self.changing.iter().copied());
+        let put_off = ledger.later.iter().map(|(_, id)| *id).chain(self.changing.iter().copied());
         let busy: HashSet<QueueId> = self.asked.values().map(|asked| asked.id).chain(put_off).collect();
         let limit = most + busy.len();
         let found = ledger.schedule.ids_after(None, limit, |standing, _| standing == Standing::Judging);
@@ -225,7 +221,7 @@ impl Post {
             Err(error) => {
                 trace::unreadable(id, &error);
                 if matches!(error, ReadError::Disk(_)) {
-                    self.later.push_back((clock.mono_ms + RETRY_MS, id));
+                    ledger.put_off(id, clock);
                 } else {
                     // Nothing can be judged. The first attempt finds the same and puts the message aside.
                     ledger.schedule.set_standing(id, Standing::Active);
@@ -265,7 +261,7 @@ impl Post {
         });
         if let Err(error) = sent {
             trace::not_asked(id, &error);
-            return self.later.push_back((clock.mono_ms + RETRY_MS, id));
+            return ledger.put_off(id, clock);
         }
         self.last_ticket = ticket;
         let size = content::len(&outgoing.parts);
@@ -325,7 +321,7 @@ impl Post {
             }
             PostVerdict::Edit { envelope, expanded, notices, disposition, pieces, .. } => {
                 let Some(token) = delegation::fresh_token() else {
-                    self.later.push_back((clock.mono_ms + RETRY_MS, asked.id));
+                    ledger.put_off(asked.id, clock);
                     return Ok(());
                 };
                 let mut edited = Edit::new(&envelope, (&disposition, token), pieces, &asked)?;
@@ -350,7 +346,7 @@ impl Post {
                 Ok(())
             }
             PostVerdict::Unavailable { .. } => {
-                self.later.push_back((clock.mono_ms + RETRY_MS, asked.id));
+                ledger.put_off(asked.id, clock);
                 Ok(())
             }
         }

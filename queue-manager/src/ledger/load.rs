@@ -3,7 +3,7 @@
 
 use vsmtp_mail::{MailboxFormat, NextHop, QueueId};
 
-use super::{After, Clock, Judgement, LOAD_AT_ONCE, Ledger, MAX_LINE};
+use super::{After, Clock, Judgement, LOAD_AT_ONCE, Ledger, MAX_LINE, RELOAD_WAIT_MS};
 use crate::schedule::{Admission, AdmitError, Pending, Sender, Standing};
 use crate::store::{
     Change, Delegation, DispositionKind, Marks, MessageState, Phase, RecipientState, RemoveReason, Summaries,
@@ -60,6 +60,11 @@ impl Ledger {
             self.brought.note(one.token, &state.envelope);
         }
         let standing = self.standing(id, (&state.disposition).into(), state.marks);
+        if standing == Standing::Judging && at_least_ms > 0 {
+            // What it was judged to be could not be written: it would be judged again and again.
+            let _ = self.line.pop_back_if(|last| *last == id);
+            self.put_off(id, clock);
+        }
         let admission = Admission {
             id,
             sender: Sender::from(&state.envelope.reverse_path),
@@ -212,6 +217,11 @@ impl Ledger {
             self.line_is_short = true;
         }
         Standing::Judging
+    }
+
+    /// The post-queue filter is asked about a message later, and not before.
+    pub fn put_off(&mut self, id: QueueId, clock: Clock) {
+        self.later.push_back((clock.mono_ms.saturating_add(RELOAD_WAIT_MS), id));
     }
 
     /// True if messages must pass the post-queue filter, or may have to.

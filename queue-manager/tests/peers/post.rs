@@ -3,16 +3,16 @@
 use std::time::{Duration, Instant};
 
 use vsmtp_ipc::edge::ctl_queue::{Answer, Request, Selection, State};
-use vsmtp_ipc::edge::filter_queue::Disposition;
+use vsmtp_ipc::edge::filter_queue::{Disposition, Receipt, Refusal};
 use vsmtp_ipc::edge::master_child::ToChild;
 use vsmtp_ipc::edge::queue_deliver::Result3;
 use vsmtp_ipc::edge::queue_filter::{PostAsk, PostStage, PostVerdict};
 use vsmtp_ipc::role::{ProcessName, Role};
-use vsmtp_ipc::wire::{Body, Piece, Reply, Reports};
+use vsmtp_ipc::wire::{Body, Notice, Piece, Reply, Reports};
 use vsmtp_stage::next;
 
 use crate::large::chunks;
-use crate::stage::{BODY, PATIENCE, Stage, octets};
+use crate::stage::{BODY, PATIENCE, Stage, octets, text};
 
 const HOP: &[(&str, &str)] = &[("b@dst.test", "smtp:dst.test")];
 
@@ -371,6 +371,55 @@ fn a_message_on_hold_is_not_refused() {
     post.say(&keep(&ask));
     assert_eq!(deliver.serve(Result3::Delivered).id, id);
     stage.figure("messages", 0);
+}
+
+/// What the rules do besides, they would do again and again.
+#[test]
+fn rules_whose_verdict_cannot_be_written_are_not_asked_again_at_once() {
+    let mut stage = Stage::start(&[]);
+    let message = stage.message(HOP);
+    let id = stage.filter().store(message);
+    let mut stage = stage.kill_and_restart(&[("queue.min_free", text("1024TiB"))]);
+    // What is there already is filled, to the last few hundred octets.
+    let mut filter = stage.filter();
+    for size in [16_000, 500] {
+        loop {
+            let mut message = stage.message(HOP);
+            message.disposition = Disposition::Hold("by a rule".to_owned());
+            message.body = Body::Inline(vec![b'x'; size]);
+            match filter.submit(message) {
+                Receipt::Stored { .. } => {}
+                Receipt::Refused { why: Refusal::Full, .. } => break,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let mut post = stage.post(true, false);
+    let (ask, _) = post.hear();
+    assert_eq!(ask.id, id);
+    let notice = Notice { to: "c@far.test".to_owned(), subject: "seen".to_owned(), text: "x\n".repeat(2000) };
+    post.say(&PostVerdict::Edit {
+        ticket: ask.ticket,
+        envelope: ask.envelope,
+        expanded: Vec::new(),
+        notices: vec![notice],
+        disposition: Disposition::Active,
+        pieces: Vec::new(),
+    });
+    stage.logged("event=not-committed");
+    // What a turn asks is said before its answers to operators.
+    let mut operator = stage.operator();
+    for _ in 0..3 {
+        operator.figures();
+    }
+    assert!(post.0.receive().unwrap().is_none(), "asked again");
+    drop((filter, post, operator));
+    let mut stage = stage.kill_and_restart(&[]);
+    let (mut post, mut deliver) = (stage.post(true, false), stage.deliver());
+    let (ask, _) = post.hear();
+    assert_eq!(ask.id, id);
+    post.say(&keep(&ask));
+    assert_eq!(deliver.serve(Result3::Delivered).id, id);
 }
 
 #[test]
