@@ -1,7 +1,7 @@
 //! Keeps the log short: messages of the oldest segment that are still alive are written again at its end, then the
 //! oldest segment is free. Always the oldest: a record that ends a message is thus never gone before the message is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use vsmtp_mail::QueueId;
 
@@ -20,7 +20,7 @@ const STEP_BYTES: u64 = 1024 * 1024;
 /// Messages that are read for moving at once.
 const STEP_MESSAGES: usize = 256;
 
-/// Reads that may fail before a message counts as unreadable and is set aside.
+/// Reads of one message that may fail, each after some seconds, before it counts as unreadable and is set aside.
 const MAX_READ_FAILURES: u32 = 16;
 
 /// What is being moved.
@@ -34,8 +34,8 @@ pub(super) struct Compaction {
     pub(super) busy: bool,
     /// A message could not be read; the next try comes after [`Store::trim`].
     paused: bool,
-    /// Failed reads since a segment was freed.
-    read_failures: u32,
+    /// Failed reads since a segment was freed, of the messages that were the first to fail after a pause.
+    read_failures: HashMap<QueueId, u32>,
     /// The last attempt to make a segment ready failed; none is made until there is a reason to.
     full: bool,
     /// The disk failed at the last free segment; there may be room.
@@ -67,7 +67,7 @@ impl Compaction {
             filling: false,
             busy: false,
             paused: false,
-            read_failures: 0,
+            read_failures: HashMap::new(),
             full: false,
             failed: false,
         }
@@ -144,9 +144,12 @@ impl Store {
             }
             (Found::Read(loaded), Stage::Moving { reading, .. }) => {
                 *reading = false;
-                for (place, result) in loaded {
-                    self.move_one(place, result);
-                }
+                self.move_all(loaded);
+                self.move_on();
+            }
+            (Found::SetAside(place, why, kept), Stage::Moving { reading, .. }) => {
+                *reading = false;
+                self.set_aside(place, why, kept);
                 self.move_on();
             }
             _ => {}
@@ -155,8 +158,9 @@ impl Store {
 
     /// Reads the next messages, or sees that all are moved.
     fn move_on(&mut self) {
+        let is_paused = self.compaction.paused;
         let Stage::Moving { epoch, left, reading, copies } = &mut self.compaction.stage else { return };
-        if *reading {
+        if *reading || is_paused {
             return;
         }
         let (mut places, mut busy, mut octets) = (Vec::new(), Vec::new(), 0);
@@ -194,9 +198,7 @@ impl Store {
         } else {
             Vec::new()
         };
-        if self.compaction.paused {
-            self.compaction.stage = Stage::Idle;
-        } else if missed.is_empty() {
+        if missed.is_empty() {
             if let Some(segment) = self.segments.get_mut(&epoch) {
                 segment.live = 0;
             }
@@ -207,41 +209,76 @@ impl Store {
         }
     }
 
-    fn move_one(&mut self, place: Place, result: Result<Loaded, ReadError>) {
+    /// Writes again what was read. A disk that fails is left alone until the next try, and only the message that it failed
+    /// at first is the worse for it: all others may fail with it and be as good as ever.
+    fn move_all(&mut self, loaded: Vec<(Place, Result<Loaded, ReadError>)>) {
+        let (mut again, mut first) = (Vec::new(), None);
+        for (place, result) in loaded {
+            let Some(known) = self.index.find(place.id).and_then(|slot| self.index.at(slot)).copied() else {
+                continue;
+            };
+            let unchanged = known.base == place.base
+                && known.last == place.last
+                && known.in_flight == 0
+                && !known.is(LEAVING);
+            match result {
+                _ if !unchanged => again.push((place.id, known.base)),
+                Ok(message) => self.copy(place.id, message),
+                Err(ReadError::Disk(error)) if first.is_none() => first = Some((place, error.to_string())),
+                Err(ReadError::Disk(_)) => again.push((place.id, place.base)),
+                // One at a time, so that the answer is awaited.
+                Err(why) if !self.is_reading() => self.begin_to_set_aside(place, why.to_string()),
+                Err(_) => again.push((place.id, place.base)),
+            }
+        }
+        if let Stage::Moving { left, .. } = &mut self.compaction.stage {
+            left.append(&mut again);
+        }
+        let Some((place, why)) = first else { return };
+        self.compaction.paused = true;
+        let failures = self.compaction.read_failures.entry(place.id).or_default();
+        *failures += 1;
+        if *failures >= MAX_READ_FAILURES && !self.is_reading() {
+            self.begin_to_set_aside(place, why);
+        } else if let Stage::Moving { left, .. } = &mut self.compaction.stage {
+            // The last is read first: at the next try this one fails first again, if it is the one that is bad.
+            left.push((place.id, place.base));
+        }
+    }
+
+    fn is_reading(&self) -> bool {
+        matches!(self.compaction.stage, Stage::Moving { reading: true, .. })
+    }
+
+    fn copy(&mut self, id: QueueId, message: Loaded) {
+        let body = match message.body {
+            LoadedBody::Inline(chunk) => DraftBody::Inline(vec![chunk]),
+            LoadedBody::Large(large) => DraftBody::Large(large),
+        };
+        send_internal(self, Draft::message(Kind::Copy, id, &message.state, body));
+        if let Stage::Moving { copies, .. } = &mut self.compaction.stage {
+            *copies += 1;
+        }
+    }
+
+    /// The message stays in the queue, and in line, until something of it is kept elsewhere.
+    fn begin_to_set_aside(&mut self, place: Place, why: String) {
+        let Stage::Moving { left, reading, .. } = &mut self.compaction.stage else { return };
+        left.push((place.id, place.base));
+        *reading = true;
+        self.engine.job(Job::SetAside(place, why));
+    }
+
+    fn set_aside(&mut self, place: Place, why: String, kept: bool) {
+        self.compaction.read_failures.remove(&place.id);
+        // If nothing of it could be read, the disk may do better another time.
+        self.compaction.paused = !kept;
         let Some(slot) = self.index.find(place.id) else { return };
         let Some(known) = self.index.at(slot).copied() else { return };
-        let unchanged = known.base == place.base
-            && known.last == place.last
-            && known.in_flight == 0
-            && !known.is(LEAVING);
-        if !unchanged {
-            if let Stage::Moving { left, .. } = &mut self.compaction.stage {
-                left.push((place.id, known.base));
-            }
-            return;
-        }
-        match result {
-            Ok(Loaded { state, body }) => {
-                let body = match body {
-                    LoadedBody::Inline(chunk) => DraftBody::Inline(vec![chunk]),
-                    LoadedBody::Large(large) => DraftBody::Large(large),
-                };
-                send_internal(self, Draft::message(Kind::Copy, place.id, &state, body));
-                if let Stage::Moving { copies, .. } = &mut self.compaction.stage {
-                    *copies += 1;
-                }
-            }
-            // The disk may do better another time, or there were too few descriptors.
-            Err(ReadError::Disk(_)) if self.compaction.read_failures < MAX_READ_FAILURES => {
-                self.compaction.read_failures += 1;
-                self.compaction.paused = true;
-            }
-            Err(why) => {
-                self.engine.job(Job::SetAside(place));
-                self.index.remove(slot);
-                self.release(known.base.epoch, known.span());
-                self.events.push_back(Event::Alarm(Alarm::Unreadable(place.id, why.to_string())));
-            }
+        if kept && known.base == place.base && known.in_flight == 0 && !known.is(LEAVING) {
+            self.index.remove(slot);
+            self.release(known.base.epoch, known.span());
+            self.events.push_back(Event::Alarm(Alarm::Unreadable(place.id, why)));
         }
     }
 
@@ -260,7 +297,7 @@ impl Store {
 
     /// The log says durably that these segments are free.
     fn free_before(&mut self, tail: u32) {
-        self.compaction.read_failures = 0;
+        self.compaction.read_failures.clear();
         self.look_for_room();
         let kept = self.segments.split_off(&tail);
         for (epoch, segment) in std::mem::replace(&mut self.segments, kept) {

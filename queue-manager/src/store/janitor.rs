@@ -35,8 +35,8 @@ pub(super) enum Job {
     Read(Vec<Place>),
     /// Remove a large body.
     RemoveBody(String),
-    /// Keep what is left of a message that cannot be read, before its segment is used again.
-    SetAside(Place),
+    /// Keep what is left of a message that cannot be read, and why, before its segment is used again.
+    SetAside(Place, String),
     /// This segment holds nothing alive: use it again, or remove it.
     Free { number: u64, epoch: u32, reuse: bool },
 }
@@ -54,6 +54,8 @@ pub(super) enum Found {
     Listed { epoch: u32, messages: Vec<(QueueId, Location)> },
     /// Messages with their bodies, or why they cannot be read.
     Read(Vec<(Place, Result<Loaded, ReadError>)>),
+    /// A message that cannot be read, and why, and whether anything of it is kept now.
+    SetAside(Place, String, bool),
 }
 
 /// A message that is on its way to another segment.
@@ -98,9 +100,9 @@ impl Janitor {
                 let _ = self.disk.remove(Area::Large, &name);
                 None
             }
-            Job::SetAside(place) => {
-                self.set_aside(place);
-                None
+            Job::SetAside(place, why) => {
+                let kept = self.set_aside(place);
+                Some(Found::SetAside(place, why, kept))
             }
             Job::Free { number, epoch, reuse } => {
                 self.free(number, epoch, reuse);
@@ -156,20 +158,31 @@ impl Janitor {
         Ok(Loaded { state: message.state, body })
     }
 
-    /// What the disk gives of the record, in pieces: one bad sector must not cost the others.
-    fn set_aside(&self, place: Place) {
-        let Ok((_, file)) = self.reader.catalogue.file(place.base.epoch) else { return };
-        let Ok(copy) = self.disk.create(Area::Corrupt, &format!("{}.record", place.id), 0) else { return };
-        let mut octets = [0; SEGMENT_BLOCK as usize];
-        for at in (0..MAX_SET_ASIDE).step_by(octets.len()) {
-            let have = file.read_at(&mut octets, place.base.offset() + at).unwrap_or(octets.len());
-            let _ = copy.write_all_at(&[IoSlice::new(octets.get(..have).unwrap_or_default())], at);
-            octets.fill(0);
+    /// What the disk gives of the record, in pieces: one bad sector must not cost the others. False if it gives nothing, or
+    /// takes nothing: then the message is only where it was.
+    fn set_aside(&self, place: Place) -> bool {
+        let Ok((_, file)) = self.reader.catalogue.file(place.base.epoch) else { return false };
+        let name = format!("{}.record", place.id);
+        let copied = self.disk.create(Area::Corrupt, &name, 0).and_then(|copy| {
+            let mut octets = [0; SEGMENT_BLOCK as usize];
+            let mut is_readable = false;
+            for at in (0..MAX_SET_ASIDE).step_by(octets.len()) {
+                let read = file.read_at(&mut octets, place.base.offset() + at);
+                is_readable |= read.is_ok();
+                let have = read.unwrap_or(octets.len());
+                copy.write_all_at(&[IoSlice::new(octets.get(..have).unwrap_or_default())], at)?;
+                octets.fill(0);
+            }
+            copy.sync_data()?;
+            Ok(is_readable)
+        });
+        if !matches!(copied, Ok(true)) {
+            let _ = self.disk.remove(Area::Corrupt, &name);
+            return false;
         }
-        let _ = copy.sync_data();
         let name = place.id.to_string();
         let _ = self.disk.rename((Area::Large, &name), (Area::Corrupt, &name));
-        let _ = self.disk.sync_area(Area::Corrupt);
+        self.disk.sync_area(Area::Corrupt).is_ok()
     }
 }
 

@@ -77,6 +77,7 @@ struct State {
     fail: BTreeMap<u64, io::ErrorKind>,
     fail_syncs: BTreeSet<u64>,
     bad_sectors: BTreeSet<(u64, usize)>,
+    blind: bool,
 }
 
 impl State {
@@ -178,6 +179,11 @@ impl SimDisk {
     pub(super) fn octets(&self, area: Area, name: &str) -> Vec<u8> {
         let state = self.state();
         state.files[&state.names[&(area, name.to_owned())]].current.clone()
+    }
+
+    /// All reads fail, or none.
+    pub(super) fn set_blind(&self, blind: bool) {
+        self.state().blind = blind;
     }
 
     /// Reads of this sector fail.
@@ -343,7 +349,7 @@ impl DiskFile for Handle {
         let bad = |sector: &(u64, usize)| {
             sector.0 == self.inode && sector.1 * SECTOR < to && (sector.1 + 1) * SECTOR > from
         };
-        if state.bad_sectors.iter().any(bad) {
+        if state.blind || state.bad_sectors.iter().any(bad) {
             return Err(io::Error::other("bad sector"));
         }
         buffer[..to - from].copy_from_slice(&file[from..to]);

@@ -212,6 +212,10 @@ fn a_message_that_cannot_be_read_is_tried_again_and_then_set_aside() {
             store.trim();
         }
     }
+    // What waited behind it is made up for.
+    for _ in 0..40 {
+        poll(&mut store);
+    }
     let [(when, lost)] = unreadable[..] else { panic!("{unreadable:?}") };
     assert!(when > 200, "tried often: {when}");
     assert!(!store.contains(lost) && store.len() == 4);
@@ -219,6 +223,32 @@ fn a_message_that_cannot_be_read_is_tried_again_and_then_set_aside() {
     assert!(store.space().log_bytes <= 3 * OPTIONS.segment_bytes, "{:?}", store.space());
     for n in (0..5).filter(|n| id(*n) != lost) {
         assert_eq!(stored_octets(&store, n), body(n, 5000));
+    }
+}
+
+#[test]
+fn a_disk_that_reads_nothing_for_a_while_costs_no_message() {
+    let disk = SimDisk::default();
+    let (mut store, ..) = open(&disk);
+    let kept = 40;
+    for n in 0..kept {
+        commit(&mut store, vec![accept(n, 1, 1000)]);
+    }
+    let mut events = Vec::new();
+    for n in 1000..1200 {
+        disk.set_blind((1020..1150).contains(&n));
+        commit(&mut store, vec![accept(n, 1, 3000)]);
+        commit(&mut store, vec![Change::Remove { id: id(n), reason: RemoveReason::Settled }]);
+        store.trim();
+        events.extend(poll(&mut store));
+    }
+    assert_eq!((alarms(&events), disk.names(Area::Corrupt).len()), (0, 0), "{events:?}");
+    let moved = store.index.at(store.index.find(id(0)).unwrap()).unwrap().base.epoch;
+    assert!(moved > 1, "they were moved when the disk did better");
+    let (store, _, report) = open(&disk.after_power_cut(0));
+    assert_eq!((report.messages, report.notes), (kept as usize, vec![]));
+    for n in 0..kept {
+        assert_eq!(stored_octets(&store, n), body(n, 1000));
     }
 }
 
