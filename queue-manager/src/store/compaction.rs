@@ -102,15 +102,21 @@ impl Store {
         self.compaction.failed = false;
     }
 
-    /// True if there is no room for this many octets of new messages. The log has the last word.
+    /// True if there is no room for this many octets of new messages: without the reserve there is none, whatever room there
+    /// is. The log has the last word.
     pub(super) fn is_full(&self, span: u64) -> bool {
         let end = self.options.segment_bytes.saturating_sub(SEGMENT_BLOCK);
-        self.compaction.full && self.pool.len() <= RESERVE && self.newest.1 + span > end
+        let does_not_fit = self.pool.len() == RESERVE && self.newest.1 + span > end;
+        self.compaction.full && (self.pool.len() < RESERVE || does_not_fit)
     }
 
-    /// The log and the reserve take more than the queue is worth: twice what is alive, and two segments.
+    /// The log and the reserve take more than the queue is worth: twice what is alive, and two segments. When a full disk
+    /// has cost the reserve, whatever can be won back is: two segments, of which one is the active.
     fn is_too_long(&self) -> bool {
         let live: u64 = self.segments.values().map(|segment| segment.live).sum();
+        if self.compaction.full && self.pool.len() < RESERVE {
+            return self.log_bytes() > live + 2 * self.options.segment_bytes;
+        }
         self.log_bytes() > 2 * live + self.options.segment_bytes
     }
 

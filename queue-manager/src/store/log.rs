@@ -186,6 +186,11 @@ impl Log {
         self.rehouse();
         if !self.homeless.is_empty() {
             self.refuse(prepared, self.shortage.clone());
+        } else if prepared.accepts
+            && let Err(error) = self.keep_reserve()
+        {
+            // What is left is for changes, also of the segment that was the reserve.
+            self.refuse(prepared, error);
         } else if fits(self) {
             self.place(prepared);
         } else {
@@ -316,19 +321,28 @@ impl Log {
         }
     }
 
+    /// Makes sure that changes have another segment when this one is full.
+    fn keep_reserve(&mut self) -> Result<(), CommitError> {
+        self.pool.fill(RESERVE).map_err(|shortage| self.no_segment(shortage))
+    }
+
+    fn no_segment(&mut self, shortage: Shortage) -> CommitError {
+        match shortage {
+            Shortage::Full => CommitError::Full,
+            Shortage::Failed(error) => {
+                self.reports.push(Report::Alarm(Alarm::NoSegment(error.to_string())));
+                CommitError::Failed(error.kind())
+            }
+        }
+    }
+
     /// Makes another segment the active one, and leaves so many free ones.
     fn roll(&mut self, leave: usize) -> Result<(), CommitError> {
         self.flush(true);
         if self.next_epoch > MAX_EPOCH {
             return Err(CommitError::Full);
         }
-        let free = self.pool.take(leave).map_err(|shortage| match shortage {
-            Shortage::Full => CommitError::Full,
-            Shortage::Failed(error) => {
-                self.reports.push(Report::Alarm(Alarm::NoSegment(error.to_string())));
-                CommitError::Failed(error.kind())
-            }
-        })?;
+        let free = self.pool.take(leave).map_err(|shortage| self.no_segment(shortage))?;
         if let Some(mut old) = self.active.take() {
             old.sidecar.finish(old.epoch, old.salt, old.end, self.next_sequence - 1);
             self.previous = (old.epoch, old.end);

@@ -182,6 +182,32 @@ fn a_full_disk_refuses_new_messages_and_lets_the_queue_drain() {
 }
 
 #[test]
+fn new_messages_leave_room_for_changes_however_often_they_are_tried() {
+    let disk = SimDisk::default();
+    disk.set_free(Some(12 * OPTIONS.segment_bytes));
+    let options = Options { low_water_bytes: 4 * OPTIONS.segment_bytes, ..OPTIONS };
+    let (mut store, ..) = Unrecovered::on(disk.arc(), options).recover_inline().unwrap();
+    let mut accepted = Vec::new();
+    for n in 0..3000 {
+        if let Ok(ticket) = store.submit(Transaction::one(accept(n, 1, 2000), Urgency::Durable))
+            && result_of(&poll(&mut store), ticket) == Some(Ok(()))
+        {
+            accepted.push(n);
+        }
+        // Panics if it is refused.
+        let one = accepted[n as usize % accepted.len()];
+        commit(&mut store, vec![held(one)]);
+        if n % 50 == 0 {
+            store.trim();
+        }
+    }
+    assert!((50..3000).contains(&accepted.len()), "{}", accepted.len());
+    let low = disk.free_bytes().unwrap();
+    assert!(low >= 2 * OPTIONS.segment_bytes, "changes take little of what is kept back: {low}");
+    assert_eq!(open(&disk.after_power_cut(0)).2.messages, accepted.len());
+}
+
+#[test]
 fn a_message_that_cannot_be_read_is_tried_again_and_then_set_aside() {
     let disk = SimDisk::default();
     let (mut store, ..) = open(&disk);
