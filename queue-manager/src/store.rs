@@ -300,7 +300,7 @@ impl Store {
 
     /// True if changes of it are on their way. What [`Store::message`] says of it then is not the last word.
     pub fn is_busy(&self, id: QueueId) -> bool {
-        self.index.find(id).and_then(|slot| self.index.at(slot)).is_some_and(|known| known.in_flight > 0)
+        self.index.find(id).and_then(|slot| self.index.at(slot)).is_some_and(index::Known::is_busy)
     }
 
     /// Room taken.
@@ -433,8 +433,8 @@ impl Store {
         let Some(waiting) = self.waiting.remove(&ticket) else { return };
         self.in_flight_bytes -= waiting.weight;
         for (_, id) in &waiting.changes {
-            if let Some(known) = self.index.find(*id).and_then(|slot| self.index.at_mut(slot)) {
-                known.in_flight = known.in_flight.saturating_sub(1);
+            if let Some(slot) = self.index.find(*id) {
+                self.index.arrive(slot);
             }
         }
         let result = match result {

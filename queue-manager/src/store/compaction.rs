@@ -175,7 +175,7 @@ impl Store {
             if known.base != at {
                 continue;
             }
-            if known.in_flight > 0 || known.is(LEAVING) {
+            if known.is_busy() || known.is(LEAVING) {
                 busy.push((id, at));
                 continue;
             }
@@ -225,7 +225,7 @@ impl Store {
             };
             let unchanged = known.base == place.base
                 && known.last == place.last
-                && known.in_flight == 0
+                && !known.is_busy()
                 && !known.is(LEAVING);
             match result {
                 _ if !unchanged => again.push((place.id, known.base)),
@@ -281,7 +281,7 @@ impl Store {
         self.compaction.paused = !kept;
         let Some(slot) = self.index.find(place.id) else { return };
         let Some(known) = self.index.at(slot).copied() else { return };
-        if kept && known.base == place.base && known.in_flight == 0 && !known.is(LEAVING) {
+        if kept && known.base == place.base && !known.is_busy() && !known.is(LEAVING) {
             self.index.remove(slot);
             self.release(known.base.epoch, known.span());
             self.events.push_back(Event::Alarm(Alarm::Unreadable(place.id, why)));

@@ -1,6 +1,7 @@
 //! What is kept in memory of every message in the queue: where its records are, in forty octets, and a table that finds
 //! them by id. No envelope, no body. Grows in steps, so that no growth doubles what is in use.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
 use vsmtp_mail::QueueId;
@@ -23,8 +24,8 @@ pub(super) struct Known {
     pub units: u32,
     /// Records that must be read to know its state, besides the base.
     pub chain: u16,
-    /// Transactions on their way to the disk.
-    pub in_flight: u8,
+    /// Records on their way to the disk; the largest number stands for itself and more, see [`Index::set_out`].
+    in_flight: u8,
     pub flags: u8,
 }
 
@@ -56,6 +57,11 @@ impl Known {
         QueueId::from_bytes(self.id)
     }
 
+    /// True if a record of it is on its way to the disk.
+    pub(super) fn is_busy(&self) -> bool {
+        self.in_flight > 0
+    }
+
     pub(super) fn is(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
@@ -83,6 +89,8 @@ pub(super) struct Index {
     len: usize,
     table: Vec<u32>,
     hasher: RandomState,
+    /// Records on their way beyond what a slot can count, of the few messages that have so many.
+    crowd: HashMap<Slot, u32>,
 }
 
 impl Default for Index {
@@ -94,6 +102,7 @@ impl Default for Index {
             len: 0,
             table: vec![EMPTY; MIN_TABLE],
             hasher: RandomState::new(),
+            crowd: HashMap::new(),
         }
     }
 }
@@ -140,8 +149,30 @@ impl Index {
         slot
     }
 
+    /// A record of the message is on its way to the disk.
+    pub(super) fn set_out(&mut self, slot: Slot) {
+        match self.at_mut(slot) {
+            Some(known) if known.in_flight < u8::MAX => known.in_flight += 1,
+            Some(_) => *self.crowd.entry(slot).or_default() += 1,
+            None => {}
+        }
+    }
+
+    /// It has arrived, or failed to.
+    pub(super) fn arrive(&mut self, slot: Slot) {
+        if let Some(beyond) = self.crowd.get_mut(&slot) {
+            *beyond -= 1;
+            if *beyond == 0 {
+                self.crowd.remove(&slot);
+            }
+        } else if let Some(known) = self.at_mut(slot) {
+            known.in_flight = known.in_flight.saturating_sub(1);
+        }
+    }
+
     pub(super) fn remove(&mut self, slot: Slot) {
         let Some(known) = self.at(slot).copied() else { return };
+        self.crowd.remove(&slot);
         self.unlink(slot, &known.id);
         let vacant = self.vacant;
         if let Some(place) = self.at_raw(slot) {
@@ -241,7 +272,6 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashMap;
 
     fn id(n: u32) -> QueueId {
         let mut bytes = [0; 16];
@@ -273,6 +303,22 @@ mod tests {
                 proptest::prop_assert_eq!(index.at(*slot).unwrap().units, *n);
             }
         }
+    }
+
+    #[test]
+    fn it_is_busy_until_the_last_of_a_thousand_records_has_arrived() {
+        let mut index = Index::default();
+        let slot = index.insert(Known::new(id(1)));
+        (0..1000).for_each(|_| index.set_out(slot));
+        for _ in 0..1000 {
+            assert!(index.at(slot).unwrap().is_busy());
+            index.arrive(slot);
+        }
+        assert!(!index.at(slot).unwrap().is_busy());
+        (0..1000).for_each(|_| index.set_out(slot));
+        index.remove(slot);
+        let next = index.insert(Known::new(id(2)));
+        assert_eq!((next, index.at(next).unwrap().is_busy()), (slot, false));
     }
 
     #[test]

@@ -81,11 +81,12 @@ fn send(store: &mut Store, work: Work, urgency: Urgency, accepts: bool, internal
     }
     let changes: Vec<_> = work.drafts.iter().map(|draft| (draft.kind, draft.id)).collect();
     for (kind, id) in &changes {
-        if let Some(known) = store.index.find(*id).and_then(|slot| store.index.at_mut(slot)) {
-            known.in_flight = known.in_flight.saturating_add(1);
-            if *kind == Kind::Remove {
-                known.flags |= LEAVING;
-            }
+        let Some(slot) = store.index.find(*id) else { continue };
+        store.index.set_out(slot);
+        if *kind == Kind::Remove
+            && let Some(known) = store.index.at_mut(slot)
+        {
+            known.flags |= LEAVING;
         }
     }
     let prepared = Prepared::new(ticket, urgency, accepts, work.drafts, store.seen_batch);
@@ -198,7 +199,7 @@ fn collapse(
     change: impl FnOnce(&mut MessageState),
 ) -> Option<Draft> {
     let limit = if known.is(MANY) { MAX_CHAIN_MANY } else { MAX_CHAIN };
-    if known.chain < limit || known.in_flight > 0 {
+    if known.chain < limit || known.is_busy() {
         return None;
     }
     let mut state = store.message(id).ok()?.state;

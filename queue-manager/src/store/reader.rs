@@ -19,8 +19,6 @@ use super::segments::Catalogue;
 
 /// Octets that are read in the hope that the record ends there.
 const FIRST_READ: usize = 4096;
-/// Most records that are followed back from the latest to the first.
-const MAX_CHAIN: usize = 4096;
 
 /// Why a message cannot be read.
 #[derive(Debug)]
@@ -103,14 +101,11 @@ impl Reader {
         Ok((Message { id: place.id, stored_len: body.len(), state }, body))
     }
 
-    /// Follows the records back from the latest, then applies them in order.
+    /// Follows the records back from the latest, then applies them in order. Each step goes back in the log, so it ends.
     fn apply_chain(&self, place: Place, mut state: MessageState) -> Result<MessageState, ReadError> {
         let mut at = place.last;
         let mut later = Vec::new();
         while at != place.base {
-            if later.len() >= MAX_CHAIN {
-                return Err(ReadError::Damaged("too many records"));
-            }
             // What came before the message's first record is none of its history, and may be gone tomorrow.
             let entry = if at > place.base {
                 self.entry(place.id, at)
@@ -127,7 +122,7 @@ impl Reader {
                     state = *copied;
                     break;
                 }
-                Ok(entry @ (Entry::Outcome(previous, _) | Entry::State(previous, _))) => {
+                Ok(entry @ (Entry::Outcome(previous, _) | Entry::State(previous, _))) if previous < at => {
                     later.push(entry);
                     at = previous;
                 }

@@ -187,3 +187,30 @@ fn a_change_that_waited_for_a_large_body_follows_what_went_ahead_of_it() {
     assert_eq!(attempts(&held.store, 1), [7, 8, 0]);
     assert_eq!(attempts(&open(&disk.after_power_cut(0)).0, 1), [7, 8, 0]);
 }
+
+#[test]
+fn more_changes_on_their_way_than_can_be_counted_are_all_waited_for() {
+    let disk = SimDisk::default();
+    let mut held = Held::open(&disk);
+    held.commit(vec![accept(1, 3, 100)]);
+    held.threads.of("committer", |committer| committer.is_free = false);
+    held.submit(vec![outcome(1, 0, 1)], Urgency::Durable);
+    held.threads.until("committer", |committer| committer.waits);
+    for n in 0..300 {
+        held.submit(vec![outcome(1, 0, n)], Urgency::Durable);
+    }
+    held.store.poll(&mut held.events);
+    // These are done, and reported.
+    held.threads.of("committer", |committer| committer.waits = false);
+    held.threads.until("committer", |committer| committer.waits);
+    // These are not, when the next would rather write the whole state.
+    for n in 0..20 {
+        held.submit(vec![outcome(1, 1, n)], Urgency::Durable);
+    }
+    held.store.poll(&mut held.events);
+    let last = held.submit(vec![outcome(1, 2, 9)], Urgency::Durable);
+    held.threads.of("committer", |committer| (committer.is_free, committer.waits) = (true, false));
+    held.finish(last);
+    assert_eq!(attempts(&held.store, 1), [299, 19, 9]);
+    assert_eq!(attempts(&open(&disk.after_power_cut(0)).0, 1), [299, 19, 9]);
+}
