@@ -96,8 +96,8 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, settings: Settings) -> io::Result<Re
     };
     if let Some(candidate) = found.log.values().next_back() {
         start.previous = (candidate.header.epoch, tip.end);
-        if !settings.look_only && !shared.contains(&candidate.header.epoch) {
-            start.active = run.resume(candidate, tip)?;
+        if !settings.look_only {
+            start.active = run.resume(candidate, tip, shared.contains(&candidate.header.epoch))?;
         }
     }
     if !settings.look_only {
@@ -278,15 +278,15 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Makes the last segment ready to be written where its records end.
-    fn resume(&mut self, candidate: &Candidate, tip: Tip) -> io::Result<Option<Active>> {
+    /// Makes the last segment ready to be written where its records end, unless it is shared.
+    fn resume(&mut self, candidate: &Candidate, tip: Tip, is_shared: bool) -> io::Result<Option<Active>> {
         let header = candidate.header;
-        let file = self.disk.open(Area::Segments, &candidate.name, true)?;
+        let file = self.disk.open(Area::Segments, &candidate.name, !is_shared)?;
         // What this reading relied on may still be in memory only: it must be durable before anything is built on it.
         if file.sync_data().is_err() {
             return Ok(None);
         }
-        if tip.end + SEGMENT_BLOCK > candidate.limit() {
+        if is_shared || tip.end + SEGMENT_BLOCK > candidate.limit() {
             return Ok(None);
         }
         let sidecar = tip.sidecar.unwrap_or_else(|| SidecarWriter::create(&**self.disk, header.epoch));

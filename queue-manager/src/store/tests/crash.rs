@@ -94,3 +94,22 @@ fn every_cut_leaves_all_that_was_acknowledged() {
         model.clone().check(&disk.after_kill(), false, &format!("kill at {op}"));
     }
 }
+
+#[test]
+fn what_a_start_has_read_is_durable_also_where_it_does_not_go_on_writing() {
+    let disk = SimDisk::default();
+    let (mut store, ..) = open(&disk);
+    commit(&mut store, vec![accept(1, 1, 1000)]);
+    store.submit(Transaction::one(outcome(1, 0, 7), Urgency::Lazy)).unwrap();
+    poll(&mut store);
+    drop(store);
+    // Killed before the sync; then segments have another size, so that this one is not written again.
+    let disk = disk.after_kill();
+    let options = Options { segment_bytes: 2 * OPTIONS.segment_bytes, ..OPTIONS };
+    let (mut store, ..) = Unrecovered::on(disk.arc(), options).recover_inline().unwrap();
+    commit(&mut store, vec![accept(2, 1, 1000)]);
+    let (store, _, report) =
+        Unrecovered::on(disk.after_power_cut(0).arc(), options).recover_inline().unwrap();
+    assert_eq!(report.notes, []);
+    assert_eq!(store.message(id(1)).unwrap().state.progress[0].brief().attempts, 7);
+}
