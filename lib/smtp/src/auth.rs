@@ -86,7 +86,7 @@ pub enum AuthVerdict {
     Malformed,
     /// There was nobody to ask; 454. Not counted against it.
     Temporary,
-    /// No, with this 4xx or 5xx reply. Counted against it.
+    /// No, with this 4xx or 5xx reply. Counted against it, unless it is about us: 4xx 4.3.x.
     Refuse(Reply),
     /// The same, and the session ends.
     Close(Reply),

@@ -71,7 +71,7 @@ pub enum Verdict {
     Accept,
     /// Yes, with this 2xx reply.
     AcceptWith(Reply),
-    /// No, with this 4xx or 5xx reply.
+    /// No, with this 4xx or 5xx reply. An error of the client, unless it is about us: 4xx 4.3.x (RFC 3463 3.4).
     Refuse(Reply),
     /// No, with this reply, and the session ends.
     Close(Reply),

@@ -1,6 +1,7 @@
 //! Messages of all sizes, whole, in halves, and too large.
 
 use crate::stage::{Client, Filter, Stage, only, slice};
+use vsmtp_config::ReceiverSlice;
 use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Kept, Verdict};
 use vsmtp_ipc::wire::{Body, CHUNK, Id};
 use vsmtp_sys::memfd::Sealed;
@@ -91,7 +92,9 @@ fn when_the_queue_takes_no_chunk_the_client_hears_452_at_the_end_and_451_if_the_
 }
 
 fn when_no_chunk_is_taken(kept: Kept, reply: &str) {
-    let (stage, mut filter) = Stage::with_filter();
+    // And it is no error of the client: one would end its session.
+    let mut stage = Stage::start(&ReceiverSlice { error_hard_count: Some(1), ..slice() });
+    let mut filter = stage.introduce((false, false, false));
     let mut client = stage.greeted();
     data(&mut client, &mut filter);
     let sender = send_aside(&client, format!("{}.\r\n", text(3_000_000)));

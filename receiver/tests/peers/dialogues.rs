@@ -34,11 +34,10 @@ pub enum Transport {
 }
 
 /// Files that make no sense on a transport, and why.
-const NOT_THERE: [(&str, &[Transport], &str); 9] = [
+const NOT_THERE: [(&str, &[Transport], &str); 8] = [
     ("auth-required.smtp", &[Transport::Clear, Transport::StartTls], "the SMTP service requires no login"),
     ("auth-policy.smtp", &ALL, "the helper has fewer words"),
     ("auth.smtp", &ALL, "no mechanism of the helper lets the server speak first"),
-    ("errors.smtp", &ALL, "a filter that is away is no error of the client, one that refuses is"),
     ("policy.smtp", &ALL, "a filter that says yes in the words of a no loses its edge"),
     ("size.smtp", &[Transport::Implicit], "AUTH= is a parameter where users log in"),
     ("starttls-absent.smtp", &[Transport::StartTls, Transport::Implicit], "TLS is there"),

@@ -14,10 +14,10 @@ const CLOSING: u16 = 421;
 
 /// What a verdict came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said {
+pub(super) enum Said {
     Yes,
     No,
-    /// Nobody could say, which is no fault of the client.
+    /// Nobody could say, or the system cannot, which is no fault of the client.
     NotNow,
 }
 
@@ -136,11 +136,16 @@ impl Session {
 
     /// Writes the reply of a verdict, counts a refusal, and tells whether it is a yes.
     pub(super) fn verdict(&mut self, verdict: Verdict, yes: Own) -> bool {
+        self.say_verdict(verdict, yes) == Said::Yes
+    }
+
+    /// The same, for who must tell a no from a "not now".
+    pub(super) fn say_verdict(&mut self, verdict: Verdict, yes: Own) -> Said {
         let said = self.reply_to(verdict, yes);
         if said == Said::No {
             self.count_error();
         }
-        said == Said::Yes
+        said
     }
 
     fn reply_to(&mut self, verdict: Verdict, yes: Own) -> Said {
@@ -175,7 +180,7 @@ impl Session {
         if reply.code() == CLOSING {
             self.end();
         }
-        Said::No
+        if is_about_us(reply) { Said::NotNow } else { Said::No }
     }
 
     /// Writes one of our own replies.
@@ -215,6 +220,13 @@ impl Session {
         self.open = None;
         self.input = Input::default();
     }
+}
+
+/// True if a refusal speaks of the state of our mail system (RFC 3463 3.4): it is full, busy or broken, whoever asks. Who
+/// says so, we or the rules, makes no difference.
+fn is_about_us(reply: &Reply) -> bool {
+    const SYSTEM: u16 = 3;
+    reply.is_transient() && reply.enhanced().is_some_and(|code| code.1 == SYSTEM)
 }
 
 /// An acceptance with a reply that refuses is none.

@@ -1,6 +1,7 @@
 //! STARTTLS (RFC 3207) and AUTH (RFC 4954): the order in which they may come, and what a client that breaks it hears.
 //! Whatever was said in clear text is forgotten when TLS begins, and what was sent ahead of it is never read.
 
+use super::answer::Said;
 use super::dialogue::Handled;
 use super::state::{Input, Open, Phase};
 use super::{NoQuestion, Question, Session, Step, Verdict};
@@ -206,8 +207,9 @@ impl Session {
                 self.count_auth_failure();
             }
             AuthVerdict::Refuse(reply) => {
-                self.verdict(Verdict::Refuse(reply), Own::AuthOk);
-                self.count_auth_failure();
+                if self.say_verdict(Verdict::Refuse(reply), Own::AuthOk) == Said::No {
+                    self.count_auth_failure();
+                }
             }
             AuthVerdict::Close(reply) => {
                 self.verdict(Verdict::Close(reply), Own::AuthOk);

@@ -293,6 +293,41 @@ fn a_message_refused_for_many_is_one_error() {
 }
 
 #[test]
+fn that_we_are_busy_or_full_is_no_error_of_the_client() {
+    for (reply, errors) in [
+        ("451 4.3.2 busy", 0),
+        ("452 4.3.1 full", 0),
+        ("451 4.7.1 later", 1),
+        ("552 5.3.4 too big", 1),
+        ("450 later", 1),
+    ] {
+        let mut session = session();
+        feed(&mut session, GREETED, &mut Vec::new());
+        session.advance(b"RCPT TO:<b@b>\r\n", &mut Vec::new());
+        session.answer(Verdict::Refuse(Reply::parse(reply).unwrap())).unwrap();
+        assert_eq!(session.output(), format!("{reply}\r\n").as_bytes());
+        assert_eq!(session.errors(), errors, "{reply}");
+    }
+}
+
+#[test]
+fn a_login_that_cannot_be_judged_now_is_no_failed_login() {
+    let is_over_after = |reply: &str| {
+        let mut session = session();
+        let mechanism = crate::Mechanism { in_clear: true, ..crate::Mechanism::new("PLAIN") };
+        let auth = crate::AuthSettings { mechanisms: vec![mechanism], failures: 1, ..Default::default() };
+        session.settings = Arc::new(Settings { auth, ..(*session.settings).clone() });
+        feed(&mut session, b"EHLO a\r\n", &mut Vec::new());
+        session.advance(b"AUTH PLAIN AGEAYg==\r\n", &mut Vec::new());
+        session.answer_auth(crate::AuthVerdict::Refuse(Reply::parse(reply).unwrap())).unwrap();
+        assert!(session.output().starts_with(reply.as_bytes()));
+        (session.errors(), session.ended_by())
+    };
+    assert_eq!(is_over_after("451 4.3.2 busy"), (0, None));
+    assert_eq!(is_over_after("550 5.7.1 no"), (1, Some(Own::TooManyErrors)));
+}
+
+#[test]
 fn s4_a_million_chunks_of_one_octet_cost_nothing() {
     const CHUNKS: usize = 1_000_000;
     let mut session = session();
