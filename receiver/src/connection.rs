@@ -133,10 +133,21 @@ impl Connection {
         }
     }
 
-    /// Has what is written from now on, and the end of the connection, travel together. For who has nothing more to say
+    /// Whether what is written from now on, and the end of the connection, travel together. For who has nothing more to say
     /// and nothing to read.
-    pub fn end_behind(&mut self) {
-        self.ending = true;
+    pub fn end_behind(&mut self, ending: bool) {
+        self.ending = ending;
+    }
+
+    /// Says the last word and sends the end behind it. What the client still says can be thrown away.
+    pub fn shut(&mut self) {
+        self.say_goodbye();
+        self.socket.shut();
+    }
+
+    /// Throws away what is there, as much as `raw` takes.
+    pub fn discard(&mut self, raw: &mut [u8]) -> Moved {
+        self.socket.read(raw)
     }
 
     /// The last word: the client then knows that nothing was cut off.

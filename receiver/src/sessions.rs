@@ -6,6 +6,7 @@ mod asking;
 mod client;
 mod clock;
 mod dialogue;
+mod leaving;
 mod limited;
 mod login;
 mod message;

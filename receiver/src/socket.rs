@@ -1,6 +1,7 @@
 //! A client's connection: TCP or the local socket. Non-blocking reads and writes, nothing else.
 
 use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::net::{TcpStream, UnixStream};
@@ -43,6 +44,15 @@ impl Socket {
     /// Writes as much as the kernel takes.
     pub fn write(&mut self, bytes: &[u8]) -> Moved {
         moved(|| Write::write(self, bytes))
+    }
+
+    /// Sends the end behind what was written. The client can still be heard.
+    pub fn shut(&self) {
+        // One that fails is no connection any more, which the next read finds out.
+        let _ = match self {
+            Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
     }
 }
 

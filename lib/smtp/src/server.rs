@@ -154,6 +154,8 @@ pub struct Session {
     privileges: Privileges,
     greeted: bool,
     ended_by: Option<Own>,
+    /// When it ended, all earlier replies had been sent.
+    ended_alone: bool,
     /// When the connection began, in seconds since 1970.
     opened_s: u64,
 }
@@ -176,6 +178,7 @@ impl Session {
             privileges: Privileges::default(),
             greeted: false,
             ended_by: None,
+            ended_alone: false,
             opened_s: 0,
         }
     }
@@ -255,6 +258,7 @@ impl Session {
     /// closed; call `advance` until it says `Close`.
     pub fn close(&mut self, own: Own) {
         if !matches!(self.phase, Phase::Closing(_)) {
+            self.ended_alone = self.output.is_empty();
             self.say(own);
             self.ended_by = Some(own);
             self.end();
@@ -264,6 +268,11 @@ impl Session {
     /// With which of our own replies the session ended, if it did with one.
     pub fn ended_by(&self) -> Option<Own> {
         self.ended_by
+    }
+
+    /// True if QUIT ended the session and nothing but its reply was to be sent then.
+    pub fn has_quit_alone(&self) -> bool {
+        self.ended_by == Some(Own::Closing) && self.ended_alone
     }
 
     /// What the session waits for.

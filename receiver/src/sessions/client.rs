@@ -115,6 +115,8 @@ pub struct Client {
     pub(super) line: Line,
     pub(super) clock: Clock,
     pub(super) tally: Tally,
+    /// All is said; so many octets of what the client still sends are thrown away.
+    pub(super) leaving: Option<usize>,
     /// It is over, without another word.
     pub(super) doomed: Option<Why>,
 }
@@ -150,6 +152,7 @@ impl Client {
             line: Line::default(),
             clock: Clock::new(reactor.now_ms(), settings.timeouts.session),
             tally: Tally::default(),
+            leaving: None,
             doomed: None,
         }
     }
@@ -214,15 +217,12 @@ impl Client {
     pub fn end(mut self, context: &mut Context<'_>, why: Why) {
         context.services.deadlines.clear(self.place());
         let user = self.user().map(str::to_owned);
-        if why == Why::Closed {
+        if why == Why::Closed && !self.is_leaving() {
             self.socket.say_goodbye();
         }
         self.drop_transaction(context.services);
-        self.cancel_login(context.services);
+        self.stop_asking(context);
         self.drop_login(context.services);
-        if let Asking::InFlight { edge, .. } = self.asking {
-            context.services.filters.abandon(edge, self.number);
-        }
         self.forget(context.services);
         self.leave(context);
         let user = user.as_deref();

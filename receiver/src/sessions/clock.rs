@@ -14,6 +14,9 @@ const ANSWER_MS: u64 = 5 * 60_000;
 const LOGIN_MS: u64 = 60_000;
 /// How long a client may leave its replies unread, in milliseconds.
 const STALL_MS: u64 = 60_000;
+/// How long a client to whom all is said may take to end the connection, in milliseconds: the last replies are on their way
+/// to it, and what it had sent before is on its way to us.
+const LEAVING_MS: u64 = 2_000;
 
 /// The times of one session, all in monotonic milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +76,15 @@ impl Client {
         self.arm(context);
     }
 
+    /// All is said: how long the client may take to hear it begins now.
+    pub(super) fn start_leaving(&mut self, context: &mut Context<'_>) {
+        self.clock.hold = 0;
+        self.clock.deadline = context.reactor.now_ms().saturating_add(LEAVING_MS);
+        // Perhaps the session ends because it has been too long.
+        self.clock.end = self.clock.end.max(self.clock.deadline);
+        self.arm(context);
+    }
+
     /// Holds the next reply back for a while.
     pub(super) fn hold_back(&mut self, context: &mut Context<'_>) {
         let delay = context.services.settings.timeouts.error_delay;
@@ -96,6 +108,9 @@ impl Client {
     }
 
     fn expire(&mut self, context: &mut Context<'_>) -> Fate {
+        if self.is_leaving() {
+            return Fate::Gone(Why::Closed);
+        }
         if let Asking::Limiter(stage) = self.asking {
             return self.on_limiter_due(context, stage);
         }
@@ -122,11 +137,10 @@ impl Client {
 
     /// Ends the session now with one of our own replies.
     pub fn cut(&mut self, context: &mut Context<'_>, own: Own) -> Fate {
-        if let Asking::InFlight { edge, .. } = self.asking {
-            context.services.filters.abandon(edge, self.number);
+        if self.is_leaving() {
+            return Fate::Gone(Why::Closed);
         }
-        self.cancel_login(context.services);
-        self.asking = Asking::Nothing;
+        self.stop_asking(context);
         // Nothing is ever said in clear to a client that begins with TLS.
         if self.socket.is_in_handshake() || self.service.begins_with_tls() && self.tls.is_none() {
             return Fate::Gone(Why::Handshake);

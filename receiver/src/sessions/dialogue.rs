@@ -40,6 +40,9 @@ impl Client {
     ) -> Fate {
         self.line.readable |= readable;
         self.line.ending |= closed;
+        if self.is_leaving() {
+            return self.hear_out(context);
+        }
         if self.socket.is_in_handshake() {
             return self.shake(context);
         }
@@ -60,6 +63,9 @@ impl Client {
     pub fn go_on(&mut self, context: &mut Context<'_>) -> Fate {
         if let Some(why) = self.doomed {
             return Fate::Gone(why);
+        }
+        if self.is_leaving() {
+            return Fate::Stay;
         }
         if self.socket.is_in_handshake() {
             return self.shake(context);
@@ -116,6 +122,7 @@ impl Client {
     fn may_read(&self) -> bool {
         self.line.readable
             && !self.line.blocked
+            && !self.is_leaving()
             && !self.socket.is_in_handshake()
             && !self.clock.holds()
             && self.topic.is_none()
@@ -219,17 +226,7 @@ impl Client {
         if self.clock.holds() { Fate::Stay } else { self.write(context) }
     }
 
-    fn say_goodbye(&mut self, context: &mut Context<'_>) -> Fate {
-        self.note_errors(context);
-        // After QUIT a client sends nothing more, and waits for the end: one packet less for both.
-        if self.dialogue.ended_by() == Some(Own::Closing) && !self.line.readable {
-            self.socket.end_behind();
-        }
-        let fate = self.write(context);
-        if fate == Fate::Stay && !self.line.blocked { Fate::Gone(Why::Closed) } else { fate }
-    }
-
-    fn write(&mut self, context: &mut Context<'_>) -> Fate {
+    pub(super) fn write(&mut self, context: &mut Context<'_>) -> Fate {
         while (!self.dialogue.output().is_empty() || self.socket.has_unsent()) && !self.line.blocked {
             match self.socket.write(self.dialogue.output()) {
                 Moved::Some(count) => self.dialogue.sent(count),

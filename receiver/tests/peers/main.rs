@@ -3,6 +3,7 @@
 
 mod bodies;
 mod dialogues;
+mod endings;
 mod first_message;
 mod hostile;
 mod keys;

@@ -339,6 +339,13 @@ impl Client {
         self.reader.read_to_end(&mut rest).is_err() || rest.is_empty()
     }
 
+    /// All that is said until the end, which must be an orderly one and no reset.
+    pub fn hear_to_the_end(&mut self) -> String {
+        let mut rest = String::new();
+        self.reader.read_to_string(&mut rest).expect("an orderly end");
+        rest
+    }
+
     /// MAIL and one RCPT, accepted by this filter.
     pub fn begin(&mut self, filter: &mut Filter) -> Facts {
         assert!(self.ask("MAIL FROM:<a@client.test>").starts_with("250"));

@@ -328,6 +328,21 @@ fn a_login_that_cannot_be_judged_now_is_no_failed_login() {
 }
 
 #[test]
+fn a_goodbye_knows_whether_other_replies_go_with_it() {
+    for (input, alone) in
+        [(&b"QUIT\r\n"[..], true), (b"QUIT\r\nNOOP\r\n", true), (b"NOOP\r\nQUIT\r\n", false)]
+    {
+        let mut session = session();
+        feed(&mut session, b"EHLO a\r\n", &mut Vec::new());
+        assert_eq!(session.advance(input, &mut Vec::new()), Step::Close);
+        assert_eq!((session.ended_by(), session.has_quit_alone()), (Some(Own::Closing), alone));
+    }
+    let mut session = session();
+    session.close(Own::Timeout);
+    assert!(!session.has_quit_alone());
+}
+
+#[test]
 fn s4_a_million_chunks_of_one_octet_cost_nothing() {
     const CHUNKS: usize = 1_000_000;
     let mut session = session();

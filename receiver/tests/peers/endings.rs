@@ -1,0 +1,51 @@
+//! How connections end: the last replies reach a client that is still speaking.
+
+use std::io::Write;
+
+use crate::stage::{Client, Filter, Stage, reply};
+use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Verdict};
+
+/// A client that is refused, with the end of its session, while its message is on its way.
+fn refused_while_it_speaks(stage: &Stage, filter: &mut Filter) -> Client {
+    let mut client = stage.greeted();
+    client.send("MAIL FROM:<a@client.test>\r\nRCPT TO:<b@mx.test>\r\nBDAT 50000000 LAST\r\n");
+    let Ask::Recipients { facts, .. } = filter.hear().0 else { panic!() };
+    // While the filter thinks, nothing is read.
+    client.send([b'x'; 30_000]);
+    let decisions = vec![Decision::Close(reply("554 5.7.1 not from you"))];
+    filter.say(&Verdict::Recipients { session: facts.session, decisions });
+    client
+}
+
+#[test]
+fn a_client_that_is_refused_while_it_speaks_hears_why_and_is_heard_for_a_while() {
+    let (stage, mut filter) = Stage::with_filter();
+    let mut client = refused_while_it_speaks(&stage, &mut filter);
+    assert_eq!(client.hear_to_the_end(), "250 2.1.0 Ok\r\n554 5.7.1 not from you\r\n");
+    // What was on its way meets no closed door; what goes on and on does.
+    let sent = (0..1000).take_while(|_| client.stream.write_all(&[b'x'; 64 << 10]).is_ok()).count();
+    assert!((2..1000).contains(&sent), "{sent}");
+}
+
+#[test]
+fn a_client_that_does_not_leave_is_left() {
+    let (stage, mut filter) = Stage::with_filter();
+    let mut client = refused_while_it_speaks(&stage, &mut filter);
+    client.hear_to_the_end();
+    filter.expect_reset();
+    filter.expect_forget();
+}
+
+#[test]
+fn what_a_client_says_behind_quit_destroys_no_reply() {
+    let (stage, mut filter) = Stage::with_filter();
+    let mut client = stage.greeted();
+    client.begin(&mut filter);
+    client.ask("DATA");
+    client.send("x\r\n.\r\nQUIT\r\n");
+    let (session, _) = filter.take_message();
+    client.say("what else");
+    filter.decide(session, Decision::Accept(None));
+    let said = client.hear_to_the_end();
+    assert!(said.starts_with("250 2.0.0 queued as") && said.contains("\r\n221 "), "{said}");
+}
