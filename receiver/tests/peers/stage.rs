@@ -19,9 +19,8 @@ use vsmtp_mail::Domain;
 use vsmtp_stage::{Process, configure, say};
 use vsmtp_sys::memfd::Sealed;
 
-pub use vsmtp_stage::next;
+pub use vsmtp_stage::{PATIENCE, next};
 
-pub const PATIENCE: Duration = Duration::from_secs(10);
 pub const FILTER: ProcessName = ProcessName { role: Role::FilterSession, instance: 0 };
 pub const LIMITS: ProcessName = ProcessName { role: Role::Limits, instance: 0 };
 

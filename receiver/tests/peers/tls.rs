@@ -248,7 +248,7 @@ fn tickets_of_another_receiver_and_of_the_secret_before_go_on() {
         let mut stage = Stage::start(&secured(tls()));
         let what = Listener::Smtp { address: "x".to_owned(), service: Service::Submissions };
         stage.tell(&ToChild::Listener(what), vec![listener.try_clone().unwrap().into()]);
-        stage.introduce((false, false, false));
+        let _filter = stage.introduce((false, false, false));
         let mut keys = Keys::introduce(&mut stage);
         keys.say(&Answer::Tickets(secrets.into_iter().map(vsmtp_ipc::edge::receiver_keys::Secret).collect()));
         keys.serve();
