@@ -67,13 +67,19 @@ impl Smtp {
         }
     }
 
-    /// A connection ended or became free: the first in line gets its chance.
+    /// A connection ended or became free: the first in line that still needs one gets its chance. What waited for the others
+    /// was sent over another connection, was given back, or has waited too long.
     pub(super) fn feed_starved(&mut self) {
-        if let Some(way) = self.starved.pop_front() {
-            if let Some(destination) = self.destinations.get_mut(&way) {
+        while let Some(way) = self.starved.pop_front() {
+            let destination = self.destinations.get_mut(&way);
+            let needs_one = destination.is_some_and(|destination| {
                 destination.starved = false;
-            }
+                !destination.waiting.is_empty()
+            });
             self.mark(way);
+            if needs_one {
+                return;
+            }
         }
     }
 

@@ -454,6 +454,29 @@ fn a_busy_next_hop_does_not_keep_all_connections() {
 }
 
 #[test]
+fn who_needs_no_connection_any_more_does_not_hold_up_those_behind_it() {
+    let (mut deliver, one) = (start(|slice| slice.connections = 1), Peer::new());
+    let (two, three) = (Peer::new(), Peer::new());
+    let into_line = |deliver: &mut Deliver, lease: u64, peer: &Peer| {
+        deliver.lease(&attempt(lease, &peer.next_hop(), TO, inline(MESSAGE)));
+        // Answered at once, and after the one before has taken its place in the line.
+        deliver.lease(&attempt(99, "maildir", TO, inline(MESSAGE)));
+        assert_eq!(deliver.outcome().lease, 99);
+    };
+    deliver.lease(&attempt(1, &one.next_hop(), TO, inline(MESSAGE)));
+    let mut talk = one.accept_greeted();
+    talk.take_envelope();
+    talk.message();
+    into_line(&mut deliver, 2, &two);
+    // The next queue-manager has other plans with what waits; what is sent is sent.
+    deliver.renew_queue();
+    into_line(&mut deliver, 3, &three);
+    talk.say("250 ok\r\n");
+    three.accept_greeted().take_message("250 ok\r\n");
+    assert_eq!(deliver.outcome().lease, 3);
+}
+
+#[test]
 fn nobody_at_home_is_unreachable() {
     let mut deliver = start(|_| {});
     let next_hop = Peer::new().next_hop();
