@@ -226,7 +226,8 @@ impl Client {
         self.forget(context.services);
         self.leave(context);
         let user = user.as_deref();
-        let notable = self.tally.timed_out || self.dialogue.errors() > 0 || why == Why::Stalled;
+        let notable =
+            self.tally.timed_out || self.dialogue.errors() > 0 || matches!(why, Why::Stalled | Why::NoTls);
         let level = if notable { log::Level::Info } else { log::Level::Debug };
         if log::log_enabled!(level) {
             Record::at(level, "disconnect")

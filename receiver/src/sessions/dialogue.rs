@@ -54,6 +54,8 @@ impl Client {
             self.line.blocked = false;
             // Failing, it stays with the wider interest, which costs a few needless events.
             let _ = context.reactor.reregister(self.socket.as_fd(), self.token(), Interest::READABLE);
+            // It reads its replies. Under TLS the dialogue does not know of those that are left.
+            self.restart_wait(context);
             return self.go_on(context);
         }
         self.pump(context)
