@@ -12,8 +12,8 @@ use vsmtp_ipc::edge::queue_deliver::{
 };
 use vsmtp_ipc::wire::{self, MAX_TEXT, WireError};
 use vsmtp_mail::{
-    Address, BodyType, Demands, EnhancedCode, NextHop, Notify, OriginalRecipient, Priority, QueueId, Ret,
-    ReversePath, escape_text,
+    Address, BodyType, DeliverBy, Demands, EnhancedCode, MAX_BY_S, NextHop, Notify, OriginalRecipient,
+    Priority, QueueId, Ret, ReversePath, escape_text,
 };
 
 use crate::content::Content;
@@ -49,6 +49,8 @@ pub struct Lease {
     pub demands: Demands,
     /// How urgent it is.
     pub priority: Priority,
+    /// By when it is to be delivered, from [`Lease::arrived_ms`] on. Who takes it by LMTP delivers it: only relays are told.
+    pub by: Option<DeliverBy>,
     /// At least one, at most [`MAX_LEASE_RECIPIENTS`].
     pub recipients: Vec<LeaseRecipient>,
     /// The next hop is a service that gives the message back: how long each of its answers may take.
@@ -129,10 +131,11 @@ impl Lease {
         let recipients = attempt.recipients.iter().map(recipient).collect::<Result<Vec<_>, _>>()?;
         let content = Content::from_wire(attempt.body, descriptor)
             .map_err(|error| ChannelError::Misbehaved(error.to_string()))?;
+        let next_hop = NextHop::parse(&attempt.next_hop).map_err(|_| WireError("next hop"))?;
+        let by = attempt.by.map(DeliverBy::try_from).transpose()?;
         Ok(Lease {
             key: LeaseKey { epoch, number: attempt.lease },
             id: attempt.id.into(),
-            next_hop: NextHop::parse(&attempt.next_hop).map_err(|_| WireError("next hop"))?,
             reverse_path: ReversePath::parse(&attempt.reverse_path).map_err(|_| WireError("reverse path"))?,
             body_type: attempt.body_type.into(),
             smtputf8: attempt.smtputf8,
@@ -140,11 +143,19 @@ impl Lease {
             envid: wire::envid(attempt.envid.as_deref())?,
             demands: attempt.demands.into(),
             priority: wire::priority(attempt.priority)?,
+            by: by.filter(|_| matches!(next_hop, NextHop::Smtp { .. })),
+            next_hop,
             recipients,
             service: attempt.service_ms.map(|ms| Duration::from_millis(u64::from(ms))),
             content,
             arrived_ms: now_ms,
         })
+    }
+
+    /// By when it is to be delivered, from this time on.
+    pub fn by(&self, now_ms: u64) -> Option<DeliverBy> {
+        let passed_s = i32::try_from(now_ms.saturating_sub(self.arrived_ms) / 1000).unwrap_or(i32::MAX);
+        self.by.map(|by| DeliverBy { seconds: by.seconds.saturating_sub(passed_s).max(-MAX_BY_S), ..by })
     }
 
     /// The same verdict for every recipient.
@@ -236,6 +247,8 @@ pub struct Ended {
     pub tls: String,
     /// The host knows of DSN: reports are its business.
     pub reports: bool,
+    /// The sender wants to hear that the host took the message (RFC 2852).
+    pub relayed: bool,
     /// Waiting, connecting, sending, in milliseconds.
     pub delays_ms: (u32, u32, u32),
     /// What was counted meanwhile for the reports of mail domains.
@@ -253,6 +266,7 @@ impl Ended {
             remote: String::new(),
             tls: String::new(),
             reports: false,
+            relayed: false,
             delays_ms: (0, 0, 0),
             sessions: Vec::new(),
         }
@@ -269,6 +283,7 @@ impl From<Ended> for Outcome {
             remote: ended.remote,
             tls: ended.tls,
             reports: ended.reports,
+            relayed: ended.relayed,
             delays_ms: ended.delays_ms,
             sessions: ended.sessions,
         }
@@ -304,6 +319,7 @@ pub(crate) mod tests {
             envid: None,
             demands: wire::Demands::default(),
             priority: 0,
+            by: None,
             recipients: recipients.iter().enumerate().map(recipient).collect(),
             service_ms: None,
             body: Body::Inline(body.to_vec()),
@@ -328,6 +344,18 @@ pub(crate) mod tests {
             spoil(&mut attempt);
             assert!(matches!(Lease::parse(attempt, None, 1, 0), Err(ChannelError::Misbehaved(_))), "{at}");
         }
+    }
+
+    #[test]
+    fn time_that_is_left_runs_out_for_relays_only() {
+        let by = |next_hop: &str, now_ms| {
+            let mut attempt = attempt(next_hop, &["a@b.test"], b"x");
+            attempt.by = Some(wire::DeliverBy { seconds: 60, returns: true, traced: false });
+            let left = Lease::parse(attempt, None, 1, 1000).unwrap().by(now_ms);
+            left.map(|by| by.seconds)
+        };
+        assert_eq!((by("smtp:b.test", 1999), by("smtp:b.test", 2000)), (Some(60), Some(59)));
+        assert_eq!((by("smtp:b.test", 91_000), by("lmtp:unix:/run/l", 1000)), (Some(-30), None));
     }
 
     #[test]

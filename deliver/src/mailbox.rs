@@ -196,6 +196,7 @@ impl Mailbox {
             remote: String::new(),
             tls: String::new(),
             reports: false,
+            relayed: false,
             delays_ms,
             sessions: Vec::new(),
         };

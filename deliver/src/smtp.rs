@@ -121,6 +121,8 @@ struct Heard {
     tls: String,
     /// It knows of DSN: reports are its business.
     reports: bool,
+    /// The sender wants to hear that it took the message.
+    relayed: bool,
 }
 
 /// Our accounts at next hops, and that their policies can protect them.
@@ -269,7 +271,14 @@ impl Smtp {
         reach: Reach,
         remote: String,
     ) {
-        let heard = Heard { reach, advice: Advice::default(), remote, tls: String::new(), reports: false };
+        let heard = Heard {
+            reach,
+            advice: Advice::default(),
+            remote,
+            tls: String::new(),
+            reports: false,
+            relayed: false,
+        };
         self.refuse_as(reactor, lease, verdict, heard);
     }
 
@@ -287,9 +296,9 @@ impl Smtp {
         delays_ms: (u32, u32, u32),
     ) {
         reactor.count("leases", 1);
-        let Heard { reach, advice, remote, tls, reports } = heard;
+        let Heard { reach, advice, remote, tls, reports, relayed } = heard;
         let (key, sessions) = (lease.key, self.tally.take());
-        let ended = Ended { key, settled, reach, advice, remote, tls, reports, delays_ms, sessions };
+        let ended = Ended { key, settled, reach, advice, remote, tls, reports, relayed, delays_ms, sessions };
         self.queue.settle(reactor, ended);
     }
 

@@ -402,6 +402,7 @@ impl Transaction {
         self.said_sender = Some(mail.reverse_path.clone());
         self.set_sender(mail.reverse_path.clone());
         self.terms.priority = mail.wishes.priority;
+        self.terms.by = mail.wishes.by;
         self.terms.release = mail.wishes.release;
         self.terms.not_before_s = mail.wishes.release.map(|release| release.time_s(mail.at_ms / 1000));
         self.mail = Some(mail);

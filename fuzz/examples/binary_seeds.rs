@@ -72,7 +72,7 @@ fn mail_from() -> MailFrom {
         envid: Some("envid".into()),
         size: Some(9),
         demands: vsmtp_ipc::wire::Demands { requiretls: true },
-        wishes: vsmtp_ipc::wire::Wishes { priority: 3, release: Some(vsmtp_ipc::wire::Release::After(60)) },
+        wishes: vsmtp_ipc::wire::Wishes { priority: 3, release: Some(vsmtp_ipc::wire::Release::After(60)), by: None },
     }
 }
 
@@ -128,6 +128,7 @@ fn attempt(body: Body) -> Attempt {
         envid: None,
         demands: vsmtp_ipc::wire::Demands::default(),
         priority: 0,
+        by: Some(vsmtp_ipc::wire::DeliverBy { seconds: 60, returns: false, traced: true }),
         recipients: vec![AttemptRecipient {
             index: 0,
             address: "r@b.test".into(),
@@ -231,6 +232,7 @@ fn ipc_message() {
             remote: "mx".into(),
             tls: "none".to_owned(),
             reports: true,
+            relayed: true,
             delays_ms: (1, 2, 3),
             sessions: Vec::new(),
         },

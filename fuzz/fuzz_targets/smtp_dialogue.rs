@@ -158,6 +158,7 @@ fn transaction(options: u8) -> Transaction {
         envid: (options & 16 != 0).then(|| "a=b c".into()),
         require_tls: RequireTls::No,
         priority: vsmtp_mail::Priority::default(),
+        by: vsmtp_mail::DeliverBy::new(60, options & 4 != 0, options & 8 != 0).filter(|_| options & 32 != 0),
         chunked: false,
         size: BODY.len() as u64,
         recipients: three[..count].iter().map(|text| recipient(text)).collect(),

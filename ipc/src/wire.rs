@@ -24,7 +24,7 @@ pub use reply::Reply;
 pub use reports::{MAX_NOTICE_SUBJECT, MAX_NOTICE_TEXT, MAX_NOTICES, Notice, Reports};
 pub use secret::{Blob, Grant};
 pub use session::{ClientCertificate, Origin, Service, Tls};
-pub use terms::{Demands, Release, RulesOf, Terms, Wishes, priority};
+pub use terms::{DeliverBy, Demands, Release, RulesOf, Terms, Wishes, priority};
 
 /// Longest free text (diagnostics, names) that crosses an edge.
 pub const MAX_TEXT: usize = 4096;

@@ -77,7 +77,11 @@ fn mail_from() -> MailFrom {
         envid: Some("e".into()),
         size: Some(9),
         demands: Demands { requiretls: true },
-        wishes: vsmtp_ipc::wire::Wishes { priority: -9, release: Some(vsmtp_ipc::wire::Release::After(9)) },
+        wishes: vsmtp_ipc::wire::Wishes {
+            priority: -9,
+            release: Some(vsmtp_ipc::wire::Release::After(9)),
+            by: Some(vsmtp_ipc::wire::DeliverBy { seconds: 10, returns: true, traced: true }),
+        },
     }
 }
 
@@ -127,6 +131,7 @@ fn envelope() -> Envelope {
             lifetime_s: Some(60),
             not_before_s: Some(7),
             release: Some(vsmtp_ipc::wire::Release::At(8)),
+            by: Some(vsmtp_ipc::wire::DeliverBy { seconds: 10, returns: true, traced: true }),
             rules: Some(vsmtp_ipc::wire::RulesOf::Incoming("dst.test".into())),
             report_text: Some("sorry".into()),
             report_from: Some("a@b.test".into()),
@@ -313,6 +318,7 @@ edge!(
         envid: None,
         demands: Demands { requiretls: true },
         priority: 9,
+        by: Some(vsmtp_ipc::wire::DeliverBy { seconds: -10, returns: false, traced: true }),
         recipients: vec![queue_deliver::AttemptRecipient {
             index: 0,
             address: "b@c".into(),
@@ -335,6 +341,7 @@ edge!(
         remote: "mx".into(),
         tls: String::new(),
         reports: true,
+        relayed: true,
         delays_ms: (1, 2, 3),
         sessions: vec![tls_sessions()],
     },

@@ -39,6 +39,8 @@ pub enum Kind {
     },
     /// The next hop took it, and the sender wanted to know.
     Success,
+    /// A server took it that may not keep to the time that the sender has named, or the sender traces its way.
+    Relay,
     /// The address stands for several others, to whom it goes on; the sender wanted to know of success.
     Expansion,
     /// A report of ours, or another's, could not be delivered; the postmaster is told.
@@ -111,6 +113,8 @@ impl Reporter {
             Kind::Failure => notify.failure,
             Kind::Delay { .. } => notify.delay,
             Kind::Success | Kind::Expansion => notify.success,
+            // RFC 2852: unless nothing is to be reported at all.
+            Kind::Relay => notify.success || notify.failure || notify.delay,
             Kind::DoubleBounce => true,
         }
     }

@@ -114,6 +114,7 @@ pub fn attempt(one: &Delegation, state: &MessageState, of_next_hop: Attempt) -> 
         ret_full: None,
         envid: None,
         demands: wire::Demands::default(),
+        by: None,
         recipients: recipients.map(recipient).collect(),
         service_ms: Some(one.timeout_ms),
         ..of_next_hop

@@ -12,7 +12,7 @@ use vsmtp_ipc::edge::queue_deliver::{self, Attempt, AttemptRecipient, CREDITS};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{self, Body, MAX_INLINE_BODY, WireError};
 use vsmtp_ipc::{ChannelError, EdgeId};
-use vsmtp_mail::{QueueId, Ret};
+use vsmtp_mail::{MAX_BY_S, QueueId, Ret};
 use vsmtp_sys::memfd::Sealed;
 
 use crate::content;
@@ -220,7 +220,8 @@ impl Dispatch {
             |(body, descriptors)| {
                 let edge = self.edges.iter_mut().find(|(_, edge)| edge.lane == plan.lane);
                 let Some((token, edge)) = edge else { return Err(ChannelError::Closed) };
-                let mut attempt = attempt(plan, &outgoing.state, body).ok_or(ChannelError::Overflow)?;
+                let mut attempt =
+                    attempt(plan, &outgoing.state, body, clock).ok_or(ChannelError::Overflow)?;
                 if let Some(one) = service {
                     attempt = delegation::attempt(one, &outgoing.state, attempt);
                 }
@@ -292,6 +293,7 @@ fn order(number: u64, post: &Post) -> Result<(Attempt, Vec<OwnedFd>), ChannelErr
         envid: None,
         demands: wire::Demands::default(),
         priority: 0,
+        by: None,
         recipients: vec![recipient],
         service_ms: None,
         body,
@@ -366,8 +368,20 @@ fn bury(id: QueueId, why: &Text, ledger: &mut Ledger, clock: Clock) {
     ledger.change(change, Urgency::Durable, after, clock);
 }
 
+/// By when a message is to be delivered, from now on.
+fn time_left(state: &MessageState, clock: Clock) -> Option<wire::DeliverBy> {
+    let (by, deadline_s) =
+        (state.envelope.terms.by?, state.envelope.terms.deadline_s(state.arrival_ms / 1000)?);
+    let left_s = deadline_s.saturating_sub(i64::try_from(clock.wall_ms / 1000).unwrap_or(i64::MAX));
+    let most_s = i64::from(MAX_BY_S);
+    // What fails at its end is not tried behind it; a clock that is a second further does not change what is asked for.
+    let left_s = left_s.clamp(if by.returns { 1 } else { -most_s }, most_s);
+    let seconds = i32::try_from(left_s).unwrap_or(MAX_BY_S);
+    Some(wire::DeliverBy { seconds, returns: by.returns, traced: by.traced })
+}
+
 /// The attempt that a plan becomes. `None` if the plan names recipients that the message has not.
-fn attempt(plan: &Plan, state: &MessageState, body: Body) -> Option<Attempt> {
+fn attempt(plan: &Plan, state: &MessageState, body: Body, clock: Clock) -> Option<Attempt> {
     let envelope = &state.envelope;
     let recipients: Vec<AttemptRecipient> = plan
         .recipients
@@ -394,6 +408,7 @@ fn attempt(plan: &Plan, state: &MessageState, body: Body) -> Option<Attempt> {
         envid: envelope.envid.as_deref().map(str::to_owned),
         demands: envelope.demands.into(),
         priority: envelope.terms.priority.number(),
+        by: time_left(state, clock),
         recipients,
         service_ms: None,
         body,

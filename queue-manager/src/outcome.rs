@@ -66,6 +66,8 @@ pub struct Outcome {
     pub tls: Text,
     /// Who answered knows of DSN: reports are its business.
     pub reports: bool,
+    /// The sender wants to hear that who answered took the message.
+    pub relayed: bool,
     /// Waiting, connecting, sending.
     pub delays_ms: (u32, u32, u32),
 }
@@ -89,6 +91,7 @@ impl TryFrom<&queue_deliver::Outcome> for Outcome {
             remote: Text::new(&wire.remote),
             tls: Text::new(&wire.tls),
             reports: wire.reports,
+            relayed: wire.relayed,
             delays_ms: wire.delays_ms,
         })
     }
@@ -217,8 +220,8 @@ impl Failures {
 
 /// Records what came of a lease. The schedule knows it already.
 pub fn apply(ledger: &mut Ledger, attempted: &Attempted, outcome: &Outcome, settled: &Settled, clock: Clock) {
-    let (mut results, mut failures, mut successes, mut delays) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut results, mut failures) = (Vec::new(), Vec::new());
+    let (mut successes, mut relays, mut delays) = (Vec::new(), Vec::new(), Vec::new());
     for one in &outcome.settled {
         let Some(recipient) = recipient(&attempted.state, one.index) else { continue };
         trace::settled(attempted, recipient, one, outcome, settled.attempts, clock);
@@ -228,6 +231,8 @@ pub fn apply(ledger: &mut Ledger, attempted: &Attempted, outcome: &Outcome, sett
             Result3::Delivered => {
                 if Reporter::is_wanted(Kind::Success, recipient.notify) && !outcome.reports {
                     successes.push(failure(diagnostic.clone()));
+                } else if outcome.relayed {
+                    relays.push(failure(diagnostic.clone()));
                 }
                 results.push((one.index, RecipientState::Delivered(Some(diagnostic))));
             }
@@ -245,7 +250,7 @@ pub fn apply(ledger: &mut Ledger, attempted: &Attempted, outcome: &Outcome, sett
     }
     let Some(id) = settled.id else { return late(ledger, attempted, results, clock) };
     ledger.failures.add(id, &attempted.state, failures, clock);
-    let told = Told { successes, delays: if settled.warn { delays } else { Vec::new() } };
+    let told = Told { successes, relays, delays: if settled.warn { delays } else { Vec::new() } };
     record(ledger, id, &attempted.state, results, &told, settled.finished, clock);
     close_if_idle(ledger, id, clock);
 }
@@ -286,6 +291,7 @@ pub fn waiting(settled: &Settled, diagnostic: Diagnostic, clock: Clock) -> Recip
 /// Of whom the sender is told though they have not failed.
 struct Told {
     successes: Vec<Failure>,
+    relays: Vec<Failure>,
     delays: Vec<Failure>,
 }
 
@@ -303,8 +309,8 @@ fn record(
     // Written while the message can still be read.
     let mut report =
         |kind, told: &[Failure]| reports::write(ledger, kind, id, state, told, clock).ok().flatten();
-    let (success, delay) =
-        (report(Kind::Success, &told.successes), report(Kind::Delay { until_ms }, &told.delays));
+    let (success, relay) = (report(Kind::Success, &told.successes), report(Kind::Relay, &told.relays));
+    let delay = report(Kind::Delay { until_ms }, &told.delays);
     let closes = finished && ledger.failures.count(id) == 0;
     if closes {
         let change = Change::Remove { id, reason: RemoveReason::Settled };
@@ -314,8 +320,8 @@ fn record(
     } else if !results.is_empty() {
         ledger.change(Change::Outcome { id, results }, Urgency::Lazy, After::or_reload(id), clock);
     }
-    if success.is_some() {
-        be_courteous(ledger, id, Vec::new(), success);
+    for report in [success, relay].into_iter().flatten() {
+        be_courteous(ledger, id, Vec::new(), Some(report));
     }
     if !told.delays.is_empty() && !finished {
         let reported = Change::State { id, change: StateChange::DelayReported };

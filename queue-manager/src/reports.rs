@@ -244,6 +244,7 @@ fn name(kind: Kind) -> &'static str {
         Kind::Failure => "failure",
         Kind::Delay { .. } => "delay",
         Kind::Success => "success",
+        Kind::Relay => "relay",
         Kind::Expansion => "expansion",
         Kind::DoubleBounce => "double-bounce",
     }

@@ -106,6 +106,8 @@ pub struct Schedule {
     messages: Slab<Message>,
     /// Lifetimes in milliseconds of the messages that have one of their own.
     lifetimes: HashMap<u32, u64>,
+    /// The ages, in milliseconds, at which senders want to hear that messages are late.
+    warnings: HashMap<u32, u64>,
     /// Jobs whose message's own lifetime was over before they came in here: one attempt comes before the end.
     spared: HashSet<u32>,
     jobs: Slab<Job>,
@@ -137,6 +139,7 @@ impl Schedule {
             started_ms: mono_ms,
             messages: Slab::default(),
             lifetimes: HashMap::new(),
+            warnings: HashMap::new(),
             spared: HashSet::new(),
             jobs: Slab::default(),
             items: Slab::default(),
@@ -306,7 +309,7 @@ impl Schedule {
         if self.jobs[job].waiting == NONE {
             let alive_in = self.alive_in_ms(job, mono_ms);
             let spread = self.jitter.below(alive_in / 8 + 1);
-            self.set_due(job, mono_ms.saturating_add(alive_in).saturating_add(spread));
+            self.set_due(job, mono_ms.saturating_add(alive_in).saturating_add(spread), mono_ms);
         }
         self.push_waiting(job, &items);
         let message = self.jobs[job].message;
@@ -350,7 +353,11 @@ impl Schedule {
             let spread = self.jitter.below(wait.at_least_ms / 8 + 1);
             let wished = wait.at_least_ms.saturating_add(spread);
             let heeds = wait.is_wish && attempts <= HEEDED_ATTEMPTS;
-            self.set_due(job, mono_ms.saturating_add(if heeds { wished } else { usual.max(wished) }));
+            self.set_due(
+                job,
+                mono_ms.saturating_add(if heeds { wished } else { usual.max(wished) }),
+                mono_ms,
+            );
         }
         self.push_waiting(job, items);
     }
@@ -361,10 +368,13 @@ impl Schedule {
         }
     }
 
-    fn set_due(&mut self, job: u32, at_ms: u64) {
+    fn set_due(&mut self, job: u32, at_ms: u64, mono_ms: u64) {
         // Before its attempt a spared one has no end that it could wait for.
         let end_ms = self.end_ms(self.jobs[job].message).filter(|_| !self.spared.contains(&job));
         let at_ms = end_ms.map_or(at_ms, |end_ms| at_ms.min(end_ms));
+        // Before its sender is told at a time of its own that it is late, it is tried once more.
+        let late_ms = self.late_ms(self.jobs[job].message).filter(|late_ms| *late_ms > mono_ms);
+        let at_ms = late_ms.map_or(at_ms, |late_ms| at_ms.min(late_ms));
         let ticks = (at_ms.saturating_sub(self.started_ms) >> TICK_BITS).saturating_add(1);
         let tick = u32::try_from(ticks).unwrap_or(u32::MAX);
         self.jobs[job].due = tick;

@@ -229,7 +229,8 @@ fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
     }
     extensions = extensions.with(Extension::Limits);
     if service.needs_login() {
-        extensions = extensions.with(Extension::MtPriority).with(Extension::FutureRelease);
+        extensions =
+            extensions.with(Extension::MtPriority).with(Extension::FutureRelease).with(Extension::DeliverBy);
     }
     for word in slice.discard.iter().filter_map(|word| Extension::from_keyword(word)) {
         extensions = extensions.without(word);

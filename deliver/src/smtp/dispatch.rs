@@ -292,7 +292,8 @@ impl Smtp {
         };
         for waiting in waiting {
             let (remote, tls) = (remote.clone(), String::new());
-            let heard = Heard { reach: Reach::Unreachable, advice, remote, tls, reports: false };
+            let heard =
+                Heard { reach: Reach::Unreachable, advice, remote, tls, reports: false, relayed: false };
             self.refuse_as(reactor, &waiting.lease, &verdict, heard);
         }
     }

@@ -147,7 +147,8 @@ impl Smtp {
 
     fn begin(&mut self, reactor: &mut Reactor, token: usize, waiting: Waiting, dialed_at: Option<u64>) {
         let now = reactor.now_ms();
-        let how = How { chunking: self.slice.chunking, mime_conversion: self.slice.mime_conversion };
+        let (chunking, mime_conversion) = (self.slice.chunking, self.slice.mime_conversion);
+        let how = How { chunking, mime_conversion, now_ms: now };
         let Some(connection) = self.connections.get_mut(&token) else { return };
         let connecting = dialed_at.map_or(0, |dialed| span_ms(dialed.max(waiting.lease.arrived_ms), now));
         match connection.begin(waiting, how, connecting, now) {
@@ -190,11 +191,13 @@ impl Smtp {
         }
         let (remote, tls) = (connection.site.to_string(), connection.security());
         let reports = connection.offers(Extension::Dsn);
+        let keeps_time = connection.offers(Extension::DeliverBy);
+        let relayed = work.lease.by.is_some_and(|by| if keeps_time { by.traced } else { !by.returns });
         let Work { lease, started_ms, connecting_ms, .. } = work;
         let before = span_ms(lease.arrived_ms, started_ms).saturating_sub(connecting_ms);
         let delays = (before, connecting_ms, span_ms(started_ms, reactor.now_ms()));
         let settled = transaction::settle(&lease, outcomes);
-        let heard = Heard { reach: Reach::Reached, advice, remote, tls, reports };
+        let heard = Heard { reach: Reach::Reached, advice, remote, tls, reports, relayed };
         self.settle(reactor, &lease, settled, heard, delays);
     }
 

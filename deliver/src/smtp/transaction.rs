@@ -44,6 +44,7 @@ pub fn of_lease(
     let transaction = Transaction {
         require_tls,
         priority: lease.priority,
+        by: lease.by(how.now_ms),
         reverse_path: lease.reverse_path.clone(),
         body,
         chunked,
@@ -75,6 +76,8 @@ fn for_service(
     let transaction = Transaction {
         require_tls: RequireTls::No,
         priority: lease.priority,
+        // The message comes back, and goes on from here.
+        by: None,
         reverse_path: lease.reverse_path.clone(),
         body,
         chunked: false,
@@ -97,13 +100,15 @@ fn recipients(lease: &Lease) -> Vec<RemoteRecipient> {
     lease.recipients.iter().map(recipient).collect()
 }
 
-/// What an operator has said about bodies.
+/// What an operator has said about bodies, and the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct How {
     /// Use BDAT where it is offered.
     pub chunking: bool,
     /// Encode what a server does not take as it is.
     pub mime_conversion: bool,
+    /// Now, in monotonic milliseconds.
+    pub now_ms: u64,
 }
 
 /// How the message itself goes.
@@ -268,7 +273,7 @@ mod tests {
     use super::*;
     use crate::lease::tests::attempt;
 
-    const NEITHER: How = How { chunking: false, mime_conversion: false };
+    const NEITHER: How = How { chunking: false, mime_conversion: false, now_ms: 0 };
 
     fn lease(message: &[u8], change: impl FnOnce(&mut Lease)) -> Lease {
         let attempt = attempt("smtp:dst.test", &["a@dst.test", "b@dst.test"], message);
@@ -283,7 +288,7 @@ mod tests {
 
     #[test]
     fn what_the_server_does_not_take_is_encoded_if_that_can_be_done() {
-        let both = How { chunking: true, mime_conversion: true };
+        let both = How { chunking: true, mime_conversion: true, now_ms: 0 };
         let of = |message: &[u8], body, offered: &[Extension]| {
             let lease = lease(message, |lease: &mut Lease| lease.body_type = body);
             let (transaction, converter) = of_lease(&lease, &offers(offered), false, both).unwrap();

@@ -223,6 +223,7 @@ pub fn attempt(lease: u64, next_hop: &str, recipients: &[&str], body: Body) -> A
         envid: None,
         demands: vsmtp_ipc::wire::Demands::default(),
         priority: 0,
+        by: None,
         recipients: recipients.iter().enumerate().map(recipient).collect(),
         service_ms: None,
         body,

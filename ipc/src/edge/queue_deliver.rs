@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use bincode::{Decode, Encode};
 
 use crate::channel::{Channel, Message};
-use crate::wire::{Body, Body7, Demands, Id, Notify};
+use crate::wire::{Body, Body7, DeliverBy, Demands, Id, Notify};
 
 /// Leases in flight.
 pub const CREDITS: u32 = 256;
@@ -49,6 +49,8 @@ pub struct Attempt {
     pub demands: Demands,
     /// How urgent it is, from -9 to 9.
     pub priority: i8,
+    /// By when it is to be delivered, from now on.
+    pub by: Option<DeliverBy>,
     /// At least one, at most [`MAX_LEASE_RECIPIENTS`].
     pub recipients: Vec<AttemptRecipient>,
     /// The next hop is a service that gives the message back: how long each of its answers may take, in milliseconds.
@@ -147,6 +149,8 @@ pub struct Outcome {
     pub tls: String,
     /// The next hop knows of DSN and was told what the sender wants to hear: reports are its business (RFC 3461 5.2.2).
     pub reports: bool,
+    /// The sender wants to hear that it took the message, for it may not keep to BY=, or relays are traced (RFC 2852).
+    pub relayed: bool,
     /// Delay parts for the log: waiting in deliver, connecting, sending; in milliseconds.
     pub delays_ms: (u32, u32, u32),
     /// What was counted since the last outcome for the daily reports of mail domains; not of this lease alone. At most

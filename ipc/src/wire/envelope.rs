@@ -125,7 +125,7 @@ pub fn envid(wire: Option<&str>) -> Result<Option<Box<str>>, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Class, Release, RulesOf};
+    use crate::wire::{Class, DeliverBy, Release, RulesOf};
 
     fn recipient() -> Recipient {
         Recipient {
@@ -151,6 +151,7 @@ mod tests {
                 lifetime_s: Some(60),
                 not_before_s: Some(7),
                 release: Some(Release::At(8)),
+                by: Some(DeliverBy { seconds: -9, returns: false, traced: true }),
                 rules: Some(RulesOf::Internal("dst.test".into())),
                 report_text: Some("a\nb".into()),
                 report_from: Some("a@b.test".into()),
@@ -171,7 +172,7 @@ mod tests {
 
     #[test]
     fn every_field_is_checked_at_the_door() {
-        let bad: [fn(&mut Envelope); 12] = [
+        let bad: [fn(&mut Envelope); 13] = [
             |e| e.reverse_path = "a\r\nRCPT TO:<x@y>".into(),
             |e| e.envid = Some("a\nb".into()),
             |e| e.recipients.clear(),
@@ -183,6 +184,7 @@ mod tests {
             |e| terms(e).report_from = Some("a".into()),
             |e| terms(e).rules = Some(RulesOf::Incoming("a b".into())),
             |e| terms(e).lifetime_s = Some(mail::MAX_LIFETIME_S + 1),
+            |e| terms(e).by = Some(DeliverBy { seconds: 0, returns: true, traced: true }),
             |e| terms(e).release = Some(Release::After(mail::MAX_WAIT_S + 1)),
         ];
         for (at, spoil) in bad.iter().enumerate() {

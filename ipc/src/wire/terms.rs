@@ -31,11 +31,17 @@ pub struct Wishes {
     pub priority: i8,
     /// HOLDFOR= or HOLDUNTIL=.
     pub release: Option<Release>,
+    /// BY=.
+    pub by: Option<DeliverBy>,
 }
 
 impl From<mail::Wishes> for Wishes {
     fn from(wishes: mail::Wishes) -> Self {
-        Wishes { priority: wishes.priority.number(), release: wishes.release.map(Into::into) }
+        Wishes {
+            priority: wishes.priority.number(),
+            release: wishes.release.map(Into::into),
+            by: wishes.by.map(Into::into),
+        }
     }
 }
 
@@ -43,7 +49,8 @@ impl TryFrom<Wishes> for mail::Wishes {
     type Error = WireError;
     fn try_from(wire: Wishes) -> Result<Self, WireError> {
         let release = wire.release.map(mail::Release::try_from).transpose()?;
-        Ok(mail::Wishes { priority: priority(wire.priority)?, release })
+        let by = wire.by.map(mail::DeliverBy::try_from).transpose()?;
+        Ok(mail::Wishes { priority: priority(wire.priority)?, release, by })
     }
 }
 
@@ -76,6 +83,31 @@ impl TryFrom<Release> for mail::Release {
     }
 }
 
+/// By when a message is to be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct DeliverBy {
+    /// From the arrival or the release on; at most [`mail::MAX_BY_S`] either way.
+    pub seconds: i32,
+    /// It fails then; otherwise its sender is told.
+    pub returns: bool,
+    /// Each relay is reported.
+    pub traced: bool,
+}
+
+impl From<mail::DeliverBy> for DeliverBy {
+    fn from(by: mail::DeliverBy) -> Self {
+        DeliverBy { seconds: by.seconds, returns: by.returns, traced: by.traced }
+    }
+}
+
+impl TryFrom<DeliverBy> for mail::DeliverBy {
+    type Error = WireError;
+    fn try_from(wire: DeliverBy) -> Result<Self, WireError> {
+        mail::DeliverBy::new(wire.seconds.into(), wire.returns, wire.traced)
+            .ok_or(WireError("time to deliver by"))
+    }
+}
+
 /// Checks a priority that crossed an edge.
 pub fn priority(wire: i8) -> Result<mail::Priority, WireError> {
     mail::Priority::new(wire.into()).ok_or(WireError("priority"))
@@ -92,6 +124,8 @@ pub struct Terms {
     pub not_before_s: Option<u64>,
     /// What its client has asked for, for reports.
     pub release: Option<Release>,
+    /// By when it is to be delivered.
+    pub by: Option<DeliverBy>,
     /// Whose rules judge it.
     pub rules: Option<RulesOf>,
     /// The words of a report of failure.
@@ -102,13 +136,14 @@ pub struct Terms {
 
 impl From<&mail::Terms> for Terms {
     fn from(terms: &mail::Terms) -> Self {
-        let mail::Terms { priority, lifetime_s, not_before_s, release, rules, report_text, report_from } =
+        let mail::Terms { priority, lifetime_s, not_before_s, release, by, rules, report_text, report_from } =
             terms;
         Terms {
             priority: priority.number(),
             lifetime_s: *lifetime_s,
             not_before_s: *not_before_s,
             release: release.map(Into::into),
+            by: by.map(Into::into),
             rules: rules.as_ref().map(Into::into),
             report_text: report_text.as_deref().map(str::to_owned),
             report_from: report_from.as_ref().map(mail::Address::to_string),
@@ -136,6 +171,7 @@ impl TryFrom<&Terms> for mail::Terms {
             lifetime_s: wire.lifetime_s,
             not_before_s: wire.not_before_s,
             release: wire.release.map(mail::Release::try_from).transpose()?,
+            by: wire.by.map(mail::DeliverBy::try_from).transpose()?,
             rules: wire.rules.as_ref().map(mail::RulesOf::try_from).transpose()?,
         })
     }

@@ -32,4 +32,7 @@ pub use next_hop::{LmtpTarget, MailboxFormat, NextHop, NextHopError};
 pub use queue_id::{QueueId, QueueIdError, QueueIdMint};
 pub use reply::{EnhancedCode, Reply, ReplyError, escape_text};
 pub use service::Service;
-pub use terms::{MAX_LIFETIME_S, MAX_REPORT_TEXT, MAX_WAIT_S, Priority, Release, RulesOf, Terms, Wishes};
+pub use terms::{
+    DeliverBy, MAX_BY_S, MAX_LIFETIME_S, MAX_REPORT_TEXT, MAX_WAIT_S, Priority, Release, RulesOf, Terms,
+    Wishes,
+};

@@ -10,6 +10,9 @@ pub const MAX_LIFETIME_S: u32 = 100 * 24 * 3600;
 /// Longest that a message may be kept back before its first attempt, in seconds: thirty days.
 pub const MAX_WAIT_S: u32 = 30 * 24 * 3600;
 
+/// Furthest that BY= may look, ahead or back, in seconds (RFC 2852: nine digits).
+pub const MAX_BY_S: i32 = 999_999_999;
+
 /// Most octets of the words of a report.
 pub const MAX_REPORT_TEXT: usize = 2048;
 
@@ -42,6 +45,29 @@ pub struct Wishes {
     pub priority: Priority,
     /// HOLDFOR= or HOLDUNTIL= (RFC 4865).
     pub release: Option<Release>,
+    /// BY= (RFC 2852).
+    pub by: Option<DeliverBy>,
+}
+
+/// By when a message is to be delivered, and what becomes of it if it is not (RFC 2852).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliverBy {
+    /// Seconds after its arrival, or after the time before which nothing is tried; at most [`MAX_BY_S`]. What is only
+    /// notified of may be late from the start.
+    pub seconds: i32,
+    /// It fails then (`R`); otherwise its sender is told that it is late (`N`), and attempts go on.
+    pub returns: bool,
+    /// The sender wants to hear of each server that it is relayed to (`T`).
+    pub traced: bool,
+}
+
+impl DeliverBy {
+    /// `None` if it looks too far, or is to fail before it can be tried.
+    pub fn new(seconds: i64, returns: bool, traced: bool) -> Option<Self> {
+        let seconds =
+            i32::try_from(seconds).ok().filter(|seconds| seconds.unsigned_abs() <= MAX_BY_S as u32)?;
+        (seconds > 0 || !returns).then_some(DeliverBy { seconds, returns, traced })
+    }
 }
 
 /// When a message is to be released (RFC 4865).
@@ -89,6 +115,8 @@ pub struct Terms {
     pub not_before_s: Option<u64>,
     /// What its client has asked for of that time; reports repeat it, whatever rules have made of it.
     pub release: Option<Release>,
+    /// By when it is to be delivered.
+    pub by: Option<DeliverBy>,
     /// Whose rules judge it behind the queue; `None` if that was not kept.
     pub rules: Option<RulesOf>,
     /// What a report of failure says to its reader in place of our own words: lines that end in LF, free of other control
@@ -98,9 +126,39 @@ pub struct Terms {
     pub report_from: Option<Address>,
 }
 
+impl Terms {
+    /// By when it is to be delivered, in seconds since 1970, if it arrived at `arrival_s`.
+    pub fn deadline_s(&self, arrival_s: u64) -> Option<i64> {
+        let begins_s = i64::try_from(self.not_before_s.unwrap_or(0).max(arrival_s)).unwrap_or(i64::MAX);
+        self.by.map(|by| begins_s.saturating_add(by.seconds.into()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_to_fail_has_time_before_it_does() {
+        for (seconds, returns, is_fine) in [
+            (1, true, true),
+            (0, true, false),
+            (-1, true, false),
+            (0, false, true),
+            (-999_999_999, false, true),
+            (999_999_999, true, true),
+            (1_000_000_000, true, false),
+            (-1_000_000_000, false, false),
+            (i64::MIN, false, false),
+        ] {
+            assert_eq!(DeliverBy::new(seconds, returns, false).is_some(), is_fine, "{seconds} {returns}");
+        }
+        let by = DeliverBy::new(60, true, false);
+        let terms = |not_before_s| Terms { by, not_before_s, ..Terms::default() };
+        assert_eq!(terms(None).deadline_s(1000), Some(1060));
+        assert_eq!(terms(Some(5000)).deadline_s(1000), Some(5060));
+        assert_eq!(terms(Some(u64::MAX)).deadline_s(1000), Some(i64::MAX));
+    }
 
     #[test]
     fn priorities_end_at_nine() {

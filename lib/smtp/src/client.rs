@@ -11,7 +11,9 @@ mod transaction;
 use std::fmt;
 use std::time::Duration;
 
-use vsmtp_mail::{Address, BodyType, Notify, OriginalRecipient, Priority, Reply, Ret, ReversePath};
+use vsmtp_mail::{
+    Address, BodyType, DeliverBy, Notify, OriginalRecipient, Priority, Reply, Ret, ReversePath,
+};
 
 pub use capabilities::Capabilities;
 pub use dialogue::{Dialogue, NotIdle};
@@ -65,6 +67,8 @@ pub struct Transaction {
     pub require_tls: RequireTls,
     /// MT-PRIORITY=; told where it is offered.
     pub priority: Priority,
+    /// BY= (RFC 2852): the time that is left.
+    pub by: Option<DeliverBy>,
     /// Octets of the message.
     pub size: u64,
     /// It is made of lines, the last of them whole: it may go by BDAT where that is offered.

@@ -30,6 +30,8 @@ pub enum Extension {
     MtPriority,
     /// RFC 4865; to the same clients.
     FutureRelease,
+    /// RFC 2852; to the same clients.
+    DeliverBy,
     /// RFC 9422.
     Limits,
     /// Who the client of a trusted proxy is.
@@ -44,7 +46,7 @@ pub struct Extensions(u32);
 
 impl Extension {
     /// All, in the order in which EHLO lists them.
-    pub const ALL: [Extension; 16] = [
+    pub const ALL: [Extension; 17] = [
         Extension::Pipelining,
         Extension::Size,
         Extension::EightBitMime,
@@ -58,6 +60,7 @@ impl Extension {
         Extension::RequireTls,
         Extension::MtPriority,
         Extension::FutureRelease,
+        Extension::DeliverBy,
         Extension::Limits,
         Extension::XClient,
         Extension::XForward,
@@ -79,6 +82,7 @@ impl Extension {
             Extension::RequireTls => "REQUIRETLS",
             Extension::MtPriority => "MT-PRIORITY",
             Extension::FutureRelease => "FUTURERELEASE",
+            Extension::DeliverBy => "DELIVERBY",
             Extension::Limits => "LIMITS",
             Extension::XClient => "XCLIENT",
             Extension::XForward => "XFORWARD",

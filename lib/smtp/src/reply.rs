@@ -169,6 +169,8 @@ own_replies! {
     TextLineTooLong = "554 5.6.0 Message holds a line that is too long";
     /// A parameter that EHLO did not offer.
     UnknownParameter = "555 5.5.4 Unsupported parameter";
+    /// BY= with less time than EHLO has named, for a message that is to fail then (RFC 2852).
+    TooSoon = "555 5.5.4 BY= asks for less time than it may";
 }
 
 /// The server's own replies, with what the operator changed.
@@ -211,6 +213,10 @@ pub(crate) fn write_helo(settings: &Settings, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// The least time that BY= may give a message that is to fail then, in seconds (RFC 2852): with less it could fail before
+/// its first attempt has ended.
+pub(crate) const MIN_BY_S: i32 = 60;
+
 /// The reply to EHLO and LHLO: `offered` is what the listener does now, `opened_s` the time of the connection.
 pub(crate) fn write_ehlo(
     settings: &Settings,
@@ -237,6 +243,9 @@ pub(crate) fn write_ehlo(
             Extension::FutureRelease => {
                 let latest = Rfc5322Date(opened_s.saturating_add(MAX_WAIT_S.into())).rfc3339();
                 let _ = write!(out, " {MAX_WAIT_S} {latest}");
+            }
+            Extension::DeliverBy => {
+                let _ = write!(out, " {MIN_BY_S}");
             }
             Extension::Limits => {
                 let _ = write!(out, " RCPTMAX={}", settings.limits.recipients);

@@ -108,6 +108,7 @@ fn transaction(recipients: &[&str]) -> Transaction {
         envid: None,
         require_tls: RequireTls::No,
         priority: vsmtp_mail::Priority::default(),
+        by: None,
         chunked: false,
         size: 100,
         recipients: recipients.iter().map(recipient).collect(),
@@ -306,6 +307,29 @@ fn how_urgent_a_message_is_is_told_where_it_is_understood() {
     assert!(mail("MT-PRIORITY", 9).contains(" MT-PRIORITY=9"));
     assert!(!mail("MT-PRIORITY", 0).contains("PRIORITY"));
     assert!(!mail("SIZE", 9).contains("PRIORITY"));
+}
+
+#[test]
+fn by_when_a_message_is_to_be_delivered_is_told_and_what_fails_then_goes_only_where_it_will() {
+    let outcome = |offer: &str, seconds, returns, traced| {
+        let mut client = Client::ready(offer);
+        let by = vsmtp_mail::DeliverBy { seconds, returns, traced };
+        client.dialogue.start(Transaction { by: Some(by), ..transaction(&["a@b"]) }).unwrap();
+        match client.step() {
+            ClientStep::Done(outcomes) => show(&outcomes[0]),
+            _ => client.sent(),
+        }
+    };
+    assert!(outcome("DELIVERBY=60", 61, true, true).contains(" BY=61;RT"));
+    assert!(outcome("DELIVERBY", 1, true, false).contains(" BY=1;R"));
+    assert!(outcome("DELIVERBY=60,x", -5, false, false).contains(" BY=-5;N\r\n"));
+    assert!(
+        outcome("SIZE", 5, false, true).starts_with("MAIL ")
+            && !outcome("SIZE", 5, false, true).contains("BY=")
+    );
+    for (offer, seconds) in [("SIZE", 600), ("DELIVERBY=60", 59), ("DELIVERBY", 0), ("DELIVERBY=-9", -1)] {
+        assert!(outcome(offer, seconds, true, true).contains("5.4.7"), "{offer} {seconds}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The part of a report for machines (RFC 3464, RFC 4865, RFC 6533).
+//! The part of a report for machines (RFC 2852, RFC 3464, RFC 4865, RFC 6533).
 
 use std::borrow::Cow;
 
@@ -21,6 +21,10 @@ impl Draft<'_> {
         write_field(out, "Arrival-Date", &Rfc5322Date(self.original.arrived_ms / 1000).to_string(), utf8);
         if let Some(release) = self.original.envelope.terms.release {
             write_field(out, "Future-Release-Request", &asked(release), utf8);
+        }
+        let deadline_s = self.original.envelope.terms.deadline_s(self.original.arrived_ms / 1000);
+        if let Some(deadline_s) = deadline_s.and_then(|deadline_s| u64::try_from(deadline_s).ok()) {
+            write_field(out, "Deliver-By-Date", &Rfc5322Date(deadline_s).to_string(), utf8);
         }
         for one in self.listed {
             out.extend_from_slice(b"\r\n");
@@ -65,6 +69,7 @@ impl Draft<'_> {
         match (self.kind, &one.recipient.next_hop) {
             (Kind::Failure | Kind::DoubleBounce, _) => "failed",
             (Kind::Delay { .. }, _) => "delayed",
+            (Kind::Relay, _) => "relayed",
             (Kind::Expansion, _) => "expanded",
             (Kind::Success, NextHop::Mailbox(_) | NextHop::Lmtp(_)) => "delivered",
             (Kind::Success, NextHop::Smtp { .. }) => "relayed",
@@ -75,7 +80,7 @@ impl Draft<'_> {
     fn status_of(&self, one: &Reported<'_>) -> EnhancedCode {
         let EnhancedCode(class, subject, detail) = one.status;
         match self.kind {
-            Kind::Success | Kind::Expansion if class != 2 => EnhancedCode(2, 0, 0),
+            Kind::Success | Kind::Relay | Kind::Expansion if class != 2 => EnhancedCode(2, 0, 0),
             Kind::Delay { .. } if class != 4 => EnhancedCode(4, 0, 0),
             Kind::Failure | Kind::DoubleBounce if class == 2 => EnhancedCode(5, 0, 0),
             _ => EnhancedCode(class, subject.min(999), detail.min(999)),

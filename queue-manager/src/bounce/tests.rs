@@ -309,6 +309,21 @@ fn an_expansion_says_what_was_expanded_and_promises_nothing() {
 }
 
 #[test]
+fn a_relay_is_told_of_unless_nothing_is_to_be_and_with_the_time_that_the_sender_has_named() {
+    let mut envelope = envelope("a@src.test", vec![recipient("b@dst.test", "smtp:dst.test")]);
+    envelope.terms.by = vsmtp_mail::DeliverBy::new(60, false, false);
+    let one_of =
+        |envelope: &Envelope| write(Kind::Relay, envelope, MESSAGE, &[said(&envelope.recipients[0], "x")]);
+    let parsed = parse(&one_of(&envelope).unwrap().bytes);
+    let groups = read_status(&parsed.parts[1].1);
+    assert_eq!((one(&groups[1], "Action"), one(&groups[1], "Status")), ("relayed", "2.0.0"));
+    assert!(one(&groups[0], "Deliver-By-Date").ends_with(" +0000"));
+    assert_ne!(one(&groups[0], "Deliver-By-Date"), one(&groups[0], "Arrival-Date"));
+    envelope.recipients[0].notify = Notify::NEVER;
+    assert!(one_of(&envelope).is_none());
+}
+
+#[test]
 fn an_ascii_report_stays_ascii_whatever_the_host_said() {
     let envelope = envelope("a@src.test", vec![recipient("b@dst.test", "smtp:dst.test")]);
     let report = write(Kind::Failure, &envelope, MESSAGE, &[said(&envelope.recipients[0], "nö")]).unwrap();

@@ -11,7 +11,7 @@ impl Draft<'_> {
             Kind::Failure => "Not delivered: your message",
             Kind::Delay { .. } => "Delayed: your message is still on its way",
             Kind::Success => "Delivered: your message",
-            Kind::Expansion => "Passed on: your message",
+            Kind::Relay | Kind::Expansion => "Passed on: your message",
             Kind::DoubleBounce => "Not delivered: a delivery report",
         }
     }
@@ -61,6 +61,11 @@ impl Draft<'_> {
             Kind::Success => vec![
                 "Your message was delivered to the recipients below, or handed to a server that may not send such \
                  reports."
+                    .to_owned(),
+            ],
+            Kind::Relay => vec![
+                "Your message was handed to the next server on the way to the recipients below. Whether it keeps to the time \
+                 that you have named is for that server to say."
                     .to_owned(),
             ],
             Kind::Expansion => vec![

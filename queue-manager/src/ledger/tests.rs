@@ -155,6 +155,7 @@ impl Bench {
             remote: String::new(),
             tls: "none".to_owned(),
             reports: false,
+            relayed: false,
             delays_ms: (0, 0, 0),
             sessions: Vec::new(),
         };

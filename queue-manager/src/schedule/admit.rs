@@ -121,7 +121,9 @@ impl Schedule {
         let age_ms = admission.age_ms.saturating_sub(admission.timing.wait_ms);
         let lifetime_ms = admission.timing.lifetime_ms;
         let usual_ms = self.settings.lifetime_of(null_sender);
-        marks.set(Marks::OLD_AT_LOAD, age_ms > 0 && age_ms >= lifetime_ms.unwrap_or(usual_ms));
+        let is_old = age_ms > 0 && age_ms >= lifetime_ms.unwrap_or(usual_ms);
+        marks.set(Marks::OLD_AT_LOAD, is_old && !admission.timing.is_strict);
+        marks.set(Marks::OWN_WARNING, admission.timing.late_ms.is_some());
         marks.set(Marks::OWN_LIFETIME, lifetime_ms.is_some());
         let message = self.messages.insert(Message {
             id: admission.id.to_bytes(),
@@ -135,6 +137,9 @@ impl Schedule {
         })?;
         if let Some(lifetime_ms) = lifetime_ms {
             self.lifetimes.insert(message, lifetime_ms);
+        }
+        if let Some(late_ms) = admission.timing.late_ms {
+            self.warnings.insert(message, late_ms);
         }
         Some(message)
     }
@@ -169,7 +174,7 @@ impl Schedule {
         let longest_ms = self.settings.max_backoff_ms.max(self.settings.min_backoff_ms);
         let wait = pending.wait_ms.min(longest_ms).max(keep_ms);
         if self.jobs[job].waiting == NONE {
-            self.set_due(job, mono_ms.saturating_add(wait));
+            self.set_due(job, mono_ms.saturating_add(wait), mono_ms);
         }
         self.push_waiting(job, &[item]);
         Ok(())
@@ -273,8 +278,12 @@ impl Schedule {
             }
             job = next;
         }
-        if self.messages.remove(message).marks.has(Marks::OWN_LIFETIME) {
+        let marks = self.messages.remove(message).marks;
+        if marks.has(Marks::OWN_LIFETIME) {
             self.lifetimes.remove(&message);
+        }
+        if marks.has(Marks::OWN_WARNING) {
+            self.warnings.remove(&message);
         }
     }
 

@@ -91,6 +91,8 @@ impl Marks {
     pub const OLD_AT_LOAD: Marks = Marks(4);
     /// It has a lifetime of its own, which stands apart: few messages have one.
     pub const OWN_LIFETIME: Marks = Marks(8);
+    /// Its sender wants to hear at a time of its own that it is late; that stands apart too.
+    pub const OWN_WARNING: Marks = Marks(16);
 
     pub fn has(self, mark: Marks) -> bool {
         self.0 & mark.0 != 0

@@ -307,7 +307,7 @@ impl Schedule {
         if first {
             self.jobs[lease.job].attempts = 1;
             let wait = LOST_WAIT_MS + self.jitter.below(LOST_WAIT_MS);
-            self.set_due(lease.job, mono_ms.saturating_add(wait));
+            self.set_due(lease.job, mono_ms.saturating_add(wait), mono_ms);
             self.push_waiting(lease.job, &lease.items);
         } else {
             // Again and again this must not go on.
@@ -371,6 +371,21 @@ impl Schedule {
         Some(if is_old { end_ms.max(self.grace_end_ms()) } else { end_ms })
     }
 
+    /// The age at which its sender wants to hear that it is late, if that is not the queue's own.
+    fn own_warning(&self, message: u32) -> Option<u64> {
+        self.messages.get(message).filter(|record| record.marks.has(Marks::OWN_WARNING))?;
+        self.warnings.get(&message).copied()
+    }
+
+    /// When its sender is to hear that it is late, in monotonic milliseconds; `None` if that is for the queue to say, or
+    /// was said.
+    pub(super) fn late_ms(&self, message: u32) -> Option<u64> {
+        let late_ms = i64::try_from(self.own_warning(message)?).unwrap_or(i64::MAX);
+        let record = &self.messages[message];
+        let at_ms = u64::try_from(record.born_ms.saturating_add(late_ms)).unwrap_or(0);
+        (!record.marks.has(Marks::WARNED)).then_some(at_ms)
+    }
+
     fn grace_end_ms(&self) -> u64 {
         self.started_ms.saturating_add(OLD_AT_LOAD_GRACE_MS)
     }
@@ -393,9 +408,10 @@ impl Schedule {
 
     /// True once, when the time has come to tell the sender of the delay.
     pub(super) fn take_warning(&mut self, message: u32, mono_ms: u64) -> bool {
-        let after = self.settings.delay_warning_ms;
+        let own = self.own_warning(message);
+        let after = own.unwrap_or(self.settings.delay_warning_ms);
         let record = &mut self.messages[message];
-        let due = after > 0
+        let due = (after > 0 || own.is_some())
             && !record.marks.has(Marks::WARNED)
             && !record.marks.has(Marks::NULL_SENDER)
             && record.age_ms(mono_ms) >= after;

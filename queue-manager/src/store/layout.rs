@@ -6,7 +6,7 @@ pub const RECORD_VERSION: u8 = 1;
 /// The same with terms behind the state of a message.
 pub const RECORD_VERSION_WITH_TERMS: u8 = 2;
 /// Version of the sidecars. One of another version is made anew from its segment.
-pub const SIDECAR_VERSION: u16 = 3;
+pub const SIDECAR_VERSION: u16 = 4;
 /// Version of the format. A segment with another version is left alone and reported.
 pub const FORMAT_VERSION: u16 = 1;
 /// First octets of a segment.

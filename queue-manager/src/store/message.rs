@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use vsmtp_mail::{EnhancedCode, Envelope, Priority, QueueId, Service, Terms};
+use vsmtp_mail::{DeliverBy, EnhancedCode, Envelope, Priority, QueueId, Service, Terms};
 
 use super::codec::cut_at;
 use super::delegation::Delegation;
@@ -259,23 +259,35 @@ pub struct Timing {
     pub lifetime_ms: Option<u64>,
     /// Milliseconds after its arrival before which nothing is tried; its age begins then.
     pub wait_ms: u64,
+    /// Milliseconds behind its arrival and its wait at which its sender is told that it is late; none if the queue's own
+    /// time holds.
+    pub late_ms: Option<u64>,
+    /// Nothing at all is tried behind its lifetime.
+    pub is_strict: bool,
 }
 
 impl Timing {
     /// Of a message with these terms that arrived then, in milliseconds since 1970.
     pub fn new(terms: &Terms, arrival_ms: u64) -> Self {
         let not_before_ms = terms.not_before_s.unwrap_or(0).saturating_mul(1000);
+        let by = terms.by;
+        let after_ms = |by: DeliverBy| u64::try_from(by.seconds).unwrap_or(0) * 1000;
+        let returns_ms = by.filter(|by| by.returns).map(after_ms);
+        let own_ms = terms.lifetime_s.map(|lifetime_s| u64::from(lifetime_s) * 1000);
         Timing {
             wait_ms: not_before_ms.saturating_sub(arrival_ms),
             priority: terms.priority,
-            lifetime_ms: terms.lifetime_s.map(|lifetime_s| u64::from(lifetime_s) * 1000),
+            lifetime_ms: own_ms.into_iter().chain(returns_ms).min(),
+            late_ms: by.filter(|by| !by.returns).map(after_ms),
+            is_strict: returns_ms.is_some(),
         }
     }
 
     /// The same without the wait: it ends when it would have ended with it.
     pub fn at_once(self) -> Self {
-        let lifetime_ms = self.lifetime_ms.map(|lifetime_ms| lifetime_ms.saturating_add(self.wait_ms));
-        Timing { wait_ms: 0, lifetime_ms, ..self }
+        let later = |ms: u64| ms.saturating_add(self.wait_ms);
+        let (lifetime_ms, late_ms) = (self.lifetime_ms.map(later), self.late_ms.map(later));
+        Timing { wait_ms: 0, lifetime_ms, late_ms, ..self }
     }
 }
 

@@ -1,7 +1,7 @@
 //! How a message's terms look on disk, and in the short form that sidecars hold. Each term that is not the default has a
 //! number of its own, so that another one needs no other version: who does not know it sets the message aside.
 
-use vsmtp_mail::{MAX_LIFETIME_S, MAX_REPORT_TEXT, Priority, Release, RulesOf, Terms};
+use vsmtp_mail::{DeliverBy, MAX_LIFETIME_S, MAX_REPORT_TEXT, Priority, Release, RulesOf, Terms};
 
 use super::codec::{Malformed, Put, Take};
 use super::encode;
@@ -15,10 +15,15 @@ const LIFETIME: u8 = 4;
 const RULES: u8 = 5;
 const REPORT_TEXT: u8 = 6;
 const REPORT_FROM: u8 = 7;
+const BY: u8 = 8;
+
+/// What the flags of [`BY`] say, and those of the short form.
+const RETURNS: u8 = 1;
+const TRACED: u8 = 2;
 
 /// Writes terms that are not all the default.
 pub(super) fn put(out: &mut Vec<u8>, terms: &Terms) {
-    let Terms { priority, lifetime_s, not_before_s, release, rules, report_text, report_from } = terms;
+    let Terms { priority, lifetime_s, not_before_s, release, by, rules, report_text, report_from } = terms;
     let at = out.len();
     out.put_u8(0);
     let mut count = 0;
@@ -57,6 +62,12 @@ pub(super) fn put(out: &mut Vec<u8>, terms: &Terms) {
         encode::put_address(out, address);
         count += 1;
     }
+    if let Some(DeliverBy { seconds, returns, traced }) = by {
+        out.put_u8(BY);
+        out.put_u32(seconds.cast_unsigned());
+        out.put_u8(if *returns { RETURNS } else { 0 } | if *traced { TRACED } else { 0 });
+        count += 1;
+    }
     if let Some(slot) = out.get_mut(at) {
         *slot = count;
     }
@@ -83,6 +94,7 @@ pub(super) fn take(take: &mut Take<'_>) -> Result<Terms, Malformed> {
             RULES => terms.rules = Some(take_rules(take)?),
             REPORT_TEXT => terms.report_text = Some(take_words(take)?),
             REPORT_FROM => terms.report_from = Some(encode::take_address(take)?),
+            BY => terms.by = Some(take_by(take)?),
             _ => return Err(Malformed("term")),
         }
     }
@@ -104,6 +116,12 @@ fn take_release(take: &mut Take<'_>) -> Result<Release, Malformed> {
         (1, at_s) => Ok(Release::At(at_s)),
         _ => Err(Malformed("release")),
     }
+}
+
+fn take_by(take: &mut Take<'_>) -> Result<DeliverBy, Malformed> {
+    let (seconds, flags) = (take.u32()?.cast_signed(), take.u8()?);
+    let by = DeliverBy::new(seconds.into(), flags & RETURNS != 0, flags & TRACED != 0);
+    by.filter(|_| flags <= RETURNS | TRACED).ok_or(Malformed("time to deliver by"))
 }
 
 fn take_words(take: &mut Take<'_>) -> Result<Box<str>, Malformed> {
@@ -143,13 +161,16 @@ pub(super) fn put_timing(out: &mut Vec<u8>, timing: &Timing) {
     out.put_u8(timing.priority.number().to_le_bytes()[0]);
     out.put_u64(timing.lifetime_ms.unwrap_or(u64::MAX));
     out.put_u64(timing.wait_ms);
+    out.put_u64(timing.late_ms.unwrap_or(u64::MAX));
+    out.put_u8(u8::from(timing.is_strict));
 }
 
 /// Reads the short form.
 pub(super) fn take_timing(take: &mut Take<'_>) -> Result<Timing, Malformed> {
-    let (priority, lifetime_ms, wait_ms) = (take_priority(take)?, take.u64()?, take.u64()?);
-    let lifetime_ms = Some(lifetime_ms).filter(|lifetime_ms| *lifetime_ms != u64::MAX);
-    Ok(Timing { priority, lifetime_ms, wait_ms })
+    let some = |ms: u64| Some(ms).filter(|ms| *ms != u64::MAX);
+    let (priority, lifetime_ms, wait_ms) = (take_priority(take)?, some(take.u64()?), take.u64()?);
+    let (late_ms, is_strict) = (some(take.u64()?), take.u8()? == 1);
+    Ok(Timing { priority, lifetime_ms, wait_ms, late_ms, is_strict })
 }
 
 #[cfg(test)]
@@ -169,6 +190,7 @@ mod tests {
             lifetime_s: Some(7),
             not_before_s: Some(8),
             release: Some(Release::After(9)),
+            by: DeliverBy::new(-2, false, true),
             rules: Some(RulesOf::Root),
             report_text: Some(
                 "a
@@ -179,11 +201,11 @@ b"
         };
         let mut octets = Vec::new();
         put(&mut octets, &terms);
-        let reports = b"\x06\x03\0a\nb\x07\x01\0a\x06\0b.test";
+        let reports = b"\x06\x03\0a\nb\x07\x01\0a\x06\0b.test\x08\xfe\xff\xff\xff\x02";
         let waits =
             [&[NOT_BEFORE, 8, 0, 0, 0, 0, 0, 0, 0][..], &[RELEASE, 0, 9, 0, 0, 0, 0, 0, 0, 0]].concat();
         let rest = [LIFETIME, 7, 0, 0, 0, RULES, 0];
-        assert_eq!(octets, [&[7, PRIORITY, 0xf7][..], &waits, &rest, reports].concat());
+        assert_eq!(octets, [&[8, PRIORITY, 0xf7][..], &waits, &rest, reports].concat());
         assert_eq!(read(&octets), Ok(terms));
         for wrong in [
             &[2, PRIORITY, 1, PRIORITY, 1][..],
@@ -195,6 +217,8 @@ b"
             &[1, NOT_BEFORE, 0, 0, 0, 0],
             &[1, RELEASE, 0, 0, 0, 0, 0, 1, 0, 0, 0],
             &[1, RELEASE, 2, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[1, BY, 0, 0, 0, 0, RETURNS],
+            &[1, BY, 1, 0, 0, 0, 4],
             &[1, REPORT_TEXT, 2, 0, b'a', b'\r'],
             &[1, REPORT_FROM, 1, 0, b'a', 3, 0, b'a', b' ', b'b'],
             &[1, RULES, 1, 3, 0, b'a', b' ', b'b'],
@@ -209,7 +233,13 @@ b"
     fn the_short_form_says_what_the_schedule_needs() {
         for timing in [
             Timing { priority: Priority::LEAST, ..Timing::default() },
-            Timing { priority: Priority::MOST, lifetime_ms: Some(60_000), wait_ms: 5 },
+            Timing {
+                priority: Priority::MOST,
+                lifetime_ms: Some(60_000),
+                wait_ms: 5,
+                late_ms: Some(7),
+                is_strict: true,
+            },
         ] {
             let mut octets = Vec::new();
             put_timing(&mut octets, &timing);

@@ -341,6 +341,7 @@ pub fn outcome(lease: u64, results: &[(u32, Result3)]) -> Outcome {
         remote: "mx.dst.test[192.0.2.1]:25".to_owned(),
         tls: "none".to_owned(),
         reports: false,
+        relayed: false,
         delays_ms: (1, 2, 3),
         sessions: Vec::new(),
     }

@@ -136,7 +136,7 @@ fn fits(dialogue: &Dialogue, transport: Transport) -> bool {
     let settings = &dialogue.settings;
     let begins_in_clear = settings.extensions.has(Extension::StartTls) || settings.tls_required;
     // What is offered where clients must log in only; here that is the port with TLS from the start.
-    let for_logins = [Extension::MtPriority, Extension::FutureRelease];
+    let for_logins = [Extension::MtPriority, Extension::FutureRelease, Extension::DeliverBy];
     let is_for_logins = for_logins.iter().any(|extension| settings.extensions.has(*extension));
     match transport {
         Transport::Clear => dialogue.tls.is_none() && !is_for_logins,

@@ -263,3 +263,53 @@ fn a_message_is_kept_back_until_its_time_has_come() {
     stage.mta.ctl(&["queue", "flush", &id.expect("an id")]);
     wait_until("an operator does not wait", || stage.sink.count() == 2);
 }
+
+#[test]
+fn what_is_to_be_delivered_by_a_time_goes_only_where_that_is_heeded_or_its_sender_hears() {
+    let stage = stage(&format!("tim:{PENCIL}\n"), WITH_FILE, "");
+    let (mut client, _) = log_in(stage.submission, "tim", "pencil");
+    let mut send = |parameters: &str| {
+        assert_eq!(client.say(&format!("MAIL FROM:<tim@src.test> {parameters}")).code(), 250);
+        assert_eq!(client.say("RCPT TO:<b@dst.test>").code(), 250);
+        assert_eq!(client.say("DATA").code(), 354);
+        assert_eq!(client.say("Subject: x\r\n\r\nx\r\n.").code(), 250);
+    };
+    let has = |texts: &[&str]| {
+        let messages = stage.sink.messages();
+        messages.iter().any(|message| texts.iter().all(|text| message.data.contains(text)))
+    };
+    send("BY=600;R");
+    wait_until("it comes back", || has(&["Action: failed", "Status: 5.4.7", "Deliver-By-Date: "]));
+    assert_eq!(stage.sink.count(), 1, "it went out");
+    send("BY=600;N");
+    wait_until("it is sent, and its sender hears that nobody heeds the time", || {
+        stage.sink.count() == 3 && has(&["Action: relayed"])
+    });
+}
+
+#[test]
+fn a_next_hop_that_heeds_it_hears_how_much_time_is_left() {
+    let said = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let heard = std::sync::Arc::clone(&said);
+    let next_hop = vsmtp_tests::Sink::scripted(move |line| {
+        if line.starts_with("MAIL ") {
+            heard.lock().expect("nobody panics").push(line.to_owned());
+        }
+        line.starts_with("EHLO ").then(|| "250-sink.test\r\n250 DELIVERBY 30".to_owned())
+    });
+    let config = format!("{WITH_FILE}\nconfig.delivery.relayhost = \"[127.0.0.1]:{}\";", next_hop.port());
+    let stage = stage(&format!("tim:{PENCIL}\n"), &config, "");
+    assert!(!Client::hello(stage.submission).say("EHLO x.test").0.contains("DELIVERBY"));
+    let (mut client, _) = log_in(stage.submission, "tim", "pencil");
+    assert!(client.say("EHLO x.test").0.contains("DELIVERBY 60"));
+    assert_eq!(client.say("MAIL FROM:<tim@src.test> BY=900000;RT").code(), 250);
+    assert_eq!(client.say("RCPT TO:<b@dst.test>").code(), 250);
+    assert_eq!(client.say("DATA").code(), 354);
+    assert_eq!(client.say("Subject: x\r\n\r\nx\r\n.").code(), 250);
+    wait_until("it is sent, and traced", || next_hop.count() == 2);
+    let said = said.lock().expect("nobody panics").join("\n");
+    let left =
+        said.split(" BY=").nth(1).and_then(|rest| rest.split(';').next()).and_then(|s| s.parse::<u32>().ok());
+    assert!(left.is_some_and(|left| (890_000..=900_000).contains(&left)) && said.contains(";RT"), "{said}");
+    assert!(next_hop.messages().iter().any(|message| message.data.contains("Action: relayed")), "{said}");
+}

@@ -37,7 +37,8 @@ fn what_rules_ask_of_the_queue_goes_with_the_message_and_rules_behind_it_see_it(
     assert_eq!(postq(&bench, edit.envelope), PostJudged::Keep { is_final: false });
     // A client may say how urgent its message is; a rule has the last word.
     let release = Some(vsmtp_mail::Release::After(60));
-    let urgent = vsmtp_mail::Wishes { priority: vsmtp_mail::Priority::MOST, release };
+    let by = vsmtp_mail::DeliverBy::new(600, true, false);
+    let urgent = vsmtp_mail::Wishes { priority: vsmtp_mail::Priority::MOST, release, by };
     let silent =
         self::bench("#{ preq: [ rule \"p\" || if queue::priority() == 9 { accept() } else { deny() } ] }");
     silent.begin();
@@ -45,6 +46,7 @@ fn what_rules_ask_of_the_queue_goes_with_the_message_and_rules_behind_it_see_it(
     silent.shared.lock().begin(MailSpec { wishes: urgent, ..mail });
     silent.rcpt("jane@example.com");
     let terms = only(silent.message(MESSAGE)).envelope.terms;
+    assert_eq!(terms.by, by);
     assert_eq!((terms.priority, terms.not_before_s, terms.release), (urgent.priority, Some(60), release));
     // The next message of the session is held too, and is as urgent as its own rules say.
     bench.shared.lock().reset();

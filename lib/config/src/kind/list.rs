@@ -184,7 +184,7 @@ impl Kind for DnsblSites {
 pub(crate) struct Keywords;
 
 impl Keywords {
-    const ALL: [&str; 11] = [
+    const ALL: [&str; 12] = [
         "PIPELINING",
         "SIZE",
         "8BITMIME",
@@ -195,6 +195,7 @@ impl Keywords {
         "BINARYMIME",
         "MT-PRIORITY",
         "FUTURERELEASE",
+        "DELIVERBY",
         "LIMITS",
     ];
 }

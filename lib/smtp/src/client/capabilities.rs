@@ -14,6 +14,8 @@ pub struct Capabilities {
     pub extensions: Extensions,
     /// Largest message in octets, if the server named one.
     pub size: Option<u64>,
+    /// The least time in seconds that BY= may leave a message that is to fail then; 0 if the server named none.
+    pub min_by_s: i32,
     /// Names of SASL mechanisms in upper case, at most [`MAX_MECHANISMS`].
     pub auth: Vec<Box<str>>,
 }
@@ -33,6 +35,10 @@ impl Capabilities {
                 found.auth.extend(names.take(room).map(|name| name.to_ascii_uppercase().into()));
             }
             found.extensions = found.extensions.with(extension);
+            if extension == Extension::DeliverBy {
+                let least = words.clone().next().and_then(|options| options.split(',').next());
+                found.min_by_s = least.and_then(|least| least.parse().ok()).unwrap_or(0);
+            }
             if extension == Extension::Size {
                 // 0 means that there is no limit (RFC 1870 4).
                 found.size = words.next().and_then(|size| size.parse().ok()).filter(|size| *size > 0);

@@ -176,6 +176,22 @@ pub(super) fn unsendable(transaction: &Transaction, offered: &Capabilities) -> O
     if transaction.needs_smtputf8 && !offered.has(Extension::SmtpUtf8) {
         return Some(no_smtputf8());
     }
+    if let Some(by) = transaction.by.filter(|by| by.returns) {
+        // RFC 2852: it goes only to who takes over that it is not delivered later.
+        let text = if !offered.has(Extension::DeliverBy) {
+            "sender wants no delivery behind a time, and the server does not heed that"
+        } else if by.seconds < offered.min_by_s.max(1) {
+            "the time that is left is less than the server takes"
+        } else {
+            return not_taken(transaction, offered);
+        };
+        return Some(local(550, EnhancedCode(5, 4, 7), text));
+    }
+    not_taken(transaction, offered)
+}
+
+/// Why such a server does not take the octets of a message.
+fn not_taken(transaction: &Transaction, offered: &Capabilities) -> Option<Why> {
     // Without BDAT every lone CR or LF would be made a line end.
     let takes_binary = offered.has(Extension::Chunking) && offered.has(Extension::BinaryMime);
     if transaction.body == BodyType::BinaryMime && !takes_binary {
@@ -224,6 +240,10 @@ fn write_mail(transaction: &Transaction, offered: &Capabilities, out: &mut Vec<u
     }
     if offered.has(Extension::MtPriority) && transaction.priority != Priority::default() {
         let _ = write!(out, " MT-PRIORITY={}", transaction.priority.number());
+    }
+    if let Some(by) = transaction.by.filter(|_| offered.has(Extension::DeliverBy)) {
+        let (mode, trace) = (if by.returns { "R" } else { "N" }, if by.traced { "T" } else { "" });
+        let _ = write!(out, " BY={};{mode}{trace}", by.seconds);
     }
     if offered.has(Extension::Dsn) {
         match transaction.ret {

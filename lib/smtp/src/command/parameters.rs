@@ -1,7 +1,9 @@
-//! Parameters of MAIL and RCPT (RFC 1870, 3461, 4865, 4954, 6152, 6531, 6710, 8689). A parameter of an extension that the listener does not
+//! Parameters of MAIL and RCPT (RFC 1870, 2852, 3461, 4865, 4954, 6152, 6531, 6710, 8689). A parameter of an extension that the listener does not
 //! offer is as unknown as any other word.
 
-use vsmtp_mail::{BodyType, MAX_ENVID, Notify, OriginalRecipient, Priority, Release, Ret, parse_rfc3339};
+use vsmtp_mail::{
+    BodyType, DeliverBy, MAX_ENVID, Notify, OriginalRecipient, Priority, Release, Ret, parse_rfc3339,
+};
 
 use super::{MailRequest, RcptRequest, SyntaxFault};
 use crate::extension::{Extension, Extensions};
@@ -15,7 +17,7 @@ const MAX_ORCPT: usize = 500;
 
 /// Reads the parameters of MAIL into the request.
 pub(super) fn mail(text: &str, offered: Extensions, request: &mut MailRequest) -> Result<(), SyntaxFault> {
-    let (mut body, mut submitter, mut urgency) = (None, None, None);
+    let (mut body, mut submitter, mut urgency, mut by) = (None, None, None, None);
     // A message has one time of release: HOLDFOR and HOLDUNTIL fill the same slot.
     let release = &mut request.wishes.release;
     for (keyword, value) in words(text) {
@@ -26,6 +28,7 @@ pub(super) fn mail(text: &str, offered: Extensions, request: &mut MailRequest) -
             // Nobody is trusted with it, so it is read and forgotten.
             "AUTH" => put(&mut submitter, value.and_then(xtext::decode))?,
             "ENVID" => put(&mut request.envid, value.and_then(envid))?,
+            "BY" => put(&mut by, value.and_then(deliver_by))?,
             "HOLDFOR" => put(release, value.and_then(hold_for))?,
             "HOLDUNTIL" => put(release, value.and_then(parse_rfc3339).map(Release::At))?,
             "MT-PRIORITY" => put(&mut urgency, value.and_then(priority))?,
@@ -35,6 +38,7 @@ pub(super) fn mail(text: &str, offered: Extensions, request: &mut MailRequest) -
     }
     request.body = body.unwrap_or_default();
     request.wishes.priority = urgency.unwrap_or_default();
+    request.wishes.by = by;
     Ok(())
 }
 
@@ -58,6 +62,7 @@ const MAIL: &[(&str, Extension)] = &[
     ("AUTH", Extension::Auth),
     ("REQUIRETLS", Extension::RequireTls),
     ("MT-PRIORITY", Extension::MtPriority),
+    ("BY", Extension::DeliverBy),
     ("HOLDFOR", Extension::FutureRelease),
     ("HOLDUNTIL", Extension::FutureRelease),
 ];
@@ -124,6 +129,21 @@ fn ret(value: &str) -> Option<Ret> {
 fn hold_for(value: &str) -> Option<Release> {
     let is_number = (1..=9).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_digit());
     value.parse().ok().filter(|_| is_number && !value.starts_with('0')).map(Release::After)
+}
+
+/// RFC 2852: up to nine digits with or without a sign, then what is to happen.
+fn deliver_by(value: &str) -> Option<DeliverBy> {
+    let (time, mode) = value.split_once(';')?;
+    let digits = time.strip_prefix(['+', '-']).unwrap_or(time);
+    let is_number = (1..=9).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    let (returns, traced) = match mode.to_ascii_uppercase().as_str() {
+        "N" => (false, false),
+        "NT" => (false, true),
+        "R" => (true, false),
+        "RT" => (true, true),
+        _ => return None,
+    };
+    time.parse().ok().filter(|_| is_number).and_then(|seconds| DeliverBy::new(seconds, returns, traced))
 }
 
 /// RFC 6710: one digit, and a sign before it only if it is negative.

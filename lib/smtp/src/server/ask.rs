@@ -7,7 +7,7 @@ use super::state::{Open, Phase, Transaction};
 use super::{Dropped, Hello, MAX_BATCH, Question, Session};
 use crate::command::{HeloName, MailRequest, RcptRequest, Verb};
 use crate::line::{self, Line, PATH_LINE_LIMIT};
-use crate::reply::Own;
+use crate::reply::{MIN_BY_S, Own};
 use crate::settings::Protocol;
 
 impl Session {
@@ -89,6 +89,9 @@ impl Session {
         }
         if !self.is_near(request.wishes.release) {
             return self.failed(Own::BadParameter);
+        }
+        if request.wishes.by.is_some_and(|by| by.returns && by.seconds < MIN_BY_S) {
+            return self.failed(Own::TooSoon);
         }
         let binary = request.body == BodyType::BinaryMime;
         let mut yes = Own::SenderOk;

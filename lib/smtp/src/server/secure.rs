@@ -59,9 +59,11 @@ impl Session {
         } else {
             offered = offered.without(Extension::RequireTls);
         }
-        // Not everybody may say what goes first (RFC 6710), or keep messages here (RFC 4865).
+        // Not everybody may say what goes first (RFC 6710), keep messages here (RFC 4865), or have us watch a time (RFC 2852).
         if self.settings.auth.required && !self.authenticated {
-            offered = offered.without(Extension::MtPriority).without(Extension::FutureRelease);
+            for extension in [Extension::MtPriority, Extension::FutureRelease, Extension::DeliverBy] {
+                offered = offered.without(extension);
+            }
         }
         if !self.authenticated && self.settings.auth.offered(self.tls).next().is_some() {
             offered = offered.with(Extension::Auth);

@@ -271,8 +271,16 @@ fn chunk(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 
 /// The replies with CHUNKING in what EHLO lists.
 fn offered(replies: &str, name: &str) -> String {
-    let behind =
-        ["BINARYMIME", "REQUIRETLS", "MT-PRIORITY", "FUTURERELEASE", "LIMITS", "XCLIENT", "XFORWARD"];
+    let behind = [
+        "BINARYMIME",
+        "REQUIRETLS",
+        "MT-PRIORITY",
+        "FUTURERELEASE",
+        "DELIVERBY",
+        "LIMITS",
+        "XCLIENT",
+        "XFORWARD",
+    ];
     let (mut out, mut lines) = (String::new(), replies.split_inclusive("\r\n"));
     while let Some(line) = lines.next() {
         out.push_str(line);

@@ -206,3 +206,43 @@ fn an_operator_need_not_wait_for_a_release_and_retries_go_on_from_there() {
     bench.sleep_until_due();
     assert!(bench.next().is_some_and(|plan| plan.id == id) && bench.now < HOUR);
 }
+
+#[test]
+fn what_is_late_for_its_sender_is_tried_once_more_then_and_its_sender_told_once() {
+    let mut bench = Bench::new();
+    let (began, late) = (bench.now, Timing { late_ms: Some(400_000), ..Timing::default() });
+    bench.add_with("a@src.test", &["smtp:dst.test"], 0, late);
+    let mut told = Vec::new();
+    // At once, five minutes later, when it is late, and as often as others behind that.
+    for _ in 0..6 {
+        let plan = bench.next().unwrap();
+        if bench.settle(&plan, Verdict::Deferred, Reached::Yes).warn {
+            told.push(bench.now - began);
+        }
+        bench.sleep_until_due();
+    }
+    assert!(told.len() == 1 && (400_000..401_000).contains(&told[0]), "{told:?}");
+    // What was late from the start is told of when it has to wait.
+    let mut bench = Bench::new();
+    bench.add_with("b@src.test", &["smtp:dst.test"], 0, Timing { late_ms: Some(0), ..Timing::default() });
+    let plan = bench.next().unwrap();
+    assert!(bench.settle(&plan, Verdict::Deferred, Reached::Yes).warn);
+    assert_eq!(bench.schedule.warnings.len(), 1);
+    bench.sleep_until_due();
+    let plan = bench.next().unwrap();
+    assert!(bench.settle(&plan, Verdict::Settled, Reached::Yes).finished);
+    assert!(bench.schedule.warnings.is_empty());
+}
+
+#[test]
+fn what_is_not_to_be_delivered_late_is_not_tried_when_it_is() {
+    let strict = Timing { lifetime_ms: Some(60_000), is_strict: true, ..Timing::default() };
+    let mut bench = Bench::new();
+    let id = bench.add_with("a@src.test", &["smtp:dst.test"], HOUR, strict);
+    assert_eq!(bench.next(), None);
+    assert!(
+        matches!(bench.schedule.take_notice(), Some(Notice::Expired { id: expired, finished: true, .. }) if expired == id)
+    );
+    bench.add_with("a@src.test", &["smtp:dst.test"], 30_000, strict);
+    assert!(bench.next().is_some());
+}
