@@ -17,14 +17,21 @@ fn refused_while_it_speaks(stage: &Stage, filter: &mut Filter) -> Client {
     client
 }
 
-#[test]
-fn a_client_that_is_refused_while_it_speaks_hears_why_and_is_heard_for_a_while() {
+/// How many pieces such a client can still send when it has heard why.
+fn sent_behind_the_end() -> usize {
     let (stage, mut filter) = Stage::with_filter();
     let mut client = refused_while_it_speaks(&stage, &mut filter);
     assert_eq!(client.hear_to_the_end(), "250 2.1.0 Ok\r\n554 5.7.1 not from you\r\n");
-    // What was on its way meets no closed door; what goes on and on does.
-    let sent = (0..1000).take_while(|_| client.stream.write_all(&[b'x'; 64 << 10]).is_ok()).count();
-    assert!((2..1000).contains(&sent), "{sent}");
+    (0..1000).take_while(|_| client.stream.write_all(&[b'x'; 64 << 10]).is_ok()).count()
+}
+
+#[test]
+fn a_client_that_is_refused_while_it_speaks_hears_why_and_is_heard_for_a_while() {
+    // What was on its way meets no closed door. More than one try: the door is open for a while only, and this thread may
+    // be stopped for longer.
+    let sent = (0..10).map(|_| sent_behind_the_end()).find(|sent| *sent > 8);
+    // And what goes on and on does.
+    assert!(sent.is_some_and(|sent| sent < 1000), "{sent:?}");
 }
 
 #[test]
