@@ -248,7 +248,7 @@ pub fn apply(ledger: &mut Ledger, attempted: &Attempted, outcome: &Outcome, sett
             Result3::Failed => failures.push(failure(diagnostic)),
         }
     }
-    let Some(id) = settled.id else { return late(ledger, attempted, results, clock) };
+    let Some(id) = settled.id else { return late(ledger, attempted, results, successes, clock) };
     ledger.failures.add(id, &attempted.state, failures, clock);
     let told = Told { successes, relays, delays: if settled.warn { delays } else { Vec::new() } };
     record(ledger, id, &attempted.state, results, &told, settled.finished, clock);
@@ -257,7 +257,13 @@ pub fn apply(ledger: &mut Ledger, attempted: &Attempted, outcome: &Outcome, sett
 
 /// The message was read anew while this lease was out: what was delivered must not be delivered again, as far as the
 /// envelope is still the one that was leased.
-fn late(ledger: &mut Ledger, attempted: &Attempted, results: Vec<(u32, RecipientState)>, clock: Clock) {
+fn late(
+    ledger: &mut Ledger,
+    attempted: &Attempted,
+    results: Vec<(u32, RecipientState)>,
+    mut successes: Vec<Failure>,
+    clock: Clock,
+) {
     let id = attempted.id;
     // What the store has is the state before a revision that is on its way, and may put recipients in another order:
     // rather deliver twice than take one recipient's delivery for another's.
@@ -273,9 +279,15 @@ fn late(ledger: &mut Ledger, attempted: &Attempted, results: Vec<(u32, Recipient
         .into_iter()
         .filter(|(index, state)| matches!(state, RecipientState::Delivered(_)) && is_same(*index))
         .collect();
-    if !delivered.is_empty() {
-        // When all such leases have ended, and this is on disk, it is read once more.
-        ledger.change(Change::Outcome { id, results: delivered }, Urgency::Lazy, After::or_reload(id), clock);
+    if delivered.is_empty() {
+        return;
+    }
+    successes.retain(|one| delivered.iter().any(|(index, _)| *index == one.index));
+    let told = reports::write(ledger, Kind::Success, id, &attempted.state, &successes, clock);
+    // When all such leases have ended, and this is on disk, it is read once more.
+    ledger.change(Change::Outcome { id, results: delivered }, Urgency::Lazy, After::or_reload(id), clock);
+    if let Ok(Some(report)) = told {
+        be_courteous(ledger, id, Vec::new(), Some(report));
     }
 }
 

@@ -9,7 +9,7 @@ impl Bench {
         assert_eq!(self.poll(), [Ok(())]);
     }
 
-    fn hold_and_release(&mut self, id: QueueId) {
+    pub(super) fn hold_and_release(&mut self, id: QueueId) {
         self.obeyed(Request::Hold(Selection::One(id.into())));
         self.obeyed(Request::Release(Selection::One(id.into())));
     }

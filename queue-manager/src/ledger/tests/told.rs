@@ -72,3 +72,20 @@ fn a_deferral_counts_though_the_disk_does_not_take_the_report_on_the_delay() {
         assert_eq!(bench.ledger.schedule.survey(id, bench.clock.mono_ms).map(|one| one.attempts), Some(1));
     }
 }
+
+#[test]
+fn the_sender_hears_of_a_delivery_though_the_message_was_read_anew_meanwhile() {
+    let mut bench = Bench::new();
+    let id = bench.stored_for(&["smtp:a.test"], ASKED);
+    let plan = bench.lease().unwrap();
+    bench.hold_and_release(id);
+    bench.settle(&plan, Result3::Delivered);
+    bench.poll();
+    bench.poll();
+    assert!(!bench.ledger.store.contains(id));
+    let report = bench.lease().unwrap();
+    let outgoing = bench.ledger.outgoing(report.id).unwrap();
+    let start = content::start(&outgoing.parts, 10_000).unwrap();
+    assert!(String::from_utf8(start).unwrap().contains("Action: relayed"));
+    assert_eq!(bench.lease(), None);
+}
