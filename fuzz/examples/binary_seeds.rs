@@ -201,7 +201,7 @@ fn ipc_message() {
             envelope: envelope_of,
             origin: origin_of,
             arrived_ms: 2,
-            resume: Some(Resume { directive: "scan".into(), skip: false, hold: true }),
+            resume: Some(Resume { directive: "scan".into(), skip: false, hold: Some("look".into()) }),
             body,
         },
     );
