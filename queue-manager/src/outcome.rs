@@ -248,7 +248,10 @@ pub fn apply(ledger: &mut Ledger, attempted: &Attempted, outcome: &Outcome, sett
             Result3::Failed => failures.push(failure(diagnostic)),
         }
     }
-    let Some(id) = settled.id else { return late(ledger, attempted, results, successes, clock) };
+    let Some(id) = settled.id else {
+        let told = [(Kind::Success, successes), (Kind::Relay, relays)];
+        return late(ledger, attempted, results, told, clock);
+    };
     ledger.failures.add(id, &attempted.state, failures, clock);
     let told = Told { successes, relays, delays: if settled.warn { delays } else { Vec::new() } };
     record(ledger, id, &attempted.state, results, &told, settled.finished, clock);
@@ -261,7 +264,7 @@ fn late(
     ledger: &mut Ledger,
     attempted: &Attempted,
     results: Vec<(u32, RecipientState)>,
-    mut successes: Vec<Failure>,
+    told: [(Kind, Vec<Failure>); 2],
     clock: Clock,
 ) {
     let id = attempted.id;
@@ -282,11 +285,13 @@ fn late(
     if delivered.is_empty() {
         return;
     }
-    successes.retain(|one| delivered.iter().any(|(index, _)| *index == one.index));
-    let told = reports::write(ledger, Kind::Success, id, &attempted.state, &successes, clock);
+    let reports = told.map(|(kind, mut list)| {
+        list.retain(|one| delivered.iter().any(|(index, _)| *index == one.index));
+        reports::write(ledger, kind, id, &attempted.state, &list, clock).ok().flatten()
+    });
     // When all such leases have ended, and this is on disk, it is read once more.
     ledger.change(Change::Outcome { id, results: delivered }, Urgency::Lazy, After::or_reload(id), clock);
-    if let Ok(Some(report)) = told {
+    for report in reports.into_iter().flatten() {
         be_courteous(ledger, id, Vec::new(), Some(report));
     }
 }

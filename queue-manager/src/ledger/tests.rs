@@ -36,6 +36,8 @@ struct Bench {
     folder: tempfile::TempDir,
     faults: Arc<Faults>,
     clock: Clock,
+    /// Deliver says that relays are to be reported.
+    relayed: bool,
 }
 
 impl Bench {
@@ -60,7 +62,7 @@ impl Bench {
         while ledger.load(NOW) {}
         ledger.schedule.lane_up(LANE, 256, NOW.mono_ms);
         ledger.schedule.lane_up(MAILBOX, 256, NOW.mono_ms);
-        Bench { ledger, folder, faults, clock: NOW }
+        Bench { ledger, folder, faults, clock: NOW, relayed: false }
     }
 
     /// The process dies; what it has written stays.
@@ -155,7 +157,7 @@ impl Bench {
             remote: String::new(),
             tls: "none".to_owned(),
             reports: false,
-            relayed: false,
+            relayed: self.relayed,
             delays_ms: (0, 0, 0),
             sessions: Vec::new(),
         };

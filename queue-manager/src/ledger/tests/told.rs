@@ -75,17 +75,25 @@ fn a_deferral_counts_though_the_disk_does_not_take_the_report_on_the_delay() {
 
 #[test]
 fn the_sender_hears_of_a_delivery_though_the_message_was_read_anew_meanwhile() {
-    let mut bench = Bench::new();
-    let id = bench.stored_for(&["smtp:a.test"], ASKED);
-    let plan = bench.lease().unwrap();
-    bench.hold_and_release(id);
-    bench.settle(&plan, Result3::Delivered);
-    bench.poll();
-    bench.poll();
-    assert!(!bench.ledger.store.contains(id));
-    let report = bench.lease().unwrap();
-    let outgoing = bench.ledger.outgoing(report.id).unwrap();
-    let start = content::start(&outgoing.parts, 10_000).unwrap();
-    assert!(String::from_utf8(start).unwrap().contains("Action: relayed"));
-    assert_eq!(bench.lease(), None);
+    // Once, whether it has asked for that, named a time by which to deliver, or done both.
+    for (notify, relayed) in [(ASKED, false), (Notify::default(), true), (ASKED, true)] {
+        for is_anew in [true, false] {
+            let mut bench = Bench::new();
+            bench.relayed = relayed;
+            let id = bench.stored_for(&["smtp:a.test"], notify);
+            let plan = bench.lease().unwrap();
+            if is_anew {
+                bench.hold_and_release(id);
+            }
+            bench.settle(&plan, Result3::Delivered);
+            bench.poll();
+            bench.poll();
+            assert!(!bench.ledger.store.contains(id));
+            let report = bench.lease().unwrap();
+            let outgoing = bench.ledger.outgoing(report.id).unwrap();
+            let start = content::start(&outgoing.parts, 10_000).unwrap();
+            assert!(String::from_utf8(start).unwrap().contains("Action: relayed"));
+            assert_eq!(bench.lease(), None);
+        }
+    }
 }
