@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use vsmtp_mail::QueueId;
 
 use super::Store;
-use super::index::LEAVING;
+use super::index::{LARGE, LEAVING};
 use super::janitor::{Found, Job, Loaded, LoadedBody};
 use super::layout::{Kind, SEGMENT_BLOCK};
 use super::prepare::send_internal;
@@ -241,12 +241,13 @@ impl Store {
             left.append(&mut again);
         }
         let Some((place, why)) = first else { return };
-        self.compaction.paused = true;
         let failures = self.compaction.read_failures.entry(place.id).or_default();
         *failures += 1;
         if *failures >= MAX_READ_FAILURES && !self.is_reading() {
-            self.begin_to_set_aside(place, why);
-        } else if let Stage::Moving { left, .. } = &mut self.compaction.stage {
+            return self.begin_to_set_aside(place, why);
+        }
+        self.compaction.paused = true;
+        if let Stage::Moving { left, .. } = &mut self.compaction.stage {
             // The last is read first: at the next try this one fails first again, if it is the one that is bad.
             left.push((place.id, place.base));
         }
@@ -277,13 +278,16 @@ impl Store {
 
     fn set_aside(&mut self, place: Place, why: String, kept: bool) {
         self.compaction.read_failures.remove(&place.id);
-        // If nothing of it could be read, the disk may do better another time.
-        self.compaction.paused = !kept;
+        // If nothing could be read where it is, the disk may do better another time.
+        self.compaction.paused |= !kept;
         let Some(slot) = self.index.find(place.id) else { return };
         let Some(known) = self.index.at(slot).copied() else { return };
         if kept && known.base == place.base && !known.is_busy() && !known.is(LEAVING) {
             self.index.remove(slot);
             self.release(known.base.epoch, known.span());
+            if known.is(LARGE) {
+                self.engine.job(Job::KeepBody(place.id.to_string()));
+            }
             self.events.push_back(Event::Alarm(Alarm::Unreadable(place.id, why)));
         }
     }

@@ -37,6 +37,8 @@ pub(super) enum Job {
     RemoveBody(String),
     /// Keep what is left of a message that cannot be read, and why, before its segment is used again.
     SetAside(Place, String),
+    /// Keep the large body of a message that is set aside.
+    KeepBody(String),
     /// This segment holds nothing alive: use it again, or remove it.
     Free { number: u64, epoch: u32, reuse: bool },
 }
@@ -54,7 +56,7 @@ pub(super) enum Found {
     Listed { epoch: u32, messages: Vec<(QueueId, Location)> },
     /// Messages with their bodies, or why they cannot be read.
     Read(Vec<(Place, Result<Loaded, ReadError>)>),
-    /// A message that cannot be read, and why, and whether anything of it is kept now.
+    /// A message that cannot be read, and why, and whether what the disk gives of it is kept now.
     SetAside(Place, String, bool),
 }
 
@@ -103,6 +105,11 @@ impl Janitor {
             Job::SetAside(place, why) => {
                 let kept = self.set_aside(place);
                 Some(Found::SetAside(place, why, kept))
+            }
+            Job::KeepBody(name) => {
+                let _ = self.disk.rename((Area::Large, &name), (Area::Corrupt, &name));
+                let _ = self.disk.sync_area(Area::Corrupt);
+                None
             }
             Job::Free { number, epoch, reuse } => {
                 self.free(number, epoch, reuse);
@@ -158,8 +165,8 @@ impl Janitor {
         Ok(Loaded { state: message.state, body })
     }
 
-    /// What the disk gives of the record, in pieces: one bad sector must not cost the others. False if it gives nothing, or
-    /// takes nothing: then the message is only where it was.
+    /// What the disk gives of the record, in pieces: one bad sector must not cost the others. False if it gives nothing of
+    /// all that may be the record, which is no matter of one sector, or takes nothing: then the message is only where it was.
     fn set_aside(&self, place: Place) -> bool {
         let Ok((_, file)) = self.reader.catalogue.file(place.base.epoch) else { return false };
         let name = format!("{}.record", place.id);
@@ -180,8 +187,6 @@ impl Janitor {
             let _ = self.disk.remove(Area::Corrupt, &name);
             return false;
         }
-        let name = place.id.to_string();
-        let _ = self.disk.rename((Area::Large, &name), (Area::Corrupt, &name));
         self.disk.sync_area(Area::Corrupt).is_ok()
     }
 }

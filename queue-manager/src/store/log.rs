@@ -198,7 +198,7 @@ impl Log {
         }
     }
 
-    fn refuse(&mut self, prepared: Prepared, error: CommitError) {
+    fn refuse(&mut self, mut prepared: Prepared, error: CommitError) {
         if prepared.urgency == Urgency::Durable {
             self.reports.push(Report::Done {
                 ticket: prepared.ticket,
@@ -206,6 +206,8 @@ impl Log {
                 result: Err(error),
             });
         } else {
+            // What is known here now may be forgotten, since others know it, before there is a place for this.
+            prepared.know(self.batch, |id| self.recent.lookup(id));
             self.shortage = error;
             self.homeless.push(prepared);
         }
@@ -314,9 +316,7 @@ impl Log {
                 self.recent.restore(draft.id, *before, self.batch);
             }
         }
-        for InFlight { mut prepared, .. } in waiting {
-            // What is known here now may be forgotten, since others know it, before there is a place for this.
-            prepared.know(self.batch, |id| self.recent.lookup(id));
+        for InFlight { prepared, .. } in waiting {
             self.refuse(prepared, CommitError::Failed(kind));
         }
     }

@@ -112,7 +112,11 @@ impl Drop for Held {
 }
 
 fn outcome(n: u32, recipient: u32, attempts: u16) -> Change {
-    let last = Some(Diagnostic { status: EnhancedCode(4, 3, 0), remote: None, text: "451 not now".into() });
+    outcome_saying(n, recipient, attempts, "451 not now")
+}
+
+fn outcome_saying(n: u32, recipient: u32, attempts: u16, text: &str) -> Change {
+    let last = Some(Diagnostic { status: EnhancedCode(4, 3, 0), remote: None, text: text.into() });
     let waiting = RecipientState::Waiting { attempts, until: 5, last };
     Change::Outcome { id: id(n), results: vec![(recipient, waiting)] }
 }
@@ -165,6 +169,36 @@ fn a_change_that_finds_a_place_late_follows_what_went_ahead_of_it() {
         failures += 1;
     }
     assert!(failures > 1, "it finds a place only after everybody has heard of everything");
+    assert_eq!(attempts(&held.store, 1), [7, 8, 0]);
+    assert_eq!(attempts(&open(&disk.after_power_cut(0)).0, 1), [7, 8, 0]);
+}
+
+#[test]
+fn a_change_for_which_there_is_no_segment_follows_what_went_ahead_of_it() {
+    let disk = SimDisk::default();
+    let mut held = Held::open(&disk);
+    held.commit(vec![accept(1, 3, 100), accept(2, 1, 100)]);
+    disk.set_free(Some(0));
+    // Until there is room for little only, the segment that is kept back included.
+    let long = "x".repeat(MAX_TEXT);
+    loop {
+        let ticket = held.submit(vec![outcome_saying(2, 0, 1, &long)], Urgency::Durable);
+        if held.result(ticket).is_err() {
+            break;
+        }
+    }
+    held.threads.of("committer", |committer| committer.is_free = false);
+    held.submit(vec![outcome(2, 0, 2)], Urgency::Durable);
+    held.threads.until("committer", |committer| committer.waits);
+    // Both are prepared before anybody has heard of the first, for which there is room.
+    let first = held.submit(vec![outcome(1, 0, 7)], Urgency::Lazy);
+    held.submit(vec![outcome_saying(1, 1, 8, &long)], Urgency::Lazy);
+    held.threads.of("committer", |committer| (committer.is_free, committer.waits) = (true, false));
+    held.finish(first);
+    let refused = held.submit(vec![outcome(2, 0, 3)], Urgency::Durable);
+    assert!(held.result(refused).is_err(), "what is older has no place yet");
+    disk.set_free(None);
+    held.commit(vec![outcome(2, 0, 4)]);
     assert_eq!(attempts(&held.store, 1), [7, 8, 0]);
     assert_eq!(attempts(&open(&disk.after_power_cut(0)).0, 1), [7, 8, 0]);
 }
