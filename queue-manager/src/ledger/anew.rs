@@ -44,7 +44,7 @@ impl Ledger {
         self.read(id, Wish { not_before_ms, at_once: false }, clock);
     }
 
-    /// The same, and it is tried at once.
+    /// The same, and it is tried at once, if it was not accepted for a later time.
     pub fn reload_now(&mut self, id: QueueId, clock: Clock) {
         self.read(id, Wish { not_before_ms: clock.mono_ms, at_once: true }, clock);
     }
@@ -98,7 +98,7 @@ impl Ledger {
                 let at_least_ms = wish.not_before_ms.saturating_sub(clock.mono_ms);
                 self.admit(id, &message.state, age, at_least_ms, clock);
                 if !self.keep_back(id, wish, before, clock) && wish.at_once {
-                    self.schedule.flush(id);
+                    self.schedule.resume(id, clock.mono_ms);
                 }
             }
             Err(ReadError::Unknown | ReadError::NotYet) => {}

@@ -17,17 +17,35 @@ impl Schedule {
         true
     }
 
-    /// Tries a message now, whatever was found out about its next hops. False if it is not here.
+    /// Tries a message now, whatever was found out about its next hops, and also before the time for which it was accepted.
+    /// False if it is not here.
     pub fn flush(&mut self, id: QueueId) -> bool {
         let Some(message) = self.find(id) else { return false };
+        self.revive_all(message);
         self.each_job(message, |schedule, job| {
-            let destination = schedule.flows[schedule.jobs[job].flow].destination;
-            schedule.destinations[destination].revive();
-            schedule.end_rest(destination);
             schedule.make_ready(job);
             schedule.enqueue(job);
         });
         true
+    }
+
+    /// Lets a message that was stopped go on: it is tried now, whatever was found out about its next hops, unless it was
+    /// accepted for a later time. False if it is not here.
+    pub fn resume(&mut self, id: QueueId, mono_ms: u64) -> bool {
+        let Some(message) = self.find(id) else { return false };
+        if self.messages[message].born_ms <= mono_ms as i64 {
+            return self.flush(id);
+        }
+        self.revive_all(message);
+        true
+    }
+
+    fn revive_all(&mut self, message: u32) {
+        self.each_job(message, |schedule, job| {
+            let destination = schedule.flows[schedule.jobs[job].flow].destination;
+            schedule.destinations[destination].revive();
+            schedule.end_rest(destination);
+        });
     }
 
     /// Forgets a message. What is out on leases changes nothing here when it comes back, but [`Schedule::take_returned`]

@@ -208,6 +208,28 @@ fn an_operator_need_not_wait_for_a_release_and_retries_go_on_from_there() {
 }
 
 #[test]
+fn what_was_stopped_and_goes_on_still_waits_for_its_time() {
+    let mut bench = Bench::new();
+    let timing = Timing { wait_ms: 200 * HOUR, ..Timing::default() };
+    let later = bench.add_with("a@src.test", &["smtp:dst.test"], 0, timing);
+    let now = bench.add_with("a@src.test", &["smtp:dst.test"], 0, Timing::default());
+    for id in [later, now] {
+        bench.schedule.set_standing(id, Standing::Held);
+    }
+    assert_eq!(bench.next(), None);
+    for id in [later, now] {
+        bench.schedule.set_standing(id, Standing::Active);
+        assert!(bench.schedule.resume(id, bench.now));
+    }
+    let plan = bench.next().unwrap();
+    assert_eq!(plan.id, now);
+    bench.settle(&plan, Verdict::Settled, Reached::Yes);
+    assert_eq!(bench.next(), None);
+    bench.sleep_until_due();
+    assert!(bench.next().is_some_and(|plan| plan.id == later) && bench.now >= 200 * HOUR);
+}
+
+#[test]
 fn what_is_late_for_its_sender_is_tried_once_more_then_and_its_sender_told_once() {
     let mut bench = Bench::new();
     let (began, late) = (bench.now, Timing { late_ms: Some(400_000), ..Timing::default() });
