@@ -178,9 +178,11 @@ impl Post {
         !ledger.line.is_empty() || ledger.line_is_short
     }
 
-    /// When the next message may be asked about again.
+    /// When the next message may be asked about again. Never while there is nobody to ask: then a filter that comes is what is
+    /// waited for.
     pub fn wake_ms(ledger: &Ledger) -> Option<u64> {
-        ledger.later.front().map(|(due_ms, _)| *due_ms)
+        let is_somebody_there = matches!(ledger.judgement, Judgement::Wanted { .. });
+        ledger.later.front().filter(|_| is_somebody_there).map(|(due_ms, _)| *due_ms)
     }
 
     /// Sends the questions of this turn.
@@ -328,9 +330,7 @@ impl Post {
                 edited.expanded = wire::expanded(&expanded)?;
                 intake::bound(&mut edited.state.envelope.terms, clock);
                 edited.notices = intake::notices(&notices)?;
-                if asked.is_overtaken(ledger) {
-                    ledger.line.push_back(asked.id);
-                } else {
+                if is_as_asked(&asked, ledger, clock) {
                     revise(edited, asked.id, ledger, clock);
                 }
                 Ok(())
@@ -338,9 +338,7 @@ impl Post {
             PostVerdict::Refuse { reply, reports, .. } => {
                 let reply = Reply::try_from(&reply)?;
                 let state = edit::reported(reports, &asked)?;
-                if asked.is_overtaken(ledger) {
-                    ledger.line.push_back(asked.id);
-                } else {
+                if is_as_asked(&asked, ledger, clock) {
                     refuse(&reply, asked.id, &state, ledger, clock);
                 }
                 Ok(())
@@ -428,6 +426,24 @@ fn go_on(id: QueueId, ledger: &mut Ledger, clock: Clock) {
     if let Err(error) = ledger.commit(changes, Vec::new(), Urgency::Lazy, after) {
         trace::not_committed(id, &error);
         ledger.reload(id, RELOAD_WAIT_MS, clock);
+    }
+}
+
+/// True if a verdict counts. If not, the message is asked about again: at once if it is another by now, later if the store does
+/// not tell, and then not by what is remembered of it.
+fn is_as_asked(asked: &Asked, ledger: &mut Ledger, clock: Clock) -> bool {
+    match asked.is_overtaken(ledger) {
+        Ok(is_overtaken) => {
+            if is_overtaken {
+                ledger.line.push_back(asked.id);
+            }
+            !is_overtaken
+        }
+        Err(_) => {
+            ledger.warm.forget(asked.id);
+            ledger.put_off(asked.id, clock);
+            false
+        }
     }
 }
 

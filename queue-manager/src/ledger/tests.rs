@@ -380,3 +380,14 @@ fn a_message_that_is_read_again_while_nothing_is_left_of_it_ends_once() {
     bench.poll();
     assert!(bench.ledger.store.is_empty());
 }
+
+#[test]
+fn nobody_is_woken_for_what_was_put_off_while_nobody_can_be_asked() {
+    let mut bench = Bench::new();
+    let id = bench.add(&["smtp:dst.test"]);
+    bench.ledger.put_off(id, bench.clock);
+    let due = crate::post::Post::wake_ms(&bench.ledger);
+    assert!(due.is_some_and(|due| due > bench.clock.mono_ms));
+    bench.ledger.judgement = Judgement::Unknown;
+    assert_eq!(crate::post::Post::wake_ms(&bench.ledger), None);
+}

@@ -6,7 +6,7 @@ use vsmtp_ipc::edge::queue_filter::PostStage;
 use vsmtp_mail::{QueueId, Recipient};
 
 use crate::ledger::Ledger;
-use crate::store::{MessageState, RecipientState};
+use crate::store::{MessageState, ReadError, RecipientState};
 
 /// A recipient that is settled.
 pub(super) type Done = (Recipient, RecipientState);
@@ -36,9 +36,11 @@ impl Asked {
 
     /// True if the message is not what was asked about. To commit an edit would deliver once more to whoever has it by now,
     /// and to refuse it would report those as failed.
-    pub fn is_overtaken(&self, ledger: &Ledger) -> bool {
-        let now = ledger.store.message(self.id);
-        self.is_changing(ledger) || !now.is_ok_and(|message| self.is_about(message.state))
+    ///
+    /// # Errors
+    /// The store does not tell.
+    pub fn is_overtaken(&self, ledger: &Ledger) -> Result<bool, ReadError> {
+        Ok(self.is_changing(ledger) || !self.is_about(ledger.store.message(self.id)?.state))
     }
 
     fn is_about(&self, now: MessageState) -> bool {
