@@ -214,7 +214,8 @@ impl Mailbox {
             self.want();
         }
         let is_done = self.open.is_empty() && !self.queue.is_blocked();
-        if self.draining && is_done { Flow::Exit } else { Flow::Continue }
+        let must_end = self.queue.has_failed() || self.draining && is_done;
+        if must_end { Flow::Exit } else { Flow::Continue }
     }
 }
 

@@ -18,6 +18,7 @@ pub struct QueueEdge {
     epoch: u64,
     edge: Option<Live>,
     lost: bool,
+    failed: bool,
 }
 
 struct Live {
@@ -31,7 +32,7 @@ struct Live {
 impl QueueEdge {
     /// No edge yet; its events will come with `token`.
     pub fn new(token: usize) -> Self {
-        QueueEdge { token, epoch: 0, edge: None, lost: false }
+        QueueEdge { token, epoch: 0, edge: None, lost: false, failed: false }
     }
 
     /// Takes a new edge instead of an old one.
@@ -119,6 +120,11 @@ impl QueueEdge {
         std::mem::take(&mut self.lost)
     }
 
+    /// True once an edge has ended by what this process lacked: it must end, so that it is started and introduced anew.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     /// The edge whose leases are wanted; 0 if there is none.
     pub fn epoch(&self) -> u64 {
         if self.edge.is_some() { self.epoch } else { 0 }
@@ -137,9 +143,11 @@ impl QueueEdge {
             .field("leases", live.open.len())
             .field("error", error)
             .emit();
-        if !matches!(error, ChannelError::Closed) {
-            // It lives, and only the master can give us another edge.
-            reactor.tell_master(&ToMaster::Misbehaved(live.peer));
+        match error {
+            ChannelError::Closed => {}
+            ChannelError::Misbehaved(_) => reactor.tell_master(&ToMaster::Misbehaved(live.peer)),
+            // It is not the peer's fault, and only the master can give an edge: to whom it starts.
+            _ => self.failed = true,
         }
     }
 }

@@ -383,6 +383,7 @@ impl Smtp {
             self.abandon();
         }
         let is_done = !self.is_at_work() && !self.queue.is_blocked();
-        if self.drain != Drain::No && is_done { Flow::Exit } else { Flow::Continue }
+        let must_end = self.queue.has_failed() || self.drain != Drain::No && is_done;
+        if must_end { Flow::Exit } else { Flow::Continue }
     }
 }
