@@ -101,6 +101,8 @@ impl<J> Keeper<J> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::FileExt;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::{Duration, Instant};
 
     use tempfile::NamedTempFile;
 
@@ -185,8 +187,10 @@ mod tests {
         assert_eq!(known(&files), Some("x".repeat(64)));
     }
 
-    /// As the master hands them to a process of its own: others have them open too.
-    fn shared(files: &[NamedTempFile; FILES]) -> Keeper<String> {
+    /// As the master hands them to a process of its own: others have them open too. Each word that is about to be written is
+    /// told.
+    fn shared(files: &[NamedTempFile; FILES]) -> (Keeper<String>, Receiver<String>) {
+        let (to, told) = channel();
         let mut taken = Files::new(Format { max_octets: 4_096, ..FORMAT });
         files.iter().for_each(|file| taken.take(file.reopen().unwrap().into()));
         let mut known = String::new();
@@ -195,19 +199,33 @@ mod tests {
             let news = news.unwrap_or_default();
             let missing = |word: &&str| !known.split_whitespace().any(|one| one == *word);
             let more: Vec<String> = news.split_whitespace().filter(missing).map(str::to_owned).collect();
-            known = [&[known.clone()], &more[..], &[word]].concat().join(" ");
+            known = [&[known.clone()], &more[..], std::slice::from_ref(&word)].concat().join(" ");
+            let _ = to.send(word);
             known.clone().into()
         });
-        keeper.unwrap().1
+        (keeper.unwrap().1, told)
+    }
+
+    /// Has it written, as often as the other one kept the files to itself for too long: where the disk is slow, that one locks
+    /// them again as soon as it has let go of them.
+    fn insist(keeper: &Keeper<String>, told: &Receiver<String>, word: &str) {
+        let start = Instant::now();
+        keeper.to.send(word.to_owned()).unwrap();
+        while told.recv_timeout(Duration::from_millis(20)).is_err() {
+            assert!(start.elapsed().as_secs() < 120, "{word} is not written");
+            if keeper.take_failed() {
+                keeper.to.send(word.to_owned()).unwrap();
+            }
+        }
     }
 
     #[test]
     fn two_at_a_time_lose_nothing_of_each_other() {
         let files = [NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap()];
-        let (one, other) = (shared(&files), shared(&files));
+        let ((one, of_one), (other, of_other)) = (shared(&files), shared(&files));
         std::thread::scope(|scope| {
-            for (name, keeper) in [("a", &one), ("b", &other)] {
-                scope.spawn(move || (0..40).for_each(|n| keeper.to.send(format!("{name}{n}")).unwrap()));
+            for (name, keeper, told) in [("a", &one, of_one), ("b", &other, of_other)] {
+                scope.spawn(move || (0..40).for_each(|n| insist(keeper, &told, &format!("{name}{n}"))));
             }
         });
         one.finish(None);
@@ -226,12 +244,12 @@ mod tests {
         let files = [NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap()];
         let thief = files[0].reopen().unwrap();
         thief.lock().unwrap();
-        let keeper = shared(&files);
+        let (keeper, _) = shared(&files);
         assert!(keeper.keep("lost".to_owned()));
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         while !keeper.take_failed() {
             assert!(start.elapsed().as_secs() < 20, "it is never said");
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
         }
         thief.unlock().unwrap();
         keeper.finish(Some("kept".to_owned()));
