@@ -43,8 +43,10 @@ pub struct Deposit {
     home: Home,
     /// Rules write, and the jail lets them.
     is_open: AtomicBool,
-    /// Of rules that write, and so wait for the disk.
-    places: Places,
+    /// Of rules that write or wait for others that do: each has a worker, and the disk may not answer at all.
+    busy: Places,
+    /// Of those among them that write.
+    writing: Places,
 }
 
 #[derive(Debug, Default)]
@@ -72,12 +74,14 @@ pub enum NotWritten {
 }
 
 impl Deposit {
-    /// This folder, as soon as it is opened. So many octets must stay free on its disk, and some of so many workers are left
-    /// to rules that do not write.
+    /// This folder, as soon as it is opened. So many octets must stay free on its disk. A quarter of so many workers is left
+    /// to rules that do not write, however long others write or wait for them.
     pub fn at(path: &Path, spare: u64, workers: usize) -> Arc<Self> {
         let home = Home::Folder { path: path.to_owned(), spare };
         let deposit = Deposit { home, ..Deposit::default() };
-        deposit.places.leave_room(workers);
+        // What one network may hold of all that write is less than what it may hold of all that are busy.
+        let busy = deposit.busy.leave_room(workers);
+        deposit.writing.leave_room(busy);
         Arc::new(deposit)
     }
 
@@ -139,7 +143,9 @@ impl Deposit {
             ));
         }
         hand_on();
-        let _place = self.place().ok_or_else(|| later("too many rules write files"))?;
+        let too_many = || later("too many rules write files");
+        let _busy = self.busy.take(party()).ok_or_else(too_many)?;
+        let _writing = self.wait().ok_or_else(too_many)?;
         make_folder(path, folder)
             .and_then(|folder| write_whole(&folder, name, content, spare))
             .map_err(|error| later(&error.to_string()))
@@ -147,12 +153,12 @@ impl Deposit {
 }
 
 impl Deposit {
-    /// A place to write. Writes are short where the disk is well, and many at once are no reason to refuse any: one that finds
-    /// no place waits a little for one.
-    fn place(&self) -> Option<Place<'_>> {
+    /// A place to write. Writes are short where the disk is well, so one that finds no place waits a little for one: it holds a
+    /// worker meanwhile, and must have a place among the busy.
+    fn wait(&self) -> Option<Place<'_>> {
         let deadline = Instant::now() + time_left().map_or(PATIENCE, |left| left.min(PATIENCE));
         loop {
-            match self.places.take(party()) {
+            match self.writing.take(party()) {
                 None if Instant::now() < deadline => std::thread::sleep(LOOK),
                 taken => return taken,
             }
@@ -230,6 +236,8 @@ fn write_new(new: &Path, content: &Input, spare: u64) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::RwLock;
+
     use super::*;
     use crate::transaction::Content;
 
@@ -297,25 +305,69 @@ mod tests {
         deposit.write("1", "1.eml", &text("x")).unwrap();
     }
 
+    fn is_refused(written: &Result<(), NotWritten>) -> bool {
+        matches!(written, Err(NotWritten::Later(fault)) if fault.0.contains("too many rules"))
+    }
+
     #[test]
-    fn many_at_once_wait_for_each_other_and_not_for_ever() {
+    fn some_at_once_wait_for_each_other_and_not_for_ever() {
         let dir = tempfile::tempdir().unwrap();
         let deposit = opened(dir.path(), 0);
         std::thread::scope(|scope| {
-            for number in 0..6 {
+            for number in 0..3 {
                 let deposit = &deposit;
                 scope.spawn(move || deposit.write("x", &format!("{number}.eml"), &text("x")).unwrap());
             }
         });
-        assert_eq!(fs::read_dir(dir.path().join("x")).unwrap().count(), 6);
-        let places: Vec<_> = std::iter::from_fn(|| deposit.places.take(party())).collect();
-        assert_eq!(places.len(), 3);
+        assert_eq!(fs::read_dir(dir.path().join("x")).unwrap().count(), 3);
+        let places: Vec<_> = std::iter::from_fn(|| deposit.writing.take(party())).collect();
+        assert_eq!(places.len(), 2);
         let _watch = crate::engine::Watch::until(Instant::now());
-        let refused = deposit.write("x", "more.eml", &text("x")).unwrap_err();
-        assert!(
-            matches!(&refused, NotWritten::Later(fault) if fault.0.contains("too many rules")),
-            "{refused:?}"
-        );
+        assert!(is_refused(&deposit.write("x", "more.eml", &text("x"))));
+    }
+
+    /// A message that cannot be read to its end while somebody holds this.
+    #[derive(Debug)]
+    struct Stalled(Arc<RwLock<()>>);
+
+    impl Content for Stalled {
+        fn len(&self) -> u64 {
+            4
+        }
+        fn read(&self, _: u64, _: usize) -> io::Result<Vec<u8>> {
+            let _go = self.0.read();
+            Ok(b"text".to_vec())
+        }
+    }
+
+    #[test]
+    fn a_disk_that_stalls_leaves_workers_to_others_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let deposit = opened(dir.path(), 0);
+        let gate = Arc::new(RwLock::new(()));
+        let (to, ends) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let stalled = gate.write();
+            for number in 0..8 {
+                let (deposit, gate, to) = (&deposit, Arc::clone(&gate), to.clone());
+                scope.spawn(move || {
+                    let content =
+                        Input::Message { header: Vec::new(), content: Arc::new(Stalled(gate)), body: 0 };
+                    let start = Instant::now();
+                    let written = deposit.write("x", &format!("{number}.eml"), &content);
+                    let _ = to.send((written, start.elapsed()));
+                });
+            }
+            let next = || ends.recv_timeout(4 * PATIENCE).unwrap();
+            // Of four workers three are busy: two that write, and one that waits for them.
+            for (written, took) in (0..5).map(|_| next()) {
+                assert!(is_refused(&written), "{written:?}");
+                assert!(took < PATIENCE, "it held its worker for {took:?}");
+            }
+            drop(stalled);
+            let written = (0..3).filter(|_| next().0.is_ok()).count();
+            assert!(written >= 2, "{written} were written");
+        });
     }
 
     /// A message of which half can be read.

@@ -1,5 +1,6 @@
 //! Places of rules that wait for others: a few, so that workers are left for rules that do not wait, and shared out among
-//! client networks, so that no one of them can hold them all. Places are taken at once or not at all; nobody waits for one.
+//! client networks, so that no one of them can hold them all. Places are taken at once or not at all. Whoever waits for one
+//! holds a worker, and so needs a place among those who wait first.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -63,9 +64,11 @@ impl Default for Places {
 
 impl Places {
     /// Rules that wait take at most three quarters of so many workers, but one, from now on: for whoever depends on
-    /// strangers, who could keep all workers from all other work, or does not answer at all.
-    pub fn leave_room(&self, workers: usize) {
-        self.lock().max = (workers - workers.div_ceil(4)).max(1);
+    /// strangers, who could keep all workers from all other work, or does not answer at all. How many that is.
+    pub fn leave_room(&self, workers: usize) -> usize {
+        let max = (workers - workers.div_ceil(4)).max(1);
+        self.lock().max = max;
+        max
     }
 
     /// Rules that wait may take all workers from now on.
