@@ -12,7 +12,7 @@ pub mod policy;
 pub mod record;
 pub mod snapshot;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,14 +35,28 @@ use snapshot::Kept;
 const KEEP: Duration = Duration::from_secs(600);
 /// Longest time for the fetch of a policy, connecting and all (RFC 8461 3.3 suggests a minute).
 const MAX_FETCH: Duration = Duration::from_secs(50);
-/// The same where one is remembered, and for the look at its record: askers wait no longer than 20 s.
+/// The same where one is remembered and somebody waits, and for the look at any record: askers wait no longer than 20 s.
 const MAX_REFRESH: Duration = Duration::from_secs(8);
-/// Longest time for one address of the policy's host.
+/// Longest time for one address of the policy's host. What is left for all is shared by those that are not tried yet.
 const MAX_ADDRESS: Duration = Duration::from_secs(10);
 /// Most octets of the reason why a policy could not be had.
 const MAX_WHY: usize = 256;
 /// The port of policies; there is no other.
 const HTTPS: u16 = 443;
+
+/// How a policy that is remembered is looked at again.
+struct Pace {
+    /// In the first of so many parts of its life it is not fetched anew, unless its record has changed.
+    parts: u32,
+    /// Longest time for the fetch.
+    fetch: Duration,
+}
+
+/// Where somebody waits for it. In the second half of its life it is fetched anew, so that nobody has to wait for its last
+/// second.
+const ASKED: Pace = Pace { parts: 2, fetch: MAX_REFRESH };
+/// Where nobody waits for it: there is time for every address.
+const UNASKED: Pace = Pace { parts: 4, fetch: MAX_FETCH };
 
 /// What is needed to find policies, and those that were found.
 pub struct Sts {
@@ -92,13 +106,12 @@ impl Sts {
     pub async fn look_up(&self, upstream: Arc<Upstream>, domain: Name) -> Finding {
         let Some(text) = name::host_text(&domain) else { return Finding::failed(DnsError::BadName) };
         self.cache().note_asked(&text, self.time());
-        // In the second half of its life it is fetched anew, so that nobody has to wait for its last second.
-        self.renew(&upstream, &text, 2).await
+        self.renew(&upstream, &text, &ASKED).await
     }
 
     /// Looks whether the policy of a domain has changed, and fetches it anew long before its end.
     pub async fn refresh(&self, upstream: Arc<Upstream>, domain: String) {
-        self.renew(&upstream, &domain, 4).await;
+        self.renew(&upstream, &domain, &UNASKED).await;
         let Some(Known { policy, age, .. }) = self.find(&domain) else { return };
         if policy.mode != StsMode::None && age >= policy.max_age / 2 {
             // Operators are to hear of it while there is time (RFC 8461 10.2).
@@ -109,15 +122,15 @@ impl Sts {
         }
     }
 
-    /// The policy of a domain: from memory if its record has not changed and that part of its life is not over, or else
+    /// The policy of a domain: from memory if its record has not changed and the first part of its life is not over, or else
     /// fetched, or else from memory all the same.
-    async fn renew(&self, upstream: &Arc<Upstream>, text: &str, part: u32) -> Finding {
+    async fn renew(&self, upstream: &Arc<Upstream>, text: &str, pace: &Pace) -> Finding {
         let known = self.find(text);
-        let limit = if known.is_some() { MAX_REFRESH } else { MAX_FETCH };
+        let limit = if known.is_some() { pace.fetch } else { MAX_FETCH };
         let record = tokio::time::timeout(MAX_REFRESH, self.record(upstream, text)).await;
         let record = record.unwrap_or_else(|_| Err(absent()));
         let id = match (record, known) {
-            (Ok(id), Some(known)) if id == known.id && known.age < known.policy.max_age / part => {
+            (Ok(id), Some(known)) if id == known.id && known.age < known.policy.max_age / pace.parts => {
                 return found(&known.policy, known.age);
             }
             (Ok(id), _) => id,
@@ -126,7 +139,7 @@ impl Sts {
             // A record that cannot be had is no record (RFC 8461 3.1), or a broken name server would hold the mail.
             (Err(_), None) => return absent(),
         };
-        let fetched = tokio::time::timeout(limit, self.fetch(upstream, text)).await;
+        let fetched = tokio::time::timeout(limit, self.fetch(upstream, text, Instant::now() + limit)).await;
         let fetched = fetched.unwrap_or_else(|_| Err("timeout".to_owned()));
         let was_fetched = fetched.is_ok();
         match fetched.and_then(|body| Policy::parse(&body).map_err(|fault| fault.to_string())) {
@@ -157,18 +170,11 @@ impl Sts {
         }
     }
 
-    async fn fetch(&self, upstream: &Arc<Upstream>, domain: &str) -> Result<Vec<u8>, String> {
+    async fn fetch(&self, upstream: &Arc<Upstream>, domain: &str, until: Instant) -> Result<Vec<u8>, String> {
         let host = format!("mta-sts.{domain}");
-        let mut why = format!("{host} has no address");
-        for address in fetch::addresses(upstream, &host, self.epoch).await {
-            let fetched = fetch::fetch(&self.client, SocketAddr::new(address, HTTPS), &host);
-            let fetched = tokio::time::timeout(MAX_ADDRESS, fetched).await;
-            match fetched.unwrap_or_else(|_| Err("timeout".to_owned())) {
-                Ok(body) => return Ok(body),
-                Err(error) => why = format!("{host}[{address}]: {error}"),
-            }
-        }
-        Err(why)
+        let addresses = fetch::addresses(upstream, &host, self.epoch).await;
+        let of = |address| fetch::fetch(&self.client, SocketAddr::new(address, HTTPS), &host);
+        first(&host, &addresses, until, of).await
     }
 
     fn find(&self, domain: &str) -> Option<Known> {
@@ -184,6 +190,26 @@ impl Sts {
         // What a panicking look-up left behind is whole: entries are replaced and never edited.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the first address gives that gives anything. Each that has a turn leaves time to those behind it.
+async fn first<T, F: Future<Output = Result<T, String>>>(
+    host: &str,
+    addresses: &[IpAddr],
+    until: Instant,
+    fetch: impl Fn(IpAddr) -> F,
+) -> Result<T, String> {
+    let mut why = format!("{host} has no address");
+    for (address, waiting) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        let left = until.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(waiting).unwrap_or(u32::MAX);
+        let fetched = tokio::time::timeout(share.min(MAX_ADDRESS), fetch(*address)).await;
+        match fetched.unwrap_or_else(|_| Err("timeout".to_owned())) {
+            Ok(fetched) => return Ok(fetched),
+            Err(error) => why = format!("{host}[{address}]: {error}"),
+        }
+    }
+    Err(why)
 }
 
 fn found(policy: &Policy, age: Duration) -> Finding {
@@ -207,4 +233,50 @@ fn absent() -> Finding {
 /// There is no policy, and that is worth remembering for a while.
 fn none() -> Finding {
     Finding { result: Err(DnsError::NoRecords), secure: false, keep: KEEP }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(count: u8) -> Vec<IpAddr> {
+        (1..=count).map(|last| [192, 0, 2, last].into()).collect()
+    }
+
+    /// All addresses are silent but the last of so many.
+    fn fetch_from_last(count: u8, within: Duration) -> Result<IpAddr, String> {
+        let addresses = addresses(count);
+        let fetch = async |address| {
+            if Some(&address) != addresses.last() {
+                std::future::pending::<()>().await;
+            }
+            Ok(address)
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let until = Instant::now() + within;
+            // As its caller does.
+            let fetched =
+                tokio::time::timeout(within, first("mta-sts.a.test", &addresses, until, fetch)).await;
+            fetched.unwrap_or_else(|_| Err("timeout".to_owned()))
+        })
+    }
+
+    #[test]
+    fn addresses_that_are_silent_leave_time_to_those_behind_them() {
+        for count in [1, 2, 4] {
+            let fetched = fetch_from_last(count, Duration::from_secs(1));
+            assert_eq!(fetched, Ok([192, 0, 2, count].into()), "of {count}");
+        }
+        assert_eq!(
+            fetch_from_last(0, Duration::from_secs(1)),
+            Err("mta-sts.a.test has no address".to_owned())
+        );
+    }
+
+    #[test]
+    fn where_nobody_waits_there_is_time_for_every_address() {
+        assert!(UNASKED.fetch >= MAX_ADDRESS * fetch::MAX_ADDRESSES as u32);
+        assert!(ASKED.fetch + MAX_REFRESH < Duration::from_secs(20), "askers wait no longer");
+    }
 }

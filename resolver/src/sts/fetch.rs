@@ -20,7 +20,7 @@ use crate::upstream::Upstream;
 /// Octets read at once.
 const READ: usize = 8 * 1024;
 /// Most addresses of a host that are tried.
-const MAX_ADDRESSES: usize = 4;
+pub const MAX_ADDRESSES: usize = 4;
 /// Most reads of one response.
 const MAX_READS: usize = 8 * MAX_RESPONSE / READ;
 
