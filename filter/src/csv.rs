@@ -94,9 +94,10 @@ impl Database {
     }
 
     /// The fields of the row that begins with `key`; none if there is no such row.
-    pub fn get(&self, key: &str) -> Result<Row, Fault> {
+    pub fn get(&self, key: &str) -> Result<Row, NoAnswer> {
         if self.access == Access::Write {
-            return Err(Fault(format!("the table {} is only written: its access is O_WRONLY", self.name)));
+            let why = format!("the table {} is only written: its access is O_WRONLY", self.name);
+            return Err(NoAnswer::Never(Fault(why)));
         }
         match &self.source {
             Source::Fixed(table) => Ok(table.get(key)),

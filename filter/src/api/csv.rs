@@ -38,7 +38,7 @@ fn rows(registry: &mut Registry) {
         .doc("(key: string) -> array", "The fields of the row that begins with `key`, that among them; an empty array if there is none.")
         .errors("if the access is `O_WRONLY`, or the file cannot be read")
         .example("const users = csv::build(#{ connector: \"lists/users.csv\", access: \"O_RDONLY\" }); users.get(\"jane\") == [\"jane\", \"admin\"] && users.get(\"nobody\").is_empty()");
-    registry.method_text(get, |table: &Arc<Database>, key| {
+    registry.method_text_asks(get, |table: &Arc<Database>, key| {
         Ok(table.get(key)?.into_iter().map(Dynamic::from).collect::<Array>())
     });
     let set = name("csv", "set", &[])

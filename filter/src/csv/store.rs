@@ -124,8 +124,8 @@ impl Store {
     }
 
     /// The fields of the row that begins with `key`; none if there is no such row.
-    pub fn get(&self, key: &str) -> Result<Row, Fault> {
-        self.now().map(|table| table.get(key)).map_err(|error| self.fault("read", &error))
+    pub fn get(&self, key: &str) -> Result<Row, NoAnswer> {
+        self.now().map(|table| table.get(key)).map_err(|error| self.later("read", &error))
     }
 
     /// Puts a row in the place of the one that begins with the same field, or after all others.
@@ -138,7 +138,8 @@ impl Store {
         self.change(|table| Ok(table.without(key)))
     }
 
-    /// True if it was changed. That others change tables too is a matter of the moment.
+    /// True if it was changed. That others change tables too is a matter of the moment, and so is what the host lacks to read
+    /// and write them: no mistake of the rule.
     fn change(&self, change: impl FnOnce(&Table) -> Result<Option<Table>, Fault>) -> Result<bool, NoAnswer> {
         hand_on();
         let _place = self.databases.places.take(party()).ok_or_else(|| {
@@ -147,28 +148,25 @@ impl Store {
                 self.path.display()
             )))
         })?;
-        let _lock = self.lock().map_err(|error| match error.kind() {
-            ErrorKind::TimedOut => NoAnswer::Later(self.fault("lock", &error)),
-            _ => NoAnswer::Never(self.fault("lock", &error)),
-        })?;
-        self.change_locked(change).map_err(NoAnswer::Never)
+        let _lock = self.lock().map_err(|error| self.later("locked", &error))?;
+        self.change_locked(change)
     }
 
     fn change_locked(
         &self,
         change: impl FnOnce(&Table) -> Result<Option<Table>, Fault>,
-    ) -> Result<bool, Fault> {
-        let table = self.read().map_err(|error| self.fault("read", &error))?;
+    ) -> Result<bool, NoAnswer> {
+        let table = self.read().map_err(|error| self.later("read", &error))?;
         let table = table.map_or_else(Arc::default, |(_, table)| table);
-        let Some(table) = change(&table)? else { return Ok(false) };
+        let Some(table) = change(&table).map_err(NoAnswer::Never)? else { return Ok(false) };
         let text = table.to_text(self.delimiter);
         if text.len() as u64 > MAX_BYTES {
-            return Err(Fault(format!(
+            return Err(NoAnswer::Never(Fault(format!(
                 "the table {} would be larger than {MAX_BYTES} bytes",
                 self.path.display()
-            )));
+            ))));
         }
-        let stamp = self.replace(&text).map_err(|error| self.fault("write", &error))?;
+        let stamp = self.replace(&text).map_err(|error| self.later("written", &error))?;
         *self.seen() = Some((stamp, Arc::new(table)));
         Ok(true)
     }
@@ -235,8 +233,8 @@ impl Store {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fault(&self, what: &str, error: &io::Error) -> Fault {
-        Fault(format!("the table {} cannot be {what}: {error}", self.path.display()))
+    fn later(&self, what: &str, error: &io::Error) -> NoAnswer {
+        NoAnswer::Later(Fault(format!("the table {} cannot be {what}: {error}", self.path.display())))
     }
 }
 
@@ -322,6 +320,27 @@ mod tests {
     }
 
     #[test]
+    fn what_the_host_lacks_is_a_matter_of_the_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let databases = Databases::at(dir.path());
+        let store = store(&databases, true);
+        // Neither can be opened to be written, nor can the table be read: as on a disk that is full or does not answer.
+        for (in_the_way, words) in
+            [("greylist.csv.lock", "locked"), ("greylist.csv.new", "written"), ("greylist.csv", "read")]
+        {
+            fs::create_dir(dir.path().join(in_the_way)).unwrap();
+            let refused = store.set(row(&["a", "1"])).unwrap_err();
+            let is_later = matches!(&refused, NoAnswer::Later(fault) if fault.0.contains(words));
+            assert!(is_later, "{in_the_way}: {refused:?}");
+            let got = store.get("a");
+            assert_eq!(matches!(got, Err(NoAnswer::Later(_))), words == "read", "{in_the_way}: {got:?}");
+            fs::remove_dir(dir.path().join(in_the_way)).unwrap();
+        }
+        store.set(row(&["a", "1"])).unwrap();
+        assert_eq!(store.get("a").unwrap(), row(&["a", "1"]));
+    }
+
+    #[test]
     fn a_table_is_a_file_of_the_folder_and_stays_small() {
         let dir = tempfile::tempdir().unwrap();
         let databases = Databases::at(dir.path());
@@ -334,7 +353,8 @@ mod tests {
         assert!(Databases::default().locate("x").is_err());
         let store = store(&databases, true);
         store.set(row(&["a", "1"])).unwrap();
-        assert!(store.set(row(&["b", &"x".repeat(MAX_BYTES as usize)])).is_err());
+        let refused = store.set(row(&["b", &"x".repeat(MAX_BYTES as usize)]));
+        assert!(matches!(refused, Err(NoAnswer::Never(_))), "{refused:?}");
         assert_eq!(store.get("a").unwrap(), row(&["a", "1"]));
         fs::write(dir.path().join("greylist.csv"), "\"not closed").unwrap();
         assert!(store.set(row(&["c", "1"])).is_err() && store.get("a").is_err());
