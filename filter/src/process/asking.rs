@@ -98,6 +98,8 @@ pub struct Wanted {
     database: Which,
     statement: String,
     parameters: Vec<Parameter>,
+    /// How long the database may take. The rule waits a little longer for the news of it.
+    within: Duration,
 }
 
 impl Inquiry for Asking {
@@ -111,8 +113,8 @@ impl Inquiry for Asking {
     const ASKS_AGAIN: bool = false;
 
     fn question(wanted: &Wanted, ticket: u64, left: Duration) -> Ask {
-        let Wanted { database, statement, parameters } = wanted.clone();
-        Ask { ticket, database, statement, parameters, left_ms: milliseconds(left) }
+        let Wanted { database, statement, parameters, within } = wanted.clone();
+        Ask { ticket, database, statement, parameters, left_ms: milliseconds(left.min(within)) }
     }
 
     fn heard(answer: Answer) -> (u64, Result<Rows, Refused>) {
@@ -148,7 +150,7 @@ impl Asker for Way {
                 Which::Like { url, timeout_ms: milliseconds(timeout), connections }
             }
         };
-        let wanted = Wanted { database, statement: statement.to_owned(), parameters };
+        let wanted = Wanted { database, statement: statement.to_owned(), parameters, within };
         if !Asking::question(&wanted, 0, Duration::ZERO).is_within_bounds() {
             return Err(NoAnswer::Never(unanswered(target, TOO_LARGE)));
         }
@@ -208,6 +210,21 @@ mod tests {
         assert!(matches!(&loaded, Err(NoAnswer::Later(fault)) if fault.0.contains("reload")), "{loaded:?}");
         assert!(matches!(&rule, Err(NoAnswer::Never(_))), "{rule:?}");
         assert!(!format!("{loaded:?}{rule:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_database_has_the_time_that_it_may_take_and_no_grace() {
+        let wanted = |within| Wanted {
+            database: Which::Named("a".to_owned()),
+            statement: "select 1".to_owned(),
+            parameters: Vec::new(),
+            within: Duration::from_secs(within),
+        };
+        let left_ms = |within, left| Asking::question(&wanted(within), 0, Duration::from_secs(left)).left_ms;
+        // A share of five seconds, and the rule waits for seven.
+        assert_eq!(left_ms(5, 7), 5_000);
+        // It waited before it was sent, or the script has less.
+        assert_eq!(left_ms(5, 3), 3_000);
     }
 
     #[test]
