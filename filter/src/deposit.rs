@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 use vsmtp_daemon::Record;
 use vsmtp_sys::disk::free_space;
+use vsmtp_sys::random::random_u64;
 
 use crate::engine::{deadline_passed, hand_on, party, time_left};
 use crate::object::Fault;
@@ -207,18 +208,19 @@ fn make_folder(path: &Path, folder: &str) -> io::Result<PathBuf> {
 }
 
 fn write_whole(folder: &Path, name: &str, content: &Input, spare: u64) -> io::Result<()> {
-    let new = folder.join(format!(".{name}.new"));
-    let written = write_new(&new, content, spare).and_then(|()| fs::rename(&new, folder.join(name)));
+    // Another filter may write a file of that name at the same time: the last whole one stays.
+    let new = folder.join(format!(".{name}.{:016x}.new", random_u64()?));
+    let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&new)?;
+    let written = fill(file, content, spare).and_then(|()| fs::rename(&new, folder.join(name)));
     if let Err(error) = written {
-        // It may not even be there.
+        // What cannot be removed stays, and hurts nobody.
         let _ = fs::remove_file(&new);
         return Err(error);
     }
     File::open(folder)?.sync_all()
 }
 
-fn write_new(new: &Path, content: &Input, spare: u64) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(new)?;
+fn fill(mut file: File, content: &Input, spare: u64) -> io::Result<()> {
     let free = free_space(&file)?;
     // The queue may be on the same disk: it must not run full of what rules write.
     if free.bytes < spare.saturating_add(content.size()) || free.inodes < SPARE_INODES {
@@ -368,6 +370,34 @@ mod tests {
             let written = (0..3).filter(|_| next().0.is_ok()).count();
             assert!(written >= 2, "{written} were written");
         });
+    }
+
+    /// A message while which is read another file of its name is written.
+    #[derive(Debug)]
+    struct Overtaken(Arc<Deposit>);
+
+    impl Content for Overtaken {
+        fn len(&self) -> u64 {
+            8
+        }
+        fn read(&self, offset: u64, _: usize) -> io::Result<Vec<u8>> {
+            if offset > 0 {
+                self.0.write("x", "1.eml", &text("other")).unwrap();
+            }
+            Ok(b"half".to_vec())
+        }
+    }
+
+    #[test]
+    fn two_that_write_one_file_at_the_same_time_leave_one_that_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let deposit = opened(dir.path(), 0);
+        let content = Arc::new(Overtaken(Arc::clone(&deposit)));
+        let message = Input::Message { header: Vec::new(), content, body: 0 };
+        assert_eq!(deposit.write("x", "1.eml", &message), Ok(()));
+        let folder = dir.path().join("x");
+        assert_eq!(fs::read_to_string(folder.join("1.eml")).unwrap(), "halfhalf");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing else is left");
     }
 
     /// A message of which half can be read.
