@@ -58,9 +58,8 @@ impl Folders {
         for _ in 0..TRIES {
             let path = place.join(format!("{PREFIX}{:016x}", random_u64()?));
             DirBuilder::new().mode(PRIVATE).create(&path)?;
-            let lock = File::open(&path)?;
             // One that looks for dead runners may have come first, and has taken it away.
-            if lock.try_lock().is_ok() && is_at(&lock, &path) {
+            if let Some(lock) = lock_at(&path)? {
                 let mut folders = Folders { path, _lock: lock, doomed: Vec::new() };
                 folders.take_over(place);
                 return Ok(folders);
@@ -194,8 +193,16 @@ fn is_folder_of(user: u32, path: &Path) -> bool {
 
 /// The lock of a folder that a dead runner has left; `None` if it is a living one's.
 fn lock_left(path: &Path) -> Option<File> {
-    let lock = File::open(path).ok()?;
-    (lock.try_lock().is_ok() && is_at(&lock, path)).then_some(lock)
+    lock_at(path).ok().flatten()
+}
+
+/// The lock of a folder; `None` if somebody else has it, or has taken the folder away.
+fn lock_at(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Ok(lock) => Ok((lock.try_lock().is_ok() && is_at(&lock, path)).then_some(lock)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// What the permissions of a folder forbid is ours to permit. If that fails, so will what comes next.
@@ -279,6 +286,16 @@ mod tests {
         let path = next.path().to_owned();
         next.end();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_new_folder_that_another_runner_has_taken_away_is_no_error() {
+        let place = tempfile::tempdir().unwrap();
+        let (gone, taken) = (place.path().join("gone"), place.path().join("taken"));
+        assert!(lock_at(&gone).unwrap().is_none());
+        fs::create_dir(&taken).unwrap();
+        let lock = lock_at(&taken).unwrap();
+        assert!(lock.is_some() && lock_at(&taken).unwrap().is_none());
     }
 
     #[test]
