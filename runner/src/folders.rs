@@ -79,7 +79,8 @@ impl Folders {
         let others = named.map(|entry| entry.path()).filter(|path| *path != own && is_folder_of(user, path));
         let left: Vec<_> = others.filter_map(|path| Some((lock_left(&path)?, path))).take(MAX_LEFT).collect();
         for (_lock, path) in &left {
-            self.move_in(path);
+            // What stays is for the next one.
+            let _ = self.move_in(path);
         }
     }
 
@@ -94,13 +95,12 @@ impl Folders {
     /// It cannot be made. See [`is_lost`] for what that says of the runner's own.
     pub fn make(&mut self) -> io::Result<PathBuf> {
         let path = self.path.join(format!("{:016x}{:016x}", random_u64()?, random_u64()?));
-        DirBuilder::new().mode(PRIVATE).create(&path)?;
+        insist(&self.path, || DirBuilder::new().mode(PRIVATE).create(&path))?;
         Ok(path)
     }
 
     /// The program has ended.
     pub fn give_up(&mut self, path: PathBuf) {
-        permit(&path);
         self.doomed.push(path);
     }
 
@@ -121,9 +121,8 @@ impl Folders {
             && let Some(path) = self.doomed.last().cloned()
         {
             left -= 1;
-            if fs::remove_dir(&path).is_ok() {
-                self.doomed.pop();
-            } else if let Err(error) = self.remove_in(&path, &mut left) {
+            let own = self.path.clone();
+            if let Err(error) = insist(&own, || self.remove_or_empty(&path, &mut left)) {
                 self.doomed.retain(|doomed| *doomed != path);
                 Record::at(log::Level::Warn, "folder-kept")
                     .field("folder", path.display())
@@ -134,6 +133,21 @@ impl Folders {
         self.has_doomed()
     }
 
+    /// Removes the last doomed folder, or some of what is in it.
+    ///
+    /// # Errors
+    /// Neither can be done.
+    fn remove_or_empty(&mut self, folder: &Path, left: &mut usize) -> io::Result<()> {
+        match fs::remove_dir(folder) {
+            Ok(()) => {
+                self.doomed.pop();
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+            Err(_) => self.remove_in(folder, left),
+        }
+    }
+
     /// Removes some of the files in a folder. A folder in it is moved out, to be removed before it.
     ///
     /// # Errors
@@ -141,10 +155,11 @@ impl Folders {
     fn remove_in(&mut self, folder: &Path, left: &mut usize) -> io::Result<()> {
         let mut last = io::Error::from(io::ErrorKind::DirectoryNotEmpty);
         let mut has_removed = false;
+        permit(folder)?;
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
-                return if self.move_in(&entry.path()) { Ok(()) } else { Err(last) };
+                return self.move_in(&entry.path());
             }
             match fs::remove_file(entry.path()) {
                 Ok(()) => has_removed = true,
@@ -159,15 +174,15 @@ impl Folders {
     }
 
     /// Moves a folder directly below ours, to be removed.
-    fn move_in(&mut self, path: &Path) -> bool {
-        permit(path);
-        let Ok(number) = random_u64() else { return false };
-        let new = self.path.join(format!("{number:016x}"));
-        let moved = fs::rename(path, &new).is_ok();
-        if moved {
-            self.doomed.push(new);
-        }
-        moved
+    ///
+    /// # Errors
+    /// It stays where it is.
+    fn move_in(&mut self, path: &Path) -> io::Result<()> {
+        permit(path)?;
+        let new = self.path.join(format!("{:016x}", random_u64()?));
+        fs::rename(path, &new)?;
+        self.doomed.push(new);
+        Ok(())
     }
 }
 
@@ -193,6 +208,8 @@ fn is_folder_of(user: u32, path: &Path) -> bool {
 
 /// The lock of a folder that a dead runner has left; `None` if it is a living one's.
 fn lock_left(path: &Path) -> Option<File> {
+    // A program of the dead one may have closed it.
+    permit(path).ok()?;
     lock_at(path).ok().flatten()
 }
 
@@ -205,10 +222,26 @@ fn lock_at(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// What the permissions of a folder forbid is ours to permit. If that fails, so will what comes next.
-fn permit(path: &Path) {
+/// What the permissions of a folder forbid is ours to permit. Follows no link.
+fn permit(path: &Path) -> io::Result<()> {
     let mode = Mode::from_bits_truncate(PRIVATE);
-    let _ = fchmodat(AT_FDCWD, path, mode, FchmodatFlags::NoFollowSymlink);
+    fchmodat(AT_FDCWD, path, mode, FchmodatFlags::NoFollowSymlink).map_err(io::Error::from)
+}
+
+/// Does something in the runner's folder. Programs cannot open that folder, and yet change its permissions, as they are the
+/// same user: what they forbid is permitted again before it is done, and more than once.
+///
+/// # Errors
+/// It fails, or the folder cannot be permitted; `ResourceBusy` if it was forbidden each time.
+fn insist<T>(folder: &Path, mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..TRIES {
+        permit(folder)?;
+        match act() {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            done => return done,
+        }
+    }
+    Err(io::ErrorKind::ResourceBusy.into())
 }
 
 /// True if what is open is what is there.
@@ -273,6 +306,8 @@ mod tests {
         let mut dead = Folders::open_in(place.path()).unwrap();
         let (of_living, of_dead) = (living.make().unwrap(), dead.make().unwrap());
         fs::write(of_dead.join("file"), "text").unwrap();
+        // A program of it has closed it.
+        fs::set_permissions(dead.path(), Permissions::from_mode(0o000)).unwrap();
         fs::create_dir(place.path().join("vsmtp")).unwrap();
         drop(dead);
         // Names that others have given to what is theirs, or is no folder.
@@ -286,6 +321,38 @@ mod tests {
         let path = next.path().to_owned();
         next.end();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_folder_that_is_closed_is_opened_again_and_one_that_stays_closed_is_not_lost() {
+        let place = tempfile::tempdir().unwrap();
+        let mut folders = Folders::open_in(place.path()).unwrap();
+        let path = folders.path().to_owned();
+        let close = |mode| fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        close(0o000);
+        let one = folders.make().unwrap();
+        assert_eq!(mode(), PRIVATE);
+        fs::write(one.join("file"), "text").unwrap();
+        close(0o777);
+        folders.make().unwrap();
+        assert_eq!(mode(), PRIVATE, "nor is it open to others");
+        close(0o000);
+        folders.give_up(one);
+        remove_all(&mut folders);
+        assert_eq!((mode(), count(&path)), (PRIVATE, 1));
+        let mut tries = 0;
+        let error = insist(&path, || {
+            tries += 1;
+            Err::<(), _>(io::ErrorKind::PermissionDenied.into())
+        });
+        assert!(!is_lost(&error.unwrap_err()));
+        assert_eq!(tries, TRIES);
+        let seldom = insist(&path, || {
+            tries -= 1;
+            if tries > 1 { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(tries) }
+        });
+        assert_eq!(seldom.unwrap(), 1);
     }
 
     #[test]

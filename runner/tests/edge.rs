@@ -339,6 +339,31 @@ fn commands_neither_see_nor_disturb_each_other() {
 }
 
 #[test]
+fn a_command_that_closes_the_folder_of_all_ends_no_other_and_nothing_is_left() {
+    let mut stage = Stage::start(&[shell(60_000, false)]);
+    let mut filter = stage.filter();
+    let time = own_time(86396);
+    say(&mut filter, &ask(1, shell(60_000, false), Some(&["-c", &format!("exec sleep {time}")])), Vec::new());
+    wait_until("it sleeps", || is_asleep(&time));
+    let script = "mkdir -p $TMPDIR/a/b && echo text >$TMPDIR/a/b/file && cd $TMPDIR/.. && pwd && \
+                  chmod 0 $TMPDIR/a $TMPDIR && chmod 0 .";
+    let mut path = String::new();
+    for ticket in 2..5 {
+        say(&mut filter, &ask(ticket, shell(60_000, false), Some(&["-c", script])), Vec::new());
+        let end = ended(&mut filter, ticket);
+        assert_eq!(end.code, Some(0), "{end:?}");
+        path = String::from_utf8(end.stdout).unwrap();
+    }
+    assert!(is_asleep(&time));
+    let folder = std::path::Path::new(path.trim());
+    stage.process.tell(&ToChild::Drain { deadline_ms: 15_000 }, Vec::new());
+    drop(filter);
+    wait_until("it is removed", || !folder.exists());
+    let log = stage.process.log();
+    assert!(!log.contains("event=folder-"), "{log}");
+}
+
+#[test]
 fn a_command_has_bounds_of_memory_and_of_files() {
     let mut stage = Stage::start(&[shell(60_000, false)]);
     let mut filter = stage.filter();
