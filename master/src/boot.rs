@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -196,15 +196,24 @@ fn lock(layout: &Layout) -> Result<Locked, Error> {
     }
 }
 
+/// Makes a folder if it is not there. One that is given away or protected may be no link: where others may write beside it,
+/// somebody could have what the link leads to.
 fn folder(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<(), Error> {
     if !path.is_dir() {
         fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(Error::path("make", path))?;
     }
+    if owner.is_none() && mode == 0o755 {
+        return Ok(());
+    }
+    let flags = nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let opened = opened.map_err(Error::path("open, not through a link, the folder", path))?;
     if let Some((uid, gid)) = owner {
-        chown(path, Some(uid), Some(gid)).map_err(Error::path("give away", path))?;
+        fchown(&opened, Some(uid), Some(gid)).map_err(Error::path("give away", path))?;
     }
     if mode != 0o755 {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::path("protect", path))?;
+        let permissions = fs::Permissions::from_mode(mode);
+        opened.set_permissions(permissions).map_err(Error::path("protect", path))?;
     }
     Ok(())
 }
@@ -225,4 +234,35 @@ fn node() -> Result<u32, Error> {
 
 fn write_out(out: &mut impl Write, text: &str) -> Result<(), Error> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::io("write to standard output"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_folder_is_made_and_protected_and_what_a_link_leads_to_is_left_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let own = place.path().join("a/own");
+        for _ in 0..2 {
+            folder(&own, 0o750, None).unwrap();
+            assert_eq!(mode(&own), 0o750);
+        }
+        let (others, link) = (place.path().join("others"), place.path().join("link"));
+        fs::create_dir(&others).unwrap();
+        fs::set_permissions(&others, fs::Permissions::from_mode(0o711)).unwrap();
+        std::os::unix::fs::symlink(&others, &link).unwrap();
+        let us = vsmtp_sys::users::current();
+        for owner in [None, Some(us)] {
+            let error = folder(&link, 0o700, owner).unwrap_err();
+            assert!(error.to_string().contains("not through a link"), "{error}");
+        }
+        assert_eq!(mode(&others), 0o711);
+        // What is not given away may be wherever the operator has it.
+        folder(&link, 0o755, None).unwrap();
+    }
 }
