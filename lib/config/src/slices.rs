@@ -19,7 +19,6 @@ mod runner;
 pub use auth::{AuthSlice, SenderLogin};
 pub use database::DatabaseSlice;
 pub use deliver::{DeliverSlice, DeliverTls, Family, MailboxSlice, NextHopTimeouts};
-pub(crate) use filter::DATABASES;
 pub use filter::{Alias, FilterSlice, OnError, ReportSignature};
 pub use keys::{KeyFile, KeyFileUse, KeyPair, KeysSlice, MailKey};
 pub use limits::{LimitsSlice, ScreenAction, ScreenSlice};

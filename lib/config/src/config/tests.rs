@@ -304,6 +304,10 @@ fn values_that_do_not_go_together() {
         ("app.dirpath", text("/var/spool/vsmtp/queue/app")),
         ("app.dirpath", text("/var/lib/vsmtp/databases")),
         ("app.dirpath", text("/var/lib/vsmtp/mail/app")),
+        ("app.dirpath", text("/var/lib/vsmtp")),
+        ("app.dirpath", text("/var/lib/vsmtp/resolver")),
+        ("app.dirpath", text("/var/lib/vsmtp/limits/app")),
+        ("app.dirpath", text("/run/vsmtp")),
         ("app.dirpath", text("app")),
         ("app.dirpath", text("/srv/../etc")),
     ] {
@@ -315,6 +319,24 @@ fn values_that_do_not_go_together() {
     }
     assert!(with(&[("server.dns.type", text("custom"))]).is_err());
     assert!(with(&[("server.logs.target", text("file"))]).is_err());
+}
+
+#[test]
+fn what_rules_write_is_apart_from_the_log_and_from_keys() {
+    let both = |path: &str| {
+        with(&[
+            ("app.dirpath", text(path)),
+            ("server.logs.target", text("file")),
+            ("server.logs.filename", text("/srv/log/mail.log")),
+            ("server.tls.certificate", text("/srv/tls/chain.pem")),
+            ("server.tls.private_key", text("/srv/tls/key.pem")),
+        ])
+    };
+    for path in ["/srv", "/srv/log", "/srv/tls"] {
+        let errors = both(path).unwrap_err();
+        assert!(errors.iter().all(|error| error.path == "app.dirpath"), "{errors:?}");
+    }
+    assert!(both("/srv/app").is_ok());
 }
 
 #[test]

@@ -133,7 +133,7 @@ impl OnError {
 /// The key whose values have passwords in them: no script sees it.
 const SECRET: &str = "filter.databases";
 /// Where tables are that rules keep.
-pub(crate) const DATABASES: &str = "/var/lib/vsmtp/databases";
+const DATABASES: &str = "/var/lib/vsmtp/databases";
 /// The root file of the rules where none is named.
 const DEFAULT_FILTER: &str = "filter.vsl";
 
