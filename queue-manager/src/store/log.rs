@@ -186,11 +186,9 @@ impl Log {
         self.rehouse();
         if !self.homeless.is_empty() {
             self.refuse(prepared, self.shortage.clone());
-        } else if prepared.accepts
-            && let Err(error) = self.keep_reserve()
-        {
+        } else if prepared.accepts && self.has_lost_reserve() {
             // What is left is for changes, also of the segment that was the reserve.
-            self.refuse(prepared, error);
+            self.refuse(prepared, CommitError::Full);
         } else if fits(self) {
             self.place(prepared);
         } else {
@@ -321,9 +319,10 @@ impl Log {
         }
     }
 
-    /// Makes sure that changes have another segment when this one is full.
-    fn keep_reserve(&mut self) -> Result<(), CommitError> {
-        self.pool.fill(RESERVE).map_err(|shortage| self.no_segment(shortage))
+    /// True if changes have no other segment when this one is full, and the disk is too full for one. If it has room, one is
+    /// being made.
+    fn has_lost_reserve(&self) -> bool {
+        self.pool.len() < RESERVE && self.pool.has_room(true).is_ok_and(|has_room| !has_room)
     }
 
     fn no_segment(&mut self, shortage: Shortage) -> CommitError {

@@ -203,9 +203,14 @@ impl Pool {
         result
     }
 
-    fn make(&self, number: u64, careful: bool) -> Result<Arc<dyn DiskFile>, Shortage> {
+    /// True if the disk has room for one more segment; `careful` minds the low-water mark.
+    pub(super) fn has_room(&self, careful: bool) -> io::Result<bool> {
         let needed = self.segment_bytes + if careful { self.low_water } else { 0 };
-        if self.disk.free_bytes().map_err(Shortage::Failed)? < needed {
+        Ok(self.disk.free_bytes()? >= needed)
+    }
+
+    fn make(&self, number: u64, careful: bool) -> Result<Arc<dyn DiskFile>, Shortage> {
+        if !self.has_room(careful).map_err(Shortage::Failed)? {
             return Err(Shortage::Full);
         }
         let name = segment_name(number);
