@@ -101,6 +101,27 @@ impl Held {
         let ticket = self.submit(changes, Urgency::Durable);
         self.finish(ticket);
     }
+
+    /// Commits, and keeps the committer from going on: what is submitted now is prepared before anybody has heard of this.
+    fn commit_unheard(&mut self, change: Change) {
+        self.threads.of("committer", |committer| committer.is_free = false);
+        self.submit(vec![change], Urgency::Durable);
+        self.threads.until("committer", |committer| committer.waits);
+    }
+
+    fn let_committer_go(&self) {
+        self.threads.of("committer", |committer| (committer.is_free, committer.waits) = (true, false));
+    }
+
+    /// The recipients of the first message have been tried as often as that, for this process and for the next.
+    fn assert_attempts(&self, disk: &SimDisk, expected: [u16; 3]) {
+        for store in [&self.store, &open(&disk.after_power_cut(0)).0] {
+            let state = store.message(id(1)).unwrap().state;
+            assert_eq!(state.disposition, Disposition::Active);
+            let found: Vec<u16> = state.progress.iter().map(|one| one.brief().attempts).collect();
+            assert_eq!(found, expected);
+        }
+    }
 }
 
 impl Drop for Held {
@@ -121,28 +142,19 @@ fn outcome_saying(n: u32, recipient: u32, attempts: u16, text: &str) -> Change {
     Change::Outcome { id: id(n), results: vec![(recipient, waiting)] }
 }
 
-fn attempts(store: &Store, n: u32) -> Vec<u16> {
-    let state = store.message(id(n)).unwrap().state;
-    assert_eq!(state.disposition, Disposition::Active);
-    state.progress.iter().map(|one| one.brief().attempts).collect()
-}
-
 #[test]
 fn a_change_follows_what_was_reported_after_it_was_prepared() {
     let disk = SimDisk::default();
     let mut held = Held::open(&disk);
     held.commit(vec![accept(1, 3, 100), accept(2, 1, 100)]);
     // The first change is done, and nobody has heard of it when the second is prepared, but when the third is.
-    held.threads.of("committer", |committer| committer.is_free = false);
-    held.submit(vec![outcome(1, 0, 7)], Urgency::Durable);
-    held.threads.until("committer", |committer| committer.waits);
+    held.commit_unheard(outcome(1, 0, 7));
     held.submit(vec![outcome(1, 1, 8)], Urgency::Durable);
     held.store.poll(&mut held.events);
     let last = held.submit(vec![outcome(2, 0, 9)], Urgency::Durable);
-    held.threads.of("committer", |committer| (committer.is_free, committer.waits) = (true, false));
+    held.let_committer_go();
     held.finish(last);
-    assert_eq!(attempts(&held.store, 1), [7, 8, 0]);
-    assert_eq!(attempts(&open(&disk.after_power_cut(0)).0, 1), [7, 8, 0]);
+    held.assert_attempts(&disk, [7, 8, 0]);
 }
 
 #[test]
@@ -150,12 +162,10 @@ fn a_change_that_finds_a_place_late_follows_what_went_ahead_of_it() {
     let disk = SimDisk::default();
     let mut held = Held::open(&disk);
     held.commit(vec![accept(1, 3, 100), accept(2, 1, 100)]);
-    held.threads.of("committer", |committer| committer.is_free = false);
-    held.submit(vec![outcome(1, 0, 7)], Urgency::Durable);
-    held.threads.until("committer", |committer| committer.waits);
+    held.commit_unheard(outcome(1, 0, 7));
     // Prepared before anybody has heard of the first, written after it, and not synced.
     let lazy = held.submit(vec![outcome(1, 1, 8)], Urgency::Lazy);
-    held.threads.of("committer", |committer| (committer.is_free, committer.waits) = (true, false));
+    held.let_committer_go();
     held.finish(lazy);
     for sync in 1..=SICK {
         disk.fail_sync(disk.syncs() + sync);
@@ -169,8 +179,7 @@ fn a_change_that_finds_a_place_late_follows_what_went_ahead_of_it() {
         failures += 1;
     }
     assert!(failures > 1, "it finds a place only after everybody has heard of everything");
-    assert_eq!(attempts(&held.store, 1), [7, 8, 0]);
-    assert_eq!(attempts(&open(&disk.after_power_cut(0)).0, 1), [7, 8, 0]);
+    held.assert_attempts(&disk, [7, 8, 0]);
 }
 
 #[test]
@@ -187,20 +196,17 @@ fn a_change_for_which_there_is_no_segment_follows_what_went_ahead_of_it() {
             break;
         }
     }
-    held.threads.of("committer", |committer| committer.is_free = false);
-    held.submit(vec![outcome(2, 0, 2)], Urgency::Durable);
-    held.threads.until("committer", |committer| committer.waits);
+    held.commit_unheard(outcome(2, 0, 2));
     // Both are prepared before anybody has heard of the first, for which there is room.
     let first = held.submit(vec![outcome(1, 0, 7)], Urgency::Lazy);
     held.submit(vec![outcome_saying(1, 1, 8, &long)], Urgency::Lazy);
-    held.threads.of("committer", |committer| (committer.is_free, committer.waits) = (true, false));
+    held.let_committer_go();
     held.finish(first);
     let refused = held.submit(vec![outcome(2, 0, 3)], Urgency::Durable);
     assert!(held.result(refused).is_err(), "what is older has no place yet");
     disk.set_free(None);
     held.commit(vec![outcome(2, 0, 4)]);
-    assert_eq!(attempts(&held.store, 1), [7, 8, 0]);
-    assert_eq!(attempts(&open(&disk.after_power_cut(0)).0, 1), [7, 8, 0]);
+    held.assert_attempts(&disk, [7, 8, 0]);
 }
 
 #[test]
@@ -218,8 +224,7 @@ fn a_change_that_waited_for_a_large_body_follows_what_went_ahead_of_it() {
     held.commit(vec![accept(3, 1, 100)]);
     held.threads.of("janitor", |janitor| janitor.is_free = true);
     held.finish(last);
-    assert_eq!(attempts(&held.store, 1), [7, 8, 0]);
-    assert_eq!(attempts(&open(&disk.after_power_cut(0)).0, 1), [7, 8, 0]);
+    held.assert_attempts(&disk, [7, 8, 0]);
 }
 
 #[test]
@@ -227,9 +232,7 @@ fn more_changes_on_their_way_than_can_be_counted_are_all_waited_for() {
     let disk = SimDisk::default();
     let mut held = Held::open(&disk);
     held.commit(vec![accept(1, 3, 100)]);
-    held.threads.of("committer", |committer| committer.is_free = false);
-    held.submit(vec![outcome(1, 0, 1)], Urgency::Durable);
-    held.threads.until("committer", |committer| committer.waits);
+    held.commit_unheard(outcome(1, 0, 1));
     for n in 0..300 {
         held.submit(vec![outcome(1, 0, n)], Urgency::Durable);
     }
@@ -243,8 +246,7 @@ fn more_changes_on_their_way_than_can_be_counted_are_all_waited_for() {
     }
     held.store.poll(&mut held.events);
     let last = held.submit(vec![outcome(1, 2, 9)], Urgency::Durable);
-    held.threads.of("committer", |committer| (committer.is_free, committer.waits) = (true, false));
+    held.let_committer_go();
     held.finish(last);
-    assert_eq!(attempts(&held.store, 1), [299, 19, 9]);
-    assert_eq!(attempts(&open(&disk.after_power_cut(0)).0, 1), [299, 19, 9]);
+    held.assert_attempts(&disk, [299, 19, 9]);
 }
