@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use vsmtp_daemon::{FIRST_TOKEN, Link, Reactor, Record};
-use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::receiver_keys::{Answer, Ask, MAX_SIGNED};
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::{ChannelError, EdgeId};
@@ -89,14 +88,12 @@ impl Receivers {
         self.edges.iter_mut().filter_map(flush).collect()
     }
 
-    /// Drops an edge that failed, and tells the master if its peer said what nobody may say.
+    /// Drops an edge that failed, and tells the master unless its peer is gone.
     pub fn close(&mut self, reactor: &mut Reactor, key: EdgeKey, error: &ChannelError) {
         let Some(edge) = self.edges.remove(&key) else { return };
         let is_plain_end = matches!(error, ChannelError::Closed);
         let level = if is_plain_end { log::Level::Info } else { log::Level::Warn };
         Record::at(level, "edge-closed").field("peer", edge.name).field("error", error).emit();
-        if matches!(error, ChannelError::Misbehaved(_)) {
-            reactor.tell_master(&ToMaster::Misbehaved(edge.name));
-        }
+        reactor.accuse(edge.name, error);
     }
 }

@@ -8,7 +8,6 @@ use std::os::fd::OwnedFd;
 
 use vsmtp_daemon::{FIRST_TOKEN, Link, Reactor, Record};
 use vsmtp_ipc::edge::client_resolver::{Answer, CREDITS, DnsError, MAX_RECORDS, Query, Question, Records};
-use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::{ChannelError, Credits, EdgeId};
 
@@ -112,7 +111,7 @@ impl LookUps {
         }
     }
 
-    /// Drops the edge, and tells the master if the resolver said what nobody may say. What it was asked has no answer.
+    /// Drops the edge, and tells the master unless the resolver is gone. What it was asked has no answer.
     pub fn close(&mut self, reactor: &mut Reactor, error: &ChannelError) -> Vec<Found> {
         if let Some((name, _)) = &self.edge {
             Record::at(log::Level::Warn, "resolver-lost")
@@ -120,9 +119,7 @@ impl LookUps {
                 .field("look_ups", self.open.len() + self.waiting.len())
                 .field("error", error)
                 .emit();
-            if let ChannelError::Misbehaved(_) | ChannelError::Overflow = error {
-                reactor.tell_master(&ToMaster::Misbehaved(*name));
-            }
+            reactor.accuse(*name, error);
         }
         self.drop_edge()
     }

@@ -8,7 +8,6 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use vsmtp_daemon::{FIRST_TOKEN, Link, Reactor, Record};
-use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::receiver_limits::{Answer, Ask, MAX_OPEN, Wanted};
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::{ChannelError, EdgeId};
@@ -113,7 +112,7 @@ impl Receivers {
         self.edges.iter_mut().filter_map(flush).collect()
     }
 
-    /// Drops an edge, and tells the master if its receiver said what nobody may say. The clients of its open sessions.
+    /// Drops an edge, and tells the master unless its receiver is gone. The clients of its open sessions.
     pub fn close(&mut self, reactor: &mut Reactor, key: EdgeKey, error: &ChannelError) -> Vec<IpAddr> {
         let Some(edge) = self.edges.remove(&key) else { return Vec::new() };
         let level = if matches!(error, ChannelError::Closed) { log::Level::Info } else { log::Level::Warn };
@@ -122,9 +121,7 @@ impl Receivers {
             .field("sessions", edge.open.len())
             .field("error", error)
             .emit();
-        if let ChannelError::Misbehaved(_) | ChannelError::Overflow = error {
-            reactor.tell_master(&ToMaster::Misbehaved(edge.name));
-        }
+        reactor.accuse(edge.name, error);
         edge.open.into_values().collect()
     }
 

@@ -11,7 +11,6 @@ use std::os::fd::OwnedFd;
 
 use vsmtp_daemon::{Link, Reactor};
 use vsmtp_ipc::edge::filter_queue::{CREDITS, Receipt, Refusal, Submit};
-use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::{ChannelError, Credits, EdgeId, Received};
 use vsmtp_mail::QueueId;
@@ -118,10 +117,7 @@ impl Intake {
     fn disconnect(&mut self, token: usize, error: &ChannelError, reactor: &mut Reactor) {
         let Some(edge) = self.edges.remove(&token) else { return };
         trace::edge_closed(edge.name, error, edge.talk.stages.len());
-        if !matches!(error, ChannelError::Closed) {
-            // It lives, and only the master can give it another edge.
-            reactor.tell_master(&ToMaster::Misbehaved(edge.name));
-        }
+        reactor.accuse(edge.name, error);
     }
 }
 

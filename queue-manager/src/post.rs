@@ -13,7 +13,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use vsmtp_daemon::{Link, Reactor};
-use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::queue_filter::{CREDITS, MAX_DELEGATES, PostAsk, PostStage, PostVerdict};
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::wire;
@@ -404,10 +403,7 @@ impl Post {
             ledger.delegates = None;
         }
         trace::edge_closed(edge.name, error, lost.len());
-        if !matches!(error, ChannelError::Closed) {
-            // It lives, and only the master can give it another edge.
-            reactor.tell_master(&ToMaster::Misbehaved(edge.name));
-        }
+        reactor.accuse(edge.name, error);
     }
 }
 

@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 
 use vsmtp_daemon::{FIRST_TOKEN, Link, Reactor, Record};
 use vsmtp_ipc::edge::client_resolver::{Answer, CREDITS, MAX_DEADLINE_MS, Query, Question};
-use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::{ChannelError, EdgeId};
 
@@ -94,7 +93,7 @@ impl Clients {
         self.edges.iter_mut().filter_map(flush).collect()
     }
 
-    /// Drops an edge that failed, and tells the master if its peer said what nobody may say.
+    /// Drops an edge that failed, and tells the master unless its peer is gone.
     pub fn close(&mut self, reactor: &mut Reactor, id: ClientId, error: &ChannelError) {
         let Some(client) = self.edges.remove(&id) else { return };
         let is_plain_end = matches!(error, ChannelError::Closed);
@@ -104,8 +103,6 @@ impl Clients {
             .field("open", client.open)
             .field("error", error)
             .emit();
-        if matches!(error, ChannelError::Misbehaved(_)) {
-            reactor.tell_master(&ToMaster::Misbehaved(client.name));
-        }
+        reactor.accuse(client.name, error);
     }
 }

@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 
 use vsmtp_daemon::{Link, Reactor, Record};
 use vsmtp_ipc::edge::client_resolver::{Answer, CREDITS, DnsError, Query, Question, Records};
-use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::{ChannelError, Credits, EdgeId};
 
@@ -192,9 +191,7 @@ impl<T> Lookup<T> {
     fn close(&mut self, reactor: &mut Reactor, error: &ChannelError) -> Vec<Answered<T>> {
         if let Some((_, peer)) = self.edge.take() {
             Record::at(log::Level::Warn, "edge-closed").field("peer", peer).field("error", error).emit();
-            if matches!(error, ChannelError::Misbehaved(_)) {
-                reactor.tell_master(&ToMaster::Misbehaved(peer));
-            }
+            reactor.accuse(peer, error);
         }
         self.forget()
     }

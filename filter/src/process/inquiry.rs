@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use vsmtp_daemon::{Link, Reactor, Record};
-use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::{ChannelError, Credits, EdgeId, Message};
 
@@ -300,9 +299,7 @@ impl<P: Inquiry> Inquiries<P> {
             .field("peer", name)
             .field("error", error)
             .emit();
-        if matches!(error, ChannelError::Misbehaved(_)) {
-            reactor.tell_master(&ToMaster::Misbehaved(name));
-        }
+        reactor.accuse(name, error);
         self.lose();
     }
 

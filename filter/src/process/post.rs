@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use vsmtp_config::FilterSlice;
 use vsmtp_daemon::{Boot, BootError, Daemon, Event, FIRST_TOKEN, Flow, Link, Live, Reactor, Record};
-use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::queue_filter::{CREDITS, PostAsk, PostStage, PostVerdict};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, WireError};
@@ -254,9 +253,7 @@ impl Post {
         let Some(queue) = self.queue.take() else { return };
         let level = level_of_end(error, is_idle);
         Record::at(level, "edge-closed").field("peer", queue.name).field("error", error).emit();
-        if matches!(error, ChannelError::Misbehaved(_)) {
-            reactor.tell_master(&ToMaster::Misbehaved(queue.name));
-        }
+        reactor.accuse(queue.name, error);
     }
 }
 

@@ -22,7 +22,6 @@ use vsmtp_config::FilterSlice;
 use vsmtp_daemon::{Boot, BootError, Daemon, Event, FIRST_TOKEN, Flow, Live, Reactor, Record};
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::filter_queue::Submit;
-use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::receiver_filter::{Ask, Kept, Verdict};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Id};
@@ -335,9 +334,7 @@ impl Session {
         let name = receiver.name;
         let level = level_of_end(error, receiver.open() == 0);
         Record::at(level, "edge-closed").field("peer", name).field("error", error).emit();
-        if matches!(error, ChannelError::Misbehaved(_)) {
-            reactor.tell_master(&ToMaster::Misbehaved(name));
-        }
+        reactor.accuse(name, error);
         self.drop_receiver(token);
     }
 

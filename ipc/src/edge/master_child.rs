@@ -145,7 +145,7 @@ pub enum ToMaster {
     },
     /// The log sink is broken; send another.
     NeedLogSink,
-    /// That peer said what nobody may say: restart it.
+    /// That peer said what nobody may say, does not read, or its edge has failed: restart it.
     Misbehaved(ProcessName),
     /// The child cannot go on, and starting it again will not help: says why, for the operator.
     Fatal(String),

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::{ChannelError, EdgeId, Message, Received};
 
@@ -83,14 +82,12 @@ impl<Tx: Message, Rx: Message> Edges<Tx, Rx> {
         self.all.iter_mut().filter_map(flush).collect()
     }
 
-    /// Drops an edge, and tells the master if its peer said what nobody may say, or has stopped reading.
+    /// Drops an edge, and tells the master unless its peer is gone.
     pub fn close(&mut self, reactor: &mut Reactor, token: usize, error: &ChannelError) {
         let Some((name, _)) = self.all.remove(&token) else { return };
         let is_plain_end = matches!(error, ChannelError::Closed);
         let level = if is_plain_end { log::Level::Info } else { log::Level::Warn };
         Record::at(level, "edge-closed").field("peer", name).field("error", error).emit();
-        if let ChannelError::Misbehaved(_) | ChannelError::Overflow = error {
-            reactor.tell_master(&ToMaster::Misbehaved(name));
-        }
+        reactor.accuse(name, error);
     }
 }

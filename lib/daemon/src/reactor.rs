@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token, Waker};
+use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::master_child::{ChildEnd, Figure, ToMaster};
+use vsmtp_ipc::role::ProcessName;
 
 use crate::timers::Timers;
 
@@ -105,6 +107,14 @@ impl Reactor {
         }
     }
 
+    /// Why an edge had to be closed here. Unless its peer is gone, that lives on, and only the master can give both another
+    /// edge: it starts the peer anew.
+    pub fn accuse(&mut self, peer: ProcessName, error: &ChannelError) {
+        if !matches!(error, ChannelError::Closed) {
+            self.tell_master(&ToMaster::Misbehaved(peer));
+        }
+    }
+
     /// Tells the master, once, that real work was done: a later death is no start-up failure.
     pub fn served(&mut self) {
         if !self.served {
@@ -137,5 +147,33 @@ impl Reactor {
             .map(|(name, value)| Figure { name: (*name).to_owned(), value: *value })
             .collect();
         self.tell_master(&ToMaster::Beat(figures));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vsmtp_ipc::EdgeId;
+    use vsmtp_ipc::edge::master_child::MasterEnd;
+    use vsmtp_ipc::role::Role;
+
+    use super::*;
+
+    #[test]
+    fn the_master_hears_of_every_peer_that_lives_on_without_its_edge() {
+        let (ours, theirs) = vsmtp_sys::seqpacket::pair().unwrap();
+        let mut master = MasterEnd::new(ours, EdgeId::MasterChild);
+        let mut reactor = Reactor::new(ChildEnd::new(theirs, EdgeId::MasterChild)).unwrap();
+        let peer = ProcessName { role: Role::Resolver, instance: 0 };
+        for (error, is_told) in [
+            (ChannelError::Closed, false),
+            (ChannelError::Misbehaved("lies".to_owned()), true),
+            (ChannelError::Overflow, true),
+            (ChannelError::Io(io::Error::other("no buffers")), true),
+        ] {
+            reactor.accuse(peer, &error);
+            let _ = reactor.master.flush().unwrap();
+            let heard = master.receive().unwrap().map(|received| received.message);
+            assert_eq!(matches!(heard, Some(ToMaster::Misbehaved(name)) if name == peer), is_told, "{error}");
+        }
     }
 }

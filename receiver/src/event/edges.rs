@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 
 use vsmtp_daemon::{FIRST_TOKEN, Reactor, Record};
 use vsmtp_ipc::ChannelError;
-use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::receiver_limits;
 use vsmtp_ipc::role::{ProcessName, Role};
 
@@ -128,14 +127,12 @@ impl Receiver {
         }
     }
 
-    /// A peer is gone, or must go. Those who wait for it go on in their way; the master hears of one that said what nobody
-    /// may say.
+    /// A peer is gone, or must go. Those who wait for it go on in their way; the master hears of one that
+    /// lives.
     fn lose(&mut self, reactor: &mut Reactor, peer: Peer, error: &ChannelError) {
         let Some(loss) = self.remove(peer) else { return };
         log_loss(peer, &loss, error);
-        if let ChannelError::Misbehaved(_) | ChannelError::Overflow = error {
-            reactor.tell_master(&ToMaster::Misbehaved(loss.name));
-        }
+        reactor.accuse(loss.name, error);
         for session in loss.sessions {
             self.wake(reactor, session, |client, context| match peer {
                 Peer::Filter(_) => client.on_edge_lost(context),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use vsmtp_daemon::{Reactor, Record};
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::filter_queue::{NewMessage, Receipt, Refusal, Submit};
-use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::receiver_filter::{self as edge, Kept, Verdict};
 use vsmtp_ipc::wire::{Body, Id, check_pieces};
 use vsmtp_mail::{EnhancedCode, Reply};
@@ -177,9 +176,7 @@ impl Session {
         let Some(name) = name else { return };
         let level = level_of_end(error, is_idle);
         Record::at(level, "edge-closed").field("peer", name).field("error", error).emit();
-        if matches!(error, ChannelError::Misbehaved(_)) {
-            reactor.tell_master(&ToMaster::Misbehaved(name));
-        }
+        reactor.accuse(name, error);
     }
 
     /// The message is done with, and the client is told.

@@ -3,7 +3,6 @@
 use vsmtp_daemon::{Reactor, Record};
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::filter_auth as auth;
-use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::receiver_filter::{self as edge, Ask, Verdict};
 use vsmtp_mail::{EnhancedCode, Reply};
 
@@ -44,9 +43,7 @@ impl Session {
             .field("peer", name)
             .field("error", error)
             .emit();
-        if matches!(error, ChannelError::Misbehaved(_)) {
-            reactor.tell_master(&ToMaster::Misbehaved(name));
-        }
+        reactor.accuse(name, error);
     }
 
     /// The helper knows the grant. Whether it makes an identity of it depends on who has judged it.
