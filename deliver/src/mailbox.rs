@@ -49,7 +49,6 @@ pub struct Mailbox {
     work: Option<Work>,
     queue: QueueEdge,
     open: HashMap<LeaseKey, Open>,
-    accepting: bool,
     draining: bool,
 }
 
@@ -84,7 +83,6 @@ impl Daemon for Mailbox {
             work: None,
             queue: QueueEdge::new(QUEUE_TOKEN),
             open: HashMap::new(),
-            accepting: true,
             draining: false,
         })
     }
@@ -113,11 +111,12 @@ impl Daemon for Mailbox {
                 self.queue.connect(reactor, name, socket);
                 self.want();
             }
-            Event::Ready { token: QUEUE_TOKEN, readable: true, .. } if self.accepting => {
-                self.take_leases(reactor)
+            Event::Ready { token: QUEUE_TOKEN, readable: true, .. } => self.take_leases(reactor),
+            Event::StopAccepting => self.queue.refuse(reactor),
+            Event::Drain { .. } => {
+                self.queue.refuse(reactor);
+                self.draining = true;
             }
-            Event::StopAccepting => self.accepting = false,
-            Event::Drain { .. } => (self.accepting, self.draining) = (false, true),
             Event::TurnEnd => return self.end_turn(reactor),
             _ => {}
         }

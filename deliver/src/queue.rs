@@ -1,29 +1,37 @@
 //! The edge to the queue-manager, as both roles hold it: leases in, outcomes out. When the edge dies its leases are
-//! deferred by the queue-manager; their outcomes, should they still come, are dropped here.
+//! deferred by the queue-manager; their outcomes, should they still come, are dropped here. From the moment at which the
+//! process is to end, the queue-manager is told so, and what was on its way by then goes back as it came.
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 
 use vsmtp_daemon::{Link, Reactor, Record};
 use vsmtp_ipc::edge::master_child::ToMaster;
-use vsmtp_ipc::edge::queue_deliver::{Attempt, CREDITS, Outcome};
+use vsmtp_ipc::edge::queue_deliver::{Attempt, CREDITS, Said};
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::{ChannelError, EdgeId};
 
 use crate::lease::{Ended, LeaseKey, Order};
+
+/// Most leases that can be on their way when the other end is told that no more are taken, with the report to be posted.
+const MAX_RETURNS: u32 = CREDITS + 1;
 
 /// The edge, or none while the queue-manager is away.
 pub struct QueueEdge {
     token: usize,
     epoch: u64,
     edge: Option<Live>,
+    /// No more leases are taken, from whatever edge.
+    refusing: bool,
     lost: bool,
     failed: bool,
 }
 
 struct Live {
-    link: Link<Outcome, Attempt>,
+    link: Link<Said, Attempt>,
     peer: ProcessName,
+    /// How many leases may still go back: those that the other end had sent before it heard that none are taken.
+    may_return: u32,
     open: HashSet<u64>,
     /// The report that is on its way.
     post: Option<u64>,
@@ -32,30 +40,62 @@ struct Live {
 impl QueueEdge {
     /// No edge yet; its events will come with `token`.
     pub fn new(token: usize) -> Self {
-        QueueEdge { token, epoch: 0, edge: None, lost: false, failed: false }
+        QueueEdge { token, epoch: 0, edge: None, refusing: false, lost: false, failed: false }
     }
 
     /// Takes a new edge instead of an old one.
-    pub fn connect(&mut self, reactor: &Reactor, peer: ProcessName, socket: OwnedFd) {
+    pub fn connect(&mut self, reactor: &mut Reactor, peer: ProcessName, socket: OwnedFd) {
         self.lost |= self.edge.take().is_some();
         self.epoch += 1;
         match Link::new(reactor, socket, EdgeId::QueueDeliver, self.token) {
-            Ok(link) => self.edge = Some(Live { link, peer, open: HashSet::new(), post: None }),
-            Err(error) => {
-                Record::at(log::Level::Error, "edge-failed").field("peer", peer).field("error", error).emit()
+            Ok(link) => {
+                self.edge =
+                    Some(Live { link, peer, may_return: MAX_RETURNS, open: HashSet::new(), post: None });
             }
+            Err(error) => {
+                return Record::at(log::Level::Error, "edge-failed")
+                    .field("peer", peer)
+                    .field("error", error)
+                    .emit();
+            }
+        }
+        if self.refusing {
+            self.say(reactor, &Said::NoMore);
+        }
+    }
+
+    /// Takes no more leases, says so, and sends back what was not looked at. What has been taken is seen to its end.
+    pub fn refuse(&mut self, reactor: &mut Reactor) {
+        if !std::mem::replace(&mut self.refusing, true) {
+            self.say(reactor, &Said::NoMore);
+            // The process may end with this turn.
+            let _ = self.receive(reactor);
         }
     }
 
     /// The next order that is there. A bad one closes the edge.
     pub fn receive(&mut self, reactor: &mut Reactor) -> Option<Order> {
-        match self.try_receive(reactor.now_ms()) {
+        let result = if self.refusing { self.return_all() } else { self.try_receive(reactor.now_ms()) };
+        match result {
             Ok(order) => order,
             Err(error) => {
                 self.close(reactor, &error);
                 None
             }
         }
+    }
+
+    /// Sends back what has come since no more is taken. Never an order.
+    fn return_all(&mut self) -> Result<Option<Order>, ChannelError> {
+        let Some(live) = &mut self.edge else { return Ok(None) };
+        while let Some(received) = live.link.receive()? {
+            let Some(left) = live.may_return.checked_sub(1) else {
+                return Err(ChannelError::Misbehaved("more leases for one who takes none".to_owned()));
+            };
+            live.may_return = left;
+            live.link.send(&Said::Back(received.message.lease), Vec::new())?;
+        }
+        Ok(None)
     }
 
     fn try_receive(&mut self, now_ms: u64) -> Result<Option<Order>, ChannelError> {
@@ -92,7 +132,12 @@ impl QueueEdge {
             return;
         }
         reactor.served();
-        if let Err(error) = live.link.send(&ended.into(), Vec::new()) {
+        self.say(reactor, &Said::Outcome(ended.into()));
+    }
+
+    fn say(&mut self, reactor: &mut Reactor, said: &Said) {
+        let result = self.edge.as_mut().map_or(Ok(()), |live| live.link.send(said, Vec::new()));
+        if let Err(error) = result {
             self.close(reactor, &error);
         }
     }

@@ -86,7 +86,6 @@ pub struct Smtp {
     /// Next hops that could not get a connection because there are too many.
     starved: VecDeque<Rc<Way>>,
     next_token: usize,
-    accepting: bool,
     drain: Drain,
 }
 
@@ -182,7 +181,6 @@ impl Daemon for Smtp {
             dirty: VecDeque::new(),
             starved: VecDeque::new(),
             next_token: FIRST_CONNECTION,
-            accepting: true,
             drain: Drain::No,
         })
     }
@@ -205,9 +203,7 @@ impl Daemon for Smtp {
                 let open = self.lookup.connect(reactor, name, socket);
                 self.on_answers(reactor, open);
             }
-            Event::Ready { token: QUEUE_TOKEN, readable: true, .. } if self.accepting => {
-                self.take_leases(reactor)
-            }
+            Event::Ready { token: QUEUE_TOKEN, readable: true, .. } => self.take_leases(reactor),
             Event::Ready { token: RESOLVER_TOKEN, readable: true, .. } => {
                 let answers = self.lookup.receive(reactor);
                 self.on_answers(reactor, answers);
@@ -221,7 +217,7 @@ impl Daemon for Smtp {
             }
             Event::Timer(SWEEP_TIMER) => self.sweep(reactor),
             Event::Timer(key) => self.on_timer(reactor, key),
-            Event::StopAccepting => self.accepting = false,
+            Event::StopAccepting => self.queue.refuse(reactor),
             Event::Drain { deadline_ms } => self.begin_drain(reactor, deadline_ms),
             Event::TurnEnd => return self.end_turn(reactor),
             // Others are introduced to others, and a new configuration to a new process.
@@ -304,7 +300,7 @@ impl Smtp {
 
     /// No new work. With little time what waits is given back, by closing the edge, and tried again soon.
     fn begin_drain(&mut self, reactor: &mut Reactor, deadline_ms: u64) {
-        self.accepting = false;
+        self.queue.refuse(reactor);
         let patient = deadline_ms.saturating_sub(reactor.now_ms()) >= PATIENT_DRAIN_MS;
         self.drain = if patient { Drain::Patient } else { Drain::Hasty };
         if self.drain == Drain::Hasty {

@@ -13,7 +13,7 @@ use vsmtp_ipc::edge::filter_queue::{Disposition, NewMessage, Receipt, Returned, 
 use vsmtp_ipc::edge::master_child::{
     Configure, Evaluate, Figure, LimitsRequest, Listener, LogTarget, ToChild, ToMaster,
 };
-use vsmtp_ipc::edge::queue_deliver::{Advice, Attempt, AttemptRecipient, Outcome, Reach, Result3, Settled};
+use vsmtp_ipc::edge::queue_deliver::{Advice, Attempt, AttemptRecipient, Outcome, Reach, Result3, Said, Settled};
 use vsmtp_ipc::edge::queue_filter::{PostAsk, PostStage, PostVerdict, Resume};
 use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Facts, Verdict};
 use vsmtp_ipc::edge::{client_resolver, ctl_master, ctl_queue, receiver_limits};
@@ -224,7 +224,7 @@ fn ipc_message() {
     seed(
         9,
         "outcome",
-        &Outcome {
+        &Said::Outcome(Outcome {
             lease: 1,
             settled: vec![settled],
             reach: Reach::Reached,
@@ -235,8 +235,10 @@ fn ipc_message() {
             relayed: true,
             delays_ms: (1, 2, 3),
             sessions: Vec::new(),
-        },
+        }),
     );
+    seed(9, "no_more", &Said::NoMore);
+    seed(9, "back", &Said::Back(1));
     let query = client_resolver::Query::Mx("b.test".into());
     seed(10, "question", &client_resolver::Question { ticket: 1, query, deadline_ms: 1000 });
     let result = Ok(client_resolver::Records::Tlsa(vec![(3, 1, 1, vec![1; 32])]));
@@ -291,7 +293,7 @@ fn ipc_channel() {
     put(
         "ipc_channel",
         "no_hello",
-        &[&[2, 1][..], &packet(0, b"vSMT\x03\0\x01\0"), &packet(framed, &inline)].concat(),
+        &[&[2, 1][..], &packet(0, b"vSMT\x03\0\x02\0"), &packet(framed, &inline)].concat(),
     );
     put("ipc_channel", "raw", &[&[2, 0][..], &packet(0, b"\x01\0\0\0\0\0\0\0x\xff\0\0\0\0\0\0\0")].concat());
 }

@@ -24,7 +24,7 @@ fuzz_target!(|input: &[u8]| {
         6 => message::<queue_filter::PostAsk>(bytes).iter().for_each(|ask| envelope(&ask.envelope)),
         7 => message::<queue_filter::PostVerdict>(bytes).iter().for_each(post_verdict),
         8 => message::<queue_deliver::Attempt>(bytes).iter().for_each(|attempt| check_body(&attempt.body)),
-        9 => drop(message::<queue_deliver::Outcome>(bytes)),
+        9 => drop(message::<queue_deliver::Said>(bytes)),
         10 => drop(message::<client_resolver::Question>(bytes)),
         11 => drop(message::<client_resolver::Answer>(bytes)),
         12 => drop(message::<ctl_master::Request>(bytes)),

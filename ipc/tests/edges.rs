@@ -328,7 +328,7 @@ edge!(
         service_ms: Some(30_000),
         body: Body::Inline(vec![2; 9]),
     },
-    queue_deliver::Outcome {
+    queue_deliver::Said::Outcome(queue_deliver::Outcome {
         lease: 1,
         settled: vec![queue_deliver::Settled {
             index: 0,
@@ -344,7 +344,9 @@ edge!(
         relayed: true,
         delays_ms: (1, 2, 3),
         sessions: vec![tls_sessions()],
-    },
+    }),
+    queue_deliver::Said::NoMore,
+    queue_deliver::Said::Back(1),
 );
 edge!(
     client_resolver_edge,

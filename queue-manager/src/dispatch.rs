@@ -7,8 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use vsmtp_daemon::{Link, Reactor};
-use vsmtp_ipc::edge::master_child::ToMaster;
-use vsmtp_ipc::edge::queue_deliver::{self, Attempt, AttemptRecipient, CREDITS};
+use vsmtp_ipc::edge::queue_deliver::{self, Attempt, AttemptRecipient, CREDITS, Said};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{self, Body, MAX_INLINE_BODY, WireError};
 use vsmtp_ipc::{ChannelError, EdgeId};
@@ -46,11 +45,48 @@ pub struct Dispatch {
 struct Edge {
     name: ProcessName,
     lane: Lane,
-    link: Link<Attempt, queue_deliver::Outcome>,
-    /// It has a successor, and gets nothing new.
+    link: Link<Attempt, Said>,
+    /// It has a successor or takes no more, and gets nothing new.
     retired: bool,
     /// The report that it is to have posted.
     post: Option<u64>,
+}
+
+impl Edge {
+    /// Takes one thing that the process has said.
+    fn take(
+        &mut self,
+        said: &Said,
+        out: &mut HashMap<u64, Attempted>,
+        ledger: &mut Ledger,
+        clock: Clock,
+    ) -> Result<(), ChannelError> {
+        match said {
+            Said::Outcome(outcome) if self.post.take_if(|post| *post == outcome.lease).is_some() => {
+                posted(outcome, ledger, clock)?;
+            }
+            Said::Outcome(outcome) => settle(out, self.lane, outcome, ledger, clock)?,
+            Said::NoMore => {
+                ledger.schedule.lane_retire(self.lane);
+                self.retired = true;
+            }
+            // To whom it would be given at once again it cannot come back for ever.
+            Said::Back(_) if !self.retired => {
+                return Err(ChannelError::Misbehaved("a lease came back though leases are taken".to_owned()));
+            }
+            Said::Back(number) if self.post.take_if(|post| post == number).is_some() => {
+                ledger.tls_reports.lost_post(*number, clock);
+            }
+            Said::Back(lease) => {
+                ledger
+                    .schedule
+                    .take_back(self.lane, *lease)
+                    .map_err(|error| ChannelError::Misbehaved(error.to_string()))?;
+                out.remove(lease);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Dispatch {
@@ -102,20 +138,13 @@ impl Dispatch {
     pub fn hear(&mut self, token: usize, ledger: &mut Ledger, reactor: &mut Reactor, clock: Clock) {
         let Some(edge) = self.edges.get_mut(&token) else { return };
         let result = loop {
-            match edge.link.receive() {
-                Ok(Some(received)) if edge.post == Some(received.message.lease) => {
-                    edge.post = None;
-                    if let Err(error) = posted(&received.message, ledger, clock) {
-                        break Err(error.into());
-                    }
-                }
-                Ok(Some(received)) => {
-                    if let Err(error) = settle(&mut self.out, edge.lane, &received.message, ledger, clock) {
-                        break Err(error);
-                    }
-                }
+            let said = match edge.link.receive() {
+                Ok(Some(received)) => received.message,
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
+            };
+            if let Err(error) = edge.take(&said, &mut self.out, ledger, clock) {
+                break Err(error);
             }
         };
         match result {
@@ -261,10 +290,7 @@ impl Dispatch {
         self.out.retain(|lease, _| schedule.has_lease(*lease));
         trace::edge_closed(edge.name, error, lost);
         reactor.count("leases_lost", lost as u64);
-        if !matches!(error, ChannelError::Closed) {
-            // It lives, and only the master can give it another edge.
-            reactor.tell_master(&ToMaster::Misbehaved(edge.name));
-        }
+        reactor.accuse(edge.name, error);
     }
 }
 

@@ -105,6 +105,23 @@ fn limits_are_those_of_the_source() {
     }
 }
 
+/// `docs/architecture.md`, "Misbehaviour": whoever reports only some of the ends of an edge leaves two processes apart that live.
+#[test]
+fn a_peer_is_reported_in_one_way_whatever_became_of_its_edge() {
+    // The loop, the master who hears it, and deliver, which ends itself where the fault is its own.
+    const KNOW_IT: [&str; 3] = ["lib/daemon/src/reactor.rs", "master/src/master.rs", "deliver/src/queue.rs"];
+    let mut found = BTreeSet::new();
+    for (_, folder) in SPEAKERS {
+        for file in files(&Path::new(ROOT).join(folder)) {
+            if without_tests_and_comments(&file).contains("ToMaster::Misbehaved(") {
+                let name = file.strip_prefix(ROOT).expect("below the root").display().to_string();
+                found.insert(name);
+            }
+        }
+    }
+    assert_eq!(found, KNOW_IT.map(str::to_owned).into());
+}
+
 #[test]
 fn every_binary_role_user_and_crate_has_its_place() {
     let page = words_in_code(&docs("architecture.md"));

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use vsmtp_ipc::edge::client_resolver::ResolverEnd;
 use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
-use vsmtp_ipc::edge::queue_deliver::{Attempt, AttemptRecipient, Outcome, QueueEnd, Result3};
+use vsmtp_ipc::edge::queue_deliver::{Attempt, AttemptRecipient, Outcome, QueueEnd, Result3, Said};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Body7, Id};
 use vsmtp_ipc::{Channel, ChannelError, EdgeId, Message, encode};
@@ -124,11 +124,25 @@ impl Deliver {
     }
 
     pub fn outcome(&mut self) -> Outcome {
-        receive(&mut self.queue, self.role)
+        self.try_outcome().unwrap()
     }
 
+    /// The next outcome, whatever else it says before it.
     pub fn try_outcome(&mut self) -> Result<Outcome, ChannelError> {
+        loop {
+            if let Said::Outcome(outcome) = self.try_said()? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// The next thing that it says to the queue-manager.
+    pub fn try_said(&mut self) -> Result<Said, ChannelError> {
         try_receive(&mut self.queue, self.role)
+    }
+
+    pub fn stop_accepting(&mut self) {
+        send(&mut self.master, &ToChild::StopAccepting, Vec::new());
     }
 
     pub fn drain(&mut self, deadline_ms: u64) {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use vsmtp_config::MailboxSlice;
 use vsmtp_ipc::edge::master_child::ToMaster;
-use vsmtp_ipc::edge::queue_deliver::Result3;
+use vsmtp_ipc::edge::queue_deliver::{Result3, Said};
 use vsmtp_ipc::role::Role;
 use vsmtp_ipc::wire::Body;
 use vsmtp_sys::memfd::Sealed;
@@ -192,6 +192,34 @@ pub fn outcomes_outlast_the_drain(deliver: &mut Deliver, next_hop: &str) {
     let mut seen: Vec<u64> = (0..LEASES).map(|_| deliver.outcome().lease).collect();
     seen.sort_unstable();
     assert_eq!(seen, (1..=LEASES).collect::<Vec<_>>());
+    assert!(deliver.ended().success());
+}
+
+#[test]
+fn who_is_to_end_says_so_and_hands_back_what_comes_later() {
+    let mut bench = Bench::new();
+    hands_back_what_comes_later(&mut bench.deliver);
+}
+
+pub fn hands_back_what_comes_later(deliver: &mut Deliver) {
+    deliver.stop_accepting();
+    assert!(matches!(deliver.try_said(), Ok(Said::NoMore)));
+    for lease in [7, 8] {
+        deliver.lease(&attempt(lease, "maildir", &["a@dst.test"], inline(MESSAGE)));
+        assert!(matches!(deliver.try_said(), Ok(Said::Back(number)) if number == lease));
+    }
+    // The next queue-manager is told, too.
+    deliver.renew_queue();
+    assert!(matches!(deliver.try_said(), Ok(Said::NoMore)));
+    // That many cannot have been on their way.
+    for lease in 0..300 {
+        let lease = attempt(lease, "maildir", &["a@dst.test"], inline(MESSAGE));
+        deliver.queue.send(&lease, Vec::new()).unwrap();
+    }
+    let _ = deliver.queue.flush();
+    let said = deliver.told_master();
+    assert!(matches!(said, ToMaster::Misbehaved(name) if name.role == Role::QueueManager), "{said:?}");
+    deliver.drain(5000);
     assert!(deliver.ended().success());
 }
 

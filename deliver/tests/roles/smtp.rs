@@ -14,7 +14,7 @@ use vsmtp_mail::Domain;
 use vsmtp_sys::memfd::Sealed;
 
 use crate::harness::{Deliver, attempt, inline, results, slice};
-use crate::mailbox::outcomes_outlast_the_drain;
+use crate::mailbox::{hands_back_what_comes_later, outcomes_outlast_the_drain};
 use crate::peer::{EHLO, Peer, Talk, accept_unix};
 
 const MESSAGE: &str = "From: a@src.test\r\n\r\n.hidden\r\nbody\r\n";
@@ -544,6 +544,11 @@ fn a_process_that_must_end_soon_finishes_what_is_on_its_way() {
     assert!(deliver.ended().success());
     // The other lease comes back by the end of the edge.
     assert!(matches!(deliver.try_outcome(), Err(ChannelError::Closed)));
+}
+
+#[test]
+fn who_is_to_end_says_so_and_hands_back_what_comes_later() {
+    hands_back_what_comes_later(&mut start(|_| {}));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! queue-manager → deliver (smtp and mailbox roles). The queue-manager leases recipients of one message and one next hop;
 //! deliver answers once per lease. At most [`CREDITS`] leases in flight; a lease without outcome when the edge closes is
-//! deferred.
+//! deferred. Who is to end says so ([`Said::NoMore`]), and hands back what was on its way to it.
 //!
 //! A report about TLS for a place of the web travels as a lease of its own kind: its next hop is [`POST`] and the URL, its
 //! body the compressed report. At most one at a time, beside the credits.
@@ -132,8 +132,19 @@ impl Advice {
     }
 }
 
-/// An answer.
+/// What deliver says.
 #[derive(Debug, Encode, Decode)]
+pub enum Said {
+    /// How a lease ended.
+    Outcome(Outcome),
+    /// This process is to end and takes no more leases. Once on an edge; those that it has taken end as ever.
+    NoMore,
+    /// This lease was not taken, for it came after [`Said::NoMore`]: nothing was done about it. Its number.
+    Back(u64),
+}
+
+/// How a lease ended.
+#[derive(Debug, Clone, Encode, Decode)]
 pub struct Outcome {
     /// Of the attempt.
     pub lease: u64,
@@ -243,9 +254,9 @@ impl Message for Attempt {
     }
 }
 
-impl Message for Outcome {}
+impl Message for Said {}
 
 /// The queue-manager's end.
-pub type QueueEnd = Channel<Attempt, Outcome>;
+pub type QueueEnd = Channel<Attempt, Said>;
 /// The deliver end.
-pub type DeliverEnd = Channel<Outcome, Attempt>;
+pub type DeliverEnd = Channel<Said, Attempt>;

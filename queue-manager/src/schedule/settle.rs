@@ -202,6 +202,25 @@ impl Schedule {
         }
     }
 
+    /// A deliver process that gets no more leases was sent this one before it could say so: somebody else gets it at once,
+    /// and nothing counts as tried.
+    pub fn take_back(&mut self, lane: Lane, lease: u64) -> Result<(), LeaseError> {
+        if self.leases.out.get(&lease).is_none_or(|granted| granted.lane != lane) {
+            return Err(LeaseError::Unknown);
+        }
+        let Some(lease) = self.leases.out.remove(&lease) else { return Err(LeaseError::Unknown) };
+        self.return_credit(lane);
+        if self.leave(&lease) == NONE {
+            self.drop_leased_items(&lease);
+            return Ok(());
+        }
+        for item in &lease.items {
+            self.items[*item].next = std::mem::replace(&mut self.jobs[lease.job].ready, *item);
+        }
+        self.enqueue(lease.job);
+        Ok(())
+    }
+
     /// Takes an outcome. `results` names each recipient of the lease once, in any order.
     pub fn settle<'a>(
         &mut self,

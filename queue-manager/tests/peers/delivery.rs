@@ -1,7 +1,7 @@
 //! From the filter to deliver and back.
 
 use vsmtp_ipc::edge::ctl_queue::State;
-use vsmtp_ipc::edge::queue_deliver::Result3;
+use vsmtp_ipc::edge::queue_deliver::{Result3, Said};
 use vsmtp_ipc::role::Role;
 use vsmtp_ipc::wire::Terms;
 use vsmtp_mail::QueueId;
@@ -86,6 +86,33 @@ fn leases_of_a_dead_deliver_process_come_back() {
     assert_eq!(stage.operator().flush_all(), 1);
     deliver.serve(Result3::Delivered);
     stage.figure("messages", 0);
+}
+
+#[test]
+fn who_takes_no_more_gets_no_more_and_what_was_on_its_way_goes_to_another_at_once() {
+    let (mut stage, mut filter, mut old) = Stage::with_peers();
+    let message = |stage: &mut Stage, hop: &str| stage.message(&[("b@dst.test", hop)]);
+    let on_its_way = message(&mut stage, "smtp:dst.test");
+    let id = filter.store(on_its_way);
+    let (attempt, _) = old.hear();
+    old.say_other(&Said::NoMore);
+    old.say_other(&Said::Back(attempt.lease));
+    // Its successor has another name, as after a reload.
+    let mut new = stage.deliver_process(1);
+    assert_eq!(new.serve(Result3::Delivered).id, id, "long before a retry");
+    for hop in ["smtp:a.test", "smtp:b.test", "smtp:c.test", "smtp:d.test"] {
+        let next = message(&mut stage, hop);
+        let id = filter.store(next);
+        assert_eq!(new.serve(Result3::Delivered).id, id);
+    }
+    stage.figure("messages", 0);
+    // Nobody hands back for ever, or what is not his.
+    for lie in [&[Said::Back(attempt.lease)][..], &[Said::NoMore, Said::Back(attempt.lease)]] {
+        let mut liar = stage.deliver_process(2);
+        lie.iter().for_each(|said| liar.say_other(said));
+        assert!(liar.is_dropped());
+        stage.misbehaved(Role::DeliverSmtp);
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use vsmtp_config::{Config, Context, QueueSlice, Value};
 use vsmtp_ipc::edge::ctl_queue::{self, Answer, Entry, Request, Selection};
 use vsmtp_ipc::edge::filter_queue::{self, Disposition, NewMessage, Receipt, Submit};
 use vsmtp_ipc::edge::master_child::{Configure, Figure, Listener, ToChild, ToMaster};
-use vsmtp_ipc::edge::queue_deliver::{self, Advice, Attempt, Outcome, Reach, Result3, Settled};
+use vsmtp_ipc::edge::queue_deliver::{self, Advice, Attempt, Outcome, Reach, Result3, Said, Settled};
 use vsmtp_ipc::edge::queue_filter::{self, PostAsk, PostStage, PostVerdict};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Body7, Class, Envelope, Id, Notify, Origin, Recipient};
@@ -125,7 +125,12 @@ impl Stage {
     }
 
     pub fn deliver(&mut self) -> Deliver {
-        Deliver(Channel::new(self.introduce(Role::DeliverSmtp, 0), EdgeId::QueueDeliver))
+        self.deliver_process(0)
+    }
+
+    /// The deliver process of that name.
+    pub fn deliver_process(&mut self, instance: u32) -> Deliver {
+        Deliver(Channel::new(self.introduce(Role::DeliverSmtp, instance), EdgeId::QueueDeliver))
     }
 
     pub fn operator(&self) -> Operator {
@@ -290,7 +295,11 @@ impl Deliver {
     }
 
     pub fn say(&mut self, outcome: &Outcome) {
-        say(&mut self.0, outcome, Vec::new());
+        self.say_other(&Said::Outcome(outcome.clone()));
+    }
+
+    pub fn say_other(&mut self, said: &Said) {
+        say(&mut self.0, said, Vec::new());
     }
 
     /// Answers all recipients of an attempt alike.

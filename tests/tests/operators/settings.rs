@@ -1,6 +1,10 @@
 //! The configuration: checked before it is used, shown as it is in force, taken up by a reload or refused as a whole.
 
-use vsmtp_tests::{Client, Mta, Settings, free_port, needs_programs, needs_root, wait_until};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use vsmtp_tests::{Client, Mta, Settings, Sink, free_port, needs_programs, needs_root, wait_until};
 
 use crate::{ctl, refused, vsmtp};
 
@@ -107,6 +111,52 @@ fn a_reload_takes_changed_settings_up_by_command_and_by_signal() {
         assert_eq!(reply.code(), 250, "round {round}: {reply:?}");
     }
     mta.wait_for_mail("local.test", "b", 3);
+}
+
+#[test]
+fn mail_does_not_wait_for_an_attempt_that_outlasts_a_reload() {
+    let (asked, released) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (is_asked, is_released) = (Arc::clone(&asked), Arc::clone(&released));
+    let slow = Sink::scripted(move |line| {
+        if line.starts_with("MAIL") {
+            is_asked.store(true, Ordering::SeqCst);
+            let until = Instant::now() + Duration::from_secs(20);
+            while !is_released.load(Ordering::SeqCst) && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        None
+    });
+    // Which process serves a next hop is a matter of its name.
+    let quick: Vec<Sink> = (0..8).map(|_| Sink::start()).collect();
+    let to = |name: &str, sink: &Sink| {
+        let port = sink.port();
+        format!(
+            "if ctx::rcpt().domain is \"{name}.test\" {{ transport::forward(ctx::rcpt(), \"[127.0.0.1]:{port}\"); }}\n"
+        )
+    };
+    let routes: String = quick.iter().enumerate().map(|(at, sink)| to(&format!("quick{at}"), sink)).collect();
+    let routes = to("slow", &slow) + &routes;
+    let filter = format!("#{{ rcpt: [ action \"where to\" || {{ {routes} }} ] }}");
+    let config = "config.server.delivers = 1;".to_owned();
+    let mta = Mta::start(&Settings { config, filter: filter.clone() });
+    let send = |domain: &str| {
+        let to = format!("b@{domain}.test");
+        let reply = Client::hello(mta.port()).mail("a@src.test", &[&to], "Subject: x\r\n\r\nx");
+        assert_eq!(reply.code(), 250, "{reply:?}");
+    };
+    send("slow");
+    wait_until("the slow one is under way", || asked.load(Ordering::SeqCst));
+    let config = "config.server.delivers = 1; config.delivery.timeouts.greeting = \"4m\";".to_owned();
+    mta.write_configuration(&Settings { config, filter });
+    ctl(&mta, &["reload"]);
+    let drains = || mta.processes().iter().any(|one| one.name.starts_with("deliver-smtp") && one.is_draining);
+    wait_until("the old process is to end", drains);
+    (0..quick.len()).for_each(|at| send(&format!("quick{at}")));
+    wait_until("all else is delivered", || quick.iter().all(|sink| sink.count() == 1));
+    assert!(drains() && slow.count() == 0);
+    released.store(true, Ordering::SeqCst);
+    wait_until("the slow one is delivered", || slow.count() == 1);
 }
 
 #[test]

@@ -73,3 +73,27 @@ fn outcomes_that_lie_are_refused() {
     assert_eq!(settle(SMTP, plan.lease, &[(0, done), (2, done)]), LeaseError::Recipients);
     assert!(bench.settle(&plan, done, Reached::Yes).finished);
 }
+
+#[test]
+fn what_a_retired_process_did_not_take_is_given_to_another_at_once() {
+    let mut bench = Bench::new();
+    let id = bench.add("a@src.test", &["smtp:dst.test", "smtp:dst.test"]);
+    let plan = bench.next().unwrap();
+    bench.schedule.lane_retire(SMTP);
+    let fresh = Lane { life: 1, ..SMTP };
+    bench.schedule.lane_up(fresh, 256, bench.now);
+    assert_eq!(bench.schedule.take_back(fresh, plan.lease), Err(LeaseError::Unknown), "another's");
+    bench.schedule.take_back(SMTP, plan.lease).unwrap();
+    assert_eq!(bench.schedule.take_back(SMTP, plan.lease), Err(LeaseError::Unknown), "twice");
+    let again = bench.next().unwrap();
+    assert_eq!((again.lane, again.id, again.attempts, &again.recipients), (fresh, id, 0, &plan.recipients));
+    assert_eq!(bench.next(), None);
+    assert!(bench.settle(&again, Verdict::Settled, Reached::Yes).finished);
+    // Nor is it in anybody's way that the message is gone.
+    let id = bench.add("a@src.test", &["smtp:dst.test"]);
+    let plan = bench.next().unwrap();
+    bench.schedule.lane_retire(fresh);
+    bench.schedule.remove(id);
+    bench.schedule.take_back(fresh, plan.lease).unwrap();
+    assert_eq!((bench.schedule.take_returned(), bench.schedule.leases()), (Some(id), 0));
+}
