@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use vsmtp_tls::Stream;
 use vsmtp_tls::server::{Failure, Finished, Handshake, Progress, Terms, Work};
 
-use crate::socket::{Ending, Moved, Socket};
+use crate::socket::{End, Ending, Moved, Socket};
 
 /// A connection.
 pub struct Connection {
@@ -93,7 +93,7 @@ impl Connection {
             Layer::Clear => self.socket.read(buffer),
             Layer::Secured(stream) => stream.read(&mut self.socket, raw, buffer).into(),
             Layer::Handshake(..) => Moved::Blocked,
-            Layer::Over => Moved::Ended,
+            Layer::Over => Moved::Ended(End::BrokenTls),
         }
     }
 
@@ -107,7 +107,7 @@ impl Connection {
             }
             Layer::Secured(stream) => stream.write(&mut self.socket, bytes).into(),
             Layer::Handshake(..) => Moved::Blocked,
-            Layer::Over => Moved::Ended,
+            Layer::Over => Moved::Ended(End::BrokenTls),
         }
     }
 
@@ -172,7 +172,12 @@ impl From<vsmtp_tls::Moved> for Moved {
             vsmtp_tls::Moved::Some(count) => Moved::Some(count),
             vsmtp_tls::Moved::Blocked => Moved::Blocked,
             // However it ended: a message that was coming in is not accepted.
-            vsmtp_tls::Moved::Ended(_) => Moved::Ended,
+            vsmtp_tls::Moved::Ended(end) => Moved::Ended(match end {
+                // Many clients leave without the last word.
+                vsmtp_tls::End::Notified | vsmtp_tls::End::Cut => End::Closed,
+                vsmtp_tls::End::Failed => End::Failed,
+                vsmtp_tls::End::Broken => End::BrokenTls,
+            }),
         }
     }
 }

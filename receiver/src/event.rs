@@ -245,7 +245,7 @@ impl Receiver {
             .map(|client| reactor.register(client.socket().as_fd(), session as usize, Interest::READABLE));
         match registered {
             Some(Ok(())) => self.wake(reactor, session, |client, context| client.begin(context)),
-            _ => self.bury(reactor, session, Why::Hangup),
+            _ => self.bury(reactor, session, Why::Unwatched),
         }
     }
 

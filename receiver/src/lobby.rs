@@ -67,7 +67,7 @@ impl Lobby {
         let header = match guest.arrival.socket.peek(&mut buffer) {
             Moved::Some(count) => ProxyHeader::parse(buffer.get(..count).unwrap_or_default()),
             Moved::Blocked => ProxyHeader::Partial,
-            Moved::Ended => ProxyHeader::Malformed,
+            Moved::Ended(_) => ProxyHeader::Malformed,
         };
         match header {
             ProxyHeader::Partial => None,

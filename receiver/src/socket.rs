@@ -23,8 +23,19 @@ pub enum Moved {
     Some(usize),
     /// None now; an event will tell when.
     Blocked,
-    /// The client has closed its side, or the connection failed.
-    Ended,
+    /// It is over.
+    Ended(End),
+}
+
+/// How a connection ended that this side did not end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The client has closed its side.
+    Closed,
+    /// The connection failed: the client or something in between has broken it off.
+    Failed,
+    /// What came is no TLS, or was changed on the way.
+    BrokenTls,
 }
 
 impl Socket {
@@ -118,11 +129,11 @@ impl AsFd for Socket {
 fn moved(mut call: impl FnMut() -> io::Result<usize>) -> Moved {
     loop {
         return match call() {
-            Ok(0) => Moved::Ended,
+            Ok(0) => Moved::Ended(End::Closed),
             Ok(count) => Moved::Some(count),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Moved::Blocked,
-            Err(_) => Moved::Ended,
+            Err(_) => Moved::Ended(End::Failed),
         };
     }
 }

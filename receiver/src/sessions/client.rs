@@ -20,6 +20,7 @@ use crate::connection::Connection;
 use crate::filter_edge::EdgeKey;
 use crate::intake::Arrival;
 use crate::services::{Context, Services};
+use crate::socket::End;
 
 /// Whether a session goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,12 @@ pub enum Why {
     Closed,
     /// The client went away.
     Hangup,
+    /// The connection was broken off.
+    Reset,
+    /// What came under TLS is no TLS, or was changed on the way.
+    BrokenTls,
+    /// The loop could not take its connection.
+    Unwatched,
     /// The client did not read what it was sent.
     Stalled,
     /// Its handshake failed or took too long.
@@ -226,8 +233,7 @@ impl Client {
         self.forget(context.services);
         self.leave(context);
         let user = user.as_deref();
-        let notable =
-            self.tally.timed_out || self.dialogue.errors() > 0 || matches!(why, Why::Stalled | Why::NoTls);
+        let notable = self.tally.timed_out || self.dialogue.errors() > 0 || why.is_notable();
         let level = if notable { log::Level::Info } else { log::Level::Debug };
         if log::log_enabled!(level) {
             Record::at(level, "disconnect")
@@ -258,11 +264,29 @@ impl Who {
     }
 }
 
+impl From<End> for Why {
+    fn from(end: End) -> Self {
+        match end {
+            End::Closed => Why::Hangup,
+            End::Failed => Why::Reset,
+            End::BrokenTls => Why::BrokenTls,
+        }
+    }
+}
+
 impl Why {
+    /// True for what is seldom, and that somebody may look for.
+    fn is_notable(self) -> bool {
+        matches!(self, Why::Stalled | Why::NoTls | Why::BrokenTls | Why::Unwatched)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Why::Closed => "closed",
             Why::Hangup => "hangup",
+            Why::Reset => "reset",
+            Why::BrokenTls => "broken-tls",
+            Why::Unwatched => "unwatched",
             Why::Stalled => "stalled",
             Why::Handshake => "handshake",
             Why::NoTls => "no-tls",

@@ -111,7 +111,7 @@ impl Client {
                     }
                     break;
                 }
-                Moved::Ended => return Fate::Gone(Why::Hangup),
+                Moved::Ended(end) => return Fate::Gone(end.into()),
             }
         }
         if self.may_read() {
@@ -232,7 +232,7 @@ impl Client {
         while (!self.dialogue.output().is_empty() || self.socket.has_unsent()) && !self.line.blocked {
             match self.socket.write(self.dialogue.output()) {
                 Moved::Some(count) => self.dialogue.sent(count),
-                Moved::Ended => return Fate::Gone(Why::Hangup),
+                Moved::Ended(end) => return Fate::Gone(end.into()),
                 Moved::Blocked => {
                     let both = Interest::READABLE | Interest::WRITABLE;
                     if context.reactor.reregister(self.socket.as_fd(), self.token(), both).is_err() {

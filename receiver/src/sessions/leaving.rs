@@ -63,7 +63,7 @@ impl Client {
             match self.socket.discard(&mut context.services.raw) {
                 Moved::Some(count) if count < left => self.leaving = Some(left - count),
                 Moved::Blocked => return Fate::Stay,
-                Moved::Some(_) | Moved::Ended => return Fate::Gone(Why::Closed),
+                Moved::Some(_) | Moved::Ended(_) => return Fate::Gone(Why::Closed),
             }
         }
     }

@@ -11,7 +11,7 @@ use vsmtp_mail::{EnhancedCode, Reply, Service};
 use vsmtp_smtp::{Own, Verdict, Waiting};
 
 use super::asking::{Asking, Topic};
-use super::client::{Client, Fate, Why};
+use super::client::{Client, Fate};
 use crate::filter_edge::misbehaved;
 use crate::limits_edge::{ANSWER_MS, LimiterKey, SCREEN_MS};
 use crate::probe::Probe;
@@ -328,7 +328,7 @@ impl Client {
         let moved = self.socket.read(&mut context.services.raw, &mut buffer);
         let early = match moved {
             Moved::Some(count) => buffer.get(..count).unwrap_or_default(),
-            Moved::Blocked | Moved::Ended => &[],
+            Moved::Blocked | Moved::Ended(_) => &[],
         };
         // The dialogue keeps it for later: a client whose haste is only noted is heard out.
         let _ = self.dialogue.advance(early, &mut Vec::new());
@@ -343,7 +343,7 @@ impl Client {
                 self.line.readable = self.socket.has_more();
                 Fate::Stay
             }
-            Moved::Ended => Fate::Gone(Why::Hangup),
+            Moved::Ended(end) => Fate::Gone(end.into()),
         }
     }
 

@@ -35,6 +35,21 @@ fn a_client_that_is_refused_while_it_speaks_hears_why_and_is_heard_for_a_while()
 }
 
 #[test]
+fn the_log_tells_who_left_from_who_was_broken_off() {
+    let (mut stage, _filter) = Stage::with_filter();
+    drop(stage.greeted());
+    stage.logged("why=hangup");
+    assert!(!stage.log().contains("why=reset"));
+    let mut client = stage.greeted();
+    client.send("NOOP\r\n");
+    // A reply that nobody has read makes the end of a connection a reset.
+    client.stream.peek(&mut [0]).unwrap();
+    drop(client);
+    stage.logged("why=reset");
+    assert_eq!(stage.log().matches("why=hangup").count(), 1);
+}
+
+#[test]
 fn a_client_that_does_not_leave_is_left() {
     let (stage, mut filter) = Stage::with_filter();
     let mut client = refused_while_it_speaks(&stage, &mut filter);
