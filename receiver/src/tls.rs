@@ -1,7 +1,8 @@
 //! TLS of this process: what the key holder told, and on which terms handshakes are made at each place. Owns no session
 //! and no private key.
 //!
-//! Without certificates there is no TLS: STARTTLS is answered with 454, and connections that begin with TLS are closed.
+//! Without certificates, or while too many handshakes wait for their signature, there is no TLS: STARTTLS is answered with
+//! 454, and connections that begin with TLS are closed.
 
 mod desk;
 mod pool;
@@ -42,7 +43,12 @@ pub struct Tls {
     secrets: Vec<Secret>,
     terms: HashMap<Place, Option<Terms>>,
     pool: Option<Pool>,
+    /// When the log said last that there are too many handshakes.
+    busy_ms: Option<u64>,
 }
+
+/// How often the log says at most that there are too many handshakes, in milliseconds.
+const BUSY_MS: u64 = 60_000;
 
 /// A service at an address of ours: tickets of one are worth nothing at another.
 type Place = (Service, Option<(IpAddr, u16)>);
@@ -61,6 +67,7 @@ impl Tls {
             secrets: Vec::new(),
             terms: HashMap::new(),
             pool: None,
+            busy_ms: None,
         }
     }
 
@@ -158,9 +165,23 @@ impl Tls {
         self.failed.take()
     }
 
-    /// Has a step of a session's handshake done. False if there are too many already.
-    pub fn work(&self, session: u64, work: Work) -> bool {
-        self.pool.as_ref().is_some_and(|pool| pool.run(session, work))
+    /// Has a step of a session's handshake done. False if there are too many already, and its client was not told to begin.
+    pub fn work(&self, session: u64, work: Work, promised: bool) -> bool {
+        self.pool.as_ref().is_some_and(|pool| pool.run(session, work, promised))
+    }
+
+    /// True if the log is to say that there are too many handshakes: not for each of them.
+    pub fn says_busy(&mut self, now_ms: u64) -> bool {
+        let says = self.busy_ms.is_none_or(|busy_ms| now_ms >= busy_ms + BUSY_MS);
+        if says {
+            self.busy_ms = Some(now_ms);
+        }
+        says
+    }
+
+    /// True if there are so many handshakes that no client is to be told to begin one.
+    pub fn is_busy(&self) -> bool {
+        self.pool.as_ref().is_some_and(Pool::is_busy)
     }
 
     /// A step that was done, and for whom.

@@ -127,7 +127,7 @@ impl Client {
         let topic = match self.topic {
             Some(Topic::Handshake) => {
                 let verdict =
-                    if self.terms(context).is_some() { Verdict::Accept } else { Verdict::Unavailable };
+                    if self.may_begin_handshake(context) { Verdict::Accept } else { Verdict::Unavailable };
                 return Plan::Answer(verdict);
             }
             Some(Topic::Connect | Topic::Hello | Topic::Login) => self.topic,

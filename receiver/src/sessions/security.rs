@@ -23,6 +23,25 @@ impl Client {
         context.services.tls.terms(self.service, server)
     }
 
+    /// Whether the client may begin a handshake now. One that begins with TLS is not asked, and may find that there is no place.
+    pub(super) fn may_begin_handshake(&self, context: &mut Context<'_>) -> bool {
+        if self.terms(context).is_none() {
+            return false;
+        }
+        let busy = !self.service.begins_with_tls() && context.services.tls.is_busy();
+        if busy {
+            self.too_many_handshakes(context);
+        }
+        !busy
+    }
+
+    fn too_many_handshakes(&self, context: &mut Context<'_>) {
+        context.services.figures.handshakes_refused += 1;
+        if context.services.tls.says_busy(context.reactor.now_ms()) {
+            Record::at(log::Level::Warn, "tls-busy").field("client", self.who).emit();
+        }
+    }
+
     /// From now on the client must speak TLS; without terms the session is over.
     pub(super) fn begin_handshake(&mut self, context: &mut Context<'_>) {
         let Some(terms) = self.terms(context) else {
@@ -59,10 +78,11 @@ impl Client {
         match next {
             Next::Wait => self.watch_handshake(context),
             Next::Work(work) => {
-                if context.services.tls.work(self.number, work) {
+                // Who has heard 220 was promised a place.
+                if context.services.tls.work(self.number, work, !self.service.begins_with_tls()) {
                     return Fate::Stay;
                 }
-                context.services.figures.handshakes_refused += 1;
+                self.too_many_handshakes(context);
                 Fate::Gone(Why::NoTls)
             }
             Next::Done(facts) => self.secured(context, *facts),

@@ -1,5 +1,5 @@
-//! The threads in which the one step of a handshake is done that waits for a signature. Few, and with a short line: a
-//! handshake that finds no place in it is refused, not kept.
+//! The threads in which the one step of a handshake is done that waits for a signature. Few, and with a short line: who
+//! finds no place in it is refused before the handshake, not kept. Who was told to begin finds one.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,8 +12,11 @@ use vsmtp_tls::server::{Finished, Work};
 
 /// Threads: how many signatures can be waited for at once.
 pub const THREADS: usize = 4;
-/// Steps that may wait for a thread.
+/// Steps that may wait for a thread, before connections that begin with TLS are refused.
 pub const MAX_WAITING: usize = 256;
+/// Steps that may wait before STARTTLS is refused. Those whose client has heard 220 come on top: each is a session of its own,
+/// so there are fewer than sessions.
+pub const MAX_BEFORE_STARTTLS: usize = 192;
 
 /// The threads.
 pub struct Pool {
@@ -49,16 +52,22 @@ impl Pool {
         Ok(Pool { line, finished })
     }
 
-    /// Has a step of a session's handshake done. False if there is no place in the line.
-    pub fn run(&self, session: u64, work: Work) -> bool {
+    /// Has a step of a session's handshake done. False if there is no place in the line; there always is for one that was
+    /// promised it.
+    pub fn run(&self, session: u64, work: Work, promised: bool) -> bool {
         let mut waiting = self.line.lock();
-        if waiting.steps.len() >= MAX_WAITING {
+        if !promised && waiting.steps.len() >= MAX_WAITING {
             return false;
         }
         waiting.steps.push_back((session, work));
         drop(waiting);
         self.line.bell.notify_one();
         true
+    }
+
+    /// True if so many wait that nobody is to be told to begin.
+    pub fn is_busy(&self) -> bool {
+        self.line.lock().steps.len() >= MAX_BEFORE_STARTTLS
     }
 
     /// A step that was done, and for whom.

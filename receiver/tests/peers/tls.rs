@@ -184,10 +184,11 @@ fn a_client_that_hangs_up_in_the_middle_of_a_record_is_gone_at_once() {
 
 #[test]
 fn clear_text_under_tls_ends_the_session() {
-    let (stage, _filter) = stage();
+    let (mut stage, _filter) = stage();
     let mut client = starttls(&stage);
     client.send_clear(b"NOOP\r\n");
     assert!(client.is_gone());
+    stage.logged("why=broken-tls");
 }
 
 #[test]
@@ -419,10 +420,13 @@ fn client_certificates_are_told_verified_or_not_and_required_where_it_says_so() 
 
 #[test]
 fn a_flood_of_handshakes_is_refused_not_kept() {
-    let mut stage = Stage::start(&secured(tls()));
+    let patient = ServerTls { handshake_timeout: Duration::from_secs(60), ..tls() };
+    let mut stage = Stage::start(&secured(patient));
     let _filter = stage.introduce((false, false, false));
     // Nobody signs.
-    let _keys = Keys::introduce(&mut stage);
+    let keys = Keys::introduce(&mut stage);
+    let mut promised: Client = stage.greeted();
+    assert!(promised.ask("STARTTLS").starts_with("220"));
     let address = submissions(&mut stage);
     let hello = {
         let name = rustls::pki_types::ServerName::try_from("mx.test").unwrap();
@@ -443,6 +447,17 @@ fn a_flood_of_handshakes_is_refused_not_kept() {
     });
     let mut other: Client = stage.greeted();
     assert!(other.ask("NOOP").starts_with("250"), "others are served");
+    assert!(other.ask("STARTTLS").starts_with("454 4.7.0"), "before it says a word of TLS");
+    stage.logged("event=tls-busy client=");
+    assert!(other.ask("NOOP").starts_with("250"), "and goes on in clear");
+    // Who was told to begin waits in line with the others, and comes to its turn.
+    let shaking = std::thread::spawn(move || {
+        let mut client = Secure::shake(&client_config(&TLS13), promised.stream).unwrap();
+        client.ask("NOOP")
+    });
+    drop(streams);
+    keys.serve();
+    assert!(shaking.join().unwrap().starts_with("250"));
 }
 
 #[test]
