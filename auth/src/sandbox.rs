@@ -1,7 +1,7 @@
 //! The auth helper's jail: Unix sockets to services of this host, and memory. It opens no file (those of passwords are handed
 //! to it), reaches no network and starts nothing. The same in every build.
 
-use vsmtp_sys::sandbox::{Allow, AllowIf, BASE, BODIES, Denied, Limits, Profile, Rule, THREADS, Test};
+use vsmtp_sys::sandbox::{Allow, AllowIf, BASE, BODIES, Denied, Limits, Profile, Rule, THREADS, Tcp, Test};
 
 /// Descriptors: one socket for each check that is under way, edges.
 const DESCRIPTORS: u64 = 4096;
@@ -29,7 +29,7 @@ pub fn profile() -> Profile {
         // Whoever tries more than this has its passwords already: it is to have no more of them.
         on_denied: Denied::Kill,
         landlock: Vec::new(),
-        landlock_deny_net: true,
+        landlock_tcp: Tcp::None,
         limits: Limits { nofile: Some(DESCRIPTORS), memlock: Some(0), ..Limits::default() },
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use vsmtp_config::{Database, DatabaseUrl, MAX_CONNECTIONS};
 use vsmtp_sys::sandbox::{
     Allow, AllowIf, BASE, BODIES, Denied, Limits, PathGrant, Profile, Rights, Rule, TCP_UDP_ONLY, THREADS,
-    Test, UNIX_ONLY,
+    Tcp, Test, UNIX_ONLY,
 };
 
 use crate::crew::MAX_WAITING_BYTES;
@@ -110,7 +110,7 @@ pub fn profile(databases: &[Database]) -> Profile {
         // The client library is not ours, and may try what it can do without.
         on_denied: Denied::Errno,
         landlock: files.chain(folders).map(read).collect(),
-        landlock_deny_net: false,
+        landlock_tcp: Tcp::Any,
         limits: Limits {
             nofile: Some(DESCRIPTORS),
             memlock: Some(0),

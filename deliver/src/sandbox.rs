@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use vsmtp_sys::sandbox::{
-    Allow, AllowIf, BASE, BODIES, Denied, Limits, PathGrant, Profile, Rights, Rule, TCP_ONLY, THREADS, Test,
+    Allow, AllowIf, BASE, BODIES, Denied, Limits, PathGrant, Profile, Rights, Rule, TCP_ONLY, THREADS, Tcp,
+    Test,
 };
 
 /// Descriptors of `--role smtp`: connections, bodies of leases in flight, edges.
@@ -22,8 +23,9 @@ const SMTP: &[Rule] = &[
     Allow("getpeername", "the standard library, on connected sockets"),
 ];
 
-/// For connections from one of our own addresses, where one is set. The filter cannot see which one a socket is bound to;
-/// without `listen` and `accept` nobody can connect to it.
+/// For connections from one of our own addresses, where one is set. The filter cannot see which one a socket is bound to, and
+/// Landlock, where the kernel has it, sees the port and leaves its choice to the kernel; without `listen` and `accept` nobody
+/// can connect to it.
 const SOURCES: &[Rule] = &[
     Allow("bind", "connections from one of our own addresses"),
     AllowIf("setsockopt", LATE_PORT, "a port for each server"),
@@ -61,7 +63,7 @@ pub fn smtp(has_sources: bool) -> Profile {
         syscalls,
         on_denied: Denied::Errno,
         landlock: Vec::new(),
-        landlock_deny_net: false,
+        landlock_tcp: Tcp::OutOnly,
         limits: Limits { nofile: Some(SMTP_DESCRIPTORS), ..Limits::default() },
     }
 }
@@ -73,7 +75,7 @@ pub fn mailbox(mail_root: &Path) -> Profile {
         syscalls: vec![BASE, THREADS, BODIES, MAILBOX],
         on_denied: Denied::Errno,
         landlock: vec![PathGrant { path: mail_root.to_owned(), rights: Rights::Manage }],
-        landlock_deny_net: true,
+        landlock_tcp: Tcp::None,
         limits: Limits { nofile: Some(MAILBOX_DESCRIPTORS), ..Limits::default() },
     }
 }

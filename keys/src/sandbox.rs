@@ -1,7 +1,7 @@
 //! The key holder's jail: edges that it was handed, memory, and the clock. It opens no file, makes no socket, connects and
 //! starts nothing; its files came as open descriptors. The same in every build.
 
-use vsmtp_sys::sandbox::{BASE, BODIES, Denied, Limits, Profile};
+use vsmtp_sys::sandbox::{BASE, BODIES, Denied, Limits, Profile, Tcp};
 
 /// Descriptors: edges, and the files of one configuration while they are read.
 const DESCRIPTORS: u64 = 4096;
@@ -15,7 +15,7 @@ pub fn profile() -> Profile {
         // Nobody but receivers speaks to it, and what they may say is small: a call that is not here is an attack.
         on_denied: Denied::Kill,
         landlock: Vec::new(),
-        landlock_deny_net: true,
+        landlock_tcp: Tcp::None,
         limits: Limits { nofile: Some(DESCRIPTORS), ..Limits::default() },
     }
 }

@@ -2,7 +2,7 @@
 //! two files that the master has opened for it. It opens no file, makes no socket, and starts no program. The same table in debug, test and release.
 
 use vsmtp_keeper::CALLS;
-use vsmtp_sys::sandbox::{BASE, BODIES, Denied, Limits, Profile, THREADS};
+use vsmtp_sys::sandbox::{BASE, BODIES, Denied, Limits, Profile, THREADS, Tcp};
 
 /// Descriptors: edges to receivers of two generations, to the resolver, to the master.
 const DESCRIPTORS: u64 = 1024;
@@ -17,7 +17,7 @@ pub fn profile() -> Profile {
         // It runs only our own code: a call that is not here is an attack.
         on_denied: Denied::Kill,
         landlock: Vec::new(),
-        landlock_deny_net: true,
+        landlock_tcp: Tcp::None,
         limits: Limits { nofile: Some(DESCRIPTORS), memlock: Some(0), ..Limits::default() },
     }
 }

@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use vsmtp_sys::sandbox::{Allow, BASE, BODIES, Denied, Limits, PathGrant, Profile, Rights, Rule, THREADS};
+use vsmtp_sys::sandbox::{
+    Allow, BASE, BODIES, Denied, Limits, PathGrant, Profile, Rights, Rule, THREADS, Tcp,
+};
 
 /// Descriptors: staging files of sessions in flight, bodies of leases in flight, segments, edges.
 const DESCRIPTORS: u64 = 65_536;
@@ -42,7 +44,7 @@ pub fn profile(spool: &Path) -> Profile {
         syscalls: vec![BASE, THREADS, BODIES, SPOOL, CONTROL],
         on_denied: Denied::Kill,
         landlock: vec![PathGrant { path: spool.to_owned(), rights: Rights::Manage }],
-        landlock_deny_net: true,
+        landlock_tcp: Tcp::None,
         limits: Limits { nofile: Some(DESCRIPTORS), ..Limits::default() },
     }
 }

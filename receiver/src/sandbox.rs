@@ -1,7 +1,7 @@
 //! The receiver's jail: sockets that are open already, memory files for bodies, and nothing else. It opens no file, makes
 //! no socket, connects, binds and starts nothing. The same in every build.
 
-use vsmtp_sys::sandbox::{Allow, AllowIf, BASE, BODIES, Denied, Limits, Profile, Rule, THREADS, Test};
+use vsmtp_sys::sandbox::{Allow, AllowIf, BASE, BODIES, Denied, Limits, Profile, Rule, THREADS, Tcp, Test};
 
 /// Beyond the base and the bodies.
 const RECEIVER: &[Rule] = &[
@@ -29,7 +29,7 @@ pub fn profile(descriptors: u64) -> Profile {
         // It runs only our own code, and that code faces the network: a call that is not here is an attack.
         on_denied: Denied::Kill,
         landlock: Vec::new(),
-        landlock_deny_net: true,
+        landlock_tcp: Tcp::None,
         limits: Limits { nofile: Some(descriptors), memlock: Some(0), ..Limits::default() },
     }
 }

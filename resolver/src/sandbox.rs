@@ -4,7 +4,7 @@
 
 use vsmtp_keeper::CALLS;
 use vsmtp_sys::sandbox::{
-    Allow, AllowIf, BASE, BODIES, Denied, Limits, Profile, Rule, TCP_UDP_ONLY, THREADS, Test,
+    Allow, AllowIf, BASE, BODIES, Denied, Limits, Profile, Rule, TCP_UDP_ONLY, THREADS, Tcp, Test,
 };
 
 /// Descriptors: one socket for each look-up that is running, edges.
@@ -31,7 +31,7 @@ pub fn profile() -> Profile {
         syscalls: vec![BASE, THREADS, BODIES, CALLS, DNS],
         on_denied: Denied::Errno,
         landlock: Vec::new(),
-        landlock_deny_net: false,
+        landlock_tcp: Tcp::Any,
         limits: Limits { nofile: Some(DESCRIPTORS), ..Limits::default() },
     }
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 
 pub use common_ground::common_ground;
 use vsmtp_sys::sandbox::{
-    Allow, AllowIf, BASE, BODIES, Denied, Domain, Limits, PathGrant, Profile, Rights, Rule, Test,
+    Allow, AllowIf, BASE, BODIES, Denied, Domain, Limits, PathGrant, Profile, Rights, Rule, Tcp, Test,
 };
 
 /// Descriptors: five for each program that runs, edges. Programs have the same limit.
@@ -72,7 +72,7 @@ pub fn profile(folder: &Path) -> Profile {
         on_denied: Denied::Errno,
         landlock: [root, own(folder)].into_iter().chain(sinks()).chain(around).collect(),
         // Programs ask daemons of this host and of others, spam filters above all.
-        landlock_deny_net: false,
+        landlock_tcp: Tcp::Any,
         limits: Limits { nofile: Some(DESCRIPTORS), fsize: Some(LARGEST_FILE), ..Limits::default() },
     }
 }

@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 
-use vsmtp_sys::sandbox::{Allow, BASE, BODIES, Denied, Limits, PathGrant, Profile, Rights, Rule, THREADS};
+use vsmtp_sys::sandbox::{
+    Allow, BASE, BODIES, Denied, Limits, PathGrant, Profile, Rights, Rule, THREADS, Tcp,
+};
 
 use crate::deposit;
 use crate::judge::Folders;
@@ -93,7 +95,7 @@ fn profile(daemon: &'static str, syscalls: Vec<&'static [Rule]>, landlock: Vec<P
         // Rhai and, later, plugins may ask for what they can do without.
         on_denied: Denied::Errno,
         landlock,
-        landlock_deny_net: true,
+        landlock_tcp: Tcp::None,
         limits: Limits { nofile: Some(MAX_DESCRIPTORS), fsize: Some(MAX_FILE), ..Limits::default() },
     }
 }

@@ -30,10 +30,21 @@ pub struct Profile {
     pub on_denied: Denied,
     /// What may still be opened below which paths. Empty: nothing.
     pub landlock: Vec<PathGrant>,
-    /// No TCP port may be bound or connected to, where the kernel can tell (Landlock ABI 4).
-    pub landlock_deny_net: bool,
+    /// What may be done with TCP, where the kernel can tell (Landlock ABI 4).
+    pub landlock_tcp: Tcp,
     /// Resource limits.
     pub limits: Limits,
+}
+
+/// What Landlock leaves of TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tcp {
+    /// No port may be bound or connected to.
+    None,
+    /// Any port may be connected to, from one that the kernel chooses.
+    OutOnly,
+    /// It is not asked.
+    Any,
 }
 
 /// What a denied call does. Unknown numbers answer ENOSYS either way.
@@ -76,7 +87,7 @@ pub enum Rights {
 pub struct Limits {
     /// Open descriptors; also how many this user may have in flight on sockets when this process sends one.
     pub nofile: Option<u64>,
-    /// Bytes of the largest file, memory files included.
+    /// Bytes of the largest file, memory files included. Not for who writes to the log, which may be a file, too.
     pub fsize: Option<u64>,
     /// Bytes of address space.
     pub address_space: Option<u64>,
@@ -155,7 +166,11 @@ fn write_description(out: &mut String, profile: &Profile) -> std::fmt::Result {
     };
     writeln!(out, "{}: a call not listed: {denied}; an unknown number: ENOSYS", profile.daemon)?;
     writeln!(out, "  limits: {}", describe_limits(&profile.limits))?;
-    let net = if profile.landlock_deny_net { "no TCP" } else { "TCP not restricted" };
+    let net = match profile.landlock_tcp {
+        Tcp::None => "no TCP",
+        Tcp::OutOnly => "TCP from no port of its choice",
+        Tcp::Any => "TCP not restricted",
+    };
     writeln!(out, "  landlock: {net}; {}", if profile.landlock.is_empty() { "no path" } else { "paths:" })?;
     for grant in &profile.landlock {
         writeln!(out, "    {:?} {}", grant.rights, grant.path.display())?;
@@ -204,7 +219,7 @@ mod tests {
             syscalls: vec![&[Allow("read", "reading"), AllowIf("kill", SELF_ONLY, "abort")]],
             on_denied: Denied::Errno,
             landlock: vec![PathGrant { path: "/var/mail".into(), rights: Rights::Manage }],
-            landlock_deny_net: true,
+            landlock_tcp: Tcp::None,
             limits: Limits { nofile: Some(100), ..Limits::default() },
         };
         let text = describe(&profile);

@@ -13,7 +13,7 @@ use std::{env, fs, thread};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use vsmtp_sys::report::Report;
 use vsmtp_sys::sandbox::{
-    self, Allow, BASE, BODIES, Denied, Limits, PathGrant, Profile, Rights, Rule, THREADS, probe,
+    self, Allow, BASE, BODIES, Denied, Limits, PathGrant, Profile, Rights, Rule, THREADS, Tcp, probe,
 };
 use vsmtp_sys::signals::Signals;
 use vsmtp_sys::{clock, fds, memfd, random, seqpacket, spawn};
@@ -76,7 +76,7 @@ fn base() -> Profile {
         syscalls: vec![BASE, THREADS, BODIES],
         on_denied: Denied::Errno,
         landlock: Vec::new(),
-        landlock_deny_net: true,
+        landlock_tcp: Tcp::None,
         limits: Limits { nofile: Some(64), ..Limits::default() },
     }
 }

@@ -158,7 +158,7 @@ fn jump(code: u16, k: u32, if_true: u8, if_false: u8) -> sock_filter {
 mod tests {
     use super::super::{
         BASE, BODIES, Limits, NO_SIGNALS, NOT_EXECUTABLE, OWN_LIMITS_READ, SELF_ONLY, TCP_ONLY, TCP_UDP_ONLY,
-        THREAD_ONLY, THREADS, UNIX_ONLY,
+        THREAD_ONLY, THREADS, Tcp, UNIX_ONLY,
     };
     use super::*;
 
@@ -173,7 +173,7 @@ mod tests {
             syscalls: vec![table],
             on_denied,
             landlock: Vec::new(),
-            landlock_deny_net: false,
+            landlock_tcp: Tcp::Any,
             limits: Limits::default(),
         }
     }

@@ -3,11 +3,11 @@
 use std::io;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd,
     RestrictSelfAttr, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
-use super::{Landlock, Profile, Rights};
+use super::{Landlock, Profile, Rights, Tcp};
 
 /// The newest interface this was tested with; what a kernel lacks of it is left out.
 pub(super) const TESTED: ABI = ABI::V7;
@@ -19,10 +19,19 @@ pub(super) fn restrict(profile: &Profile) -> io::Result<(Landlock, bool)> {
         .handle_access(AccessFs::from_all(TESTED))
         .and_then(|ruleset| ruleset.scope(Scope::from_all(TESTED)))
         .map_err(io::Error::other)?;
-    if profile.landlock_deny_net {
-        ruleset = ruleset.handle_access(AccessNet::from_all(TESTED)).map_err(io::Error::other)?;
+    let denied: BitFlags<AccessNet> = match profile.landlock_tcp {
+        Tcp::None => AccessNet::from_all(TESTED),
+        Tcp::OutOnly => AccessNet::BindTcp.into(),
+        Tcp::Any => BitFlags::EMPTY,
+    };
+    if !denied.is_empty() {
+        ruleset = ruleset.handle_access(denied).map_err(io::Error::other)?;
     }
     let mut created = ruleset.create().map_err(io::Error::other)?;
+    if profile.landlock_tcp == Tcp::OutOnly {
+        // Port 0 is the one that the kernel chooses.
+        created = created.add_rule(NetPort::new(0, AccessNet::BindTcp)).map_err(io::Error::other)?;
+    }
     for grant in &profile.landlock {
         let path = PathFd::new(&grant.path).map_err(io::Error::other)?;
         let rule = PathBeneath::new(path, rights(grant.rights, grant.path.is_dir()));
