@@ -22,7 +22,7 @@ use crate::object::Fault;
 use crate::places::{Place, Places};
 use crate::runner::Input;
 
-/// Largest file, in octets. The jail allows no larger one.
+/// Largest file, in octets.
 pub const MAX_BYTES: u64 = 64 << 20;
 /// Most folders that rules make: their names may be what strangers say.
 const MAX_FOLDERS: usize = 1000;

@@ -73,7 +73,7 @@ pub fn profile(folder: &Path) -> Profile {
         landlock: [root, own(folder)].into_iter().chain(sinks()).chain(around).collect(),
         // Programs ask daemons of this host and of others, spam filters above all.
         landlock_tcp: Tcp::Any,
-        limits: Limits { nofile: Some(DESCRIPTORS), fsize: Some(LARGEST_FILE), ..Limits::default() },
+        limits: Limits { nofile: Some(DESCRIPTORS), ..Limits::default() },
     }
 }
 
@@ -93,6 +93,8 @@ pub fn limits(at_once: u32, has_own_user: bool) -> Limits {
     let processes = u64::from(at_once).saturating_mul(PROCESSES_EACH);
     Limits {
         address_space: Some(ADDRESS_SPACE),
+        // Not the runner itself, which writes to the log.
+        fsize: Some(LARGEST_FILE),
         nproc: has_own_user.then_some(processes),
         ..Limits::default()
     }

@@ -7,13 +7,10 @@ use vsmtp_sys::sandbox::{
     Allow, BASE, BODIES, Denied, Limits, PathGrant, Profile, Rights, Rule, THREADS, Tcp,
 };
 
-use crate::deposit;
 use crate::judge::Folders;
 
 /// Open descriptors: edges, bodies in flight, scripts.
 const MAX_DESCRIPTORS: u64 = 4096;
-/// Largest file: the largest body that travels in a memory file, and the largest that rules write.
-const MAX_FILE: u64 = deposit::MAX_BYTES;
 
 /// Reading the configuration, for the one-shot role; the others have read their scripts before the jail closed, and read
 /// only lists that have changed.
@@ -96,6 +93,6 @@ fn profile(daemon: &'static str, syscalls: Vec<&'static [Rule]>, landlock: Vec<P
         on_denied: Denied::Errno,
         landlock,
         landlock_tcp: Tcp::None,
-        limits: Limits { nofile: Some(MAX_DESCRIPTORS), fsize: Some(MAX_FILE), ..Limits::default() },
+        limits: Limits { nofile: Some(MAX_DESCRIPTORS), ..Limits::default() },
     }
 }
