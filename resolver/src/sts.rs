@@ -79,7 +79,7 @@ impl Sts {
 
     /// All that is to be kept.
     pub fn octets(&self) -> Vec<u8> {
-        snapshot::write(self.cache().kept(self.time()))
+        snapshot::write(self.cache().kept(self.time()).iter())
     }
 
     /// True if something is to be kept that was not there at the last call.
@@ -99,7 +99,9 @@ impl Sts {
 
     /// Domains whose policies are to be refreshed now, at most so many.
     pub fn take_due(&self, most: usize) -> Vec<String> {
-        self.cache().take_due(self.time(), most)
+        let (mut cache, time) = (self.cache(), self.time());
+        cache.rouse(time);
+        cache.take_due(time, most)
     }
 
     /// The policy of a domain, from memory if its record has not changed.

@@ -4,7 +4,9 @@
 //!
 //! Ages count by a clock that never jumps. What is kept over the death of the process has the time of day, which may: a
 //! policy from the future is as one that was fetched just now, so that none outlives what its domain asks for by more than
-//! that.
+//! that. Since the time of day may be wrong at one start and right at the next, what is over by it when it is read is not used
+//! and not forgotten for a day; what was fetched here is kept with the time at which it was, by the clock as it is at the end;
+//! and by a clock from before this program nothing is judged.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,6 +25,12 @@ const MIN_LOOK: Duration = Duration::from_secs(6 * 3_600);
 /// After so many seconds in which nobody asked for a policy, it is left to its end.
 const ASKED_S: u64 = 30 * 86_400;
 
+/// How long what was over when it was read is kept all the same, by the clock that never jumps.
+const REST: Duration = Duration::from_secs(86_400);
+/// The time of day was never earlier while there was this program, in seconds since 1970: the begin of 2026. Machines without a
+/// battery begin in 1970, or at the end of their last life.
+const FLOOR_S: u64 = 1_767_225_600;
+
 /// What time it is.
 #[derive(Debug, Clone, Copy)]
 pub struct Time {
@@ -30,6 +38,13 @@ pub struct Time {
     pub now: Duration,
     /// Seconds since 1970.
     pub wall_s: u64,
+}
+
+impl Time {
+    /// False if the time of day cannot be right.
+    fn is_possible(self) -> bool {
+        self.wall_s >= FLOOR_S
+    }
 }
 
 /// A policy whose time is not over.
@@ -49,10 +64,16 @@ pub struct Cache {
     by_domain: HashMap<String, Entry>,
     octets: usize,
     changed: bool,
+    /// What was over when it was read, by domain.
+    resting: HashMap<String, Kept>,
+    /// When those are forgotten.
+    rest_end: Option<Duration>,
 }
 
 struct Entry {
     kept: Kept,
+    /// Fetched by this process: its age is known whatever the time of day was.
+    is_own: bool,
     /// What it takes of all octets.
     octets: usize,
     /// Its age at that time.
@@ -72,7 +93,7 @@ impl Cache {
 
     /// Somebody asked for a policy.
     pub fn note_asked(&mut self, domain: &str, time: Time) {
-        if let Some(entry) = self.by_domain.get_mut(domain) {
+        if let Some(entry) = self.by_domain.get_mut(domain).filter(|_| time.is_possible()) {
             entry.kept.asked_s = time.wall_s;
         }
     }
@@ -82,25 +103,56 @@ impl Cache {
         let asked_s = self.by_domain.get(&domain).map_or(time.wall_s, |entry| entry.kept.asked_s);
         let kept = Kept { domain, id, policy, fetched_s: time.wall_s, asked_s };
         self.changed = true;
-        self.put(Entry { looked: Some(time.now), ..Entry::new(kept, Duration::ZERO, time) }, time);
+        self.resting.remove(&kept.domain);
+        let entry = Entry::new(kept, Duration::ZERO, time);
+        self.put(Entry { looked: Some(time.now), is_own: true, ..entry }, time);
     }
 
     /// Takes up what was kept, where nothing newer is known.
     pub fn absorb(&mut self, kept: Vec<Kept>, time: Time) {
         for mut kept in kept {
-            if kept.fetched_s > time.wall_s {
-                kept.fetched_s = time.wall_s;
-                self.changed = true;
+            if time.is_possible() {
+                if kept.fetched_s > time.wall_s {
+                    kept.fetched_s = time.wall_s;
+                    self.changed = true;
+                }
+                kept.asked_s = kept.asked_s.min(time.wall_s);
             }
-            kept.asked_s = kept.asked_s.min(time.wall_s);
             let known = self.by_domain.get(&kept.domain);
-            if known.is_some_and(|known| known.kept.fetched_s >= kept.fetched_s) {
+            if known.is_some_and(|known| known.fetched_s(time) >= kept.fetched_s) {
                 continue;
             }
-            let age = Duration::from_secs(time.wall_s - kept.fetched_s);
-            let entry = Entry::new(kept, age, time);
-            if !entry.is_over(time) {
-                self.put(entry, time);
+            self.take_up(kept, time);
+        }
+    }
+
+    /// Uses what was kept, or has it rest if its time seems to be over.
+    fn take_up(&mut self, kept: Kept, time: Time) {
+        let age_s = if time.is_possible() { time.wall_s.saturating_sub(kept.fetched_s) } else { 0 };
+        let entry = Entry::new(kept, Duration::from_secs(age_s), time);
+        if !entry.is_over(time) {
+            self.put(entry, time);
+        } else if self.resting.len() < MAX_POLICIES
+            && *self.rest_end.get_or_insert(time.now.saturating_add(REST)) > time.now
+        {
+            self.resting.insert(entry.kept.domain.clone(), entry.kept);
+        }
+    }
+
+    /// What rests is used after all, if the time of day is another now; or is forgotten, if it has rested long enough.
+    pub fn rouse(&mut self, time: Time) {
+        if self.rest_end.is_some_and(|end| time.now >= end) {
+            self.changed |= !self.resting.is_empty();
+            self.resting.clear();
+        }
+        let is_over =
+            |kept: &Kept| time.wall_s.saturating_sub(kept.fetched_s) >= kept.policy.max_age.as_secs();
+        if self.resting.values().all(is_over) {
+            return;
+        }
+        for (_, kept) in std::mem::take(&mut self.resting) {
+            if !self.by_domain.contains_key(&kept.domain) {
+                self.take_up(kept, time);
             }
         }
     }
@@ -120,9 +172,20 @@ impl Cache {
             .collect()
     }
 
-    /// All whose time is not over.
-    pub fn kept(&self, time: Time) -> impl Iterator<Item = &Kept> {
-        self.by_domain.values().filter(move |entry| !entry.is_over(time)).map(|entry| &entry.kept)
+    /// All that the next process is to know, as far as there is room: those whose time is not over, then those that rest.
+    pub fn kept(&self, time: Time) -> Vec<Kept> {
+        let alive = self.by_domain.values().filter(|entry| !entry.is_over(time));
+        let mut kept: Vec<Kept> =
+            alive.map(|entry| Kept { fetched_s: entry.fetched_s(time), ..entry.kept.clone() }).collect();
+        let mut octets: usize = kept.iter().map(Kept::octets).sum();
+        for rests in self.resting.values() {
+            octets += rests.octets();
+            if octets > MAX_OCTETS || kept.len() >= MAX_POLICIES {
+                break;
+            }
+            kept.push(rests.clone());
+        }
+        kept
     }
 
     /// How many there are.
@@ -181,7 +244,17 @@ impl Cache {
 impl Entry {
     /// As old as that now, and not looked at.
     fn new(kept: Kept, age: Duration, time: Time) -> Self {
-        Entry { octets: kept.octets(), kept, age, at: time.now, looked: None }
+        Entry { octets: kept.octets(), kept, is_own: false, age, at: time.now, looked: None }
+    }
+
+    /// When it was fetched, by the time of day: for the next process. What that was when this one began does not count for
+    /// what was fetched here; while it cannot be right, that is from the future.
+    fn fetched_s(&self, time: Time) -> u64 {
+        match (self.is_own, time.is_possible()) {
+            (false, _) => self.kept.fetched_s,
+            (true, true) => time.wall_s.saturating_sub(self.age(time).as_secs()),
+            (true, false) => u64::MAX,
+        }
     }
 
     fn age(&self, time: Time) -> Duration {
