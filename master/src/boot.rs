@@ -24,6 +24,7 @@ use crate::files::Files;
 use crate::key_files;
 use crate::launch::Launcher;
 use crate::layout::Layout;
+use crate::links;
 use crate::listeners::{self, Listeners};
 use crate::log_sink::LogSink;
 use crate::master::Master;
@@ -196,8 +197,8 @@ fn lock(layout: &Layout) -> Result<Locked, Error> {
     }
 }
 
-/// Makes a folder if it is not there. One that is given away or protected may be no link: where others may write beside it,
-/// somebody could have what the link leads to.
+/// Makes a folder if it is not there. One that is given away or protected may be behind a link only if nobody else can have made
+/// that: where others may write beside it, somebody could have what the link leads to.
 fn folder(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<(), Error> {
     if !path.is_dir() {
         fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(Error::path("make", path))?;
@@ -206,8 +207,10 @@ fn folder(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<(), Error
         return Ok(());
     }
     let flags = nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let opened = opened.map_err(Error::path("open, not through a link, the folder", path))?;
+    let open = |path: &Path| OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let is_link = path.symlink_metadata().is_ok_and(|entry| entry.is_symlink());
+    let opened = if is_link { links::follow(path).and_then(|real| open(&real)) } else { open(path) };
+    let opened = opened.map_err(Error::path("open, not through a link of others, the folder", path))?;
     if let Some((uid, gid)) = owner {
         fchown(&opened, Some(uid), Some(gid)).map_err(Error::path("give away", path))?;
     }
@@ -245,23 +248,31 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_made_and_protected_and_what_a_link_leads_to_is_left_alone() {
+    fn a_folder_is_made_and_protected_and_what_a_link_of_others_leads_to_is_left_alone() {
         let place = tempfile::tempdir().unwrap();
         let own = place.path().join("a/own");
         for _ in 0..2 {
             folder(&own, 0o750, None).unwrap();
             assert_eq!(mode(&own), 0o750);
         }
-        let (others, link) = (place.path().join("others"), place.path().join("link"));
+        let open = place.path().join("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        let (others, link) = (place.path().join("others"), open.join("link"));
         fs::create_dir(&others).unwrap();
         fs::set_permissions(&others, fs::Permissions::from_mode(0o711)).unwrap();
         std::os::unix::fs::symlink(&others, &link).unwrap();
         let us = vsmtp_sys::users::current();
         for owner in [None, Some(us)] {
             let error = folder(&link, 0o700, owner).unwrap_err();
-            assert!(error.to_string().contains("not through a link"), "{error}");
+            assert!(error.to_string().contains("not through a link of others"), "{error}");
         }
         assert_eq!(mode(&others), 0o711);
+        // One that only we can have made, as to another disk, is the operator's wish.
+        let moved = place.path().join("moved");
+        std::os::unix::fs::symlink(&others, &moved).unwrap();
+        folder(&moved, 0o700, Some(us)).unwrap();
+        assert_eq!(mode(&others), 0o700);
         // What is not given away may be wherever the operator has it.
         folder(&link, 0o755, None).unwrap();
     }

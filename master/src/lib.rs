@@ -17,6 +17,7 @@ mod family;
 mod files;
 mod key_files;
 mod launch;
+mod links;
 mod listeners;
 mod log_sink;
 mod master;

@@ -43,6 +43,38 @@ fn status_shows_every_process_as_a_table_and_as_objects() {
 }
 
 #[test]
+fn a_state_file_that_grows_without_end_is_emptied_and_its_process_replaced() {
+    let mta = Mta::start(&Settings::default());
+    let path = mta.root().join("var/lib/vsmtp/resolver/mta-sts.1");
+    let before = mta.pid_of("resolver.0");
+    // As a resolver would that somebody has taken over.
+    let file = std::fs::OpenOptions::new().write(true).open(path).expect("the resolver's file");
+    file.set_len(1 << 30).expect("a disk with sparse files");
+    wait_until("the file is emptied", || file.metadata().is_ok_and(|of| of.len() < 1 << 20));
+    assert!(mta.log().contains("event=state-too-large"));
+    wait_until("there is another resolver", || {
+        mta.processes().iter().any(|one| one.name == "resolver.0" && one.is_ready && one.pid != before)
+    });
+}
+
+#[test]
+fn folders_may_be_on_another_disk_behind_links_of_the_operator() {
+    let mut mta = Mta::prepare(&Settings::default());
+    for (link, target) in [("mail", "disk/mail"), ("var/spool/vsmtp/queue", "disk/queue")] {
+        let (link, target) = (mta.root().join(link), mta.root().join(target));
+        std::fs::create_dir_all(&target).expect("make a folder");
+        std::fs::create_dir_all(link.parent().expect("a folder")).expect("make a folder");
+        std::os::unix::fs::symlink(target, link).expect("make a link");
+    }
+    mta.launch();
+    let reply = Client::hello(mta.port()).mail("a@src.test", &["b@local.test"], "Subject: x\r\n\r\nx");
+    assert_eq!(reply.code(), 250, "{reply:?}");
+    mta.wait_for_mail("local.test", "b", 1);
+    mta.stop();
+    mta.launch();
+}
+
+#[test]
 fn a_second_instance_is_refused_and_the_first_goes_on() {
     let mta = Mta::start(&Settings::default());
     let second = vsmtp(&mta, "run");

@@ -27,8 +27,8 @@ keys! {
     /// How mail for `server.domains` is delivered, unless a rule says otherwise: `maildir`, `mbox`, or an LMTP server.
     local: Target = "delivery.local", default Text("maildir"), example Text("lmtp:unix:/run/dovecot/lmtp"), for Filter Queue;
 
-    /// Folder of the mailboxes of virtual users: `DOMAIN/USER/` below it. It is given to the user `vsmtp-mail`, and may be no
-    /// link.
+    /// Folder of the mailboxes of virtual users: `DOMAIN/USER/` below it. It is given to the user `vsmtp-mail`, and may be a
+    /// link only where nobody but root can have made that and what it leads to.
     mail_root: FilePath = "delivery.mail_root", default Text("/var/lib/vsmtp/mail"), example Text("/srv/mail"),
         for Master Mailbox;
 

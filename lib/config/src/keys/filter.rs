@@ -25,7 +25,7 @@ keys! {
     domain_dir: MaybePath = "app.vsl.domain_dir", default Unset, example Text("domain-enabled"), for Filter;
 
     /// Folder of what rules write with `fs::write()` and `fs::dump()`. It is made if it is not there, and given to the user
-    /// `vsmtp-filter`, so it must be a folder of its own and no link, below folders that nobody but root may write; who is in
+    /// `vsmtp-filter`, so it must be a folder of its own, below folders that nobody but root may write; who is in
     /// that user's group may read. Twice `queue.min_free` stays free on its disk: rules that would take of that fail. Nothing
     /// is ever removed from it.
     app_dir: FilePath = "app.dirpath", default Text("/var/spool/vsmtp/app"), example Text("/srv/mail-archive"), for Filter;

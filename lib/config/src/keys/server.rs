@@ -65,8 +65,8 @@ keys! {
     /// Processes that deliver by SMTP and LMTP; 0 for one per core.
     delivers: Count { min: 0, max: 256 } = "server.delivers", default Int(0), example Int(3), for Master Deliver;
 
-    /// Folder of the queue; the queue itself is `queue` below it. That one is given to the user `vsmtp-queue`, and may be no
-    /// link.
+    /// Folder of the queue; the queue itself is `queue` below it. That one is given to the user `vsmtp-queue`, and may be a
+    /// link only where nobody but root can have made that and what it leads to.
     spool: FilePath = "server.queues.dirpath", default Text("/var/spool/vsmtp"), example Text("/srv/spool"),
         for Master Queue;
 
