@@ -241,6 +241,13 @@ impl Family {
         }
     }
 
+    /// Ends all processes of a role now.
+    pub fn kill_all(&mut self, role: Role) {
+        let all: Vec<ProcessName> =
+            self.children().map(|child| child.name).filter(|name| name.role == role).collect();
+        all.into_iter().for_each(|name| self.kill(name));
+    }
+
     /// Ends a process now.
     pub fn kill(&mut self, name: ProcessName) {
         if let Some(child) = self.child(name)

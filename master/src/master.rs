@@ -33,7 +33,7 @@ use crate::listeners::Listeners;
 use crate::log_sink::LogSink;
 use crate::reload;
 use crate::shutdown::Shutdown;
-use crate::state_files::Place;
+use crate::state_files::{Place, Watch};
 use crate::surroundings::Readings;
 
 /// Most events handled between two looks at the clock.
@@ -52,6 +52,7 @@ pub struct Master {
     listeners: Listeners,
     /// Files that processes have read before their jails.
     readings: Readings,
+    state_files: Watch,
     files: Files,
     /// When files are looked at again, in monotonic milliseconds.
     next_look_ms: u64,
@@ -102,6 +103,7 @@ impl Master {
             family,
             listeners,
             readings: Readings::default(),
+            state_files: Watch::default(),
             files: Files::default(),
             next_look_ms: 0,
             signals,
@@ -297,6 +299,9 @@ impl Master {
             }
             _ => Vec::new(),
         };
+        if matches!(name.role, Role::Limits | Role::Resolver) {
+            self.state_files.note(name.role, &files)?;
+        }
         let mut child = self.launcher.start(name, generation, slice)?;
         for (path, file) in files {
             child.say(&ToChild::File(path), Some(file));
@@ -427,6 +432,9 @@ impl Master {
     /// What happens by time alone. True when all is over.
     fn proceed(&mut self) -> bool {
         self.family.kill_silent(clock::monotonic_ms());
+        for role in self.state_files.overgrown() {
+            self.family.kill_all(role);
+        }
         for child in self.family.children() {
             // An edge that cannot be flushed belongs to a process that is about to be reaped.
             let _ = child.flush();

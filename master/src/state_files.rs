@@ -1,5 +1,6 @@
 //! Opens the two files in which a process keeps what it knows: what greylisting remembers, and the policies of MTA-STS. It
-//! may open nothing itself. What the files hold is none of the master's business.
+//! may open nothing itself. What the files hold is none of the master's business; how large they become is, for the kernel has no
+//! limit for them that would leave the log alone.
 //!
 //! On failure: says which file and why, and hands over memory in its place, so that mail flows and only a restart forgets.
 
@@ -11,9 +12,13 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use vsmtp_daemon::Record;
+use vsmtp_ipc::role::Role;
 
 use crate::error::Error;
 use crate::layout::Layout;
+
+/// Largest that one of the files may become, in octets: twice what any of those who keep something writes.
+const MAX_STATE: u64 = 64 << 20;
 
 /// Where the files of somebody are.
 pub struct Place {
@@ -65,6 +70,43 @@ impl Place {
     }
 }
 
+/// The files that were handed over, by who has them.
+#[derive(Default)]
+pub struct Watch(Vec<(Role, String, File)>);
+
+impl Watch {
+    /// These are now those of that role.
+    ///
+    /// # Errors
+    /// There is no descriptor to watch them by.
+    pub fn note(&mut self, role: Role, opened: &[(String, OwnedFd)]) -> Result<(), Error> {
+        self.0.retain(|(of, ..)| *of != role);
+        for (path, file) in opened {
+            let file = file.try_clone().map_err(Error::path("watch", Path::new(path)))?;
+            self.0.push((role, path.clone(), file.into()));
+        }
+        Ok(())
+    }
+
+    /// Whose processes have written far more than they have to say: they are to end. What they wrote is thrown away.
+    pub fn overgrown(&self) -> Vec<Role> {
+        let mut roles = Vec::new();
+        for (role, path, file) in &self.0 {
+            let Some(size) = file.metadata().ok().map(|of| of.len()).filter(|size| *size > MAX_STATE) else {
+                continue;
+            };
+            let emptied = file.set_len(0);
+            Record::at(log::Level::Error, "state-too-large")
+                .field("file", path)
+                .field("size", size)
+                .maybe("error", emptied.err())
+                .emit();
+            roles.push(*role);
+        }
+        roles
+    }
+}
+
 fn open_one(folder: &Path, path: &Path) -> io::Result<OwnedFd> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     // A pipe in its place must not make us wait, and a link must lead nowhere.
@@ -100,6 +142,24 @@ mod tests {
         for folder in [layout.limits_dir(), layout.resolver_dir()] {
             assert_eq!(std::fs::metadata(folder).unwrap().permissions().mode() & 0o777, 0o700);
         }
+    }
+
+    #[test]
+    fn who_fills_the_disk_loses_what_he_wrote_and_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(Some(root.path()), None);
+        let mut watch = Watch::default();
+        let (greylist, policies) =
+            (Place::limits(&layout).open().unwrap(), Place::resolver(&layout).open().unwrap());
+        watch.note(Role::Limits, &greylist).unwrap();
+        watch.note(Role::Resolver, &policies).unwrap();
+        let file = File::from(policies.into_iter().next_back().unwrap().1);
+        file.set_len(MAX_STATE).unwrap();
+        assert_eq!(watch.overgrown(), []);
+        file.set_len(MAX_STATE + 1).unwrap();
+        assert_eq!(watch.overgrown(), [Role::Resolver]);
+        assert_eq!(file.metadata().unwrap().len(), 0);
+        assert_eq!(watch.overgrown(), []);
     }
 
     #[test]
