@@ -170,6 +170,7 @@ impl QueueManager {
             self.next_watch_ms = clock.mono_ms + WATCH_MS;
             self.edges.dispatch.watch(ledger, reactor, clock);
             ledger.read_again(clock);
+            ledger.tell_again(clock);
             for id in ledger.failures.overdue(clock) {
                 outcome::close(ledger, id, clock);
             }
@@ -188,7 +189,7 @@ impl QueueManager {
         let Some(ledger) = &self.ledger else { return };
         let reports = ledger.tls_reports.wake_ms(&ledger.settings.tls_reports, clock);
         let mut due = vec![ledger.schedule.wake_ms(), Post::wake_ms(ledger), reports];
-        if !ledger.failures.is_empty() || ledger.schedule.leases() > 0 {
+        if !ledger.failures.is_empty() || ledger.schedule.leases() > 0 || ledger.courtesies.has_refused() {
             due.push(Some(self.next_watch_ms));
         }
         due.push(self.end_ms.map(|end_ms| end_ms.saturating_sub(CLOSING_MS)));

@@ -5,6 +5,7 @@
 //! from the store as it stands there, and tried again later.
 
 mod anew;
+pub mod courtesy;
 mod load;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use vsmtp_mail::{QueueId, QueueIdMint};
 
 use anew::Anew;
+use courtesy::Courtesies;
 
 use crate::delegation::Brought;
 use crate::outcome::Failures;
@@ -185,6 +187,8 @@ pub struct Ledger {
     pub brought: Brought,
     /// Messages that stand still until they are read once more.
     pub anew: Anew,
+    /// What senders are told though nothing has failed, and is not written yet.
+    pub courtesies: Courtesies,
     /// Messages that a failing disk did not give, and when they are read again.
     unread: VecDeque<(u64, QueueId)>,
     mint: QueueIdMint,
@@ -221,6 +225,7 @@ impl Ledger {
             delegates: None,
             brought: Brought::default(),
             anew: Anew::default(),
+            courtesies: Courtesies::default(),
             unread: VecDeque::new(),
             mint,
             waiting: HashMap::new(),
@@ -330,6 +335,8 @@ impl Ledger {
     pub fn close(mut self, clock: Clock, ended: &mut Vec<Ended>) {
         let mut events = Vec::new();
         self.poll(clock, ended);
+        // A last try for what the disk has refused.
+        self.tell_again(Clock { mono_ms: u64::MAX, ..clock });
         let waiting = std::mem::take(&mut self.waiting);
         let mut results: Vec<(Ticket, Result<(), CommitError>)> = Vec::new();
         for event in self.store.close() {
@@ -360,7 +367,9 @@ impl Ledger {
                     {
                         self.changing.remove(&id);
                     }
+                    let is_written = result.is_ok();
                     self.follow(after, result, clock, ended);
+                    self.follow_courtesies(ticket, is_written, clock);
                 }
                 Event::Alarm(alarm) => {
                     trace::alarm(&alarm);

@@ -7,10 +7,11 @@ use vsmtp_mail::QueueId;
 
 use crate::bounce::Kind;
 use crate::delegation;
-use crate::ledger::{After, Clock, Ledger, RELOAD_WAIT_MS};
+use crate::ledger::courtesy::Courtesy;
+use crate::ledger::{Clock, Ledger, RELOAD_WAIT_MS};
 use crate::outcome::{self, EXPIRED, Failure};
 use crate::reports;
-use crate::store::{Change, Diagnostic, MessageState, StateChange, Text, Urgency};
+use crate::store::{Diagnostic, MessageState, Text};
 use crate::trace;
 
 /// These recipients were given up; the schedule has settled them.
@@ -42,11 +43,9 @@ pub fn warn(ledger: &mut Ledger, id: QueueId, reason: &str, clock: Clock) {
     let late = all_at_service(&state).unwrap_or_else(|| ledger.schedule.unsettled(id));
     let told = failures(&late, &diagnostic, clock);
     let until_ms = outcome::end_ms(ledger, &state);
-    let report = reports::write(ledger, Kind::Delay { until_ms }, id, &state, &told, clock);
-    let fresh = report.ok().flatten().into_iter().collect();
-    let changes = vec![Change::State { id, change: StateChange::DelayReported }];
-    if let Err(error) = ledger.commit(changes, fresh, Urgency::Lazy, After::NOTHING) {
-        trace::not_committed(id, &error);
+    match reports::draft(ledger, Kind::Delay { until_ms }, id, &state, &told, clock) {
+        Some(draft) => ledger.tell(Courtesy::on_delay(id, draft), clock),
+        None => outcome::note_delay(ledger, id),
     }
 }
 

@@ -10,6 +10,7 @@ use vsmtp_ipc::wire::{MAX_TEXT, WireError};
 use vsmtp_mail::{EnhancedCode, QueueId, Recipient};
 
 use crate::bounce::{Kind, Reporter};
+use crate::ledger::courtesy::{self, Courtesy};
 use crate::ledger::{After, Clock, Fresh, Ledger};
 use crate::reports;
 use crate::schedule::{self, Reached, Report, Settled, Verdict};
@@ -285,15 +286,14 @@ fn late(
     if delivered.is_empty() {
         return;
     }
-    let reports = told.map(|(kind, mut list)| {
+    let told = told.into_iter().filter_map(|(kind, mut list)| {
         list.retain(|one| delivered.iter().any(|(index, _)| *index == one.index));
-        reports::write(ledger, kind, id, &attempted.state, &list, clock).ok().flatten()
+        let draft = reports::draft(ledger, kind, id, &attempted.state, &list, clock)?;
+        Some(Courtesy::on_arrival(id, draft))
     });
+    let told = told.collect();
     // When all such leases have ended, and this is on disk, it is read once more.
-    ledger.change(Change::Outcome { id, results: delivered }, Urgency::Lazy, After::or_reload(id), clock);
-    for report in reports.into_iter().flatten() {
-        be_courteous(ledger, id, Vec::new(), Some(report));
-    }
+    ledger.change_and_tell(Change::Outcome { id, results: delivered }, told, clock);
 }
 
 /// The state of a recipient that is tried again.
@@ -323,34 +323,32 @@ fn record(
     clock: Clock,
 ) {
     let until_ms = end_ms(ledger, state);
-    // Written while the message can still be read.
-    let mut report =
-        |kind, told: &[Failure]| reports::write(ledger, kind, id, state, told, clock).ok().flatten();
-    let (success, relay) = (report(Kind::Success, &told.successes), report(Kind::Relay, &told.relays));
-    let delay = report(Kind::Delay { until_ms }, &told.delays);
+    let is_late = !told.delays.is_empty() && !finished;
+    // Composed while the message can still be read.
+    let mut draft = |kind, told: &[Failure]| reports::draft(ledger, kind, id, state, told, clock);
+    let arrived = [draft(Kind::Success, &told.successes), draft(Kind::Relay, &told.relays)];
+    let late = if is_late { draft(Kind::Delay { until_ms }, &told.delays) } else { None };
+    let is_late_for_nobody = is_late && late.is_none();
+    let arrived = arrived.into_iter().flatten().map(|draft| Courtesy::on_arrival(id, draft));
+    let told = arrived.chain(late.map(|draft| Courtesy::on_delay(id, draft))).collect();
     let closes = finished && ledger.failures.count(id) == 0;
     if closes {
-        let change = Change::Remove { id, reason: RemoveReason::Settled };
-        ledger.change(change, Urgency::Lazy, After::or_reload(id), clock);
+        ledger.change_and_tell(Change::Remove { id, reason: RemoveReason::Settled }, told, clock);
         ledger.warm.forget(id);
         trace::removed(id, "settled", Some(state), clock);
     } else if !results.is_empty() {
-        ledger.change(Change::Outcome { id, results }, Urgency::Lazy, After::or_reload(id), clock);
+        ledger.change_and_tell(Change::Outcome { id, results }, told, clock);
     }
-    for report in [success, relay].into_iter().flatten() {
-        be_courteous(ledger, id, Vec::new(), Some(report));
-    }
-    if !told.delays.is_empty() && !finished {
-        let reported = Change::State { id, change: StateChange::DelayReported };
-        be_courteous(ledger, id, vec![reported], delay);
+    if is_late_for_nobody {
+        note_delay(ledger, id);
     }
 }
 
-/// Tells the sender of what is no failure, apart from what it is about: what the disk cannot take now is not told, which is
-/// no reason to deliver twice.
-fn be_courteous(ledger: &mut Ledger, id: QueueId, changes: Vec<Change>, report: Option<Fresh>) {
-    let fresh = report.into_iter().collect();
-    if let Err(error) = ledger.commit(changes, fresh, Urgency::Lazy, After::NOTHING) {
+/// Nobody wanted to hear of a delay: it is not looked at again.
+pub fn note_delay(ledger: &mut Ledger, id: QueueId) {
+    if let Err(error) =
+        ledger.commit(vec![courtesy::delay_reported(id)], Vec::new(), Urgency::Lazy, After::NOTHING)
+    {
         trace::not_committed(id, &error);
     }
 }

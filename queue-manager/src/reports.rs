@@ -55,11 +55,27 @@ pub fn on_failure(ledger: &mut Ledger, id: QueueId, gathered: &Gathered, clock: 
     }
 }
 
+/// A mail of our own before it is a message of the queue.
+#[derive(Debug)]
+pub struct Draft {
+    /// The id that it will have.
+    pub id: QueueId,
+    state: MessageState,
+    bytes: Chunk,
+}
+
+impl Draft {
+    /// How long it is.
+    pub fn octets(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
 /// Writes one report, if one is due.
 ///
 /// # Errors
 /// A report that is too large for memory could not be staged.
-pub fn write(
+fn write(
     ledger: &mut Ledger,
     kind: Kind,
     about: QueueId,
@@ -67,11 +83,23 @@ pub fn write(
     told: &[Failure],
     clock: Clock,
 ) -> io::Result<Option<Fresh>> {
+    draft(ledger, kind, about, state, told, clock).map(|draft| stage(ledger, &draft)).transpose()
+}
+
+/// The text of one report, if one is due.
+pub fn draft(
+    ledger: &mut Ledger,
+    kind: Kind,
+    about: QueueId,
+    state: &MessageState,
+    told: &[Failure],
+    clock: Clock,
+) -> Option<Draft> {
     let is_due = |one: &&Failure| {
         recipient(state, one.index).is_some_and(|recipient| Reporter::is_wanted(kind, recipient.notify))
     };
     if !told.iter().any(|one| is_due(&one)) {
-        return Ok(None);
+        return None;
     }
     let content = original(ledger, about);
     let reported: Vec<Reported<'_>> = told.iter().filter_map(|one| reported(state, one)).collect();
@@ -112,10 +140,8 @@ pub fn on_expansion(
             at_ms: clock.wall_ms,
         })
         .collect();
-    compose(ledger, Kind::Expansion, about, state, content, &reported, clock).unwrap_or_else(|error| {
-        trace::trouble("report-not-staged", &error);
-        None
-    })
+    let draft = compose(ledger, Kind::Expansion, about, state, content, &reported, clock)?;
+    staged_or_left_out(ledger, &draft)
 }
 
 /// Mails that rules want sent about a message: a courtesy too.
@@ -139,24 +165,20 @@ fn notify(ledger: &mut Ledger, about: QueueId, notice: &Notice, clock: Clock) ->
     let stamp = Stamp { id, now_ms: clock.wall_ms, random: 0 };
     let report = ledger.settings.reporter.notice(notice, about, &targets, stamp)?;
     trace::reported(id, about, NOTICE, &notice.to, 0);
-    let fresh = own(ledger, id, about, NOTICE, report, clock);
-    fresh.map_err(|error| trace::trouble("report-not-staged", &error)).ok()
+    staged_or_left_out(ledger, &own(id, about, NOTICE, report, clock))
+}
+
+fn staged_or_left_out(ledger: &Ledger, draft: &Draft) -> Option<Fresh> {
+    stage(ledger, draft).map_err(|error| trace::trouble("report-not-staged", &error)).ok()
 }
 
 /// A mail of our own about a message, which no rule judges: they have judged the message.
-fn own(
-    ledger: &Ledger,
-    id: QueueId,
-    about: QueueId,
-    protocol: &str,
-    report: Report,
-    clock: Clock,
-) -> io::Result<Fresh> {
+fn own(id: QueueId, about: QueueId, protocol: &str, report: Report, clock: Clock) -> Draft {
     let origin =
         Origin { session: Text::new(&about.to_string()), protocol: protocol.into(), ..Origin::default() };
     let mut new = MessageState::fresh(clock.wall_ms, origin, report.envelope);
     new.marks.judged = true;
-    fresh(ledger, id, new, report.bytes)
+    Draft { id, state: new, bytes: Chunk::from(report.bytes) }
 }
 
 fn compose(
@@ -167,24 +189,21 @@ fn compose(
     (start, size): (Vec<u8>, u64),
     reported: &[Reported<'_>],
     clock: Clock,
-) -> io::Result<Option<Fresh>> {
+) -> Option<Draft> {
     let to = match (kind, &state.envelope.reverse_path) {
         (Kind::DoubleBounce, _) => ledger.settings.postmaster.clone(),
         (_, ReversePath::Address(address)) => address.clone(),
-        (_, ReversePath::Null) => return Ok(None),
+        (_, ReversePath::Null) => return None,
     };
     let targets = ledger.settings.routes.resolve(&to);
     let id = ledger.mint(clock);
     let stamp = Stamp { id, now_ms: clock.wall_ms, random: random() };
     let original =
         Original { id: about, envelope: &state.envelope, arrived_ms: state.arrival_ms, size, start: &start };
-    let Some(report) = ledger.settings.reporter.report(kind, &original, reported, &to, &targets, stamp)
-    else {
-        return Ok(None);
-    };
+    let report = ledger.settings.reporter.report(kind, &original, reported, &to, &targets, stamp)?;
     trace::reported(id, about, name(kind), &to, reported.len());
     let protocol = if kind == Kind::DoubleBounce { DOUBLE_BOUNCE } else { BOUNCE };
-    own(ledger, id, about, protocol, report, clock).map(Some)
+    Some(own(id, about, protocol, report, clock))
 }
 
 /// A message of our own, staged if it is too large for memory.
@@ -192,19 +211,23 @@ fn compose(
 /// # Errors
 /// It could not be staged.
 pub fn fresh(ledger: &Ledger, id: QueueId, state: MessageState, bytes: Vec<u8>) -> io::Result<Fresh> {
-    let size = bytes.len() as u64;
-    if bytes.len() <= MAX_INLINE_BODY {
-        let chunk = Chunk::from(bytes);
-        return Ok(Fresh {
-            id,
-            state,
-            body: NewBody::Inline(vec![chunk.clone()]),
-            parts: Some(vec![chunk]),
-            size,
-        });
+    stage(ledger, &Draft { id, state, bytes: Chunk::from(bytes) })
+}
+
+/// The message that a draft becomes, staged if it is too large for memory. The draft can become another one if this one is
+/// refused.
+///
+/// # Errors
+/// It could not be staged.
+pub fn stage(ledger: &Ledger, draft: &Draft) -> io::Result<Fresh> {
+    let (id, state, chunk) = (draft.id, draft.state.clone(), draft.bytes.clone());
+    let size = chunk.len() as u64;
+    if chunk.len() <= MAX_INLINE_BODY {
+        let body = NewBody::Inline(vec![chunk.clone()]);
+        return Ok(Fresh { id, state, body, parts: Some(vec![chunk]), size });
     }
     let mut staging = ledger.store.stage(id)?;
-    staging.append(&bytes)?;
+    staging.append(chunk.as_bytes())?;
     Ok(Fresh { id, state, body: NewBody::Staged(staging.finish()), parts: None, size })
 }
 

@@ -221,6 +221,11 @@ pub fn not_committed(id: QueueId, error: &SubmitError) {
     Record::at(Level::Error, "not-committed").field("id", id).field("error", error).emit();
 }
 
+/// A report of what is no failure could not be written, and there is no room to remember it.
+pub fn report_lost(id: QueueId, about: QueueId) {
+    Record::at(Level::Error, "report-lost").field("id", id).field("about", about).emit();
+}
+
 /// A commit failed.
 pub fn commit_failed(error: &CommitError, after: &After, fresh: impl Iterator<Item = QueueId>) {
     let ids: Vec<String> = fresh.map(|id| id.to_string()).collect();

@@ -189,6 +189,7 @@ impl Bench {
         self.clock.wall_ms += milliseconds;
         while self.ledger.schedule.tick(self.clock.mono_ms) {}
         self.ledger.read_again(self.clock);
+        self.ledger.tell_again(self.clock);
     }
 }
 

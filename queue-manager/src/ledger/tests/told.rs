@@ -1,6 +1,11 @@
 //! The sender is told of what is no failure, and if that cannot be told, what happened has happened all the same.
 
 use super::*;
+use crate::bounce::Kind;
+use crate::ledger::courtesy::Courtesy;
+use crate::outcome::Failure;
+use crate::reports;
+use crate::store::{Diagnostic, Text};
 
 const ASKED: Notify = Notify { success: true, failure: true, delay: true, stated: true };
 
@@ -52,25 +57,98 @@ fn a_delivery_counts_though_the_disk_does_not_take_the_report_on_it() {
     }
 }
 
+/// An attempt ends so, and is written; what is to be written behind that is not.
+fn refuse_what_is_told(bench: &mut Bench, plan: &Plan, result: Result3) {
+    bench.settle(plan, result);
+    let (mut events, mut ended) = (Vec::new(), Vec::new());
+    bench.ledger.store.sync(&mut events);
+    bench.faults.sync.store(true, Ordering::Relaxed);
+    bench.ledger.take_in(&mut events, bench.clock, &mut ended);
+    bench.poll();
+    bench.faults.sync.store(false, Ordering::Relaxed);
+    assert!(bench.ledger.courtesies.has_refused());
+}
+
+/// The text of the one report that is there.
+fn only_report(bench: &mut Bench) -> String {
+    let plan = bench.lease().unwrap();
+    let outgoing = bench.ledger.outgoing(plan.id).unwrap();
+    assert_eq!(outgoing.state.envelope.reverse_path, ReversePath::Null);
+    bench.settle(&plan, Result3::Delivered);
+    bench.poll();
+    assert_eq!(bench.lease(), None, "only one");
+    String::from_utf8(content::start(&outgoing.parts, 10_000).unwrap()).unwrap()
+}
+
 #[test]
-fn a_deferral_counts_though_the_disk_does_not_take_the_report_on_the_delay() {
-    for by_disk in [false, true] {
-        let mut bench = Bench::narrow(NARROW);
+fn a_report_on_a_delivery_that_the_disk_has_refused_is_written_later() {
+    let mut bench = Bench::new();
+    let id = bench.stored_for(&["smtp:a.test"], ASKED);
+    let plan = bench.lease().unwrap();
+    refuse_what_is_told(&mut bench, &plan, Result3::Delivered);
+    assert_eq!(bench.lease(), None);
+    bench.sleep(RELOAD_WAIT_MS - 1);
+    bench.poll();
+    assert_eq!(bench.lease(), None, "not yet");
+    bench.sleep(1);
+    bench.poll();
+    assert!(only_report(&mut bench).contains("Action: relayed"));
+    assert!(!bench.ledger.store.contains(id) && !bench.ledger.courtesies.has_refused());
+    bench.sleep(10 * RELOAD_WAIT_MS);
+    bench.poll();
+    assert_eq!(bench.lease(), None, "once");
+}
+
+#[test]
+fn a_deferral_counts_though_the_disk_does_not_take_the_report_on_the_delay_which_is_written_later() {
+    for restarts in [true, false] {
+        let mut bench = Bench::new();
         let id = bench.stored_for(&["smtp:a.test"], ASKED);
         bench.sleep(bench.ledger.settings.schedule.delay_warning_ms);
         let plan = bench.lease().unwrap();
-        hinder(&mut bench, by_disk);
-        bench.settle(&plan, Result3::Deferred);
-        bench.poll();
-        bench.faults.sync.store(false, Ordering::Relaxed);
-        bench.stored(&["smtp:c.test"]);
-        bench.poll();
+        refuse_what_is_told(&mut bench, &plan, Result3::Deferred);
         let state = bench.ledger.store.message(id).unwrap().state;
-        assert!(matches!(state.progress[0], RecipientState::Waiting { attempts: 1, .. }), "{by_disk}");
-        assert!(!state.marks.delay_reported, "{by_disk}: nobody was told");
-        let bench = bench.restart();
-        assert_eq!(bench.ledger.schedule.survey(id, bench.clock.mono_ms).map(|one| one.attempts), Some(1));
+        assert!(matches!(state.progress[0], RecipientState::Waiting { attempts: 1, .. }));
+        assert!(!state.marks.delay_reported, "nobody was told");
+        if restarts {
+            let bench = bench.restart();
+            let survey = bench.ledger.schedule.survey(id, bench.clock.mono_ms);
+            assert_eq!(survey.map(|one| one.attempts), Some(1));
+            continue;
+        }
+        bench.sleep(RELOAD_WAIT_MS);
+        bench.poll();
+        assert!(only_report(&mut bench).contains("Action: delayed"));
+        assert!(bench.ledger.store.message(id).unwrap().state.marks.delay_reported);
     }
+}
+
+#[test]
+fn nobody_is_told_of_what_was_not_written_for_it_happens_again() {
+    let mut bench = Bench::new();
+    let id = bench.stored_for(&["smtp:a.test"], ASKED);
+    let state = bench.ledger.store.message(id).unwrap().state;
+    let diagnostic =
+        Diagnostic { status: vsmtp_mail::EnhancedCode(2, 0, 0), remote: None, text: Text::new("x") };
+    let told = [Failure { index: 0, diagnostic, at_ms: bench.clock.wall_ms }];
+    let clock = bench.clock;
+    let mut courtesy = || {
+        let draft = reports::draft(&mut bench.ledger, Kind::Success, id, &state, &told, clock).unwrap();
+        vec![Courtesy::on_arrival(id, draft)]
+    };
+    let (refused, written) = (courtesy(), courtesy());
+    let results = vec![(0, RecipientState::Delivered(None))];
+    // The store knows no such message.
+    let unknown = bench.ledger.mint(clock);
+    bench.ledger.change_and_tell(Change::Outcome { id: unknown, results: results.clone() }, refused, clock);
+    bench.poll();
+    bench.poll();
+    let first = bench.lease().unwrap();
+    assert_eq!((first.id, bench.lease()), (id, None));
+    bench.ledger.change_and_tell(Change::Outcome { id, results }, written, clock);
+    bench.poll();
+    bench.poll();
+    assert!(only_report(&mut bench).contains("Action: relayed"));
 }
 
 #[test]
