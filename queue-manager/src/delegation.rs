@@ -19,7 +19,7 @@ use vsmtp_mail::{Address, BodyType, DelegationTicket, Envelope, MAX_DELEGATE_NAM
 use crate::intake::MAX_REASON;
 use crate::ledger::{After, Clock, Fresh, Ledger, Reload, Tell, Turns};
 use crate::notice;
-use crate::outcome::{self, Attempted, EXPIRED, Failure, One, Outcome};
+use crate::outcome::{self, Attempted, Failure, One, Outcome};
 use crate::schedule::{Settled, Standing};
 use crate::store::{
     BodyPart, Change, Chunk, DelegatedAt, Delegation, Diagnostic, Disposition, MessageState, Phase,
@@ -165,7 +165,7 @@ pub fn settle(
         Result3::Failed => fail(ledger, id, &state, &diagnostic, clock),
         Result3::Deferred if delegation.open => skip(ledger, id, delegation, one.text.as_str(), clock),
         Result3::Deferred if settled.expired.contains(&one.index) => {
-            fail(ledger, id, &state, &Diagnostic { status: EXPIRED, ..diagnostic }, clock);
+            fail(ledger, id, &state, &Diagnostic { status: outcome::expired(&state), ..diagnostic }, clock);
         }
         Result3::Deferred => {
             if settled.warn {
@@ -217,7 +217,8 @@ pub fn overdue(ledger: &mut Ledger, id: QueueId, seen: &MessageState, clock: Clo
     let usual_ms = state.arrival_ms.saturating_add(ledger.settings.schedule.lifetime_of(is_null));
     let end_ms = outcome::end_ms(ledger, &state);
     if clock.wall_ms >= if is_null { end_ms.min(usual_ms) } else { end_ms } {
-        let diagnostic = Diagnostic { status: EXPIRED, remote: None, text: why.into() };
+        let status = outcome::expired(&state);
+        let diagnostic = Diagnostic { status, remote: None, text: why.into() };
         return fail(ledger, id, &state, &diagnostic, clock);
     }
     let again = Disposition::Delegated(Box::new(Delegation { phase: Phase::Out, ..delegation }));

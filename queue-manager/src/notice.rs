@@ -9,7 +9,7 @@ use crate::bounce::Kind;
 use crate::delegation;
 use crate::ledger::courtesy::Courtesy;
 use crate::ledger::{Clock, Ledger, RELOAD_WAIT_MS};
-use crate::outcome::{self, EXPIRED, Failure};
+use crate::outcome::{self, Failure};
 use crate::reports;
 use crate::store::{Diagnostic, MessageState, Text};
 use crate::trace;
@@ -22,7 +22,7 @@ pub fn expired(ledger: &mut Ledger, id: QueueId, recipients: &[u32], reason: &st
     if delegation::is_done_without(ledger, id, &state, reason, clock) {
         return;
     }
-    let diagnostic = Diagnostic { status: EXPIRED, remote: None, text: Text::new(reason) };
+    let diagnostic = Diagnostic { status: outcome::expired(&state), remote: None, text: Text::new(reason) };
     let all = all_at_service(&state);
     let recipients = all.as_deref().unwrap_or(recipients);
     for index in recipients {

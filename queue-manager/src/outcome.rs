@@ -23,8 +23,8 @@ use crate::trace;
 const GATHER_MS: u64 = 60_000;
 /// Failures of one message that are reported without waiting for more.
 const GATHER_MOST: usize = 1000;
-/// RFC 3463: delivery time expired.
-pub const EXPIRED: EnhancedCode = EnhancedCode(4, 4, 7);
+/// RFC 3463: delivery time expired. Of a message, [`expired`] knows whether for good.
+const EXPIRED: EnhancedCode = EnhancedCode(4, 4, 7);
 
 /// A lease that is out.
 #[derive(Debug)]
@@ -238,7 +238,7 @@ pub fn apply(ledger: &mut Ledger, attempted: &Attempted, outcome: &Outcome, sett
                 results.push((one.index, RecipientState::Delivered(Some(diagnostic))));
             }
             Result3::Deferred if settled.expired.contains(&one.index) => {
-                let diagnostic = Diagnostic { status: EXPIRED, ..diagnostic };
+                let diagnostic = Diagnostic { status: expired(&attempted.state), ..diagnostic };
                 trace::given_up(attempted.id, recipient, &diagnostic);
                 failures.push(failure(diagnostic));
             }
@@ -351,6 +351,15 @@ pub fn note_delay(ledger: &mut Ledger, id: QueueId) {
     {
         trace::not_committed(id, &error);
     }
+}
+
+/// The status of a message whose lifetime is over. Where its client has said until when it is of use (BY= in mode R), that
+/// is for good, and a status that lets a reader hope for another attempt would be wrong (RFC 2852).
+pub fn expired(state: &MessageState) -> EnhancedCode {
+    let terms = &state.envelope.terms;
+    let by_s = terms.by.filter(|by| by.returns).and_then(|by| u32::try_from(by.seconds).ok());
+    let is_by_client = by_s.is_some_and(|by_s| terms.lifetime_s.is_none_or(|lifetime_s| by_s <= lifetime_s));
+    if is_by_client { EnhancedCode(5, EXPIRED.1, EXPIRED.2) } else { EXPIRED }
 }
 
 /// When the lifetime of a message ends, in milliseconds since 1970.

@@ -8,7 +8,7 @@ use vsmtp_ipc::edge::filter_queue::Disposition;
 use vsmtp_ipc::edge::queue_deliver::{Reach, Result3};
 use vsmtp_ipc::edge::queue_filter::{PostStage, PostVerdict};
 use vsmtp_ipc::role::Role;
-use vsmtp_ipc::wire::{Body, Demands, Expanded, Notify, Piece, Terms};
+use vsmtp_ipc::wire::{Body, DeliverBy, Demands, Expanded, Notify, Piece, Terms};
 use vsmtp_ipc::{Channel, EdgeId};
 
 use crate::stage::{Deliver, PATIENCE, Stage, octets, outcome, text};
@@ -316,10 +316,23 @@ fn a_post_that_dies_with_its_process_or_is_refused_harms_nothing() {
 
 #[test]
 fn a_message_whose_own_lifetime_is_over_fails_between_two_attempts_and_its_sender_is_told() {
+    let text = report_at_the_end_of(Terms { priority: 3, lifetime_s: Some(1), ..Terms::default() });
+    assert!(text.contains("Status: 4.4.7"), "{text}");
+}
+
+#[test]
+fn what_its_client_wanted_delivered_by_a_time_that_is_over_has_failed_for_good() {
+    let by = Some(DeliverBy { seconds: 1, returns: true, traced: false });
+    let text = report_at_the_end_of(Terms { priority: 3, by, ..Terms::default() });
+    assert!(text.contains("Action: failed") && text.contains("Status: 5.4.7"), "{text}");
+}
+
+/// What the sender of a message with these terms is told when its time is over.
+fn report_at_the_end_of(terms: Terms) -> String {
     let (mut stage, mut filter, mut deliver) = Stage::with_peers();
     let mut mailbox = mailbox(&mut stage);
     let mut message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
-    message.envelope.terms = Some(Box::new(Terms { priority: 3, lifetime_s: Some(1), ..Terms::default() }));
+    message.envelope.terms = Some(Box::new(terms));
     filter.store(message);
     // However slow this machine is: what is tried before the end is deferred, and there may be nothing.
     let (mut operator, until) = (stage.operator(), Instant::now() + PATIENCE);
@@ -334,8 +347,7 @@ fn a_message_whose_own_lifetime_is_over_fails_between_two_attempts_and_its_sende
     let (report, descriptors) = mailbox.hear();
     assert_eq!((report.reverse_path.as_str(), report.recipients[0].address.as_str()), ("", "a@src.test"));
     assert_eq!(report.priority, 3, "as urgent as what it is about");
-    let text = String::from_utf8(octets(report.body, descriptors)).unwrap();
-    assert!(text.contains("Status: 4.4.7"), "{text}");
+    String::from_utf8(octets(report.body, descriptors)).unwrap()
 }
 
 fn notice(subject: &str) -> vsmtp_ipc::wire::Notice {
