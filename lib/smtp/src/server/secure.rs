@@ -65,7 +65,9 @@ impl Session {
                 offered = offered.without(extension);
             }
         }
-        if !self.authenticated && self.settings.auth.offered(self.tls).next().is_some() {
+        // Where TLS must come first, so must it before a login, whatever a mechanism shows.
+        let may_log_in = !self.authenticated && (self.is_secured() || !self.settings.tls_required);
+        if may_log_in && self.settings.auth.offered(self.tls).next().is_some() {
             offered = offered.with(Extension::Auth);
         }
         for (extension, granted) in
