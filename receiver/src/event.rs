@@ -125,8 +125,8 @@ impl Receiver {
 
     fn listen(&mut self, reactor: &Reactor, listener: &Listener, socket: OwnedFd) {
         if !self.stopping
-            && let proxied = self.services.settings.is_proxied(listener)
-            && let Err(error) = self.intake.open(reactor, listener, proxied, socket, FIRST_TOKEN)
+            && let manner = self.services.settings.manner(listener)
+            && let Err(error) = self.intake.open(reactor, listener, manner, socket, FIRST_TOKEN)
         {
             log::error!("event=listener-failed error=\"{error}\"");
         }
@@ -216,7 +216,7 @@ impl Receiver {
     /// A client is at the door, or a balancer with one.
     fn arrive(&mut self, reactor: &mut Reactor, arrival: Arrival) {
         match arrival.who.address() {
-            _ if !arrival.proxied => self.admit(reactor, arrival),
+            _ if !arrival.manner.proxied => self.admit(reactor, arrival),
             Some(address) if self.services.settings.is_proxy(address) => {
                 self.lobby.enter(reactor, arrival, FIRST_LOBBY_TOKEN);
             }

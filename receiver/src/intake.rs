@@ -14,6 +14,7 @@ use vsmtp_mail::Service;
 use vsmtp_sys::{fds, unix};
 
 use crate::sessions::Who;
+use crate::settings::Manner;
 use crate::socket::Socket;
 
 /// The loop's timer that opens the door again.
@@ -40,14 +41,14 @@ pub struct Arrival {
     pub who: Who,
     /// What it came for.
     pub service: Service,
-    /// A balancer's header comes first.
-    pub proxied: bool,
+    /// What is particular to where it came in.
+    pub manner: Manner,
 }
 
 struct Door {
     socket: Listening,
     service: Service,
-    proxied: bool,
+    manner: Manner,
     /// Someone may be waiting.
     ready: bool,
 }
@@ -59,12 +60,12 @@ enum Listening {
 }
 
 impl Intake {
-    /// Takes a listening socket, `proxied` if balancers reach it; `first_token` plus its place is its token.
+    /// Takes a listening socket; `first_token` plus its place is its token.
     pub fn open(
         &mut self,
         reactor: &Reactor,
         what: &Listener,
-        proxied: bool,
+        manner: Manner,
         socket: OwnedFd,
         first_token: usize,
     ) -> io::Result<()> {
@@ -86,7 +87,7 @@ impl Intake {
             Listener::Control => return Err(io::Error::other("a receiver has no control socket")),
         };
         reactor.register(socket.as_fd(), first_token + self.doors.len(), Interest::READABLE)?;
-        self.doors.push(Door { socket, service, proxied, ready: true });
+        self.doors.push(Door { socket, service, manner, ready: true });
         Ok(())
     }
 
@@ -145,7 +146,7 @@ impl Intake {
 impl Door {
     /// One client; `None` if there is none, or if this one is gone already.
     fn accept(&mut self) -> io::Result<Option<Arrival>> {
-        let (service, proxied) = (self.service, self.proxied);
+        let (service, manner) = (self.service, self.manner);
         let accepted = match &self.socket {
             Listening::Tcp(listener, fixed) => listener.accept().map(|(stream, client)| {
                 let server = fixed.or_else(|| stream.local_addr().ok().map(pair));
@@ -157,7 +158,7 @@ impl Door {
             }),
         };
         match accepted {
-            Ok((socket, who)) => Ok(who.map(|who| Arrival { socket, who, service, proxied })),
+            Ok((socket, who)) => Ok(who.map(|who| Arrival { socket, who, service, manner })),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.ready = false;
                 Ok(None)

@@ -38,10 +38,21 @@ pub struct Settings {
     auth_in_clear: bool,
     /// Where balancers knock.
     proxied: Vec<SocketAddr>,
+    /// Addresses with TLS of their own, in the order of the slice, and whether mail waits for TLS there.
+    secured: Vec<(SocketAddr, bool)>,
     /// The balancers.
     proxies: Vec<Network>,
     xclient_from: Vec<Network>,
     xforward_from: Vec<Network>,
+}
+
+/// What is particular to one listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Manner {
+    /// A balancer's header begins each connection.
+    pub proxied: bool,
+    /// The row that TLS has for it, if it has one.
+    pub tls_row: Option<u16>,
 }
 
 /// Longest waits for the client, in milliseconds.
@@ -78,6 +89,10 @@ impl Settings {
             watched: Arc::new(watched(slice)),
             exempt: networks(&slice.exempt),
             proxied: slice.proxied.clone(),
+            secured: slice.tls.as_ref().map_or_else(Vec::new, |tls| {
+                let must = |level| level == config::SecurityLevel::Encrypt;
+                tls.listeners.iter().map(|own| (own.address, must(own.security_level))).collect()
+            }),
             proxies: networks(&slice.proxies),
             xclient_from: networks(&slice.xclient_from),
             xforward_from: networks(&slice.xforward_from),
@@ -133,13 +148,23 @@ impl Settings {
         is_in(&self.exempt, client)
     }
 
-    /// True if a balancer's header begins each connection there.
-    pub fn is_proxied(&self, listener: &Listener) -> bool {
-        match listener {
-            Listener::Smtp { address, .. } => {
-                address.parse().is_ok_and(|address| self.proxied.contains(&address))
-            }
-            Listener::Submit | Listener::Control => false,
+    /// What is particular to this listener.
+    pub fn manner(&self, listener: &Listener) -> Manner {
+        let Listener::Smtp { address, .. } = listener else { return Manner::default() };
+        let Ok(address) = address.parse::<SocketAddr>() else { return Manner::default() };
+        let row = self.secured.iter().position(|(own, _)| *own == address);
+        Manner {
+            proxied: self.proxied.contains(&address),
+            tls_row: row.and_then(|row| u16::try_from(row).ok()),
+        }
+    }
+
+    /// True if clients of this service must begin TLS before they send mail, where the listener has that row of TLS if any.
+    pub fn requires_tls(&self, service: Service, tls_row: Option<u16>) -> bool {
+        let own = tls_row.and_then(|row| self.secured.get(usize::from(row)));
+        match own.filter(|_| service == Service::Smtp) {
+            Some((_, must)) => *must,
+            None => self.dialogue(service).tls_required,
         }
     }
 

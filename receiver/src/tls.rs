@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use vsmtp_config::{ClientCertificate, ServerTls};
+use vsmtp_config::{ClientCertificate, ListenerTls, ServerTls};
 use vsmtp_daemon::{Reactor, Record};
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::receiver_keys::{self as edge, Answer, MAX_CERTIFICATES};
@@ -33,6 +33,8 @@ const MAX_PLACES: usize = 1024;
 /// TLS of this process.
 pub struct Tls {
     policy: Option<Policy>,
+    /// What differs at single addresses, by the number of their row.
+    own: Vec<Policy>,
     /// Longest handshake, in milliseconds.
     pub handshake_ms: u64,
     desk: Arc<Desk>,
@@ -50,14 +52,15 @@ pub struct Tls {
 /// How often the log says at most that there are too many handshakes, in milliseconds.
 const BUSY_MS: u64 = 60_000;
 
-/// A service at an address of ours: tickets of one are worth nothing at another.
-type Place = (Service, Option<(IpAddr, u16)>);
+/// A service at an address of ours, and the row of the listener: tickets of one are worth nothing at another.
+type Place = (Service, Option<(IpAddr, u16)>, Option<u16>);
 
 impl Tls {
     /// By the configuration; `None` for no TLS at all.
     pub fn new(slice: Option<&ServerTls>) -> Self {
         Tls {
             policy: slice.map(policy),
+            own: slice.map_or_else(Vec::new, |tls| tls.listeners.iter().map(own_policy).collect()),
             handshake_ms: slice
                 .map_or(0, |tls| u64::try_from(tls.handshake_timeout.as_millis()).unwrap_or(u64::MAX)),
             desk: Arc::default(),
@@ -95,17 +98,29 @@ impl Tls {
         self.policy.is_some() && self.certificates.is_none()
     }
 
-    /// What handshakes go by at a place; `None` if there is no TLS now.
-    pub fn terms(&mut self, service: Service, server: Option<(IpAddr, u16)>) -> Option<Terms> {
-        let (policy, certificates) = (self.policy.as_ref()?, self.certificates.as_ref()?);
+    /// What handshakes go by at a place, where the listener has that row of its own if any; `None` if there is no TLS now.
+    pub fn terms(
+        &mut self,
+        service: Service,
+        server: Option<(IpAddr, u16)>,
+        row: Option<u16>,
+    ) -> Option<Terms> {
+        let (general, certificates) = (self.policy.as_ref()?, self.certificates.as_ref()?);
+        let policy = match row {
+            Some(row) => self.own.get(usize::from(row))?,
+            None => general,
+        };
         if self.terms.len() >= MAX_PLACES {
             self.terms.clear();
         }
         let make = || {
-            let place = match server {
-                Some((address, port)) => format!("{service} {address} {port}"),
-                None => service.to_string(),
-            };
+            let mut place = service.to_string();
+            for part in [
+                server.map(|(address, port)| format!(" {address} {port}")),
+                row.map(|row| format!(" #{row}")),
+            ] {
+                place.push_str(part.as_deref().unwrap_or_default());
+            }
             match Terms::new(policy, certificates, Tickets::new(&place, &self.secrets)) {
                 Ok(terms) => Some(terms),
                 Err(error) => {
@@ -114,7 +129,7 @@ impl Tls {
                 }
             }
         };
-        self.terms.entry((service, server)).or_insert_with(make).clone()
+        self.terms.entry((service, server, row)).or_insert_with(make).clone()
     }
 
     /// Takes the edge to the key holder, instead of an older one.
@@ -198,8 +213,8 @@ impl Tls {
                 let oracle: Arc<dyn Oracle> = Arc::clone(&self.desk) as _;
                 let list: Vec<Certificate> = certificates.into_iter().map(certificate).collect();
                 self.certificates = Some(Arc::new(Certificates::new(&list, &oracle)));
-                if let Some(policy) = &mut self.policy {
-                    policy.client_authorities = client_authorities;
+                for policy in self.policy.iter_mut().chain(&mut self.own) {
+                    policy.client_authorities.clone_from(&client_authorities);
                 }
             }
             Answer::Tickets(secrets) => {
@@ -214,12 +229,22 @@ impl Tls {
 }
 
 fn policy(slice: &ServerTls) -> Policy {
-    let versions = [(Version::Tls12, slice.tls12), (Version::Tls13, slice.tls13)];
+    let ServerTls { tls12, tls13, own_order, client_certificate, .. } = *slice;
+    made([tls12, tls13], &slice.suites, own_order, client_certificate)
+}
+
+fn own_policy(slice: &ListenerTls) -> Policy {
+    let ListenerTls { tls12, tls13, own_order, client_certificate, .. } = *slice;
+    made([tls12, tls13], &slice.suites, own_order, client_certificate)
+}
+
+fn made(spoken: [bool; 2], suites: &[u16], own_order: bool, client_certificate: ClientCertificate) -> Policy {
+    let versions = [Version::Tls12, Version::Tls13].into_iter().zip(spoken);
     Policy {
-        versions: versions.into_iter().filter(|(_, spoken)| *spoken).map(|(version, _)| version).collect(),
-        suites: slice.suites.clone(),
-        own_order: slice.own_order,
-        client_certificates: match slice.client_certificate {
+        versions: versions.filter(|(_, spoken)| *spoken).map(|(version, _)| version).collect(),
+        suites: suites.to_vec(),
+        own_order,
+        client_certificates: match client_certificate {
             ClientCertificate::None => ClientCertificates::None,
             ClientCertificate::Ask => ClientCertificates::Ask,
             ClientCertificate::Require => ClientCertificates::Require,

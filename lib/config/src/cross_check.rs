@@ -1,6 +1,7 @@
 //! Values that are right by themselves and do not go together.
 
 mod folders;
+mod listeners;
 mod services;
 
 use crate::config::Config;
@@ -21,9 +22,9 @@ pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
             .unwrap_or_default();
     let soft_after_hard = smtp.error_soft.zip(smtp.error_hard).is_some_and(|(soft, hard)| soft > hard);
 
-    let has_suite_of = |tls13: bool| tls.suites.iter().any(|suite| Suites::is_of_tls13(*suite) == tls13);
-    let lacks_suites =
-        (tls.versions.tls12 && !has_suite_of(false)) || (tls.versions.tls13 && !has_suite_of(true));
+    let lacks_suites = lacks_suites(&tls.suites, tls.versions.tls12, tls.versions.tls13);
+    let nobody_is_asked = tls.client_certificate == ClientCertificate::None
+        && config.listener_tls().all(|own| own.client_certificate == ClientCertificate::None);
 
     let rules = [
         (both.is_some(), "server.relay_domains", format!("{} is also in server.domains", shown(both))),
@@ -44,7 +45,7 @@ pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
             "requires certificates that lead to server.tls.client_ca, which is not set".to_owned(),
         ),
         (
-            !config.auth.certificates.is_empty() && tls.client_certificate == ClientCertificate::None,
+            !config.auth.certificates.is_empty() && nobody_is_asked,
             "server.auth.certificates",
             "needs server.tls.client_certificate to be \"ask\" or \"require\"".to_owned(),
         ),
@@ -107,9 +108,16 @@ pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
     let broken = rules.into_iter().filter(|(broken, ..)| *broken).map(|(_, path, text)| (path, text));
     broken
         .chain(services::conflicts(config))
+        .chain(listeners::conflicts(config))
         .chain(folders::conflict(config))
         .map(|(path, text)| ConfigError { path: path.to_owned(), problem: Problem::Conflict(text) })
         .collect()
+}
+
+/// True if a version is to be spoken for which there is no suite.
+fn lacks_suites(suites: &[u16], tls12: bool, tls13: bool) -> bool {
+    let has_suite_of = |tls13: bool| suites.iter().any(|suite| Suites::is_of_tls13(*suite) == tls13);
+    (tls12 && !has_suite_of(false)) || (tls13 && !has_suite_of(true))
 }
 
 fn shown(domain: Option<&vsmtp_mail::Domain>) -> String {

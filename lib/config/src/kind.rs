@@ -5,6 +5,7 @@ mod commands;
 mod databases;
 mod destination;
 mod list;
+mod listener_tls;
 mod routes;
 mod scalar;
 mod server_tls;
@@ -20,6 +21,7 @@ pub(crate) use destination::{LimitsByNextHop, Rates, Sources};
 pub(crate) use list::{
     Aliases, DnsblSites, Domains, Keywords, Levels, Listeners, NameServers, Networks, Patterns,
 };
+pub(crate) use listener_tls::TlsByListener;
 pub(crate) use routes::{HopsByDomain, HopsBySender};
 pub(crate) use scalar::{Bytes, Count, DAY, Flag, HOUR, Limit, MINUTE, OneOf, Period, SECOND};
 pub(crate) use text::{

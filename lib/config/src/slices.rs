@@ -25,6 +25,8 @@ pub use limits::{LimitsSlice, ScreenAction, ScreenSlice};
 pub use log::{Facility, LogLevel, LogSlice, LogTarget, SyslogTransport};
 pub use master::MasterSlice;
 pub use queue::{QueueSlice, TlsReports};
-pub use receiver::{BareNewline, ClientCertificate, ClientTimeouts, ReceiverSlice, SecurityLevel, ServerTls};
+pub use receiver::{
+    BareNewline, ClientCertificate, ClientTimeouts, ListenerTls, ReceiverSlice, SecurityLevel, ServerTls,
+};
 pub use resolver::ResolverSlice;
 pub use runner::RunnerSlice;

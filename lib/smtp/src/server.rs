@@ -152,6 +152,7 @@ pub struct Session {
     authenticated: bool,
     auth_failures: u32,
     privileges: Privileges,
+    tls_required: bool,
     greeted: bool,
     ended_by: Option<Own>,
     /// When it ended, all earlier replies had been sent.
@@ -164,6 +165,7 @@ impl Session {
     /// A session whose greeting has not been sent.
     pub fn new(settings: Arc<Settings>) -> Self {
         Session {
+            tls_required: settings.tls_required,
             settings,
             phase: Phase::Start,
             open: None,
@@ -188,11 +190,16 @@ impl Session {
         self.opened_s = opened_s;
     }
 
-    /// The same connection, not greeted yet, under other settings. What the connection is stays: its TLS, and what the
-    /// client may say of others.
+    /// Whether nothing of a message may come before TLS at this listener, whatever the settings say of others.
+    pub fn require_tls(&mut self, is_a_must: bool) {
+        self.tls_required = is_a_must;
+    }
+
+    /// The same connection, not greeted yet, under other settings. What the connection is stays: its TLS and whether it must
+    /// have it, and what the client may say of others.
     pub fn restart(&mut self, settings: Arc<Settings>) {
-        let (tls, privileges, greeted, opened_s) = (self.tls, self.privileges, self.greeted, self.opened_s);
-        *self = Session { tls, privileges, greeted, opened_s, ..Session::new(settings) };
+        let Session { tls, privileges, tls_required, greeted, opened_s, .. } = *self;
+        *self = Session { tls, privileges, tls_required, greeted, opened_s, ..Session::new(settings) };
     }
 
     /// Takes `input` and goes on until there is something for the caller to do. Bytes of a message are appended to

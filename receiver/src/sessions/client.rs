@@ -104,6 +104,8 @@ pub struct Client {
     pub(super) forwarded: XForward,
     /// What it came for.
     pub(super) service: Service,
+    /// The row that TLS has for where it came in, if it has one.
+    pub(super) tls_row: Option<u16>,
     /// Wall clock, milliseconds since 1970.
     pub(super) connected_ms: u64,
     pub(super) hello: Option<Hello>,
@@ -132,8 +134,9 @@ impl Client {
     /// A session at its very start.
     pub fn new(number: u64, arrival: Arrival, reactor: &Reactor, services: &Services) -> Self {
         let settings = &services.settings;
-        let Arrival { socket, who, service, .. } = arrival;
+        let Arrival { socket, who, service, manner } = arrival;
         let mut dialogue = Session::new(Arc::clone(settings.dialogue(service)));
+        dialogue.require_tls(settings.requires_tls(service, manner.tls_row));
         dialogue.opened_at(reactor.wall_ms() / 1000);
         if let Who::Network { client: (address, _), .. } = who {
             dialogue.grant(settings.privileges(address));
@@ -146,6 +149,7 @@ impl Client {
             naming: Naming::Known(None),
             forwarded: XForward::default(),
             service,
+            tls_row: manner.tls_row,
             connected_ms: reactor.wall_ms(),
             hello: None,
             exchange: None,

@@ -35,6 +35,7 @@ pub fn tls() -> ServerTls {
         handshake_timeout: PATIENCE,
         security_level: SecurityLevel::May,
         client_certificate: ClientCertificate::None,
+        listeners: Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
-use vsmtp_config::{ClientCertificate, ReceiverSlice, SecurityLevel, ServerTls};
+use vsmtp_config::{ClientCertificate, ListenerTls, ReceiverSlice, SecurityLevel, ServerTls};
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::master_child::{Listener, ToChild, ToMaster};
 use vsmtp_ipc::edge::receiver_filter::{Ask, Facts};
@@ -217,6 +217,37 @@ fn where_tls_is_required_nothing_is_taken_in_clear() {
     assert!(client.ask("MAIL FROM:<a@client.test>").starts_with("530 5.7.0"));
     let mut client = starttls(&stage);
     begin(&mut client, &mut filter);
+}
+
+#[test]
+fn an_address_may_have_versions_suites_and_duties_of_its_own() {
+    let own = |address| ListenerTls {
+        address,
+        tls12: false,
+        tls13: true,
+        suites: vec![0x1301],
+        own_order: false,
+        security_level: SecurityLevel::Encrypt,
+        client_certificate: ClientCertificate::None,
+    };
+    let mut stage =
+        Stage::start_with(|address| secured(ServerTls { listeners: vec![own(address)], ..tls() }));
+    let mut filter = stage.introduce((false, false, false));
+    Keys::introduce(&mut stage).serve();
+    let other = submissions(&mut stage);
+    // Here: TLS 1.3 with one suite, and nothing of a message before it.
+    let mut plain = stage.greeted();
+    assert!(plain.ask("EHLO client.test").contains("STARTTLS"));
+    assert!(plain.ask("MAIL FROM:<a@client.test>").starts_with("530 5.7.0"));
+    assert!(Secure::shake(&client_config(&TLS12), ready(&stage)).is_err(), "TLS 1.2 is not spoken here");
+    let mut client = starttls(&stage);
+    let facts = begin(&mut client, &mut filter).tls.expect("the filter is told");
+    assert_eq!((facts.protocol.as_str(), facts.cipher.as_str()), ("TLSv1.3", "TLS_AES_128_GCM_SHA256"));
+    // There: what holds for all.
+    for version in [&TLS12, &TLS13] {
+        let stream = TcpStream::connect(other).unwrap();
+        assert_eq!(Secure::shake(&client_config(version), stream).unwrap().reply(), "220 mx.test ESMTP");
+    }
 }
 
 #[test]

@@ -12,7 +12,11 @@ use crate::{folder, prepare, start};
 
 /// What openssl says of a handshake with these options.
 fn handshake(mta: &Mta, options: &[&str]) -> String {
-    let server = format!("127.0.0.1:{}", mta.port());
+    handshake_at(mta.port(), options)
+}
+
+fn handshake_at(port: u16, options: &[&str]) -> String {
+    let server = format!("127.0.0.1:{port}");
     let words = ["s_client", "-connect", &server, "-starttls", "smtp", "-ign_eof"];
     let output = run_with_input("openssl", &[&words[..], options].concat(), b"QUIT\r\n");
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
@@ -62,6 +66,31 @@ fn openssl_sees_versions_names_and_tickets() {
     }
     let text = handshake(&mta, &["-tls1_2", "-sess_in", &kept, "-servername", "a.test"]);
     assert!(!text.contains("Reused, TLSv1"), "a ticket of one name is worth nothing under another: {text}");
+}
+
+#[test]
+fn an_address_may_have_tls_of_its_own() {
+    if !needs_programs("an_address_may_have_tls_of_its_own", &["openssl"]) {
+        return;
+    }
+    let own = vsmtp_tests::free_port();
+    let listener = format!(
+        "config.server.interfaces.addr.push(\"127.0.0.1:{own}\");\n\
+         config.server.tls.listeners = #{{ \"127.0.0.1:{own}\": #{{ protocol_version: [\"TLSv1.3\"],\n\
+         cipher_suite: [\"TLS_CHACHA20_POLY1305_SHA256\"], security_level: \"encrypt\" }} }};"
+    );
+    let mta = start(&listener, "");
+    for (port, options, expected) in [
+        (own, &["-tls1_2"][..], "Cipher is (NONE)"),
+        (own, &["-tls1_3"], "TLSv1.3, Cipher is TLS_CHACHA20_POLY1305_SHA256"),
+        (mta.port(), &["-tls1_2"], "TLSv1.2, Cipher is ECDHE-ECDSA-AES256-GCM-SHA384"),
+        (mta.port(), &["-tls1_3"], "TLSv1.3, Cipher is TLS_AES_256_GCM_SHA384"),
+    ] {
+        let text = handshake_at(port, options);
+        assert!(text.contains(expected), "{options:?} at {port}: {text}");
+    }
+    assert_eq!(Client::hello(own).say("MAIL FROM:<a@src.test>").code(), 530);
+    assert_eq!(Client::hello(mta.port()).say("MAIL FROM:<a@src.test>").code(), 250);
 }
 
 #[test]

@@ -79,6 +79,10 @@ fn companions(key: &str) -> Vec<(&'static str, Value)> {
             ("server.virtual", keys::key("server.virtual").unwrap().example.value(&context())),
         ],
         "server.tls.certificate" => vec![],
+        "server.tls.listeners" => vec![
+            ("server.tls.certificate", text("/etc/vsmtp/chain.pem")),
+            ("server.interfaces.addr", Value::List(vec![text("0.0.0.0:25")])),
+        ],
         key if key.starts_with("server.tls.") => {
             vec![("server.tls.certificate", text("/etc/vsmtp/chain.pem"))]
         }
@@ -319,6 +323,42 @@ fn values_that_do_not_go_together() {
     }
     assert!(with(&[("server.dns.type", text("custom"))]).is_err());
     assert!(with(&[("server.logs.target", text("file"))]).is_err());
+}
+
+#[test]
+fn an_address_with_tls_of_its_own_is_one_that_can_have_it() {
+    let own = |address: &str, name: &str, value: Value| {
+        let mut row = Value::map();
+        row.set(name, value);
+        Value::Map([(address.to_owned(), row)].into())
+    };
+    let secured = |listeners: Value| {
+        with(&[
+            ("server.tls.certificate", text("/etc/vsmtp/chain.pem")),
+            ("server.interfaces.addr_lmtp", text("127.0.0.1:24")),
+            ("server.tls.listeners", listeners),
+        ])
+    };
+    let config = secured(own("127.0.0.1:25", "protocol_version", text("TLSv1.3"))).unwrap();
+    let tls = config.receiver().tls.unwrap();
+    let row = &tls.listeners[0];
+    assert!(tls.tls12 && !row.tls12 && row.tls13, "{row:?}");
+    assert_eq!(
+        (&row.suites, row.security_level),
+        (&tls.suites, tls.security_level),
+        "the rest is as everywhere"
+    );
+    for (listeners, wanted) in [
+        (own("127.0.0.1:26", "preempt_cipherlist", Value::Bool(true)), "127.0.0.1:26 is not listened on"),
+        (own("127.0.0.1:24", "security_level", text("encrypt")), "has a security_level"),
+        (own("127.0.0.1:25", "client_certificate", text("require")), "server.tls.client_ca"),
+        (own("127.0.0.1:25", "cipher_suite", text("TLS_AES_128_GCM_SHA256")), "for each protocol_version"),
+    ] {
+        let said = secured(listeners).unwrap_err();
+        assert!(said.len() == 1 && said[0].to_string().contains(wanted), "{said:?}");
+    }
+    let said = with(&[("server.tls.listeners", own("127.0.0.1:25", "client_certificate", text("ask")))]);
+    assert!(said.unwrap_err()[0].to_string().contains("needs server.tls.certificate"));
 }
 
 #[test]

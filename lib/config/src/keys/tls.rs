@@ -1,6 +1,8 @@
 //! TLS towards clients: certificates, versions, suites, and what clients must show.
 
-use crate::kind::{Flag, MINUTE, MaybePath, OneOf, Period, SECOND, Suites, Versions, VirtualDomains};
+use crate::kind::{
+    Flag, MINUTE, MaybePath, OneOf, Period, SECOND, Suites, TlsByListener, Versions, VirtualDomains,
+};
 use crate::slices::{ClientCertificate, SecurityLevel};
 use crate::table::Preset::{Bool, List, Made, Text, Unset};
 use crate::value::Value;
@@ -59,8 +61,20 @@ keys! {
     client_certificate: OneOf<ClientCertificate> { of: ClientCertificate::WORDS } = "server.tls.client_certificate",
         default Text("none"), example Text("ask"), for Receiver;
 
+    /// Addresses of `server.interfaces` where TLS is otherwise than these keys say: `protocol_version`, `cipher_suite`,
+    /// `preempt_cipherlist`, `client_certificate`, and for those in `server.interfaces.addr` also `security_level`. What a row
+    /// does not say is there as everywhere.
+    listeners: TlsByListener = "server.tls.listeners", default Made(Value::map), example Made(example_listener), for Receiver;
+
     /// Authorities, in PEM, that certificates of clients may lead to.
     client_ca: MaybePath = "server.tls.client_ca", default Unset, example Text("/etc/vsmtp/tls/clients.pem"), for Keys;
+}
+
+fn example_listener() -> Value {
+    let mut own = Value::map();
+    own.set("protocol_version", Value::List(vec![Value::Text("TLSv1.3".to_owned())]));
+    own.set("security_level", Value::Text("encrypt".to_owned()));
+    Value::Map([("0.0.0.0:25".to_owned(), own)].into())
 }
 
 fn example_domain() -> Value {

@@ -97,6 +97,11 @@ impl Kind for Domains {
 #[derive(Debug)]
 pub(crate) struct Listeners;
 
+impl Listeners {
+    /// How one looks.
+    pub(super) const EXAMPLE: &str = "such as \"127.0.0.1:25\" or \"[::]:25\"";
+}
+
 impl Kind for Listeners {
     type Out = Vec<SocketAddr>;
 
@@ -109,9 +114,7 @@ impl Kind for Listeners {
     }
 
     fn expected(&self) -> String {
-        format!(
-            "a list of at most {MAX_SOCKETS} addresses with a port, such as \"127.0.0.1:25\" or \"[::]:25\""
-        )
+        format!("a list of at most {MAX_SOCKETS} addresses with a port, {}", Self::EXAMPLE)
     }
 }
 

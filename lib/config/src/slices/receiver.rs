@@ -126,6 +126,27 @@ pub struct ServerTls {
     pub security_level: SecurityLevel,
     /// What clients must show.
     pub client_certificate: ClientCertificate,
+    /// Addresses where some of this is otherwise.
+    pub listeners: Vec<ListenerTls>,
+}
+
+/// TLS at one address that is listened on, whole: what is as everywhere stands here too.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ListenerTls {
+    /// The address, as it was bound.
+    pub address: SocketAddr,
+    /// TLS 1.2 is spoken.
+    pub tls12: bool,
+    /// TLS 1.3 is spoken.
+    pub tls13: bool,
+    /// Cipher suites as in [`ServerTls`].
+    pub suites: Vec<u16>,
+    /// Our order of suites counts, not the client's.
+    pub own_order: bool,
+    /// What clients of the SMTP service must do.
+    pub security_level: SecurityLevel,
+    /// What clients must show.
+    pub client_certificate: ClientCertificate,
 }
 
 /// Whether clients must use TLS.
@@ -218,6 +239,24 @@ impl Config {
             handshake_timeout: tls.handshake_timeout,
             security_level: tls.security_level,
             client_certificate: tls.client_certificate,
+            listeners: self.listener_tls().collect(),
         }
+    }
+
+    /// TLS at each address that has some of its own.
+    pub(crate) fn listener_tls(&self) -> impl Iterator<Item = ListenerTls> + '_ {
+        let tls = &self.tls;
+        tls.listeners.iter().map(|(address, own)| {
+            let versions = own.versions.unwrap_or(tls.versions);
+            ListenerTls {
+                address: *address,
+                tls12: versions.tls12,
+                tls13: versions.tls13,
+                suites: own.suites.clone().unwrap_or_else(|| tls.suites.clone()),
+                own_order: own.own_order.unwrap_or(tls.own_order),
+                security_level: own.security_level.unwrap_or(tls.security_level),
+                client_certificate: own.client_certificate.unwrap_or(tls.client_certificate),
+            }
+        })
     }
 }

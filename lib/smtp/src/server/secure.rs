@@ -66,7 +66,7 @@ impl Session {
             }
         }
         // Where TLS must come first, so must it before a login, whatever a mechanism shows.
-        let may_log_in = !self.authenticated && (self.is_secured() || !self.settings.tls_required);
+        let may_log_in = !self.authenticated && (self.is_secured() || !self.tls_required);
         if may_log_in && self.settings.auth.offered(self.tls).next().is_some() {
             offered = offered.with(Extension::Auth);
         }
@@ -85,7 +85,7 @@ impl Session {
 
     /// What must come before MAIL and VRFY, if it has not.
     pub(super) fn gate(&self) -> Option<Own> {
-        if self.settings.tls_required && !self.is_secured() {
+        if self.tls_required && !self.is_secured() {
             Some(Own::TlsRequired)
         } else if self.settings.auth.required && !self.authenticated {
             Some(Own::AuthRequired)
@@ -143,7 +143,7 @@ impl Session {
             Phase::Ready => {}
             _ => return self.failed(Own::HeloFirst),
         }
-        if self.settings.tls_required && !self.is_secured() {
+        if self.tls_required && !self.is_secured() {
             return self.failed(Own::TlsRequired);
         }
         match self.settings.auth.request(arguments, self.tls) {
