@@ -15,6 +15,9 @@ use crate::mime::{Converter, Scan, Takes, Unconvertible};
 const MAX_HEADER: usize = 256 * 1024;
 /// Octets looked at together when a message is searched for 8-bit octets.
 const CHUNK: usize = 64 * 1024;
+/// Largest message of lines that goes by BDAT, in octets: all of it is looked at first, and to a larger one a round trip is
+/// nothing.
+const MAX_CHUNKED: u64 = 1 << 20;
 /// Longest line that DATA carries, without its CRLF, in octets (RFC 5321 4.5.3.1.6).
 const MAX_LINE: usize = 998;
 
@@ -40,7 +43,7 @@ pub fn of_lease(
     let chunked = how.chunking
         && converter.is_none()
         && offered.has(Extension::Chunking)
-        && (body == BodyType::BinaryMime || is_text(&lease.content)?);
+        && (body == BodyType::BinaryMime || lease.content.len() <= MAX_CHUNKED && is_text(&lease.content)?);
     let transaction = Transaction {
         require_tls,
         priority: lease.priority,
@@ -198,7 +201,8 @@ fn body_type(lease: &Lease, offered: &Capabilities) -> io::Result<BodyType> {
 
 /// True if the message is what DATA can carry: lines of at most 998 octets with CRLF, and no NUL (RFC 6152 2).
 fn is_text(content: &Content) -> io::Result<bool> {
-    let (mut buffer, mut offset, mut column, mut before) = (vec![0; CHUNK], 0, 0usize, b'\n');
+    let room = usize::try_from(content.len()).unwrap_or(CHUNK).min(CHUNK);
+    let (mut buffer, mut offset, mut column, mut before) = (vec![0; room], 0, 0usize, b'\n');
     while offset < content.len() {
         let got = content.read_at(&mut buffer, offset)?;
         for octet in buffer.get(..got).unwrap_or_default() {
@@ -310,6 +314,9 @@ mod tests {
             (BodyType::EightBitMime, true, String::new())
         );
         assert!(!of(b"A: b\r\n\r\nno end", BodyType::SevenBit, &offered).1, "it is not made of lines");
+        let large = lease(b"", |lease| lease.content = Content::Memory(b"A: b\r\n".repeat(1 << 18)));
+        let (transaction, _) = of_lease(&large, &offers(&offered), false, both).unwrap();
+        assert!(!transaction.chunked, "it is too large to be looked at first");
         let (body, _, out) = of(b"A: b\r\n\r\na\nb\r\n", BodyType::BinaryMime, &offered);
         assert_eq!(body, BodyType::EightBitMime);
         assert!(out.ends_with("base64\r\n\r\nYQpiDQo=\r\n"), "{out}");

@@ -5,8 +5,10 @@ use vsmtp_tests::{Client, Exim, Mta, Postfix, Settings, needs_programs, needs_ro
 
 const BREAKS: [&[u8]; 5] = [b"\n", b"\r", b"\r\n", b"\r\r\n", b"\0"];
 
-/// How many of the attacks are messages that we take: those without a lone CR or LF, or all.
-const TAKEN: [(&str, usize); 2] = [("refuse", 7), ("normalise", 48)];
+/// How many of the attacks are messages that we take: those without a lone CR or LF, or all. To the next server they go by
+/// BDAT, if that is wanted, or by DATA.
+const TAKEN: [(&str, bool, usize); 3] =
+    [("refuse", false, 7), ("normalise", false, 48), ("normalise", true, 48)];
 
 /// What stands in the message: to a server that takes its middle for an end, three commands and a second message.
 fn attack(before: &[u8], after: &[u8]) -> Vec<u8> {
@@ -56,9 +58,10 @@ fn attack_through(mta: &Mta) -> usize {
     accepted
 }
 
-fn relay(port: u16, bare_newline: &str) -> Mta {
+fn relay(port: u16, bare_newline: &str, by_bdat: bool) -> Mta {
     let config = format!(
-        "config.delivery.relayhost = \"[127.0.0.1]:{port}\"; config.server.smtp.bare_newline = \"{bare_newline}\";"
+        "config.delivery.relayhost = \"[127.0.0.1]:{port}\"; config.server.smtp.bare_newline = \"{bare_newline}\";\n\
+         config.delivery.chunking = {by_bdat};"
     );
     Mta::start(&Settings { config, ..Settings::default() })
 }
@@ -79,9 +82,9 @@ fn nothing_is_smuggled_through_us_into_postfix() {
     if !(needs_programs(TEST, &["postfix", "postcat"]) && needs_root(TEST)) {
         return;
     }
-    for (bare_newline, taken) in TAKEN {
+    for (bare_newline, by_bdat, taken) in TAKEN {
         let postfix = Postfix::holding();
-        let accepted = attack_through(&relay(postfix.port(), bare_newline));
+        let accepted = attack_through(&relay(postfix.port(), bare_newline, by_bdat));
         assert_eq!(accepted, taken, "{bare_newline}");
         let held = postfix.wait_for_held(accepted);
         check(&held, accepted);
@@ -94,9 +97,9 @@ fn nothing_is_smuggled_through_us_into_exim() {
     if !crate::exim::can_run("nothing_is_smuggled_through_us_into_exim") {
         return;
     }
-    for (bare_newline, taken) in TAKEN {
+    for (bare_newline, by_bdat, taken) in TAKEN {
         let exim = Exim::keeping();
-        let accepted = attack_through(&relay(exim.port(), bare_newline));
+        let accepted = attack_through(&relay(exim.port(), bare_newline, by_bdat));
         assert_eq!(accepted, taken, "{bare_newline}");
         wait_until("exim has them all", || exim.kept().len() >= accepted);
         check(&exim.kept(), accepted);

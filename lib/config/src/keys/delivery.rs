@@ -102,9 +102,9 @@ keys! {
     dot: Period { min: SECOND, max: HOUR } = "delivery.timeouts.dot", default Text("10m"), example Text("20m"),
         for Deliver;
 
-    /// Send messages in one piece by BDAT (RFC 3030) to servers that offer it, which saves one round trip each. Binary
-    /// messages go so in any case.
-    chunking: Flag = "delivery.chunking", default Bool(false), example Bool(true), for Deliver;
+    /// Send messages of up to 1 MiB in one piece by BDAT (RFC 3030) to servers that offer it, which saves one round trip each.
+    /// Binary messages go so in any case.
+    chunking: Flag = "delivery.chunking", default Bool(true), example Bool(false), for Deliver;
 
     /// Make 8-bit and binary messages quoted-printable or base64 for servers that do not take them as they are, which DKIM
     /// signatures do not survive. Otherwise they fail there.
