@@ -242,7 +242,12 @@ impl Smtp {
                     continue;
                 }
             };
-            let way = Way::of(&lease, &self.policies.of(&lease.next_hop), self.slice.tls.mta_sts);
+            let way = Way::of(
+                &lease,
+                &self.policies.of(&lease.next_hop),
+                self.slice.tls.mta_sts,
+                self.slice.tls.reports,
+            );
             let known = self.destinations.get_key_value(&way).map(|(known, _)| Rc::clone(known));
             let way = known.unwrap_or_else(|| Rc::new(way));
             let destination = self.destinations.entry(Rc::clone(&way)).or_default();

@@ -19,7 +19,7 @@ pub fn policy_found(
         (TlsLevel::Dane, Tlsa::None) => false,
         (level, _) => matches!(level, TlsLevel::Dane | TlsLevel::DaneOnly),
     };
-    if !matches!(policy.level, TlsLevel::May | TlsLevel::Dane | TlsLevel::DaneOnly) {
+    if !is_counted(policy) {
         return None;
     }
     if by_records() {
@@ -46,6 +46,11 @@ pub fn policy_found(
             PolicyFound { lines, mx, ..of_domain(PolicyKind::Sts, domain) }
         }
     })
+}
+
+/// True if sessions under this policy are counted: if what the domain asks for has a part in it.
+pub fn is_counted(policy: &TlsPolicy) -> bool {
+    matches!(policy.level, TlsLevel::May | TlsLevel::Dane | TlsLevel::DaneOnly)
 }
 
 /// A policy of a domain of which nothing more is known.

@@ -8,6 +8,7 @@ use vsmtp_config::TlsPolicy;
 use vsmtp_mail::{HeaderBlock, NextHop, header_end};
 
 use crate::lease::Lease;
+use crate::smtp::counted::is_counted;
 use crate::smtp::security::{asks_for_sts, asks_for_tlsa, lenient};
 
 /// So much of a message is looked at for its header; nearly all headers end in the first part.
@@ -21,8 +22,9 @@ const TLS_REQUIRED: &str = "TLS-Required";
 pub struct Way {
     /// Where.
     pub next_hop: NextHop,
-    /// The sender said `TLS-Required: No`: what the domain itself asks for (MTA-STS, DANE) does not count. What the
-    /// operator asks for always does.
+    /// The sender said `TLS-Required: No`: what the domain itself asks for (MTA-STS, DANE) does not count, and the session is
+    /// not counted, for a report on TLS says so, and must not be the subject of the next. What the operator asks for always
+    /// does count.
     pub lenient: bool,
     /// It is a service that gives messages back, and each of its answers may take so long. Whatever holds for next hops of
     /// that name does not hold for it: no TLS, no account.
@@ -30,14 +32,16 @@ pub struct Way {
 }
 
 impl Way {
-    /// The way of a lease, whose next hop has that policy. A message is read only where its word makes a difference.
-    pub fn of(lease: &Lease, policy: &TlsPolicy, mta_sts: bool) -> Self {
+    /// The way of a lease, whose next hop has that policy, where sessions are counted or not. A message is read only where
+    /// its word makes a difference.
+    pub fn of(lease: &Lease, policy: &TlsPolicy, mta_sts: bool, counted: bool) -> Self {
         if lease.service.is_some() {
             return Way { next_hop: lease.next_hop.clone(), lenient: false, service: lease.service };
         }
         let is_mx = matches!(lease.next_hop, NextHop::Smtp { mx: true, .. });
         let matters = asks_for_tlsa(policy) && lenient(policy.clone()) != *policy
-            || mta_sts && is_mx && asks_for_sts(policy);
+            || mta_sts && is_mx && asks_for_sts(policy)
+            || counted && is_mx && is_counted(policy);
         // REQUIRETLS says the opposite, and wins (RFC 8689 4.1).
         let lenient = matters && !lease.demands.requiretls && says_no(lease);
         Way { next_hop: lease.next_hop.clone(), lenient, service: None }
@@ -75,7 +79,22 @@ mod tests {
         let mut lease = Lease::parse(attempt, None, 1, 0).unwrap();
         lease.content = Content::Memory(message.into_bytes());
         change(&mut lease);
-        Way::of(&lease, &TlsPolicy::parse(level).unwrap(), true).lenient
+        Way::of(&lease, &TlsPolicy::parse(level).unwrap(), true, false).lenient
+    }
+
+    #[test]
+    fn what_must_not_be_counted_is_found_whatever_the_policy_makes_of_it() {
+        let way = |level: &str, counted: bool| {
+            let attempt = attempt("smtp:dst.test", &["a@dst.test"], b"TLS-Required: No\r\n\r\n");
+            let lease = Lease::parse(attempt, None, 1, 0).unwrap();
+            Way::of(&lease, &TlsPolicy::parse(level).unwrap(), false, counted).lenient
+        };
+        for level in ["may", "dane-only"] {
+            assert!(way(level, true) && !way(level, false), "{level}");
+            let policy = TlsPolicy::parse(level).unwrap();
+            assert_eq!(lenient(policy.clone()), policy, "which is all that comes of it");
+        }
+        assert!(!way("verify", true), "the operator's word alone is never counted");
     }
 
     #[test]
