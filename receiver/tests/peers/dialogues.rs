@@ -61,6 +61,53 @@ fn dialogues_hold_under_tls_from_the_first_octet() {
     play_all(Transport::Implicit);
 }
 
+/// What is too much by bounds that have no key. The files that are about them set smaller ones and are played by the protocol
+/// code alone; here they are those of a receiver. Each is what the client sends behind RCPT, and what it hears.
+fn too_much(transport: Transport) -> [(&'static str, String); 4] {
+    // 16 MiB beyond the largest message are read in search of its end.
+    let beyond = (16 << 20) + 1000;
+    // The EHLO of the login is one of the idle words that are let pass.
+    let idle = if transport == Transport::Implicit { 99 } else { 100 };
+    let flooded = "S: 421 4.7.0 Too much input, closing connection\nX:\n";
+    [
+        (
+            "s11, a body without end",
+            format!("C: DATA\nS: 354 End data with <CR><LF>.<CR><LF>\nR: \\{{{beyond}:x}}\n{flooded}"),
+        ),
+        (
+            "s4, a chunk without end",
+            format!("C: BDAT 99999999999999999999 LAST\nR: \\{{{beyond}:x}}\n{flooded}"),
+        ),
+        (
+            "s4, a chunk without end for no message",
+            format!("C: RSET\nS: 250 2.0.0 Ok\nC: BDAT {beyond}\nS: 503 5.5.1 Send MAIL first\n{flooded}"),
+        ),
+        (
+            // The first brings a message, a hundred are let pass, and two errors end the session.
+            "s4, chunks of nothing",
+            format!(
+                "{}{}S: 421 4.7.0 Too many errors, closing connection\nX:\n",
+                "C: BDAT 0\n".repeat(1 + idle + 2),
+                "S: 250 2.0.0 Ok: chunk received\n".repeat(1 + idle + 1)
+            ),
+        ),
+    ]
+}
+
+#[test]
+fn s4_and_s11_what_is_too_much_ends_the_session_on_each_transport() {
+    let begin = "! size 20\n! hard-errors 2\n! extensions CHUNKING\nS: 220 mx.test ESMTP\nC: EHLO client.test\n\
+                 S: 250-mx.test\nS: 250 CHUNKING\nC: MAIL FROM:<a@a.test>\nS: 250 2.1.0 Ok\nC: RCPT TO:<b@b.test>\n\
+                 S: 250 2.1.5 Ok\n";
+    for transport in ALL {
+        for (name, rest) in too_much(transport) {
+            let dialogue = script::parse(&format!("{begin}{rest}"), name);
+            let theatre = Theatre::open(&dialogue, transport);
+            theatre.in_turns(&turns(&dialogue, transport, theatre.logs_in), name);
+        }
+    }
+}
+
 #[test]
 fn every_exception_is_a_file() {
     let all = script::all(&folder());
