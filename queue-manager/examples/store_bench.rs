@@ -110,7 +110,7 @@ fn accept(
         while open < depth && sent < count {
             let id = load.mint.next(1_700_000_000_000 + load.sent / 10);
             load.sent += 1;
-            let state = Box::new(MessageState::fresh(1_700_000_000_000, origin(), envelope(load.sent)?));
+            let state = Arc::new(MessageState::fresh(1_700_000_000_000, origin(), envelope(load.sent)?));
             let body = NewBody::Inline(vec![Chunk::new(load.body.clone())]);
             let ticket =
                 store.submit(Transaction::one(Change::Accept { id, state, body }, Urgency::Durable))?;

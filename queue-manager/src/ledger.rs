@@ -291,11 +291,12 @@ impl Ledger {
     ) -> Result<Ticket, SubmitError> {
         let mut waiting = Waiting { after, fresh: Vec::with_capacity(fresh.len()) };
         for one in fresh {
-            let parts =
-                one.parts.map(|chunks| chunks.into_iter().map(crate::store::BodyPart::Bytes).collect());
-            let outgoing =
-                Outgoing { state: Arc::new(one.state.clone()), parts: Arc::new(parts.unwrap_or_default()) };
-            changes.push(Change::Accept { id: one.id, state: Box::new(one.state), body: one.body });
+            let state = Arc::new(one.state);
+            // What is put aside is not read soon.
+            let parts = one.parts.filter(|_| state.disposition.goes_on());
+            let parts = parts.map(|chunks| chunks.into_iter().map(crate::store::BodyPart::Bytes).collect());
+            let outgoing = Outgoing { state: state.clone(), parts: Arc::new(parts.unwrap_or_default()) };
+            changes.push(Change::Accept { id: one.id, state, body: one.body });
             waiting.fresh.push((one.id, outgoing, one.size));
         }
         let ticket = self.store.submit(Transaction { changes, urgency })?;

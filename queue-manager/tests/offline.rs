@@ -67,7 +67,7 @@ fn fill(dir: &Path) -> Vec<QueueId> {
     let ids: Vec<QueueId> = (0..MESSAGES).map(|_| mint.next(1_795_324_249_000)).collect();
     for (n, id) in (0..MESSAGES).zip(&ids) {
         let body = NewBody::Inline(vec![Chunk::new(Arc::new(body(n)))]);
-        let change = Change::Accept { id: *id, state: Box::new(state(n)), body };
+        let change = Change::Accept { id: *id, state: Arc::new(state(n)), body };
         store.submit(Transaction::one(change, Urgency::Durable)).unwrap();
     }
     let (mut done, mut events) = (0, Vec::new());

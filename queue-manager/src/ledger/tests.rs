@@ -17,7 +17,7 @@ use crate::delegation;
 use crate::outcome::{self, Attempted, Outcome};
 use crate::schedule::{Lane, LaneKind, Next, Plan, Standing, Verdict};
 use crate::settings::tests::slice;
-use crate::store::{Options, Origin, RealDisk, RecipientState, RemoveReason, Unrecovered};
+use crate::store::{Disposition, Options, Origin, RealDisk, RecipientState, RemoveReason, Unrecovered};
 
 mod anew;
 mod delegated;
@@ -85,7 +85,18 @@ impl Bench {
     }
 
     fn add_for(&mut self, hops: &[&str], notify: Notify) -> QueueId {
-        let id = self.ledger.mint(self.clock);
+        let fresh = self.fresh(hops, notify);
+        self.take(fresh)
+    }
+
+    fn take(&mut self, fresh: Fresh) -> QueueId {
+        let id = fresh.id;
+        let after = After { tell: Tell::Filter { edge: 1, ticket: 1 }, reload: Reload::Never };
+        self.ledger.commit(Vec::new(), vec![fresh], Urgency::Durable, after).unwrap();
+        id
+    }
+
+    fn fresh(&mut self, hops: &[&str], notify: Notify) -> Fresh {
         let recipient = |(at, hop): (usize, &&str)| Recipient {
             chosen: false,
             address: Address::parse(&format!("r{at}@dst.test")).unwrap(),
@@ -105,16 +116,13 @@ impl Bench {
             recipients: hops.iter().enumerate().map(recipient).collect(),
         };
         let chunk = Chunk::from(b"Subject: x\r\n\r\nbody\r\n".to_vec());
-        let fresh = Fresh {
-            id,
+        Fresh {
+            id: self.ledger.mint(self.clock),
             state: MessageState::fresh(self.clock.wall_ms, Origin::default(), envelope),
             body: NewBody::Inline(vec![chunk.clone()]),
             parts: Some(vec![chunk]),
             size: 20,
-        };
-        let after = After { tell: Tell::Filter { edge: 1, ticket: 1 }, reload: Reload::Never };
-        self.ledger.commit(Vec::new(), vec![fresh], Urgency::Durable, after).unwrap();
-        id
+        }
     }
 
     fn stored(&mut self, hops: &[&str]) -> QueueId {
@@ -297,6 +305,19 @@ fn what_cannot_be_read_is_listed_and_read_again() {
     assert_eq!(bench.lease(), None);
     bench.sleep(RELOAD_WAIT_MS + 1);
     assert_eq!(bench.lease().unwrap().recipients, [0, 1]);
+}
+
+#[test]
+fn what_is_put_aside_takes_no_memory_from_what_goes_out() {
+    let mut bench = Bench::new();
+    let goes_out = bench.stored(&["smtp:dst.test"]);
+    let mut fresh = bench.fresh(&["smtp:dst.test"], Notify::default());
+    fresh.state.disposition = Disposition::Quarantine("spam".into());
+    let put_aside = bench.take(fresh);
+    assert_eq!(bench.poll(), [Ok(())]);
+    assert!(bench.ledger.warm.lookup(goes_out).is_some());
+    assert!(bench.ledger.warm.lookup(put_aside).is_none());
+    assert!(!bench.ledger.outgoing(put_aside).unwrap().parts.is_empty(), "it can be read all the same");
 }
 
 #[test]

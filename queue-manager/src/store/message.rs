@@ -72,6 +72,11 @@ impl Disposition {
         matches!(self, Disposition::Active)
     }
 
+    /// False if it stays until an operator acts.
+    pub fn goes_on(&self) -> bool {
+        matches!(self, Disposition::Active | Disposition::Delegated(_))
+    }
+
     /// What is known of its service, if it is delegated.
     pub fn delegation(&self) -> Option<&Delegation> {
         match self {

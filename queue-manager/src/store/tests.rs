@@ -47,7 +47,7 @@ fn body(n: u32, len: usize) -> Vec<u8> {
 }
 
 fn accept(n: u32, recipients: usize, len: usize) -> Change {
-    let state = Box::new(record::test_state(recipients));
+    let state = Arc::new(record::test_state(recipients));
     Change::Accept { id: id(n), state, body: NewBody::Inline(vec![Chunk::from(body(n, len))]) }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use vsmtp_mail::QueueId;
 
@@ -41,8 +42,8 @@ pub enum Change {
     Accept {
         /// Its id; must not be in the queue.
         id: QueueId,
-        /// Everything but the body.
-        state: Box<MessageState>,
+        /// Everything but the body; whoever accepts it often needs it too.
+        state: Arc<MessageState>,
         /// The body.
         body: NewBody,
     },

@@ -11,7 +11,7 @@ fn stage(store: &Store, n: u32, len: usize) -> io::Result<StagedBody> {
 }
 
 fn accept_staged(n: u32, staged: StagedBody) -> Change {
-    Change::Accept { id: id(n), state: Box::new(record::test_state(2)), body: NewBody::Staged(staged) }
+    Change::Accept { id: id(n), state: Arc::new(record::test_state(2)), body: NewBody::Staged(staged) }
 }
 
 /// Bodies are published in one poll and their record is committed in the next.

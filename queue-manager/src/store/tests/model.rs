@@ -82,7 +82,7 @@ impl Model {
             let effect = match change {
                 Change::Accept { state, body: NewBody::Inline(chunks), .. } => {
                     history.body_len = chunks.iter().map(Chunk::len).sum();
-                    Effect::Become(state.clone())
+                    Effect::Become(Box::new(MessageState::clone(state)))
                 }
                 Change::Accept { .. } => unreachable!("not in these scripts"),
                 Change::Revise { state, .. } => Effect::Become(state.clone()),

@@ -24,7 +24,7 @@ fn everything_is_seen_and_nothing_is_touched() {
     commit(&mut store, vec![Change::State { id: id(42), change: hold }]);
     let mut staging = store.stage(id(99)).unwrap();
     staging.append(&body(99, 50_000)).unwrap();
-    let state = Box::new(record::test_state(2));
+    let state = Arc::new(record::test_state(2));
     let change = Change::Accept { id: id(99), state, body: NewBody::Staged(staging.finish()) };
     store.submit(Transaction::one(change, Urgency::Durable)).unwrap();
     poll(&mut store);

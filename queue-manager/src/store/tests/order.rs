@@ -217,7 +217,7 @@ fn a_change_that_waited_for_a_large_body_follows_what_went_ahead_of_it() {
     // The janitor has its hands full, and the large body behind it.
     let mut staging = held.store.stage(id(2)).unwrap();
     staging.append(&body(2, 100_000)).unwrap();
-    let state = Box::new(record::test_state(1));
+    let state = Arc::new(record::test_state(1));
     let large = Change::Accept { id: id(2), state, body: NewBody::Staged(staging.finish()) };
     let last = held.submit(vec![large, outcome(1, 0, 7)], Urgency::Durable);
     held.commit(vec![outcome(1, 1, 8)]);

@@ -59,7 +59,7 @@ fn a_spool_of_the_release_before_opens_and_goes_on() {
     state.envelope.terms =
         vsmtp_mail::Terms { priority: Priority::MOST, lifetime_s: Some(60), ..Default::default() };
     let body = NewBody::Inline(vec![Chunk::from(body(1, 100))]);
-    commit(&mut store, vec![Change::Accept { id: id(9), state: Box::new(state.clone()), body }]);
+    commit(&mut store, vec![Change::Accept { id: id(9), state: Arc::new(state.clone()), body }]);
     drop(store);
     for _ in 0..2 {
         // From the segment itself first, and then from its sidecar.
