@@ -1,6 +1,7 @@
 //! The Rhai engine as vSL wants it: limits, own module resolver, directives. It knows nothing of mail; what scripts may
 //! call is registered by `api`. A script can waste its own time slice and nothing else.
 
+mod body;
 mod declaration;
 mod directive;
 mod error;

@@ -226,11 +226,12 @@ impl Judge {
         }
         let resume = shared.lock().resume.take_if(|resume| resume.stage == stage);
         let (first, returned) = Self::first(script.stage(stage), resume.as_ref(), shared);
+        let mut tag = shared.tag();
         for (at, directive) in script.stage(stage).iter().enumerate().skip(first) {
             if let Some(delegated) = self.delegated(directive, returned == Some(at)) {
                 return (delegated, false);
             }
-            let result = directive.call(&self.engine, shared.tag());
+            let result = directive.call(&self.engine, &mut tag);
             if let Some(observer) = &self.observer {
                 observer.ran(shared, stage, script.name(), result.as_ref(), directive);
             }

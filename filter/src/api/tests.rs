@@ -154,7 +154,8 @@ fn run(engine: &Engine, transaction: Transaction, body: &str) -> (Result<Status,
     let script = engine::load_text(engine, &Root::none(), "t.vsl", &text)
         .unwrap_or_else(|error| panic!("{body}: {error}"));
     let shared = Shared::new(transaction);
-    let result = script.stage(stage)[0].call(engine, shared.tag()).map_err(|failure| failure.error.message);
+    let result =
+        script.stage(stage)[0].call(engine, &mut shared.tag()).map_err(|failure| failure.error.message);
     let after = shared.lock().clone();
     (result, after)
 }
@@ -178,7 +179,7 @@ pub(super) fn run_example(engine: &Engine, transaction: Transaction, example: &s
         engine::load_text(engine, &Root::none(), "t.vsl", &format!("#{{ {stage}: [ {directive} ] }}"))
             .map_err(|error| error.to_string())?;
     let shared = Shared::new(transaction);
-    let result = script.stage(stage)[0].call(engine, shared.tag());
+    let result = script.stage(stage)[0].call(engine, &mut shared.tag());
     result.map(drop).map_err(|failure| failure.error.message)
 }
 

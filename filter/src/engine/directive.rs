@@ -10,6 +10,7 @@ use rhai::{
 
 use vsmtp_mail::MAX_DELEGATE_NAME;
 
+use super::body::Body;
 use super::error::Location;
 use crate::service::SmtpService;
 
@@ -51,10 +52,8 @@ pub struct Directive {
     pub location: Location,
     /// Who sees the message before the body runs, if it delegates.
     pub service: Option<Arc<SmtpService>>,
-    /// The body, with copies of the outer variables that it uses.
-    pub(super) body: FnPtr,
-    /// Imports, functions and constants of the surrounding script.
-    pub(super) environment: GlobalRuntimeState,
+    /// What it does.
+    pub(super) body: Body,
 }
 
 /// The value of a directive inside a script.
@@ -139,21 +138,12 @@ fn evaluate(
     let value = context.eval_expression_tree(body)?;
     let pointer = function_of(kind, &name, value).map_err(|message| refuse(body.position(), message))?;
     let environment = environment_of(context);
-    if !has_function(&environment, &pointer) {
+    let file = environment.source.as_deref().map(super::resolver::file_name).unwrap_or_default();
+    let Some(body) = Body::new(pointer, environment) else {
         let message = format!("the body of {} '{name}' must be a closure without parameters", kind.name());
         return Err(refuse(body.position(), message));
-    }
-    let directive = Directive {
-        kind,
-        location: Location::new(
-            &environment.source.as_deref().map(super::resolver::file_name).unwrap_or_default(),
-            position,
-        ),
-        name,
-        service,
-        body: capture(pointer),
-        environment,
     };
+    let directive = Directive { kind, location: Location::new(&file, position), name, service, body };
     Ok(Dynamic::from(Arc::new(directive)))
 }
 
@@ -192,17 +182,4 @@ fn environment_of(context: &EvalContext) -> GlobalRuntimeState {
     environment.scope_level = 0;
     environment.always_search_scope = false;
     environment
-}
-
-fn has_function(environment: &GlobalRuntimeState, pointer: &FnPtr) -> bool {
-    let arguments = pointer.curry().len();
-    environment.lib.first().is_some_and(|lib| lib.get_script_fn(pointer.fn_name(), arguments).is_some())
-}
-
-/// Captured variables are copied, and each call gets a copy of its own: what one message did to a variable must never be
-/// seen by another.
-fn capture(mut pointer: FnPtr) -> FnPtr {
-    let values: Vec<Dynamic> = pointer.iter_curry().map(Dynamic::flatten_clone).collect();
-    pointer.set_curry(values);
-    pointer
 }

@@ -23,6 +23,8 @@ type SharedModule = Shared<Module>;
 /// Largest script file, in bytes.
 pub const MAX_SCRIPT_BYTES: u64 = 4 << 20;
 const EXTENSION: &str = "vsl";
+/// What Rhai calls closures by, with a number of their own behind it.
+const NO_NAME: &str = "anon$";
 
 /// The directory that scripts are read from.
 #[derive(Debug, Default)]
@@ -35,6 +37,8 @@ pub struct Root {
     known: OnceLock<Vec<Callable>>,
     /// A script that was loaded writes files.
     writes: AtomicBool,
+    /// A script that was imported has functions with names.
+    imports_functions: AtomicBool,
 }
 
 impl Root {
@@ -71,6 +75,11 @@ impl Root {
     /// True if a script that was loaded so far writes files.
     pub fn writes(&self) -> bool {
         self.writes.load(Ordering::Relaxed)
+    }
+
+    /// True if a script that was imported so far has functions with names: what a name means depends on who calls it.
+    pub fn imports_functions(&self) -> bool {
+        self.imports_functions.load(Ordering::Relaxed)
     }
 
     /// Checks the names of built-in modules, if they were declared, and notes what the jail must allow.
@@ -274,6 +283,9 @@ impl Resolver {
         };
         let ast = declaration::compile(engine, &file_name(import), text).map_err(placed)?;
         let ast = export_constants(ast, import);
+        if ast.iter_functions().any(|function| !function.name.starts_with(NO_NAME)) {
+            self.root.imports_functions.store(true, Ordering::Relaxed);
+        }
         self.root.check_names(&file_name(import), &ast).map_err(placed)?;
         preload(engine, &ast).map_err(within)?;
         // A module must not see the importer's variables.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rhai::{AST, Array, Dynamic, Engine, EvalAltResult, Map, NativeCallContext, Position, Scope, Stmt};
+use rhai::{AST, Array, Dynamic, Engine, EvalAltResult, Map, Position, Scope, Stmt};
 
 use super::declaration;
 use super::directive::{Directive, DirectiveKind, DirectiveValue};
@@ -64,12 +64,8 @@ impl LoadedScript {
 
 impl Directive {
     /// Runs the body. `tag` is what native functions find as their transaction. An action always says `next`.
-    pub fn call(self: &Arc<Self>, engine: &Engine, tag: Dynamic) -> Result<Status, Failure> {
-        let mut global = self.environment.clone();
-        global.tag = tag;
-        let context =
-            NativeCallContext::new_with_all_fields(engine, &self.name, None, &global, Position::NONE);
-        let value = self.body.call_raw(&context, None, []).map_err(|error| self.failure(&error))?;
+    pub fn call(self: &Arc<Self>, engine: &Engine, tag: &mut Dynamic) -> Result<Status, Failure> {
+        let value = self.body.run(engine, tag).map_err(|error| self.failure(&error))?;
         match self.kind {
             DirectiveKind::Action | DirectiveKind::Test => Ok(Status::Next),
             DirectiveKind::Rule | DirectiveKind::Delegate => {
@@ -114,6 +110,9 @@ pub(super) fn load(
     for (key, value) in map {
         let stage = Stage::parse(&key).ok_or_else(|| unknown_stage(&place, &key))?;
         script.stages[stage.index()] = directives(&place, stage, value, &mut names)?;
+    }
+    if !root.imports_functions() {
+        script.stages.iter().flatten().for_each(|directive| directive.body.keep_names());
     }
     Ok(script)
 }
@@ -212,6 +211,8 @@ mod tests {
     use std::path::Path;
     use std::time::{Duration, Instant};
 
+    use rhai::NativeCallContext;
+
     use super::*;
     use crate::engine::{self, Limits, Watch};
 
@@ -245,7 +246,9 @@ mod tests {
         let (engine, script) = loaded(text);
         let script = script.unwrap();
         let directives = script.stage(Stage::Connect).iter();
-        directives.map(|d| d.call(&engine, Dynamic::from(7_i64)).map_err(|f| f.error.to_string())).collect()
+        directives
+            .map(|d| d.call(&engine, &mut Dynamic::from(7_i64)).map_err(|f| f.error.to_string()))
+            .collect()
     }
 
     #[test]
@@ -316,12 +319,62 @@ mod tests {
         for directive in script.stage(Stage::Connect) {
             // Twice: what one call does to a variable, no other call sees.
             for _ in 0..2 {
-                let result = directive.call(&engine, Dynamic::UNIT);
+                let result = directive.call(&engine, &mut Dynamic::default());
                 let expected =
                     if directive.kind == DirectiveKind::Action { Status::Next } else { Status::Accept(None) };
                 assert_eq!(result.unwrap(), expected, "{}", directive.name);
             }
         }
+    }
+
+    #[test]
+    fn a_name_means_the_function_of_the_script_that_calls_it_however_often_rules_run() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("other.vsl"), "fn one() { 2 } fn two() { one() }").unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let engine = engine_in(&root, &Limits::default());
+        let text = r#"import "other" as other; fn one() { 1 }
+            #{ connect: [ rule "a" || if one() == 1 && other::two() == 2 { accept() } else { deny() } ] }"#;
+        let script = engine::load_text(&engine, &root, "filter.vsl", text).unwrap();
+        for _ in 0..4 {
+            let result = script.stage(Stage::Connect)[0].call(&engine, &mut Dynamic::default());
+            assert_eq!(result.unwrap(), Status::Accept(None));
+        }
+    }
+
+    #[test]
+    fn each_call_begins_with_all_that_the_limits_allow_after_one_that_failed_too() {
+        let limits = Limits { operations: 1_000, ..Limits::default() };
+        let root = Root::none();
+        let mut engine = engine_in(&root, &limits);
+        let turns = Arc::new(std::sync::atomic::AtomicI64::new(0));
+        engine.register_fn("turn", move || turns.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1);
+        let text = r#"#{ connect: [ rule "a" || {
+            if turn() % 3 == 0 { throw "third" }
+            let n = 0; while n < 60 { n += 1; }
+            if Fn("accept").call().type_of() != "" { deny() } else { next() }
+        } ] }"#;
+        let script = engine::load_text(&engine, &root, "filter.vsl", text).unwrap();
+        let directive = &script.stage(Stage::Connect)[0];
+        for turn in 1..=9 {
+            let result =
+                directive.call(&engine, &mut Dynamic::default()).map_err(|failure| failure.error.message);
+            let expected = if turn % 3 == 0 { Err("third".to_owned()) } else { Ok(Status::deny_default()) };
+            assert_eq!(result, expected, "turn {turn}");
+        }
+    }
+
+    #[test]
+    fn names_that_clients_make_up_are_not_kept_without_end() {
+        let (engine, script) =
+            loaded(r#"#{ connect: [ rule "a" || { try { Fn(seen()).call() } catch { } next() } ] }"#);
+        let script = script.unwrap();
+        let directive = &script.stage(Stage::Connect)[0];
+        for number in 0..5_000 {
+            let mut tag = Dynamic::from(format!("f{number}"));
+            assert_eq!(directive.call(&engine, &mut tag).unwrap(), Status::Next);
+        }
+        assert!((1..=1_024).contains(&directive.body.names_kept()), "{}", directive.body.names_kept());
     }
 
     #[test]
@@ -337,7 +390,7 @@ mod tests {
         let text = r#"import "n" as net; #{ connect: [ rule "a" || if net::ten() == 10 { accept() } else { deny() } ] }"#;
         let script = engine::load_text(&engine, &root, "filter.vsl", text).unwrap();
         assert_eq!(
-            script.stage(Stage::Connect)[0].call(&engine, Dynamic::UNIT).unwrap(),
+            script.stage(Stage::Connect)[0].call(&engine, &mut Dynamic::default()).unwrap(),
             Status::Accept(None)
         );
     }
@@ -435,7 +488,8 @@ mod tests {
             );
             let (engine, script) = loaded(&text);
             let script = script.unwrap();
-            let error = script.stage(Stage::Connect)[0].call(&engine, Dynamic::UNIT).unwrap_err().error;
+            let error =
+                script.stage(Stage::Connect)[0].call(&engine, &mut Dynamic::default()).unwrap_err().error;
             let shown = error.to_string();
             assert!(shown.starts_with(&format!("filter.vsl{place}")), "{body}: {shown}");
             assert!(error.message.to_ascii_lowercase().contains(words), "{body}: {shown}");
@@ -477,7 +531,7 @@ mod tests {
             engine::load_text(&engine, &Root::none(), "f.vsl", "#{ connect: [ rule \"r\" || loop { } ] }")
                 .unwrap();
         let _watch = Watch::until(Instant::now() - Duration::from_secs(1));
-        let error = script.stage(Stage::Connect)[0].call(&engine, Dynamic::UNIT).unwrap_err().error;
+        let error = script.stage(Stage::Connect)[0].call(&engine, &mut Dynamic::default()).unwrap_err().error;
         assert!(error.message.contains("time limit"), "{error}");
     }
 }

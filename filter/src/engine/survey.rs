@@ -312,12 +312,12 @@ impl Directive {
     /// Looks through the body and what it calls.
     pub fn reach(&self) -> Reach {
         let mut reach = Reach::default();
-        let Some(library) = self.environment.lib.first() else { return reach };
+        let Some(library) = self.body.environment.lib.first() else { return reach };
         let mut pending = vec![Own {
             library: Arc::clone(library),
             file: self.location.file.clone(),
-            name: self.body.fn_name().to_owned(),
-            arity: self.body.curry().len(),
+            name: self.body.function.fn_name().to_owned(),
+            arity: self.body.function.curry().len(),
         }];
         let mut seen = HashSet::new();
         while let Some(own) = pending.pop() {
@@ -365,9 +365,12 @@ impl Directive {
         let Some(alias) = &call.module else {
             return has(&from.library).then(|| from.sibling(&call.name, arity));
         };
-        let is_here = self.environment.lib.first().is_some_and(|own| Arc::ptr_eq(own, &from.library));
+        let is_here = self.body.environment.lib.first().is_some_and(|own| Arc::ptr_eq(own, &from.library));
         let first = if is_here {
-            self.environment.find_import(alias).and_then(|number| self.environment.get_shared_import(number))
+            self.body
+                .environment
+                .find_import(alias)
+                .and_then(|number| self.body.environment.get_shared_import(number))
         } else {
             imported(&from.library, alias)
         };

@@ -99,7 +99,7 @@ fn run_one(
     }
     scene.begin();
     let _watch = Watch::until(deadline.min(Instant::now() + ONE));
-    test.call(engine, Dynamic::UNIT).map(drop).map_err(|failure| failure.error)
+    test.call(engine, &mut Dynamic::default()).map(drop).map_err(|failure| failure.error)
 }
 
 /// All files of tests below a folder, sorted. Links are not followed.

@@ -148,7 +148,7 @@ fn old_constants_are_variables_and_functions_and_give_way_to_names_of_a_script()
     let text = "fn is_inside(ip) { ip in non_routable_net }\n\
         #{ connect: [ rule \"r\" || if is_inside(client_ip()) { info(code554_7_1) } else { next() } ] }";
     let script = engine::load_text(&engine, &Root::none(), "t.vsl", text).unwrap();
-    let status = script.stage(Stage::Connect)[0].call(&engine, Shared::new(at(Stage::Connect)).tag());
+    let status = script.stage(Stage::Connect)[0].call(&engine, &mut Shared::new(at(Stage::Connect)).tag());
     assert!(matches!(status, Ok(Status::Reject(reply)) if reply.code() == 554));
     let mut names: Vec<&str> = constants().iter().map(|(name, _)| *name).collect();
     names.sort_unstable();

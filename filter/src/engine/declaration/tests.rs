@@ -161,7 +161,7 @@ fn declarations_of_a_module_are_exported_and_bodies_see_them() {
     for directive in script.stage(Stage::Connect) {
         for _ in 0..2 {
             assert_eq!(
-                directive.call(&engine, Dynamic::UNIT).unwrap(),
+                directive.call(&engine, &mut Dynamic::default()).unwrap(),
                 Status::Accept(None),
                 "{}",
                 directive.name

@@ -1,0 +1,143 @@
+//! The body of a directive, as it runs. The state in which it does is kept for the next call, so that no message pays for
+//! making it or for looking up the same names again; of what one call did, the next must never see anything.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rhai::{
+    AST, ASTNode, Caches, Dynamic, Engine, EvalAltResult, EvalContext, Expr, Expression, FnPtr,
+    GlobalRuntimeState, Module, Position, Scope, Stmt, StmtBlock,
+};
+
+/// Most names of functions that are kept. Few scripts call functions whose names they make of what clients say.
+const MAX_NAMES: usize = 1_024;
+
+/// What a directive does, ready to be done.
+pub(super) struct Body {
+    /// The closure that it was written as.
+    pub function: FnPtr,
+    /// Imports, functions and constants of the surrounding script.
+    pub environment: GlobalRuntimeState,
+    /// What the closure does: one block.
+    block: Expr,
+    /// Copies of the outer variables that it uses.
+    captured: Scope<'static>,
+    /// A name means the same function in all that the body reaches, call for call.
+    keeps_names: AtomicBool,
+    /// The state, while no thread runs in it. If several run at once, that of one is kept. Boxed, since it moves at each call.
+    idle: Mutex<Option<Box<State>>>,
+}
+
+/// What Rhai needs to evaluate anything.
+struct State {
+    global: GlobalRuntimeState,
+    names: Caches,
+}
+
+impl Body {
+    /// The body that a closure stands for; `None` if the environment has no function of that name and number of parameters.
+    pub fn new(function: FnPtr, environment: GlobalRuntimeState) -> Option<Self> {
+        let library = environment.lib.first()?;
+        let values: Vec<Dynamic> = function.iter_curry().map(Dynamic::flatten_clone).collect();
+        let definition = library.get_script_fn(function.fn_name(), values.len())?;
+        let mut alone = Module::new();
+        alone.set_script_fn(Arc::clone(definition));
+        let block = StmtBlock::new(statements(alone), Position::NONE, Position::NONE);
+        let mut captured = Scope::new();
+        captured.extend(definition.params.iter().cloned().zip(values));
+        Some(Body {
+            block: Expr::Stmt(Box::new(block)),
+            captured,
+            function,
+            environment,
+            keeps_names: AtomicBool::new(false),
+            idle: Mutex::new(None),
+        })
+    }
+
+    /// Says that a name means the same function wherever the body comes. Rhai keeps what it has found by name and forgets
+    /// where it was called: a function of one script must not be taken for that of another.
+    pub fn keep_names(&self) {
+        self.keeps_names.store(true, Ordering::Relaxed);
+    }
+
+    /// Evaluates it, with its own copies of the captured variables: what one message did to them, no other sees. `tag` is what
+    /// native functions find as their transaction.
+    pub fn run(&self, engine: &Engine, tag: &mut Dynamic) -> Result<Dynamic, Box<EvalAltResult>> {
+        let kept = self.lock().take();
+        let mut state = kept.unwrap_or_else(|| Box::new(State::new(&self.environment)));
+        let State { global, names } = &mut *state;
+        std::mem::swap(&mut global.tag, tag);
+        let mut scope = self.captured.clone();
+        let mut context = EvalContext::new(engine, global, names, &mut scope, None);
+        let result = context.eval_expression_tree(&Expression::from(&self.block));
+        std::mem::swap(&mut global.tag, tag);
+        let result = result.or_else(|error| match *error {
+            EvalAltResult::Return(value, _) => Ok(value),
+            mut error => {
+                // Where a limit was met is chance.
+                if error.is_system_exception() || matches!(error, EvalAltResult::Exit(..)) {
+                    error.set_position(Position::NONE);
+                }
+                Err(Box::new(error))
+            }
+        });
+        if result.is_ok() {
+            state.rest(&self.environment, self.keeps_names.load(Ordering::Relaxed));
+            *self.lock() = Some(state);
+        }
+        result
+    }
+
+    /// How many names are known to the next call.
+    #[cfg(test)]
+    pub fn names_kept(&self) -> usize {
+        self.lock().as_mut().map_or(0, |state| state.names.fn_resolution_cache_mut().dict.len())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Box<State>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn new(environment: &GlobalRuntimeState) -> Self {
+        let mut global = environment.clone();
+        begin(&mut global, environment);
+        State { global, names: Caches::new() }
+    }
+
+    /// Makes it as good as new for the next call.
+    fn rest(&mut self, environment: &GlobalRuntimeState, keeps_names: bool) {
+        begin(&mut self.global, environment);
+        if !keeps_names || self.names.fn_resolution_cache_mut().dict.len() > MAX_NAMES {
+            self.names = Caches::new();
+        }
+    }
+}
+
+/// The counters at the beginning of a call, which counts itself.
+fn begin(global: &mut GlobalRuntimeState, environment: &GlobalRuntimeState) {
+    global.num_operations = 1;
+    global.level = 1;
+    global.num_modules_loaded = environment.num_modules_loaded;
+}
+
+/// What the only function of a module does. Rhai shows it to those who walk through it.
+fn statements(alone: Module) -> Vec<Stmt> {
+    let mut statements = Vec::new();
+    AST::new(Vec::new(), alone).walk(&mut |path: &[ASTNode]| {
+        if let [ASTNode::Stmt(statement)] = path {
+            statements.push(Stmt::clone(statement));
+        }
+        true
+    });
+    statements
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body").field("function", &self.function).finish_non_exhaustive()
+    }
+}
