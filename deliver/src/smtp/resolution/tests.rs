@@ -1,0 +1,298 @@
+//! Which hosts a next hop has, and what each of them needs, by the answers of a resolver that is played.
+
+use vsmtp_ipc::edge::queue_deliver::Result3;
+
+use super::*;
+
+type Answer = Result<Records, DnsError>;
+
+const NEITHER: Besides = Besides { mta_sts: false, counted: false };
+const BOTH: Besides = Besides { mta_sts: true, counted: true };
+
+fn us() -> Ourselves {
+    Ourselves { name: Domain::parse("us.test").unwrap(), listen: vec!["192.0.2.99:25".parse().unwrap()] }
+}
+
+fn may() -> TlsPolicy {
+    TlsPolicy::parse("may").unwrap()
+}
+
+#[test]
+fn answers_to_questions_of_an_earlier_resolution_do_not_count() {
+    let next_hop = NextHop::parse("smtp:dst.test").unwrap();
+    let (mut resolution, _) = Resolution::begin(&next_hop, TlsPolicy::parse("dane").unwrap(), BOTH);
+    let heard = |result| Heard { result, secure: true };
+    let mx = Query::Mx("dst.test".to_owned());
+    let step = resolution.on_answer(&mx, heard(Ok(Records::Mx(vec![(0, "mx.test".to_owned())]))), &us());
+    assert!(matches!(step, Ok(Step::Ask(_))), "{step:?}");
+    let address = Query::Addresses("mx.test".to_owned());
+    let found = Records::Addresses(vec!["192.0.2.1".parse().unwrap()]);
+    assert_eq!(resolution.on_answer(&address, heard(Ok(found)), &us()), Ok(Step::Wait));
+    let sts = Query::StsPolicy("dst.test".to_owned());
+    let none = || heard(Err(DnsError::NoRecords));
+    let step = resolution.on_answer(&sts, none(), &us());
+    assert_eq!(step, Ok(Step::Ask(vec![Query::Tlsa("_25._tcp.mx.test".to_owned())])));
+    assert_eq!(resolution.on_answer(&sts, none(), &us()), Ok(Step::Wait), "that was asked before");
+}
+
+/// Answers questions by name until the end; the same name may be asked for MX and for addresses.
+fn resolve(next_hop: &str, mx: Answer, addresses: &[(&str, Answer)]) -> Result<Route, Unroutable> {
+    let (mut resolution, mut step) = Resolution::begin(&NextHop::parse(next_hop).unwrap(), may(), NEITHER);
+    let mut asked = Vec::new();
+    loop {
+        step = match step {
+            Step::Done(result) => return result,
+            Step::Ask(queries) => {
+                asked.extend(queries);
+                Step::Wait
+            }
+            Step::Wait => {
+                let query = asked.remove(0);
+                let answer = match &query {
+                    Query::Addresses(name) => addresses
+                        .iter()
+                        .find(|(known, _)| known == name)
+                        .map(|(_, answer)| answer.clone())
+                        .unwrap(),
+                    _ => mx.clone(),
+                };
+                resolution.on_answer(&query, Heard { result: answer, secure: false }, &us()).unwrap()
+            }
+        };
+    }
+}
+
+fn mx(records: &[(u16, &str)]) -> Answer {
+    Ok(Records::Mx(records.iter().map(|(preference, name)| (*preference, (*name).to_owned())).collect()))
+}
+
+fn a(address: &str) -> Answer {
+    Ok(Records::Addresses(vec![address.parse().unwrap()]))
+}
+
+fn names(route: &Route) -> Vec<&str> {
+    let RouteTarget::Hosts(hosts, _) = &route.target else { panic!() };
+    hosts.iter().map(|host| &*host.name).collect()
+}
+
+fn verdict(result: Result<Route, Unroutable>) -> (Result3, EnhancedCode) {
+    let Unroutable(verdict) = result.unwrap_err();
+    (verdict.result, verdict.enhanced)
+}
+
+#[test]
+fn exchangers_come_by_preference_and_dead_ones_fall_out() {
+    let route = resolve(
+        "smtp:dst.test",
+        mx(&[(20, "b.test"), (10, "a.test"), (30, "c.test"), (5, "*bad*"), (40, "a.test")]),
+        &[("a.test", a("192.0.2.1")), ("b.test", Err(DnsError::NoSuchName)), ("c.test", a("192.0.2.3"))],
+    );
+    assert_eq!(names(&route.unwrap()), ["a.test", "c.test"]);
+}
+
+#[test]
+fn without_exchangers_the_domain_itself_is_the_host() {
+    let route = resolve("smtp:dst.test", Err(DnsError::NoRecords), &[("dst.test", a("192.0.2.1"))]);
+    assert_eq!(names(&route.unwrap()), ["dst.test"]);
+}
+
+#[test]
+fn what_can_never_work_fails_and_the_rest_is_deferred() {
+    let no_a = [("dst.test", Err(DnsError::NoRecords))];
+    let dead = [("a.test", Err(DnsError::NoSuchName)), ("dst.test", a("192.0.2.1"))];
+    let sick = [("a.test", Err(DnsError::Bogus)), ("b.test", Err(DnsError::NoSuchName))];
+    for (answer, addresses, expected) in [
+        (mx(&[(0, "")]), &no_a[..], (Result3::Failed, EnhancedCode(5, 1, 10))),
+        (Err(DnsError::NoSuchName), &no_a, (Result3::Failed, EnhancedCode(5, 1, 2))),
+        (Err(DnsError::Temporary), &no_a, (Result3::Deferred, EnhancedCode(4, 4, 3))),
+        (Err(DnsError::Bogus), &no_a, (Result3::Deferred, EnhancedCode(4, 4, 3))),
+        (Err(DnsError::NoRecords), &no_a, (Result3::Failed, EnhancedCode(5, 4, 4))),
+        // The A record of a domain with MX records is no mail server.
+        (mx(&[(1, "a.test")]), &dead, (Result3::Failed, EnhancedCode(5, 4, 4))),
+        (mx(&[(1, "a.test"), (2, "b.test")]), &sick, (Result3::Deferred, EnhancedCode(4, 4, 3))),
+    ] {
+        assert_eq!(verdict(resolve("smtp:dst.test", answer.clone(), addresses)), expected, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_null_mx_beside_others_is_a_mistake_and_not_a_null_mx() {
+    let route = resolve("smtp:dst.test", mx(&[(0, ""), (1, "a.test")]), &[("a.test", a("192.0.2.1"))]);
+    assert_eq!(names(&route.unwrap()), ["a.test"]);
+}
+
+#[test]
+fn mail_that_would_come_back_fails() {
+    let best = resolve(
+        "smtp:dst.test",
+        mx(&[(1, "us.test"), (2, "b.test")]),
+        &[("us.test", a("192.0.2.50")), ("b.test", a("192.0.2.2"))],
+    );
+    assert_eq!(verdict(best), (Result3::Failed, EnhancedCode(5, 4, 6)));
+    let backup = resolve(
+        "smtp:dst.test",
+        mx(&[(1, "a.test"), (2, "alias.test"), (3, "b.test")]),
+        &[("a.test", a("192.0.2.1")), ("alias.test", a("192.0.2.99")), ("b.test", a("192.0.2.2"))],
+    );
+    assert_eq!(names(&backup.unwrap()), ["a.test"]);
+}
+
+#[test]
+fn brackets_and_literals_need_no_exchanger() {
+    let route =
+        resolve("smtp:[mx.test]:2525", Err(DnsError::Temporary), &[("mx.test", a("192.0.2.1"))]).unwrap();
+    assert!(matches!(&route.target, RouteTarget::Hosts(hosts, 2525) if &*hosts[0].name == "mx.test"));
+    for literal in ["smtp:[127.0.0.1]:2525", "lmtp:[::1]:24", "lmtp:unix:/run/lmtp"] {
+        assert!(resolve(literal, Err(DnsError::Temporary), &[]).is_ok(), "{literal}");
+    }
+    let missing =
+        resolve("smtp:[mx.test]", Err(DnsError::Temporary), &[("mx.test", Err(DnsError::NoSuchName))]);
+    assert_eq!(verdict(missing), (Result3::Deferred, EnhancedCode(4, 4, 4)));
+}
+
+#[test]
+fn an_answer_to_another_question_is_noticed() {
+    let (mut resolution, _) = Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap(), may(), NEITHER);
+    let heard = Heard { result: a("192.0.2.1"), secure: false };
+    assert!(resolution.on_answer(&Query::Mx("dst.test".into()), heard, &us()).is_err());
+}
+
+#[test]
+fn addresses_that_are_no_host_are_left_out() {
+    let bad = Ok(Records::Addresses(vec!["0.0.0.0".parse().unwrap(), "ff02::1".parse().unwrap()]));
+    let result = resolve("smtp:dst.test", mx(&[(1, "a.test")]), &[("a.test", bad)]);
+    assert_eq!(verdict(result), (Result3::Failed, EnhancedCode(5, 4, 4)));
+}
+
+/// What the route needs of each host, with these answers to the questions for records; MX and addresses are signed
+/// as said.
+fn needs(
+    level: &str,
+    signed: (bool, bool),
+    tlsa: &[(&str, Answer, bool)],
+) -> Result<Vec<String>, EnhancedCode> {
+    let policy = TlsPolicy::parse(level).unwrap();
+    let (mut resolution, mut step) =
+        Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap(), policy, NEITHER);
+    let mut asked = Vec::new();
+    loop {
+        step = match step {
+            Step::Done(Ok(route)) => {
+                let RouteTarget::Hosts(hosts, _) = route.target else { panic!() };
+                let show = |host: &MailHost| format!("{} {}", host.name, host.security);
+                return Ok(hosts.iter().map(show).collect());
+            }
+            Step::Done(Err(Unroutable(verdict))) => {
+                assert_eq!(verdict.result, Result3::Deferred);
+                return Err(verdict.enhanced);
+            }
+            Step::Ask(queries) => {
+                asked.extend(queries);
+                Step::Wait
+            }
+            Step::Wait => {
+                let query = asked.remove(0);
+                let (result, secure) = match &query {
+                    Query::Mx(_) => (mx(&[(1, "a.test"), (2, "b.test")]), signed.0),
+                    Query::Addresses(_) => (a("192.0.2.1"), signed.1),
+                    Query::Tlsa(name) => {
+                        let host = name.strip_prefix("_25._tcp.").unwrap();
+                        let (_, result, secure) = tlsa.iter().find(|(known, ..)| *known == host).unwrap();
+                        (result.clone(), *secure)
+                    }
+                    other => panic!("{other:?}"),
+                };
+                resolution.on_answer(&query, Heard { result, secure }, &us()).unwrap()
+            }
+        };
+    }
+}
+
+#[test]
+fn tlsa_records_count_only_where_dnssec_vouches_for_all() {
+    let good = || Ok(Records::Tlsa(vec![(3, 1, 1, vec![7; 32])]));
+    let useless = || Ok(Records::Tlsa(vec![(1, 1, 1, vec![7; 32])]));
+    let no = |error| (Err(error), true);
+    let show = |a: &str, b: &str| Ok(vec![format!("a.test {a}"), format!("b.test {b}")]);
+    let both =
+        |of_a: (Answer, bool), of_b: (Answer, bool)| [("a.test", of_a.0, of_a.1), ("b.test", of_b.0, of_b.1)];
+    let fine = || both((good(), true), (useless(), true));
+    assert_eq!(needs("dane", (true, true), &fine()), show("dane", "encrypted"));
+    let only = needs("dane-only", (true, true), &fine());
+    assert_eq!(only, Ok(vec!["a.test dane".to_owned()]), "the other proves nothing");
+    // Nothing is even asked where MX or addresses are not signed.
+    for signed in [(false, true), (true, false)] {
+        assert_eq!(needs("dane", signed, &[]), show("encrypted", "encrypted"));
+        assert_eq!(needs("dane-only", signed, &[]), Err(EnhancedCode(4, 7, 5)));
+    }
+    // Records that are not signed are none.
+    let unsigned = both((good(), false), no(DnsError::NoSuchName));
+    assert_eq!(needs("dane-only", (true, true), &unsigned), Err(EnhancedCode(4, 7, 5)));
+    // A host whose records cannot be looked up gets nothing, and never in clear; another may.
+    for error in [DnsError::Temporary, DnsError::Bogus, DnsError::BadName] {
+        let half = both(no(error), (good(), true));
+        assert_eq!(needs("dane", (true, true), &half), Ok(vec!["b.test dane".to_owned()]));
+        let none = both(no(error), no(error));
+        assert_eq!(needs("dane", (true, true), &none), Err(EnhancedCode(4, 7, 5)));
+    }
+    assert_eq!(needs("may", (true, true), &[]), show("encrypted", "encrypted"));
+}
+
+/// What the report of the domain would say without any session, and under which policies sessions are counted.
+fn counted(level: &str, sts: Answer, tlsa: Answer) -> (Vec<TlsResult>, Vec<PolicyKind>) {
+    let policy = TlsPolicy::parse(level).unwrap();
+    let (mut resolution, mut step) =
+        Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap(), policy, BOTH);
+    let mut asked = Vec::new();
+    loop {
+        step = match step {
+            Step::Done(result) => {
+                let results = resolution.take_faults().into_iter().map(|(_, why)| why.result).collect();
+                let hosts = match result.map(|route| route.target) {
+                    Ok(RouteTarget::Hosts(hosts, _)) => hosts,
+                    _ => Vec::new(),
+                };
+                let kinds = hosts.iter().filter_map(|host| Some(host.counted.as_ref()?.kind));
+                return (results, kinds.collect());
+            }
+            Step::Ask(queries) => {
+                asked.extend(queries);
+                Step::Wait
+            }
+            Step::Wait => {
+                let query = asked.remove(0);
+                let result = match &query {
+                    Query::Mx(_) => mx(&[(1, "a.test")]),
+                    Query::StsPolicy(_) => sts.clone(),
+                    Query::Tlsa(_) => tlsa.clone(),
+                    _ => a("192.0.2.1"),
+                };
+                resolution.on_answer(&query, Heard { result, secure: true }, &us()).unwrap()
+            }
+        };
+    }
+}
+
+#[test]
+fn what_a_domain_publishes_wrongly_is_counted_for_its_report() {
+    let none = || Err(DnsError::NoRecords);
+    let fault = |fetched| Ok(Records::StsFault { fetched, why: "timeout".to_owned() });
+    let policy =
+        |mode, host: &str| Ok(Records::StsPolicy { mode, mx: vec![host.to_owned()], max_age_s: 9, age_s: 0 });
+    let only = |result| vec![result];
+    assert_eq!(counted("may", none(), none()), (vec![], vec![PolicyKind::NotFound]));
+    assert_eq!(
+        counted("may", fault(false), none()),
+        (only(TlsResult::StsPolicyFetchError), vec![PolicyKind::NotFound])
+    );
+    assert_eq!(counted("may", fault(true), none()).0, only(TlsResult::StsPolicyInvalid));
+    assert_eq!(counted("may", policy(StsMode::Testing, "a.test"), none()), (vec![], vec![PolicyKind::Sts]));
+    // One that is only tested stops nothing.
+    let unlisted = only(TlsResult::ValidationFailure);
+    let tested = counted("may", policy(StsMode::Testing, "b.test"), none());
+    assert_eq!(tested, (unlisted.clone(), vec![PolicyKind::Sts]));
+    assert_eq!(counted("may", policy(StsMode::Enforce, "b.test"), none()), (unlisted, vec![]));
+    let forged = counted("dane", none(), Err(DnsError::Bogus));
+    assert_eq!(forged, (only(TlsResult::DnssecInvalid), vec![]));
+    assert_eq!(counted("encrypt", none(), none()), (vec![], vec![]));
+}
