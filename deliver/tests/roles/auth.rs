@@ -6,9 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use vsmtp_config::TlsPolicy;
 use vsmtp_ipc::edge::queue_deliver::Result3;
 
-use crate::harness::{Deliver, attempt, inline, results};
+use crate::harness::{Deliver, attempt, inline, results, start};
 use crate::peer::Peer;
-use crate::smtp::start;
 use crate::tls_peer::{Authority, Identity, OFFERS};
 
 const MESSAGE: &str = "A: b\r\n\r\nbody\r\n";

@@ -5,9 +5,8 @@ use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query, Records, Resolve
 use vsmtp_ipc::edge::queue_deliver::Result3;
 use vsmtp_ipc::role::Role;
 
-use crate::harness::{Deliver, attempt, inline, receive, results, send};
+use crate::harness::{Deliver, attempt, inline, receive, results, send, start};
 use crate::peer::{EHLO, Peer};
-use crate::smtp::start;
 use crate::tls_peer::{Authority, Identity, OFFERS};
 
 const MESSAGE: &str = "A: b\r\n\r\nbody\r\n";

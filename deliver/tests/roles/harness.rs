@@ -4,19 +4,25 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use vsmtp_config::{DeliverSlice, DeliverTls, Family, NextHopTimeouts, SourceAddresses, TlsPolicy};
 use vsmtp_ipc::edge::client_resolver::ResolverEnd;
 use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
 use vsmtp_ipc::edge::queue_deliver::{Attempt, AttemptRecipient, Outcome, QueueEnd, Result3, Said};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Body7, Id};
 use vsmtp_ipc::{Channel, ChannelError, EdgeId, Message, encode};
+use vsmtp_mail::Domain;
 use vsmtp_sys::spawn::{Child, Spawn};
 use vsmtp_sys::{clock, seqpacket};
 
 /// Longest wait for anything; only a failing test waits so long.
 pub const PATIENCE_MS: u64 = 10_000;
+
+pub const MESSAGE: &str = "From: a@src.test\r\n\r\n.hidden\r\nbody\r\n";
+pub const TO: &[&str] = &["b@dst.test"];
 
 pub struct Deliver {
     pub master: MasterEnd,
@@ -255,6 +261,52 @@ pub fn results(outcome: &Outcome) -> Vec<(Result3, (u8, u16, u16))> {
     settled.into_iter().map(|settled| (settled.result, settled.enhanced)).collect()
 }
 
+/// The result of the only recipient.
+pub fn only(outcome: &Outcome) -> (Result3, (u8, u16, u16)) {
+    let results = results(outcome);
+    assert_eq!(results.len(), 1, "{outcome:?}");
+    results[0]
+}
+
 pub fn slice<T: bincode::Encode>(slice: &T) -> Vec<u8> {
     encode(slice).unwrap()
+}
+
+pub fn settings() -> DeliverSlice {
+    let long = Duration::from_secs(60);
+    DeliverSlice {
+        server_name: Domain::parse("us.test").unwrap().into(),
+        own_addresses: Vec::new(),
+        connections: 100,
+        family: Family::Any,
+        source: SourceAddresses::default().into(),
+        sources: Vec::new(),
+        chunking: false,
+        mime_conversion: true,
+        timeouts: NextHopTimeouts {
+            connect: long,
+            greeting: long,
+            mail: long,
+            rcpt: long,
+            data: long,
+            block: long,
+            dot: long,
+        },
+        reuse_idle: Some(long),
+        reuse_max_messages: None,
+        tls: DeliverTls {
+            level: TlsPolicy::parse("may").unwrap().into(),
+            policies: Vec::new(),
+            mta_sts: false,
+            reports: false,
+            ca_file: None,
+        },
+        credentials_file: None,
+    }
+}
+
+pub fn start(change: impl FnOnce(&mut DeliverSlice)) -> Deliver {
+    let mut settings = settings();
+    change(&mut settings);
+    Deliver::start(Role::DeliverSmtp, slice(&settings))
 }

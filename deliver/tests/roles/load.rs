@@ -6,8 +6,7 @@ use std::io::Write;
 use vsmtp_ipc::edge::queue_deliver::Result3;
 use vsmtp_sys::clock;
 
-use crate::harness::{attempt, inline};
-use crate::smtp::start;
+use crate::harness::{attempt, inline, start};
 
 /// Messages sent.
 const MESSAGES: u64 = 20_000;

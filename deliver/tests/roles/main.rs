@@ -3,12 +3,15 @@
 
 mod auth;
 mod dane;
+mod drain;
 mod harness;
 mod load;
 mod mailbox;
+mod octets;
 mod peer;
 mod reports;
 mod routes;
+mod sharing;
 mod smtp;
 mod sts;
 mod tls;

@@ -6,9 +6,8 @@ use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query, Records, Resolve
 use vsmtp_ipc::edge::queue_deliver::{Outcome, PolicyKind, Result3, TlsResult, TlsSessions};
 use vsmtp_ipc::role::Role;
 
-use crate::harness::{Deliver, attempt, inline, receive, results, send};
+use crate::harness::{Deliver, attempt, inline, receive, results, send, start};
 use crate::peer::{EHLO, Peer};
-use crate::smtp::start;
 use crate::tls_peer::{Authority, OFFERS};
 
 const MESSAGE: &str = "A: b\r\n\r\nbody\r\n";

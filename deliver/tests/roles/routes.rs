@@ -8,9 +8,8 @@ use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::queue_deliver::{Advice, Outcome, Reach, Result3};
 use vsmtp_ipc::role::Role;
 
-use crate::harness::{Deliver, attempt, inline, receive, results, send};
+use crate::harness::{Deliver, attempt, inline, receive, results, send, start};
 use crate::peer::Peer;
-use crate::smtp::start;
 
 const MESSAGE: &str = "A: b\r\n\r\nbody\r\n";
 

@@ -11,9 +11,9 @@ use vsmtp_ipc::role::Role;
 use vsmtp_ipc::wire::Body;
 use vsmtp_sys::memfd::Sealed;
 
-use crate::harness::{Deliver, attempt, inline, receive, results, send};
+use crate::harness::{Deliver, attempt, inline, receive, results, send, start};
 use crate::peer::{EHLO, Peer};
-use crate::smtp::{last_words_count, start};
+use crate::sharing::last_words_count;
 use crate::tls_peer::{Authority, Identity, OFFERS};
 
 const MESSAGE: &str = "A: b\r\n\r\nbody\r\n";
