@@ -5,133 +5,33 @@
 //! On failure: a service that fails or keeps silent is asked again until the lifetime ends, or done without, as it was
 //! declared; what it refuses for good fails, and the sender is told.
 
+mod back;
 mod brought;
+mod words;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use vsmtp_ipc::edge::filter_queue::{Delegate, Refusal, Returned};
-use vsmtp_ipc::edge::queue_deliver::{Attempt, AttemptRecipient, MAX_LEASE_RECIPIENTS, Result3};
-use vsmtp_ipc::edge::queue_filter::{PostStage, Resume};
-use vsmtp_ipc::wire::{self, WireError};
-use vsmtp_mail::{Address, BodyType, DelegationTicket, Envelope, MAX_DELEGATE_NAME, QueueId, Token};
+use vsmtp_ipc::edge::queue_deliver::Result3;
+use vsmtp_mail::QueueId;
 
-use crate::intake::MAX_REASON;
-use crate::ledger::{After, Clock, Fresh, Ledger, Reload, Tell, Turns};
+use crate::ledger::{After, Clock, Ledger, Tell, Turns};
 use crate::notice;
 use crate::outcome::{self, Attempted, Failure, One, Outcome};
 use crate::schedule::{Settled, Standing};
 use crate::store::{
-    BodyPart, Change, Chunk, DelegatedAt, Delegation, Diagnostic, Disposition, MessageState, Phase,
-    ReadError, RecipientState, RemoveReason, StateChange, SubmitError, Text, Urgency,
+    Change, Delegation, Diagnostic, Disposition, MessageState, Phase, RecipientState, StateChange, Text,
+    Urgency,
 };
 use crate::trace;
 
+pub use back::{Welcome, take_back, welcome};
 pub use brought::Brought;
-
-/// Longest time that a service may take for one answer, in milliseconds.
-const MAX_TIMEOUT_MS: u32 = 3_600_000;
-/// Longest time that it may keep a message, in seconds.
-const MAX_RETURN_S: u32 = 7 * 86_400;
-
-/// A fresh secret; `None` if the kernel gives no randomness.
-pub fn fresh_token() -> Option<Token> {
-    let mut bytes = [0; Token::LEN];
-    match vsmtp_sys::random::fill(&mut bytes) {
-        Ok(()) => Some(Token::from_bytes(bytes)),
-        Err(error) => {
-            trace::trouble("no-randomness", &error);
-            None
-        }
-    }
-}
-
-/// What a verdict says of it, checked.
-///
-/// # Errors
-/// A field holds what it must not.
-pub fn begun(wire: &Delegate, token: Token) -> Result<Disposition, WireError> {
-    let stage = match wire.stage {
-        PostStage::Postq => DelegatedAt::Postq,
-        PostStage::Delivery => DelegatedAt::Delivery,
-        PostStage::Routing | PostStage::Report => return Err(WireError("stage of a delegation")),
-    };
-    let is_clean = wire.directive.len() <= MAX_DELEGATE_NAME && !wire.directive.chars().any(char::is_control);
-    let is_bounded = (1..=MAX_TIMEOUT_MS).contains(&wire.timeout_ms)
-        && (1..=MAX_RETURN_S).contains(&wire.return_within_s)
-        && wire.address.port() != 0
-        && wire.hold.as_ref().is_none_or(|reason| wire::clean(reason, MAX_REASON));
-    if !is_clean || !is_bounded {
-        return Err(WireError("delegation"));
-    }
-    Ok(Disposition::Delegated(Box::new(Delegation {
-        phase: Phase::Out,
-        stage,
-        directive: wire.directive.as_str().into(),
-        token,
-        address: wire.address,
-        timeout_ms: wire.timeout_ms,
-        return_within_s: wire.return_within_s,
-        open: wire.open,
-        hold: wire.hold.as_deref().map(Text::new),
-    })))
-}
-
-/// Where the rules go on with a message, if it was with a service.
-pub fn resume(state: &MessageState) -> Option<(PostStage, Resume)> {
-    let one = state.disposition.delegation().filter(|one| !one.is_with_service())?;
-    let stage = match one.stage {
-        DelegatedAt::Postq => PostStage::Postq,
-        DelegatedAt::Delivery => PostStage::Delivery,
-    };
-    let skip = one.phase == Phase::Skipped;
-    let hold = one.hold.as_ref().map(|reason| reason.as_str().to_owned());
-    Some((stage, Resume { directive: one.directive.to_string(), skip, hold }))
-}
-
-/// The octets for the service: the message with the field in front by which it is known again.
-pub fn parts(id: QueueId, one: &Delegation, message: &[BodyPart]) -> Vec<BodyPart> {
-    let ticket = DelegationTicket { id, token: one.token };
-    let field = ticket.to_field(one.stage.name(), &one.directive).into_bytes();
-    std::iter::once(BodyPart::Bytes(Chunk::from(field))).chain(message.iter().cloned()).collect()
-}
-
-/// The attempt for the service, from what it would be for a next hop. The service hears of the recipients as far as one
-/// transaction goes, and nothing of reports: the message is still ours.
-pub fn attempt(one: &Delegation, state: &MessageState, of_next_hop: Attempt) -> Attempt {
-    let recipient = |(index, recipient): (u32, &vsmtp_mail::Recipient)| AttemptRecipient {
-        index,
-        address: recipient.address.to_string(),
-        original: None,
-        notify: vsmtp_mail::Notify::default().into(),
-    };
-    let recipients = unsettled(state)
-        .into_iter()
-        .filter_map(|index| Some((index, outcome::recipient(state, index)?)))
-        .take(MAX_LEASE_RECIPIENTS);
-    Attempt {
-        next_hop: one.next_hop().to_string(),
-        ret_full: None,
-        envid: None,
-        demands: wire::Demands::default(),
-        by: None,
-        recipients: recipients.map(recipient).collect(),
-        service_ms: Some(one.timeout_ms),
-        ..of_next_hop
-    }
-}
+pub use words::{as_a_whole, attempt, begun, fresh_token, parts, resume};
 
 /// Places in the envelope of those who are not settled.
 pub fn unsettled(state: &MessageState) -> Vec<u32> {
     let all = (0u32..).zip(&state.progress);
     all.filter(|(_, progress)| !progress.is_settled()).map(|(index, _)| index).collect()
-}
-
-/// What a service said of a message as a whole: it has it if it took it for anybody.
-pub fn as_a_whole(outcome: &Outcome, index: u32) -> Option<One> {
-    let of = |wanted: Result3| outcome.settled.iter().find(|one| one.result == wanted);
-    let one = of(Result3::Delivered).or_else(|| of(Result3::Deferred)).or_else(|| of(Result3::Failed));
-    one.map(|one| One { index, ..one.clone() })
 }
 
 /// Takes what a service said. The schedule has put the message off meanwhile, or found its lifetime over.
@@ -254,115 +154,6 @@ pub fn is_done_without(
     true
 }
 
-/// What becomes of a message that somebody brings back.
-pub enum Welcome {
-    /// It goes on in place of that one.
-    Take(Box<MessageState>),
-    /// It is here already: who brings it had no answer the last time.
-    Repeated,
-}
-
-/// Looks whether somebody may bring this back. Where others come in too, what is for anybody for whom the message was not
-/// is no copy of it, whatever stands in its header: a copy is thrown away, and that must not happen to another message.
-///
-/// # Errors
-/// No message is away under that id and secret; or it cannot be told or taken now.
-pub fn welcome(
-    ledger: &Ledger,
-    returned: Returned,
-    brought: &Envelope,
-    clock: Clock,
-) -> Result<Welcome, Refusal> {
-    let (id, token) = (QueueId::from(returned.id), Token::from_bytes(returned.token));
-    if ledger.brought.has(token) {
-        let is_copy = !returned.or_new || ledger.brought.has_for(token, brought);
-        return if is_copy { Ok(Welcome::Repeated) } else { Err(Refusal::NotDelegated) };
-    }
-    // An operator's word about it, or ours, may be on its way to the disk.
-    if ledger.store.is_leaving(id) || !ledger.may_return(id) || ledger.revising.contains(&id) {
-        return Err(Refusal::Busy);
-    }
-    let message = match ledger.store.message(id) {
-        Ok(message) => message,
-        Err(ReadError::Disk(_)) => return Err(Refusal::Busy),
-        Err(_) => return Err(Refusal::NotDelegated),
-    };
-    match message.state.disposition.delegation() {
-        // An operator keeps it, or rules are to decide anew: it lives, and whoever brings it must not believe otherwise.
-        None => Err(Refusal::Busy),
-        Some(one) if !one.token.is(token) => Err(Refusal::NotDelegated),
-        Some(_) if returned.or_new && !is_for_all(&message.state.envelope, brought) => {
-            Err(Refusal::NotDelegated)
-        }
-        Some(one) if !one.is_with_service() => Ok(Welcome::Repeated),
-        // While it is written down that the service has it, nothing is tried.
-        Some(_) if ledger.is_changing(id) => Ok(Welcome::Take(Box::new(message.state))),
-        Some(_) if standing(ledger, id, clock).is_some_and(|now| now != Standing::Delegated) => {
-            Err(Refusal::Busy)
-        }
-        Some(_) => Ok(Welcome::Take(Box::new(message.state))),
-    }
-}
-
-/// True if a message is for all to whom another one goes.
-fn is_for_all(message: &Envelope, other: &Envelope) -> bool {
-    let known: HashSet<&Address> = message.recipients.iter().map(|one| &one.address).collect();
-    other.recipients.iter().all(|one| known.contains(&one.address))
-}
-
-/// Takes what was brought back in the place of what was given away, in one transaction: there is always exactly one of
-/// them. It has the envelope and the origin of the old one, and the octets of the new one.
-///
-/// # Errors
-/// It could not even be tried.
-pub fn take_back(
-    ledger: &mut Ledger,
-    old: (QueueId, MessageState),
-    mut fresh: Vec<Fresh>,
-    tell: Tell,
-    clock: Clock,
-) -> Result<(), SubmitError> {
-    let (old, before) = old;
-    let Some(new) = fresh.first_mut() else { return Err(SubmitError::Empty) };
-    let Some(delegation) = before.disposition.delegation().cloned() else { return Err(SubmitError::Empty) };
-    new.state = successor(before, delegation.clone(), &new.state);
-    let id = new.id;
-    ledger.forget(old);
-    let remove = Change::Remove { id: old, reason: RemoveReason::Settled };
-    let after = After { tell, reload: Reload::OnFailure(old) };
-    match ledger.commit(vec![remove], fresh, Urgency::Durable, after) {
-        Ok(()) => {
-            trace::brought_back(id, old, &delegation);
-            Ok(())
-        }
-        Err(error) => {
-            ledger.reload(old, 0, clock);
-            Err(error)
-        }
-    }
-}
-
-/// The state of what was brought back.
-fn successor(before: MessageState, delegation: Delegation, brought: &MessageState) -> MessageState {
-    let mut state = before;
-    let mut open = state.progress.iter().map(|progress| !progress.is_settled());
-    state.envelope.recipients.retain(|_| open.next().unwrap_or(true));
-    state.progress = vec![RecipientState::FRESH; state.envelope.recipients.len()];
-    // What the service says of the octets is about those that it brings, but it may know less of them than we did.
-    let width = |body: BodyType| match body {
-        BodyType::SevenBit => 0,
-        BodyType::EightBitMime => 1,
-        BodyType::BinaryMime => 2,
-    };
-    if width(brought.envelope.body) > width(state.envelope.body) {
-        state.envelope.body = brought.envelope.body;
-    }
-    state.envelope.smtputf8 |= brought.envelope.smtputf8;
-    state.pieces.clone_from(&brought.pieces);
-    state.disposition = Disposition::Delegated(Box::new(Delegation { phase: Phase::Back, ..delegation }));
-    state
-}
-
 /// The rules have seen all of a message that was with a service, or there are none any more: the changes that say so, and
 /// how the message stands then. What a rule before the directive has held stays held.
 pub fn over(ledger: &mut Ledger, id: QueueId) -> (Vec<Change>, Standing) {
@@ -477,42 +268,4 @@ fn is_delegated(ledger: &Ledger, id: QueueId, clock: Clock) -> bool {
 
 fn standing(ledger: &Ledger, id: QueueId, clock: Clock) -> Option<Standing> {
     ledger.schedule.survey(id, clock.mono_ms).map(|survey| survey.standing)
-}
-
-#[cfg(test)]
-mod tests {
-    use vsmtp_mail::{
-        BodyType, Demands, MailboxFormat, NextHop, Notify, Recipient, RecipientClass, ReversePath, Terms,
-    };
-
-    use super::*;
-
-    /// An envelope for these.
-    pub fn envelope(to: &[&str]) -> Envelope {
-        let recipient = |address: &&str| Recipient {
-            chosen: false,
-            address: Address::parse(address).unwrap(),
-            original: None,
-            notify: Notify::default(),
-            class: RecipientClass::Other,
-            next_hop: NextHop::Mailbox(MailboxFormat::Maildir),
-        };
-        Envelope {
-            reverse_path: ReversePath::Null,
-            body: BodyType::SevenBit,
-            smtputf8: false,
-            ret: None,
-            envid: None,
-            demands: Demands::default(),
-            terms: Terms::default(),
-            recipients: to.iter().map(recipient).collect(),
-        }
-    }
-
-    #[test]
-    fn a_message_is_for_those_of_a_copy_and_perhaps_for_others() {
-        let both = envelope(&["a@b.test", "c@d.test"]);
-        assert!(is_for_all(&both, &envelope(&["c@d.test"])) && is_for_all(&both, &both));
-        assert!(!is_for_all(&both, &envelope(&["e@f.test"])));
-    }
 }

@@ -60,7 +60,7 @@ impl Brought {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delegation::tests::envelope;
+    use crate::delegation::back::tests::envelope;
 
     fn token(number: usize) -> Token {
         Token::from_bytes((number as u128).to_le_bytes())
