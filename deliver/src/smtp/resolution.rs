@@ -23,6 +23,9 @@ use crate::smtp::tally::failure;
 /// Most addresses kept of one host.
 const MAX_HOST_ADDRESSES: usize = 16;
 
+/// What is said of an answer of another kind.
+const MISFIT: &str = "answer does not fit its question";
+
 /// Why there is no route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unroutable(pub Verdict);
@@ -177,27 +180,11 @@ impl Resolution {
                 }
                 Ok(self.go_on(us))
             }
-            (Query::StsPolicy(_), Ok(Records::StsPolicy { mode, mx, max_age_s, .. })) => {
-                let enforce = mode == StsMode::Enforce;
-                let counts = enforce || mode == StsMode::Testing && self.counted;
-                self.sts = counts.then_some(Sts { mx, enforce, max_age_s });
+            (Query::Addresses(_), Err(error)) => {
+                self.temporary |= matches!(error, DnsError::Temporary | DnsError::Bogus);
                 Ok(self.go_on(us))
             }
-            // As good as none, but the domain will want to know.
-            (Query::StsPolicy(_), Ok(Records::StsFault { fetched, why })) => {
-                let result =
-                    if fetched { TlsResult::StsPolicyInvalid } else { TlsResult::StsPolicyFetchError };
-                let found = Rc::new(counted::of_domain(PolicyKind::Sts, &self.host));
-                self.note(found, failure(result, "", (None, None), &why));
-                Ok(self.go_on(us))
-            }
-            // It may ask for proof, and the next answer comes from memory.
-            (Query::StsPolicy(_), Err(DnsError::Temporary | DnsError::Bogus)) => {
-                self.sts_unclear = true;
-                Ok(self.go_on(us))
-            }
-            // Without a policy the domain asks for nothing (RFC 8461 3.1).
-            (Query::StsPolicy(_), Err(_)) => Ok(self.go_on(us)),
+            (Query::StsPolicy(_), result) => self.on_sts(result).map(|()| self.go_on(us)),
             (Query::Tlsa(name), Ok(Records::Tlsa(records))) => {
                 // Records that anybody can have written ask for nothing (RFC 7672 2.1.1).
                 let found = if secure { Tlsa::of_records(&records) } else { Tlsa::None };
@@ -210,12 +197,31 @@ impl Resolution {
                 self.on_tlsa(name, if is_absent { Tlsa::None } else { Tlsa::Unclear { forged } });
                 Ok(self.go_on(us))
             }
-            (Query::Addresses(_), Err(error)) => {
-                self.temporary |= matches!(error, DnsError::Temporary | DnsError::Bogus);
-                Ok(self.go_on(us))
-            }
-            _ => Err("answer does not fit its question"),
+            _ => Err(MISFIT),
         }
+    }
+
+    fn on_sts(&mut self, result: Result<Records, DnsError>) -> Result<(), &'static str> {
+        match result {
+            Ok(Records::StsPolicy { mode, mx, max_age_s, .. }) => {
+                let enforce = mode == StsMode::Enforce;
+                let counts = enforce || mode == StsMode::Testing && self.counted;
+                self.sts = counts.then_some(Sts { mx, enforce, max_age_s });
+            }
+            // As good as none, but the domain will want to know.
+            Ok(Records::StsFault { fetched, why }) => {
+                let result =
+                    if fetched { TlsResult::StsPolicyInvalid } else { TlsResult::StsPolicyFetchError };
+                let found = Rc::new(counted::of_domain(PolicyKind::Sts, &self.host));
+                self.note(found, failure(result, "", (None, None), &why));
+            }
+            // It may ask for proof, and the next answer comes from memory.
+            Err(DnsError::Temporary | DnsError::Bogus) => self.sts_unclear = true,
+            // Without a policy the domain asks for nothing (RFC 8461 3.1).
+            Err(_) => {}
+            Ok(_) => return Err(MISFIT),
+        }
+        Ok(())
     }
 
     /// When nothing is open any more: from addresses to proofs, and from there to the end.
