@@ -35,31 +35,39 @@ fn answers_to_questions_of_an_earlier_resolution_do_not_count() {
     assert_eq!(resolution.on_answer(&sts, none(), &us()), Ok(Step::Wait), "that was asked before");
 }
 
-/// Answers questions by name until the end; the same name may be asked for MX and for addresses.
-fn resolve(next_hop: &str, mx: Answer, addresses: &[(&str, Answer)]) -> Result<Route, Unroutable> {
-    let (mut resolution, mut step) = Resolution::begin(&NextHop::parse(next_hop).unwrap(), may(), NEITHER);
+/// Asks until the end: what `answer` says to each question, and whether DNSSEC vouches for it.
+fn run(
+    next_hop: &str,
+    policy: &str,
+    besides: Besides,
+    answer: impl Fn(&Query) -> (Answer, bool),
+) -> (Resolution, Result<Route, Unroutable>) {
+    let next_hop = NextHop::parse(next_hop).unwrap();
+    let (mut resolution, mut step) = Resolution::begin(&next_hop, TlsPolicy::parse(policy).unwrap(), besides);
     let mut asked = Vec::new();
     loop {
         step = match step {
-            Step::Done(result) => return result,
+            Step::Done(result) => return (resolution, result),
             Step::Ask(queries) => {
                 asked.extend(queries);
                 Step::Wait
             }
             Step::Wait => {
                 let query = asked.remove(0);
-                let answer = match &query {
-                    Query::Addresses(name) => addresses
-                        .iter()
-                        .find(|(known, _)| known == name)
-                        .map(|(_, answer)| answer.clone())
-                        .unwrap(),
-                    _ => mx.clone(),
-                };
-                resolution.on_answer(&query, Heard { result: answer, secure: false }, &us()).unwrap()
+                let (result, secure) = answer(&query);
+                resolution.on_answer(&query, Heard { result, secure }, &us()).unwrap()
             }
         };
     }
+}
+
+/// Nothing is signed, and only names and addresses are asked for.
+fn resolve(next_hop: &str, mx: Answer, addresses: &[(&str, Answer)]) -> Result<Route, Unroutable> {
+    let answer = |query: &Query| match query {
+        Query::Addresses(name) => addresses.iter().find(|(known, _)| known == name).unwrap().1.clone(),
+        _ => mx.clone(),
+    };
+    run(next_hop, "may", NEITHER, |query| (answer(query), false)).1
 }
 
 fn mx(records: &[(u16, &str)]) -> Answer {
@@ -171,40 +179,25 @@ fn needs(
     signed: (bool, bool),
     tlsa: &[(&str, Answer, bool)],
 ) -> Result<Vec<String>, EnhancedCode> {
-    let policy = TlsPolicy::parse(level).unwrap();
-    let (mut resolution, mut step) =
-        Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap(), policy, NEITHER);
-    let mut asked = Vec::new();
-    loop {
-        step = match step {
-            Step::Done(Ok(route)) => {
-                let RouteTarget::Hosts(hosts, _) = route.target else { panic!() };
-                let show = |host: &MailHost| format!("{} {}", host.name, host.security);
-                return Ok(hosts.iter().map(show).collect());
-            }
-            Step::Done(Err(Unroutable(verdict))) => {
-                assert_eq!(verdict.result, Result3::Deferred);
-                return Err(verdict.enhanced);
-            }
-            Step::Ask(queries) => {
-                asked.extend(queries);
-                Step::Wait
-            }
-            Step::Wait => {
-                let query = asked.remove(0);
-                let (result, secure) = match &query {
-                    Query::Mx(_) => (mx(&[(1, "a.test"), (2, "b.test")]), signed.0),
-                    Query::Addresses(_) => (a("192.0.2.1"), signed.1),
-                    Query::Tlsa(name) => {
-                        let host = name.strip_prefix("_25._tcp.").unwrap();
-                        let (_, result, secure) = tlsa.iter().find(|(known, ..)| *known == host).unwrap();
-                        (result.clone(), *secure)
-                    }
-                    other => panic!("{other:?}"),
-                };
-                resolution.on_answer(&query, Heard { result, secure }, &us()).unwrap()
-            }
-        };
+    let answer = |query: &Query| match query {
+        Query::Mx(_) => (mx(&[(1, "a.test"), (2, "b.test")]), signed.0),
+        Query::Addresses(_) => (a("192.0.2.1"), signed.1),
+        Query::Tlsa(name) => {
+            let host = name.strip_prefix("_25._tcp.").unwrap();
+            let (_, result, secure) = tlsa.iter().find(|(known, ..)| *known == host).unwrap();
+            (result.clone(), *secure)
+        }
+        other => panic!("{other:?}"),
+    };
+    match run("smtp:dst.test", level, NEITHER, answer).1 {
+        Ok(route) => {
+            let RouteTarget::Hosts(hosts, _) = route.target else { panic!() };
+            Ok(hosts.iter().map(|host| format!("{} {}", host.name, host.security)).collect())
+        }
+        Err(Unroutable(verdict)) => {
+            assert_eq!(verdict.result, Result3::Deferred);
+            Err(verdict.enhanced)
+        }
     }
 }
 
@@ -240,37 +233,20 @@ fn tlsa_records_count_only_where_dnssec_vouches_for_all() {
 
 /// What the report of the domain would say without any session, and under which policies sessions are counted.
 fn counted(level: &str, sts: Answer, tlsa: Answer) -> (Vec<TlsResult>, Vec<PolicyKind>) {
-    let policy = TlsPolicy::parse(level).unwrap();
-    let (mut resolution, mut step) =
-        Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap(), policy, BOTH);
-    let mut asked = Vec::new();
-    loop {
-        step = match step {
-            Step::Done(result) => {
-                let results = resolution.take_faults().into_iter().map(|(_, why)| why.result).collect();
-                let hosts = match result.map(|route| route.target) {
-                    Ok(RouteTarget::Hosts(hosts, _)) => hosts,
-                    _ => Vec::new(),
-                };
-                let kinds = hosts.iter().filter_map(|host| Some(host.counted.as_ref()?.kind));
-                return (results, kinds.collect());
-            }
-            Step::Ask(queries) => {
-                asked.extend(queries);
-                Step::Wait
-            }
-            Step::Wait => {
-                let query = asked.remove(0);
-                let result = match &query {
-                    Query::Mx(_) => mx(&[(1, "a.test")]),
-                    Query::StsPolicy(_) => sts.clone(),
-                    Query::Tlsa(_) => tlsa.clone(),
-                    _ => a("192.0.2.1"),
-                };
-                resolution.on_answer(&query, Heard { result, secure: true }, &us()).unwrap()
-            }
-        };
-    }
+    let answer = |query: &Query| match query {
+        Query::Mx(_) => mx(&[(1, "a.test")]),
+        Query::StsPolicy(_) => sts.clone(),
+        Query::Tlsa(_) => tlsa.clone(),
+        _ => a("192.0.2.1"),
+    };
+    let (mut resolution, result) = run("smtp:dst.test", level, BOTH, |query| (answer(query), true));
+    let results = resolution.take_faults().into_iter().map(|(_, why)| why.result).collect();
+    let hosts = match result.map(|route| route.target) {
+        Ok(RouteTarget::Hosts(hosts, _)) => hosts,
+        _ => Vec::new(),
+    };
+    let kinds = hosts.iter().filter_map(|host| Some(host.counted.as_ref()?.kind));
+    (results, kinds.collect())
 }
 
 #[test]
