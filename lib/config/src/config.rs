@@ -91,15 +91,7 @@ impl Config {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let postmaster = match &queue.postmaster {
-            Some(address) => address.clone(),
-            None => Address::new("postmaster", server.name.clone()).map_err(|error| {
-                vec![ConfigError {
-                    path: "server.name".to_owned(),
-                    problem: Problem::Conflict(error.to_string()),
-                }]
-            })?,
-        };
+        let postmaster = postmaster(&queue, &server).map_err(|error| vec![error])?;
         let context = context.clone();
         let mut config = Config {
             context,
@@ -147,6 +139,17 @@ impl Config {
         } else {
             format!("{}/{path}", self.context.config_dir.trim_end_matches('/'))
         }
+    }
+}
+
+/// Who gets mail of our own, unless somebody is named.
+fn postmaster(queue: &QueueKeys, server: &ServerKeys) -> Result<Address, ConfigError> {
+    match &queue.postmaster {
+        Some(address) => Ok(address.clone()),
+        None => Address::new("postmaster", server.name.clone()).map_err(|error| ConfigError {
+            path: "server.name".to_owned(),
+            problem: Problem::Conflict(error.to_string()),
+        }),
     }
 }
 

@@ -10,9 +10,23 @@ use crate::keys::{DnsType, TargetChoice};
 use crate::kind::Suites;
 use crate::slices::{ClientCertificate, SecurityLevel};
 
+/// Whether something must not be, the key to blame, and what is wrong with it.
+type Rule = (bool, &'static str, String);
+
 /// The conflicts of a configuration; none if it may be used.
 pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
-    let (server, smtp, tls, queue) = (&config.server, &config.smtp, &config.tls, &config.queue);
+    let rules = server(config).into_iter().chain(security(config)).chain(sending(config));
+    let broken = rules.filter(|(broken, ..)| *broken).map(|(_, path, text)| (path, text));
+    broken
+        .chain(services::conflicts(config))
+        .chain(listeners::conflicts(config))
+        .chain(folders::conflict(config))
+        .map(|(path, text)| ConfigError { path: path.to_owned(), problem: Problem::Conflict(text) })
+        .collect()
+}
+
+fn server(config: &Config) -> [Rule; 6] {
+    let (server, smtp) = (&config.server, &config.smtp);
     let both = server.relay_domains.iter().find(|domain| server.domains.contains(domain));
     let literal = server.domains.iter().chain(&server.relay_domains).find(|d| d.as_literal().is_some());
     let longest_wait =
@@ -21,12 +35,7 @@ pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
             .max()
             .unwrap_or_default();
     let soft_after_hard = smtp.error_soft.zip(smtp.error_hard).is_some_and(|(soft, hard)| soft > hard);
-
-    let lacks_suites = lacks_suites(&tls.suites, tls.versions.tls12, tls.versions.tls13);
-    let nobody_is_asked = tls.client_certificate == ClientCertificate::None
-        && config.listener_tls().all(|own| own.client_certificate == ClientCertificate::None);
-
-    let rules = [
+    [
         (both.is_some(), "server.relay_domains", format!("{} is also in server.domains", shown(both))),
         (literal.is_some(), "server.domains", format!("{} is an address, not a domain", shown(literal))),
         (
@@ -34,6 +43,31 @@ pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
             "server.smtp.error.soft_count",
             "must not exceed server.smtp.error.hard_count".to_owned(),
         ),
+        (
+            longest_wait > smtp.session_timeout,
+            "server.smtp.session_timeout",
+            "must not be shorter than any of server.smtp.timeout_client".to_owned(),
+        ),
+        (
+            config.dns.dns_type == DnsType::Custom && config.dns.name_servers.is_empty(),
+            "server.dns.config.name_servers",
+            "must name a server when server.dns.type is \"custom\"".to_owned(),
+        ),
+        (
+            config.logs.target == TargetChoice::File && config.logs.filename.is_none(),
+            "server.logs.filename",
+            "must be set when server.logs.target is \"file\"".to_owned(),
+        ),
+    ]
+}
+
+/// TLS and AUTH.
+fn security(config: &Config) -> [Rule; 7] {
+    let tls = &config.tls;
+    let lacks_suites = lacks_suites(&tls.suites, tls.versions.tls12, tls.versions.tls13);
+    let nobody_is_asked = tls.client_certificate == ClientCertificate::None
+        && config.listener_tls().all(|own| own.client_certificate == ClientCertificate::None);
+    [
         (
             tls.certificate.is_none() && tls.private_key.is_some(),
             "server.tls.private_key",
@@ -43,6 +77,16 @@ pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
             tls.client_certificate == ClientCertificate::Require && tls.client_ca.is_none(),
             "server.tls.client_certificate",
             "requires certificates that lead to server.tls.client_ca, which is not set".to_owned(),
+        ),
+        (
+            tls.security_level == SecurityLevel::Encrypt && config.keys().pairs.is_empty(),
+            "server.tls.security_level",
+            "asks for TLS, and there is no server.tls.certificate".to_owned(),
+        ),
+        (
+            lacks_suites,
+            "server.tls.cipher_suite",
+            "must have a suite for each of server.tls.protocol_version".to_owned(),
         ),
         (
             !config.auth.certificates.is_empty() && nobody_is_asked,
@@ -59,21 +103,13 @@ pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
             "server.esmtp.auth.mechanisms",
             "has EXTERNAL, and server.auth.certificates has nobody".to_owned(),
         ),
-        (
-            tls.security_level == SecurityLevel::Encrypt && config.keys().pairs.is_empty(),
-            "server.tls.security_level",
-            "asks for TLS, and there is no server.tls.certificate".to_owned(),
-        ),
-        (
-            lacks_suites,
-            "server.tls.cipher_suite",
-            "must have a suite for each of server.tls.protocol_version".to_owned(),
-        ),
-        (
-            longest_wait > smtp.session_timeout,
-            "server.smtp.session_timeout",
-            "must not be shorter than any of server.smtp.timeout_client".to_owned(),
-        ),
+    ]
+}
+
+/// The queue, and the way to next hops.
+fn sending(config: &Config) -> [Rule; 4] {
+    let queue = &config.queue;
+    [
         (
             config.delivery_tls.reports_selector.is_some() && config.report_signature().is_none(),
             "delivery.tls.reports.selector",
@@ -94,24 +130,7 @@ pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
             "queue.delay_warning",
             "must not exceed queue.lifetime".to_owned(),
         ),
-        (
-            config.dns.dns_type == DnsType::Custom && config.dns.name_servers.is_empty(),
-            "server.dns.config.name_servers",
-            "must name a server when server.dns.type is \"custom\"".to_owned(),
-        ),
-        (
-            config.logs.target == TargetChoice::File && config.logs.filename.is_none(),
-            "server.logs.filename",
-            "must be set when server.logs.target is \"file\"".to_owned(),
-        ),
-    ];
-    let broken = rules.into_iter().filter(|(broken, ..)| *broken).map(|(_, path, text)| (path, text));
-    broken
-        .chain(services::conflicts(config))
-        .chain(listeners::conflicts(config))
-        .chain(folders::conflict(config))
-        .map(|(path, text)| ConfigError { path: path.to_owned(), problem: Problem::Conflict(text) })
-        .collect()
+    ]
 }
 
 /// True if a version is to be spoken for which there is no suite.
