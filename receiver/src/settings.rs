@@ -229,6 +229,36 @@ fn mechanism(name: &str, in_clear: bool) -> Mechanism {
 }
 
 fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
+    let tls = slice.tls.as_ref().filter(|_| service != Service::Local);
+    smtp::Settings {
+        name: (*slice.server_name).clone(),
+        protocol: if service == Service::Lmtp { Protocol::Lmtp } else { Protocol::Smtp },
+        extensions: extensions(slice, service, tls.is_some()),
+        tls_required: tls.is_some_and(|tls| match service {
+            Service::Smtp => tls.security_level == config::SecurityLevel::Encrypt,
+            // Passwords, and whatever else users send, never cross the network in clear.
+            Service::Submission | Service::Submissions => true,
+            Service::Lmtp | Service::Local => false,
+        }),
+        auth: AuthSettings {
+            mechanisms: Vec::new(),
+            required: matches!(service, Service::Submission | Service::Submissions),
+            failures: slice.auth_attempts.unwrap_or(u32::MAX),
+        },
+        vrfy: slice.vrfy,
+        raise_priority: slice.priority_raise,
+        limits: limits(slice),
+        bare_newline: match slice.bare_newline {
+            config::BareNewline::Refuse => smtp::BareNewline::Refuse,
+            config::BareNewline::Normalise => smtp::BareNewline::Normalise,
+        },
+        early_talk: EarlyTalk::default(),
+        replies: Replies::default(),
+    }
+}
+
+/// What EHLO offers at this service.
+fn extensions(slice: &ReceiverSlice, service: Service, has_tls: bool) -> Extensions {
     // The last one only while a session is under TLS.
     let mut extensions =
         Extensions::of(&[Extension::Size, Extension::EnhancedStatusCodes, Extension::RequireTls]);
@@ -248,8 +278,7 @@ fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
             extensions = extensions.with(Extension::BinaryMime);
         }
     }
-    let tls = slice.tls.as_ref().filter(|_| service != Service::Local);
-    if tls.is_some() {
+    if has_tls {
         extensions = extensions.with(Extension::StartTls);
     }
     extensions = extensions.with(Extension::Limits);
@@ -263,43 +292,23 @@ fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
     if !extensions.has(Extension::Chunking) {
         extensions = extensions.without(Extension::BinaryMime);
     }
-    smtp::Settings {
-        name: (*slice.server_name).clone(),
-        protocol: if service == Service::Lmtp { Protocol::Lmtp } else { Protocol::Smtp },
-        extensions,
-        tls_required: tls.is_some_and(|tls| match service {
-            Service::Smtp => tls.security_level == config::SecurityLevel::Encrypt,
-            // Passwords, and whatever else users send, never cross the network in clear.
-            Service::Submission | Service::Submissions => true,
-            Service::Lmtp | Service::Local => false,
-        }),
-        auth: AuthSettings {
-            mechanisms: Vec::new(),
-            required: matches!(service, Service::Submission | Service::Submissions),
-            failures: slice.auth_attempts.unwrap_or(u32::MAX),
+    extensions
+}
+
+fn limits(slice: &ReceiverSlice) -> Limits {
+    Limits {
+        recipients: slice.rcpt_count_max,
+        soft_errors: slice.error_soft_count.unwrap_or(u32::MAX),
+        hard_errors: slice.error_hard_count.unwrap_or(u32::MAX),
+        body: BodyLimits {
+            size: slice.message_size_limit,
+            header: slice.header_size_limit,
+            // The key counts the CRLF, the decoder does not.
+            line: slice.line_length_max.saturating_sub(2),
+            hops: slice.hop_count_max,
+            drain: slice.message_size_limit.saturating_add(DRAIN_BEYOND_LIMIT),
         },
-        vrfy: slice.vrfy,
-        raise_priority: slice.priority_raise,
-        limits: Limits {
-            recipients: slice.rcpt_count_max,
-            soft_errors: slice.error_soft_count.unwrap_or(u32::MAX),
-            hard_errors: slice.error_hard_count.unwrap_or(u32::MAX),
-            body: BodyLimits {
-                size: slice.message_size_limit,
-                header: slice.header_size_limit,
-                // The key counts the CRLF, the decoder does not.
-                line: slice.line_length_max.saturating_sub(2),
-                hops: slice.hop_count_max,
-                drain: slice.message_size_limit.saturating_add(DRAIN_BEYOND_LIMIT),
-            },
-            ..Limits::default()
-        },
-        bare_newline: match slice.bare_newline {
-            config::BareNewline::Refuse => smtp::BareNewline::Refuse,
-            config::BareNewline::Normalise => smtp::BareNewline::Normalise,
-        },
-        early_talk: EarlyTalk::default(),
-        replies: Replies::default(),
+        ..Limits::default()
     }
 }
 

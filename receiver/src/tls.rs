@@ -262,3 +262,27 @@ fn certificate(told: edge::Certificate) -> Certificate {
         is_default: told.is_default,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vsmtp_config::{Config, Context, Value};
+    use vsmtp_mail::Domain;
+    use vsmtp_tls::SUITES;
+
+    /// The configuration has a table of its own, since its crate knows no TLS.
+    #[test]
+    fn the_suites_of_the_configuration_are_those_of_the_library() {
+        let hostname = Domain::parse("mx.test").unwrap();
+        let context = Context { hostname, cores: 1, config_dir: "/etc".to_owned(), root: String::new() };
+        let mut tree = Value::map();
+        tree.set("server.tls.certificate", Value::Text("/chain.pem".to_owned()));
+        tree.set("server.tls.private_key", Value::Text("/key.pem".to_owned()));
+        let names = SUITES.iter().map(|(name, _)| Value::Text((*name).to_owned()));
+        let mut named = tree.clone();
+        named.set("server.tls.cipher_suite", Value::List(names.collect()));
+        for tree in [tree, named] {
+            let slice = Config::build(&context, &tree).unwrap().receiver();
+            assert_eq!(slice.tls.unwrap().suites, SUITES.map(|(_, number)| number));
+        }
+    }
+}
