@@ -325,23 +325,16 @@ impl Log {
         self.pool.len() < RESERVE && self.pool.has_room(true).is_ok_and(|has_room| !has_room)
     }
 
-    fn no_segment(&mut self, shortage: Shortage) -> CommitError {
-        match shortage {
-            Shortage::Full => CommitError::Full,
-            Shortage::Failed(error) => {
-                self.reports.push(Report::Alarm(Alarm::NoSegment(error.to_string())));
-                CommitError::Failed(error.kind())
-            }
-        }
-    }
-
     /// Makes another segment the active one, and leaves so many free ones.
     fn roll(&mut self, leave: usize) -> Result<(), CommitError> {
         self.flush(true);
         if self.next_epoch > MAX_EPOCH {
             return Err(CommitError::Full);
         }
-        let free = self.pool.take(leave).map_err(|shortage| self.no_segment(shortage))?;
+        let free = self.pool.take(leave).map_err(|shortage| match shortage {
+            Shortage::Full => CommitError::Full,
+            Shortage::Failed(error) => self.no_segment(&error),
+        })?;
         if let Some(mut old) = self.active.take() {
             old.sidecar.finish(old.epoch, old.salt, old.end, self.next_sequence - 1);
             self.previous = (old.epoch, old.end);
@@ -349,9 +342,14 @@ impl Log {
         let name = segment_name(free.number);
         self.open(free).map_err(|error| {
             let _ = self.disk.remove(Area::Segments, &name);
-            self.reports.push(Report::Alarm(Alarm::NoSegment(error.to_string())));
-            CommitError::Failed(error.kind())
+            self.no_segment(&error)
         })
+    }
+
+    /// The disk has failed on the way to a segment.
+    fn no_segment(&mut self, error: &io::Error) -> CommitError {
+        self.reports.push(Report::Alarm(Alarm::NoSegment(error.to_string())));
+        CommitError::Failed(error.kind())
     }
 
     /// Writes both copies of a new header; only when they are durable may a record follow.
