@@ -3,6 +3,7 @@
 mod asked;
 mod kept;
 
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use vsmtp_config::LimitsSlice;
@@ -162,24 +163,7 @@ impl Limiter {
     fn take(&mut self, reactor: &mut Reactor, key: EdgeKey, ask: Ask) -> Result<(), ChannelError> {
         let now_ms = reactor.now_ms();
         match ask {
-            Ask::Connect { ticket, client, screen } => {
-                self.figures.questions += 1;
-                reactor.served();
-                // Told of as present while its handshake went on, and asked about now: it is one session all the same.
-                if let Some(before) = self.receivers.left(key, ticket) {
-                    self.counters.leave(before);
-                }
-                let grant = self.counters.enter(now_ms, client);
-                self.report(client, &grant);
-                let entry = match grant.excess {
-                    Some(excess) => Entry::Refuse(replies::at_the_door(excess)),
-                    None => {
-                        self.receivers.open(key, ticket, client)?;
-                        self.let_in(reactor, (key, ticket), client, screen, grant.delay_ms)
-                    }
-                };
-                self.receivers.answer(key, &Answer::Entered { ticket, entry })
-            }
+            Ask::Connect { ticket, client, screen } => self.connect(reactor, (key, ticket), client, screen),
             // Tested by a limiter that is gone: each question has its answer, or the edge runs out of credits.
             Ask::Waited { ticket, .. } if !self.screen.knows((key, ticket)) => {
                 self.receivers.answer(key, &Answer::Entered { ticket, entry: Entry::Go { delay_ms: 0 } })
@@ -225,12 +209,38 @@ impl Limiter {
         }
     }
 
+    /// A client is at the door.
+    fn connect(
+        &mut self,
+        reactor: &mut Reactor,
+        (key, ticket): Door,
+        client: IpAddr,
+        screen: bool,
+    ) -> Result<(), ChannelError> {
+        self.figures.questions += 1;
+        reactor.served();
+        // Told of as present while its handshake went on, and asked about now: it is one session all the same.
+        if let Some(before) = self.receivers.left(key, ticket) {
+            self.counters.leave(before);
+        }
+        let grant = self.counters.enter(reactor.now_ms(), client);
+        self.report(client, &grant);
+        let entry = match grant.excess {
+            Some(excess) => Entry::Refuse(replies::at_the_door(excess)),
+            None => {
+                self.receivers.open(key, ticket, client)?;
+                self.let_in(reactor, (key, ticket), client, screen, grant.delay_ms)
+            }
+        };
+        self.receivers.answer(key, &Answer::Entered { ticket, entry })
+    }
+
     /// A client that may come in as far as its counts go.
     fn let_in(
         &mut self,
         reactor: &mut Reactor,
         door: Door,
-        client: std::net::IpAddr,
+        client: IpAddr,
         screen: bool,
         delay_ms: u32,
     ) -> Entry {
@@ -241,7 +251,7 @@ impl Limiter {
         Entry::Screen { wait_ms: wait_ms.max(delay_ms) }
     }
 
-    fn report(&mut self, client: std::net::IpAddr, grant: &Grant) {
+    fn report(&mut self, client: IpAddr, grant: &Grant) {
         self.figures.delayed += u64::from(grant.delay_ms > 0);
         let Some(excess) = grant.excess else { return };
         self.figures.refused += 1;
@@ -330,12 +340,7 @@ impl Limiter {
         }
     }
 
-    fn found(
-        &mut self,
-        reactor: &mut Reactor,
-        purpose: crate::screen::Purpose,
-        answer: Option<Vec<std::net::IpAddr>>,
-    ) {
+    fn found(&mut self, reactor: &mut Reactor, purpose: crate::screen::Purpose, answer: Option<Vec<IpAddr>>) {
         self.figures.look_ups_failed += u64::from(answer.is_none());
         let acts = self.screen.found(reactor.now_ms(), purpose, answer);
         self.perform(reactor, acts);
