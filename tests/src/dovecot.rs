@@ -19,29 +19,21 @@ pub struct Dovecot {
 impl Dovecot {
     /// Knows these users (by full address); others are refused.
     pub fn start(users: &[&str]) -> Dovecot {
-        let folder = tempfile::Builder::new().prefix("vsmtp-dovecot.").tempdir().expect("make a folder");
-        let root = folder.path();
-        fs::set_permissions(root, fs::Permissions::from_mode(0o755)).expect("open the folder up");
-        fs::create_dir(root.join("mail")).expect("make a folder for mail");
-        chown(root.join("mail"), Some(MAIL_UID), Some(MAIL_UID)).expect("give the mail to its user");
-        let line = |user: &&str| format!("{user}::{MAIL_UID}:{MAIL_UID}::{}/mail/{user}::\n", root.display());
-        fs::write(root.join("users"), users.iter().map(line).collect::<String>()).expect("write users");
-        fs::write(root.join("dovecot.conf"), configuration(root)).expect("write dovecot.conf");
-        let mut command = program("dovecot");
-        command.arg("-F").arg("-c").arg(root.join("dovecot.conf"));
-        let master = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start dovecot");
-        let dovecot = Dovecot { folder, master };
-        wait_until("dovecot listens", || {
-            fs::metadata(dovecot.socket()).is_ok_and(|it| it.file_type().is_socket())
-        });
-        dovecot
+        Dovecot::serve(Dovecot::socket, |root| {
+            fs::create_dir(root.join("mail")).expect("make a folder for mail");
+            chown(root.join("mail"), Some(MAIL_UID), Some(MAIL_UID)).expect("give the mail to its user");
+            let line =
+                |user: &&str| format!("{user}::{MAIL_UID}:{MAIL_UID}::{}/mail/{user}::\n", root.display());
+            fs::write(root.join("users"), users.iter().map(line).collect::<String>()).expect("write users");
+            configuration(root)
+        })
     }
 
     /// Knows these users with these passwords, as Dovecot writes them, and tells who asks on its auth socket.
     pub fn with_auth(users: &[(&str, &str)]) -> Dovecot {
         let line = |(user, password): &(&str, &str)| format!("{user}:{password}\n");
         let users = users.iter().map(line).collect::<String>();
-        Dovecot::asked(|root| {
+        Dovecot::serve(Dovecot::auth_socket, |root| {
             fs::write(root.join("users"), users).expect("write users");
             auth_configuration(
                 root,
@@ -53,7 +45,7 @@ impl Dovecot {
 
     /// Knows whom a token belongs to by asking at this port of this host (RFC 7662), and tells who asks on its auth socket.
     pub fn with_tokens(port: u16) -> Dovecot {
-        Dovecot::asked(|root| {
+        Dovecot::serve(Dovecot::auth_socket, |root| {
             let ask = format!(
                 "introspection_mode = post\nintrospection_url = http://127.0.0.1:{port}/introspect\n\
                  username_attribute = username\nactive_attribute = active\nactive_value = true\n"
@@ -65,8 +57,8 @@ impl Dovecot {
         })
     }
 
-    /// Serves the auth protocol; the configuration is made for its folder.
-    fn asked(configuration: impl FnOnce(&Path) -> String) -> Dovecot {
+    /// Runs until this socket is there; the configuration is made for its folder.
+    fn serve(socket: fn(&Dovecot) -> PathBuf, configuration: impl FnOnce(&Path) -> String) -> Dovecot {
         let folder = tempfile::Builder::new().prefix("vsmtp-dovecot.").tempdir().expect("make a folder");
         let root = folder.path();
         fs::set_permissions(root, fs::Permissions::from_mode(0o755)).expect("open the folder up");
@@ -76,7 +68,7 @@ impl Dovecot {
         let master = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start dovecot");
         let dovecot = Dovecot { folder, master };
         wait_until("dovecot listens", || {
-            fs::metadata(dovecot.auth_socket()).is_ok_and(|it| it.file_type().is_socket())
+            fs::metadata(socket(&dovecot)).is_ok_and(|it| it.file_type().is_socket())
         });
         dovecot
     }
