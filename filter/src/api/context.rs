@@ -16,7 +16,9 @@ const LOCAL_CLIENT: &str = "localhost";
 const NO_NAME: &str = "unknown";
 
 pub(super) fn register(registry: &mut Registry) {
-    connection(registry);
+    client(registry);
+    server(registry);
+    session(registry);
     security(registry);
     let helo = name("ctx", "helo", &["helo"])
         .doc(
@@ -60,7 +62,7 @@ pub(super) fn register(registry: &mut Registry) {
     registry.on0(utf8, Stage::Mail, |t| Ok(t.mail.as_ref().is_some_and(|mail| mail.smtputf8)));
 }
 
-fn connection(registry: &mut Registry) {
+fn client(registry: &mut Registry) {
     let client_ip = name("ctx", "client_ip", &["client_ip"])
         .doc("() -> string", "The client's IP address; empty on the local socket.")
         .example("ctx::client_ip() == \"192.168.1.7\" && ctx::client_ip() in rg4(\"192.168.0.0/16\")");
@@ -88,6 +90,9 @@ fn connection(registry: &mut Registry) {
         let confirmed = t.peer.client_name.as_ref().map(Domain::as_str);
         Ok(ImmutableString::from(confirmed.or(own).unwrap_or(NO_NAME)))
     });
+}
+
+fn server(registry: &mut Registry) {
     let server_ip = name("ctx", "server_ip", &["server_ip"])
         .doc("() -> string", "Our address, as the client reached it.")
         .example("ctx::server_ip() == \"192.0.2.1\"");
@@ -111,6 +116,9 @@ fn connection(registry: &mut Registry) {
         let sni = t.tls.as_ref().and_then(|tls| tls.sni.as_ref());
         Ok(ImmutableString::from(sni.unwrap_or(&t.peer.server_name).as_str()))
     });
+}
+
+fn session(registry: &mut Registry) {
     let connected = name("ctx", "connection_timestamp", &["connection_timestamp"])
         .doc("() -> string", "When the session began (RFC 3339, UTC).")
         .example("ctx::connection_timestamp() == \"2026-11-22T05:10:49Z\"");

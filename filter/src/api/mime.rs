@@ -21,6 +21,14 @@ const fn of_message(function: &'static str) -> Name {
 
 pub(super) fn register(registry: &mut Registry) {
     registry.engine.register_type_with_name::<Held>("part");
+    structure(registry);
+    contents(registry);
+    appenders(registry);
+    properties(registry);
+}
+
+/// What the message consists of.
+fn structure(registry: &mut Registry) {
     let kind = of_message("type")
         .doc(
             "() -> string",
@@ -60,6 +68,10 @@ pub(super) fn register(registry: &mut Registry) {
         }
         Ok(kinds.into_iter().map(|kind| Dynamic::from(ImmutableString::from(kind))).collect::<Array>())
     });
+}
+
+/// What readers see, and what a part is like.
+fn contents(registry: &mut Registry) {
     let text = of_message("text")
         .doc(
             "() -> string",
@@ -92,8 +104,6 @@ pub(super) fn register(registry: &mut Registry) {
         let wanted = extension.trim_start_matches('.').to_lowercase();
         Ok(tree(t)?.parts.iter().any(|part| !part.name.is_empty() && part.extension() == wanted))
     });
-    appenders(registry);
-    properties(registry);
 }
 
 /// Functions that change what the message shows.

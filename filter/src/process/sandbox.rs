@@ -89,7 +89,7 @@ fn profile(daemon: &'static str, syscalls: Vec<&'static [Rule]>, landlock: Vec<P
     Profile {
         daemon,
         syscalls,
-        // Rhai and, later, plugins may ask for what they can do without.
+        // Rhai may ask for what it can do without.
         on_denied: Denied::Errno,
         landlock,
         landlock_tcp: Tcp::None,
