@@ -28,12 +28,6 @@ pub use back::{Welcome, take_back, welcome};
 pub use brought::Brought;
 pub use words::{as_a_whole, attempt, begun, fresh_token, parts, resume};
 
-/// Places in the envelope of those who are not settled.
-pub fn unsettled(state: &MessageState) -> Vec<u32> {
-    let all = (0u32..).zip(&state.progress);
-    all.filter(|(_, progress)| !progress.is_settled()).map(|(index, _)| index).collect()
-}
-
 /// Takes what a service said. The schedule has put the message off meanwhile, or found its lifetime over.
 pub fn settle(
     ledger: &mut Ledger,
@@ -60,7 +54,7 @@ pub fn settle(
         Result3::Delivered => {
             let until = clock.wall_ms / 1000 + u64::from(delegation.return_within_s);
             let away = Delegation { phase: Phase::Away(until), ..delegation };
-            become_(ledger, id, Disposition::Delegated(Box::new(away)), None, Urgency::Lazy, clock);
+            advance(ledger, id, Disposition::Delegated(Box::new(away)), None, Urgency::Lazy, clock);
         }
         Result3::Failed => fail(ledger, id, &state, &diagnostic, clock),
         Result3::Deferred if delegation.open => skip(ledger, id, delegation, one.text.as_str(), clock),
@@ -122,7 +116,7 @@ pub fn overdue(ledger: &mut Ledger, id: QueueId, seen: &MessageState, clock: Clo
         return fail(ledger, id, &state, &diagnostic, clock);
     }
     let again = Disposition::Delegated(Box::new(Delegation { phase: Phase::Out, ..delegation }));
-    become_(ledger, id, again, None, Urgency::Durable, clock);
+    advance(ledger, id, again, None, Urgency::Durable, clock);
 }
 
 /// Nobody is there who could take it, as attempts of others show.
@@ -198,7 +192,13 @@ pub fn begin_anew(ledger: &mut Ledger, id: QueueId, seen: &MessageState, clock: 
     // Where there are rules, they say again what is to be held.
     let hold = delegation.hold.filter(|_| !ledger.wants_judgement());
     let first = unsettled(&state).first().copied();
-    become_(ledger, id, held(hold), first, Urgency::Durable, clock);
+    advance(ledger, id, held(hold), first, Urgency::Durable, clock);
+}
+
+/// Places in the envelope of those who are not settled.
+pub fn unsettled(state: &MessageState) -> Vec<u32> {
+    let all = (0u32..).zip(&state.progress);
+    all.filter(|(_, progress)| !progress.is_settled()).map(|(index, _)| index).collect()
 }
 
 /// Goes on behind the directive, as if it were not there.
@@ -208,11 +208,11 @@ fn skip(ledger: &mut Ledger, id: QueueId, delegation: Delegation, why: &str, clo
     let state = ledger.store.message(id).map(|message| message.state);
     let first = state.ok().and_then(|state| unsettled(&state).first().copied());
     let skipped = Disposition::Delegated(Box::new(Delegation { phase: Phase::Skipped, ..delegation }));
-    become_(ledger, id, skipped, first, Urgency::Durable, clock);
+    advance(ledger, id, skipped, first, Urgency::Durable, clock);
 }
 
 /// Commits how far it has come. Nothing is tried until that is done; then the message is read anew.
-fn become_(
+fn advance(
     ledger: &mut Ledger,
     id: QueueId,
     disposition: Disposition,
