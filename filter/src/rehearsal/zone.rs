@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use vsmtp_ipc::edge::client_resolver::{
-    ClientName, DmarcPolicy, DmarcResult, DmarcVerdict, DnsError, MAX_RECORDS, Query, Records,
+    ClientName, DmarcPolicy, DmarcQuestion, DmarcResult, DmarcVerdict, DnsError, MAX_RECORDS, Query, Records,
     SignatureAlgorithm, SignatureResult, SignatureVerdict, SpfResult, SpfVerdict,
 };
 
@@ -163,29 +163,30 @@ impl Zone {
                 let reason = if result == SignatureResult::Pass { "" } else { "written down, or no key" };
                 Ok(Records::Signature(SignatureVerdict { result, reason: reason.to_owned(), testing: false }))
             }
-            Query::Dmarc(question) => {
-                if self.fails(&question.author) {
-                    return Ok(Records::Dmarc(DmarcVerdict::without_policy(DmarcResult::TempError)));
-                }
-                let Some(policy) = self.all(&question.author, "DMARC").first().and_then(|data| dmarc(data))
-                else {
-                    return Ok(Records::Dmarc(DmarcVerdict::without_policy(DmarcResult::None)));
-                };
-                let spf_aligned =
-                    question.spf.as_ref().is_some_and(|domain| is_aligned(&question.author, domain));
-                let dkim_aligned = question.dkim.iter().any(|domain| is_aligned(&question.author, domain));
-                let result = if spf_aligned || dkim_aligned { DmarcResult::Pass } else { DmarcResult::Fail };
-                Ok(Records::Dmarc(DmarcVerdict {
-                    published: policy,
-                    policy,
-                    found_at: question.author.clone(),
-                    organisation: question.author.clone(),
-                    spf_aligned,
-                    dkim_aligned,
-                    ..DmarcVerdict::without_policy(result)
-                }))
-            }
+            Query::Dmarc(question) => Ok(Records::Dmarc(self.dmarc(question))),
             Query::Tlsa(_) | Query::StsPolicy(_) | Query::Post { .. } => Err(DnsError::NoSuchName),
+        }
+    }
+
+    fn dmarc(&self, question: &DmarcQuestion) -> DmarcVerdict {
+        let author = &question.author;
+        if self.fails(author) {
+            return DmarcVerdict::without_policy(DmarcResult::TempError);
+        }
+        let Some(policy) = self.all(author, "DMARC").first().and_then(|data| dmarc(data)) else {
+            return DmarcVerdict::without_policy(DmarcResult::None);
+        };
+        let spf_aligned = question.spf.as_ref().is_some_and(|domain| is_aligned(author, domain));
+        let dkim_aligned = question.dkim.iter().any(|domain| is_aligned(author, domain));
+        let result = if spf_aligned || dkim_aligned { DmarcResult::Pass } else { DmarcResult::Fail };
+        DmarcVerdict {
+            published: policy,
+            policy,
+            found_at: author.clone(),
+            organisation: author.clone(),
+            spf_aligned,
+            dkim_aligned,
+            ..DmarcVerdict::without_policy(result)
         }
     }
 }
