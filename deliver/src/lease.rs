@@ -78,6 +78,8 @@ pub enum Order {
     Deliver(Box<Lease>),
     /// Have a report posted.
     Post(Post),
+    /// Break that lease off, and hand it back if its next hop cannot have the message yet.
+    Withdraw(LeaseKey),
 }
 
 impl Order {

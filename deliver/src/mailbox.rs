@@ -112,9 +112,9 @@ impl Daemon for Mailbox {
                 self.want();
             }
             Event::Ready { token: QUEUE_TOKEN, readable: true, .. } => self.take_leases(reactor),
-            Event::StopAccepting => self.queue.refuse(reactor),
+            Event::StopAccepting => self.refuse_more(reactor),
             Event::Drain { .. } => {
-                self.queue.refuse(reactor);
+                self.refuse_more(reactor);
                 self.draining = true;
             }
             Event::TurnEnd => return self.end_turn(reactor),
@@ -135,6 +135,8 @@ impl Mailbox {
                     self.queue.settle(reactor, Ended::of_post(post.key, &verdict));
                     continue;
                 }
+                // It is with a thread or about to be, and a disk makes nobody wait for long.
+                Order::Withdraw(_) => continue,
             };
             match lease.next_hop {
                 NextHop::Mailbox(format) => self.begin(reactor, lease, format),
@@ -145,6 +147,12 @@ impl Mailbox {
                 }
             }
         }
+    }
+
+    /// Takes no more leases, and sends back at once what was not looked at: the process may end with this turn.
+    fn refuse_more(&mut self, reactor: &mut Reactor) {
+        self.queue.refuse(reactor);
+        self.take_leases(reactor);
     }
 
     /// Tells the threads whose leases are still wanted.

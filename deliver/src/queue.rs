@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 
 use vsmtp_daemon::{Link, Reactor, Record};
 use vsmtp_ipc::edge::master_child::ToMaster;
-use vsmtp_ipc::edge::queue_deliver::{Attempt, CREDITS, Said};
+use vsmtp_ipc::edge::queue_deliver::{Ask, CREDITS, Said};
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::{ChannelError, EdgeId};
 
@@ -28,13 +28,24 @@ pub struct QueueEdge {
 }
 
 struct Live {
-    link: Link<Said, Attempt>,
+    link: Link<Said, Ask>,
     peer: ProcessName,
     /// How many leases may still go back: those that the other end had sent before it heard that none are taken.
     may_return: u32,
     open: HashSet<u64>,
     /// The report that is on its way.
     post: Option<u64>,
+}
+
+impl Live {
+    /// Sends back what has come since no more is taken.
+    fn return_one(&mut self, lease: u64) -> Result<(), ChannelError> {
+        let Some(left) = self.may_return.checked_sub(1) else {
+            return Err(ChannelError::Misbehaved("more leases for one who takes none".to_owned()));
+        };
+        self.may_return = left;
+        self.link.send(&Said::Back(lease), Vec::new())
+    }
 }
 
 impl QueueEdge {
@@ -64,19 +75,17 @@ impl QueueEdge {
         }
     }
 
-    /// Takes no more leases, says so, and sends back what was not looked at. What has been taken is seen to its end.
+    /// Takes no more leases, and says so: what is not looked at goes back with the next [`QueueEdge::receive`]. What has been taken
+    /// is seen to its end.
     pub fn refuse(&mut self, reactor: &mut Reactor) {
         if !std::mem::replace(&mut self.refusing, true) {
             self.say(reactor, &Said::NoMore);
-            // The process may end with this turn.
-            let _ = self.receive(reactor);
         }
     }
 
     /// The next order that is there. A bad one closes the edge.
     pub fn receive(&mut self, reactor: &mut Reactor) -> Option<Order> {
-        let result = if self.refusing { self.return_all() } else { self.try_receive(reactor.now_ms()) };
-        match result {
+        match self.try_receive(reactor.now_ms()) {
             Ok(order) => order,
             Err(error) => {
                 self.close(reactor, &error);
@@ -85,24 +94,19 @@ impl QueueEdge {
         }
     }
 
-    /// Sends back what has come since no more is taken. Never an order.
-    fn return_all(&mut self) -> Result<Option<Order>, ChannelError> {
-        let Some(live) = &mut self.edge else { return Ok(None) };
-        while let Some(received) = live.link.receive()? {
-            let Some(left) = live.may_return.checked_sub(1) else {
-                return Err(ChannelError::Misbehaved("more leases for one who takes none".to_owned()));
-            };
-            live.may_return = left;
-            live.link.send(&Said::Back(received.message.lease), Vec::new())?;
-        }
-        Ok(None)
-    }
-
     fn try_receive(&mut self, now_ms: u64) -> Result<Option<Order>, ChannelError> {
         let Some(live) = &mut self.edge else { return Ok(None) };
-        let Some(received) = live.link.receive()? else { return Ok(None) };
-        let mut descriptors = received.descriptors.into_iter();
-        let order = Order::parse(received.message, descriptors.next(), self.epoch, now_ms)?;
+        let (attempt, descriptors) = loop {
+            let Some(received) = live.link.receive()? else { return Ok(None) };
+            match received.message {
+                Ask::Attempt(attempt) if self.refusing => live.return_one(attempt.lease)?,
+                Ask::Attempt(attempt) => break (attempt, received.descriptors),
+                Ask::Withdraw(number) => {
+                    return Ok(Some(Order::Withdraw(LeaseKey { epoch: self.epoch, number })));
+                }
+            }
+        };
+        let order = Order::parse(attempt, descriptors.into_iter().next(), self.epoch, now_ms)?;
         let is_new = match &order {
             Order::Post(post) if live.post.is_some() || live.open.contains(&post.key.number) => false,
             Order::Post(post) => {
@@ -115,6 +119,7 @@ impl QueueEdge {
             Order::Deliver(lease) => {
                 live.post != Some(lease.key.number) && live.open.insert(lease.key.number)
             }
+            Order::Withdraw(_) => true,
         };
         if !is_new {
             return Err(ChannelError::Misbehaved("a lease number is in use".to_owned()));
@@ -133,6 +138,14 @@ impl QueueEdge {
         }
         reactor.served();
         self.say(reactor, &Said::Outcome(ended.into()));
+    }
+
+    /// A lease that was withdrawn goes back; dropped if its edge is gone.
+    pub fn hand_back(&mut self, reactor: &mut Reactor, key: LeaseKey) {
+        let is_open = |live: &mut Live| live.open.remove(&key.number);
+        if key.epoch == self.epoch && self.edge.as_mut().is_some_and(is_open) {
+            self.say(reactor, &Said::Back(key.number));
+        }
     }
 
     fn say(&mut self, reactor: &mut Reactor, said: &Said) {

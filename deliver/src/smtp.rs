@@ -217,7 +217,7 @@ impl Daemon for Smtp {
             }
             Event::Timer(SWEEP_TIMER) => self.sweep(reactor),
             Event::Timer(key) => self.on_timer(reactor, key),
-            Event::StopAccepting => self.queue.refuse(reactor),
+            Event::StopAccepting => self.refuse_more(reactor),
             Event::Drain { deadline_ms } => self.begin_drain(reactor, deadline_ms),
             Event::TurnEnd => return self.end_turn(reactor),
             // Others are introduced to others, and a new configuration to a new process.
@@ -241,6 +241,10 @@ impl Smtp {
                     self.on_answers(reactor, asked.into_iter().collect());
                     continue;
                 }
+                Order::Withdraw(key) => {
+                    self.withdraw(reactor, key);
+                    continue;
+                }
             };
             let way = Way::of(
                 &lease,
@@ -254,6 +258,42 @@ impl Smtp {
             destination.waiting.push_back(Waiting { lease, retries: 0 });
             self.mark(way);
         }
+    }
+
+    /// Takes no more leases, and sends back at once what was not looked at: the process may end with this turn.
+    fn refuse_more(&mut self, reactor: &mut Reactor) {
+        self.queue.refuse(reactor);
+        self.take_leases(reactor);
+    }
+
+    /// The queue-manager has other plans with a lease. Before its server can have accepted the message it is broken off and
+    /// handed back; what is sent is answered for as ever.
+    fn withdraw(&mut self, reactor: &mut Reactor, key: LeaseKey) {
+        let mut is_free = false;
+        for destination in self.destinations.values_mut() {
+            let count = destination.waiting.len();
+            destination.waiting.retain(|waiting| waiting.lease.key != key);
+            is_free |= destination.waiting.len() < count;
+        }
+        let carries = |connection: &Connection| connection.lease() == Some(key) && !connection.is_sent();
+        let token =
+            self.connections.iter().find(|(_, connection)| carries(connection)).map(|(token, _)| *token);
+        if let Some(token) = token {
+            self.break_off(token);
+        }
+        if is_free || token.is_some() {
+            self.queue.hand_back(reactor, key);
+        }
+    }
+
+    /// Ends a connection with the lease that it carries, before the server can accept it.
+    fn break_off(&mut self, token: usize) {
+        let Some(connection) = self.connections.remove(&token) else { return };
+        if let Some(destination) = self.destinations.get_mut(&connection.serves) {
+            destination.busy = destination.busy.saturating_sub(1);
+        }
+        self.feed_starved();
+        self.mark(connection.serves);
     }
 
     /// Has a next hop looked at before the turn ends.
@@ -305,7 +345,7 @@ impl Smtp {
 
     /// No new work. With little time what waits is given back, by closing the edge, and tried again soon.
     fn begin_drain(&mut self, reactor: &mut Reactor, deadline_ms: u64) {
-        self.queue.refuse(reactor);
+        self.refuse_more(reactor);
         let patient = deadline_ms.saturating_sub(reactor.now_ms()) >= PATIENT_DRAIN_MS;
         self.drain = if patient { Drain::Patient } else { Drain::Hasty };
         if self.drain == Drain::Hasty {
@@ -355,12 +395,7 @@ impl Smtp {
             .map(|(token, _)| *token)
             .collect();
         for token in orphaned {
-            let Some(connection) = self.connections.remove(&token) else { continue };
-            if let Some(destination) = self.destinations.get_mut(&connection.serves) {
-                destination.busy = destination.busy.saturating_sub(1);
-            }
-            self.feed_starved();
-            self.mark(connection.serves);
+            self.break_off(token);
         }
     }
 

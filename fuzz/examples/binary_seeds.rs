@@ -13,7 +13,7 @@ use vsmtp_ipc::edge::filter_queue::{Disposition, NewMessage, Receipt, Returned, 
 use vsmtp_ipc::edge::master_child::{
     Configure, Evaluate, Figure, LimitsRequest, Listener, LogTarget, ToChild, ToMaster,
 };
-use vsmtp_ipc::edge::queue_deliver::{Advice, Attempt, AttemptRecipient, Outcome, Reach, Result3, Said, Settled};
+use vsmtp_ipc::edge::queue_deliver::{self, Advice, Attempt, AttemptRecipient, Outcome, Reach, Result3, Said, Settled};
 use vsmtp_ipc::edge::queue_filter::{PostAsk, PostStage, PostVerdict, Resume};
 use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Facts, Verdict};
 use vsmtp_ipc::edge::{client_resolver, ctl_master, ctl_queue, receiver_limits};
@@ -219,7 +219,8 @@ fn ipc_message() {
         },
     );
     seed(7, "refuse", &PostVerdict::Refuse { ticket: 1, reply: reply(), reports: Reports::default() });
-    seed(8, "attempt", &attempt(Body::Memfd(9)));
+    seed(8, "attempt", &queue_deliver::Ask::Attempt(attempt(Body::Memfd(9))));
+    seed(8, "withdraw", &queue_deliver::Ask::Withdraw(1));
     let settled = Settled { index: 0, result: Result3::Deferred, enhanced: (4, 4, 1), text: "later".into() };
     seed(
         9,
@@ -288,7 +289,7 @@ fn ipc_channel() {
     put(
         "ipc_channel",
         "attempt",
-        &[&[3, 0][..], &packet(framed | 1, &encoded(&attempt(Body::Memfd(9))))].concat(),
+        &[&[3, 0][..], &packet(framed | 1, &encoded(&queue_deliver::Ask::Attempt(attempt(Body::Memfd(9)))))].concat(),
     );
     put(
         "ipc_channel",

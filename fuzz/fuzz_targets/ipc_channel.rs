@@ -23,7 +23,7 @@ fuzz_target!(|input: &[u8]| {
         0 => play::<master_child::ToMaster, master_child::ToChild>(EdgeId::MasterChild, fields),
         1 => play::<receiver_filter::Verdict, receiver_filter::Ask>(EdgeId::ReceiverFilter, fields),
         2 => play::<filter_queue::Receipt, filter_queue::Submit>(EdgeId::FilterQueue, fields),
-        _ => play::<queue_deliver::Said, queue_deliver::Attempt>(EdgeId::QueueDeliver, fields),
+        _ => play::<queue_deliver::Said, queue_deliver::Ask>(EdgeId::QueueDeliver, fields),
     }
     assert_eq!(lowest_free_descriptor(), before, "a descriptor was lost");
 });

@@ -23,7 +23,11 @@ fuzz_target!(|input: &[u8]| {
         5 => drop(message::<filter_queue::Receipt>(bytes)),
         6 => message::<queue_filter::PostAsk>(bytes).iter().for_each(|ask| envelope(&ask.envelope)),
         7 => message::<queue_filter::PostVerdict>(bytes).iter().for_each(post_verdict),
-        8 => message::<queue_deliver::Attempt>(bytes).iter().for_each(|attempt| check_body(&attempt.body)),
+        8 => message::<queue_deliver::Ask>(bytes).iter().for_each(|ask| {
+            if let queue_deliver::Ask::Attempt(attempt) = ask {
+                check_body(&attempt.body);
+            }
+        }),
         9 => drop(message::<queue_deliver::Said>(bytes)),
         10 => drop(message::<client_resolver::Question>(bytes)),
         11 => drop(message::<client_resolver::Answer>(bytes)),

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use vsmtp_daemon::{Link, Reactor};
-use vsmtp_ipc::edge::queue_deliver::{self, Attempt, AttemptRecipient, CREDITS, Said};
+use vsmtp_ipc::edge::queue_deliver::{self, Ask, Attempt, AttemptRecipient, CREDITS, Said};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{self, Body, MAX_INLINE_BODY, WireError};
 use vsmtp_ipc::{ChannelError, EdgeId};
@@ -45,7 +45,7 @@ pub struct Dispatch {
 struct Edge {
     name: ProcessName,
     lane: Lane,
-    link: Link<Attempt, Said>,
+    link: Link<Ask, Said>,
     /// It has a successor or takes no more, and gets nothing new.
     retired: bool,
     /// The report that it is to have posted.
@@ -71,7 +71,7 @@ impl Edge {
                 self.retired = true;
             }
             // To whom it would be given at once again it cannot come back for ever.
-            Said::Back(_) if !self.retired => {
+            Said::Back(lease) if !self.retired && !ledger.schedule.is_withdrawn(*lease) => {
                 return Err(ChannelError::Misbehaved("a lease came back though leases are taken".to_owned()));
             }
             Said::Back(number) if self.post.take_if(|post| post == number).is_some() => {
@@ -183,10 +183,24 @@ impl Dispatch {
             let Some((number, post)) = ledger.tls_reports.next_post(clock) else { return };
             edge.post = Some(number);
             // A failure shows when the edge is flushed, and what it had is then tried elsewhere.
-            if let Err(error) = order(number, post).and_then(|(order, body)| edge.link.send(&order, body)) {
+            if let Err(error) =
+                order(number, post).and_then(|(order, body)| edge.link.send(&Ask::Attempt(order), body))
+            {
                 trace::trouble("attempt-not-sent", &error);
                 edge.post = None;
                 ledger.tls_reports.lost_post(number, clock);
+            }
+        }
+    }
+
+    /// Asks for what is out of messages that were read anew or are gone.
+    pub fn withdraw(&mut self, ledger: &mut Ledger) {
+        while let Some((lane, lease)) = ledger.schedule.take_withdrawn() {
+            // A failure shows when the edge is flushed.
+            if let Some(edge) = self.edges.values_mut().find(|edge| edge.lane == lane)
+                && let Err(error) = edge.link.send(&Ask::Withdraw(lease), Vec::new())
+            {
+                trace::trouble("withdrawal-not-sent", &error);
             }
         }
     }
@@ -254,7 +268,7 @@ impl Dispatch {
                 if let Some(one) = service {
                     attempt = delegation::attempt(one, &outgoing.state, attempt);
                 }
-                edge.link.send(&attempt, descriptors).map(|()| *token)
+                edge.link.send(&Ask::Attempt(attempt), descriptors).map(|()| *token)
             },
         );
         match sent {

@@ -162,6 +162,7 @@ impl QueueManager {
         again |= self.edges.dispatch.send(ledger, reactor, clock);
         again |= self.edges.control.work(ledger, clock);
         again |= tls_reports::work(ledger, clock);
+        self.edges.dispatch.withdraw(ledger);
         self.edges.dispatch.post(ledger, clock);
         while let Some(notice) = ledger.schedule.take_notice() {
             act_on(notice, ledger, clock);

@@ -2,7 +2,7 @@
 //! to whom it does not concern.
 
 use vsmtp_ipc::ChannelError;
-use vsmtp_ipc::edge::queue_deliver::Result3;
+use vsmtp_ipc::edge::queue_deliver::{Result3, Said};
 
 use crate::harness::{MESSAGE, TO, attempt, inline, only, start};
 use crate::mailbox::{hands_back_what_comes_later, outcomes_outlast_the_drain};
@@ -36,6 +36,40 @@ fn what_a_lost_queue_manager_will_send_again_is_not_sent_now() {
     // The successor is busy for now; nothing of the old leases is begun, and the one under way is broken off.
     while !talk.ended() {}
     assert!(peer.nobody_came());
+}
+
+#[test]
+fn what_is_withdrawn_is_broken_off_and_handed_back_unless_it_is_sent() {
+    let mut deliver = start(|slice| slice.connections = 2);
+    let (hung, sent, waits) = (Peer::new(), Peer::new(), Peer::new());
+    deliver.lease(&attempt(1, &hung.next_hop(), TO, inline(MESSAGE)));
+    let mut hanging = hung.accept_greeted();
+    hanging.hear("MAIL");
+    deliver.lease(&attempt(2, &sent.next_hop(), TO, inline(MESSAGE)));
+    let mut talk = sent.accept_greeted();
+    talk.take_envelope();
+    talk.message();
+    deliver.lease(&attempt(3, &waits.next_hop(), TO, inline(MESSAGE)));
+    for lease in [1, 2, 3, 77] {
+        deliver.withdraw(lease);
+    }
+    let mut back = Vec::new();
+    for _ in 0..2 {
+        match deliver.try_said().unwrap() {
+            Said::Back(lease) => back.push(lease),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(back, [1, 3]);
+    while !hanging.ended() {}
+    assert!(waits.nobody_came());
+    talk.say("250 ok\r\n");
+    let outcome = deliver.outcome();
+    assert_eq!((outcome.lease, only(&outcome).0), (2, Result3::Delivered));
+    // Their numbers are free, and so are their places.
+    deliver.lease(&attempt(3, &waits.next_hop(), TO, inline(MESSAGE)));
+    waits.accept_greeted().take_message("250 ok\r\n");
+    assert_eq!(deliver.outcome().lease, 3);
 }
 
 #[test]

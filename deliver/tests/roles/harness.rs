@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use vsmtp_config::{DeliverSlice, DeliverTls, Family, NextHopTimeouts, SourceAddresses, TlsPolicy};
 use vsmtp_ipc::edge::client_resolver::ResolverEnd;
 use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
-use vsmtp_ipc::edge::queue_deliver::{Attempt, AttemptRecipient, Outcome, QueueEnd, Result3, Said};
+use vsmtp_ipc::edge::queue_deliver::{Ask, Attempt, AttemptRecipient, Outcome, QueueEnd, Result3, Said};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Body7, Id};
 use vsmtp_ipc::{Channel, ChannelError, EdgeId, Message, encode};
@@ -122,11 +122,15 @@ impl Deliver {
     }
 
     pub fn lease(&mut self, attempt: &Attempt) {
-        send(&mut self.queue, attempt, Vec::new());
+        send(&mut self.queue, &Ask::Attempt(attempt.clone()), Vec::new());
+    }
+
+    pub fn withdraw(&mut self, lease: u64) {
+        send(&mut self.queue, &Ask::Withdraw(lease), Vec::new());
     }
 
     pub fn lease_with(&mut self, attempt: &Attempt, descriptor: OwnedFd) {
-        send(&mut self.queue, attempt, vec![descriptor]);
+        send(&mut self.queue, &Ask::Attempt(attempt.clone()), vec![descriptor]);
     }
 
     pub fn outcome(&mut self) -> Outcome {

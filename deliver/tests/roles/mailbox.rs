@@ -7,7 +7,7 @@ use std::path::Path;
 
 use vsmtp_config::MailboxSlice;
 use vsmtp_ipc::edge::master_child::ToMaster;
-use vsmtp_ipc::edge::queue_deliver::{Result3, Said};
+use vsmtp_ipc::edge::queue_deliver::{Ask, Result3, Said};
 use vsmtp_ipc::role::Role;
 use vsmtp_ipc::wire::Body;
 use vsmtp_sys::memfd::Sealed;
@@ -214,7 +214,7 @@ pub fn hands_back_what_comes_later(deliver: &mut Deliver) {
     // That many cannot have been on their way.
     for lease in 0..300 {
         let lease = attempt(lease, "maildir", &["a@dst.test"], inline(MESSAGE));
-        deliver.queue.send(&lease, Vec::new()).unwrap();
+        deliver.queue.send(&Ask::Attempt(lease), Vec::new()).unwrap();
     }
     let _ = deliver.queue.flush();
     let said = deliver.told_master();

@@ -1,6 +1,7 @@
 //! queue-manager → deliver (smtp and mailbox roles). The queue-manager leases recipients of one message and one next hop;
 //! deliver answers once per lease. At most [`CREDITS`] leases in flight; a lease without outcome when the edge closes is
-//! deferred. Who is to end says so ([`Said::NoMore`]), and hands back what was on its way to it.
+//! deferred. Who is to end says so ([`Said::NoMore`]), and hands back what was on its way to it. What was leased may be withdrawn
+//! ([`Ask::Withdraw`]): deliver hands it back unless the next hop may have taken it by now.
 //!
 //! A report about TLS for a place of the web travels as a lease of its own kind: its next hop is [`POST`] and the URL, its
 //! body the compressed report. At most one at a time, beside the credits.
@@ -26,8 +27,18 @@ pub const MAX_REPORT_URIS: usize = 4;
 /// Most lines, and most hosts, of a policy that is reported.
 pub const MAX_POLICY_LINES: usize = 32;
 
-/// Deliver this.
+/// What the queue-manager asks for.
 #[derive(Debug, Encode, Decode)]
+pub enum Ask {
+    /// Deliver this.
+    Attempt(Attempt),
+    /// Break this lease off, by its number, and hand it back, unless its next hop has the whole message already. One that has
+    /// ended by now is meant as well.
+    Withdraw(u64),
+}
+
+/// Deliver this.
+#[derive(Debug, Clone, Encode, Decode)]
 pub struct Attempt {
     /// Comes back in the outcome.
     pub lease: u64,
@@ -139,7 +150,8 @@ pub enum Said {
     Outcome(Outcome),
     /// This process is to end and takes no more leases. Once on an edge; those that it has taken end as ever.
     NoMore,
-    /// This lease was not taken, for it came after [`Said::NoMore`]: nothing was done about it. Its number.
+    /// This lease was not taken, for it came after [`Said::NoMore`], or was withdrawn in time: no next hop has the message by it.
+    /// Its number.
     Back(u64),
 }
 
@@ -248,15 +260,18 @@ pub enum TlsResult {
     StsPolicyInvalid,
 }
 
-impl Message for Attempt {
+impl Message for Ask {
     fn descriptors(&self) -> usize {
-        usize::from(matches!(self.body, Body::Memfd(_) | Body::File(_)))
+        match self {
+            Ask::Attempt(attempt) => usize::from(matches!(attempt.body, Body::Memfd(_) | Body::File(_))),
+            Ask::Withdraw(_) => 0,
+        }
     }
 }
 
 impl Message for Said {}
 
 /// The queue-manager's end.
-pub type QueueEnd = Channel<Attempt, Said>;
+pub type QueueEnd = Channel<Ask, Said>;
 /// The deliver end.
-pub type DeliverEnd = Channel<Said, Attempt>;
+pub type DeliverEnd = Channel<Said, Ask>;

@@ -72,7 +72,8 @@ edge!(
 
 edge!(
     queue_deliver_edge,
-    queue_deliver::Attempt {
+    queue_deliver::Ask::Withdraw(1),
+    queue_deliver::Ask::Attempt(queue_deliver::Attempt {
         lease: 1,
         id: id(),
         next_hop: "maildir".into(),
@@ -92,7 +93,7 @@ edge!(
         }],
         service_ms: Some(30_000),
         body: Body::Inline(vec![2; 9]),
-    },
+    }),
     queue_deliver::Said::Outcome(queue_deliver::Outcome {
         lease: 1,
         settled: vec![queue_deliver::Settled {

@@ -104,6 +104,8 @@ pub(super) struct Leases {
     orphans: HashMap<QueueId, u32>,
     /// Messages whose last orphan has ended. No more than leases that end in one turn.
     returned: Vec<QueueId>,
+    /// Those that have become orphans, and whose deliver processes are not told yet. No more than leases that are out.
+    withdrawn: Vec<(Lane, u64)>,
     last: u64,
 }
 
@@ -202,8 +204,8 @@ impl Schedule {
         }
     }
 
-    /// A deliver process that gets no more leases was sent this one before it could say so: somebody else gets it at once,
-    /// and nothing counts as tried.
+    /// A deliver process that gets no more leases was sent this one before it could say so, or has broken it off because its
+    /// message was removed: somebody else gets it at once, and nothing counts as tried.
     pub fn take_back(&mut self, lane: Lane, lease: u64) -> Result<(), LeaseError> {
         if self.leases.out.get(&lease).is_none_or(|granted| granted.lane != lane) {
             return Err(LeaseError::Unknown);
@@ -366,12 +368,23 @@ impl Schedule {
 
     /// Cuts the leases of a message that is being removed off it.
     pub(super) fn orphan_leases(&mut self, message: u32) {
-        let Leases { out, orphans, .. } = &mut self.leases;
-        for lease in out.values_mut().filter(|lease| lease.message == message) {
+        let Leases { out, orphans, withdrawn, .. } = &mut self.leases;
+        for (number, lease) in out.iter_mut().filter(|(_, lease)| lease.message == message) {
             lease.message = NONE;
+            withdrawn.push((lease.lane, *number));
             *orphans.entry(lease.id).or_default() += 1;
             self.totals.recipients = self.totals.recipients.saturating_sub(lease.items.len() as u64);
         }
+    }
+
+    /// A lease that is out and to be asked back, for its message was removed. Take all in each turn.
+    pub fn take_withdrawn(&mut self) -> Option<(Lane, u64)> {
+        self.leases.withdrawn.pop()
+    }
+
+    /// True if a lease is out of a message that was removed.
+    pub fn is_withdrawn(&self, lease: u64) -> bool {
+        self.leases.out.get(&lease).is_some_and(|lease| lease.message == NONE)
     }
 
     /// A message of which nothing is out any more that was granted before it was removed, however that ended. Each is told

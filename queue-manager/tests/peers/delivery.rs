@@ -1,6 +1,6 @@
 //! From the filter to deliver and back.
 
-use vsmtp_ipc::edge::ctl_queue::State;
+use vsmtp_ipc::edge::ctl_queue::{Request, Selection, State};
 use vsmtp_ipc::edge::queue_deliver::{Result3, Said};
 use vsmtp_ipc::role::Role;
 use vsmtp_ipc::wire::Terms;
@@ -113,6 +113,28 @@ fn who_takes_no_more_gets_no_more_and_what_was_on_its_way_goes_to_another_at_onc
         assert!(liar.is_dropped());
         stage.misbehaved(Role::DeliverSmtp);
     }
+}
+
+#[test]
+fn one_next_hop_that_hangs_does_not_keep_a_released_message_from_the_others() {
+    let (mut stage, mut filter, mut deliver) = Stage::with_peers();
+    let message = stage.message(&[("a@dst.test", "smtp:hangs.test"), ("b@dst.test", "smtp:other.test")]);
+    let id = filter.store(message);
+    let (first, second) = (deliver.hear().0, deliver.hear().0);
+    let (hung, other) = if first.next_hop == "smtp:hangs.test" { (first, second) } else { (second, first) };
+    deliver.settle(&other, Result3::Deferred);
+    stage.logged("event=deferred");
+    let mut operator = stage.operator();
+    for order in [Request::Hold(Selection::One(id)), Request::Release(Selection::One(id))] {
+        assert_eq!(operator.changed(&order), 1);
+    }
+    assert_eq!(deliver.hear_withdrawal(), hung.lease);
+    assert!(deliver.is_idle(&mut stage), "the next hop may have taken it");
+    deliver.say_other(&Said::Back(hung.lease));
+    let mut tried = [deliver.serve(Result3::Delivered), deliver.serve(Result3::Delivered)];
+    tried.sort_by(|one, other| one.next_hop.cmp(&other.next_hop));
+    assert_eq!(tried.map(|attempt| attempt.next_hop), ["smtp:hangs.test", "smtp:other.test"]);
+    stage.figure("messages", 0);
 }
 
 #[test]

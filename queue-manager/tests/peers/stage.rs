@@ -10,7 +10,7 @@ use vsmtp_config::{Config, Context, QueueSlice, Value};
 use vsmtp_ipc::edge::ctl_queue::{self, Answer, Entry, Request, Selection};
 use vsmtp_ipc::edge::filter_queue::{self, Disposition, NewMessage, Receipt, Submit};
 use vsmtp_ipc::edge::master_child::{Configure, Figure, Listener, ToChild, ToMaster};
-use vsmtp_ipc::edge::queue_deliver::{self, Advice, Attempt, Outcome, Reach, Result3, Said, Settled};
+use vsmtp_ipc::edge::queue_deliver::{self, Advice, Ask, Attempt, Outcome, Reach, Result3, Said, Settled};
 use vsmtp_ipc::edge::queue_filter::{self, PostAsk, PostStage, PostVerdict};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Body7, Class, Envelope, Id, Notify, Origin, Recipient};
@@ -289,9 +289,30 @@ impl Post {
 }
 
 impl Deliver {
+    /// The next attempt, whatever is withdrawn before it.
     pub fn hear(&mut self) -> (Attempt, Vec<OwnedFd>) {
-        let received = next(&mut self.0).expect("the queue-manager keeps the edge");
-        (received.message, received.descriptors)
+        loop {
+            let received = next(&mut self.0).expect("the queue-manager keeps the edge");
+            if let Ask::Attempt(attempt) = received.message {
+                return (attempt, received.descriptors);
+            }
+        }
+    }
+
+    /// An attempt that is there already.
+    pub fn attempt_if_any(&mut self) -> Option<Attempt> {
+        match self.0.receive().ok().flatten()?.message {
+            Ask::Attempt(attempt) => Some(attempt),
+            Ask::Withdraw(_) => None,
+        }
+    }
+
+    /// The number of a lease that is to be broken off.
+    pub fn hear_withdrawal(&mut self) -> u64 {
+        match next(&mut self.0).expect("the queue-manager keeps the edge").message {
+            Ask::Withdraw(lease) => lease,
+            other => panic!("{other:?}"),
+        }
     }
 
     pub fn say(&mut self, outcome: &Outcome) {
@@ -327,7 +348,12 @@ impl Deliver {
             operator.figures();
         }
         let _ = self.0.flush().unwrap();
-        self.0.receive().unwrap().is_none()
+        loop {
+            match self.0.receive().unwrap().map(|received| received.message) {
+                Some(Ask::Withdraw(_)) => {}
+                other => return other.is_none(),
+            }
+        }
     }
 }
 

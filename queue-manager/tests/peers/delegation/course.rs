@@ -193,9 +193,8 @@ fn a_message_whose_time_ends_goes_on_without_a_service_that_may_be_done_without(
             if let Ok(Some(received)) = post.0.receive() {
                 break received.message;
             }
-            if let Ok(Some(received)) = deliver.0.receive() {
-                let lease = received.message.lease;
-                let mut outcome = outcome(lease, &[(0, Result3::Deferred), (1, Result3::Deferred)]);
+            if let Some(attempt) = deliver.attempt_if_any() {
+                let mut outcome = outcome(attempt.lease, &[(0, Result3::Deferred), (1, Result3::Deferred)]);
                 outcome.reach = Reach::Unreachable;
                 deliver.say(&outcome);
                 attempted = true;
@@ -230,8 +229,7 @@ fn what_waits_for_a_service_that_nobody_can_reach_goes_on_without_an_attempt() {
             if let Ok(Some(received)) = post.0.receive() {
                 break received.message;
             }
-            if let Ok(Some(received)) = deliver.0.receive() {
-                let attempt = received.message;
+            if let Some(attempt) = deliver.attempt_if_any() {
                 assert_eq!((attempt.id, attempt.service_ms), (id, Some(7_000)));
                 attempts += 1;
                 let mut outcome = outcome(attempt.lease, &[(0, Result3::Deferred), (1, Result3::Deferred)]);
