@@ -292,6 +292,10 @@ fn extensions(slice: &ReceiverSlice, service: Service, has_tls: bool) -> Extensi
     if !extensions.has(Extension::Chunking) {
         extensions = extensions.without(Extension::BinaryMime);
     }
+    // RFC 6531 3.1: who has the one must have the other.
+    if !extensions.has(Extension::EightBitMime) {
+        extensions = extensions.without(Extension::SmtpUtf8);
+    }
     extensions
 }
 

@@ -26,12 +26,14 @@ fn addresses_that_are_not_ascii_need_the_parameter_and_must_be_utf8() {
     assert_eq!(client.reply().code(), 501);
     assert_eq!(client.say("VRFY j\u{f6}rg").code(), 553);
     assert_eq!(client.say("RCPT TO:<j\u{f6}rg@local.test>").code(), 250);
-    let mta = Mta::start(&Settings {
-        config: "config.server.esmtp.smtputf8 = false;".into(),
-        ..Settings::default()
-    });
-    let mut client = Client::hello(mta.port());
-    assert_eq!(client.say("MAIL FROM:<a@src.test> SMTPUTF8").code(), 555);
+    // Whoever offers it must take eight bits too.
+    for off in ["smtputf8", "eightbitmime"] {
+        let config = format!("config.server.esmtp.{off} = false;");
+        let mta = Mta::start(&Settings { config, ..Settings::default() });
+        let mut client = Client::hello(mta.port());
+        assert!(!client.say("EHLO client.test").0.contains("SMTPUTF8"), "{off}");
+        assert_eq!(client.say("MAIL FROM:<a@src.test> SMTPUTF8").code(), 555, "{off}");
+    }
 }
 
 #[test]

@@ -87,7 +87,7 @@ keys! {
     /// Announce DSN (RFC 3461): senders choose which delivery reports they want, and may have success reported.
     dsn: Flag = "server.esmtp.dsn", default Bool(true), example Bool(false), for Receiver;
 
-    /// Announce SMTPUTF8 (RFC 6531): addresses and headers in any script.
+    /// Announce SMTPUTF8 (RFC 6531), where 8BITMIME is announced too: addresses and headers in any script.
     smtputf8: Flag = "server.esmtp.smtputf8", default Bool(true), example Bool(false), for Receiver;
 
     /// Let clients that have authenticated call a message more urgent than others (MT-PRIORITY from 1 to 9, RFC 6710). Otherwise
