@@ -135,6 +135,37 @@ s.quit()
 }
 
 #[test]
+fn what_requires_tls_comes_back_from_a_next_hop_without_it() {
+    const TEST: &str = "what_requires_tls_comes_back_from_a_next_hop_without_it";
+    if !needs_programs(TEST, &["openssl", "python3"]) {
+        return;
+    }
+    let sink = vsmtp_tests::Sink::start();
+    let mta = start(&format!("config.delivery.relayhost = \"[127.0.0.1]:{}\";", sink.port()), "");
+    let in_clear = Client::hello(mta.port()).say("MAIL FROM:<sender@local.test> REQUIRETLS");
+    assert_eq!(in_clear.code(), 555, "{in_clear:?}");
+    let script = "
+import smtplib, ssl, sys
+s = smtplib.SMTP('127.0.0.1', int(sys.argv[1]), local_hostname='client.test', timeout=30)
+s.ehlo()
+assert not s.has_extn('requiretls')
+s.starttls(context=ssl._create_unverified_context())
+s.ehlo()
+assert s.has_extn('requiretls')
+s.sendmail('sender@local.test', ['b@far.test'], 'Subject: secret\\r\\n\\r\\nwords\\r\\n', mail_options=['REQUIRETLS'])
+s.quit()
+";
+    said(&python(script, &[&mta.port().to_string()]));
+    let report = mta.wait_for_mail("local.test", "sender", 1).remove(0);
+    assert!(report.contains("Status: 5.7.30") && report.contains("b@far.test"), "{report}");
+    assert!(
+        report.contains("Subject: secret") && !report.contains("words"),
+        "nor is it sent back whole: {report}"
+    );
+    assert_eq!(sink.count(), 0);
+}
+
+#[test]
 fn where_tls_is_required_clear_text_hears_530() {
     let mta = start("config.server.tls.security_level = \"encrypt\";", "");
     let mut client = Client::hello(mta.port());
