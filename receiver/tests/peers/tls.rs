@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
-use vsmtp_config::{ClientCertificate, ListenerTls, ReceiverSlice, SecurityLevel, ServerTls};
+use vsmtp_config::{ClientCertificate, ClientTimeouts, ListenerTls, ReceiverSlice, SecurityLevel, ServerTls};
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::master_child::{Listener, ToChild, ToMaster};
 use vsmtp_ipc::edge::receiver_filter::{Ask, Facts};
@@ -501,6 +501,9 @@ fn idle_tls_sessions_are_small() {
     }
     let mut open = secured(tls());
     open.client_count_max = None;
+    // However long it takes until the last has come, the first is still there.
+    let hour = Duration::from_secs(3600);
+    open.timeouts = ClientTimeouts { connect: hour, helo: hour, ..open.timeouts };
     let mut stage = Stage::start(&open);
     let _filter = stage.introduce((false, false, false));
     Keys::introduce(&mut stage).serve();
