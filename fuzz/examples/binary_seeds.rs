@@ -167,8 +167,56 @@ fn limits_messages() {
     seed(0, "limits_request", &ToChild::Limits { ticket: 1, request });
 }
 
+fn helpers_messages() {
+    use vsmtp_ipc::edge::{filter_auth, filter_keys, filter_limits, filter_runner, receiver_auth, receiver_keys};
+    use vsmtp_ipc::wire::{Blob, Grant};
+    let grant = Grant([9; 16]);
+    let receiver = ProcessName { role: Role::Receiver, instance: 1 };
+    seed(30, "auth_confirm", &filter_auth::Ask::Confirm { ticket: 1, receiver, grant });
+    let name = "tim".to_owned();
+    let identity = filter_auth::Identity { name, mechanism: "PLAIN".into(), vouched: true, settled: false };
+    seed(31, "auth_confirmed", &filter_auth::Answer::Confirmed { ticket: 1, identity: Some(identity) });
+    let domain = "a.test".to_owned();
+    seed(32, "mail_sign", &filter_keys::Ask::Sign { ticket: 1, domain, number: 1, data: vec![1, 2] });
+    seed(33, "mail_signed", &filter_keys::Answer::Signed { ticket: 1, signature: Some(vec![3]) });
+    let key = "192.0.2.1".to_owned();
+    let taking = filter_limits::Taking { name: "mail".into(), key, limit: 60, period_s: 3_600, count: 1 };
+    seed(34, "rate_take", &filter_limits::Ask::Take { ticket: 1, taking });
+    let taken = filter_limits::Taken { granted: true, left: 59 };
+    seed(35, "rate_taken", &filter_limits::Answer::Taken { ticket: 1, taken });
+    let ask = filter_runner::Ask {
+        ticket: 1,
+        command: filter_runner::Declared {
+            program: "/usr/bin/scan".into(),
+            arguments: vec!["-".into()],
+            timeout_ms: 1000,
+            fixed: false,
+        },
+        arguments: Some(vec!["a".into()]),
+        input: None,
+        left_ms: 5,
+    };
+    seed(36, "command", &ask);
+    let result = Err(filter_runner::Refused::Failed("no".into()));
+    seed(37, "command_failed", &filter_runner::Answer { ticket: 1, result });
+    let begin = receiver_auth::Begin {
+        exchange: 1,
+        mechanism: "PLAIN".into(),
+        initial: Some(Blob(b"\0tim\0x".to_vec())),
+        client: Some([192, 0, 2, 1].into()),
+        server: None,
+        tls: None,
+    };
+    seed(38, "auth_begin", &receiver_auth::Ask::Begin(begin));
+    seed(39, "auth_offer", &receiver_auth::Answer::Offer(vec!["PLAIN".into()]));
+    let message = vec![1, 2];
+    seed(40, "tls_sign", &receiver_keys::Ask::Sign { ticket: 1, key: 2, scheme: 0x0403, message });
+    seed(41, "tls_signed", &receiver_keys::Answer::Signed { ticket: 1, signature: Some(vec![3]) });
+}
+
 fn ipc_message() {
     limits_messages();
+    helpers_messages();
     let rcpt =
         RcptTo { address: "r@b.test".into(), original: Some(("rfc822".into(), "o".into())), notify: None };
     seed(0, "configure", &configure());

@@ -4,9 +4,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use vsmtp_ipc::edge::{
-    client_resolver, ctl_filter, ctl_keys, ctl_master, ctl_queue, ctl_repl, ctl_resolver, filter_database,
-    filter_queue, master_child, queue_deliver, queue_filter,
-    receiver_filter, receiver_limits,
+    client_resolver, ctl_filter, ctl_keys, ctl_master, ctl_queue, ctl_repl, ctl_resolver, filter_auth,
+    filter_database, filter_keys, filter_limits, filter_queue, filter_runner, master_child, queue_deliver,
+    queue_filter, receiver_auth, receiver_filter, receiver_keys, receiver_limits,
 };
 use vsmtp_ipc::wire::{self, Body, Envelope, MailFrom, Piece, RcptTo, Recipient, Reply, check_pieces};
 use vsmtp_ipc::{MAX_DESCRIPTORS, Message, decode, encode};
@@ -14,7 +14,7 @@ use vsmtp_mail as mail;
 
 fuzz_target!(|input: &[u8]| {
     let Some((kind, bytes)) = input.split_first() else { return };
-    match kind % 30 {
+    match kind % 42 {
         0 => drop(message::<master_child::ToChild>(bytes)),
         1 => drop(message::<master_child::ToMaster>(bytes)),
         2 => message::<receiver_filter::Ask>(bytes).iter().for_each(ask),
@@ -48,7 +48,19 @@ fuzz_target!(|input: &[u8]| {
         26 => drop(message::<ctl_resolver::Request>(bytes)),
         27 => drop(message::<ctl_resolver::Answer>(bytes)),
         28 => drop(message::<ctl_repl::Request>(bytes)),
-        _ => drop(message::<ctl_repl::Answer>(bytes)),
+        29 => drop(message::<ctl_repl::Answer>(bytes)),
+        30 => drop(message::<filter_auth::Ask>(bytes)),
+        31 => drop(message::<filter_auth::Answer>(bytes)),
+        32 => drop(message::<filter_keys::Ask>(bytes)),
+        33 => drop(message::<filter_keys::Answer>(bytes)),
+        34 => drop(message::<filter_limits::Ask>(bytes)),
+        35 => drop(message::<filter_limits::Answer>(bytes)),
+        36 => drop(message::<filter_runner::Ask>(bytes)),
+        37 => drop(message::<filter_runner::Answer>(bytes)),
+        38 => drop(message::<receiver_auth::Ask>(bytes)),
+        39 => drop(message::<receiver_auth::Answer>(bytes)),
+        40 => drop(message::<receiver_keys::Ask>(bytes)),
+        _ => drop(message::<receiver_keys::Answer>(bytes)),
     }
 });
 

@@ -2,12 +2,12 @@
 
 use vsmtp_ipc::edge::{
     client_resolver, filter_auth, filter_database, filter_keys, filter_limits, filter_runner, receiver_auth,
-    receiver_keys,
+    receiver_keys, receiver_limits,
 };
 use vsmtp_ipc::wire::Blob;
 
 use crate::property::edge;
-use crate::samples::{grant, name};
+use crate::samples::{grant, name, reply};
 
 edge!(
     receiver_auth_edge,
@@ -30,6 +30,24 @@ edge!(
     receiver_auth::Answer::Denied { exchange: 1, why: receiver_auth::Denied::Throttled },
 );
 
+edge!(
+    receiver_limits_edge,
+    receiver_limits::Ask::Connect { ticket: 1, client: [192, 0, 2, 1].into(), screen: true },
+    receiver_limits::Ask::Spend {
+        ticket: 1,
+        client: std::net::Ipv6Addr::LOCALHOST.into(),
+        kind: receiver_limits::Kind::Recipients,
+        count: 3,
+    },
+    receiver_limits::Ask::Left { ticket: 1 },
+    receiver_limits::Answer::Wanted(receiver_limits::Wanted { connect: true, ..Default::default() }),
+    receiver_limits::Answer::Entered { ticket: 1, entry: receiver_limits::Entry::Condemn(reply()) },
+    receiver_limits::Answer::Entered { ticket: 2, entry: receiver_limits::Entry::Screen { wait_ms: 6_000 } },
+    receiver_limits::Answer::Spent {
+        ticket: 1,
+        spent: receiver_limits::Spent { granted: 2, delay_ms: 1, refusal: Some(reply()) },
+    },
+);
 edge!(
     receiver_keys_edge,
     receiver_keys::Ask::Sign { ticket: 1, key: 2, scheme: 0x0403, message: vec![1, 2] },
