@@ -5,6 +5,7 @@ mod commands;
 mod databases;
 mod delegates;
 mod domains;
+mod misspelt;
 mod places;
 mod toml_file;
 mod values;
@@ -82,7 +83,12 @@ pub fn evaluate(
         let (tree, places) = toml_file::read(&name, &text, defaults)?;
         return Ok(Evaluated { file: name, tree, places });
     }
-    let tree = run(&root, &name, &text, defaults, host, Entry::Main)?;
+    let tree = run(&root, &name, &text, defaults, host, Entry::Main).map_err(|error| {
+        match root.read(Path::new(&error.location.file)) {
+            Ok(text) => misspelt::key(error, &text),
+            Err(_) => error,
+        }
+    })?;
     Ok(Evaluated { file: name, tree, places: KeyPlaces::of_files(&root) })
 }
 
@@ -93,7 +99,8 @@ pub fn evaluate_text(
     defaults: &Value,
     host: &Surroundings,
 ) -> Result<Evaluated, ScriptError> {
-    let tree = run(&Root::none(), name, text, defaults, host, Entry::Main)?;
+    let tree = run(&Root::none(), name, text, defaults, host, Entry::Main)
+        .map_err(|error| misspelt::key(error, text))?;
     let mut places = KeyPlaces::default();
     places.scan(name, text);
     Ok(Evaluated { file: name.to_owned(), tree, places })
@@ -102,9 +109,12 @@ pub fn evaluate_text(
 /// The oneshot role's whole work: the tree, checked and encoded, or all errors, one per line, each with its place.
 pub fn answer(request: &Evaluate, host: &Surroundings) -> Result<Vec<u8>, String> {
     let folder = Path::new(&request.config_path).parent().unwrap_or(Path::new("/"));
-    let lines = |errors: Vec<ScriptError>| {
-        errors.iter().map(|error| format!("{}/{error}\n", folder.display())).collect::<String>()
+    // A path that is absolute already, as that of the folder itself, stays as it is.
+    let line = |mut error: ScriptError| {
+        error.location.file = folder.join(&error.location.file).display().to_string();
+        format!("{error}\n")
     };
+    let lines = |errors: Vec<ScriptError>| errors.into_iter().map(line).collect::<String>();
     let (mut evaluated, config) = configuration(request, host).map_err(lines)?;
     let collector = Arc::new(Collector::default());
     let described = Arc::new(database::Collector::default());
@@ -311,6 +321,50 @@ mod tests {
     }
 
     #[test]
+    fn a_section_that_does_not_exist_is_an_unknown_key() {
+        for (line, complaint) in [
+            ("config.servr.name = \"x\";", "2:15: servr.name: unknown key; did you mean server.name?"),
+            (
+                "config.server.interfces.addr = [];",
+                "2:26: server.interfces.addr: unknown key; did you mean server.interfaces.addr?",
+            ),
+            (
+                "config.server.interfces.addr.push(\"x\");",
+                "2:26: server.interfces.addr: unknown key; did you mean server.interfaces.addr?",
+            ),
+            (
+                "config[\"server\"].interfces.addr = [];",
+                "2:29: server.interfces.addr: unknown key; did you mean server.interfaces.addr?",
+            ),
+            ("config.colour.depth.bits = 3;", "2:16: colour.depth: unknown key"),
+        ] {
+            let script = format!("fn on_config(config) {{\n {line}\n config\n}}");
+            let lines = answered(&[("vsmtp.vsl", &script)]).unwrap_err();
+            assert_eq!(lines.trim_end(), format!("vsmtp.vsl:{complaint}"), "{line}");
+            // In another file it is found there.
+            let main = "import \"part\" as part;\nfn on_config(config) { part::on_config(config) }";
+            let lines = answered(&[("vsmtp.vsl", main), ("part.vsl", &script)]).unwrap_err();
+            assert_eq!(lines.trim_end(), format!("part.vsl:{complaint}"), "{line}");
+        }
+        // What is wrong with a known key is said as before.
+        let script = "fn on_config(config) {\n config.server.name.what = 1;\n config\n}";
+        let lines = answered(&[("vsmtp.vsl", script)]).unwrap_err();
+        assert!(lines.contains("'what'") && !lines.contains("unknown key"), "{lines}");
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_named_once() {
+        let request = Evaluate {
+            config_path: "/nonexistent/etc/vsmtp.vsl".into(),
+            hostname: "mx.test".into(),
+            cores: 2,
+            root: String::new(),
+        };
+        let lines = answer(&request, &host()).unwrap_err();
+        assert!(lines.starts_with("/nonexistent/etc: configuration directory cannot be opened: "), "{lines}");
+    }
+
+    #[test]
     fn the_answer_is_a_tree_or_errors_with_file_line_and_nearest_key() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("vsmtp.vsl");
@@ -440,6 +494,12 @@ mod tests {
         let shipped = include_str!("../../etc/vsmtp/domain-available/example.com/config.vsl");
         answered(&[("vsmtp.vsl", main), ("domain-enabled/example.com/config.vsl", shipped)]).unwrap();
         // Errors name the domain's file.
+        let wrong = domain.replace("config.tls", "config.tsl");
+        let lines =
+            answered(&[("vsmtp.vsl", main), ("domain-enabled/example.test/config.vsl", &wrong)]).unwrap_err();
+        let words = "domain-enabled/example.test/config.vsl:2:14: server.virtual.example.test.tsl.certificate: unknown \
+                     key; did you mean tls.certificate?";
+        assert_eq!(lines.trim_end(), words);
         let wrong = domain.replace("config.tls.certificate", "config.tls.certificat");
         let lines =
             answered(&[("vsmtp.vsl", main), ("domain-enabled/example.test/config.vsl", &wrong)]).unwrap_err();

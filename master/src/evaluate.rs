@@ -95,7 +95,8 @@ impl Evaluation {
     }
 
     fn check(&self, answer: Result<Vec<u8>, String>) -> Result<Config, Error> {
-        let bytes = answer.map_err(Error::Config)?;
+        // The last of its lines ends as the others do.
+        let bytes = answer.map_err(|lines| Error::Config(lines.trim_end().to_owned()))?;
         let tree = Value::from_bytes(&bytes).map_err(|error| Error::Config(error.to_string()))?;
         Config::build(&self.context, &tree).map_err(|errors| {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();

@@ -25,6 +25,8 @@ pub const MAX_SCRIPT_BYTES: u64 = 4 << 20;
 const EXTENSION: &str = "vsl";
 /// What Rhai calls closures by, with a number of their own behind it.
 const NO_NAME: &str = "anon$";
+/// Who reads scripts, also where root has asked for it.
+const READER: &str = "it is read by the user of filters, vsmtp-filter where there is one";
 
 /// The directory that scripts are read from.
 #[derive(Debug, Default)]
@@ -53,7 +55,13 @@ impl Root {
             let location = Location { file: path.display().to_string(), ..Location::default() };
             ScriptError::at(location, format!("configuration directory {why}"))
         };
-        let path = path.canonicalize().map_err(|io| error(&format!("cannot be opened: {io}")))?;
+        let path = path.canonicalize().map_err(|io| {
+            let found = error(&format!("cannot be opened: {io}"));
+            match io.kind() {
+                std::io::ErrorKind::PermissionDenied => found.with_hint(READER),
+                _ => found,
+            }
+        })?;
         if !path.is_dir() {
             return Err(error("is not a directory"));
         }

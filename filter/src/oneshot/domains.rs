@@ -7,6 +7,7 @@ use std::sync::Arc;
 use vsmtp_config::{Context, Value, said};
 use vsmtp_mail::Domain;
 
+use super::misspelt::{DOMAIN_SECTIONS, domain_key};
 use super::places::KeyPlaces;
 use super::{Entry, Evaluated, run};
 use crate::api::Surroundings;
@@ -67,13 +68,16 @@ fn add_settings(
 ) -> Result<(), ScriptError> {
     let (name, text) = (root.display_name(file), root.read(file)?);
     let mut empty = Value::map();
-    for section in ["tls", "dns", "dkim"] {
+    for section in DOMAIN_SECTIONS {
         empty.set(section, Value::map());
     }
-    let said = run(root, &name, &text, &empty, host, Entry::Domain)?;
+    let prefix = format!("{VIRTUAL}.{domain}.");
+    let said = run(root, &name, &text, &empty, host, Entry::Domain).map_err(|error| {
+        if error.location.file == name { domain_key(error, &text, &prefix) } else { error }
+    })?;
     let mut places = KeyPlaces::default();
     places.scan(&name, &text);
-    evaluated.places.take(&format!("{VIRTUAL}.{domain}."), places);
+    evaluated.places.take(&prefix, places);
     // A domain's name has dots, which paths of the tree use otherwise.
     let mut all = match evaluated.tree.at(VIRTUAL) {
         Some(Value::Map(all)) => all.clone(),

@@ -9,7 +9,7 @@ use rhai::{Engine, Position, Token};
 use crate::engine::{Location, Root};
 
 /// Most tokens looked at in one file.
-const MAX_TOKENS: usize = 1_000_000;
+pub(super) const MAX_TOKENS: usize = 1_000_000;
 
 /// The place of each key, the last one written.
 #[derive(Debug, Clone, Default)]

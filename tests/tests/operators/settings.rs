@@ -9,13 +9,18 @@ use vsmtp_tests::{Client, Mta, Settings, Sink, free_port, needs_programs, needs_
 use crate::{ctl, refused, vsmtp};
 
 /// Each is wrong in its own way; the words are what the message must hold.
-const WRONG: [(&str, &[&str]); 7] = [
-    ("config.server.naem = \"x.test\";", &["vsmtp.vsl:", "server.naem", "server.name"]),
-    ("config.queue.lifetime = 3;", &["vsmtp.vsl:", "queue.lifetime", "1m"]),
-    ("config.server.smtp.rcpt_count_max = \"many\";", &["vsmtp.vsl:", "rcpt_count_max", "integer"]),
-    ("config.server.interfaces.addr = [\"localhost\"];", &["vsmtp.vsl:", "interfaces.addr", "port"]),
-    ("config.delivery.local = \"floppy\";", &["vsmtp.vsl:", "delivery.local", "maildir"]),
-    ("config.server.tls.protocol = 1;", &["vsmtp.vsl:", "tls"]),
+const WRONG: [(&str, &[&str]); 8] = [
+    ("config.server.naem = \"x.test\";", &["vsmtp.vsl:9:", "server.naem", "server.name"]),
+    ("config.queue.lifetime = 3;", &["vsmtp.vsl:9:", "queue.lifetime", "1m"]),
+    ("config.server.smtp.rcpt_count_max = \"many\";", &["vsmtp.vsl:9:", "rcpt_count_max", "integer"]),
+    ("config.server.interfaces.addr = [\"localhost\"];", &["vsmtp.vsl:9:", "interfaces.addr", "port"]),
+    ("config.delivery.local = \"floppy\";", &["vsmtp.vsl:9:", "delivery.local", "maildir"]),
+    // The section is misspelt, and the script stops there.
+    (
+        "config.server.interfces.addr = [];",
+        &["vsmtp.vsl:9:", "server.interfces.addr: unknown key", "server.interfaces.addr"],
+    ),
+    ("config.server.tls.protocol = 1;", &["vsmtp.vsl:9:", "tls"]),
     ("this is no script;", &["vsmtp.vsl:9:"]),
 ];
 

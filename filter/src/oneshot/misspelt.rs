@@ -1,0 +1,76 @@
+//! A key in a section that does not exist. The script stops there with words of the language; what is said in their place
+//! is what is said of every other unknown key. It says nothing of errors that are not about keys.
+
+use rhai::{Engine, Position, Token};
+use vsmtp_config::{ConfigError, Problem, keys, nearest_key};
+
+use super::places::MAX_TOKENS;
+use crate::engine::{ScriptError, nearest};
+
+/// What a domain's settings consist of.
+pub(super) const DOMAIN_SECTIONS: [&str; 3] = ["tls", "dns", "dkim"];
+
+/// The error of a configuration, about the key if `text`, the file that it names, has an unknown one there.
+pub(super) fn key(error: ScriptError, text: &str) -> ScriptError {
+    let Some(path) = path_at(text, error.location.line, error.location.column) else { return error };
+    if is_known(&path) {
+        return error;
+    }
+    let problem = Problem::Unknown { nearest: nearest_key(&path) };
+    ScriptError::at(error.location, ConfigError { path, problem }.to_string())
+}
+
+/// The same for the settings of one domain, whose keys begin with `prefix` elsewhere.
+pub(super) fn domain_key(error: ScriptError, text: &str, prefix: &str) -> ScriptError {
+    let Some(path) = path_at(text, error.location.line, error.location.column) else { return error };
+    let (section, rest) = path.split_once('.').unwrap_or((&path, ""));
+    if DOMAIN_SECTIONS.contains(&section) {
+        return error;
+    }
+    let meant = nearest(section, DOMAIN_SECTIONS.into_iter())
+        .map(|section| format!("; did you mean {section}.{rest}?"))
+        .unwrap_or_default();
+    ScriptError::at(error.location, format!("{prefix}{path}: unknown key{meant}"))
+}
+
+/// True of a key, of a section with keys in it, and of what a key holds.
+fn is_known(path: &str) -> bool {
+    let begins = |long: &str, short: &str| {
+        long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    keys().any(|key| begins(key.name, path) || begins(path, key.name))
+}
+
+/// The names behind the variable in `variable.a.b["c"]`, up to the one that stands at this place; a function that is
+/// called there is none of them.
+fn path_at(text: &str, line: usize, column: usize) -> Option<String> {
+    let engine = Engine::new_raw();
+    let script = [text];
+    let (stream, _control) = engine.lex(&script);
+    let tokens: Vec<(Token, Position)> =
+        stream.take(MAX_TOKENS).take_while(|(token, _)| *token != Token::EOF).collect();
+    let is_here = |place: &Position| (place.line(), place.position()) == (Some(line), Some(column));
+    let here = tokens.iter().position(|(_, place)| is_here(place))?;
+    let token = |at: usize| tokens.get(at).map(|(token, _)| token);
+    let mut path = Vec::new();
+    let mut at = here;
+    loop {
+        match (token(at)?, token(at.checked_sub(1)?)?) {
+            (Token::Identifier(name), Token::Period) => {
+                path.push(name.to_string());
+                at = at.checked_sub(2)?;
+            }
+            (Token::RightBracket, Token::StringConstant(name)) => {
+                path.push(name.to_string());
+                at = at.checked_sub(3)?;
+            }
+            (Token::Identifier(_), _) => break,
+            _ => return None,
+        }
+    }
+    if token(here + 1) == Some(&Token::LeftParen) {
+        path.remove(0);
+    }
+    path.reverse();
+    (!path.is_empty()).then(|| path.join("."))
+}
