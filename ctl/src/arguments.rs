@@ -31,8 +31,14 @@ pub enum Command {
     /// Finish what is open and stop.
     Stop,
     /// Look at and change the queue.
-    #[command(subcommand)]
-    Queue(QueueCommand),
+    Queue {
+        /// Read this spool directly, while nothing runs: for list, cat, export and verify.
+        #[arg(long, global = true, value_name = "DIR")]
+        spool: Option<PathBuf>,
+        /// What to do with it.
+        #[command(subcommand)]
+        command: QueueCommand,
+    },
     /// Show which clients have used up what, and reset one.
     Limits {
         /// At most so many, the heaviest first.
@@ -106,9 +112,6 @@ pub enum QueueCommand {
         /// At most so many.
         #[arg(long, value_name = "N")]
         limit: Option<u64>,
-        /// Read this spool directly, while nothing runs.
-        #[arg(long, value_name = "DIR")]
-        spool: Option<PathBuf>,
     },
     /// Show all about one message.
     Show {
@@ -121,9 +124,6 @@ pub enum QueueCommand {
         /// The message.
         #[arg(value_parser = id)]
         id: QueueId,
-        /// Read this spool directly, while nothing runs.
-        #[arg(long, value_name = "DIR")]
-        spool: Option<PathBuf>,
     },
     /// Keep messages from being delivered.
     Hold(Which),
@@ -141,18 +141,11 @@ pub enum QueueCommand {
     Stats,
     /// Write every message of a spool as files, while nothing runs.
     Export {
-        /// The spool.
-        #[arg(long, value_name = "DIR")]
-        spool: PathBuf,
         /// Where to write.
         to: PathBuf,
     },
     /// Check a spool, while nothing runs.
-    Verify {
-        /// The spool.
-        #[arg(long, value_name = "DIR")]
-        spool: PathBuf,
-    },
+    Verify,
 }
 
 /// Which messages a command changes. One of them is needed; `--all --state S` is the same as `--state S`.
@@ -380,6 +373,10 @@ mod tests {
             "vsmtpctl queue flush --state deferred",
             "vsmtpctl queue hold -",
             "vsmtpctl queue destinations",
+            "vsmtpctl queue --spool /s list --state held",
+            "vsmtpctl queue list --spool /s",
+            "vsmtpctl queue --spool /s export /to",
+            "vsmtpctl queue verify --spool /s --json",
             "vsmtpctl config show --changed server.",
             "vsmtpctl limits --limit 20 --json",
             "vsmtpctl limits reset 2001:db8::1",

@@ -21,9 +21,9 @@ pub type Queue = Line<Request, Answer>;
 /// Carries out one command.
 pub fn run(command: &QueueCommand, queue: &mut Queue, out: &mut Output<'_>) -> Result<(), Failure> {
     match command {
-        QueueCommand::List { state, limit, .. } => list::list(queue, state.map(State::from), *limit, out),
+        QueueCommand::List { state, limit } => list::list(queue, state.map(State::from), *limit, out),
         QueueCommand::Show { id } => list::show(queue, *id, out),
-        QueueCommand::Cat { id, .. } => list::cat(queue, *id, out),
+        QueueCommand::Cat { id } => list::cat(queue, *id, out),
         QueueCommand::Hold(which) => change::change(queue, Request::Hold, "held", which, out),
         QueueCommand::Release(which) => change::change(queue, Request::Release, "released", which, out),
         QueueCommand::Flush(which) => change::change(queue, Request::Flush, "flushed", which, out),
@@ -31,8 +31,8 @@ pub fn run(command: &QueueCommand, queue: &mut Queue, out: &mut Output<'_>) -> R
         QueueCommand::Requeue(which) => change::change(queue, Request::Requeue, "requeued", which, out),
         QueueCommand::Destinations => destinations::list(queue, out),
         QueueCommand::Stats => stats(queue, out),
-        QueueCommand::Export { .. } | QueueCommand::Verify { .. } => {
-            Err(Failure::Usage("export and verify read a spool directly and need --spool".to_owned()))
+        QueueCommand::Export { .. } | QueueCommand::Verify => {
+            Err(Failure::Usage("export and verify ask no vsmtp that runs".to_owned()))
         }
     }
 }

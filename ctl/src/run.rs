@@ -62,7 +62,7 @@ fn run(arguments: &Arguments, out: &mut Output<'_>) -> Result<(), Failure> {
         }
         Command::Dkim(command) => dkim::run(command, arguments.root.as_deref(), out),
         Command::Vsl(command) => vsl::run(command, arguments.root.as_deref(), out),
-        Command::Queue(command) => match queue::offline::of(command) {
+        Command::Queue { spool, command } => match queue::offline::of(command, spool.as_deref())? {
             Some(offline) => queue::offline::run(offline, out),
             None => queue::run(command, &mut Line::connect(&place.queue(), EdgeId::CtlQueue)?, out),
         },

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::arguments::QueueCommand;
@@ -10,29 +11,36 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::place::program;
 
-/// The words for `vsmtp-queue`, if the command reads a spool directly.
-pub fn of(command: &QueueCommand) -> Option<Vec<OsString>> {
-    let words: Vec<OsString> = match command {
-        QueueCommand::List { state, limit, spool: Some(spool) } => {
-            let mut words = vec!["--spool".into(), spool.into(), "list".into()];
+/// The words for `vsmtp-queue`, if a spool is to be read directly.
+pub fn of(command: &QueueCommand, spool: Option<&Path>) -> Result<Option<Vec<OsString>>, Failure> {
+    let Some(spool) = spool else {
+        return match command {
+            QueueCommand::Export { .. } | QueueCommand::Verify => {
+                Err(Failure::Usage("export and verify read a spool directly and need --spool DIR".to_owned()))
+            }
+            _ => Ok(None),
+        };
+    };
+    let mut words: Vec<OsString> = vec!["--spool".into(), spool.into()];
+    match command {
+        QueueCommand::List { state, limit } => {
+            words.push("list".into());
             if let Some(state) = state {
                 words.extend(["--state".into(), super::word((*state).into()).into()]);
             }
             if let Some(limit) = limit {
                 words.extend(["--limit".into(), limit.to_string().into()]);
             }
-            words
         }
-        QueueCommand::Cat { id, spool: Some(spool) } => {
-            vec!["--spool".into(), spool.into(), "cat".into(), id.to_string().into()]
+        QueueCommand::Cat { id } => words.extend(["cat".into(), id.to_string().into()]),
+        QueueCommand::Export { to } => words.extend(["export".into(), to.into()]),
+        QueueCommand::Verify => words.push("verify".into()),
+        _ => {
+            let text = "only list, cat, export and verify read a spool directly (--spool); the others ask a vsmtp that runs";
+            return Err(Failure::Usage(text.to_owned()));
         }
-        QueueCommand::Export { spool, to } => {
-            vec!["--spool".into(), spool.into(), "export".into(), to.into()]
-        }
-        QueueCommand::Verify { spool } => vec!["--spool".into(), spool.into(), "verify".into()],
-        _ => return None,
-    };
-    Some(words)
+    }
+    Ok(Some(words))
 }
 
 /// Runs `vsmtp-queue` and passes on what it prints.
@@ -61,17 +69,17 @@ mod tests {
 
     #[test]
     fn only_commands_with_a_spool_are_passed_on() {
-        let list = |spool: Option<&str>| QueueCommand::List {
-            state: spool.map(|_| StateWord::Held),
-            limit: spool.map(|_| 7),
-            spool: spool.map(Into::into),
-        };
-        assert_eq!(of(&list(None)), None);
+        let list = QueueCommand::List { state: Some(StateWord::Held), limit: Some(7) };
+        assert_eq!(of(&list, None).unwrap(), None);
+        let spool = Some(Path::new("/s"));
         assert_eq!(
-            of(&list(Some("/s"))).unwrap(),
+            of(&list, spool).unwrap().unwrap(),
             ["--spool", "/s", "list", "--state", "held", "--limit", "7"]
         );
-        let verify = QueueCommand::Verify { spool: "/s".into() };
-        assert_eq!(of(&verify).unwrap(), ["--spool", "/s", "verify"]);
+        assert_eq!(of(&QueueCommand::Verify, spool).unwrap().unwrap(), ["--spool", "/s", "verify"]);
+        // Neither is the spool forgotten that was named, nor is one read that was not.
+        for (command, spool) in [(QueueCommand::Stats, spool), (QueueCommand::Verify, None)] {
+            assert_eq!(of(&command, spool).unwrap_err().status(), 64, "{command:?}");
+        }
     }
 }

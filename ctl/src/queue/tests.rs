@@ -73,7 +73,7 @@ fn pages(total: u32) -> Reply {
 }
 
 fn list(limit: Option<u64>) -> QueueCommand {
-    QueueCommand::List { state: Some(StateWord::Deferred), limit, spool: None }
+    QueueCommand::List { state: Some(StateWord::Deferred), limit }
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn show_and_cat() {
     assert!(text.contains("joe@example.org") && text.contains("451 4.3.0"), "{text}");
     for _ in 0..2 {
         let mut sink = Vec::new();
-        let cat = QueueCommand::Cat { id: id(9).into(), spool: None };
+        let cat = QueueCommand::Cat { id: id(9).into() };
         run(&cat, &mut line, &mut Output::new(&mut sink, false)).unwrap();
         assert_eq!(sink, b"Subject: x\r\n\r\n\x00\xff");
     }
