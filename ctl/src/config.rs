@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
-use vsmtp_config::Row;
+use vsmtp_config::{Row, nearest_key};
 use vsmtp_ipc::edge::ctl_master::{Answer, Request};
 
 use crate::failure::Failure;
@@ -20,8 +20,12 @@ pub fn show(master: &mut Master, changed: bool, prefix: &str, out: &mut Output<'
         }
         other => return Err(unexpected(other)),
     };
-    let wanted: Vec<&Row> =
-        rows.iter().filter(|row| row.key.starts_with(prefix) && !(changed && row.is_default)).collect();
+    let named: Vec<&Row> = rows.iter().filter(|row| row.key.starts_with(prefix)).collect();
+    if named.is_empty() {
+        let meant = nearest_key(prefix).map(|key| format!("; did you mean {key}?")).unwrap_or_default();
+        return Err(Failure::Usage(format!("no key begins with '{prefix}'{meant}")));
+    }
+    let wanted: Vec<&Row> = named.into_iter().filter(|row| !(changed && row.is_default)).collect();
     if out.is_json() {
         return wanted.iter().try_for_each(|row| {
             out.object(
@@ -83,6 +87,21 @@ mod tests {
         let (text, _) = printed(true, |out| show(&mut line, false, "", out));
         assert_eq!(text.lines().count(), 3);
         asked.join().unwrap();
+    }
+
+    #[test]
+    fn a_key_that_does_not_exist_is_an_error_with_the_nearest_one() {
+        let answer = || Answer::Config(vsmtp_config::encode(&vec![row("server.name", true)]).unwrap());
+        let (mut line, _asked) = master(vec![answer(), answer(), answer()]);
+        let (text, failure) = printed(false, |out| show(&mut line, false, "server.nmae", out));
+        let failure = failure.unwrap();
+        assert_eq!((text.as_str(), failure.status()), ("", 64));
+        assert_eq!(failure.to_string(), "no key begins with 'server.nmae'; did you mean server.name?");
+        let (_, failure) = printed(true, |out| show(&mut line, false, "colour", out));
+        assert_eq!(failure.unwrap().to_string(), "no key begins with 'colour'");
+        // Nothing changed is no mistake.
+        let (_, failure) = printed(false, |out| show(&mut line, true, "server.", out));
+        assert!(failure.is_none());
     }
 
     #[test]
