@@ -1,7 +1,7 @@
 //! The built-in development configuration of `make run`, and the words that tell a newcomer what to do with it.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::layout::Layout;
@@ -17,6 +17,7 @@ const DOMAIN: [(&str, &str); 4] = [
     ("config.vsl", include_str!("../../etc/vsmtp/domain-available/example.com/config.vsl")),
 ];
 const DOMAIN_NAME: &str = "example.test";
+const OPERATORS: &str = "vsmtpctl";
 
 /// Writes the development configuration below the root, where there is none yet.
 pub fn install(layout: &Layout) -> Result<(), Error> {
@@ -57,10 +58,17 @@ pub fn greet(out: &mut impl Write, address: &str, mail_root: &str, root: &Path) 
          \x20 python3 -c 'import smtplib; smtplib.SMTP(\"{host}\", {port}).sendmail(\
          \"you@example.org\", \"friend@example.test\", \"Subject: hi\\r\\n\\r\\nhello\\r\\n\")'\n\n\
          It lands in    {mail_root}/example.test/friend/new/\n\
-         The queue:     vsmtpctl --root {root} queue list\n\
+         The queue:     {ctl} --root {root} queue list\n\
          Ctrl-C stops everything.\n",
+        ctl = operators_program().display(),
         root = root.display(),
     )
+}
+
+/// vsmtpctl as it is to be called: after a build it lies beside this program and on nobody's `PATH`.
+fn operators_program() -> PathBuf {
+    let beside = std::env::current_exe().map(|own| own.with_file_name(OPERATORS)).ok();
+    beside.filter(|path| path.is_file()).unwrap_or_else(|| OPERATORS.into())
 }
 
 #[cfg(test)]
