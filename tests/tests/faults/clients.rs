@@ -12,7 +12,7 @@ use vsmtp_tests::{Client, Dice, Mta, Settings, say};
 use crate::message;
 
 /// Octets of a flood, if nobody stops it.
-const FLOOD: usize = 64 << 20;
+const FLOOD: usize = 1 << 30;
 /// A receiver may grow by so many octets under all of this.
 const MOST_MEMORY: u64 = 48 << 20;
 const SLOW: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use vsmtp_tests::{Mta, Settings, Sink, say, wait_until};
 use crate::{IMPATIENT, message, send};
 
 /// Octets of a flood, if nobody stops it.
-const FLOOD: usize = 32 << 20;
+const FLOOD: usize = 1 << 30;
 
 type Script = fn(TcpStream) -> std::io::Result<()>;
 

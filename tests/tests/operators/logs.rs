@@ -241,6 +241,55 @@ fn syslog_gets_every_line_and_may_be_restarted() {
 }
 
 #[test]
+fn journald_gets_each_line_as_fields_and_may_be_restarted() {
+    let test = "journald_gets_each_line_as_fields_and_may_be_restarted";
+    if !needs_root(test) || !needs_programs(test, &["unshare", "mount"]) {
+        return;
+    }
+    let config = "config.server.logs.target = \"journald\";".to_owned();
+    let mut mta = Mta::prepare(&Settings { config, ..Settings::default() });
+    // Its socket has one place, so the MTA gets a /run of its own.
+    let run = mta.root().join("run-of-the-machine");
+    let folder = run.join("systemd/journal");
+    std::fs::create_dir_all(&folder).expect("make a folder");
+    let mut journald = Syslog::start(&folder.join("socket"));
+    mta.overlay(&run, "/run");
+    let mut master = mta.master_command().stderr(std::process::Stdio::null()).spawn().expect("start vsmtp");
+    let guard = Stop(master.id());
+    wait_until("it is up", || journald.has(&["SYSLOG_IDENTIFIER=vsmtp\n", "PRIORITY=6\n", "event=up"]));
+    let send = |subject: &str| {
+        let mail = format!("Subject: {subject}\r\n\r\nx");
+        let reply = Client::hello(mta.port()).mail(&format!("{subject}@src.test"), &["b@local.test"], &mail);
+        assert_eq!(reply.code(), 250, "{reply:?}");
+    };
+    send("one");
+    for name in ["SYSLOG_IDENTIFIER=vsmtp-receiver\n", "SYSLOG_IDENTIFIER=vsmtp-queue\n"] {
+        wait_until("the message is logged", || {
+            journald.has(&[name, "\nMESSAGE=event=accepted", "one@src.test"])
+        });
+    }
+    journald.stop();
+    send("two");
+    mta.wait_for_mail("local.test", "b", 2);
+    journald.restart();
+    wait_until("the receiver has found the new socket", || {
+        send("three");
+        journald.has(&["SYSLOG_IDENTIFIER=vsmtp-receiver\n", "three@src.test"])
+    });
+    drop(guard);
+    assert!(master.wait().expect("wait for vsmtp").success());
+}
+
+/// Stops a master also when the test fails.
+struct Stop(u32);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        vsmtp_tests::signal(&[self.0], "TERM");
+    }
+}
+
+#[test]
 fn syslog_is_reached_over_the_network_too() {
     let mta = Mta::start(&Settings::default());
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");

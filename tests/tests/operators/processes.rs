@@ -10,6 +10,8 @@ use crate::{ctl, refused, relaying_to, vsmtp};
 
 /// The contract says 5 s; the rest is for a machine that does other things too.
 const STOP: Duration = Duration::from_secs(8);
+/// How long a word of the master's may take to come, on a loaded machine.
+const HEARD: Duration = Duration::from_secs(60);
 
 #[test]
 fn status_shows_every_process_as_a_table_and_as_objects() {
@@ -83,6 +85,44 @@ fn a_second_instance_is_refused_and_the_first_goes_on() {
     assert!(said.contains("another vsmtp holds"), "{said}");
     let reply = Client::hello(mta.port()).mail("a@src.test", &["b@local.test"], "Subject: x\r\n\r\nx");
     assert_eq!(reply.code(), 250, "{reply:?}");
+}
+
+#[test]
+fn systemd_hears_of_the_start_of_reloads_and_of_the_stop() {
+    let mta = Mta::prepare(&Settings::default());
+    let path = mta.root().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("bind");
+    socket.set_read_timeout(Some(HEARD)).expect("set a time-out");
+    let hear = || {
+        let mut buffer = [0; 200];
+        let length = socket.recv(&mut buffer).expect("a word in time");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let mut command = mta.master_command();
+    command.env("NOTIFY_SOCKET", &path).stderr(std::process::Stdio::null());
+    let mut master = command.spawn().expect("start vsmtp");
+    let guard = Stop(master.id());
+    assert_eq!(hear(), "READY=1");
+    assert!(mta.log().contains("event=up"), "ready is who is up: {}", mta.log());
+    assert_eq!(Client::hello(mta.port()).say("NOOP").code(), 250);
+    vsmtp_tests::signal(&[master.id()], "HUP");
+    assert_eq!([hear(), hear()], ["RELOADING=1", "READY=1"]);
+    // A reload that is refused is over too.
+    mta.write_configuration(&Settings { config: "config.server.naem = 1;".into(), ..Settings::default() });
+    vsmtp_tests::signal(&[master.id()], "HUP");
+    assert_eq!([hear(), hear()], ["RELOADING=1", "READY=1"]);
+    drop(guard);
+    assert_eq!(hear(), "STOPPING=1");
+    assert!(master.wait().expect("wait for vsmtp").success());
+}
+
+/// Stops a master also when the test fails.
+struct Stop(u32);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        vsmtp_tests::signal(&[self.0], "TERM");
+    }
 }
 
 #[test]
