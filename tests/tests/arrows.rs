@@ -145,6 +145,26 @@ fn scripts_plugins_dns_and_tls_stay_where_they_belong() {
     assert!(reach(&graph, "vsmtp-filter").contains("rhai"), "the graph shows what is there");
 }
 
+/// `cargo deny` is run by few; so that it says what is true for whoever runs it, its list is held here too.
+#[test]
+fn what_deny_toml_reserves_is_used_by_its_wrappers_only() {
+    let graph = graph();
+    let rules = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deny.toml"));
+    let rules = rules.expect("read deny.toml");
+    let mut seen = 0;
+    for line in rules.lines().filter(|line| line.contains("{ crate = ")) {
+        let words: Vec<&str> = line.split('"').skip(1).step_by(2).collect();
+        let (name, others) = words.split_first().expect("the name of a crate");
+        // Without a list nobody may.
+        let wrappers = others.get(..others.len() - 1).expect("a reason");
+        for (user, _) in graph.iter().filter(|(_, named)| named.contains(*name)) {
+            assert!(wrappers.contains(&user.as_str()), "{user} names {name}, and deny.toml does not let it");
+        }
+        seen += 1;
+    }
+    assert!(seen >= 9, "the list is found");
+}
+
 /// Names and their dependencies, build and development ones too for our own crates.
 fn graph() -> Graph {
     let metadata = metadata();
