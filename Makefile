@@ -2,7 +2,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: run build release test lint bench bench-tools fuzz clean
+.PHONY: run build release test lint bench clean
 
 # The whole MTA on loopback, with the built-in development configuration, in a private directory.
 run: build
