@@ -81,12 +81,12 @@ pub(super) fn compile_knowing(
     text: &str,
     variables: &[String],
 ) -> Result<AST, ScriptError> {
-    let Found { meanings, inline } = find(engine, name, text)?;
+    let Found { meanings, inline, bound } = find(engine, name, text)?;
     let mut known = Scope::new();
     for name in OLD_VARIABLES {
         known.push(name, ());
     }
-    for name in inline {
+    for name in inline.into_iter().chain(bound) {
         known.push(name, ());
     }
     for name in variables {
@@ -121,6 +121,9 @@ struct Found {
     meanings: HashMap<Position, Token>,
     /// Names that expressions make known.
     inline: Vec<String>,
+    /// Names of all other variables; only where there are such expressions. Behind one, which moves the places of variables,
+    /// the parser finds those before it by their names only, and must be told that they are there.
+    bound: Vec<String>,
 }
 
 fn find(engine: &Engine, file: &str, text: &str) -> Result<Found, ScriptError> {
@@ -138,7 +141,38 @@ fn find(engine: &Engine, file: &str, text: &str) -> Result<Found, ScriptError> {
         at = declaration.equals;
         declaration.mark(&tokens, &mut found);
     }
+    match found.inline.is_empty() {
+        true => found.bound.clear(),
+        false => found.bound.extend(bound(&tokens)),
+    }
     Ok(found)
+}
+
+/// The variables and arguments that a script names, other than by declarations.
+fn bound(tokens: &[(Token, Position)]) -> Vec<String> {
+    let mut names = Vec::new();
+    // In the parentheses, or between the bars, of a list of arguments.
+    let mut is_in_list = false;
+    for (at, (token, _)) in tokens.iter().enumerate() {
+        let before =
+            |count: usize| at.checked_sub(count).and_then(|at| tokens.get(at)).map(|(token, _)| token);
+        match token {
+            Token::LeftParen => {
+                is_in_list = matches!(before(1), Some(Token::For | Token::Catch))
+                    || matches!(before(2), Some(Token::Fn));
+            }
+            // An operator between numbers is taken for one too, which does no harm.
+            Token::Pipe => is_in_list = !is_in_list,
+            Token::Identifier(name)
+                if is_in_list || matches!(before(1), Some(Token::Let | Token::Const | Token::For)) =>
+            {
+                names.push(name.to_string());
+            }
+            Token::Identifier(_) | Token::Comma => {}
+            _ => is_in_list = false,
+        }
+    }
+    names
 }
 
 /// The tokens of a script. Where an interpolation ends, the lexer must be told that text goes on.
@@ -259,6 +293,7 @@ impl Declaration {
             found.inline.push(self.name);
             return;
         }
+        found.bound.push(self.name.clone());
         // `object NAME ip4 = X` becomes `const NAME = <ip4> X`, and `object NAME file:ip4 = X` becomes
         // `const NAME = <file:ip4> ip4 = X`, where <...> is a prefix that no script can write.
         set(self.at, Token::Const);

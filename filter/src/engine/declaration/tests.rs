@@ -72,6 +72,23 @@ fn every_form_of_a_declaration_works() {
             "group:[j@b.c, k@b.c, [z]]",
         ),
         (r#"object g group = [ object jane address = "k@b.c" ]; show(jane)"#, "address:k@b.c"),
+        // What was there before a declaration within an expression is there behind it.
+        (
+            r#"object john address = "j@b.c"; const n = 1; object g group = [ object jane address = "k@b.c", john ]; `${show(john)} ${n} ${show(g)}`"#,
+            "address:j@b.c 1 group:[k@b.c, j@b.c]",
+        ),
+        (
+            r#"fn f(a, b) { let c = 1; let g = [object x string = "x", a, b]; for i in g { c += 1; } for (i, at) in g { c += at; } `${a}${b}${c}${x}` } f("p", "q")"#,
+            "pq7x",
+        ),
+        (
+            r#"let a = "1"; let f = |b| { let g = [object x string = "x", a, b]; try { throw "t" } catch (e) { return `${a}${b}${e}`; } }; f.call("2")"#,
+            "12t",
+        ),
+        (
+            r#"let list = [object a string = "1"]; let b = 2; let c = 3; list.push(object d string = "4"); `${list}${b}${c}`"#,
+            "[\"1\", \"4\"]23",
+        ),
         // As an argument, in a function, as the value of a block, in an interpolation.
         (r#"show(object r address = "a@b.c")"#, "address:a@b.c"),
         (r#"fn f() { object r ip4 = "192.0.2.1"; show(r) } f()"#, "ip4:192.0.2.1"),
@@ -132,6 +149,7 @@ fn wrong_declarations_are_refused_with_place_and_advice() {
         ("object a file:ip4 = \"list.txt\";", "f.vsl:1:21", "line 1: 'a@b.c'"),
         ("object a file:ip4 = \"/etc/passwd\";", "f.vsl:1:21", "outside the configuration directory"),
         ("object a ip4 = ;", "f.vsl:1:16", ""),
+        ("let g = [object a string = \"x\"]; print(nobody)", "f.vsl:1:40", "nobody"),
         ("service a smtp = #{};", "f.vsl:1:18", "not there in this version"),
     ] {
         let error = value_of(text).unwrap_err();
@@ -147,7 +165,10 @@ fn declarations_of_a_module_are_exported_and_bodies_see_them() {
     let script = r##"
         import "vars" as vars;
         object mine address = "m@b.c";
+        object mixed group = [ object theirs address = "t@b.c", mine ];
         #{ connect: [
+            rule "before an expression" || if show(mine) == "address:m@b.c" { accept() } else { deny() },
+            rule "behind it" || if show(mixed) == "group:[t@b.c, m@b.c]" { accept() } else { deny() },
             rule "exported" || if show(vars::ip4) == "ip4:192.0.2.1" { accept() } else { deny() },
             rule "exported from an expression" || if show(vars::john) == "address:j@b.c" { accept() } else { deny() },
             rule "last" || if show(vars::last) == "regex:^a" { accept() } else { deny() },
