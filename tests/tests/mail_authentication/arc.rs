@@ -1,8 +1,22 @@
 //! ARC: what dkimpy has sealed, well and badly, we judge as it does, and what we seal it finds right.
 
-use vsmtp_tests::{Client, needs_programs, python, run_with_input, said, wait_until};
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use vsmtp_tests::{
+    Client, Mta, NameServer, Settings, needs_programs, python, run_with_input, said, wait_until,
+};
 
 use crate::{BODIES, files, keys, message, start};
+
+/// The validation part of ValiMail's arc_test_suite, all of it: scenarios with keys, messages and verdicts. Its licence lies
+/// beside it.
+const SUITE: &str = include_str!("data/arc-validation-tests.json");
+/// Its tests.
+const SUITE_TESTS: usize = 170;
+/// What the suite takes for a pass and we do not: signatures with SHA-1, which prove nothing since RFC 8301, and one that
+/// covers no field, so that anybody may put another author in (RFC 6376 5.4).
+const STRICTER: [&str; 3] = ["ams_fields_a_sha1", "as_fields_a_sha1", "ams_fields_h_empty"];
 
 /// Cases that dkimpy judges by the places of the fields; their numbers say the order (RFC 8617 5.2), so these chains are whole.
 const REORDERED: [&str; 2] = ["sets in another order", "sets at the end of the header"];
@@ -152,4 +166,46 @@ for path in sys.argv[2:]:
         let verdicts = said(&python(script, &arguments));
         assert_eq!(verdicts, format!("pass {round}\n").repeat(BODIES.len()));
     }
+}
+
+#[test]
+fn the_public_suite_is_judged_as_it_says() {
+    let scenarios: Value = serde_json::from_str(SUITE).expect("read the suite");
+    let scenarios = scenarios.as_array().expect("scenarios");
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let keys: BTreeMap<String, String> = scenarios
+        .iter()
+        .flat_map(|scenario| scenario["keys"].as_object().expect("keys"))
+        .map(|(name, key)| (name.clone(), text(key)))
+        .collect();
+    let texts: Vec<(&str, &str)> = keys.iter().map(|(name, key)| (name.as_str(), key.as_str())).collect();
+    let dns = NameServer::serve_texts(&texts);
+    // The verdict is in the reply; nothing need be delivered.
+    let rules = r#"#{ preq: [ rule "arc" || {
+        queue::hold();
+        state::accept(`250 2.0.0 the chain is ${arc::verify().status}.`)
+    } ] }"#;
+    let mta = Mta::start(&Settings { config: dns.config(), filter: rules.to_owned() });
+    let mut client = Client::hello(mta.port());
+    let (mut tests, mut differ) = (0, Vec::new());
+    for test in scenarios.iter().flat_map(|scenario| scenario["tests"].as_array().expect("tests")) {
+        let (name, message) = (text(&test["name"]), text(&test["message"]).replace('\n', "\r\n"));
+        // Three tests name no verdict: chains that say themselves that they are broken.
+        let verdict = match text(&test["cv"]).to_lowercase() {
+            verdict if verdict.is_empty() || STRICTER.contains(&name.as_str()) => "fail".to_owned(),
+            verdict => verdict,
+        };
+        // What ends the message brings a line end of its own.
+        let message = message.strip_suffix("\r\n").unwrap_or(&message);
+        let reply = client.mail("a@src.test", &["bob@local.test"], message);
+        if !reply.0.contains(&format!("the chain is {verdict}.")) {
+            differ.push(format!(
+                "{name} ({}): {verdict} says the suite, we say {reply:?}",
+                text(&test["description"])
+            ));
+        }
+        tests += 1;
+    }
+    assert_eq!(tests, SUITE_TESTS);
+    assert!(differ.is_empty(), "{} of {tests}:\n{}", differ.len(), differ.join("\n"));
 }

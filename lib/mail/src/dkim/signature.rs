@@ -96,7 +96,11 @@ impl Signature {
         if tags.get("v") != Some("1") {
             return Err(SignatureError::Version);
         }
-        Self::of(&tags, tags.squeezed("i").filter(|text| !text.is_empty()))
+        let signature = Self::of(&tags, tags.squeezed("i").filter(|text| !text.is_empty()))?;
+        if signature.names.iter().any(String::is_empty) {
+            return Err(SignatureError::Tag("h"));
+        }
+        Ok(signature)
     }
 
     /// Reads the value of an ARC-Message-Signature (RFC 8617 4.1.2): the same, but that it has no version, `i=` is a number
@@ -106,7 +110,9 @@ impl Signature {
     /// It cannot be checked; says why.
     pub fn parse_arc(value: &str) -> Result<Self, SignatureError> {
         let tags = Tags::parse(value).ok_or(SignatureError::Syntax)?;
-        let signature = Self::of(&tags, None)?;
+        let mut signature = Self::of(&tags, None)?;
+        // The grammar forbids an empty name; the public test suite of ARC reads it as the name of no field.
+        signature.names.retain(|name| !name.is_empty());
         if signature.length.is_some() {
             return Err(SignatureError::Tag("l"));
         }
@@ -136,7 +142,7 @@ impl Signature {
             return Err(SignatureError::Identity);
         }
         let names: Vec<String> = needed("h")?.split(':').map(str::to_owned).collect();
-        if names.len() > MAX_NAMES || names.iter().any(String::is_empty) {
+        if names.len() > MAX_NAMES {
             return Err(SignatureError::Tag("h"));
         }
         if !names.iter().any(|name| name.eq_ignore_ascii_case("from")) {
@@ -320,6 +326,8 @@ mod tests {
         let good = GOOD.replace("v=1", "i=1").replace("s=sel", "s=sel; t=8; x=9");
         let read = Signature::parse_arc(&good).unwrap();
         assert_eq!((read.identity.as_str(), read.expires_s), ("@example.com", Some(9)));
+        let lax = Signature::parse_arc(&good.replace("From:To", "From::To")).unwrap();
+        assert_eq!(lax.names, read.names);
         let bad = |from: &str, to: &str| Signature::parse_arc(&good.replace(from, to)).unwrap_err();
         assert_eq!(bad("From:To", "To"), From);
         assert_eq!(bad("From:To", "From:ARC-Seal"), Tag("h"));
