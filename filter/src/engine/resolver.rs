@@ -238,7 +238,10 @@ impl Resolver {
             }
             state.open.push(file.clone());
         }
-        let module = self.evaluate(engine, global, import, &file, position);
+        // Messages name the file, which an import of 1.x may find beside its entry point.
+        let name = self.root.display_name(&file);
+        let name = name.strip_suffix(&format!(".{EXTENSION}")).unwrap_or(&name);
+        let module = self.evaluate(engine, global, name, &file, position);
         let mut state = lock(&self.state);
         state.open.pop();
         let module: SharedModule = module?.into();

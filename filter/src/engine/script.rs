@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rhai::{AST, Array, Dynamic, Engine, EvalAltResult, Map, Position, Scope, Stmt};
+use rhai::{AST, Array, Dynamic, Engine, EvalAltResult, Expr, Map, Position, Scope, Stmt};
 
 use super::declaration;
 use super::directive::{Directive, DirectiveKind, DirectiveValue};
@@ -98,9 +98,9 @@ pub(super) fn load(
     name: &str,
     text: &str,
 ) -> Result<LoadedScript, ScriptError> {
-    let (value, last) = evaluate(engine, root, name, text)?;
-    let place = Location::new(name, last);
-    let found = value.type_name();
+    let (value, places) = evaluate(engine, root, name, text)?;
+    let place = Location::new(name, places.last);
+    let found = engine.map_type_name(value.type_name());
     let Some(map) = value.try_cast::<Map>() else {
         return Err(ScriptError::at(place, format!("a script must end in a map of stages, found {found}"))
             .with_hint("for example #{ rcpt: [ rule \"name\" || state::next() ] }"));
@@ -108,8 +108,10 @@ pub(super) fn load(
     let mut script = LoadedScript::empty(name);
     let mut names = HashMap::new();
     for (key, value) in map {
+        let place =
+            places.keys.get(key.as_str()).map_or_else(|| place.clone(), |at| Location::new(name, *at));
         let stage = Stage::parse(&key).ok_or_else(|| unknown_stage(&place, &key))?;
-        script.stages[stage.index()] = directives(&place, stage, value, &mut names)?;
+        script.stages[stage.index()] = directives(engine, &place, stage, value, &mut names)?;
     }
     if !root.imports_functions() {
         script.stages.iter().flatten().for_each(|directive| directive.body.keep_names());
@@ -117,23 +119,43 @@ pub(super) fn load(
     Ok(script)
 }
 
-/// Compiles and evaluates: the value, and where the last statement stands.
+/// Where the last statement of a script stands, and the names in it if it is a map.
+pub(super) struct Places {
+    last: Position,
+    keys: HashMap<String, Position>,
+}
+
+impl Places {
+    fn of(ast: &AST) -> Self {
+        let last = ast.statements().last();
+        let map = match last {
+            Some(Stmt::Expr(expression)) => Some(&**expression),
+            Some(Stmt::Return(Some(expression), ..)) => Some(&**expression),
+            _ => None,
+        };
+        let keys = match map {
+            Some(Expr::Map(entries, _)) => {
+                entries.0.iter().map(|(key, _)| (key.name.to_string(), key.pos)).collect()
+            }
+            _ => HashMap::new(),
+        };
+        Places { last: last.map_or(Position::NONE, Stmt::position), keys }
+    }
+}
+
+/// Compiles and evaluates: the value, and where it stands.
 pub(super) fn evaluate(
     engine: &Engine,
     root: &Root,
     name: &str,
     text: &str,
-) -> Result<(Dynamic, Position), ScriptError> {
+) -> Result<(Dynamic, Places), ScriptError> {
     let ast = declaration::compile(engine, name, text)?;
     root.check_names(name, &ast)?;
     let eval_error = |error: Box<EvalAltResult>| ScriptError::from_eval(name, &error);
     preload(engine, &ast).map_err(eval_error)?;
     let value: Dynamic = engine.eval_ast_with_scope(&mut Scope::new(), &ast).map_err(eval_error)?;
-    Ok((value, last_statement(&ast)))
-}
-
-fn last_statement(ast: &AST) -> Position {
-    ast.statements().last().map_or(Position::NONE, Stmt::position)
+    Ok((value, Places::of(&ast)))
 }
 
 fn unknown_stage(place: &Location, key: &str) -> ScriptError {
@@ -147,12 +169,13 @@ fn unknown_stage(place: &Location, key: &str) -> ScriptError {
 }
 
 fn directives(
+    engine: &Engine,
     place: &Location,
     stage: Stage,
     value: Dynamic,
     names: &mut HashMap<String, Location>,
 ) -> Result<Vec<Arc<Directive>>, ScriptError> {
-    let found = value.type_name();
+    let found = engine.map_type_name(value.type_name());
     let Some(list) = value.try_cast::<Array>() else {
         return Err(ScriptError::at(
             place.clone(),
@@ -162,7 +185,7 @@ fn directives(
     };
     let mut out = Vec::with_capacity(list.len());
     for (at, item) in list.into_iter().enumerate() {
-        let found = item.type_name();
+        let found = engine.map_type_name(item.type_name());
         let Some(directive) = item.try_cast::<DirectiveValue>() else {
             let message =
                 format!("entry {} of the stage '{stage}' is not a rule or an action but {found}", at + 1);
@@ -401,6 +424,13 @@ mod tests {
             ("#{ rcpts: [] }", ":1:1", "'rcpts' does not exist", "did you mean 'rcpt'"),
             ("#{ other: [] }", ":1:1", "'other' does not exist", "connect, helo"),
             ("#{ rcpt: 1 }", ":1:1", "must be a list", "rcpt: ["),
+            (
+                "#{\n rcpt: [],\n data: [ rule \"r\" || next() ] }",
+                ":3:2",
+                "'data' does not exist",
+                "the stages are",
+            ),
+            ("#{\n rcpt: rule \"r\" || next() }", ":2:2", "must be a list, found directive", "rcpt: ["),
             ("#{ rcpt: [1] }", ":1:1", "entry 1", "rule"),
             ("let x = 1;\n5", ":2:1", "map of stages", "rcpt"),
             (
