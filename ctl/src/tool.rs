@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use vsmtp_ipc::edge::ctl_filter::{Answer, Request, Task};
 use vsmtp_ipc::edge::master_child::Evaluate;
@@ -29,7 +29,10 @@ const ENVIRONMENT: [&str; 3] = ["PATH", "TZ", "RUST_BACKTRACE"];
 /// The configuration that is meant: a folder, its main file, or nothing.
 pub fn configuration(named: Option<&Path>, root: Option<&Path>) -> Result<Evaluate, Failure> {
     let absolute = |path: &Path| {
-        std::path::absolute(path).map_err(|error| Failure::NotChecked(format!("{}: {error}", path.display())))
+        // Who opens it is in a jail, where nothing leads upwards.
+        let leads_up = path.components().any(|part| part == Component::ParentDir);
+        let found = if leads_up { std::fs::canonicalize(path) } else { std::path::absolute(path) };
+        found.map_err(|error| Failure::NotChecked(format!("{}: {error}", path.display())))
     };
     let root = root.map(absolute).transpose()?;
     let usual = || root.as_deref().unwrap_or(Path::new("/")).join("etc/vsmtp");

@@ -69,12 +69,15 @@ fn a_check_tells_everything_that_is_wrong_with_rules() {
                     filter.vsl:4:6: this rule never runs at the stage 'rcpt' ('a' before it always ends the stage)\n\
                     filter.vsl:4:15: msg::append_header takes no int as its argument 2 (docs/vsl/msg.md says what it takes)\n\
                     vsmtpctl: 5 problems\n";
-    // By the root, by the folder, by the file.
+    // By the root, by the folder, by the file, by a way that leads up.
     let folder = etc(&mta);
-    let file = folder.join("vsmtp.vsl");
-    for words in
-        [vec!["vsl", "check"], vec!["vsl", "check", path(&folder)], vec!["vsl", "check", path(&file)]]
-    {
+    let (file, up) = (folder.join("vsmtp.vsl"), folder.join("../vsmtp"));
+    for words in [
+        vec!["vsl", "check"],
+        vec!["vsl", "check", path(&folder)],
+        vec!["vsl", "check", path(&file)],
+        vec!["vsl", "check", path(&up)],
+    ] {
         assert_eq!(said(&mta, &words), (1, expected.to_owned()), "{words:?}");
     }
     let output = mta.ctl(&["vsl", "check", "--json"]);
