@@ -108,17 +108,17 @@ fn addresses(registry: &mut Registry) {
         .errors(errors)
         .example("msg::rw_mail_from(\"anonymous@example.com\"); msg::get_header(\"From\") == \"anonymous@example.com\"");
     registry.text1(from, Stage::Preq, |t, new| t.rewrite_from(&mailbox(new)?));
-    let rewrite = name("msg", "rw_rcpt", &["rewrite_rcpt_message", "rewrite_to"])
+    let rewrite = name("msg", "rw_rcpt", &["rewrite_rcpt_message", "rewrite_to", "rewrite_to_message"])
         .doc("(old: address, new: address)", "Puts one address in the place of another in To and Cc. Names, folding and the other addresses keep their bytes.")
         .errors(errors)
         .example("msg::rw_rcpt(\"a@b.c\", \"john@example.com\"); msg::get_header(\"To\") == \"john@example.com\"");
     registry.text2(rewrite, Stage::Preq, |t, old, new| t.rewrite_addressee(&mailbox(old)?, &mailbox(new)?));
-    let add = name("msg", "add_rcpt", &["add_rcpt_message", "add_to"])
+    let add = name("msg", "add_rcpt", &["add_rcpt_message", "add_to", "add_to_message"])
         .doc("(new: address)", "Adds an address at the end of To; makes the field if there is none.")
         .errors(errors)
         .example("msg::add_rcpt(\"d@e.f\"); msg::get_header(\"To\") == \"a@b.c, d@e.f\"");
     registry.text1(add, Stage::Preq, |t, new| t.add_addressee(&mailbox(new)?));
-    let remove = name("msg", "rm_rcpt", &["remove_rcpt_message", "remove_to"])
+    let remove = name("msg", "rm_rcpt", &["remove_rcpt_message", "remove_to", "remove_to_message"])
         .doc(
             "(old: address)",
             "Removes an address from To and Cc, with its name; a field that has no address left is removed.",

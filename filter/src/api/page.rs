@@ -48,6 +48,7 @@ const MODULES: &[(&str, &str)] = &[
     ("fs", "Files that rules write: messages, and what is known of them."),
     ("time", "The clock, in UTC."),
     ("utils", "The host, and small helpers."),
+    ("unix", "The host, by the names of its own that some scripts use."),
     ("logging", "Lines for the log."),
 ];
 

@@ -9,6 +9,7 @@ use vsmtp_ipc::edge::client_resolver::{Query, Records, SpfQuestion, SpfResult, S
 use vsmtp_mail::{EnhancedCode, Reply};
 
 use super::general::Surroundings;
+use super::handle::Handle;
 use super::registry::{Outcome, Registry, name};
 use crate::names::Names;
 use crate::object::Fault;
@@ -99,6 +100,11 @@ fn old(registry: &mut Registry, surroundings: &Surroundings) {
     let (names, own) = (surroundings.names.clone(), surroundings.own_domains.clone());
     registry.waits2(with_policy, Stage::Mail, move |t, header: ImmutableString, policy: ImmutableString| {
         decide(t, &*names, &own, fields(&header)?, Policy::Forbidden { soft: is_soft(&policy)? })
+    });
+    // The function that scripts of 1.x may call below `check_spf()`: it says, and decides nothing.
+    let names = surroundings.names.clone();
+    registry.system_waits2("check_spf", Stage::Mail, move |t, _: Handle, _: Handle| {
+        find(t, &*names).map(|check| raw(&check.verdict))
     });
 }
 

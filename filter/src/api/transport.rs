@@ -10,7 +10,7 @@ use crate::transaction::Transport;
 
 const RELAY_ERRORS: &str =
     "if the target is not a relay: TLS and accounts of relays are set in the configuration";
-const TARGETS: &str = "A target is an IP address or a host, with `:port` if it is not 25, or `smtp://host:port`; its MX records are not asked.";
+const TARGETS: &str = "A target is an IP address or a host, with `:port` if it is not 25, or `smtp://host:port`; its MX records are not asked. Of what vSMTP writes behind a `?`, `tls=none` and `tls=opportunistic` change nothing: whether TLS is spoken, the configuration says.";
 
 pub(super) fn register(registry: &mut Registry) {
     let forward = name("transport", "forward", &["forward"])
@@ -121,12 +121,17 @@ fn fixed(registry: &mut Registry, one: Name, all: Name, transport: fn() -> Trans
 /// `IP`, `IP:port`, `[v6]:port`, `host`, `host:port`, `smtp://host[:port]`: a host to speak SMTP to, without MX lookup.
 fn relay(target: &str) -> Result<Transport, Fault> {
     let wrong = |why: &dyn std::fmt::Display| Fault(format!("'{target}' is not a relay: {why}"));
-    if target.starts_with("smtps://") || target.contains('@') || target.contains('?') {
+    let (place, query) = target.split_once('?').unwrap_or((target, ""));
+    // To try TLS is what the configuration does unless it says more; what a rule asks for beyond, it cannot promise.
+    let asks_for_more = !matches!(query, "" | "tls=none" | "tls=opportunistic");
+    if place.starts_with("smtps://") || place.contains('@') || asks_for_more {
         return Err(wrong(&"TLS and authentication to a relay are set in the configuration"));
     }
-    let plain = target.strip_prefix("smtp://").unwrap_or(target).trim_end_matches('/');
+    let plain = place.strip_prefix("smtp://").unwrap_or(place).trim_end_matches('/');
     // A host that was named is the host that is meant: brackets turn the MX lookup off.
-    let text = if plain.starts_with('[') || plain.parse::<std::net::IpAddr>().is_ok() {
+    let text = if plain.parse::<std::net::Ipv6Addr>().is_ok() {
+        format!("[{plain}]")
+    } else if plain.starts_with('[') || plain.parse::<std::net::IpAddr>().is_ok() {
         plain.to_owned()
     } else {
         match plain.split_once(':') {

@@ -3,7 +3,7 @@
 use rhai::{ImmutableString, NativeCallContext, Variant};
 
 use super::super::handle::Handle;
-use super::{Name, Outcome, Registry, Text, raise, shared};
+use super::{Form, Name, Outcome, Registry, Text, raise, shared};
 use crate::object::Object;
 use crate::stage::Stage;
 use crate::transaction::Shared;
@@ -100,6 +100,22 @@ impl Registry<'_> {
         if !name.module.is_empty() {
             self.modules.entry(name.module).or_default().set_native_fn(name.name, call);
         }
+    }
+
+    /// A function of two arguments that is in `sys::` only.
+    pub fn system_waits2<A: Variant + Clone, B: Variant + Clone, R: Variant + Clone>(
+        &mut self,
+        name: &'static str,
+        from: Stage,
+        body: impl Fn(&Shared, A, B) -> Outcome<R> + Clone + Send + Sync + 'static,
+    ) {
+        let name = super::name("sys", name, &[]);
+        self.row(Form::Alias, name, 2, Some(from));
+        let call = move |context: NativeCallContext, a: A, b: B| {
+            let shared = shared(&context, name, from)?;
+            body(&shared, a, b).map_err(|fault| raise(&context, fault))
+        };
+        self.modules.entry("sys").or_default().set_native_fn(name.name, call);
     }
 
     /// A function of three arguments.

@@ -40,6 +40,11 @@ fn envelope_edits() {
             "forward_all(\"smtp://relay.example.com:26/\")",
             "jane@example.org>smtp:[relay.example.com]:26 joe@example.net>smtp:[relay.example.com]:26",
         ),
+        ("transport::forward(rcpt(), ip6(\"::1\"))", "jane@example.org joe@example.net>smtp:[IPv6:::1]:25"),
+        (
+            "transport::forward(rcpt(), \"smtp://relay.example.com:26?tls=opportunistic\")",
+            "jane@example.org joe@example.net>smtp:[relay.example.com]:26",
+        ),
         (
             "transport::deliver(rcpt()); transport::mbox(\"jane@example.org\")",
             "jane@example.org>mbox joe@example.net>smtp:example.net",
@@ -65,6 +70,8 @@ fn envelope_edits() {
         ("transport::forward_all(\"\")", "not a relay"),
         ("transport::forward_all(\"a b\")", "not a relay"),
         ("transport::forward_all(\"smtps://u:p@h\")", "configuration"),
+        ("transport::forward_all(\"smtp://h?tls=required\")", "configuration"),
+        ("transport::forward_all(\"[fe80::1%eth0]:25\")", "not a relay"),
         ("transport::lmtp_all(\"unix:relative\")", "not an LMTP server"),
     ] {
         fails(&engine, Stage::Rcpt, body, words);

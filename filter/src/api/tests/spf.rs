@@ -45,6 +45,7 @@ fn two_policies_of_one_name_as_each_dialect_has_it() {
         fails(&engine, Stage::Mail, body, words);
     }
     fails(&engine, Stage::Helo, "spf::check()", "from the stage 'mail' on");
+    holds(&engine, Stage::Mail, "sys::check_spf(ctx(), srv()) == spf::check_raw()");
     holds(&engine, Stage::Mail, "spf::check_raw().result == \"none\" && spf::check_raw().mechanism != \"\"");
 }
 
