@@ -71,7 +71,7 @@ pub fn install(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function
     csv::register(&mut registry, surroundings);
     mysql::register(&mut registry, surroundings);
     smtp::register(&mut registry);
-    state::register(&mut registry);
+    state::register(&mut registry, surroundings);
     envelope::register(&mut registry);
     message::register(&mut registry);
     fs::register(&mut registry, surroundings);

@@ -443,10 +443,49 @@ mod tests {
             [("vsmtp.toml", short), ("rules/main.vsl", broken.as_str()), ("rules/objects.vsl", objects)];
         let lines = answered(&files).unwrap_err();
         assert!(lines.starts_with("rules/main.vsl:3:") && lines.contains("no module 'nxt'"), "{lines}");
+        // What is wrong in an import is told with the file's own name.
+        let files =
+            [files[0], ("rules/main.vsl", rules), ("rules/objects.vsl", "\nobject example fqdn = \"a b\";")];
+        let lines = answered(&files).unwrap_err();
+        assert!(lines.starts_with("rules/objects.vsl:2:"), "{lines}");
         let lines = answered(&[("vsmtp.toml", "[server]\ndomainz = \"x\"\n[smtp")]).unwrap_err();
         assert!(lines.starts_with("vsmtp.toml:3:"), "{lines}");
         let lines = answered(&[("vsmtp.toml", "[server]\ndomainz = \"x\"")]).unwrap_err();
         assert!(lines.starts_with("vsmtp.toml:2:1: server.domainz: unknown key"), "{lines}");
+    }
+
+    #[test]
+    fn every_key_of_1x_is_understood() {
+        let all = include_str!("../tests/data/configuration-of-1x.toml");
+        let tree = answered(&[
+            ("vsmtp.toml", all),
+            ("rules/main.vsl", "#{ authenticate: [ rule \"r\" || deny() ] }"),
+        ])
+        .unwrap();
+        let config = vsmtp_config::Config::build(&test_context(), &tree).unwrap();
+        let receiver = config.receiver();
+        assert_eq!(receiver.auth_mechanisms, ["PLAIN", "LOGIN"]);
+        assert!(receiver.auth_required && receiver.auth_in_clear && receiver.auth_attempts.is_none());
+        assert_eq!(receiver.timeouts.helo.as_millis(), 300);
+        assert_eq!(receiver.tls.unwrap().handshake_timeout.as_millis(), 200);
+        assert!(receiver.replies.contains(&("Greetings".into(), "{domain} at your service".into())));
+        assert_eq!(config.filter().refusals, (None, Some("come again".into())));
+        let warned: Vec<&str> = config.warnings().iter().map(|warning| warning.path.as_str()).collect();
+        for key in [
+            "version_requirement",
+            "server.system.user",
+            "server.system.group_local",
+            "server.system.thread_pool",
+            "server.logs.format",
+            "server.queues.delivery",
+            "server.virtual",
+            "server.esmtp.auth.mechanisms",
+            "server.dns.options.edns0",
+            "server.smtp.codes",
+            "app.logs",
+        ] {
+            assert!(warned.iter().any(|warned| warned.starts_with(key)), "{key}: {warned:?}");
+        }
     }
 
     fn test_context() -> Context {

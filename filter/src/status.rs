@@ -46,6 +46,17 @@ impl Status {
         Status::Reject(Reply::fixed(451, EnhancedCode(4, 7, 1), "Refused by local policy, try again later"))
     }
 
+    /// The same refusal in other words.
+    #[must_use]
+    pub fn saying(self, text: &str) -> Self {
+        let other = |reply: &Reply| Reply::new(reply.code(), reply.enhanced(), text);
+        match &self {
+            Status::Deny(reply) => other(reply).map_or(self, Status::Deny),
+            Status::Reject(reply) => other(reply).map_or(self, Status::Reject),
+            _ => self,
+        }
+    }
+
     /// The name that scripts and logs see.
     pub const fn name(&self) -> &'static str {
         match self {

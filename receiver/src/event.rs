@@ -230,7 +230,10 @@ impl Receiver {
             self.services.figures.turned_away += 1;
             // The client may be gone already, and then needs no answer; one that begins with TLS would not understand it.
             if !arrival.service.begins_with_tls() {
-                let _ = arrival.socket.write(Own::TooBusy.wire().as_bytes());
+                let mut reply = Vec::new();
+                let dialogue = self.services.settings.dialogue(arrival.service);
+                dialogue.replies.write(Own::TooBusy, &mut reply);
+                let _ = arrival.socket.write(&reply);
             }
             let who = arrival.who;
             Record::at(log::Level::Debug, "turned-away").field("client", who).field("limit", "all").emit();

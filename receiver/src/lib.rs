@@ -20,6 +20,7 @@ mod deadlines;
 mod limits;
 mod lobby;
 mod metrics;
+mod replies;
 pub mod sandbox;
 mod services;
 mod settings;

@@ -10,9 +10,11 @@ use vsmtp_ipc::edge::receiver_auth;
 use vsmtp_mail::Service;
 use vsmtp_smtp::{
     self as smtp, AuthSettings, BodyLimits, EarlyTalk, Extension, Extensions, Limits, Mechanism, Needs,
-    Privileges, Protocol, Replies,
+    Privileges, Protocol,
 };
 use vsmtp_tls::{self as tls, Name, PeerCertificate};
+
+use crate::replies;
 
 /// Octets that are read after a message broke a rule, in search of its end, beyond the size limit.
 const DRAIN_BEYOND_LIMIT: u64 = 16 * 1024 * 1024;
@@ -242,7 +244,11 @@ fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
         }),
         auth: AuthSettings {
             mechanisms: Vec::new(),
-            required: matches!(service, Service::Submission | Service::Submissions),
+            required: match service {
+                Service::Submission | Service::Submissions => true,
+                Service::Smtp => slice.auth_required,
+                Service::Lmtp | Service::Local => false,
+            },
             failures: slice.auth_attempts.unwrap_or(u32::MAX),
         },
         vrfy: slice.vrfy,
@@ -253,7 +259,7 @@ fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
             config::BareNewline::Normalise => smtp::BareNewline::Normalise,
         },
         early_talk: EarlyTalk::default(),
-        replies: Replies::default(),
+        replies: replies::of(slice),
     }
 }
 

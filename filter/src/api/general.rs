@@ -24,6 +24,7 @@ use crate::names::{Names, Nobody};
 use crate::object::Object;
 use crate::runner::{NoRunner, Runner};
 use crate::signer::{NoSigner, Signer};
+use crate::status::Status;
 use crate::suffixes::Suffixes;
 
 /// What scripts may ask about the host; read by the caller, so that scripts have no hidden inputs.
@@ -67,6 +68,10 @@ pub struct Surroundings {
     pub database_names: Arc<[(String, Duration)]>,
     /// The settings that a filter is told.
     pub settings: Arc<Value>,
+    /// What `deny()` says without a code.
+    pub denied: Status,
+    /// What `reject()` says without a code.
+    pub rejected: Status,
 }
 
 /// A host of which nothing is known.
@@ -92,6 +97,8 @@ impl Default for Surroundings {
             asker: Arc::new(NoAsker),
             database_names: Arc::default(),
             settings: Arc::new(Value::map()),
+            denied: Status::deny_default(),
+            rejected: Status::reject_default(),
         }
     }
 }
@@ -117,8 +124,18 @@ impl Surroundings {
             dkim_domains: slice.dkim_domains.iter().cloned().collect(),
             directory: Arc::new(Directory::new(slice)),
             settings: Arc::new(slice.settings()),
+            denied: in_words(Status::deny_default(), slice.refusals.0.as_deref()),
+            rejected: in_words(Status::reject_default(), slice.refusals.1.as_deref()),
             ..self.clone()
         }
+    }
+}
+
+/// A refusal in the operator's words, if there are any.
+fn in_words(status: Status, text: Option<&str>) -> Status {
+    match text {
+        Some(text) => status.saying(text),
+        None => status,
     }
 }
 
@@ -142,6 +159,7 @@ pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {
         )
         .example("utils::user_exist(\"jane\") && !utils::user_exist(\"nobody-of-that-name\")");
     registry.free_text(user, move |name| Ok(users.contains(name)));
+    unix(registry, surroundings);
     let ours = Arc::clone(&surroundings.own_domains);
     let in_domain = name("utils", "in_domain", &["in_domain"])
         .doc("(of: address) -> bool", "The domain, or that of the address, is one of `server.domains`.")
@@ -169,6 +187,25 @@ pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {
         .doc("() -> int", "Seconds since 1970.")
         .example("time::timestamp() > 1_700_000_000");
     registry.free0(stamp, || i64::try_from(seconds()).unwrap_or(i64::MAX));
+}
+
+/// The same facts of the host in a module of their own.
+fn unix(registry: &mut Registry, surroundings: &Surroundings) {
+    let hostname: ImmutableString = surroundings.hostname.as_str().into();
+    let host = name("unix", "hostname", &[])
+        .doc("() -> string", "As `utils::hostname`.")
+        .example("unix::hostname() == hostname()");
+    registry.free0(host, move || hostname.clone());
+    let environment = Arc::new(surroundings.environment.clone());
+    let env = name("unix", "env", &[])
+        .doc("(name: string) -> string", "As `utils::env`.")
+        .example("unix::env(\"KEY\") == \"value\"");
+    registry.free_text(env, move |key| Ok(lookup(&environment, key)));
+    let users = Arc::new(surroundings.users.clone());
+    let user = name("unix", "user_exist", &[])
+        .doc("(name: string) -> bool", "As `utils::user_exist`.")
+        .example("unix::user_exist(\"jane\") && !unix::user_exist(\"nobody-of-that-name\")");
+    registry.free_text(user, move |name| Ok(users.contains(name)));
 }
 
 fn lookup(environment: &BTreeMap<String, String>, key: &str) -> Dynamic {

@@ -4,6 +4,7 @@ use rhai::ImmutableString;
 use vsmtp_mail::Reply;
 
 use super::code::parse;
+use super::general::Surroundings;
 use super::registry::{Name, Outcome, Registry, name};
 use crate::object::{Fault, Object};
 use crate::status::Status;
@@ -11,7 +12,7 @@ use crate::status::Status;
 /// Longest name of a quarantine.
 const MAX_QUARANTINE_NAME: usize = 128;
 
-pub(super) fn register(registry: &mut Registry) {
+pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {
     registry.engine.register_type_with_name::<Status>("status");
     registry.engine.register_fn("to_string", |status: &mut Status| status.name());
     registry.engine.register_fn("to_debug", |status: &mut Status| status.name());
@@ -37,11 +38,13 @@ pub(super) fn register(registry: &mut Registry) {
     let deny = status("deny", &["deny"])
         .doc("() -> status", "Refuse with 554 and close the connection. After `preq`: all recipients fail.")
         .example("rule \"an enemy\" || state::deny()");
-    registry.free0(deny, Status::deny_default);
+    let denied = surroundings.denied.clone();
+    registry.free0(deny, move || denied.clone());
     let reject = status("reject", &["reject"])
         .doc("() -> status", "Refuse with 451; the session goes on. At `rcpt` the recipient is removed.")
         .example("rule \"not now\" || state::reject()");
-    registry.free0(reject, Status::reject_default);
+    let rejected = surroundings.rejected.clone();
+    registry.free0(reject, move || rejected.clone());
     let errors = "if the argument is not a code that fits: 2xx to accept, 4xx or 5xx to refuse";
     let accept = accept
         .doc("(reply: code) -> status", "The same with a reply of one's own. At `connect` it becomes the greeting, with 220; the answer to EHLO keeps its keywords.")

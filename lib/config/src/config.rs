@@ -10,8 +10,8 @@ use crate::cross_check;
 use crate::error::{ConfigError, Problem, Warning};
 use crate::input::Input;
 use crate::keys::{
-    AuthKeys, DeliveryKeys, DeliveryTlsKeys, DnsKeys, FilterKeys, LimitsKeys, LogKeys, QueueKeys, ServerKeys,
-    SmtpKeys, TlsKeys, keys,
+    AuthKeys, DeliveryKeys, DeliveryTlsKeys, DnsKeys, DnsType, FilterKeys, LimitsKeys, LogKeys, QueueKeys,
+    ServerKeys, SmtpKeys, TlsKeys, keys,
 };
 use crate::kind::Kind;
 use crate::legacy::{LEGACY, Legacy};
@@ -122,6 +122,11 @@ impl Config {
 
     /// Defaults that follow other keys rather than the context.
     fn derive(&mut self) {
+        if self.dns.dns_type == DnsType::Custom && self.dns.name_servers.is_empty() {
+            self.dns.dns_type = DnsType::System;
+            let path = "server.dns.config.name_servers".to_owned();
+            self.warnings.push(Warning { path, text: "is empty: those of the system are asked".to_owned() });
+        }
         if let Some((value, true)) = self.values.get_mut("server.domains") {
             self.server.domains = own_domains(&self.server.name);
             *value = crate::kind::Domains.write(&self.server.domains);

@@ -6,7 +6,7 @@ mod services;
 
 use crate::config::Config;
 use crate::error::{ConfigError, Problem};
-use crate::keys::{DnsType, TargetChoice};
+use crate::keys::TargetChoice;
 use crate::kind::Suites;
 use crate::slices::{ClientCertificate, SecurityLevel};
 
@@ -25,7 +25,7 @@ pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
         .collect()
 }
 
-fn server(config: &Config) -> [Rule; 6] {
+fn server(config: &Config) -> [Rule; 5] {
     let (server, smtp) = (&config.server, &config.smtp);
     let both = server.relay_domains.iter().find(|domain| server.domains.contains(domain));
     let literal = server.domains.iter().chain(&server.relay_domains).find(|d| d.as_literal().is_some());
@@ -47,11 +47,6 @@ fn server(config: &Config) -> [Rule; 6] {
             longest_wait > smtp.session_timeout,
             "server.smtp.session_timeout",
             "must not be shorter than any of server.smtp.timeout_client".to_owned(),
-        ),
-        (
-            config.dns.dns_type == DnsType::Custom && config.dns.name_servers.is_empty(),
-            "server.dns.config.name_servers",
-            "must name a server when server.dns.type is \"custom\"".to_owned(),
         ),
         (
             config.logs.target == TargetChoice::File && config.logs.filename.is_none(),

@@ -105,6 +105,10 @@ impl<'a> Input<'a> {
                 let value = kind.write(&out);
                 let is_default = kind.read(&default).is_ok_and(|default| kind.write(&default) == value);
                 self.values.insert(name, (value, is_default));
+                let remarks = said.map(|said| kind.remarks(said)).unwrap_or_default();
+                for text in remarks {
+                    self.warning(name.to_owned(), text);
+                }
                 Some(out)
             }
             Err(found) => {

@@ -6,6 +6,7 @@ mod databases;
 mod destination;
 mod list;
 mod listener_tls;
+mod replies;
 mod routes;
 mod scalar;
 mod server_tls;
@@ -22,6 +23,7 @@ pub(crate) use list::{
     Aliases, DnsblSites, Domains, Keywords, Levels, Listeners, NameServers, Networks, Patterns,
 };
 pub(crate) use listener_tls::TlsByListener;
+pub(crate) use replies::OwnReplies;
 pub(crate) use routes::{HopsByDomain, HopsBySender};
 pub(crate) use scalar::{Bytes, Count, DAY, Flag, HOUR, Limit, MINUTE, OneOf, Period, SECOND};
 pub(crate) use text::{
@@ -51,6 +53,11 @@ pub(crate) trait Kind: fmt::Debug + Sync {
     /// How people see a canonical value.
     fn shown(&self, value: &Value) -> String {
         plain(value)
+    }
+
+    /// What of a value that can be read is accepted without effect, as it follows the key's name in a warning.
+    fn remarks(&self, _: &Value) -> Vec<String> {
+        Vec::new()
     }
 }
 

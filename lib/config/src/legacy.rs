@@ -40,7 +40,7 @@ pub const LEGACY: &[Legacy] = &[
     },
     Legacy {
         name: "server.smtp.auth.must_be_authenticated",
-        fate: Later("this for port 25; the services of submission always ask for it"),
+        fate: Renamed("server.esmtp.auth.must_be_authenticated"),
     },
     Legacy { name: "server.esmtp.size", fate: Renamed("server.message_size_limit") },
     Legacy { name: "server.smtp.connections_per_client", fate: Renamed("server.limits.connections") },
@@ -68,7 +68,15 @@ pub const LEGACY: &[Legacy] = &[
         name: "server.dns.options.num_concurrent_reqs",
         fate: Retired("the resolver decides this itself"),
     },
-    Legacy { name: "server.system.group_local", fate: Later("delivery to system users") },
+    Legacy { name: "server.dns.options.ndots", fate: Retired("names in mail are complete") },
+    Legacy { name: "server.dns.options.edns0", fate: Retired("the resolver decides this itself") },
+    Legacy { name: "server.dns.options.validate", fate: Retired("the resolver decides this itself") },
+    Legacy {
+        name: "server.dns.options.preserve_intermediates",
+        fate: Retired("the resolver decides this itself"),
+    },
+    Legacy { name: "server.dns.options.try_tcp_on_error", fate: Retired("the resolver decides this itself") },
+    Legacy { name: "server.system.group_local", fate: Retired("mailboxes belong to vsmtp-mail") },
     Legacy { name: "server.smtp.auth.mechanisms", fate: Renamed("server.esmtp.auth.mechanisms") },
     Legacy { name: "server.smtp.auth.mechanism", fate: Renamed("server.esmtp.auth.mechanisms") },
     Legacy {
@@ -79,13 +87,9 @@ pub const LEGACY: &[Legacy] = &[
         name: "server.smtp.auth.attempt_count_max",
         fate: Renamed("server.esmtp.auth.attempt_count_max"),
     },
-    Legacy { name: "server.smtp.codes.*", fate: Later("replies of your own") },
     Legacy { name: "server.tls.root.certificate", fate: Renamed("server.tls.certificate") },
     Legacy { name: "server.tls.root.private_key", fate: Renamed("server.tls.private_key") },
-    Legacy {
-        name: "server.logs.system.*",
-        fate: Later("this form; use server.logs.target and server.logs.syslog"),
-    },
+    Legacy { name: "server.logs.system.*", fate: Retired("use server.logs.target and server.logs.syslog") },
     Legacy { name: "app.services.*", fate: Later("services in the configuration") },
 ];
 

@@ -177,6 +177,8 @@ own_replies! {
 #[derive(Debug, Clone, Default)]
 pub struct Replies {
     changed: Vec<(Own, Reply)>,
+    greeting: Option<Reply>,
+    helo: Option<Reply>,
 }
 
 impl Replies {
@@ -184,6 +186,24 @@ impl Replies {
     pub fn set(&mut self, own: Own, reply: Reply) {
         self.changed.retain(|(known, _)| *known != own);
         self.changed.push((own, reply));
+    }
+
+    /// Gives a reply another text; its codes stay. What cannot be a reply changes nothing.
+    pub fn say(&mut self, own: Own, text: &str) {
+        let Ok(before) = Reply::parse(own.wire()) else { return };
+        if let Ok(reply) = Reply::new(before.code(), before.enhanced(), text) {
+            self.set(own, reply);
+        }
+    }
+
+    /// The text of the greeting. It has to begin with the server's name (RFC 5321 4.2).
+    pub fn greet(&mut self, text: &str) {
+        self.greeting = Reply::new(220, None, text).ok();
+    }
+
+    /// The text of the answer to HELO; the same holds for it.
+    pub fn answer_helo(&mut self, text: &str) {
+        self.helo = Reply::new(250, None, text).ok();
     }
 
     /// Appends the wire form of a reply.
@@ -197,6 +217,9 @@ impl Replies {
 
 /// The greeting. RFC 2034 wants no enhanced code here.
 pub(crate) fn write_greeting(settings: &Settings, out: &mut Vec<u8>) {
+    if let Some(reply) = &settings.replies.greeting {
+        return reply.write_to(out);
+    }
     out.reserve(settings.name.as_str().len() + 16);
     out.extend_from_slice(b"220 ");
     out.extend_from_slice(settings.name.as_str().as_bytes());
@@ -208,6 +231,9 @@ pub(crate) fn write_greeting(settings: &Settings, out: &mut Vec<u8>) {
 
 /// The reply to HELO.
 pub(crate) fn write_helo(settings: &Settings, out: &mut Vec<u8>) {
+    if let Some(reply) = &settings.replies.helo {
+        return reply.write_to(out);
+    }
     out.extend_from_slice(b"250 ");
     out.extend_from_slice(settings.name.as_str().as_bytes());
     out.extend_from_slice(b"\r\n");
@@ -296,5 +322,26 @@ mod tests {
         let mut out = Vec::new();
         replies.write(Own::Closing, &mut out);
         assert_eq!(out, b"221-2.0.0 a\r\n221 2.0.0 b\r\n");
+        replies.say(Own::Closing, "gone\r\n");
+        replies.say(Own::DataStart, "go on");
+        let mut out = Vec::new();
+        replies.write(Own::Closing, &mut out);
+        replies.write(Own::DataStart, &mut out);
+        assert_eq!(out, b"221 2.0.0 gone\r\n354 go on\r\n");
+    }
+
+    #[test]
+    fn the_greeting_and_the_answer_to_helo_have_texts_too() {
+        let mut settings = Settings::new(vsmtp_mail::Domain::parse("mx.test").unwrap());
+        let mut out = Vec::new();
+        write_greeting(&settings, &mut out);
+        write_helo(&settings, &mut out);
+        assert_eq!(out, b"220 mx.test ESMTP\r\n250 mx.test\r\n");
+        settings.replies.greet("mx.test at your service\nplease be brief");
+        settings.replies.answer_helo("mx.test welcome");
+        let mut out = Vec::new();
+        write_greeting(&settings, &mut out);
+        write_helo(&settings, &mut out);
+        assert_eq!(out, b"220-mx.test at your service\r\n220 please be brief\r\n250 mx.test welcome\r\n");
     }
 }

@@ -69,6 +69,7 @@ pub fn slice() -> ReceiverSlice {
         auth_mechanisms: vec!["PLAIN".to_owned()],
         certificates: Vec::new(),
         auth_in_clear: true,
+        auth_required: false,
         auth_attempts: Some(3),
         tls: None,
         discard: Vec::new(),
@@ -78,6 +79,7 @@ pub fn slice() -> ReceiverSlice {
         proxies: Vec::new(),
         xclient_from: Vec::new(),
         xforward_from: Vec::new(),
+        replies: Vec::new(),
     }
 }
 

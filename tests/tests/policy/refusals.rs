@@ -2,7 +2,7 @@
 
 use vsmtp_tests::{Client, Sink, needs_programs, python, said, wait_until};
 
-use crate::start;
+use crate::{start, start_with};
 
 #[test]
 fn a_client_is_refused_by_its_address() {
@@ -156,4 +156,55 @@ fn rules_word_the_report_of_a_failure_and_tell_others() {
     for part in ["<help@local.test>", "Désolé.", "Call us instead.", "Status: 5.1.1", "550 5.1.1 nobody"] {
         assert!(report.contains(part), "{part}: {report}");
     }
+}
+
+#[test]
+fn clients_hear_the_words_of_the_operator_where_there_are_some() {
+    let words = r#"config.server.smtp.codes.set("Greetings", "220 {name} at your service\r\n");
+        config.server.smtp.codes.set("Help", #{ code: 214, text: "Ask\nJane" });
+        config.server.smtp.codes = #{ Helo: "250 welcome", DataStart: "354 go on", Closing: "221 come again" } + config.server.smtp.codes;
+        config.server.smtp.codes.Denied = "554 not here";
+        config.server.smtp.codes.Failure = "451 4.0.0 not today";
+        config.server.smtp.codes.BadSequence = "503 one after the other";"#;
+    let rules = r##"#{ rcpt: [
+        rule "never" || if ctx::rcpt().local_part is "never" { state::deny() } else { state::next() },
+        rule "later" || if ctx::rcpt().local_part is "later" { reject() } else { next() },
+    ] }"##;
+    let mta = start_with(rules, &Sink::start(), words);
+    let mut client = Client::connect(mta.port());
+    assert_eq!(client.reply().0, "220 mx.local.test at your service");
+    assert_eq!(client.say("HELP").0, "214-2.0.0 Ask\n214 2.0.0 Jane");
+    assert_eq!(client.say("HELO client.test").0, "250 mx.local.test welcome");
+    // Extensions are what the server can do, whatever it says otherwise.
+    assert!(client.say("EHLO client.test").0.contains("250-PIPELINING"));
+    assert_eq!(client.say("RCPT TO:<bob@local.test>").0, "503 5.5.1 one after the other");
+    assert_eq!(client.say("MAIL FROM:<a@src.test>").0, "250 2.1.0 Ok", "what nobody has changed");
+    assert_eq!(client.say("RCPT TO:<later@local.test>").0, "451 4.7.1 not today");
+    assert_eq!(client.say("RCPT TO:<bob@local.test>").code(), 250);
+    assert_eq!(client.say("DATA").0, "354 go on");
+    assert_eq!(client.say("Subject: x\r\n\r\nx\r\n.").code(), 250);
+    client.say("MAIL FROM:<a@src.test>");
+    assert_eq!(client.say("RCPT TO:<never@local.test>").0, "554 5.7.1 not here");
+    let mut other = Client::hello(mta.port());
+    assert_eq!(other.say("QUIT").0, "221 2.0.0 come again");
+}
+
+#[test]
+fn nobody_sends_without_a_login_where_the_operator_says_so() {
+    let config = "config.server.smtp.auth.must_be_authenticated = true;\n\
+        config.server.smtp.auth.mechanisms = [\"PLAIN\", \"LOGIN\", \"CRAM-MD5\", \"ANONYMOUS\"];\n\
+        config.server.smtp.auth.enable_dangerous_mechanism_in_clair = true;";
+    let rules = r##"#{ authenticate: [
+        rule "jane" || if auth::credentials().authid == "jane" { state::accept() } else { state::deny() },
+    ] }"##;
+    let mta = start_with(rules, &Sink::start(), config);
+    let mut client = Client::connect(mta.port());
+    client.reply();
+    let offered = client.say("EHLO client.test").0;
+    assert!(offered.contains("AUTH PLAIN LOGIN\n"), "{offered}");
+    assert_eq!(client.say("MAIL FROM:<a@src.test>").code(), 530);
+    // "\0jane\0secret"
+    assert_eq!(client.say("AUTH PLAIN AGphbmUAc2VjcmV0").code(), 235);
+    assert_eq!(client.mail("jane@local.test", &["bob@local.test"], "Subject: x\r\n\r\nx").code(), 250);
+    assert!(mta.log().contains("CRAM-MD5 is not offered"), "{}", mta.log());
 }

@@ -62,7 +62,9 @@ fn companions(key: &str) -> Vec<(&'static str, Value)> {
         "server.dns.config.name_servers" => {
             vec![("server.dns.type", text("custom")), (key_name(key), Value::List(vec![text("192.0.2.1")]))]
         }
-        "server.interfaces.addr_submission" => vec![("server.auth.backends", text("shadow"))],
+        "server.interfaces.addr_submission" | "server.esmtp.auth.must_be_authenticated" => {
+            vec![("server.auth.backends", text("shadow"))]
+        }
         "server.interfaces.addr_submissions" => vec![
             ("server.auth.backends", text("shadow")),
             ("server.tls.certificate", text("/etc/vsmtp/chain.pem")),
@@ -259,8 +261,8 @@ fn messages_name_the_key_what_is_expected_and_what_was_meant() {
     assert_eq!(complaint("server.smtp", Value::Int(5)), "server.smtp: expected a map, found 5");
     assert_eq!(complaint("colour", Value::Int(5)), "colour: unknown key");
     assert_eq!(
-        complaint("server.smtp.codes.Help", text("214 no")),
-        "server.smtp.codes: not supported yet: replies of your own"
+        complaint("server.smtp.disable_ehlo", Value::Bool(true)),
+        "server.smtp.disable_ehlo: not supported yet: a server without EHLO"
     );
     assert_eq!(
         complaint("server.smtp.bare_newline", Value::Other("f64".to_owned())),
@@ -321,7 +323,9 @@ fn values_that_do_not_go_together() {
             "{errors:?}"
         );
     }
-    assert!(with(&[("server.dns.type", text("custom"))]).is_err());
+    let custom = with(&[("server.dns.type", text("custom"))]).unwrap();
+    assert_eq!(custom.resolver().servers, None);
+    assert!(custom.warnings()[0].to_string().contains("is empty: those of the system are asked"));
     assert!(with(&[("server.logs.target", text("file"))]).is_err());
 }
 
@@ -443,12 +447,68 @@ fn old_names_still_speak() {
 #[test]
 fn what_does_not_work_yet_may_be_declined() {
     let config = with(&[
-        ("server.system.group_local", Value::Bool(false)),
+        ("server.smtp.disable_ehlo", Value::Bool(false)),
         ("server.tls", Value::Null),
         ("server.interfaces.addr_submission", Value::List(vec![])),
     ]);
     assert_eq!(config.unwrap().warnings(), []);
-    assert!(with(&[("server.system.group_local", text("mail"))]).is_err());
+    assert!(with(&[("server.smtp.disable_ehlo", Value::Bool(true))]).is_err());
+}
+
+#[test]
+fn what_other_versions_offer_and_this_one_does_not_is_left_out_with_a_word() {
+    let list = |items: &[&str]| Value::List(items.iter().map(|item| text(item)).collect());
+    let config = with(&[
+        ("server.esmtp.auth.mechanisms", list(&["PLAIN", "cram-md5", "ANONYMOUS", "LOGIN"])),
+        ("server.logs.level", list(&["default=WARN", "rules=debug", "receiver=Info", "vsmtp_server=trace"])),
+        ("server.virtual", {
+            let mut own = Value::map();
+            own.set("dns.type", text("google"));
+            Value::Map([("example.com".to_owned(), own)].into())
+        }),
+        ("server.system.group_local", text("mail")),
+        ("server.dns.options.ndots", Value::Int(1)),
+    ])
+    .unwrap();
+    assert_eq!(config.receiver().auth_mechanisms, ["PLAIN", "LOGIN"]);
+    assert_eq!(config.log().level(Role::Filter).name(), "warn");
+    assert_eq!(config.log().level(Role::Receiver).name(), "info");
+    let warnings: Vec<String> = config.warnings().iter().map(ToString::to_string).collect();
+    for words in [
+        "mechanisms: CRAM-MD5 is not offered",
+        "mechanisms: ANONYMOUS is not offered",
+        "server.logs.level: 'rules' is no part",
+        "server.logs.level: 'vsmtp_server' is no part",
+        "server.virtual: dns of \"example.com\" has no effect",
+        "server.system.group_local: has no effect",
+        "server.dns.options.ndots: has no effect",
+    ] {
+        assert!(warnings.iter().any(|warning| warning.contains(words)), "{words}: {warnings:?}");
+    }
+    assert!(with(&[("server.logs.level", list(&["ruels=debug"]))]).is_err());
+    assert!(with(&[("server.esmtp.auth.mechanisms", list(&["CRAM-MD6"]))]).is_err());
+}
+
+#[test]
+fn clients_must_log_in_where_the_operator_says_so() {
+    let list = |items: &[&str]| Value::List(items.iter().map(|item| text(item)).collect());
+    let required = ("server.smtp.auth.must_be_authenticated", Value::Bool(true));
+    let config = with(&[required.clone(), ("server.esmtp.auth.mechanisms", list(&["PLAIN"]))]).unwrap();
+    assert!(config.receiver().auth_required);
+    let errors = with(&[required]).unwrap_err();
+    assert!(errors[0].to_string().contains("must_be_authenticated: needs AUTH"), "{errors:?}");
+}
+
+#[test]
+fn own_replies_are_told_to_receivers_and_refusals_to_filters() {
+    let config = with(&[
+        ("server.smtp.codes.Closing", text("221 2.0.0 bye\r\n")),
+        ("server.smtp.codes.Denied", text("554 go away")),
+    ])
+    .unwrap();
+    let replies = config.receiver().replies;
+    assert!(replies.contains(&("Closing".to_owned(), "bye".to_owned())), "{replies:?}");
+    assert_eq!(config.filter().refusals, (Some("go away".to_owned()), None));
 }
 
 #[test]

@@ -40,6 +40,10 @@ pub(super) fn conflicts(config: &Config) -> Vec<(&'static str, String)> {
             found.push((key(service), "needs server.tls.certificate".to_owned()));
         }
     }
+    if config.auth.required && !config.has_auth() {
+        let text = "needs AUTH: set server.auth.backends, or name mechanisms in server.esmtp.auth.mechanisms";
+        found.push(("server.esmtp.auth.must_be_authenticated", text.to_owned()));
+    }
     found
 }
 

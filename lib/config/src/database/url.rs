@@ -42,7 +42,8 @@ pub struct MySqlUrl {
 }
 
 impl DatabaseUrl {
-    /// Reads `mysql://user:password@host:port/database?socket=path` and `sqlite:path`.
+    /// Reads `mysql://user:password@host:port/database?socket=path` and `sqlite:path`. User and password may stand behind the
+    /// question mark too; without a user it is the anonymous one.
     ///
     /// # Errors
     /// What is wrong with it, as it follows "found" in a message, without the URL itself.
@@ -93,12 +94,25 @@ impl MySqlUrl {
         password: &str,
         database: &str,
     ) -> Result<Self, String> {
+        if user.is_empty() {
+            return Err("a URL without a user".to_owned());
+        }
+        Self::of_parts(place, socket, user, password, database)
+    }
+
+    fn of_parts(
+        place: &str,
+        socket: Option<String>,
+        user: &str,
+        password: &str,
+        database: &str,
+    ) -> Result<Self, String> {
         let all = [place, user, password, database, socket.as_deref().unwrap_or_default()];
         if all.iter().any(|part| part.len() > MAX_URL || part.chars().any(char::is_control)) {
             return Err("a URL that is too long or has control characters".to_owned());
         }
-        if user.is_empty() {
-            return Err("a URL without a user".to_owned());
+        if user.is_empty() && !password.is_empty() {
+            return Err("a URL with a password and without a user".to_owned());
         }
         if socket.as_ref().is_some_and(|path| !path.starts_with('/') || path.len() > MAX_SOCKET) {
             return Err("a socket that is not an absolute path".to_owned());
@@ -112,25 +126,32 @@ impl MySqlUrl {
     fn parse(rest: &str) -> Result<Self, String> {
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (login, place) = place.rsplit_once('@').ok_or_else(|| "a URL without a user".to_owned())?;
+        let (login, place) = place.rsplit_once('@').unwrap_or(("", place));
         let (user, password) = login.split_once(':').unwrap_or((login, ""));
         let decoded = |text| {
             decode(text)
                 .ok_or_else(|| "a URL with a '%' that is not followed by two hexadecimal digits".to_owned())
         };
-        let (user, password, database) = (decoded(user)?, decoded(password)?, decoded(path)?);
+        let (mut user, mut password, database) = (decoded(user)?, decoded(password)?, decoded(path)?);
         let mut socket = None;
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=').unwrap_or((pair, "")) {
                 ("socket", path) => socket = Some(decoded(path)?),
+                ("user", name) if user.is_empty() => user = decoded(name)?,
+                ("password", word) if password.is_empty() => password = decoded(word)?,
                 // Nothing is encrypted, so nobody may think that it is.
                 (name, _) if name.contains("ssl") || name.contains("tls") => {
                     return Err("a URL that asks for TLS, which is not there for databases".to_owned());
                 }
-                _ => return Err("a URL with a parameter that is not there, only socket is".to_owned()),
+                _ => {
+                    return Err(
+                        "a URL with a parameter that is not there, only socket, user and password are"
+                            .to_owned(),
+                    );
+                }
             }
         }
-        Self::new(place, socket, &user, &password, &database)
+        Self::of_parts(place, socket, &user, &password, &database)
     }
 
     fn with_password(&self, password: &str) -> String {
@@ -222,6 +243,8 @@ mod tests {
                 "mysql://root@localhost/a?socket=%2Frun%2Fmysqld.sock",
                 "mysql://root@localhost:3306/a?socket=%2Frun%2Fmysqld.sock",
             ),
+            ("mysql://localhost/", "mysql://@localhost:3306/"),
+            ("mysql://localhost/?user=guest&password=x%26y", "mysql://guest@localhost:3306/"),
         ] {
             let url = DatabaseUrl::parse(text).unwrap();
             assert_eq!(url.to_string(), shown);
@@ -243,8 +266,9 @@ mod tests {
         for (text, words) in [
             ("", "no URL"),
             ("postgres://a@b/c", "no URL"),
-            ("mysql://db/mail", "without a user"),
             ("mysql://:x@db/mail", "without a user"),
+            ("mysql://db/mail?password=x", "without a user"),
+            ("mysql://a@db/mail?user=b", "parameter that is not there"),
             ("mysql://a@/mail", "host"),
             ("mysql://a@db:0/mail", "host"),
             ("mysql://a@db:65536/mail", "host"),

@@ -22,6 +22,10 @@ keys! {
     in_clear: Flag = "server.esmtp.auth.enable_dangerous_mechanism_in_clair", default Bool(false), example Bool(true),
         for Receiver Auth;
 
+    /// Clients of `server.interfaces.addr` must authenticate before they send, as those of submission must in any case (530
+    /// otherwise). Other servers cannot, so a server that takes mail from them must not say so.
+    required: Flag = "server.esmtp.auth.must_be_authenticated", default Bool(false), example Bool(true), for Receiver;
+
     /// Certificates of clients and their logins, for EXTERNAL: whoever shows one of these, and holds its key, may log in as
     /// that user without a password. By fingerprint (`sha256:`), as `openssl x509 -fingerprint -sha256` prints it, or, if it
     /// leads to an authority of `server.tls.client_ca`, by a name in it: `email:jane@example.com`, `email:*@example.com` for

@@ -1,8 +1,11 @@
 //! Limits and manners of the SMTP sessions that clients open with us.
 
-use crate::kind::{Bytes, Count, Flag, HOUR, Keywords, Limit, MINUTE, Networks, OneOf, Period, SECOND};
+use crate::kind::{
+    Bytes, Count, Flag, HOUR, Keywords, Limit, MINUTE, Networks, OneOf, OwnReplies, Period, SECOND,
+};
 use crate::slices::BareNewline;
-use crate::table::Preset::{Bool, Int, List, Text};
+use crate::table::Preset::{Bool, Int, List, Made, Text};
+use crate::value::Value;
 
 keys! {
     /// Keys of SMTP sessions.
@@ -25,23 +28,23 @@ keys! {
         example Text("1s"), for Receiver;
 
     /// Longest wait for the first command after the greeting.
-    timeout_connect: Period { min: SECOND, max: HOUR } = "server.smtp.timeout_client.connect", default Text("5m"),
+    timeout_connect: Period { min: SECOND / 100, max: HOUR } = "server.smtp.timeout_client.connect", default Text("5m"),
         example Text("30s"), for Receiver;
 
     /// Longest wait for a command after HELO or EHLO.
-    timeout_helo: Period { min: SECOND, max: HOUR } = "server.smtp.timeout_client.helo", default Text("5m"),
+    timeout_helo: Period { min: SECOND / 100, max: HOUR } = "server.smtp.timeout_client.helo", default Text("5m"),
         example Text("30s"), for Receiver;
 
     /// Longest wait for a command after MAIL.
-    timeout_mail: Period { min: SECOND, max: HOUR } = "server.smtp.timeout_client.mail_from", default Text("5m"),
+    timeout_mail: Period { min: SECOND / 100, max: HOUR } = "server.smtp.timeout_client.mail_from", default Text("5m"),
         example Text("30s"), for Receiver;
 
     /// Longest wait for a command after RCPT.
-    timeout_rcpt: Period { min: SECOND, max: HOUR } = "server.smtp.timeout_client.rcpt_to", default Text("5m"),
+    timeout_rcpt: Period { min: SECOND / 100, max: HOUR } = "server.smtp.timeout_client.rcpt_to", default Text("5m"),
         example Text("30s"), for Receiver;
 
     /// Longest wait for the next piece of message data.
-    timeout_data: Period { min: SECOND, max: HOUR } = "server.smtp.timeout_client.data", default Text("5m"),
+    timeout_data: Period { min: SECOND / 100, max: HOUR } = "server.smtp.timeout_client.data", default Text("5m"),
         example Text("30s"), for Receiver;
 
     /// Longest session, whatever happens in it. It ends with 421 between messages.
@@ -96,4 +99,16 @@ keys! {
 
     /// Keywords that EHLO does not list although the server would do what they say, for clients that stumble over them.
     discard: Keywords = "server.esmtp.discard", default List(&[]), example List(&["LIMITS"]), for Receiver;
+
+    /// Texts of the server's own replies, by the names of vSMTP 1.x; `Denied` and `Failure` are also what `deny()` and `reject()`
+    /// say without a code. Each is a whole reply, or a map of `code`, `enhanced` and `text`; only its text counts, codes are what
+    /// the protocol asks for. `{name}` and `{domain}` stand for `server.name`, which `Greetings` and `Helo` begin with in any case.
+    replies: OwnReplies = "server.smtp.codes", default Made(Value::map), example Made(example_replies), for Receiver Filter;
+}
+
+fn example_replies() -> Value {
+    let mut replies = Value::map();
+    replies.set("Greetings", Value::Text("220 {name} at your service".to_owned()));
+    replies.set("Closing", Value::Text("221 2.0.0 Come again".to_owned()));
+    replies
 }

@@ -49,7 +49,7 @@ keys! {
     own_order: Flag = "server.tls.preempt_cipherlist", default Bool(false), example Bool(true), for Receiver;
 
     /// Longest handshake, from its first byte to its last.
-    handshake_timeout: Period { min: SECOND, max: 5 * MINUTE } = "server.tls.handshake_timeout", default Text("10s"),
+    handshake_timeout: Period { min: SECOND / 10, max: 5 * MINUTE } = "server.tls.handshake_timeout", default Text("10s"),
         example Text("5s"), for Receiver;
 
     /// What clients of `server.interfaces.addr` must do: `may` use TLS, or `encrypt` before they may send (530 otherwise).

@@ -16,6 +16,15 @@ const MAX_LOGIN: usize = 255;
 /// The mechanisms that can be offered.
 const MECHANISMS: [&str; 7] =
     ["PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "XOAUTH2", "OAUTHBEARER", "EXTERNAL"];
+/// Mechanisms that other versions of the program name, and why this one does not offer them.
+const OUTDATED: [(&str, &str); 2] = [
+    ("CRAM-MD5", "it needs passwords that can be read on the server; SCRAM-SHA-256 does not"),
+    ("ANONYMOUS", "who logs in as nobody is nobody"),
+];
+
+fn outdated(text: &str) -> Option<(&'static str, &'static str)> {
+    OUTDATED.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(text))
+}
 
 /// SASL mechanisms.
 #[derive(Debug)]
@@ -25,8 +34,16 @@ impl Kind for Mechanisms {
     type Out = Vec<&'static str>;
 
     fn read(&self, value: &Value) -> Result<Self::Out, String> {
-        let known = |text: &str| MECHANISMS.into_iter().find(|name| name.eq_ignore_ascii_case(text));
-        items(value, MECHANISMS.len(), known)
+        let known = |text: &str| {
+            let offered = MECHANISMS.into_iter().find(|name| name.eq_ignore_ascii_case(text));
+            offered.map(Some).or_else(|| outdated(text).map(|_| None))
+        };
+        Ok(items(value, MECHANISMS.len() + OUTDATED.len(), known)?.into_iter().flatten().collect())
+    }
+
+    fn remarks(&self, value: &Value) -> Vec<String> {
+        let found = items(value, usize::MAX, |text| Some(outdated(text))).unwrap_or_default();
+        found.into_iter().flatten().map(|(name, why)| format!("{name} is not offered: {why}")).collect()
     }
 
     fn write(&self, out: &Self::Out) -> Value {
@@ -139,7 +156,8 @@ mod tests {
     #[test]
     fn mechanisms_have_one_way_to_be_written() {
         assert_eq!(Mechanisms.read(&text("scram-sha-256")), Ok(vec!["SCRAM-SHA-256"]));
-        assert_eq!(Mechanisms.read(&text("CRAM-MD5")), Err("\"CRAM-MD5\"".to_owned()));
+        assert_eq!(Mechanisms.read(&text("CRAM-MD6")), Err("\"CRAM-MD6\"".to_owned()));
+        assert_eq!(Mechanisms.read(&text("CRAM-MD5")), Ok(vec![]));
     }
 
     #[test]

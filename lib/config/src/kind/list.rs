@@ -244,18 +244,27 @@ impl Kind for Patterns {
 #[derive(Debug)]
 pub(crate) struct Levels;
 
+/// Parts of the program that other versions have levels for.
+const OTHER_PARTS: [&str; 6] = ["rules", "rule_engine", "delivery", "processing", "parser", "server"];
+
 impl Levels {
-    /// Reads `info`, `default=info` and `receiver=debug`.
-    fn parse(text: &str) -> Option<(Option<Role>, LogLevel)> {
-        match text.split_once('=') {
-            None | Some(("default", _)) => {
-                Some((None, LogLevel::parse(text.trim_start_matches("default="))?))
-            }
-            Some((name, level)) => {
-                let role = Role::ALL.into_iter().find(|role| role.name() == name)?;
-                Some((Some(role), LogLevel::parse(level)?))
-            }
+    /// Reads `info`, `default=info` and `receiver=debug`; nothing of a part that only other versions have.
+    fn parse(text: &str) -> Option<Option<(Option<Role>, LogLevel)>> {
+        let (name, level) = text.split_once('=').unwrap_or(("default", text));
+        let level = LogLevel::parse(&level.to_ascii_lowercase())?;
+        if name == "default" {
+            return Some(Some((None, level)));
         }
+        let role = Role::ALL.into_iter().find(|role| role.name() == name);
+        match role {
+            Some(role) => Some(Some((Some(role), level))),
+            None => Self::is_part_of_others(name).then_some(None),
+        }
+    }
+
+    /// True of parts of the program that have other names in other versions.
+    fn is_part_of_others(name: &str) -> bool {
+        OTHER_PARTS.contains(&name) || name.starts_with("vsmtp_") || name.starts_with("vqueue")
     }
 }
 
@@ -263,7 +272,22 @@ impl Kind for Levels {
     type Out = Vec<(Option<Role>, LogLevel)>;
 
     fn read(&self, value: &Value) -> Result<Self::Out, String> {
-        items(value, MAX_SOCKETS, Self::parse)
+        Ok(items(value, MAX_SOCKETS, Self::parse)?.into_iter().flatten().collect())
+    }
+
+    fn remarks(&self, value: &Value) -> Vec<String> {
+        let part = |text: &str| {
+            let name = text.split_once('=').map(|(name, _)| name.to_owned());
+            Some(name.filter(|name| {
+                Self::is_part_of_others(name) && Role::ALL.iter().all(|role| role.name() != name)
+            }))
+        };
+        let found = items(value, MAX_SOCKETS, part).unwrap_or_default();
+        found
+            .into_iter()
+            .flatten()
+            .map(|name| format!("'{name}' is no part of this version and has no level"))
+            .collect()
     }
 
     fn write(&self, out: &Self::Out) -> Value {

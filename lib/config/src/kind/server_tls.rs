@@ -126,6 +126,9 @@ pub(crate) struct DomainTls {
     pub(crate) private_key: Option<String>,
 }
 
+/// Says, in other versions, that the certificate is for clients that ask for no name too.
+const DEFAULT: &str = "is_default";
+
 impl VirtualDomains {
     fn row(value: &Value) -> Result<VirtualDomain, String> {
         let mut row = VirtualDomain::default();
@@ -134,12 +137,17 @@ impl VirtualDomains {
             match name.as_str() {
                 "tls" => row.tls = Self::tls(value)?,
                 "dkim" => row.dkim = Self::dkim(value)?,
+                "dns" => Self::dns(value)?,
                 _ if value.says_nothing() => {}
-                "dns" => return Err(format!("{name}, which is not supported yet,")),
                 _ => return Err(Value::Text(name.clone()).describe()),
             }
         }
         Ok(row)
+    }
+
+    /// A map, as other versions have it.
+    fn dns(value: &Value) -> Result<(), String> {
+        fields(value).map(|_| ())
     }
 
     /// One path or several.
@@ -167,7 +175,7 @@ impl VirtualDomains {
         let path = |name: &str| fields.get(name).map_or(Ok(None), |value| MaybePath.read(value));
         // Versions by domain were accepted by other versions of the program, and had no effect there either. What counts
         // towards other servers is in `delivery.tls`.
-        let known = ["certificate", "private_key", "protocol_version", "sender_security_level"];
+        let known = ["certificate", "private_key", "protocol_version", "sender_security_level", DEFAULT];
         if let Some((name, _)) = fields.iter().find(|(name, _)| !known.contains(&name.as_str())) {
             return Err(Value::Text(name.clone()).describe());
         }
@@ -177,6 +185,10 @@ impl VirtualDomains {
             (None, Some(_)) => Err("a private key without a certificate".to_owned()),
         }
     }
+}
+
+fn shown(name: &str) -> String {
+    Value::Text(name.to_owned()).describe()
 }
 
 fn fields(value: &Value) -> Result<Option<&BTreeMap<String, Value>>, String> {
@@ -196,7 +208,7 @@ impl Kind for VirtualDomains {
             return Err(format!("a map of {} domains (at most {MAX_DOMAINS})", map.len()));
         }
         let row = |(name, value): (&String, &Value)| {
-            let shown = Value::Text(name.clone()).describe();
+            let shown = shown(name);
             let domain = Domain::parse(name).ok().filter(|domain| domain.as_literal().is_none());
             let domain = domain.ok_or_else(|| shown.clone())?;
             Ok((domain, Self::row(value).map_err(|found| format!("{found} for {shown}"))?))
@@ -220,6 +232,24 @@ impl Kind for VirtualDomains {
             (domain.to_string(), value)
         };
         Value::Map(out.iter().map(row).collect())
+    }
+
+    fn remarks(&self, value: &Value) -> Vec<String> {
+        let mut remarks = Vec::new();
+        for (name, own) in fields(value).ok().flatten().into_iter().flatten() {
+            let dns = own.at("dns.type");
+            if dns.is_some_and(|kind| *kind != Value::Null && *kind != Value::Text("system".to_owned())) {
+                remarks
+                    .push(format!("dns of {} has no effect: server.dns holds for all domains", shown(name)));
+            }
+            if own.at("tls.is_default") == Some(&Value::Bool(true)) {
+                remarks.push(format!(
+                    "is_default of {} has no effect: name that certificate in server.tls",
+                    shown(name)
+                ));
+            }
+        }
+        remarks
     }
 
     fn expected(&self) -> String {
@@ -269,8 +299,16 @@ mod tests {
         assert_eq!(dkim(Value::Null), Ok(Vec::new()));
         assert!(dkim(Value::Int(1)).is_err() && dkim(Value::List(vec![text("k"); 17])).is_err());
         assert_eq!(read(&[("dkim.colour", text("k"))]), Err("\"colour\" for \"example.com\"".to_owned()));
-        let dns = read(&[("dns.type", text("x"))]).unwrap_err();
-        assert_eq!(dns, "dns, which is not supported yet, for \"example.com\"");
+        for (path, value, remark) in [
+            ("dns.type", text("google"), "dns of \"example.com\" has no effect"),
+            ("tls.is_default", Value::Bool(true), "is_default of \"example.com\" has no effect"),
+        ] {
+            assert_eq!(read(&[(path, value.clone())]), Ok(None));
+            let remarks = VirtualDomains.remarks(&domain(&[(path, value)]));
+            assert!(remarks[0].starts_with(remark), "{remarks:?}");
+        }
+        assert!(VirtualDomains.remarks(&domain(&[("dns.type", text("system"))])).is_empty());
+        assert!(read(&[("dns", text("google"))]).is_err());
         assert!(VirtualDomains.read(&Value::Map([("-".to_owned(), Value::Null)].into())).is_err());
     }
 

@@ -67,6 +67,8 @@ pub struct FilterSlice {
     pub max_value_size: u64,
     /// What happens to a message whose rules fail.
     pub on_error: OnError,
+    /// What `deny()` and `reject()` without a code say, where the operator wants another text.
+    pub refusals: (Option<String>, Option<String>),
     /// Most recipients of one message, with those that rules add.
     pub rcpt_count_max: u32,
     /// Largest message, in octets.
@@ -178,6 +180,11 @@ impl Config {
             timeout: rules.timeout,
             max_value_size: rules.max_value_size,
             on_error: rules.on_error,
+            refusals: {
+                let text =
+                    |name| self.replies().into_iter().find(|(own, _)| own == name).map(|(_, text)| text);
+                (text("Denied"), text("Failure"))
+            },
             rcpt_count_max: self.smtp.rcpt_count_max,
             message_size_limit: server.message_size_limit,
             header_size_limit: self.smtp.header_size_limit,

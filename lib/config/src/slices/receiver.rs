@@ -60,6 +60,8 @@ pub struct ReceiverSlice {
     pub certificates: Vec<(ByText<CertificatePattern>, String)>,
     /// Mechanisms that show the password are allowed in clear.
     pub auth_in_clear: bool,
+    /// Clients of the SMTP service must authenticate too.
+    pub auth_required: bool,
     /// Failures that end a session; `None` for any number.
     pub auth_attempts: Option<u32>,
     /// TLS; `None` if there is no certificate.
@@ -78,6 +80,8 @@ pub struct ReceiverSlice {
     pub xclient_from: Vec<ByText<Network>>,
     /// Who may use XFORWARD.
     pub xforward_from: Vec<ByText<Network>>,
+    /// Texts of the server's own replies, by name, with line breaks between lines.
+    pub replies: Vec<(String, String)>,
 }
 
 /// Longest waits for a client, by what it sent last.
@@ -217,6 +221,7 @@ impl Config {
             auth_mechanisms: self.auth_mechanisms(),
             certificates: self.certificates(),
             auth_in_clear: self.auth.in_clear,
+            auth_required: self.auth.required,
             auth_attempts: self.auth.attempts,
             tls: (!self.keys().pairs.is_empty()).then(|| self.server_tls()),
             discard: smtp.discard.iter().map(|word| (*word).to_owned()).collect(),
@@ -226,7 +231,14 @@ impl Config {
             proxies: by_text(&server.proxies),
             xclient_from: by_text(&smtp.xclient_from),
             xforward_from: by_text(&smtp.xforward_from),
+            replies: self.replies(),
         }
+    }
+
+    /// Texts of own replies, by name.
+    pub(super) fn replies(&self) -> Vec<(String, String)> {
+        let text = |reply: &vsmtp_mail::Reply| reply.lines().collect::<Vec<_>>().join("\n");
+        self.smtp.replies.iter().map(|(name, reply)| ((*name).to_owned(), text(reply))).collect()
     }
 
     fn server_tls(&self) -> ServerTls {
