@@ -2,7 +2,9 @@
 //! declaration only where two names follow, so that scripts of 2.x may call a variable `service`. Which ones do is found
 //! by reading the tokens of the script first; positions and text stay as they are.
 //!
-//! As a statement a declaration is an ordinary constant. As an expression it is its value, and also makes the name known.
+//! As a statement a declaration is an ordinary constant. As an expression it is its value, and also makes the name known,
+//! but for arguments of methods, indices and what is assigned: there a new variable would move the place of the one that is
+//! changed before it is looked up.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -28,6 +30,10 @@ const MAX_POSITION: usize = u16::MAX as usize - 1;
 const MAX_DISTANCE: usize = 2;
 /// How a declaration as an expression is called inside the parser; no word of a script can be this.
 const INLINE: &str = "declaration ";
+/// The same where it is its value only.
+const VALUE: &str = "value of ";
+/// Most tokens that are looked at before a declaration in an expression, to see what it is part of.
+const MAX_BEFORE: usize = 10_000;
 
 /// The two words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -289,8 +295,10 @@ impl Declaration {
             }
         };
         if !self.is_statement(tokens) {
-            set(self.at, Token::Custom(Box::new(format!("{INLINE}{}", self.word.name()).into())));
-            found.inline.push(self.name);
+            let is_known = self.may_move_places(tokens);
+            let form = if is_known { INLINE } else { VALUE };
+            set(self.at, Token::Custom(Box::new(format!("{form}{}", self.word.name()).into())));
+            found.inline.extend(is_known.then_some(self.name));
             return;
         }
         found.bound.push(self.name.clone());
@@ -300,6 +308,46 @@ impl Declaration {
         set(self.at + 2, Token::Equals);
         let prefix = Token::Custom(Box::new(format!("{} {}", self.word.name(), self.kind).into()));
         set(if self.kind.contains(':') { self.at + 3 } else { self.equals }, prefix);
+    }
+
+    /// False if a variable whose place is known already is looked up after this: the one whose method is called, that is
+    /// indexed, or that something is assigned to.
+    fn may_move_places(&self, tokens: &[(Token, Position)]) -> bool {
+        let token = |at: Option<usize>| at.and_then(|at| tokens.get(at)).map(|(token, _)| token);
+        let mut depth = 0_usize;
+        for at in (0..self.at).rev().take(MAX_BEFORE) {
+            let (before, two_before) = (token(at.checked_sub(1)), token(at.checked_sub(2)));
+            match token(Some(at)) {
+                Some(Token::RightParen | Token::RightBracket | Token::RightBrace) => depth += 1,
+                Some(Token::LeftBrace | Token::SemiColon) if depth == 0 => return true,
+                Some(Token::LeftParen | Token::LeftBracket | Token::LeftBrace | Token::MapStart)
+                    if depth > 0 =>
+                {
+                    depth -= 1;
+                }
+                Some(Token::LeftParen) if matches!(two_before, Some(Token::Period | Token::Elvis)) => {
+                    return false;
+                }
+                Some(Token::LeftBracket)
+                    if matches!(
+                        before,
+                        Some(Token::Identifier(_) | Token::RightParen | Token::RightBracket)
+                    ) =>
+                {
+                    return false;
+                }
+                Some(Token::Equals) if depth == 0 => {
+                    // `let NAME =`, and `NAME TYPE =` or `NAME file:TYPE =` of a declaration.
+                    return matches!(
+                        two_before,
+                        Some(Token::Let | Token::Const | Token::Identifier(_) | Token::Colon)
+                    );
+                }
+                Some(token) if depth == 0 && is_assignment(token) => return false,
+                _ => {}
+            }
+        }
+        self.at <= MAX_BEFORE
     }
 
     /// True if it is a statement whose value nobody takes; a block that ends in a declaration has it as its value.
@@ -326,6 +374,24 @@ impl Declaration {
         }
         true
     }
+}
+
+/// True of `+=` and the like.
+fn is_assignment(token: &Token) -> bool {
+    matches!(
+        token,
+        Token::PlusAssign
+            | Token::MinusAssign
+            | Token::MultiplyAssign
+            | Token::DivideAssign
+            | Token::ModuloAssign
+            | Token::PowerOfAssign
+            | Token::LeftShiftAssign
+            | Token::RightShiftAssign
+            | Token::AndAssign
+            | Token::OrAssign
+            | Token::XOrAssign
+    )
 }
 
 impl Word {
@@ -366,37 +432,43 @@ pub(super) fn register(engine: &mut Engine, root: &Arc<Root>) {
                 move |context, inputs, _| value(context, inputs.last(), word, &kind, &root),
             );
         }
-        let root = Arc::clone(root);
-        engine.register_custom_syntax_with_state_raw(
-            format!("{INLINE}{}", word.name()),
-            |symbols, ahead, _| {
-                Ok(match symbols.last().map(ImmutableString::as_str) {
-                    _ if symbols.len() < 3 => Some("$ident$".into()),
-                    Some("$expr$") => None,
-                    Some("=") => Some("$expr$".into()),
-                    Some(":") => Some("$ident$".into()),
-                    _ if ahead == ":" => Some(":".into()),
-                    _ => Some("=".into()),
-                })
-            },
-            true,
-            move |context, inputs, _| inline(context, inputs, word, &root),
-        );
+        for (form, is_known) in [(INLINE, true), (VALUE, false)] {
+            let root = Arc::clone(root);
+            engine.register_custom_syntax_with_state_raw(
+                format!("{form}{}", word.name()),
+                |symbols, ahead, _| {
+                    Ok(match symbols.last().map(ImmutableString::as_str) {
+                        _ if symbols.len() < 3 => Some("$ident$".into()),
+                        Some("$expr$") => None,
+                        Some("=") => Some("$expr$".into()),
+                        Some(":") => Some("$ident$".into()),
+                        _ if ahead == ":" => Some(":".into()),
+                        _ => Some("=".into()),
+                    })
+                },
+                is_known,
+                move |context, inputs, _| inline(context, inputs, word, &root, is_known),
+            );
+        }
     }
 }
 
-/// A declaration as an expression: the value, which the name means from here on.
+/// A declaration as an expression: the value, which the name means from here on if it is to be known.
 fn inline(
     context: &mut EvalContext,
     inputs: &[Expression],
     word: Word,
     root: &Root,
+    is_known: bool,
 ) -> Result<Dynamic, Box<EvalAltResult>> {
     let Some((expression, words)) = inputs.split_last() else { return Ok(Dynamic::UNIT) };
     let words: Vec<&str> = words.iter().filter_map(Expression::get_string_value).collect();
     let (name, kind) =
         words.split_first().map_or(("", String::new()), |(name, kind)| (*name, kind.join(":")));
     let value = value(context, Some(expression), word, &kind, root)?;
+    if !is_known {
+        return Ok(value);
+    }
     let is_top_level = context.call_level() == 0;
     let scope = context.scope_mut();
     scope.push_constant_dynamic(name, value.clone());

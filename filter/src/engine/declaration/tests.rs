@@ -86,8 +86,12 @@ fn every_form_of_a_declaration_works() {
             "12t",
         ),
         (
-            r#"let list = [object a string = "1"]; let b = 2; let c = 3; list.push(object d string = "4"); `${list}${b}${c}`"#,
-            "[\"1\", \"4\"]23",
+            r#"let list = [object a string = "1"]; let b = 2; let c = 3; list.push(object d string = "4"); `${list}${b}${c}${a}`"#,
+            "[\"1\", \"4\"]231",
+        ),
+        (
+            r##"let a = ["1"]; let b = ["2"]; let c = "3"; b.push(object x string = "4"); a[0] = object y string = "5"; c += object z string = "6"; let m = #{ k: object s string = "7" }; `${a}${b}${c}${s}`"##,
+            "[\"5\"][\"2\", \"4\"]367",
         ),
         // As an argument, in a function, as the value of a block, in an interpolation.
         (r#"show(object r address = "a@b.c")"#, "address:a@b.c"),
@@ -149,6 +153,7 @@ fn wrong_declarations_are_refused_with_place_and_advice() {
         ("object a file:ip4 = \"list.txt\";", "f.vsl:1:21", "line 1: 'a@b.c'"),
         ("object a file:ip4 = \"/etc/passwd\";", "f.vsl:1:21", "outside the configuration directory"),
         ("object a ip4 = ;", "f.vsl:1:16", ""),
+        ("let g = []; g.push(object a string = \"x\"); print(a)", "f.vsl:1:", "a"),
         ("let g = [object a string = \"x\"]; print(nobody)", "f.vsl:1:40", "nobody"),
         ("service a smtp = #{};", "f.vsl:1:18", "not there in this version"),
     ] {
