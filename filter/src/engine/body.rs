@@ -23,7 +23,7 @@ pub(super) struct Body {
     block: Expr,
     /// Copies of the outer variables that it uses.
     captured: Scope<'static>,
-    /// A name means the same function in all that the body reaches, call for call.
+    /// A name means the same function in all that the body reaches.
     keeps_names: AtomicBool,
     /// The state, while no thread runs in it. If several run at once, that of one is kept. Boxed, since it moves at each call.
     idle: Mutex<Option<Box<State>>>,
