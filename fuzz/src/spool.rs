@@ -1,5 +1,6 @@
 //! A store on a disk in memory, messages for it, and segments made by hand whose checksums are right whatever they say.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use vsmtp_mail::{
@@ -87,7 +88,7 @@ pub fn state(n: u8) -> MessageState {
 /// A new message.
 pub fn accept(n: u8, len: usize) -> Change {
     let body = NewBody::Inline(vec![Chunk::from(body(n, len))]);
-    Change::Accept { id: id(n), state: Box::new(state(n)), body }
+    Change::Accept { id: id(n), state: Arc::new(state(n)), body }
 }
 
 /// Commits a change; panics if the store cannot.
