@@ -1,30 +1,28 @@
 //! What a captured asker of databases would try fails under its table; what it is for works.
 //!
-//! Without the usual harness: a jail holds for a whole process, and is entered while that has one thread.
+//! Without the usual harness: see `vsmtp_stage::jail`.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::{Command, Output};
 use std::time::Duration;
 
 use vsmtp_config::{Database, Value};
 use vsmtp_database::sandbox;
-use vsmtp_sys::sandbox::{Landlock, Profile, apply, probe};
+use vsmtp_stage::jail;
+use vsmtp_sys::sandbox::{Landlock, Profile, apply};
 
-const INSIDE: &str = "VSMTP_TEST_JAIL";
-/// EPERM, EACCES, ENOSYS.
-const DENIALS: [i32; 3] = [1, 13, 38];
+const FOLDER: &str = "VSMTP_TEST_FOLDER";
 /// All that is left: connections.
 const POSSIBLE: [&str; 5] = ["unix socket", "tcp socket", "tcp6 socket", "udp socket", "connect"];
 
 fn main() {
-    match std::env::var(INSIDE).as_deref() {
-        Ok("list") => list(),
-        Ok("connect") => connect(),
-        Ok("names") => names(),
-        Ok("file") => file(),
-        _ => {
+    match jail::word().as_deref() {
+        Some("all") => drop(jail::try_all(profile("mysql://mail@127.0.0.1/mail"))),
+        Some("connect") => connect(),
+        Some("names") => names(),
+        Some(_) => file(),
+        None => {
             only_connections_can_be_made();
             databases_are_reached_and_no_file_is();
             names_are_found_where_a_database_has_one();
@@ -40,23 +38,8 @@ fn profile(url: &str) -> Profile {
     sandbox::profile(&[database])
 }
 
-fn list() {
-    apply(&profile("mysql://mail@127.0.0.1/mail")).unwrap();
-    let mut output = std::io::stdout().lock();
-    for act in probe::acts() {
-        let errno = act.attempt().err().and_then(|error| error.raw_os_error()).unwrap_or(0);
-        writeln!(output, "{}\t{errno}", act.name()).unwrap();
-    }
-}
-
 fn only_connections_can_be_made() {
-    let output = inside("list");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let acts: Vec<_> = text.lines().filter_map(|line| line.split_once('\t')).collect();
-    assert_eq!(acts.len(), probe::acts().count(), "{text}");
-    let denied = |errno: &str| DENIALS.contains(&errno.parse().unwrap());
-    let possible: Vec<_> = acts.iter().filter(|(_, errno)| !denied(errno)).map(|(act, _)| *act).collect();
-    assert_eq!(possible, POSSIBLE);
+    assert_eq!(jail::possible(&jail::inside("all", &[])), POSSIBLE);
 }
 
 /// By TCP and by a Unix socket, with the waits of the client library.
@@ -83,8 +66,7 @@ fn connect() {
 }
 
 fn databases_are_reached_and_no_file_is() {
-    let output = inside("connect");
-    let folder = String::from_utf8(output.stdout).unwrap();
+    let folder = jail::inside("connect", &[]);
     std::fs::remove_dir_all(folder.trim_end()).unwrap();
 }
 
@@ -99,12 +81,12 @@ fn names() {
 }
 
 fn names_are_found_where_a_database_has_one() {
-    inside("names");
+    jail::inside("names", &[]);
 }
 
 /// With the library that reads such files, as the process itself does it.
 fn file() {
-    let folder = std::env::var("VSMTP_TEST_FOLDER").unwrap();
+    let folder = std::env::var(FOLDER).unwrap();
     let path = format!("{folder}/users.db");
     let applied = apply(&profile(&format!("sqlite:{path}"))).unwrap();
     let read = || {
@@ -139,17 +121,5 @@ fn a_file_of_sqlite_is_read_and_nothing_is_written() {
         .execute_batch("create table users (id integer, name text); insert into users values (1, 'Jane')")
         .unwrap();
     drop(handle);
-    inside_with("file", folder.path());
-}
-
-fn inside_with(what: &str, folder: &std::path::Path) {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    let output = command.env(INSIDE, what).env("VSMTP_TEST_FOLDER", folder).output().unwrap();
-    assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn inside(what: &str) -> Output {
-    let output = Command::new(std::env::current_exe().unwrap()).env(INSIDE, what).output().unwrap();
-    assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
-    output
+    jail::inside("file", &[(FOLDER, folder.path().as_os_str())]);
 }

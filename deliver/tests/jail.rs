@@ -1,19 +1,18 @@
 //! What a captured deliver process would try fails under its table; what it must be able to do is listed here.
 //!
-//! Without the usual harness: a jail holds for a whole process, and is entered while that has one thread.
+//! Without the usual harness: see `vsmtp_stage::jail`.
 
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::Command;
 
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn};
 use vsmtp_deliver::sandbox;
-use vsmtp_sys::sandbox::{Denied, apply, probe};
+use vsmtp_stage::jail;
+use vsmtp_sys::sandbox::{Denied, apply};
 
 /// Stands for a role.
 const PORTS: &str = "ports";
-const ROLE: &str = "VSMTP_TEST_JAIL";
 const ROOT: &str = "VSMTP_TEST_ROOT";
 
 /// All acts that neither the table nor Landlock may deny. `smtp` connects and opens no file; it can neither bind, listen nor
@@ -25,21 +24,38 @@ const SMTP_FROM: &[&str] = &["unix socket", "tcp socket", "tcp6 socket", "connec
 const MAILBOX: &[&str] = &["open beneath", "remove file", "rename file", "link file"];
 
 fn main() {
-    match (std::env::var(ROLE), std::env::var(ROOT)) {
-        (Ok(role), Ok(_)) if role == PORTS => bind_ports(),
-        (Ok(role), Ok(root)) => inside(&role, Path::new(&root)),
-        _ => {
-            assert_eq!(possible("smtp"), SMTP);
-            assert_eq!(possible("smtp from"), SMTP_FROM);
-            assert_eq!(possible("mailbox"), MAILBOX);
+    match jail::word().as_deref() {
+        Some(PORTS) => bind_ports(),
+        Some(role) => try_all(role),
+        None => {
+            each_role_can_do_its_own_and_nothing_else();
             may_bind_no_port_of_its_choice();
         }
     }
 }
 
+fn try_all(role: &str) {
+    let root = std::env::var(ROOT).unwrap();
+    let profile = match role {
+        "smtp" => sandbox::smtp(false),
+        "smtp from" => sandbox::smtp(true),
+        _ => sandbox::mailbox(Path::new(&root)),
+    };
+    assert_eq!(profile.on_denied, Denied::Errno);
+    jail::try_all(profile);
+}
+
+fn each_role_can_do_its_own_and_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    for (role, possible) in [("smtp", SMTP), ("smtp from", SMTP_FROM), ("mailbox", MAILBOX)] {
+        let written = jail::inside(role, &[(ROOT, root.path().as_os_str())]);
+        assert_eq!(jail::possible(&written), possible, "{role}");
+    }
+}
+
 /// Where Landlock is whole, that is: older kernels see no ports.
 fn may_bind_no_port_of_its_choice() {
-    let text = said(PORTS);
+    let text = jail::inside(PORTS, &[]);
     if text.contains("landlock\tFull") {
         assert!(text.contains("port 0\tNone\n"), "{text}");
         assert!(text.contains("port 2525\tSome(EACCES)\n"), "{text}");
@@ -57,39 +73,4 @@ fn bind_ports() {
         let bound = socket::bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port));
         writeln!(output, "port {port}\t{:?}", bound.err()).unwrap();
     }
-}
-
-/// Enters the jail and says what each act answers.
-fn inside(role: &str, root: &Path) {
-    let profile = match role {
-        "smtp" => sandbox::smtp(false),
-        "smtp from" => sandbox::smtp(true),
-        _ => sandbox::mailbox(root),
-    };
-    assert_eq!(profile.on_denied, Denied::Errno);
-    apply(&profile).unwrap();
-    let mut output = std::io::stdout().lock();
-    for act in probe::acts() {
-        let errno = act.attempt().err().and_then(|error| error.raw_os_error()).unwrap_or(0);
-        writeln!(output, "{}\t{errno}", act.name()).unwrap();
-    }
-}
-
-/// The acts that were not denied.
-fn possible(role: &str) -> Vec<String> {
-    let text = said(role);
-    let acts: Vec<_> = text.lines().filter_map(|line| line.split_once('\t')).collect();
-    assert_eq!(acts.len(), probe::acts().count(), "{text}");
-    let denials = [nix::libc::EPERM, nix::libc::EACCES, nix::libc::ENOSYS];
-    let denied = |errno: &str| denials.contains(&errno.parse().unwrap());
-    acts.into_iter().filter(|(_, errno)| !denied(errno)).map(|(act, _)| act.to_owned()).collect()
-}
-
-/// What this program says as that role.
-fn said(role: &str) -> String {
-    let root = tempfile::tempdir().unwrap();
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    let output = command.env(ROLE, role).env(ROOT, root.path()).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }

@@ -1,23 +1,19 @@
 //! What a captured filter would try fails under its table.
 //!
-//! Without the usual harness: a jail holds for a whole process, and is entered while that has one thread.
+//! Without the usual harness: see `vsmtp_stage::jail`.
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output};
 
 use vsmtp_filter::judge::Folders;
 use vsmtp_filter::process::sandbox;
-use vsmtp_sys::sandbox::{Landlock, apply, probe};
-
-const INSIDE: &str = "VSMTP_TEST_JAIL";
-/// EPERM, EACCES, ENOSYS.
-const DENIALS: [i32; 3] = [1, 13, 38];
+use vsmtp_stage::jail;
+use vsmtp_sys::sandbox::Landlock;
 
 fn main() {
-    match std::env::var(INSIDE) {
-        Ok(root) => inside(&root),
-        Err(_) => {
+    match jail::word() {
+        Some(root) => inside(&root),
+        None => {
             the_judging_roles_can_do_nothing_but_judge();
             the_oneshot_role_reads_its_configuration_and_nothing_else();
             the_tool_reads_its_configuration_and_nothing_else();
@@ -30,7 +26,7 @@ fn main() {
 
 fn inside(root: &str) {
     let (role, root) = root.split_once(':').unwrap();
-    let jail = match (role, root) {
+    let profile = match (role, root) {
         ("judge", "") => sandbox::judge("filter-session", Folders::default()),
         ("judge", root) => {
             sandbox::judge("filter-session", Folders { watched: Some(Path::new(root)), ..Folders::default() })
@@ -44,12 +40,7 @@ fn inside(root: &str) {
         ("tool", root) => sandbox::tool(Some(root.into())),
         (_, root) => sandbox::oneshot(Some(root.into())),
     };
-    let applied = apply(&jail).unwrap();
-    let mut output = std::io::stdout().lock();
-    for act in probe::acts() {
-        let errno = act.attempt().err().and_then(|error| error.raw_os_error()).unwrap_or(0);
-        writeln!(output, "{}\t{errno}", act.name()).unwrap();
-    }
+    let applied = jail::try_all(profile);
     let script =
         std::fs::canonicalize(format!("{root}/filter.vsl")).and_then(std::fs::read_to_string).is_ok();
     let worker = std::thread::Builder::new().spawn(|| 7).map(|thread| thread.join().is_ok()).unwrap_or(false);
@@ -61,7 +52,7 @@ fn inside(root: &str) {
         _ => body,
     };
     let works = [script, worker, body].map(|works| if works { '+' } else { '-' });
-    writeln!(output, "{}\t1", String::from_iter(works)).unwrap();
+    writeln!(std::io::stdout().lock(), "{}", String::from_iter(works)).unwrap();
 }
 
 fn the_judging_roles_can_do_nothing_but_judge() {
@@ -108,8 +99,6 @@ fn writes(root: &str, has_landlock: bool) -> bool {
     let text = vsmtp_filter::runner::Input::Bytes(b"text".to_vec());
     let written =
         deposit.write("archive", "1.eml", &text).and_then(|()| deposit.write("archive", "1.eml", &text));
-    let is_denied =
-        |error: std::io::Error| error.raw_os_error().is_some_and(|errno| DENIALS.contains(&errno));
     let refused = [
         std::fs::write(format!("{root}/../outside"), "x"),
         std::fs::read(format!("{root}/archive/1.eml")).map(drop),
@@ -118,7 +107,7 @@ fn writes(root: &str, has_landlock: bool) -> bool {
         std::os::unix::fs::symlink("/etc/passwd", format!("{root}/link")),
         std::fs::hard_link(format!("{root}/archive/1.eml"), format!("{root}/link")),
     ];
-    let mut refused = refused.into_iter().map(|act| act.err().is_some_and(is_denied));
+    let mut refused = refused.into_iter().map(|act| act.err().is_some_and(|error| jail::is_denial(&error)));
     written.is_ok() && (!has_landlock || refused.all(|refused| refused))
 }
 
@@ -142,21 +131,7 @@ fn check(root: &str, works: &str) {
 }
 
 fn check_but(root: &str, works: &str, allowed: &[&str]) {
-    let output = run(root);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    let acts: Vec<(&str, i32)> = text
-        .lines()
-        .filter_map(|line| line.split_once('\t'))
-        .map(|(act, errno)| (act, errno.parse().unwrap()))
-        .collect();
-    assert_eq!(acts.len(), probe::acts().count() + 1, "{text}");
-    let possible: Vec<&str> =
-        acts.iter().filter(|(_, errno)| !DENIALS.contains(errno)).map(|(act, _)| *act).collect();
-    assert_eq!(possible, allowed);
-    assert_eq!(acts.last().map(|(act, _)| *act), Some(works), "script, thread, body");
-}
-
-fn run(root: &str) -> Output {
-    Command::new(std::env::current_exe().unwrap()).env(INSIDE, root).output().unwrap()
+    let written = jail::inside(root, &[]);
+    assert_eq!(jail::possible(&written), allowed);
+    assert_eq!(written.lines().last(), Some(works), "script, thread, body");
 }

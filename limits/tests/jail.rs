@@ -1,65 +1,27 @@
 //! What a captured limiter would try fails under its table, and ends it.
 //!
-//! Without the usual harness: a jail holds for a whole process, and is entered while that has one thread.
-
-use std::io::Write;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Output};
+//! Without the usual harness: see `vsmtp_stage::jail`.
 
 use vsmtp_limits::sandbox;
-use vsmtp_sys::sandbox::{Denied, Profile, apply, probe};
-
-const INSIDE: &str = "VSMTP_TEST_JAIL";
-const SIGSYS: i32 = 31;
-/// EPERM, EACCES, ENOSYS.
-const DENIALS: [i32; 3] = [1, 13, 38];
+use vsmtp_stage::jail;
 
 fn main() {
-    match std::env::var(INSIDE).as_deref() {
-        Ok("list") => list(),
-        Ok(act) => attempt(act),
-        Err(_) => {
+    match jail::word().as_deref() {
+        Some("all") => drop(jail::try_all(sandbox::profile())),
+        Some(act) => jail::try_one(act, &sandbox::profile()),
+        None => {
             nothing_is_left();
             a_try_is_the_end();
         }
     }
 }
 
-/// The limiter's own table, which answers instead of killing, so that one process can try everything.
-fn list() {
-    apply(&Profile { on_denied: Denied::Errno, ..sandbox::profile() }).unwrap();
-    let mut output = std::io::stdout().lock();
-    for act in probe::acts() {
-        let errno = act.attempt().err().and_then(|error| error.raw_os_error()).unwrap_or(0);
-        writeln!(output, "{}\t{errno}", act.name()).unwrap();
-    }
-}
-
-fn attempt(name: &str) {
-    let profile = sandbox::profile();
-    assert_eq!(profile.on_denied, Denied::Kill);
-    let act = probe::acts().find(|act| act.name() == name).unwrap();
-    apply(&profile).unwrap();
-    let _ = act.attempt();
-}
-
 fn nothing_is_left() {
-    let output = run("list");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    let acts: Vec<_> = text.lines().filter_map(|line| line.split_once('\t')).collect();
-    assert_eq!(acts.len(), probe::acts().count(), "{text}");
-    let denied = |errno: &str| DENIALS.contains(&errno.parse().unwrap());
-    let possible: Vec<_> = acts.iter().filter(|(_, errno)| !denied(errno)).map(|(act, _)| *act).collect();
-    assert!(possible.is_empty(), "{possible:?}");
+    assert_eq!(jail::possible(&jail::inside("all", &[])), [""; 0]);
 }
 
 fn a_try_is_the_end() {
     for act in ["rename file", "execute", "tcp socket", "connect", "bind"] {
-        assert_eq!(run(act).status.signal(), Some(SIGSYS), "{act}");
+        assert!(jail::was_killed(&jail::run(act, &[])), "{act}");
     }
-}
-
-fn run(what: &str) -> Output {
-    Command::new(std::env::current_exe().unwrap()).env(INSIDE, what).output().unwrap()
 }

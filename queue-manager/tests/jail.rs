@@ -1,51 +1,31 @@
 //! What a captured queue-manager would try fails under its table, and ends it; the spool it can write.
 //!
-//! Without the usual harness: a jail holds for a whole process, and is entered while that has one thread.
+//! Without the usual harness: see `vsmtp_stage::jail`.
 
-use std::io::Write;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Output};
 
 use vsmtp_queue_manager::sandbox;
-use vsmtp_sys::sandbox::{Denied, Profile, apply, probe};
+use vsmtp_stage::jail;
+use vsmtp_sys::sandbox::apply;
 
-const INSIDE: &str = "VSMTP_TEST_JAIL";
 const SPOOL: &str = "VSMTP_TEST_SPOOL";
-const SIGSYS: i32 = 31;
-const DENIALS: [i32; 3] = [1, 13, 38];
+/// Calls of the table. The tries name nothing that exists; Landlock keeps the calls within the spool.
+const POSSIBLE: [&str; 4] = ["open beneath", "remove file", "rename file", "accept"];
 
 fn main() {
     let spool = std::env::var(SPOOL).unwrap_or_default();
-    match std::env::var(INSIDE).as_deref() {
-        Ok("list") => list(Path::new(&spool)),
-        Ok("work") => work(Path::new(&spool)),
-        Ok(act) => attempt(act, Path::new(&spool)),
-        Err(_) => {
+    let spool = Path::new(&spool);
+    match jail::word().as_deref() {
+        Some("all") => drop(jail::try_all(sandbox::profile(spool))),
+        Some("work") => work(spool),
+        Some(act) => jail::try_one(act, &sandbox::profile(spool)),
+        None => {
             let folder = tempfile::tempdir().unwrap();
             nothing_but_files_of_the_spool(folder.path());
             a_try_is_the_end(folder.path());
             the_spool_is_at_hand(folder.path());
         }
     }
-}
-
-/// The table, which answers instead of killing, so that one process can try everything.
-fn list(spool: &Path) {
-    apply(&Profile { on_denied: Denied::Errno, ..sandbox::profile(spool) }).unwrap();
-    let mut output = std::io::stdout().lock();
-    for act in probe::acts() {
-        let errno = act.attempt().err().and_then(|error| error.raw_os_error()).unwrap_or(0);
-        writeln!(output, "{}\t{errno}", act.name()).unwrap();
-    }
-}
-
-fn attempt(name: &str, spool: &Path) {
-    let profile = sandbox::profile(spool);
-    assert_eq!(profile.on_denied, Denied::Kill);
-    let act = probe::acts().find(|act| act.name() == name).unwrap();
-    apply(&profile).unwrap();
-    let _ = act.attempt();
 }
 
 /// All that the store does with a disk, inside.
@@ -64,30 +44,15 @@ fn work(spool: &Path) {
 }
 
 fn nothing_but_files_of_the_spool(spool: &Path) {
-    let output = run("list", spool);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    let acts: Vec<_> = text.lines().filter_map(|line| line.split_once('\t')).collect();
-    assert_eq!(acts.len(), probe::acts().count(), "{text}");
-    let denied = |errno: &str| DENIALS.contains(&errno.parse().unwrap());
-    let possible: Vec<_> = acts.iter().filter(|(_, errno)| !denied(errno)).map(|(act, _)| *act).collect();
-    assert_eq!(possible, POSSIBLE);
+    assert_eq!(jail::possible(&jail::inside("all", &[(SPOOL, spool.as_os_str())])), POSSIBLE);
 }
-
-/// Calls of the table. The tries name nothing that exists; Landlock keeps the calls within the spool.
-const POSSIBLE: [&str; 4] = ["open beneath", "remove file", "rename file", "accept"];
 
 fn a_try_is_the_end(spool: &Path) {
     for act in ["execute", "tcp socket", "connect", "bind"] {
-        assert_eq!(run(act, spool).status.signal(), Some(SIGSYS), "{act}");
+        assert!(jail::was_killed(&jail::run(act, &[(SPOOL, spool.as_os_str())])), "{act}");
     }
 }
 
 fn the_spool_is_at_hand(spool: &Path) {
-    let output = run("work", spool);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn run(what: &str, spool: &Path) -> Output {
-    Command::new(std::env::current_exe().unwrap()).env(INSIDE, what).env(SPOOL, spool).output().unwrap()
+    jail::inside("work", &[(SPOOL, spool.as_os_str())]);
 }

@@ -7,7 +7,10 @@ use std::process::Command;
 const STAGE: &str = "vsmtp-stage";
 
 /// Daemons that have such tests.
-const STAGED: [&str; 7] = [
+const STAGED: [&str; 10] = [
+    "vsmtp-auth",
+    "vsmtp-deliver",
+    "vsmtp-resolver",
     "vsmtp-database",
     "vsmtp-runner",
     "vsmtp-keys",

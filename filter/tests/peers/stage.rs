@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use tempfile::TempDir;
 use vsmtp_config::{Config, Context, FilterSlice, Value};
+use vsmtp_ipc::EdgeId;
 use vsmtp_ipc::edge::client_resolver::{self, ResolverEnd};
 use vsmtp_ipc::edge::filter_auth::{self as auth, AuthEnd};
 use vsmtp_ipc::edge::filter_limits::LimitsEnd;
@@ -14,9 +15,8 @@ use vsmtp_ipc::edge::queue_filter;
 use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Facts, ReceiverEnd, Verdict};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Body7, Id, MailFrom, RcptTo};
-use vsmtp_ipc::{ChannelError, EdgeId};
 use vsmtp_mail::Domain;
-use vsmtp_stage::{Process, configure, say};
+use vsmtp_stage::{Process, configure, is_dropped, say};
 
 pub use vsmtp_stage::next;
 
@@ -258,13 +258,7 @@ impl Receiver {
 
     /// True when the filter has closed this edge.
     pub fn is_dropped(&mut self) -> bool {
-        loop {
-            match next(&mut self.0) {
-                Ok(_) => {}
-                Err(ChannelError::Closed) => return true,
-                Err(other) => panic!("{other}"),
-            }
-        }
+        is_dropped(&mut self.0)
     }
 }
 

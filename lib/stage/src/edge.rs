@@ -46,8 +46,25 @@ pub fn next<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> Result<R
     }
 }
 
+/// True when the peer has closed the edge; what it has said before is dropped.
+///
+/// # Panics
+/// If the edge ends in another way, or not at all.
+pub fn is_dropped<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> bool {
+    loop {
+        match next(channel) {
+            Ok(_) => {}
+            Err(ChannelError::Closed) => return true,
+            Err(other) => panic!("the edge ends with {other}"),
+        }
+    }
+}
+
 /// Waits until there is something to read, or the end of it; false if that does not come.
-pub(crate) fn is_readable(descriptor: BorrowedFd<'_>, until: Instant) -> bool {
+///
+/// # Panics
+/// If the kernel does not say.
+pub fn is_readable(descriptor: BorrowedFd<'_>, until: Instant) -> bool {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).expect("a short wait");

@@ -9,7 +9,9 @@
 mod edge;
 mod process;
 
-pub use edge::{next, say};
+pub mod jail;
+
+pub use edge::{is_dropped, is_readable, next, say};
 pub use process::{Process, configure};
 
 use std::time::Duration;

@@ -13,7 +13,7 @@ use vsmtp_ipc::edge::master_child::{ToChild, ToMaster};
 use vsmtp_ipc::edge::receiver_limits::{Answer, Ask, Entry, ReceiverEnd, Spent, Wanted};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::{Channel, ChannelError, EdgeId, Message};
-use vsmtp_stage::{Process, configure, say};
+use vsmtp_stage::{Process, configure, is_dropped, say};
 
 /// A running limiter.
 pub struct Stage {
@@ -160,13 +160,7 @@ impl Receiver {
     }
 
     pub fn is_dropped(&mut self) -> bool {
-        loop {
-            match next(&mut self.0) {
-                Ok(_) => {}
-                Err(ChannelError::Closed) => return true,
-                Err(other) => panic!("{other}"),
-            }
-        }
+        is_dropped(&mut self.0)
     }
 }
 
@@ -197,7 +191,7 @@ impl Filter {
     }
 
     pub fn is_dropped(&mut self) -> bool {
-        matches!(next(&mut self.0), Err(ChannelError::Closed))
+        is_dropped(&mut self.0)
     }
 }
 
@@ -224,13 +218,7 @@ impl Resolver {
     }
 
     pub fn is_dropped(&mut self) -> bool {
-        loop {
-            match next(&mut self.0) {
-                Ok(_) => {}
-                Err(ChannelError::Closed) => return true,
-                Err(other) => panic!("{other}"),
-            }
-        }
+        is_dropped(&mut self.0)
     }
 }
 

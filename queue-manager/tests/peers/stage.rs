@@ -14,9 +14,9 @@ use vsmtp_ipc::edge::queue_deliver::{self, Advice, Ask, Attempt, Outcome, Reach,
 use vsmtp_ipc::edge::queue_filter::{self, PostAsk, PostStage, PostVerdict};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Body7, Class, Envelope, Id, Notify, Origin, Recipient};
-use vsmtp_ipc::{Channel, ChannelError, EdgeId, Message};
+use vsmtp_ipc::{Channel, EdgeId};
 use vsmtp_mail::{Domain, QueueIdMint};
-use vsmtp_stage::{Process, configure, next, say};
+use vsmtp_stage::{Process, configure, is_dropped, next, say};
 use vsmtp_sys::memfd::Sealed;
 use vsmtp_sys::unix::{self, Kind};
 
@@ -413,15 +413,5 @@ impl Operator {
     /// Tries all messages now.
     pub fn flush_all(&mut self) -> u64 {
         self.changed(&Request::Flush(Selection::All(None)))
-    }
-}
-
-fn is_dropped<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> bool {
-    loop {
-        match next(channel) {
-            Ok(_) => {}
-            Err(ChannelError::Closed) => return true,
-            Err(other) => panic!("{other}"),
-        }
     }
 }

@@ -16,7 +16,7 @@ use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::Service;
 use vsmtp_ipc::{Channel, ChannelError, EdgeId, Message};
 use vsmtp_mail::Domain;
-use vsmtp_stage::{Process, configure, say};
+use vsmtp_stage::{Process, configure, is_dropped, say};
 use vsmtp_sys::memfd::Sealed;
 
 pub use vsmtp_stage::{PATIENCE, next};
@@ -260,13 +260,7 @@ impl Filter {
 
     /// True when the receiver has closed this edge.
     pub fn is_dropped(&mut self) -> bool {
-        loop {
-            match next(&mut self.0) {
-                Ok(_) => {}
-                Err(ChannelError::Closed) => return true,
-                Err(other) => panic!("{other}"),
-            }
-        }
+        is_dropped(&mut self.0)
     }
 }
 
@@ -294,13 +288,7 @@ impl Limiter {
 
     /// True when the receiver has closed this edge.
     pub fn is_dropped(&mut self) -> bool {
-        loop {
-            match next(&mut self.0) {
-                Ok(_) => {}
-                Err(ChannelError::Closed) => return true,
-                Err(other) => panic!("{other}"),
-            }
-        }
+        is_dropped(&mut self.0)
     }
 }
 
