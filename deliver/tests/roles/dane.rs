@@ -3,9 +3,9 @@
 use vsmtp_config::TlsPolicy;
 use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query, Records, ResolverEnd};
 use vsmtp_ipc::edge::queue_deliver::Result3;
-use vsmtp_ipc::role::Role;
+use vsmtp_stage::say;
 
-use crate::harness::{Deliver, attempt, inline, receive, results, send, start};
+use crate::harness::{Deliver, attempt, hear, inline, results, start};
 use crate::peer::{EHLO, Peer};
 use crate::tls_peer::{Authority, Identity, OFFERS};
 
@@ -27,7 +27,7 @@ fn send_one(deliver: &mut Deliver, peer: &Peer) {
 /// Answers for one signed host, and these TLSA records.
 fn answer(resolver: &mut ResolverEnd, port: u16, tlsa: Found) {
     for _ in 0..3 {
-        let question = receive(resolver, Role::DeliverSmtp);
+        let question = hear(resolver);
         let (result, secure) = match &question.query {
             Query::Mx(_) => (Ok(Records::Mx(vec![(1, "mx.test".to_owned())])), true),
             Query::Addresses(_) => (Ok(Records::Addresses(vec!["127.0.0.1".parse().unwrap()])), true),
@@ -37,7 +37,7 @@ fn answer(resolver: &mut ResolverEnd, port: u16, tlsa: Found) {
             }
             other => panic!("{other:?}"),
         };
-        send(resolver, &Answer { ticket: question.ticket, result, secure }, Vec::new());
+        say(resolver, &Answer { ticket: question.ticket, result, secure }, Vec::new());
     }
 }
 
@@ -131,13 +131,13 @@ fn a_sender_who_waives_tls_is_not_held_to_the_records_of_the_server() {
     let waived = "A: b\r\nTLS-Required: No\r\n\r\nbody\r\n";
     deliver.lease(&attempt(1, &next_hop, &["b@dst.test"], inline(waived)));
     for _ in 0..2 {
-        let question = receive(&mut resolver, Role::DeliverSmtp);
+        let question = hear(&mut resolver);
         let result = match &question.query {
             Query::Mx(_) => Ok(Records::Mx(vec![(1, "mx.test".to_owned())])),
             Query::Addresses(_) => Ok(Records::Addresses(vec!["127.0.0.1".parse().unwrap()])),
             other => panic!("{other:?}"),
         };
-        send(&mut resolver, &Answer { ticket: question.ticket, result, secure: true }, Vec::new());
+        say(&mut resolver, &Answer { ticket: question.ticket, result, secure: true }, Vec::new());
     }
     peer.accept_greeted().take_message("250 ok\r\n");
     assert_eq!(results(&deliver.outcome())[0].0, Result3::Delivered);

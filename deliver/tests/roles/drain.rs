@@ -1,5 +1,5 @@
-//! The end of this process, and of the queue-manager that it works for: what is on its way is finished, and nothing is answered
-//! to whom it does not concern.
+//! The end of this process, and of the queue-manager that it works for: what is on its way is finished, and nothing is
+//! answered to whom it does not concern.
 
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::queue_deliver::{Result3, Said};

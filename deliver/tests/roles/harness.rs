@@ -1,136 +1,78 @@
-//! A deliver process under test, with the edges of its neighbours in our hands. Every wait is bounded.
+//! A deliver process under test, with the edges of its neighbours in our hands. Every wait has an end.
 
-use std::ffi::CString;
-use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use vsmtp_config::{DeliverSlice, DeliverTls, Family, NextHopTimeouts, SourceAddresses, TlsPolicy};
 use vsmtp_ipc::edge::client_resolver::ResolverEnd;
-use vsmtp_ipc::edge::master_child::{Configure, LogTarget, MasterEnd, ToChild, ToMaster};
+use vsmtp_ipc::edge::master_child::{Configure, ToChild, ToMaster};
 use vsmtp_ipc::edge::queue_deliver::{Ask, Attempt, AttemptRecipient, Outcome, QueueEnd, Result3, Said};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Body, Body7, Id};
 use vsmtp_ipc::{Channel, ChannelError, EdgeId, Message, encode};
 use vsmtp_mail::Domain;
-use vsmtp_sys::spawn::{Child, Spawn};
-use vsmtp_sys::{clock, seqpacket};
-
-/// Longest wait for anything; only a failing test waits so long.
-pub const PATIENCE_MS: u64 = 10_000;
+use vsmtp_stage::{Process, configure, is_readable, next, say};
+use vsmtp_sys::seqpacket;
 
 pub const MESSAGE: &str = "From: a@src.test\r\n\r\n.hidden\r\nbody\r\n";
 pub const TO: &[&str] = &["b@dst.test"];
 
+const QUEUE_MANAGER: ProcessName = ProcessName { role: Role::QueueManager, instance: 0 };
+const RESOLVER: ProcessName = ProcessName { role: Role::Resolver, instance: 0 };
+
 pub struct Deliver {
-    pub master: MasterEnd,
+    pub process: Process,
     pub queue: QueueEnd,
-    pub child: Child,
-    log: tempfile::NamedTempFile,
-    role: Role,
 }
 
 impl Deliver {
     pub fn start(role: Role, slice: Vec<u8>) -> Self {
-        let word = if role == Role::DeliverMailbox { "mailbox" } else { "smtp" };
-        let (ours, theirs) = seqpacket::pair().unwrap();
-        let log = tempfile::NamedTempFile::new().unwrap();
-        let stderr = log.reopen().unwrap();
-        let argument = |text: &str| CString::new(text).unwrap();
-        let child = Spawn {
-            program: File::open(env!("CARGO_BIN_EXE_vsmtp-deliver")).unwrap().into(),
-            argv: vec![argument("vsmtp-deliver"), argument("--role"), argument(word)],
-            env: vec![argument("RUST_BACKTRACE=1")],
-            uid_gid: None,
-            fds: vec![theirs, log.reopen().unwrap().into()],
-            stderr: stderr.as_fd(),
-            new_netns: false,
-            new_ipcns: false,
-            pdeathsig: true,
-            session: false,
-        }
-        .spawn()
-        .unwrap();
-        let mut master = MasterEnd::new(ours, EdgeId::MasterChild);
-        let configure = Configure {
-            name: ProcessName { role, instance: 0 },
-            generation: 1,
-            node: 1,
-            process: 1,
-            log: LogTarget::Stream,
-            log_level: 5,
-            log_facility: 0,
-            slice,
-        };
-        send(&mut master, &ToChild::Configure(configure), Vec::new());
-        let (queue, theirs) = edge(EdgeId::QueueDeliver);
-        let mut deliver = Deliver { master, queue, child, log, role };
-        deliver.introduce(Role::QueueManager, theirs);
-        while !matches!(deliver.told_master(), ToMaster::Ready) {}
-        deliver
+        let word = if role == Role::DeliverMailbox { c"mailbox" } else { c"smtp" };
+        let configure = Configure { log_level: 5, ..configure(role, slice) };
+        let mut process = Process::start(env!("CARGO_BIN_EXE_vsmtp-deliver"), &[c"--role", word], configure);
+        let queue = QueueEnd::new(process.introduce(QUEUE_MANAGER), EdgeId::QueueDeliver);
+        process.hear_master(|said| matches!(said, ToMaster::Ready));
+        Deliver { process, queue }
     }
 
     /// A new edge to the queue-manager instead of the old one.
     pub fn renew_queue(&mut self) {
-        let (queue, theirs) = edge(EdgeId::QueueDeliver);
-        self.queue = queue;
-        self.introduce(Role::QueueManager, theirs);
+        self.queue = QueueEnd::new(self.process.introduce(QUEUE_MANAGER), EdgeId::QueueDeliver);
     }
 
     /// The same, with room for two or three frames of outcomes. One with less would not take a frame at all.
     pub fn narrow_queue(&mut self) {
-        let (queue, theirs) = edge(EdgeId::QueueDeliver);
+        let (ours, theirs) = seqpacket::pair().unwrap();
         nix::sys::socket::setsockopt(&theirs, nix::sys::socket::sockopt::SndBuf, &70_000).unwrap();
-        self.queue = queue;
-        self.introduce(Role::QueueManager, theirs);
+        self.process.tell(&ToChild::Peer(QUEUE_MANAGER), vec![theirs]);
+        self.queue = QueueEnd::new(ours, EdgeId::QueueDeliver);
     }
 
     /// True if it ends within this time, though nothing is done for it.
-    pub fn ends_within(&self, milliseconds: u16) -> bool {
-        let mut fds = [PollFd::new(self.child.pidfd.as_fd(), PollFlags::POLLIN)];
-        poll(&mut fds, PollTimeout::from(milliseconds)) != Ok(0)
+    pub fn ends_within(&self, time: Duration) -> bool {
+        is_readable(self.process.child.pidfd.as_fd(), Instant::now() + time)
     }
 
     pub fn resolver(&mut self) -> ResolverEnd {
-        let (resolver, theirs) = edge(EdgeId::ClientResolver);
-        self.introduce(Role::Resolver, theirs);
-        resolver
-    }
-
-    fn introduce(&mut self, role: Role, fd: OwnedFd) {
-        send(&mut self.master, &ToChild::Peer(ProcessName { role, instance: 0 }), vec![fd]);
+        ResolverEnd::new(self.process.introduce(RESOLVER), EdgeId::ClientResolver)
     }
 
     /// The next message to the master that is no mere sign of life.
     pub fn told_master(&mut self) -> ToMaster {
-        loop {
-            match receive(&mut self.master, self.role) {
-                ToMaster::Beat(_) => {}
-                other => return other,
-            }
-        }
-    }
-
-    /// Waits until it tells its master something like this.
-    pub fn hear_master(&mut self, wanted: impl Fn(&ToMaster) -> bool) {
-        let end = clock::monotonic_ms() + PATIENCE_MS;
-        while !wanted(&receive(&mut self.master, self.role)) {
-            assert!(clock::monotonic_ms() < end, "the master waits in vain");
-        }
+        self.process.hear_master(|said| !matches!(said, ToMaster::Beat(_)))
     }
 
     pub fn lease(&mut self, attempt: &Attempt) {
-        send(&mut self.queue, &Ask::Attempt(attempt.clone()), Vec::new());
+        say(&mut self.queue, &Ask::Attempt(attempt.clone()), Vec::new());
     }
 
     pub fn withdraw(&mut self, lease: u64) {
-        send(&mut self.queue, &Ask::Withdraw(lease), Vec::new());
+        say(&mut self.queue, &Ask::Withdraw(lease), Vec::new());
     }
 
     pub fn lease_with(&mut self, attempt: &Attempt, descriptor: OwnedFd) {
-        send(&mut self.queue, &Ask::Attempt(attempt.clone()), vec![descriptor]);
+        say(&mut self.queue, &Ask::Attempt(attempt.clone()), vec![descriptor]);
     }
 
     pub fn outcome(&mut self) -> Outcome {
@@ -148,85 +90,30 @@ impl Deliver {
 
     /// The next thing that it says to the queue-manager.
     pub fn try_said(&mut self) -> Result<Said, ChannelError> {
-        try_receive(&mut self.queue, self.role)
+        next(&mut self.queue).map(|received| received.message)
     }
 
     pub fn stop_accepting(&mut self) {
-        send(&mut self.master, &ToChild::StopAccepting, Vec::new());
+        self.process.tell(&ToChild::StopAccepting, Vec::new());
     }
 
     pub fn drain(&mut self, deadline_ms: u64) {
-        send(&mut self.master, &ToChild::Drain { deadline_ms }, Vec::new());
+        self.process.tell(&ToChild::Drain { deadline_ms }, Vec::new());
     }
 
     /// Waits for the end of the process.
-    pub fn ended(&mut self) -> std::process::ExitStatus {
-        wait(self.child.pidfd.as_fd(), "the end of the process");
-        self.child.try_wait().unwrap().unwrap()
+    pub fn ended(&self) -> ExitStatus {
+        self.process.ended()
     }
 
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.log.path()).unwrap()
+        self.process.log()
     }
 }
 
-impl Drop for Deliver {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let _ = writeln!(std::io::stderr(), "--- log of the process\n{}", self.log());
-        }
-        let _ = self.child.signal(9);
-        let _ = wait_quietly(self.child.pidfd.as_fd());
-        let _ = self.child.try_wait();
-    }
-}
-
-pub fn edge<Tx: Message, Rx: Message>(id: EdgeId) -> (Channel<Tx, Rx>, OwnedFd) {
-    let (ours, theirs) = seqpacket::pair().unwrap();
-    (Channel::new(ours, id), theirs)
-}
-
-pub fn send<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>, message: &Tx, fds: Vec<OwnedFd>) {
-    channel.send(message, fds).unwrap();
-    let _ = channel.flush().unwrap();
-}
-
-pub fn receive<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>, from: Role) -> Rx {
-    try_receive(channel, from).unwrap()
-}
-
-pub fn try_receive<Tx: Message, Rx: Message>(
-    channel: &mut Channel<Tx, Rx>,
-    from: Role,
-) -> Result<Rx, ChannelError> {
-    loop {
-        if let Some(received) = channel.receive()? {
-            return Ok(received.message);
-        }
-        wait(channel.socket(), &format!("a message from {from}"));
-    }
-}
-
-pub fn wait_for(fd: impl AsFd, what: &str) {
-    wait(fd.as_fd(), what);
-}
-
-fn wait(fd: std::os::fd::BorrowedFd<'_>, what: &str) {
-    assert!(wait_quietly(fd), "waited in vain for {what}");
-}
-
-fn wait_quietly(fd: std::os::fd::BorrowedFd<'_>) -> bool {
-    let end = clock::monotonic_ms() + PATIENCE_MS;
-    loop {
-        let left = end.saturating_sub(clock::monotonic_ms());
-        let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::try_from(left).unwrap()) {
-            Ok(0) => return false,
-            Ok(_) => return true,
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(errno) => panic!("poll: {errno}"),
-        }
-    }
+/// The next message that comes.
+pub fn hear<Tx: Message, Rx: Message>(channel: &mut Channel<Tx, Rx>) -> Rx {
+    next(channel).expect("the process keeps the edge").message
 }
 
 pub fn attempt(lease: u64, next_hop: &str, recipients: &[&str], body: Body) -> Attempt {

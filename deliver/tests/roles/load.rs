@@ -30,7 +30,7 @@ fn load() {
             settled += 1;
         }
         let took = (clock::monotonic_us() - began) as f64;
-        let cpu = cpu_us(deliver.child.pid);
+        let cpu = cpu_us(deliver.process.child.pid);
         let _ = writeln!(
             std::io::stdout(),
             "{in_flight} in flight: {:.0} messages/s, {:.1} us of processor time per message",

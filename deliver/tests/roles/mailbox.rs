@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{IoSlice, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::time::Duration;
 
 use vsmtp_config::MailboxSlice;
 use vsmtp_ipc::edge::master_child::ToMaster;
@@ -186,9 +187,9 @@ pub fn outcomes_outlast_the_drain(deliver: &mut Deliver, next_hop: &str) {
         ToMaster::Beat(figures) => figures.iter().any(|figure| figure.name == name && figure.value == value),
         _ => false,
     };
-    deliver.hear_master(|said| figure(said, "leases", LEASES));
+    deliver.process.hear_master(|said| figure(said, "leases", LEASES));
     deliver.drain(30_000);
-    assert!(!deliver.ends_within(300), "outcomes are lost");
+    assert!(!deliver.ends_within(Duration::from_millis(300)), "outcomes are lost");
     let mut seen: Vec<u64> = (0..LEASES).map(|_| deliver.outcome().lease).collect();
     seen.sort_unstable();
     assert_eq!(seen, (1..=LEASES).collect::<Vec<_>>());

@@ -1,4 +1,5 @@
-//! The octets of a message on their way to a server: streamed, encoded, in one chunk, as they are, and never half of them.
+//! The octets of a message on their way to a server: streamed, encoded, in one chunk, as they are, and never half of
+//! them.
 
 use std::io::{IoSlice, Write};
 

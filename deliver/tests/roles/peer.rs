@@ -2,11 +2,12 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::Instant;
 
-use crate::harness::PATIENCE_MS;
+use vsmtp_stage::{PATIENCE, is_readable};
 
 pub const EHLO: &str = "250-peer.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 200000000\r\n";
 
@@ -44,10 +45,10 @@ impl Peer {
 
     /// The next connection.
     pub fn accept(&self) -> Talk {
-        crate::harness::wait_for(&self.listener, "a connection");
+        assert!(is_readable(self.listener.as_fd(), Instant::now() + PATIENCE), "nobody connects");
         let stream = self.listener.accept().unwrap().0;
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Duration::from_millis(PATIENCE_MS))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut talk =
             Talk::new(Box::new(stream.try_clone().unwrap()), Box::new(stream.try_clone().unwrap()));
         talk.tcp = Some(stream);
@@ -68,9 +69,13 @@ impl Peer {
 }
 
 pub fn accept_unix(path: &Path, listener: &UnixListener) -> Talk {
-    crate::harness::wait_for(listener, &format!("a connection at {}", path.display()));
+    assert!(
+        is_readable(listener.as_fd(), Instant::now() + PATIENCE),
+        "nobody connects to {}",
+        path.display()
+    );
     let stream = listener.accept().unwrap().0;
-    stream.set_read_timeout(Some(Duration::from_millis(PATIENCE_MS))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     Talk::new(Box::new(stream.try_clone().unwrap()), Box::new(stream))
 }
 

@@ -4,9 +4,9 @@ use std::io::Write;
 
 use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query, Records, ResolverEnd, StsMode};
 use vsmtp_ipc::edge::queue_deliver::{Outcome, PolicyKind, Result3, TlsResult, TlsSessions};
-use vsmtp_ipc::role::Role;
+use vsmtp_stage::say;
 
-use crate::harness::{Deliver, attempt, inline, receive, results, send, start};
+use crate::harness::{Deliver, attempt, hear, inline, results, start};
 use crate::peer::{EHLO, Peer};
 use crate::tls_peer::{Authority, OFFERS};
 
@@ -33,7 +33,7 @@ fn lease(deliver: &mut Deliver, number: u64, peer: &Peer) {
 /// Answers what is asked for one message: one host, this policy and this record.
 fn answer(resolver: &mut ResolverEnd, policy: &Result<Records, DnsError>, record: &str) {
     for _ in 0..4 {
-        let question = receive(resolver, Role::DeliverSmtp);
+        let question = hear(resolver);
         let result = match &question.query {
             Query::Mx(_) => Ok(Records::Mx(vec![(1, "mx.dst.test".to_owned())])),
             Query::Addresses(_) => Ok(Records::Addresses(vec!["127.0.0.1".parse().unwrap()])),
@@ -44,7 +44,7 @@ fn answer(resolver: &mut ResolverEnd, policy: &Result<Records, DnsError>, record
             }
             other => panic!("{other:?}"),
         };
-        send(resolver, &Answer { ticket: question.ticket, result, secure: false }, Vec::new());
+        say(resolver, &Answer { ticket: question.ticket, result, secure: false }, Vec::new());
     }
 }
 
@@ -162,10 +162,10 @@ fn a_report_for_a_place_of_the_web_is_left_to_the_resolver() {
         let mut report = attempt(1 << 63, "post:https://r.dst.test/tls", &[""], inline("packed"));
         report.reverse_path = String::new();
         deliver.lease(&report);
-        let question = receive(&mut resolver, Role::DeliverSmtp);
+        let question = hear(&mut resolver);
         let Query::Post { url, body } = &question.query else { panic!("{:?}", question.query) };
         assert_eq!((url.as_str(), body.as_slice()), ("https://r.dst.test/tls", &b"packed"[..]));
-        send(&mut resolver, &Answer { ticket: question.ticket, result, secure: false }, Vec::new());
+        say(&mut resolver, &Answer { ticket: question.ticket, result, secure: false }, Vec::new());
         let outcome = deliver.outcome();
         assert_eq!((outcome.lease, results(&outcome)[0]), (1 << 63, expected));
     }

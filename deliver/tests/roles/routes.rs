@@ -7,21 +7,18 @@ use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query, Records, Resolve
 use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::queue_deliver::{Advice, Outcome, Reach, Result3};
 use vsmtp_ipc::role::Role;
+use vsmtp_stage::say;
 
-use crate::harness::{Deliver, attempt, inline, receive, results, send, start};
+use crate::harness::{Deliver, attempt, hear, inline, results, start};
 use crate::peer::Peer;
 
 const MESSAGE: &str = "A: b\r\n\r\nbody\r\n";
 
 fn answer(resolver: &mut ResolverEnd, known: &[(Query, Result<Records, DnsError>)], questions: usize) {
     for _ in 0..questions {
-        let question = receive(resolver, Role::DeliverSmtp);
+        let question = hear(resolver);
         let (_, result) = known.iter().find(|(query, _)| *query == question.query).unwrap();
-        send(
-            resolver,
-            &Answer { ticket: question.ticket, result: result.clone(), secure: false },
-            Vec::new(),
-        );
+        say(resolver, &Answer { ticket: question.ticket, result: result.clone(), secure: false }, Vec::new());
     }
 }
 
@@ -105,7 +102,7 @@ fn without_a_resolver_names_are_deferred() {
     // One that dies with the question is as good as none, and a new one is asked again.
     let mut resolver = deliver.resolver();
     deliver.lease(&attempt(2, "smtp:dst.test", &["b@dst.test"], inline(MESSAGE)));
-    receive(&mut resolver, Role::DeliverSmtp);
+    hear(&mut resolver);
     drop(resolver);
     assert_eq!(one(&mut deliver).2, (4, 4, 3));
     let mut resolver = deliver.resolver();
@@ -119,9 +116,9 @@ fn a_resolver_that_answers_something_else_is_reported() {
     let mut deliver = start(|_| {});
     let mut resolver = deliver.resolver();
     deliver.lease(&attempt(1, "smtp:dst.test", &["b@dst.test"], inline(MESSAGE)));
-    let question = receive(&mut resolver, Role::DeliverSmtp);
+    let question = hear(&mut resolver);
     let answer = Answer { ticket: question.ticket, result: Ok(Records::Names(Vec::new())), secure: false };
-    send(&mut resolver, &answer, Vec::new());
+    say(&mut resolver, &answer, Vec::new());
     assert!(matches!(deliver.told_master(), ToMaster::Misbehaved(name) if name.role == Role::Resolver));
     assert_eq!(one(&mut deliver).1, Result3::Deferred);
 }

@@ -1,4 +1,5 @@
-//! How leases share connections: one after the other, few for many, none kept for itself, and what an old one still says.
+//! How leases share connections: one after the other, few for many, none kept for itself, and what an old one still
+//! says.
 
 use std::time::Duration;
 

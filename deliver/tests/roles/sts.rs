@@ -2,9 +2,9 @@
 
 use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query, Records, ResolverEnd, StsMode};
 use vsmtp_ipc::edge::queue_deliver::Result3;
-use vsmtp_ipc::role::Role;
+use vsmtp_stage::say;
 
-use crate::harness::{Deliver, attempt, inline, receive, results, send, start};
+use crate::harness::{Deliver, attempt, hear, inline, results, start};
 use crate::peer::{EHLO, Peer};
 use crate::tls_peer::{Authority, OFFERS};
 
@@ -29,7 +29,7 @@ fn send_one(deliver: &mut Deliver, peer: &Peer) {
 /// Answers for two hosts at two addresses, and this policy.
 fn answer(resolver: &mut ResolverEnd, policy: &Result<Records, DnsError>) {
     for _ in 0..4 {
-        let question = receive(resolver, Role::DeliverSmtp);
+        let question = hear(resolver);
         let address = |text: &str| Ok(Records::Addresses(vec![text.parse().unwrap()]));
         let result = match &question.query {
             Query::Mx(_) => Ok(Records::Mx(vec![(1, "evil.test".to_owned()), (2, "mx.dst.test".to_owned())])),
@@ -41,7 +41,7 @@ fn answer(resolver: &mut ResolverEnd, policy: &Result<Records, DnsError>) {
             }
             other => panic!("{other:?}"),
         };
-        send(resolver, &Answer { ticket: question.ticket, result, secure: false }, Vec::new());
+        say(resolver, &Answer { ticket: question.ticket, result, secure: false }, Vec::new());
     }
 }
 
@@ -125,13 +125,13 @@ fn a_sender_who_waives_tls_is_not_held_to_the_policy_of_the_domain() {
     deliver.lease(&attempt(1, &next_hop, &["b@dst.test"], inline(waived)));
     // The policy is not even asked for.
     for _ in 0..2 {
-        let question = receive(&mut resolver, Role::DeliverSmtp);
+        let question = hear(&mut resolver);
         let result = match &question.query {
             Query::Mx(_) => Err(DnsError::NoRecords),
             Query::Addresses(_) => Ok(Records::Addresses(vec!["127.0.0.2".parse().unwrap()])),
             other => panic!("{other:?}"),
         };
-        send(&mut resolver, &Answer { ticket: question.ticket, result, secure: false }, Vec::new());
+        say(&mut resolver, &Answer { ticket: question.ticket, result, secure: false }, Vec::new());
     }
     let mut talk = peer.accept_greeted();
     assert_eq!(talk.take_message("250 ok\r\n"), waived, "the field goes on");

@@ -7,11 +7,11 @@ use std::time::Duration;
 use vsmtp_config::{DeliverSlice, TlsDestination, TlsPolicy};
 use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query, Records};
 use vsmtp_ipc::edge::queue_deliver::{Outcome, Result3};
-use vsmtp_ipc::role::Role;
 use vsmtp_ipc::wire::Body;
+use vsmtp_stage::say;
 use vsmtp_sys::memfd::Sealed;
 
-use crate::harness::{Deliver, attempt, inline, receive, results, send, start};
+use crate::harness::{Deliver, attempt, hear, inline, results, start};
 use crate::peer::{EHLO, Peer};
 use crate::sharing::last_words_count;
 use crate::tls_peer::{Authority, Identity, OFFERS};
@@ -272,12 +272,12 @@ fn a_connection_that_never_tried_tls_serves_no_policy_that_would_have() {
     let mut resolver = deliver.resolver();
     deliver.lease(&attempt(1, &none, TO, inline(MESSAGE)));
     for _ in 0..2 {
-        let question = receive(&mut resolver, Role::DeliverSmtp);
+        let question = hear(&mut resolver);
         let result = match &question.query {
             Query::Mx(_) => Err(DnsError::NoRecords),
             _ => Ok(Records::Addresses(vec!["127.0.0.1".parse().unwrap()])),
         };
-        send(&mut resolver, &Answer { ticket: question.ticket, result, secure: false }, Vec::new());
+        say(&mut resolver, &Answer { ticket: question.ticket, result, secure: false }, Vec::new());
     }
     let mut clear = peer.accept();
     clear.greet(OFFERS);
