@@ -12,7 +12,7 @@ use hickory_resolver::proto::op::{Message, MessageType, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, SOA, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
-use crate::harness::PATIENCE;
+use vsmtp_stage::PATIENCE;
 
 /// How often the server looks whether it is to end.
 const TICK: Duration = Duration::from_millis(20);

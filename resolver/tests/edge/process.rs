@@ -108,7 +108,7 @@ fn the_jail_is_closed() {
     let dns = Dns::start(|asked| say(asked.answer([exchanger(1, "a.b")])));
     let mut resolver = Resolver::with(&[dns.address]);
     assert!(resolver.deliver().result(mx("a.example")).is_ok());
-    let report = Report::of(resolver.child.pid).unwrap();
+    let report = Report::of(resolver.process.child.pid).unwrap();
     // The loop, the thread that looks up, and the one that keeps.
     assert_eq!((report.no_new_privs, report.seccomp, report.threads), (Some(true), Some(2), Some(3)));
     assert_eq!(report.capabilities.effective, Some(0));

@@ -22,7 +22,9 @@ use vsmtp_resolver::sts::snapshot::{self, Kept};
 use vsmtp_sys::clock;
 
 use crate::dns::{Asked, Dns, Say, say, txt};
-use crate::harness::{Client, PATIENCE, Resolver, slice};
+use vsmtp_stage::PATIENCE;
+
+use crate::harness::{Client, Resolver, slice};
 
 /// Nobody else's on this host.
 const HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 84, 61);

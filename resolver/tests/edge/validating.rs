@@ -13,7 +13,9 @@ use hickory_resolver::proto::rr::RecordType;
 use vsmtp_ipc::edge::client_resolver::{DnsError, Records};
 
 use crate::dns::name;
-use crate::harness::{PATIENCE, Resolver, addresses, mx, text, tlsa};
+use vsmtp_stage::PATIENCE;
+
+use crate::harness::{Resolver, addresses, mx, text, tlsa};
 
 const UNBOUND: &str = "/usr/sbin/unbound";
 const SIGNED: &str = include_str!("signed/signed.zone");
