@@ -3,20 +3,21 @@
 use std::os::fd::OwnedFd;
 
 use vsmtp_config::KeysSlice;
-use vsmtp_daemon::{Boot, BootError, Daemon, Edges, Event, Flow, Reactor, Record};
+use vsmtp_daemon::{Boot, BootError, Daemon, Edges, Event, FIRST_TOKEN, Flow, Reactor, Record};
 use vsmtp_ipc::edge::filter_keys as mail;
-use vsmtp_ipc::edge::receiver_keys::{Answer, Ask};
+use vsmtp_ipc::edge::receiver_keys::{Answer, Ask, MAX_SIGNED};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::{ChannelError, EdgeId};
 use vsmtp_sys::sandbox::Profile;
 
 use crate::files::Expected;
-use crate::receivers::{EdgeKey, Receivers};
 use crate::ring::{Ring, Set};
 use crate::rotation::Rotation;
 use crate::sandbox;
 
-/// Most edges to filters at once; more are refused.
+/// Most edges to receivers at once; more are refused.
+const MAX_RECEIVERS: usize = 1024;
+/// The same to filters.
 const MAX_FILTERS: usize = 64;
 /// The loop's timer for the next secret.
 const ROTATE_TIMER: u64 = 1;
@@ -29,8 +30,10 @@ pub struct Keys {
     /// Files that are coming.
     expected: Expected,
     ring: Ring,
-    receivers: Receivers,
+    receivers: Edges<Answer, Ask>,
     filters: Edges<mail::Answer, mail::Ask>,
+    /// Edges of both kinds that there have been.
+    met: usize,
     /// From the jail on.
     rotation: Option<Rotation>,
     signatures: u64,
@@ -50,8 +53,9 @@ impl Daemon for Keys {
             expected: Expected::new(boot.slice.files()),
             slice: boot.slice,
             ring: Ring::default(),
-            receivers: Receivers::default(),
+            receivers: Edges::new(EdgeId::ReceiverKeys, MAX_RECEIVERS),
             filters: Edges::new(EdgeId::FilterKeys, MAX_FILTERS),
+            met: 0,
             rotation: None,
             signatures: 0,
             refused: 0,
@@ -151,16 +155,23 @@ impl Keys {
         if let Err(error) = self.load() {
             return Record::at(log::Level::Error, "certificates-refused").field("error", error).emit();
         }
-        for key in self.receivers.keys() {
-            self.tell_certificates(reactor, key);
+        for token in self.receivers.tokens() {
+            self.tell_certificates(reactor, token);
         }
     }
 
+    /// A token that no edge has had.
+    fn next_token(&mut self) -> usize {
+        self.met += 1;
+        FIRST_TOKEN + self.met - 1
+    }
+
     fn meet(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd) {
-        match self.receivers.introduce(reactor, name, socket) {
-            Ok(key) => {
-                self.tell_certificates(reactor, key);
-                self.tell_secrets(reactor, key);
+        let token = self.next_token();
+        match self.receivers.introduce(reactor, name, socket, token) {
+            Ok(_) => {
+                self.tell_certificates(reactor, token);
+                self.tell_secrets(reactor, token);
             }
             Err(error) => {
                 Record::at(log::Level::Error, "edge-failed").field("peer", name).field("error", error).emit()
@@ -168,53 +179,55 @@ impl Keys {
         }
     }
 
-    fn tell_certificates(&mut self, reactor: &mut Reactor, key: EdgeKey) {
+    fn tell_certificates(&mut self, reactor: &mut Reactor, token: usize) {
         let answer = Answer::Certificates {
             certificates: self.ring.certificates(),
             client_authorities: self.ring.authorities().to_vec(),
         };
-        self.say(reactor, key, &answer);
+        self.say(reactor, token, &answer);
     }
 
-    fn tell_secrets(&mut self, reactor: &mut Reactor, key: EdgeKey) {
+    fn tell_secrets(&mut self, reactor: &mut Reactor, token: usize) {
         if let Some(secrets) = self.rotation.as_ref().map(Rotation::secrets) {
-            self.say(reactor, key, &Answer::Tickets(secrets));
+            self.say(reactor, token, &Answer::Tickets(secrets));
         }
     }
 
-    fn hear(&mut self, reactor: &mut Reactor, key: EdgeKey) {
+    fn hear(&mut self, reactor: &mut Reactor, token: usize) {
         loop {
-            match self.receivers.question(key) {
-                Ok(Some(ask)) => self.answer(reactor, key, &ask),
+            let heard = match self.receivers.hear(token) {
+                Ok(Some(ask)) => self.answer(reactor, token, &ask.message),
                 Ok(None) => return,
-                Err(error) => return self.receivers.close(reactor, key, &error),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = heard {
+                return self.receivers.close(reactor, token, &error);
             }
         }
     }
 
-    fn answer(&mut self, reactor: &mut Reactor, edge: EdgeKey, ask: &Ask) {
+    fn answer(&mut self, reactor: &mut Reactor, token: usize, ask: &Ask) -> Result<(), ChannelError> {
         let Ask::Sign { ticket, key, scheme, message } = ask;
-        match self.ring.sign(*key, *scheme, message) {
-            Ok(signature) => {
-                self.signatures += 1;
-                reactor.served();
-                self.say(reactor, edge, &Answer::Signed { ticket: *ticket, signature });
-            }
-            Err(why) => {
-                self.refused += 1;
-                self.receivers.close(reactor, edge, &ChannelError::Misbehaved(why.to_owned()));
-            }
+        if message.len() > MAX_SIGNED {
+            return Err(ChannelError::Misbehaved("asked for a signature of too much".to_owned()));
         }
+        let signature = self.ring.sign(*key, *scheme, message).map_err(|why| {
+            self.refused += 1;
+            ChannelError::Misbehaved(why.to_owned())
+        })?;
+        self.signatures += 1;
+        reactor.served();
+        self.receivers.say(token, &Answer::Signed { ticket: *ticket, signature })
     }
 
     fn meet_filter(&mut self, reactor: &Reactor, name: ProcessName, socket: OwnedFd) {
-        let token = self.receivers.next_token();
+        let token = self.next_token();
         if let Err(error) = self.filters.introduce(reactor, name, socket, token) {
             Record::at(log::Level::Error, "edge-failed").field("peer", name).field("error", error).emit();
         }
     }
 
-    fn hear_filter(&mut self, reactor: &mut Reactor, token: EdgeKey) {
+    fn hear_filter(&mut self, reactor: &mut Reactor, token: usize) {
         let result = loop {
             let answer = match self.filters.hear(token) {
                 Ok(Some(ask)) => self.answer_filter(ask.message),
@@ -245,9 +258,9 @@ impl Keys {
         }
     }
 
-    fn say(&mut self, reactor: &mut Reactor, key: EdgeKey, answer: &Answer) {
-        if let Err(error) = self.receivers.say(key, answer) {
-            self.receivers.close(reactor, key, &error);
+    fn say(&mut self, reactor: &mut Reactor, token: usize, answer: &Answer) {
+        if let Err(error) = self.receivers.say(token, answer) {
+            self.receivers.close(reactor, token, &error);
         }
     }
 
@@ -258,8 +271,8 @@ impl Keys {
             Ok(turned) => {
                 reactor.set_timer(rotation.next_ms(), ROTATE_TIMER);
                 if turned {
-                    for key in self.receivers.keys() {
-                        self.tell_secrets(reactor, key);
+                    for token in self.receivers.tokens() {
+                        self.tell_secrets(reactor, token);
                     }
                 }
             }
@@ -274,8 +287,8 @@ impl Keys {
         for (token, error) in self.filters.flush(reactor) {
             self.filters.close(reactor, token, &error);
         }
-        for (key, error) in self.receivers.flush(reactor) {
-            self.receivers.close(reactor, key, &error);
+        for (token, error) in self.receivers.flush(reactor) {
+            self.receivers.close(reactor, token, &error);
         }
         reactor.figure("certificates", self.ring.len() as u64);
         reactor.figure("signatures", self.signatures);
