@@ -125,6 +125,11 @@ impl Connection {
         }
     }
 
+    /// True if a login can be bound to this connection.
+    pub fn has_channel_binding(&self) -> bool {
+        matches!(&self.layer, Layer::Secured(stream) if stream.has_channel_binding())
+    }
+
     /// What a login under TLS can be bound to.
     pub fn channel_binding(&self) -> Option<[u8; 32]> {
         match &self.layer {

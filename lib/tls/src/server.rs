@@ -2,11 +2,12 @@
 //!
 //! Private keys are elsewhere: each signature is asked of an [`Oracle`], which may take a while. So the one step of a
 //! handshake that signs comes out as [`Work`], to be run where waiting is allowed; all other steps wait for the network
-//! only, and are driven by the caller's loop.
+//! only, and are driven by the caller's loop. A session that goes on with a ticket has no such step.
 
 mod certificates;
 mod client_certificates;
 mod handshake;
+mod offer;
 mod remote_key;
 mod terms;
 mod tickets;

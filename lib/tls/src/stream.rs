@@ -124,10 +124,15 @@ impl Stream {
         self.connection.wants_write()
     }
 
+    /// True if there is a [`Stream::channel_binding`], which it takes some work to make.
+    pub fn has_channel_binding(&self) -> bool {
+        self.connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3)
+    }
+
     /// What both sides and nobody between them know (`tls-exporter`, RFC 9266): a login can be bound to it. `None` before
     /// TLS 1.3.
     pub fn channel_binding(&self) -> Option<[u8; 32]> {
-        if self.connection.protocol_version() != Some(rustls::ProtocolVersion::TLSv1_3) {
+        if !self.has_channel_binding() {
             return None;
         }
         self.connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b"")).ok()

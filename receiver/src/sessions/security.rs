@@ -128,7 +128,7 @@ impl Client {
             .maybe("fingerprint", facts.peer.as_ref().map(|peer| peer.hex()))
             .emit();
         self.dialogue.tls_started(TlsFacts {
-            channel_binding: self.socket.channel_binding().is_some(),
+            channel_binding: self.socket.has_channel_binding(),
             client_certificate: facts
                 .peer
                 .as_ref()

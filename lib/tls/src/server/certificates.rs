@@ -8,7 +8,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{SignatureScheme, sign::SigningKey};
 
-use super::remote_key::{Oracle, RemoteKey};
+use super::remote_key::{NoKey, Oracle, RemoteKey};
 
 /// A certificate chain and the number of its key.
 #[derive(Debug, Clone)]
@@ -83,6 +83,17 @@ impl Certificate {
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.choose(hello.server_name(), hello.signature_schemes())
+    }
+}
+
+/// The same certificates without their keys: whoever needs a signature is refused at once.
+#[derive(Debug)]
+pub(super) struct Keyless(pub Arc<Certificates>);
+
+impl ResolvesServerCert for Keyless {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let certified = self.0.resolve(hello)?;
+        Some(Arc::new(CertifiedKey::new(certified.cert.clone(), Arc::new(NoKey(Arc::clone(&certified.key))))))
     }
 }
 

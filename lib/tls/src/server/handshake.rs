@@ -1,5 +1,6 @@
 //! One handshake, step by step. It reads and writes a transport that does not block; the step that signs comes out as
-//! [`Work`]. Under way it is a few kilobytes, and it never takes a byte that is not TLS for anything else.
+//! [`Work`], and where none does, because a session goes on, there is no such step. Under way it is a few kilobytes, and it
+//! never takes a byte that is not TLS for anything else.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
 use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 
+use super::offer::{self, MAX_HELLO};
 use super::terms::Terms;
 use crate::stream::Stream;
 
@@ -17,12 +19,20 @@ pub struct Handshake {
 
 enum Stage {
     /// The client has not said all of its hello.
-    Hello(Box<Acceptor>),
+    Hello(Box<Hearing>),
     /// Someone runs the step that signs.
     Away,
     /// The client's answers are awaited.
     Rest(Box<ServerConnection>),
     Over,
+}
+
+/// A hello that comes in.
+#[derive(Default)]
+struct Hearing {
+    acceptor: Acceptor,
+    /// Its octets, up to [`MAX_HELLO`] and one read more.
+    octets: Vec<u8>,
 }
 
 /// What comes next.
@@ -82,7 +92,7 @@ impl Handshake {
     /// Goes on with what the transport has.
     pub fn advance(&mut self, transport: &mut (impl Read + Write), terms: &Terms) -> Progress {
         match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Hello(acceptor) => self.hear_hello(acceptor, transport, terms),
+            Stage::Hello(hearing) => self.hear_hello(hearing, transport, terms),
             Stage::Rest(connection) => self.rest(connection, transport),
             Stage::Away => {
                 self.stage = Stage::Away;
@@ -115,33 +125,52 @@ impl Handshake {
 
     fn hear_hello(
         &mut self,
-        mut acceptor: Box<Acceptor>,
+        mut hearing: Box<Hearing>,
         transport: &mut (impl Read + Write),
         terms: &Terms,
     ) -> Progress {
         loop {
-            match acceptor.read_tls(transport) {
+            match hearing.read(transport) {
                 Ok(0) => return Progress::Failed(Failure::Gone),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.stage = Stage::Hello(acceptor);
+                    self.stage = Stage::Hello(hearing);
                     return Progress::Wait;
                 }
                 Err(_) => return Progress::Failed(Failure::Gone),
             }
-            match acceptor.accept() {
+            match hearing.acceptor.accept() {
                 Ok(None) => {}
-                Ok(Some(accepted)) => {
-                    self.stage = Stage::Away;
-                    return Progress::Work(Work { what: What::Begin(Box::new(accepted), terms.config()) });
-                }
+                Ok(Some(accepted)) => return self.greet(accepted, &hearing.octets, transport, terms),
                 Err((error, mut alert)) => {
                     let _ = alert.write_all(transport);
                     return Progress::Failed(Failure::Refused(error.to_string()));
                 }
             }
         }
+    }
+
+    /// Answers a whole hello: here, if the session goes on with a ticket of ours, and elsewhere if something must be signed.
+    fn greet(
+        &mut self,
+        accepted: Accepted,
+        octets: &[u8],
+        transport: &mut (impl Read + Write),
+        terms: &Terms,
+    ) -> Progress {
+        let keyless = offer::ticket(octets).and_then(|ticket| terms.keyless_for(ticket));
+        let went = match keyless {
+            Some(config) => go_on(accepted, config, octets),
+            None => Went::Back(accepted),
+        };
+        let accepted = match went {
+            Went::On(connection) => return self.rest(connection, transport),
+            Went::Back(accepted) => accepted,
+            Went::Nowhere => return Progress::Failed(Failure::Gone),
+        };
+        self.stage = Stage::Away;
+        Progress::Work(Work { what: What::Begin(Box::new(accepted), terms.config()) })
     }
 
     fn rest(
@@ -179,6 +208,58 @@ impl Handshake {
     }
 }
 
+impl Hearing {
+    /// Reads once, and remembers what came.
+    fn read(&mut self, transport: &mut impl Read) -> io::Result<usize> {
+        let Hearing { acceptor, octets } = self;
+        let full = octets.len() >= MAX_HELLO;
+        acceptor.read_tls(&mut Remembering { transport, octets: (!full).then_some(octets) })
+    }
+}
+
+/// A transport that keeps what is read from it.
+struct Remembering<'a, T> {
+    transport: &'a mut T,
+    octets: Option<&'a mut Vec<u8>>,
+}
+
+impl<T: Read> Read for Remembering<'_, T> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.transport.read(out)?;
+        if let (Some(octets), Some(read)) = (&mut self.octets, out.get(..count)) {
+            octets.extend_from_slice(read);
+        }
+        Ok(count)
+    }
+}
+
+/// What came of the attempt to go on with an earlier session.
+enum Went {
+    On(Box<ServerConnection>),
+    /// It needs a signature after all: the hello once more.
+    Back(Accepted),
+    /// The hello is not the same a second time, which cannot be.
+    Nowhere,
+}
+
+/// Answers a hello without a key. Nothing is sent yet, so whatever goes wrong can be done again with one.
+fn go_on(accepted: Accepted, config: Arc<ServerConfig>, octets: &[u8]) -> Went {
+    if let Ok(connection) = accepted.into_connection(config)
+        && connection.handshake_kind() == Some(HandshakeKind::Resumed)
+    {
+        return Went::On(Box::new(connection));
+    }
+    let (mut acceptor, mut octets) = (Acceptor::default(), octets);
+    while acceptor.read_tls(&mut octets).is_ok_and(|count| count > 0) {
+        match acceptor.accept() {
+            Ok(Some(accepted)) => return Went::Back(accepted),
+            Ok(None) => {}
+            Err(_) => break,
+        }
+    }
+    Went::Nowhere
+}
+
 impl Work {
     /// Does it. May block as long as the oracle does.
     pub fn run(self) -> Finished {
@@ -212,4 +293,157 @@ fn flush(connection: &mut ServerConnection, transport: &mut impl Write) -> io::R
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, SignatureScheme, SupportedProtocolVersion};
+
+    use super::*;
+    use crate::server::{Certificate, Certificates, ClientCertificates, Oracle, Policy, Secret, Tickets};
+    use crate::{Version, provider};
+
+    const ECDSA: u16 = 0x0403;
+
+    /// Signs at once.
+    #[derive(Debug)]
+    struct Signing(Arc<dyn rustls::sign::SigningKey>);
+
+    impl Oracle for Signing {
+        fn sign(&self, _: u32, scheme: u16, message: &[u8]) -> Option<Vec<u8>> {
+            self.0.choose_scheme(&[SignatureScheme::from(scheme)])?.sign(message).ok()
+        }
+    }
+
+    /// The server's half of a line without a network.
+    #[derive(Default)]
+    struct Line {
+        heard: Vec<u8>,
+        said: Vec<u8>,
+    }
+
+    impl Read for Line {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            let count = self.heard.len().min(out.len());
+            if count == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            out[..count].copy_from_slice(&self.heard[..count]);
+            self.heard.drain(..count);
+            Ok(count)
+        }
+    }
+
+    impl Write for Line {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.said.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A server with a certificate, and the client of it that remembers sessions.
+    struct World {
+        certificates: Arc<Certificates>,
+        client: Arc<ClientConfig>,
+    }
+
+    impl World {
+        fn new(version: &'static SupportedProtocolVersion) -> World {
+            let made = rcgen::generate_simple_self_signed(["mx.test".to_owned()]).unwrap();
+            let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+            let oracle: Arc<dyn Oracle> =
+                Arc::new(Signing(rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap()));
+            let certificate = Certificate {
+                key: 1,
+                chain: vec![made.cert.der().to_vec()],
+                names: vec!["mx.test".to_owned()],
+                schemes: vec![ECDSA],
+                is_default: true,
+            };
+            let mut roots = RootCertStore::empty();
+            roots.add(made.cert.der().clone()).unwrap();
+            let client = ClientConfig::builder_with_provider(provider(&[]))
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            World {
+                certificates: Arc::new(Certificates::new(&[certificate], &oracle)),
+                client: Arc::new(client),
+            }
+        }
+
+        fn terms(&self, suites: &[u16], secret: u8) -> Terms {
+            let policy = Policy {
+                versions: vec![Version::Tls12, Version::Tls13],
+                suites: suites.to_vec(),
+                own_order: false,
+                client_certificates: ClientCertificates::None,
+                client_authorities: Vec::new(),
+            };
+            Terms::new(&policy, &self.certificates, Tickets::new("smtp", &[Secret([secret; 32])])).unwrap()
+        }
+
+        /// A whole handshake; whether a step of it had to be done elsewhere, and whether a session went on.
+        fn shake(&self, terms: &Terms) -> (bool, bool) {
+            let name = ServerName::try_from("mx.test").unwrap();
+            let mut client = ClientConnection::new(Arc::clone(&self.client), name).unwrap();
+            let (mut handshake, mut line, mut worked) = (Handshake::default(), Line::default(), false);
+            loop {
+                while client.wants_write() {
+                    client.write_tls(&mut line.heard).unwrap();
+                }
+                let mut progress = handshake.advance(&mut line, terms);
+                if let Progress::Work(work) = progress {
+                    worked = true;
+                    progress = handshake.resume(work.run(), &mut line);
+                }
+                let said = std::mem::take(&mut line.said);
+                let mut said = &said[..];
+                while !said.is_empty() {
+                    client.read_tls(&mut said).unwrap();
+                    client.process_new_packets().unwrap();
+                }
+                match progress {
+                    Progress::Wait => {}
+                    Progress::Done(stream) => {
+                        let resumed = client.handshake_kind() == Some(HandshakeKind::Resumed);
+                        assert_eq!(terms.facts(&stream).resumed, resumed);
+                        return (worked, resumed);
+                    }
+                    Progress::Work(_) => panic!("it works twice"),
+                    Progress::Failed(why) => panic!("{why:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_session_that_goes_on_waits_for_nobody() {
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let world = World::new(version);
+            let terms = world.terms(&[], 1);
+            assert_eq!(world.shake(&terms), (true, false), "{version:?}");
+            for _ in 0..3 {
+                assert_eq!(world.shake(&terms), (false, true), "{version:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_ticket_that_is_worth_nothing_any_more_makes_a_new_session() {
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let world = World::new(version);
+            assert_eq!(world.shake(&world.terms(&[], 1)), (true, false));
+            assert_eq!(world.shake(&world.terms(&[], 2)), (true, false), "of another secret, {version:?}");
+        }
+        // One that opens, for a suite that is not spoken any more.
+        let world = World::new(&rustls::version::TLS13);
+        assert_eq!(world.shake(&world.terms(&[0x1302], 1)), (true, false));
+        assert_eq!(world.shake(&world.terms(&[0x1301], 1)), (true, false));
+    }
 }

@@ -59,3 +59,31 @@ impl Signer for RemoteSigner {
         self.scheme
     }
 }
+
+/// A key of which everything is known but how to sign with it.
+#[derive(Debug)]
+pub(super) struct NoKey(pub Arc<dyn SigningKey>);
+
+impl SigningKey for NoKey {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        let signer = self.0.choose_scheme(offered)?;
+        Some(Box::new(NoSigner(signer.scheme())))
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        self.0.algorithm()
+    }
+}
+
+#[derive(Debug)]
+struct NoSigner(SignatureScheme);
+
+impl Signer for NoSigner {
+    fn sign(&self, _: &[u8]) -> Result<Vec<u8>, Error> {
+        Err(Error::General("no signature is to be had here".to_owned()))
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        self.0
+    }
+}

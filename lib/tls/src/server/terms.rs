@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::server::{NoServerSessionStorage, WantsServerCert};
 use rustls::{ConfigBuilder, Connection, HandshakeKind, ServerConfig};
 
-use super::certificates::Certificates;
+use super::certificates::{Certificates, Keyless};
 use super::client_certificates::{ClientCertificates, Judge};
 use super::tickets::Tickets;
 use crate::facts::{Facts, PeerCertificate, cipher_name, protocol_name};
@@ -45,6 +45,8 @@ impl std::error::Error for TermsError {}
 #[derive(Debug, Clone)]
 pub struct Terms {
     config: Arc<ServerConfig>,
+    /// The same without a key, for sessions that go on: nothing waits for a signature under it. `None` without tickets.
+    keyless: Option<Arc<ServerConfig>>,
     judge: Option<Arc<Judge>>,
 }
 
@@ -75,15 +77,25 @@ impl Terms {
         config.ignore_client_order = policy.own_order;
         config.max_early_data_size = 0;
         config.send_tls13_tickets = 0;
+        let mut keyless = None;
         if let Some(tickets) = tickets.filter(|_| policy.client_certificates != ClientCertificates::Require) {
             config.ticketer = Arc::new(tickets);
             config.send_tls13_tickets = 1;
+            let mut same = config.clone();
+            same.cert_resolver = Arc::new(Keyless(Arc::clone(certificates)));
+            keyless = Some(Arc::new(same));
         }
-        Ok(Terms { config: Arc::new(config), judge })
+        Ok(Terms { config: Arc::new(config), keyless, judge })
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
+    }
+
+    /// For a client with this ticket, if it is one of ours: with this configuration its session goes on, or else its
+    /// handshake fails at once instead of waiting for a signature.
+    pub(super) fn keyless_for(&self, ticket: &[u8]) -> Option<Arc<ServerConfig>> {
+        self.keyless.as_ref().filter(|config| config.ticketer.decrypt(ticket).is_some()).cloned()
     }
 
     /// What both sides agreed on.
