@@ -103,7 +103,7 @@ impl Connection {
             Layer::Clear if self.ending => Ending(&mut self.socket).write(bytes),
             Layer::Clear => self.socket.write(bytes),
             Layer::Secured(stream) if self.ending => {
-                stream.write(&mut Ending(&mut self.socket), bytes).into()
+                stream.write_last(&mut Ending(&mut self.socket), bytes).into()
             }
             Layer::Secured(stream) => stream.write(&mut self.socket, bytes).into(),
             Layer::Handshake(..) => Moved::Blocked,

@@ -49,6 +49,8 @@ pub struct Stream {
     end: Option<End>,
     /// The last read has emptied the transport.
     drained: bool,
+    /// What waits to be sent can wait for the next reply.
+    patient: bool,
 }
 
 impl Stream {
@@ -57,7 +59,13 @@ impl Stream {
         let mut connection = connection.into();
         connection.set_buffer_limit(Some(UNSENT));
         // Data may have come with the last message of the handshake.
-        Stream { connection, end: None, drained: false }
+        Stream { connection, end: None, drained: false, patient: false }
+    }
+
+    /// Takes over a connection of which nothing waits to be sent but tickets: they travel with the first words, in one
+    /// packet, which wakes the other side once.
+    pub(crate) fn with_tickets(connection: impl Into<Connection>) -> Self {
+        Stream { patient: true, ..Self::new(connection) }
     }
 
     /// Reads what is there, as much as the buffer takes. `raw` is scratch memory of at least 16 KiB, `out` holds at least
@@ -95,17 +103,12 @@ impl Stream {
     /// Encrypts and writes as much as the transport takes, and a bounded number of octets more. With no bytes, only sends
     /// what is left of earlier ones.
     pub fn write(&mut self, transport: &mut impl Write, bytes: &[u8]) -> Moved {
-        match self.flush(transport) {
-            Moved::Some(_) => {}
-            other => return other,
-        }
-        match self.connection.writer().write(bytes) {
-            Ok(taken) => match self.flush(transport) {
-                Moved::Ended(end) => Moved::Ended(end),
-                _ => Moved::Some(taken),
-            },
-            Err(_) => Moved::Ended(End::Failed),
-        }
+        self.put(transport, bytes, false)
+    }
+
+    /// The same with the word that we will send no more, once all bytes are taken.
+    pub fn write_last(&mut self, transport: &mut impl Write, bytes: &[u8]) -> Moved {
+        self.put(transport, bytes, true)
     }
 
     /// Says that we will send no more.
@@ -121,7 +124,7 @@ impl Stream {
 
     /// True if encrypted output waits for the transport.
     pub fn has_unsent(&self) -> bool {
-        self.connection.wants_write()
+        self.connection.wants_write() && !self.patient
     }
 
     /// True if there is a [`Stream::channel_binding`], which it takes some work to make.
@@ -141,6 +144,23 @@ impl Stream {
     /// The connection itself, for what both sides agreed on.
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    fn put(&mut self, transport: &mut impl Write, bytes: &[u8], last: bool) -> Moved {
+        if !self.patient {
+            match self.flush(transport) {
+                Moved::Some(_) => {}
+                other => return other,
+            }
+        }
+        let Ok(taken) = self.connection.writer().write(bytes) else { return Moved::Ended(End::Failed) };
+        if last && taken == bytes.len() {
+            self.connection.send_close_notify();
+        }
+        match self.flush(transport) {
+            Moved::Ended(end) => Moved::Ended(end),
+            _ => Moved::Some(taken),
+        }
     }
 
     /// Reads once from the transport and decrypts what came. False if there was nothing.
@@ -205,6 +225,7 @@ impl Stream {
     }
 
     fn flush(&mut self, transport: &mut impl Write) -> Moved {
+        self.patient = false;
         while self.connection.wants_write() {
             match self.connection.write_tls(transport) {
                 Ok(0) => return Moved::Ended(End::Failed),
@@ -350,6 +371,38 @@ mod tests {
         }
         assert_eq!(stream.read(&mut script, &mut raw, &mut out), Moved::Some(6));
         assert!(!stream.has_more());
+    }
+
+    #[test]
+    fn the_last_words_and_the_end_are_one_packet() {
+        let (mut stream, mut client) = connected();
+        let mut packets = Packets(Vec::new());
+        assert_eq!(stream.write_last(&mut packets, b"221 bye\r\n"), Moved::Some(9));
+        stream.say_goodbye(&mut packets);
+        assert_eq!(packets.0.len(), 1);
+        client.read_tls(&mut &packets.0[0][..]).unwrap();
+        assert!(client.process_new_packets().unwrap().peer_has_closed());
+        let mut said = Vec::new();
+        client.reader().read_to_end(&mut said).unwrap();
+        assert_eq!(said, b"221 bye\r\n");
+    }
+
+    /// What was written, write by write.
+    struct Packets(Vec<Vec<u8>>);
+
+    impl Write for Packets {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.push(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn write_vectored(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+            self.write(&parts.iter().flat_map(|part| part.to_vec()).collect::<Vec<u8>>())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     fn renewed(client: &mut ClientConnection) -> Vec<u8> {

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
-use rustls::{HandshakeKind, ServerConfig, ServerConnection};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 
 use super::offer::{self, MAX_HELLO};
 use super::terms::Terms;
@@ -162,7 +162,7 @@ impl Handshake {
         let keyless = offer::ticket(octets).and_then(|ticket| terms.keyless_for(ticket));
         let went = match keyless {
             Some(config) => go_on(accepted, config, octets),
-            None => Went::Back(accepted),
+            None => Went::Back(Box::new(accepted)),
         };
         let accepted = match went {
             Went::On(connection) => return self.rest(connection, transport),
@@ -170,7 +170,7 @@ impl Handshake {
             Went::Nowhere => return Progress::Failed(Failure::Gone),
         };
         self.stage = Stage::Away;
-        Progress::Work(Work { what: What::Begin(Box::new(accepted), terms.config()) })
+        Progress::Work(Work { what: What::Begin(accepted, terms.config()) })
     }
 
     fn rest(
@@ -179,6 +179,11 @@ impl Handshake {
         transport: &mut (impl Read + Write),
     ) -> Progress {
         loop {
+            // Under version 1.3 the client has the last word, and what follows it are tickets.
+            if !connection.is_handshaking() && connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+            {
+                return Progress::Done(Box::new(Stream::with_tickets(*connection)));
+            }
             if flush(&mut connection, transport).is_err() {
                 return Progress::Failed(Failure::Gone);
             }
@@ -237,7 +242,7 @@ impl<T: Read> Read for Remembering<'_, T> {
 enum Went {
     On(Box<ServerConnection>),
     /// It needs a signature after all: the hello once more.
-    Back(Accepted),
+    Back(Box<Accepted>),
     /// The hello is not the same a second time, which cannot be.
     Nowhere,
 }
@@ -252,7 +257,7 @@ fn go_on(accepted: Accepted, config: Arc<ServerConfig>, octets: &[u8]) -> Went {
     let (mut acceptor, mut octets) = (Acceptor::default(), octets);
     while acceptor.read_tls(&mut octets).is_ok_and(|count| count > 0) {
         match acceptor.accept() {
-            Ok(Some(accepted)) => return Went::Back(accepted),
+            Ok(Some(accepted)) => return Went::Back(Box::new(accepted)),
             Ok(None) => {}
             Err(_) => break,
         }
@@ -321,6 +326,8 @@ mod tests {
     struct Line {
         heard: Vec<u8>,
         said: Vec<u8>,
+        /// How many writes that were.
+        packets: usize,
     }
 
     impl Read for Line {
@@ -337,11 +344,28 @@ mod tests {
 
     impl Write for Line {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.said.write(bytes)
+            self.write_vectored(&[io::IoSlice::new(bytes)])
+        }
+
+        fn write_vectored(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+            self.packets += 1;
+            self.said.write_vectored(parts)
         }
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    impl Line {
+        /// The client hears what was said.
+        fn tell(&mut self, client: &mut ClientConnection) {
+            let said = std::mem::take(&mut self.said);
+            let mut said = &said[..];
+            while !said.is_empty() {
+                client.read_tls(&mut said).unwrap();
+                client.process_new_packets().unwrap();
+            }
         }
     }
 
@@ -402,17 +426,19 @@ mod tests {
                     worked = true;
                     progress = handshake.resume(work.run(), &mut line);
                 }
-                let said = std::mem::take(&mut line.said);
-                let mut said = &said[..];
-                while !said.is_empty() {
-                    client.read_tls(&mut said).unwrap();
-                    client.process_new_packets().unwrap();
-                }
+                line.tell(&mut client);
                 match progress {
                     Progress::Wait => {}
-                    Progress::Done(stream) => {
+                    Progress::Done(mut stream) => {
                         let resumed = client.handshake_kind() == Some(HandshakeKind::Resumed);
                         assert_eq!(terms.facts(&stream).resumed, resumed);
+                        assert!(!stream.has_unsent());
+                        let (before, tickets) = (line.packets, client.tls13_tickets_received());
+                        stream.write(&mut line, b"220 mx.test ESMTP\r\n");
+                        line.tell(&mut client);
+                        assert_eq!(line.packets, before + 1, "tickets travel with the first words");
+                        let under_13 = client.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+                        assert_eq!((tickets, client.tls13_tickets_received()), (0, u32::from(under_13)));
                         return (worked, resumed);
                     }
                     Progress::Work(_) => panic!("it works twice"),
