@@ -191,7 +191,10 @@ impl Client {
                         return fate;
                     }
                     self.begin_handshake(context);
-                    return self.go_on(context);
+                    // Not here: a quick client makes the whole handshake with us, and then there is more to read, while the
+                    // memory for it is in use.
+                    context.services.again.push(self.number);
+                    return Fate::Stay;
                 }
                 Step::Close => return self.say_goodbye(context),
             }

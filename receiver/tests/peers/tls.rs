@@ -116,6 +116,20 @@ fn tls_from_the_first_byte() {
 }
 
 #[test]
+fn a_client_that_answers_at_once_is_heard_however_quick_it_is() {
+    let (mut stage, _filter) = stage();
+    let config = client_config(&TLS13);
+    for round in 0..200 {
+        let mut client = Secure::shake(&config, ready(&stage)).unwrap();
+        assert!(client.ask("EHLO client.test").starts_with("250-mx.test"), "round {round}");
+        assert_eq!(client.is_resumed(), round > 0);
+        assert_eq!(client.ask("QUIT"), "221 2.0.0 Bye");
+        assert!(client.is_closed());
+    }
+    stage.figure("handshakes_resumed", 199);
+}
+
+#[test]
 fn s6_what_is_sent_behind_starttls_ends_the_session() {
     let (stage, mut filter) = stage();
     let mut client = stage.greeted();
