@@ -103,7 +103,8 @@ keys! {
         for Deliver;
 
     /// Send messages of up to 1 MiB in one piece by BDAT (RFC 3030) to servers that offer it, which saves one round trip each.
-    /// Binary messages go so in any case.
+    /// Binary messages go so in any case. Where something on the way passes the offer on and does not know BDAT, mail fails, and
+    /// this must be off.
     chunking: Flag = "delivery.chunking", default Bool(true), example Bool(false), for Deliver;
 
     /// Make 8-bit and binary messages quoted-printable or base64 for servers that do not take them as they are, which DKIM

@@ -226,6 +226,11 @@ impl Dialogue {
             return self.refused(reply.to_reply(), phase);
         }
         let Some(expect) = expect else {
+            if phase == Awaiting::Block && self.is_refused_chunk(&reply) {
+                // What is left of the chunk is not sent, so nothing more can be said here.
+                self.settle_all(&mailing::verdict(&reply));
+                return self.close(None);
+            }
             let reply = reply.to_reply();
             return self.break_off(HostFault::Protocol, phase, &format!("server said unasked: {reply}"));
         };
@@ -240,6 +245,11 @@ impl Dialogue {
             Expect::Quit => self.close(None),
             expect => self.on_transaction_reply(expect, &reply),
         }
+    }
+
+    /// True if a server refuses a chunk before it has all of it, which it must not (RFC 3030 2), but means.
+    fn is_refused_chunk(&self, reply: &ParsedReply) -> bool {
+        matches!(&self.phase, Phase::Busy(active) if active.is_chunk()) && matches!(reply.code / 100, 4 | 5)
     }
 
     /// The server refuses to serve us.

@@ -133,6 +133,37 @@ fn a_message_of_lines_goes_as_one_chunk_where_that_is_wanted_and_offered() {
 }
 
 #[test]
+fn a_refused_chunk_counts_whenever_it_is_refused_and_the_next_message_begins_anew() {
+    let refused = |reply: &str, is_early: bool| {
+        let mut client = Client::ready("CHUNKING");
+        let size = client.body.len() as u64;
+        let chunk = || Transaction { chunked: true, size, ..transaction(&["a@b"]) };
+        client.dialogue.start(chunk()).unwrap();
+        client.sent();
+        client.hear("250 ok\r\n");
+        client.sent();
+        client.hear("250 ok\r\n");
+        if !is_early {
+            client.sent();
+        }
+        client.hear(reply);
+        let outcomes = client.outcomes();
+        let next = client.dialogue.start(chunk()).map(|()| client.sent());
+        (outcomes, next.ok())
+    };
+    for (reply, outcome) in [
+        ("552 5.3.4 too large\r\n", "fail remote 552 5.3.4 too large"),
+        ("452 4.3.1 full\r\n", "defer remote 452 4.3.1 full"),
+    ] {
+        // Before the server has all of it: the rest is not sent, so the connection is over.
+        assert_eq!(refused(reply, true), (vec![outcome.to_owned()], None));
+        assert_eq!(refused(reply, false), (vec![outcome.to_owned()], Some("RSET\r\n".to_owned())));
+    }
+    let (outcomes, next) = refused("250 2.0.0 queued\r\n", false);
+    assert!(outcomes[0].starts_with("delivered") && next.is_some_and(|next| next.starts_with("MAIL")));
+}
+
+#[test]
 fn old_servers_get_helo() {
     let mut client = Client::new(Protocol::Smtp);
     client.hear("220 old\r\n");

@@ -97,7 +97,8 @@ impl Dialogue {
             Expect::Rcpt(at) => active.rcpt_answered(at, reply),
             Expect::Data => return self.on_data(reply),
             Expect::Dot => {
-                self.reset_first = false;
+                // Whether a transaction is over whose chunk was refused, not all servers agree (RFC 3030 2, RFC 1830 2).
+                self.reset_first = active.is_chunk() && reply.code / 100 != 2;
                 active.settle_rest(&verdict(reply));
             }
             Expect::DotFor(at) => {
@@ -179,7 +180,7 @@ impl Dialogue {
 }
 
 /// What a reply to MAIL, DATA or the message means for those that it is about. A reply of a wrong kind is unclear.
-fn verdict(reply: &ParsedReply) -> Outcome {
+pub(super) fn verdict(reply: &ParsedReply) -> Outcome {
     let reply = reply.to_reply();
     match reply.code() / 100 {
         2 => Outcome::Delivered(reply),
