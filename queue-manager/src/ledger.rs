@@ -336,8 +336,7 @@ impl Ledger {
     pub fn close(mut self, clock: Clock, ended: &mut Vec<Ended>) {
         let mut events = Vec::new();
         self.poll(clock, ended);
-        // A last try for what the disk has refused.
-        self.tell_again(Clock { mono_ms: u64::MAX, ..clock });
+        self.tell_all(clock);
         let waiting = std::mem::take(&mut self.waiting);
         let mut results: Vec<(Ticket, Result<(), CommitError>)> = Vec::new();
         for event in self.store.close() {

@@ -31,7 +31,7 @@ pub struct Courtesy {
 #[derive(Debug, Default)]
 pub struct Courtesies {
     /// Those that wait for the commit of what they are about.
-    behind: HashMap<Ticket, Vec<Courtesy>>,
+    pub(super) behind: HashMap<Ticket, Vec<Courtesy>>,
     /// Those that are on their way to the disk.
     out: HashMap<Ticket, Courtesy>,
     /// Those that the disk has refused, and when they are tried again.
@@ -61,6 +61,12 @@ impl Courtesies {
     /// True if some wait for the disk.
     pub fn has_refused(&self) -> bool {
         !self.refused.is_empty()
+    }
+
+    /// True if the report that this message is late is on its way to the disk, or waits for it.
+    fn has_delay(&self, about: QueueId) -> bool {
+        let refused = self.refused.iter().map(|(_, courtesy)| courtesy);
+        self.out.values().chain(refused).any(|one| one.is_delay && one.about == about)
     }
 
     fn put_off(&mut self, courtesy: Courtesy, clock: Clock) {
@@ -93,8 +99,12 @@ impl Ledger {
         }
     }
 
-    /// Tells the sender now.
+    /// Tells the sender now, unless it is told of a delay once more: a message that is read anew does not know what is on its way
+    /// to the disk.
     pub fn tell(&mut self, courtesy: Courtesy, clock: Clock) {
+        if courtesy.is_delay && self.is_told_of_delay(courtesy.about) {
+            return;
+        }
         let fresh = match reports::stage(self, &courtesy.draft) {
             Ok(fresh) => fresh,
             Err(error) => {
@@ -115,6 +125,18 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    fn is_told_of_delay(&self, about: QueueId) -> bool {
+        self.courtesies.has_delay(about)
+            || self.store.message(about).is_ok_and(|message| message.state.marks.delay_reported)
+    }
+
+    /// The process ends. What is on its way to the disk is not waited for: the log keeps the order.
+    pub(super) fn tell_all(&mut self, clock: Clock) {
+        let behind = std::mem::take(&mut self.courtesies.behind);
+        behind.into_values().flatten().for_each(|courtesy| self.tell(courtesy, clock));
+        self.tell_again(Clock { mono_ms: u64::MAX, ..clock });
     }
 
     /// Tries those again that the disk has refused. One that it refuses once more stands for the others.

@@ -124,6 +124,46 @@ fn a_deferral_counts_though_the_disk_does_not_take_the_report_on_the_delay_which
 }
 
 #[test]
+fn the_sender_hears_once_of_a_delay_though_the_message_is_read_anew_before_the_disk_takes_the_report() {
+    let mut bench = Bench::new();
+    let id = bench.stored_for(&["smtp:a.test"], ASKED);
+    bench.sleep(bench.ledger.settings.schedule.delay_warning_ms);
+    let plan = bench.lease().unwrap();
+    refuse_what_is_told(&mut bench, &plan, Result3::Deferred);
+    bench.hold_and_release(id);
+    bench.sleep(RELOAD_WAIT_MS - 1);
+    let again = bench.lease().unwrap();
+    assert_eq!(again.id, id);
+    bench.settle(&again, Result3::Deferred);
+    for _ in 0..3 {
+        bench.poll();
+    }
+    bench.sleep(RELOAD_WAIT_MS);
+    bench.poll();
+    assert!(only_report(&mut bench).contains("Action: delayed"));
+}
+
+#[test]
+fn what_is_to_be_told_when_the_process_ends_is_written() {
+    let mut bench = Bench::new();
+    let id = bench.stored_for(&["smtp:a.test"], ASKED);
+    let state = bench.ledger.store.message(id).unwrap().state;
+    let diagnostic =
+        Diagnostic { status: vsmtp_mail::EnhancedCode(2, 0, 0), remote: None, text: Text::new("x") };
+    let told = [Failure { index: 0, diagnostic, at_ms: bench.clock.wall_ms }];
+    let draft = reports::draft(&mut bench.ledger, Kind::Success, id, &state, &told, bench.clock).unwrap();
+    let report = draft.id;
+    let change = Change::Outcome { id, results: vec![(0, RecipientState::Delivered(None))] };
+    let ticket = bench.ledger.submit(vec![change], Vec::new(), Urgency::Lazy, After::NOTHING).unwrap();
+    bench.poll();
+    // As if the disk had not said yet that it has the delivery.
+    bench.ledger.courtesies.behind.insert(ticket, vec![Courtesy::on_arrival(id, draft)]);
+    bench.ledger.close(bench.clock, &mut Vec::new());
+    let bench = Bench::on(bench.folder, Options::default());
+    assert!(bench.ledger.store.contains(report));
+}
+
+#[test]
 fn nobody_is_told_of_what_was_not_written_for_it_happens_again() {
     let mut bench = Bench::new();
     let id = bench.stored_for(&["smtp:a.test"], ASKED);
