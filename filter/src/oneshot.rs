@@ -468,7 +468,7 @@ mod tests {
         assert!(receiver.auth_required && receiver.auth_in_clear && receiver.auth_attempts.is_none());
         assert_eq!(receiver.timeouts.helo.as_millis(), 300);
         assert_eq!(receiver.tls.unwrap().handshake_timeout.as_millis(), 200);
-        assert!(receiver.replies.contains(&("Greetings".into(), "{domain} at your service".into())));
+        assert!(receiver.replies.contains(&("Greetings".into(), "mail.example.test at your service".into())));
         assert_eq!(config.filter().refusals, (None, Some("come again".into())));
         let warned: Vec<&str> = config.warnings().iter().map(|warning| warning.path.as_str()).collect();
         for key in [

@@ -62,14 +62,13 @@ pub fn of(slice: &ReceiverSlice) -> Replies {
     let server = slice.server_name.as_str();
     let mut replies = Replies::default();
     for (name, text) in &slice.replies {
-        let text = text.replace("{name}", server).replace("{domain}", server);
         match name.as_str() {
-            "Greetings" => replies.greet(&named(server, &text)),
-            "Helo" => replies.answer_helo(&named(server, &text)),
+            "Greetings" => replies.greet(&named(server, text)),
+            "Helo" => replies.answer_helo(&named(server, text)),
             _ => {
                 let row = ROWS.iter().find(|(known, _)| known == name);
                 for own in row.map_or(&[][..], |(_, replies)| replies) {
-                    replies.say(*own, &text);
+                    replies.say(*own, text);
                 }
             }
         }

@@ -163,7 +163,7 @@ fn clients_hear_the_words_of_the_operator_where_there_are_some() {
     let words = r#"config.server.smtp.codes.set("Greetings", "220 {name} at your service\r\n");
         config.server.smtp.codes.set("Help", #{ code: 214, text: "Ask\nJane" });
         config.server.smtp.codes = #{ Helo: "250 welcome", DataStart: "354 go on", Closing: "221 come again" } + config.server.smtp.codes;
-        config.server.smtp.codes.Denied = "554 not here";
+        config.server.smtp.codes.Denied = "554 not at {name}";
         config.server.smtp.codes.Failure = "451 4.0.0 not today";
         config.server.smtp.codes.BadSequence = "503 one after the other";"#;
     let rules = r##"#{ rcpt: [
@@ -184,7 +184,7 @@ fn clients_hear_the_words_of_the_operator_where_there_are_some() {
     assert_eq!(client.say("DATA").0, "354 go on");
     assert_eq!(client.say("Subject: x\r\n\r\nx\r\n.").code(), 250);
     client.say("MAIL FROM:<a@src.test>");
-    assert_eq!(client.say("RCPT TO:<never@local.test>").0, "554 5.7.1 not here");
+    assert_eq!(client.say("RCPT TO:<never@local.test>").0, "554 5.7.1 not at mx.local.test");
     let mut other = Client::hello(mta.port());
     assert_eq!(other.say("QUIT").0, "221 2.0.0 come again");
 }

@@ -512,6 +512,24 @@ fn own_replies_are_told_to_receivers_and_refusals_to_filters() {
 }
 
 #[test]
+fn own_replies_and_refusals_say_the_name_of_the_server() {
+    let config = with(&[
+        ("server.name", text("mx.own.test")),
+        ("server.smtp.codes.Closing", text("221 2.0.0 {name} closes {domain}")),
+        ("server.smtp.codes.Denied", text("554 5.7.1 not at {name}")),
+        ("server.smtp.codes.Failure", text("451 4.7.1 {domain} is busy")),
+    ])
+    .unwrap();
+    let replies = config.receiver().replies;
+    assert!(
+        replies.contains(&("Closing".to_owned(), "mx.own.test closes mx.own.test".to_owned())),
+        "{replies:?}"
+    );
+    let said = (Some("not at mx.own.test".to_owned()), Some("mx.own.test is busy".to_owned()));
+    assert_eq!(config.filter().refusals, said);
+}
+
+#[test]
 fn paths_have_a_place() {
     let mut context = context();
     context.root = "/tmp/x/".to_owned();

@@ -80,7 +80,7 @@ pub struct ReceiverSlice {
     pub xclient_from: Vec<ByText<Network>>,
     /// Who may use XFORWARD.
     pub xforward_from: Vec<ByText<Network>>,
-    /// Texts of the server's own replies, by name, with line breaks between lines.
+    /// Texts of the server's own replies, by name, with line breaks between lines and nothing left to fill in.
     pub replies: Vec<(String, String)>,
 }
 
@@ -235,9 +235,13 @@ impl Config {
         }
     }
 
-    /// Texts of own replies, by name.
+    /// Texts of own replies, by name, with the server's name where `{name}` and `{domain}` stand for it.
     pub(super) fn replies(&self) -> Vec<(String, String)> {
-        let text = |reply: &vsmtp_mail::Reply| reply.lines().collect::<Vec<_>>().join("\n");
+        let server = self.server.name.to_string();
+        let text = |reply: &vsmtp_mail::Reply| {
+            let text = reply.lines().collect::<Vec<_>>().join("\n");
+            text.replace("{name}", &server).replace("{domain}", &server)
+        };
         self.smtp.replies.iter().map(|(name, reply)| ((*name).to_owned(), text(reply))).collect()
     }
 
