@@ -38,7 +38,14 @@ impl Kind for Mechanisms {
             let offered = MECHANISMS.into_iter().find(|name| name.eq_ignore_ascii_case(text));
             offered.map(Some).or_else(|| outdated(text).map(|_| None))
         };
-        Ok(items(value, MECHANISMS.len() + OUTDATED.len(), known)?.into_iter().flatten().collect())
+        let found = items(value, MECHANISMS.len() + OUTDATED.len(), known)?;
+        let offered: Vec<&str> = found.iter().copied().flatten().collect();
+        // An empty list says "the usual ones", among them those that show the password: nothing that was asked for.
+        if offered.is_empty() && !found.is_empty() {
+            let named = items(value, found.len(), |text| outdated(text).map(|(name, _)| name))?;
+            return Err(format!("only {}, which this version does not offer", named.join(" and ")));
+        }
+        Ok(offered)
     }
 
     fn remarks(&self, value: &Value) -> Vec<String> {
@@ -157,7 +164,17 @@ mod tests {
     fn mechanisms_have_one_way_to_be_written() {
         assert_eq!(Mechanisms.read(&text("scram-sha-256")), Ok(vec!["SCRAM-SHA-256"]));
         assert_eq!(Mechanisms.read(&text("CRAM-MD6")), Err("\"CRAM-MD6\"".to_owned()));
-        assert_eq!(Mechanisms.read(&text("CRAM-MD5")), Ok(vec![]));
+    }
+
+    #[test]
+    fn who_names_only_what_is_not_offered_does_not_get_the_usual_mechanisms() {
+        let list = |names: &[&str]| Value::List(names.iter().map(|name| text(name)).collect());
+        let only = |names: &str| Err(format!("only {names}, which this version does not offer"));
+        assert_eq!(Mechanisms.read(&text("cram-md5")), only("CRAM-MD5"));
+        assert_eq!(Mechanisms.read(&list(&["CRAM-MD5", "ANONYMOUS"])), only("CRAM-MD5 and ANONYMOUS"));
+        assert!(Mechanisms.expected().contains("SCRAM-SHA-256"));
+        assert_eq!(Mechanisms.read(&list(&["CRAM-MD5", "SCRAM-SHA-256"])), Ok(vec!["SCRAM-SHA-256"]));
+        assert_eq!(Mechanisms.read(&list(&[])), Ok(vec![]));
     }
 
     #[test]
