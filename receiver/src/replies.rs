@@ -100,6 +100,18 @@ mod tests {
     }
 
     #[test]
+    fn the_configuration_knows_the_code_of_each_reply() {
+        for (name, replies) in ROWS {
+            for own in *replies {
+                let code = own.wire()[..3].parse().ok();
+                assert_eq!(vsmtp_config::reply_code(name), code, "{name}: {}", own.name());
+            }
+        }
+        assert_eq!(["Greetings", "Helo"].map(vsmtp_config::reply_code), [Some(220), Some(250)]);
+        assert_eq!(vsmtp_config::reply_code("EhloPain"), None);
+    }
+
+    #[test]
     fn a_greeting_begins_with_our_name() {
         assert_eq!(named("mx.test", "MX.test welcomes you"), "MX.test welcomes you");
         assert_eq!(named("mx.test", "Service ready"), "mx.test Service ready");

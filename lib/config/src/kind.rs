@@ -24,6 +24,7 @@ pub(crate) use list::{
 };
 pub(crate) use listener_tls::TlsByListener;
 pub(crate) use replies::OwnReplies;
+pub use replies::reply_code;
 pub(crate) use routes::{HopsByDomain, HopsBySender};
 pub(crate) use scalar::{Bytes, Count, DAY, Flag, HOUR, Limit, MINUTE, OneOf, Period, SECOND};
 pub(crate) use text::{

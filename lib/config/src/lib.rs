@@ -48,6 +48,7 @@ pub use dnsbl::DnsblSite;
 pub use document::markdown;
 pub use error::{ConfigError, MAX_ERRORS, Problem, Warning};
 pub use keys::keys;
+pub use kind::reply_code;
 pub use legacy::{Fate, LEGACY, Legacy, said};
 pub use main_file::main_file;
 pub use nearest::nearest_key;

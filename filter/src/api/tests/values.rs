@@ -55,6 +55,15 @@ fn operators_between_objects_and_strings() {
 }
 
 #[test]
+fn refusals_without_a_code_have_the_code_that_the_configuration_says() {
+    for (name, status) in [("Denied", Status::deny_default()), ("Failure", Status::reject_default())] {
+        let code = vsmtp_config::reply_code(name);
+        assert_eq!(refused(&status), code, "{name}");
+        assert_eq!(refused(&status.saying("in other words")), code, "{name}");
+    }
+}
+
+#[test]
 fn statuses_with_codes() {
     let engine = engine();
     for (body, name, reply) in [

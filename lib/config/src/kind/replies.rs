@@ -8,42 +8,47 @@ use super::Kind;
 use super::list::rows;
 use crate::value::Value;
 
-/// The names.
-pub(crate) const REPLY_NAMES: [&str; 31] = [
-    "Greetings",
-    "Help",
-    "Closing",
-    "Helo",
-    "DataStart",
-    "Ok",
-    "Denied",
-    "Failure",
-    "UnrecognizedCommand",
-    "SyntaxErrorParams",
-    "ParameterUnimplemented",
-    "Unimplemented",
-    "BadSequence",
-    "MessageSizeExceeded",
-    "TlsGoAhead",
-    "TlsNotAvailable",
-    "AlreadyUnderTls",
-    "TlsRequired",
-    "AuthSucceeded",
-    "AuthMechNotSupported",
-    "AuthClientMustNotStart",
-    "AuthMechanismMustBeEncrypted",
-    "AuthInvalidCredentials",
-    "AuthRequired",
-    "AuthClientCanceled",
-    "AuthErrorDecode64",
-    "AuthTempError",
-    "ConnectionMaxReached",
-    "TooManyError",
-    "Timeout",
-    "TooManyRecipients",
+/// The names, and the code that each reply has whatever the configuration says.
+const REPLIES: [(&str, u16); 31] = [
+    ("Greetings", 220),
+    ("Help", 214),
+    ("Closing", 221),
+    ("Helo", 250),
+    ("DataStart", 354),
+    ("Ok", 250),
+    ("Denied", 554),
+    ("Failure", 451),
+    ("UnrecognizedCommand", 500),
+    ("SyntaxErrorParams", 501),
+    ("ParameterUnimplemented", 555),
+    ("Unimplemented", 502),
+    ("BadSequence", 503),
+    ("MessageSizeExceeded", 552),
+    ("TlsGoAhead", 220),
+    ("TlsNotAvailable", 454),
+    ("AlreadyUnderTls", 503),
+    ("TlsRequired", 530),
+    ("AuthSucceeded", 235),
+    ("AuthMechNotSupported", 504),
+    ("AuthClientMustNotStart", 501),
+    ("AuthMechanismMustBeEncrypted", 538),
+    ("AuthInvalidCredentials", 535),
+    ("AuthRequired", 530),
+    ("AuthClientCanceled", 501),
+    ("AuthErrorDecode64", 501),
+    ("AuthTempError", 454),
+    ("ConnectionMaxReached", 421),
+    ("TooManyError", 421),
+    ("Timeout", 421),
+    ("TooManyRecipients", 452),
 ];
 /// Names that are accepted without effect: what EHLO answers is what the server can do.
 const LISTS: [&str; 2] = ["EhloPain", "EhloSecured"];
+
+/// The code of the replies that `server.smtp.codes` calls by this name; `None` if there is no such name.
+pub fn reply_code(name: &str) -> Option<u16> {
+    REPLIES.into_iter().find(|(known, _)| *known == name).map(|(_, code)| code)
+}
 
 /// Replies by name.
 #[derive(Debug)]
@@ -87,8 +92,8 @@ impl Kind for OwnReplies {
             if LISTS.contains(&name) {
                 return Ok(None);
             }
-            let known = REPLY_NAMES.into_iter().find(|known| *known == name);
-            let known = known.ok_or_else(|| shown.to_owned())?;
+            let known = REPLIES.into_iter().find(|(known, _)| *known == name);
+            let (known, _) = known.ok_or_else(|| shown.to_owned())?;
             let reply = Self::reply(value).ok_or_else(|| format!("{} for {shown}", value.describe()))?;
             Ok(Some((known, reply)))
         })?;
@@ -107,14 +112,21 @@ impl Kind for OwnReplies {
     fn expected(&self) -> String {
         format!(
             "a map of replies such as \"220 {{name}} at your service\", with names of {}",
-            REPLY_NAMES.join(", ")
+            REPLIES.map(|(name, _)| name).join(", ")
         )
     }
 
     fn remarks(&self, value: &Value) -> Vec<String> {
         let Value::Map(map) = value else { return Vec::new() };
         let lists = LISTS.into_iter().filter(|name| map.contains_key(*name));
-        lists.map(|name| format!("{name} has no effect: EHLO answers what the server can do")).collect()
+        let lists = lists.map(|name| format!("{name} has no effect: EHLO answers what the server can do"));
+        // A 451 that becomes 554 turns away for good what was to come back.
+        let codes = REPLIES.into_iter().filter_map(|(name, code)| {
+            let other = map.get(name).and_then(Self::reply)?.code();
+            let words = format!("{name} keeps the code {code}: of a reply with {other} only the text counts");
+            (other != code).then_some(words)
+        });
+        lists.chain(codes).collect()
     }
 }
 
@@ -165,5 +177,19 @@ mod tests {
         assert_eq!(OwnReplies.read(&value), Ok(Vec::new()));
         assert!(OwnReplies.remarks(&value)[0].starts_with("EhloPain has no effect"));
         assert!(OwnReplies.remarks(&one("Help", text("214 x"))).is_empty());
+    }
+
+    #[test]
+    fn who_gives_another_code_hears_that_it_does_not_count() {
+        for (name, reply, kept) in
+            [("Denied", "451 4.7.1 come back later", 554), ("Failure", "554 5.7.1 go away", 451)]
+        {
+            let remarks = OwnReplies.remarks(&one(name, text(reply)));
+            let words = format!("{name} keeps the code {kept}: of a reply with {} only", &reply[..3]);
+            assert!(remarks.len() == 1 && remarks[0].starts_with(&words), "{remarks:?}");
+        }
+        for (name, code) in REPLIES {
+            assert!(OwnReplies.remarks(&one(name, text(&format!("{code} x")))).is_empty(), "{name}");
+        }
     }
 }
