@@ -486,6 +486,14 @@ mod tests {
         ] {
             assert!(warned.iter().any(|warned| warned.starts_with(key)), "{key}: {warned:?}");
         }
+        let warned: Vec<String> = config.warnings().iter().map(ToString::to_string).collect();
+        for words in [
+            "protocol_version of \"c.example.test\" has no effect",
+            "dns of \"d.example.test\" has no effect",
+            "sender_security_level of \"d.example.test\" has no effect",
+        ] {
+            assert!(warned.iter().any(|warned| warned.contains(words)), "{words}: {warned:?}");
+        }
     }
 
     fn test_context() -> Context {

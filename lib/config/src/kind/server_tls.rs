@@ -7,6 +7,8 @@ use vsmtp_mail::Domain;
 use super::Kind;
 use super::list::items;
 use super::text::{FilePath, MaybePath};
+use crate::keys::key;
+use crate::legacy::Legacy;
 use crate::value::Value;
 
 /// Most domains with a certificate of their own.
@@ -128,6 +130,13 @@ pub(crate) struct DomainTls {
 
 /// Says, in other versions, that the certificate is for clients that ask for no name too.
 const DEFAULT: &str = "is_default";
+/// What other versions have for each domain, and where it is now.
+const WITHOUT_EFFECT: [(&str, &str); 4] = [
+    ("dns", "server.dns holds for all domains"),
+    ("tls.is_default", "name that certificate in server.tls"),
+    ("tls.protocol_version", "server.tls.protocol_version and server.tls.listeners hold for all domains"),
+    ("tls.sender_security_level", "delivery.tls says how deliveries use TLS"),
+];
 
 impl VirtualDomains {
     fn row(value: &Value) -> Result<VirtualDomain, String> {
@@ -145,9 +154,27 @@ impl VirtualDomains {
         Ok(row)
     }
 
-    /// A map, as other versions have it.
+    /// What `server.dns` may hold, as other versions have it by domain too. It has no effect, so names must be right and values
+    /// need not, but for that of the type, which is a name itself.
     fn dns(value: &Value) -> Result<(), String> {
-        fields(value).map(|_| ())
+        const TYPE: &str = "server.dns.type";
+        let check = |path: String, field: &str, value: &Value| match key(&path) {
+            _ if value.says_nothing() => Ok(()),
+            Some(key) if key.name == TYPE => key.canonical(value).map(|_| ()),
+            None if Legacy::of(&path).is_none() => Err(shown(field)),
+            _ => Ok(()),
+        };
+        for (name, value) in fields(value)?.into_iter().flatten() {
+            match name.as_str() {
+                "config" | "options" => {
+                    for (field, value) in fields(value)?.into_iter().flatten() {
+                        check(format!("server.dns.{name}.{field}"), field, value)?;
+                    }
+                }
+                _ => check(format!("server.dns.{name}"), name, value)?,
+            }
+        }
+        Ok(())
     }
 
     /// One path or several.
@@ -173,8 +200,7 @@ impl VirtualDomains {
     fn tls(value: &Value) -> Result<Option<DomainTls>, String> {
         let Some(fields) = fields(value)? else { return Ok(None) };
         let path = |name: &str| fields.get(name).map_or(Ok(None), |value| MaybePath.read(value));
-        // Versions by domain were accepted by other versions of the program, and had no effect there either. What counts
-        // towards other servers is in `delivery.tls`.
+        // The last three have no effect; `remarks` says so.
         let known = ["certificate", "private_key", "protocol_version", "sender_security_level", DEFAULT];
         if let Some((name, _)) = fields.iter().find(|(name, _)| !known.contains(&name.as_str())) {
             return Err(Value::Text(name.clone()).describe());
@@ -185,6 +211,14 @@ impl VirtualDomains {
             (None, Some(_)) => Err("a private key without a certificate".to_owned()),
         }
     }
+}
+
+/// True for `dns` that says what holds anyway, and no more.
+fn is_system(dns: Option<&Value>) -> bool {
+    let system = |(name, value): (&String, &Value)| {
+        value.says_nothing() || name == "type" && *value == Value::Text("system".to_owned())
+    };
+    matches!(dns, Some(Value::Map(fields)) if fields.iter().all(system))
 }
 
 fn shown(name: &str) -> String {
@@ -237,16 +271,12 @@ impl Kind for VirtualDomains {
     fn remarks(&self, value: &Value) -> Vec<String> {
         let mut remarks = Vec::new();
         for (name, own) in fields(value).ok().flatten().into_iter().flatten() {
-            let dns = own.at("dns.type");
-            if dns.is_some_and(|kind| *kind != Value::Null && *kind != Value::Text("system".to_owned())) {
-                remarks
-                    .push(format!("dns of {} has no effect: server.dns holds for all domains", shown(name)));
-            }
-            if own.at("tls.is_default") == Some(&Value::Bool(true)) {
-                remarks.push(format!(
-                    "is_default of {} has no effect: name that certificate in server.tls",
-                    shown(name)
-                ));
+            for (path, instead) in WITHOUT_EFFECT {
+                let said = own.at(path).is_some_and(|value| !value.says_nothing());
+                if said && !(path == "dns" && is_system(own.at(path))) {
+                    let key = path.rsplit('.').next().unwrap_or(path);
+                    remarks.push(format!("{key} of {} has no effect: {instead}", shown(name)));
+                }
             }
         }
         remarks
@@ -301,14 +331,30 @@ mod tests {
         assert_eq!(read(&[("dkim.colour", text("k"))]), Err("\"colour\" for \"example.com\"".to_owned()));
         for (path, value, remark) in [
             ("dns.type", text("google"), "dns of \"example.com\" has no effect"),
+            ("dns.options.timeout", text("2s"), "dns of \"example.com\" has no effect"),
+            ("dns.options.ndots", Value::Int(1), "dns of \"example.com\" has no effect"),
             ("tls.is_default", Value::Bool(true), "is_default of \"example.com\" has no effect"),
+            ("tls.protocol_version", text("TLSv1.3"), "protocol_version of \"example.com\" has no effect"),
+            (
+                "tls.sender_security_level",
+                text("Encrypt"),
+                "sender_security_level of \"example.com\" has no effect",
+            ),
         ] {
             assert_eq!(read(&[(path, value.clone())]), Ok(None));
             let remarks = VirtualDomains.remarks(&domain(&[(path, value)]));
-            assert!(remarks[0].starts_with(remark), "{remarks:?}");
+            assert!(remarks.len() == 1 && remarks[0].starts_with(remark), "{remarks:?}");
         }
         assert!(VirtualDomains.remarks(&domain(&[("dns.type", text("system"))])).is_empty());
         assert!(read(&[("dns", text("google"))]).is_err());
+        for (path, value, wrong) in [
+            ("dns.tpye", text("google"), "\"tpye\""),
+            ("dns.type", text("gogle"), "\"gogle\""),
+            ("dns.options.tmeout", text("2s"), "\"tmeout\""),
+            ("dns.config", text("x"), "\"x\""),
+        ] {
+            assert_eq!(read(&[(path, value)]), Err(format!("{wrong} for \"example.com\"")), "{path}");
+        }
         assert!(VirtualDomains.read(&Value::Map([("-".to_owned(), Value::Null)].into())).is_err());
     }
 
