@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vsmtp_tests::{Client, Mta, Settings, Sink, needs_programs, needs_root, said, wait_until};
 
-use crate::{ctl, relaying_to};
+use crate::{Term, ctl, ended, relaying_to};
 
 fn is_line(line: &str) -> bool {
     let mut words = line.split(' ');
@@ -255,7 +255,7 @@ fn journald_gets_each_line_as_fields_and_may_be_restarted() {
     let mut journald = Syslog::start(&folder.join("socket"));
     mta.overlay(&run, "/run");
     let mut master = mta.master_command().stderr(std::process::Stdio::null()).spawn().expect("start vsmtp");
-    let guard = Stop(master.id());
+    let guard = Term(master.id());
     wait_until("it is up", || journald.has(&["SYSLOG_IDENTIFIER=vsmtp\n", "PRIORITY=6\n", "event=up"]));
     let send = |subject: &str| {
         let mail = format!("Subject: {subject}\r\n\r\nx");
@@ -277,16 +277,7 @@ fn journald_gets_each_line_as_fields_and_may_be_restarted() {
         journald.has(&["SYSLOG_IDENTIFIER=vsmtp-receiver\n", "three@src.test"])
     });
     drop(guard);
-    assert!(master.wait().expect("wait for vsmtp").success());
-}
-
-/// Stops a master also when the test fails.
-struct Stop(u32);
-
-impl Drop for Stop {
-    fn drop(&mut self) {
-        vsmtp_tests::signal(&[self.0], "TERM");
-    }
+    assert!(ended(&mut master).success());
 }
 
 #[test]

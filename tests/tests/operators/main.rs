@@ -7,9 +7,9 @@ mod reports;
 mod rules;
 mod settings;
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
-use vsmtp_tests::{Mta, Settings, Sink, binary};
+use vsmtp_tests::{Mta, Settings, Sink, binary, signal, wait_until};
 
 /// An MTA that relays to the sink, with more lines of `on_config`.
 fn relaying_to(sink: &Sink, config: &str) -> Mta {
@@ -36,4 +36,23 @@ fn vsmtp(mta: &Mta, action: &str) -> Output {
     let mut command = Command::new(binary("vsmtp"));
     command.arg("--root").arg(mta.root()).arg(action).stdin(Stdio::null());
     command.output().expect("run vsmtp")
+}
+
+/// Stops a master that a test has started itself, also when the test fails.
+struct Term(u32);
+
+impl Drop for Term {
+    fn drop(&mut self) {
+        signal(&[self.0], "TERM");
+    }
+}
+
+/// How a master ended that was told to stop.
+fn ended(master: &mut Child) -> ExitStatus {
+    let mut status = None;
+    wait_until("vsmtp has stopped", || {
+        status = master.try_wait().expect("wait for vsmtp");
+        status.is_some()
+    });
+    status.expect("it has stopped")
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use vsmtp_tests::{Client, Mta, Settings, Sink, binary, is_alive, needs_root, wait_until};
 
-use crate::{ctl, refused, relaying_to, vsmtp};
+use crate::{Term, ctl, ended, refused, relaying_to, vsmtp};
 
 /// The contract says 5 s; the rest is for a machine that does other things too.
 const STOP: Duration = Duration::from_secs(8);
@@ -53,7 +53,7 @@ fn a_state_file_that_grows_without_end_is_emptied_and_its_process_replaced() {
     let file = std::fs::OpenOptions::new().write(true).open(path).expect("the resolver's file");
     file.set_len(1 << 30).expect("a disk with sparse files");
     wait_until("the file is emptied", || file.metadata().is_ok_and(|of| of.len() < 1 << 20));
-    assert!(mta.log().contains("event=state-too-large"));
+    wait_until("that is logged", || mta.log().contains("event=state-too-large"));
     wait_until("there is another resolver", || {
         mta.processes().iter().any(|one| one.name == "resolver.0" && one.is_ready && one.pid != before)
     });
@@ -101,7 +101,7 @@ fn systemd_hears_of_the_start_of_reloads_and_of_the_stop() {
     let mut command = mta.master_command();
     command.env("NOTIFY_SOCKET", &path).stderr(std::process::Stdio::null());
     let mut master = command.spawn().expect("start vsmtp");
-    let guard = Stop(master.id());
+    let guard = Term(master.id());
     assert_eq!(hear(), "READY=1");
     assert!(mta.log().contains("event=up"), "ready is who is up: {}", mta.log());
     assert_eq!(Client::hello(mta.port()).say("NOOP").code(), 250);
@@ -113,16 +113,7 @@ fn systemd_hears_of_the_start_of_reloads_and_of_the_stop() {
     assert_eq!([hear(), hear()], ["RELOADING=1", "READY=1"]);
     drop(guard);
     assert_eq!(hear(), "STOPPING=1");
-    assert!(master.wait().expect("wait for vsmtp").success());
-}
-
-/// Stops a master also when the test fails.
-struct Stop(u32);
-
-impl Drop for Stop {
-    fn drop(&mut self) {
-        vsmtp_tests::signal(&[self.0], "TERM");
-    }
+    assert!(ended(&mut master).success());
 }
 
 #[test]
