@@ -9,8 +9,8 @@ use vsmtp_tests::{
 
 use crate::{BODIES, files, keys, message, start};
 
-/// The validation part of ValiMail's arc_test_suite, all of it: scenarios with keys, messages and verdicts. Its licence lies
-/// beside it.
+/// The validation part of ValiMail's arc_test_suite, all of it: scenarios with keys, messages and verdicts. Its licence and
+/// where it was taken from lie beside it.
 const SUITE: &str = include_str!("data/arc-validation-tests.json");
 /// Its tests.
 const SUITE_TESTS: usize = 170;
