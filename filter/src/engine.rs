@@ -12,6 +12,7 @@ mod plugins;
 mod resolver;
 mod script;
 mod survey;
+mod unshared;
 mod variables;
 
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! The body of a directive, as it runs. The state in which it does is kept for the next call, so that no message pays for
 //! making it or for looking up the same names again; of what one call did, the next must never see anything.
+//!
+//! The outer variables that a body uses are copied whenever it runs, so nothing in them may be shared.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +11,8 @@ use rhai::{
     AST, ASTNode, Caches, Dynamic, Engine, EvalAltResult, EvalContext, Expr, Expression, FnPtr,
     GlobalRuntimeState, Module, Position, Scope, Stmt, StmtBlock,
 };
+
+use super::unshared::{Endless, unshare, unshare_constants};
 
 /// Most names of functions that are kept. Few scripts call functions whose names they make of what clients say.
 const MAX_NAMES: usize = 1_024;
@@ -35,18 +39,28 @@ struct State {
     names: Caches,
 }
 
+/// Why a closure is no body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoBody {
+    /// The environment has no function of that name and number of parameters.
+    Parameters,
+    /// A captured variable leads back to itself.
+    Endless,
+}
+
 impl Body {
-    /// The body that a closure stands for; `None` if the environment has no function of that name and number of parameters.
-    pub fn new(function: FnPtr, environment: GlobalRuntimeState) -> Option<Self> {
-        let library = environment.lib.first()?;
-        let values: Vec<Dynamic> = function.iter_curry().map(Dynamic::flatten_clone).collect();
-        let definition = library.get_script_fn(function.fn_name(), values.len())?;
+    /// The body that a closure stands for.
+    pub fn new(function: FnPtr, environment: GlobalRuntimeState) -> Result<Self, NoBody> {
+        let library = environment.lib.first().ok_or(NoBody::Parameters)?;
+        let mut values: Vec<Dynamic> = function.iter_curry().cloned().collect();
+        values.iter_mut().try_for_each(unshare).map_err(|Endless| NoBody::Endless)?;
+        let definition = library.get_script_fn(function.fn_name(), values.len()).ok_or(NoBody::Parameters)?;
         let mut alone = Module::new();
         alone.set_script_fn(Arc::clone(definition));
         let block = StmtBlock::new(statements(alone), Position::NONE, Position::NONE);
         let mut captured = Scope::new();
         captured.extend(definition.params.iter().cloned().zip(values));
-        Some(Body {
+        Ok(Body {
             block: Expr::Stmt(Box::new(block)),
             captured,
             function,
@@ -54,6 +68,11 @@ impl Body {
             keeps_names: AtomicBool::new(false),
             idle: Mutex::new(None),
         })
+    }
+
+    /// Gives the closures among the constants of its script what they captured for themselves; when all of the script has run.
+    pub fn unshare_constants(&self) -> Result<(), Endless> {
+        unshare_constants(&self.environment)
     }
 
     /// Says that a name means the same function wherever the body comes. Rhai keeps what it has found by name and forgets

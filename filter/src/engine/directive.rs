@@ -10,8 +10,9 @@ use rhai::{
 
 use vsmtp_mail::MAX_DELEGATE_NAME;
 
-use super::body::Body;
+use super::body::{Body, NoBody};
 use super::error::Location;
+use super::unshared::Endless;
 use crate::service::SmtpService;
 
 /// What a directive may do to the transaction.
@@ -139,10 +140,15 @@ fn evaluate(
     let pointer = function_of(kind, &name, value).map_err(|message| refuse(body.position(), message))?;
     let environment = environment_of(context);
     let file = environment.source.as_deref().map(super::resolver::file_name).unwrap_or_default();
-    let Some(body) = Body::new(pointer, environment) else {
-        let message = format!("the body of {} '{name}' must be a closure without parameters", kind.name());
-        return Err(refuse(body.position(), message));
-    };
+    let body = Body::new(pointer, environment).map_err(|no_body| {
+        let message = match no_body {
+            NoBody::Parameters => {
+                format!("the body of {} '{name}' must be a closure without parameters", kind.name())
+            }
+            NoBody::Endless => Endless::MESSAGE.to_owned(),
+        };
+        refuse(body.position(), message)
+    })?;
     let directive = Directive { kind, location: Location::new(&file, position), name, service, body };
     Ok(Dynamic::from(Arc::new(directive)))
 }

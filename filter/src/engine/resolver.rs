@@ -17,6 +17,7 @@ use super::declaration;
 use super::error::{Location, ScriptError};
 use super::names::{self, Callable};
 use super::plugins;
+use super::unshared::{Endless, unshare_module};
 
 type SharedModule = Shared<Module>;
 
@@ -300,7 +301,12 @@ impl Resolver {
         self.root.check_names(&file_name(import), &ast).map_err(placed)?;
         preload(engine, &ast).map_err(within)?;
         // A module must not see the importer's variables.
-        Module::eval_ast_as_new_raw(engine, &mut Scope::new(), global, &ast).map_err(within)
+        let mut module =
+            Module::eval_ast_as_new_raw(engine, &mut Scope::new(), global, &ast).map_err(within)?;
+        unshare_module(&mut module).map_err(|Endless| {
+            within(Box::new(EvalAltResult::ErrorRuntime(Endless::MESSAGE.into(), Position::NONE)))
+        })?;
+        Ok(module)
     }
 }
 

@@ -10,6 +10,7 @@ use super::declaration;
 use super::directive::{Directive, DirectiveKind, DirectiveValue};
 use super::error::{Location, ScriptError};
 use super::resolver::{Root, preload};
+use super::unshared::Endless;
 use crate::stage::Stage;
 use crate::status::Status;
 
@@ -112,6 +113,12 @@ pub(super) fn load(
             places.keys.get(key.as_str()).map_or_else(|| place.clone(), |at| Location::new(name, *at));
         let stage = Stage::parse(&key).ok_or_else(|| unknown_stage(&place, &key))?;
         script.stages[stage.index()] = directives(engine, &place, stage, value, &mut names)?;
+    }
+    for directive in script.stages.iter().flatten() {
+        directive
+            .body
+            .unshare_constants()
+            .map_err(|Endless| ScriptError::at(directive.location.clone(), Endless::MESSAGE))?;
     }
     if !root.imports_functions() {
         script.stages.iter().flatten().for_each(|directive| directive.body.keep_names());
@@ -348,6 +355,51 @@ mod tests {
                 assert_eq!(result.unwrap(), expected, "{}", directive.name);
             }
         }
+    }
+
+    #[test]
+    fn closures_that_rules_capture_remember_nothing_of_other_messages() {
+        let dir = tempfile::tempdir().unwrap();
+        let count = "let n = 0; let f = || { n += 1; n };";
+        let part = format!("{count} export const g = f; export const h = #{{ f: f }};");
+        std::fs::write(dir.path().join("part.vsl"), part).unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let engine = engine_in(&root, &Limits::default());
+        for (before, counted) in [
+            ("", "f.call()"),
+            ("let all = [f];", "all[0].call()"),
+            ("let all = #{ f: [f] };", "all.f[0].call()"),
+            ("let g = || f.call();", "g.call()"),
+            ("const G = f;", "global::G.call()"),
+            ("const G = #{ f: [f] };", "global::G.f[0].call()"),
+            ("const G = f; fn counted() { global::G.call() }", "counted()"),
+            ("import \"part\" as part;", "part::g.call()"),
+            ("import \"part\" as part;", "part::h.f.call()"),
+        ] {
+            let text = format!(
+                "{count} {before} #{{ connect: [ rule \"a\" || if {counted} > 1 {{ deny() }} else {{ next() }},
+                    rule \"b\" || if {counted} > 1 {{ deny() }} else {{ next() }} ] }}"
+            );
+            let script = engine::load_text(&engine, &root, "filter.vsl", &text).unwrap();
+            for directive in script.stage(Stage::Connect).iter().cycle().take(6) {
+                let result = directive.call(&engine, &mut Dynamic::default());
+                assert_eq!(result.unwrap(), Status::Next, "{text}");
+            }
+        }
+        // A closure that is made within the rule counts as ever.
+        let text = format!(
+            "#{{ connect: [ rule \"a\" || {{ {count} f.call(); if f.call() == 2 && n == 2 {{ next() }} else {{ deny() }} }} ] }}"
+        );
+        let script = engine::load_text(&engine, &root, "filter.vsl", &text).unwrap();
+        let result = script.stage(Stage::Connect)[0].call(&engine, &mut Dynamic::default());
+        assert_eq!(result.unwrap(), Status::Next);
+    }
+
+    #[test]
+    fn a_captured_variable_that_leads_back_to_itself_is_refused() {
+        let text = "let f = #{}; let g = || f; f.g = g; #{ connect: [ rule \"a\" || { f; next() } ] }";
+        let error = loaded(text).1.unwrap_err();
+        assert!(error.to_string().contains("leads back to itself"), "{error}");
     }
 
     #[test]
