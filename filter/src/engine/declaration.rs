@@ -3,8 +3,8 @@
 //! by reading the tokens of the script first; positions and text stay as they are.
 //!
 //! As a statement a declaration is an ordinary constant. As an expression it is its value, and also makes the name known,
-//! but for arguments of methods, indices and what is assigned: there a new variable would move the place of the one that is
-//! changed before it is looked up.
+//! but for arguments of methods, arguments behind the first, indices and what is assigned: there a new variable would move the
+//! place of the one that is looked up after it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -315,19 +315,29 @@ impl Declaration {
     fn may_move_places(&self, tokens: &[(Token, Position)]) -> bool {
         let token = |at: Option<usize>| at.and_then(|at| tokens.get(at)).map(|(token, _)| token);
         let mut depth = 0_usize;
+        // What is before it is separated from it by a comma, in the innermost bracket.
+        let mut is_behind_comma = false;
         for at in (0..self.at).rev().take(MAX_BEFORE) {
             let (before, two_before) = (token(at.checked_sub(1)), token(at.checked_sub(2)));
             match token(Some(at)) {
                 Some(Token::RightParen | Token::RightBracket | Token::RightBrace) => depth += 1,
                 Some(Token::LeftBrace | Token::SemiColon) if depth == 0 => return true,
-                Some(Token::LeftParen | Token::LeftBracket | Token::LeftBrace | Token::MapStart)
-                    if depth > 0 =>
-                {
+                Some(
+                    Token::LeftParen
+                    | Token::LeftBracket
+                    | Token::QuestionBracket
+                    | Token::LeftBrace
+                    | Token::MapStart,
+                ) if depth > 0 => {
                     depth -= 1;
                 }
-                Some(Token::LeftParen) if matches!(two_before, Some(Token::Period | Token::Elvis)) => {
+                Some(Token::Comma) if depth == 0 => is_behind_comma = true,
+                Some(Token::LeftParen)
+                    if is_behind_comma || matches!(two_before, Some(Token::Period | Token::Elvis)) =>
+                {
                     return false;
                 }
+                Some(Token::QuestionBracket) => return false,
                 Some(Token::LeftBracket)
                     if matches!(
                         before,
@@ -336,12 +346,14 @@ impl Declaration {
                 {
                     return false;
                 }
+                Some(Token::LeftParen | Token::LeftBracket | Token::MapStart) => is_behind_comma = false,
                 Some(Token::Equals) if depth == 0 => {
                     // `let NAME =`, and `NAME TYPE =` or `NAME file:TYPE =` of a declaration.
-                    return matches!(
-                        two_before,
-                        Some(Token::Let | Token::Const | Token::Identifier(_) | Token::Colon)
-                    );
+                    return matches!(before, Some(Token::Identifier(_)))
+                        && matches!(
+                            two_before,
+                            Some(Token::Let | Token::Const | Token::Identifier(_) | Token::Colon)
+                        );
                 }
                 Some(token) if depth == 0 && is_assignment(token) => return false,
                 _ => {}
@@ -363,7 +375,11 @@ impl Declaration {
         let mut tokens = tokens.iter().skip(self.equals).peekable();
         while let Some((token, _)) = tokens.next() {
             match token {
-                Token::LeftBrace | Token::LeftBracket | Token::LeftParen | Token::MapStart => depth += 1,
+                Token::LeftBrace
+                | Token::LeftBracket
+                | Token::QuestionBracket
+                | Token::LeftParen
+                | Token::MapStart => depth += 1,
                 Token::RightBrace | Token::RightBracket | Token::RightParen if depth == 0 => return false,
                 Token::RightBrace | Token::RightBracket | Token::RightParen => depth -= 1,
                 Token::SemiColon if depth == 0 => {

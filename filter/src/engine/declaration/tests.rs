@@ -93,6 +93,28 @@ fn every_form_of_a_declaration_works() {
             r##"let a = ["1"]; let b = ["2"]; let c = "3"; b.push(object x string = "4"); a[0] = object y string = "5"; c += object z string = "6"; let m = #{ k: object s string = "7" }; `${a}${b}${c}${s}`"##,
             "[\"5\"][\"2\", \"4\"]367",
         ),
+        // What is looked up by its place behind the declaration is what it was.
+        (
+            r#"fn f(a, b) { `${a}${b}` } let a = "1"; let b = "2"; let c = f(b, object x string = "4"); `${c}${a}${b}`"#,
+            "2412",
+        ),
+        (
+            r#"fn f(a, b) { `${a}${b[1]}` } let a = "1"; let b = "2"; let c = f(b, ["3", object x string = "4"]); `${c}${a}${b}`"#,
+            "2412",
+        ),
+        (
+            r#"let a = ["1"]; let i = 0; let b = ["2"]; a[i] = object y string = "5"; `${a}${i}${b}`"#,
+            "[\"5\"]0[\"2\"]",
+        ),
+        (
+            r#"let a = ["1"]; let b = ["2"]; let c = b?[if (object y string = "0") == "0" { 0 } else { 1 }]; `${a}${b}${c}`"#,
+            "[\"1\"][\"2\"]2",
+        ),
+        (
+            r#"let a = ["1"]; let b = ["2"]; b[0] = a?[0] + (object y string = "0"); `${a}${b}`"#,
+            "[\"1\"][\"10\"]",
+        ),
+        (r#"let b = ["2"]; object a string = b?[0]; show(a)"#, "string:2"),
         // As an argument, in a function, as the value of a block, in an interpolation.
         (r#"show(object r address = "a@b.c")"#, "address:a@b.c"),
         (r#"fn f() { object r ip4 = "192.0.2.1"; show(r) } f()"#, "ip4:192.0.2.1"),
