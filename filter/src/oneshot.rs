@@ -337,6 +337,7 @@ mod tests {
                 "2:29: server.interfces.addr: unknown key; did you mean server.interfaces.addr?",
             ),
             ("config.colour.depth.bits = 3;", "2:16: colour.depth: unknown key"),
+            ("config.server.interfces.push(\"x\");", "2:26: server.interfces: unknown key"),
         ] {
             let script = format!("fn on_config(config) {{\n {line}\n config\n}}");
             let lines = answered(&[("vsmtp.vsl", &script)]).unwrap_err();
@@ -345,6 +346,18 @@ mod tests {
             let main = "import \"part\" as part;\nfn on_config(config) { part::on_config(config) }";
             let lines = answered(&[("vsmtp.vsl", main), ("part.vsl", &script)]).unwrap_err();
             assert_eq!(lines.trim_end(), format!("part.vsl:{complaint}"), "{line}");
+        }
+        // So is what is wrong with a variable of the script's own, and what is not about a key.
+        for (lines, words) in [
+            ("let site = #{ hosts: #{} };\n config.server.name = site.hosts.main.upper();", "upper"),
+            ("let site = #{ hosts: #{} };\n config.server.name = site.hosts.main.first;", "'first'"),
+            ("config.server.name = named(#{});", "'first'"),
+            ("config.colour = 1;\n config.colour.nosuch();", "nosuch"),
+        ] {
+            let helper = "fn named(site) { site.main.first }";
+            let script = format!("{helper}\nfn on_config(config) {{\n {lines}\n config\n}}");
+            let said = answered(&[("vsmtp.vsl", &script)]).unwrap_err();
+            assert!(said.contains(words) && !said.contains("unknown key"), "{lines}: {said}");
         }
         // What is wrong with a known key is said as before.
         let script = "fn on_config(config) {\n config.server.name.what = 1;\n config\n}";
