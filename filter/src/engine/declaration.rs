@@ -6,8 +6,10 @@
 //! but for arguments of methods, arguments behind the first, indices and what is assigned: there a new variable would move the
 //! place of the one that is looked up after it.
 
+mod bound;
+
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use rhai::{
@@ -87,12 +89,12 @@ pub(super) fn compile_knowing(
     text: &str,
     variables: &[String],
 ) -> Result<AST, ScriptError> {
-    let Found { meanings, inline, bound } = find(engine, name, text)?;
+    let Found { meanings, inline, bound, .. } = find(engine, name, text)?;
     let mut known = Scope::new();
     for name in OLD_VARIABLES {
         known.push(name, ());
     }
-    for name in inline.into_iter().chain(bound) {
+    for name in inline.into_iter().map(|(_, name)| name).chain(bound) {
         known.push(name, ());
     }
     for name in variables {
@@ -125,11 +127,14 @@ impl Drop for Meanings {
 #[derive(Default)]
 struct Found {
     meanings: HashMap<Position, Token>,
-    /// Names that expressions make known.
-    inline: Vec<String>,
-    /// Names of all other variables; only where there are such expressions. Behind one, which moves the places of variables,
-    /// the parser finds those before it by their names only, and must be told that they are there.
-    bound: Vec<String>,
+    /// Names that expressions make known, and where these stand.
+    inline: Vec<(usize, String)>,
+    /// Names of the others, and where they stand.
+    constants: HashMap<usize, String>,
+    /// Names of the variables that are there before such an expression. Behind one, which moves the places of variables, the
+    /// parser finds those before it by their names only, and must be told that they are there. It takes them for known in all
+    /// of the script, as those of `inline`: there is no telling it where.
+    bound: BTreeSet<String>,
 }
 
 fn find(engine: &Engine, file: &str, text: &str) -> Result<Found, ScriptError> {
@@ -147,38 +152,8 @@ fn find(engine: &Engine, file: &str, text: &str) -> Result<Found, ScriptError> {
         at = declaration.equals;
         declaration.mark(&tokens, &mut found);
     }
-    match found.inline.is_empty() {
-        true => found.bound.clear(),
-        false => found.bound.extend(bound(&tokens)),
-    }
+    found.bound = bound::names(&tokens, &found);
     Ok(found)
-}
-
-/// The variables and arguments that a script names, other than by declarations.
-fn bound(tokens: &[(Token, Position)]) -> Vec<String> {
-    let mut names = Vec::new();
-    // In the parentheses, or between the bars, of a list of arguments.
-    let mut is_in_list = false;
-    for (at, (token, _)) in tokens.iter().enumerate() {
-        let before =
-            |count: usize| at.checked_sub(count).and_then(|at| tokens.get(at)).map(|(token, _)| token);
-        match token {
-            Token::LeftParen => {
-                is_in_list = matches!(before(1), Some(Token::For | Token::Catch))
-                    || matches!(before(2), Some(Token::Fn));
-            }
-            // An operator between numbers is taken for one too, which does no harm.
-            Token::Pipe => is_in_list = !is_in_list,
-            Token::Identifier(name)
-                if is_in_list || matches!(before(1), Some(Token::Let | Token::Const | Token::For)) =>
-            {
-                names.push(name.to_string());
-            }
-            Token::Identifier(_) | Token::Comma => {}
-            _ => is_in_list = false,
-        }
-    }
-    names
 }
 
 /// The tokens of a script. Where an interpolation ends, the lexer must be told that text goes on.
@@ -298,16 +273,16 @@ impl Declaration {
             let is_known = self.may_move_places(tokens);
             let form = if is_known { INLINE } else { VALUE };
             set(self.at, Token::Custom(Box::new(format!("{form}{}", self.word.name()).into())));
-            found.inline.extend(is_known.then_some(self.name));
+            found.inline.extend(is_known.then_some((self.at, self.name)));
             return;
         }
-        found.bound.push(self.name.clone());
         // `object NAME ip4 = X` becomes `const NAME = <ip4> X`, and `object NAME file:ip4 = X` becomes
         // `const NAME = <file:ip4> ip4 = X`, where <...> is a prefix that no script can write.
         set(self.at, Token::Const);
         set(self.at + 2, Token::Equals);
         let prefix = Token::Custom(Box::new(format!("{} {}", self.word.name(), self.kind).into()));
         set(if self.kind.contains(':') { self.at + 3 } else { self.equals }, prefix);
+        found.constants.insert(self.at, self.name);
     }
 
     /// False if a variable whose place is known already is looked up after this: the one whose method is called, that is

@@ -177,6 +177,18 @@ fn wrong_declarations_are_refused_with_place_and_advice() {
         ("object a ip4 = ;", "f.vsl:1:16", ""),
         ("let g = []; g.push(object a string = \"x\"); print(a)", "f.vsl:1:", "a"),
         ("let g = [object a string = \"x\"]; print(nobody)", "f.vsl:1:40", "nobody"),
+        // What is there in another function, or in a block that has ended, is not there.
+        (
+            "fn f(nobody) { nobody } fn g(a) { let b = [object x string = a]; b + nobody } g(1)",
+            "f.vsl:1:",
+            "nobody",
+        ),
+        (
+            "fn g(a) { if a == 1 { let nobody = 2; } let b = [object x string = a]; b + nobody } g(1)",
+            "f.vsl:1:",
+            "nobody",
+        ),
+        ("let nobody = 1; fn g(a) { let b = [object x string = a]; b + nobody } g(1)", "f.vsl:1:", "nobody"),
         ("service a smtp = #{};", "f.vsl:1:18", "not there in this version"),
     ] {
         let error = value_of(text).unwrap_err();
