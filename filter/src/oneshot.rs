@@ -337,6 +337,7 @@ mod tests {
                 "2:29: server.interfces.addr: unknown key; did you mean server.interfaces.addr?",
             ),
             ("config.colour.depth.bits = 3;", "2:16: colour.depth: unknown key"),
+            ("config.server.interfces.pop();", "2:26: server.interfces: unknown key"),
             ("config.server.interfces.push(\"x\");", "2:26: server.interfces: unknown key"),
         ] {
             let script = format!("fn on_config(config) {{\n {line}\n config\n}}");

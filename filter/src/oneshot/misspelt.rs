@@ -83,7 +83,8 @@ fn path_of(error: &ScriptError, text: &str, entry: Entry) -> Option<String> {
             _ => return None,
         }
     }
-    if token(here + 1) == Some(&Token::LeftParen) {
+    // `()` is one token.
+    if matches!(token(here + 1), Some(Token::LeftParen | Token::Unit)) {
         path.remove(0);
     }
     path.reverse();
