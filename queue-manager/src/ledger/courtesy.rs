@@ -24,7 +24,7 @@ pub struct Courtesy {
     about: QueueId,
     /// It is about a delay, which is told once.
     is_delay: bool,
-    draft: Draft,
+    pub(super) draft: Draft,
 }
 
 /// All that are not written yet.

@@ -69,6 +69,16 @@ fn refuse_what_is_told(bench: &mut Bench, plan: &Plan, result: Result3) {
     assert!(bench.ledger.courtesies.has_refused());
 }
 
+/// What the sender of a message is told when its only recipient has it.
+fn on_arrival(bench: &mut Bench, id: QueueId) -> Courtesy {
+    let state = bench.ledger.store.message(id).unwrap().state;
+    let diagnostic =
+        Diagnostic { status: vsmtp_mail::EnhancedCode(2, 0, 0), remote: None, text: Text::new("x") };
+    let told = [Failure { index: 0, diagnostic, at_ms: bench.clock.wall_ms }];
+    let draft = reports::draft(&mut bench.ledger, Kind::Success, id, &state, &told, bench.clock).unwrap();
+    Courtesy::on_arrival(id, draft)
+}
+
 /// The text of the one report that is there.
 fn only_report(bench: &mut Bench) -> String {
     let plan = bench.lease().unwrap();
@@ -147,17 +157,13 @@ fn the_sender_hears_once_of_a_delay_though_the_message_is_read_anew_before_the_d
 fn what_is_to_be_told_when_the_process_ends_is_written() {
     let mut bench = Bench::new();
     let id = bench.stored_for(&["smtp:a.test"], ASKED);
-    let state = bench.ledger.store.message(id).unwrap().state;
-    let diagnostic =
-        Diagnostic { status: vsmtp_mail::EnhancedCode(2, 0, 0), remote: None, text: Text::new("x") };
-    let told = [Failure { index: 0, diagnostic, at_ms: bench.clock.wall_ms }];
-    let draft = reports::draft(&mut bench.ledger, Kind::Success, id, &state, &told, bench.clock).unwrap();
-    let report = draft.id;
+    let arrival = on_arrival(&mut bench, id);
+    let report = arrival.draft.id;
     let change = Change::Outcome { id, results: vec![(0, RecipientState::Delivered(None))] };
     let ticket = bench.ledger.submit(vec![change], Vec::new(), Urgency::Lazy, After::NOTHING).unwrap();
     bench.poll();
     // As if the disk had not said yet that it has the delivery.
-    bench.ledger.courtesies.behind.insert(ticket, vec![Courtesy::on_arrival(id, draft)]);
+    bench.ledger.courtesies.behind.insert(ticket, vec![arrival]);
     bench.ledger.close(bench.clock, &mut Vec::new());
     let bench = Bench::on(bench.folder, Options::default());
     assert!(bench.ledger.store.contains(report));
@@ -167,16 +173,8 @@ fn what_is_to_be_told_when_the_process_ends_is_written() {
 fn nobody_is_told_of_what_was_not_written_for_it_happens_again() {
     let mut bench = Bench::new();
     let id = bench.stored_for(&["smtp:a.test"], ASKED);
-    let state = bench.ledger.store.message(id).unwrap().state;
-    let diagnostic =
-        Diagnostic { status: vsmtp_mail::EnhancedCode(2, 0, 0), remote: None, text: Text::new("x") };
-    let told = [Failure { index: 0, diagnostic, at_ms: bench.clock.wall_ms }];
     let clock = bench.clock;
-    let mut courtesy = || {
-        let draft = reports::draft(&mut bench.ledger, Kind::Success, id, &state, &told, clock).unwrap();
-        vec![Courtesy::on_arrival(id, draft)]
-    };
-    let (refused, written) = (courtesy(), courtesy());
+    let (refused, written) = (vec![on_arrival(&mut bench, id)], vec![on_arrival(&mut bench, id)]);
     let results = vec![(0, RecipientState::Delivered(None))];
     // The store knows no such message.
     let unknown = bench.ledger.mint(clock);
