@@ -64,7 +64,8 @@ fn settings(options: u8, temper: u8) -> Arc<Settings> {
         plain.in_clear = true;
         let mut login = Mechanism::new("LOGIN");
         login.server_first = true;
-        settings.auth = AuthSettings { mechanisms: vec![plain, login], required: true, failures: 3 };
+        settings.auth =
+            AuthSettings { mechanisms: vec![plain, login], required: true, failures: 3, by_proxy: true };
     }
     Arc::new(settings)
 }
@@ -84,6 +85,8 @@ struct Play {
     asked: [u64; 8],
     /// An AUTH exchange goes on.
     login: bool,
+    /// A proxy has stated a login, of which nobody has said yet whether it counts.
+    stated: bool,
     body: Vec<u8>,
     mail: Option<MailRequest>,
     to: Vec<Address>,
@@ -101,6 +104,7 @@ impl Play {
             temper,
             asked: [0; 8],
             login: false,
+            stated: false,
             body: Vec::new(),
             mail: None,
             to: Vec::new(),
@@ -151,7 +155,12 @@ impl Play {
                     self.log.push(Told::Dropped(why));
                 }
                 Step::AuthCancelled => assert!(std::mem::take(&mut self.login), "no exchange goes on"),
-                Step::XClient(_) | Step::XForward(_) => {
+                Step::XClient(xclient) => {
+                    assert!(self.mail.is_none(), "a proxy speaks between transactions only");
+                    assert!(!self.session.is_authenticated(), "the client before was somebody else");
+                    self.stated = xclient.login.is_some();
+                }
+                Step::XForward(_) => {
                     assert!(self.mail.is_none(), "a proxy speaks between transactions only");
                 }
                 Step::StartTls => {
@@ -171,7 +180,13 @@ impl Play {
 
     fn answer(&mut self, question: Question) {
         let verdict = match question {
-            Question::Connect => self.verdict(0),
+            Question::Connect => {
+                if std::mem::take(&mut self.stated) {
+                    self.session.vouch();
+                    assert!(self.session.is_authenticated());
+                }
+                self.verdict(0)
+            }
             Question::Hello(hello) => {
                 self.log.push(Told::Hello(hello));
                 self.verdict(1)

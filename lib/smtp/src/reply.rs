@@ -278,7 +278,7 @@ pub(crate) fn write_ehlo(
             }
             Extension::XClient => {
                 out.push(b' ');
-                out.extend_from_slice(xclient::XCLIENT.as_bytes());
+                out.extend_from_slice(xclient::listed(settings.auth.by_proxy).as_bytes());
             }
             Extension::XForward => {
                 out.push(b' ');

@@ -8,8 +8,10 @@ use crate::command::SyntaxFault;
 use crate::reply::Own;
 use crate::xtext;
 
-/// The attributes of XCLIENT that EHLO lists.
-pub(crate) const XCLIENT: &str = "NAME ADDR PORT PROTO HELO DESTADDR DESTPORT";
+/// The attributes of XCLIENT.
+const XCLIENT: &str = "NAME ADDR PORT PROTO HELO DESTADDR DESTPORT";
+/// The same where a login counts.
+const XCLIENT_WITH_LOGIN: &str = "NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT";
 /// The attributes of XFORWARD that EHLO lists.
 pub(crate) const XFORWARD: &str = "NAME ADDR PORT PROTO HELO IDENT SOURCE";
 /// Longest value, decoded, in octets (as in Postfix's protocol).
@@ -37,6 +39,8 @@ pub struct XClient {
     pub server_port: Option<u16>,
     /// NAME.
     pub name: ProxyName,
+    /// LOGIN: as whom the client has authenticated to the proxy. Unlike the others it does not stay as it is.
+    pub login: Option<String>,
 }
 
 /// What a proxy says of its client's name.
@@ -55,12 +59,17 @@ pub enum ProxyName {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct XForward(Vec<(&'static str, String)>);
 
+/// The attributes of XCLIENT that EHLO lists, and that are read.
+pub(crate) fn listed(with_login: bool) -> &'static str {
+    if with_login { XCLIENT_WITH_LOGIN } else { XCLIENT }
+}
+
 impl XClient {
     /// Parses what follows `XCLIENT `. HELO and PROTO are read and forgotten, for the client says EHLO anew.
-    pub(crate) fn parse(arguments: &str) -> Result<Self, SyntaxFault> {
+    pub(crate) fn parse(arguments: &str, with_login: bool) -> Result<Self, SyntaxFault> {
         let mut found = XClient::default();
-        for attribute in attributes(arguments, XCLIENT) {
-            // A login that we did not see is nobody's to vouch for; only its absence may be stated.
+        for attribute in attributes(arguments, listed(with_login)) {
+            // That there is no login may be said wherever none counts.
             let (name, value) = match attribute {
                 Ok(attribute) => attribute,
                 Err("LOGIN") => continue,
@@ -81,6 +90,9 @@ impl XClient {
                 "DESTADDR" => found.server_address = Some(address(&value)?),
                 "DESTPORT" => found.server_port = Some(value.parse().map_err(|_| Own::BadXAttribute)?),
                 "NAME" => found.name = ProxyName::Is(value),
+                // Two would be a riddle.
+                "LOGIN" if found.login.is_some() => return Err(Own::BadXAttribute),
+                "LOGIN" => found.login = Some(value),
                 _ => {}
             }
         }
@@ -156,13 +168,13 @@ mod tests {
 
     #[test]
     fn xclient() {
-        let found = XClient::parse("NAME=a+2Bb addr=192.0.2.1 PORT=4000 LOGIN=[UNAVAILABLE] HELO=x").unwrap();
+        let parse = |arguments| XClient::parse(arguments, false);
+        let found = parse("NAME=a+2Bb addr=192.0.2.1 PORT=4000 LOGIN=[UNAVAILABLE] HELO=x").unwrap();
         assert_eq!((found.address, found.port), (Some([192, 0, 2, 1].into()), Some(4000)));
         assert_eq!(found.name, ProxyName::Is("a+b".to_owned()));
-        assert_eq!(XClient::parse("ADDR=192.0.2.1").unwrap().name, ProxyName::Unsaid);
-        let six = XClient::parse(
-            "ADDR=IPV6:2001:db8::1 NAME=[TEMPUNAVAIL] DESTADDR=IPv6:::ffff:192.0.2.2 DESTPORT=25",
-        );
+        assert_eq!(parse("ADDR=192.0.2.1").unwrap().name, ProxyName::Unsaid);
+        let six =
+            parse("ADDR=IPV6:2001:db8::1 NAME=[TEMPUNAVAIL] DESTADDR=IPv6:::ffff:192.0.2.2 DESTPORT=25");
         let six = six.unwrap();
         assert_eq!(six.address.unwrap().to_string(), "2001:db8::1");
         assert_eq!(six.server_address.unwrap().to_string(), "192.0.2.2");
@@ -179,14 +191,27 @@ mod tests {
             "NAME=+0A",
             "IDENT=1",
         ] {
-            assert_eq!(XClient::parse(bad), Err(Own::BadXAttribute), "{bad}");
+            assert_eq!(parse(bad), Err(Own::BadXAttribute), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_login_is_stated_only_where_it_counts() {
+        let login = |arguments| XClient::parse(arguments, true).map(|found| found.login);
+        assert_eq!(login("login=jane+40example.com ADDR=192.0.2.1"), Ok(Some("jane@example.com".to_owned())));
+        for none in ["ADDR=192.0.2.1", "LOGIN=[UNAVAILABLE]", "LOGIN=[tempunavail]"] {
+            assert_eq!(login(none), Ok(None), "{none}");
+        }
+        let long = format!("LOGIN={}", "x".repeat(MAX_VALUE + 1));
+        for bad in ["LOGIN", "LOGIN=", "LOGIN=a+00", "LOGIN=jane LOGIN=joe", &long] {
+            assert_eq!(login(bad), Err(Own::BadXAttribute), "{bad}");
         }
     }
 
     #[test]
     fn a_client_without_an_address_is_not_taken_for_the_proxy() {
         for nowhere in ["ADDR=[UNAVAILABLE]", "NAME=a ADDR=[tempunavail]"] {
-            assert_eq!(XClient::parse(nowhere), Err(Own::BadXAttribute), "{nowhere}");
+            assert_eq!(XClient::parse(nowhere, false), Err(Own::BadXAttribute), "{nowhere}");
         }
     }
 

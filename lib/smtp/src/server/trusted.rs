@@ -1,7 +1,7 @@
 //! XCLIENT and XFORWARD: only for clients that the caller trusts with them, and never within a transaction.
 
 use super::dialogue::Handled;
-use super::state::Phase;
+use super::state::{Open, Phase};
 use super::{Session, Step};
 use crate::auth::TlsFacts;
 use crate::reply::Own;
@@ -18,7 +18,7 @@ impl Session {
         if let Some(fault) = self.not_now(self.privileges.xclient) {
             return self.failed(fault);
         }
-        match XClient::parse(arguments) {
+        match XClient::parse(arguments, self.settings.auth.by_proxy) {
             Ok(xclient) => {
                 self.phase = Phase::Start;
                 self.greeted = true;
@@ -29,6 +29,12 @@ impl Session {
             }
             Err(fault) => self.failed(fault),
         }
+    }
+
+    /// The login that a proxy has stated is believed: the client has authenticated. To be said before the question about its
+    /// connection is answered; at any other time it says nothing.
+    pub fn vouch(&mut self) {
+        self.authenticated |= self.greeted && matches!(self.open, Some(Open::Connect));
     }
 
     /// XFORWARD.

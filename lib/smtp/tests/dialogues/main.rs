@@ -118,6 +118,8 @@ struct Player<'a> {
     bodies: Vec<Vec<u8>>,
     output: Vec<u8>,
     closed: bool,
+    /// As whom a proxy says that the client has authenticated.
+    login: Option<String>,
 }
 
 impl<'a> Player<'a> {
@@ -135,6 +137,7 @@ impl<'a> Player<'a> {
             bodies: Vec::new(),
             output: Vec::new(),
             closed: false,
+            login: None,
         }
     }
 
@@ -160,7 +163,8 @@ impl<'a> Player<'a> {
                 Step::Flush => {}
                 Step::AwaitAnswer => panic!("a question was left open"),
                 Step::Dropped(_) => self.body.clear(),
-                Step::AuthCancelled | Step::XClient(_) | Step::XForward(_) => {}
+                Step::XClient(xclient) => self.login = xclient.login,
+                Step::AuthCancelled | Step::XForward(_) => {}
                 Step::StartTls => self.session.tls_started(self.tls.unwrap_or_default()),
                 Step::Ask(question) => self.answer(question),
             }
@@ -169,6 +173,9 @@ impl<'a> Player<'a> {
     }
 
     fn answer(&mut self, question: Question) {
+        if question == Question::Connect && self.login.take().is_some() {
+            self.session.vouch();
+        }
         let verdict = |stage, text: &str| self.verdict(stage, text);
         let verdicts = match &question {
             Question::Connect => vec![verdict("connect", "")],
