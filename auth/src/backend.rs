@@ -148,6 +148,7 @@ pub fn possible(backends: &Backends, wanted: &[Mechanism], relayed: &[Mechanism]
         Mechanism::ScramSha256Plus => backends.has_scram(),
         Mechanism::ScramSha256 => backends.has_scram() || relayed.contains(mechanism),
         Mechanism::XOauth2 | Mechanism::OauthBearer => relayed.contains(mechanism),
+        Mechanism::XClient => false,
     };
     wanted.iter().copied().filter(can).collect()
 }

@@ -91,6 +91,7 @@ pub struct Desk {
     /// Whose certificate is whose.
     certificates: CertificateLogins,
     in_clear: bool,
+    proxies: Vec<Network>,
     trusted: Vec<Network>,
     backends: Backends,
     random: fn(&mut [u8]) -> io::Result<()>,
@@ -150,6 +151,7 @@ impl Desk {
             seats: dovecot::Seats::default(),
             certificates: CertificateLogins::new(&slice.certificates),
             in_clear: slice.in_clear,
+            proxies: slice.proxies.iter().map(|network| **network).collect(),
             trusted: slice.trusted.iter().map(|network| **network).collect(),
             backends: Backends::new(&slice.backends),
             random,

@@ -30,10 +30,12 @@ pub enum Mechanism {
     OauthBearer,
     /// The client's TLS certificate (RFC 4422 appendix A).
     External,
+    /// No mechanism of ours: the client has authenticated to a proxy, which says so by XCLIENT. Never offered.
+    XClient,
 }
 
 impl Mechanism {
-    /// All, best first: the order in which they are offered.
+    /// All that clients can use, best first: the order in which they are offered.
     pub const ALL: [Mechanism; 7] = [
         Mechanism::ScramSha256Plus,
         Mechanism::ScramSha256,
@@ -54,6 +56,7 @@ impl Mechanism {
             Mechanism::XOauth2 => "XOAUTH2",
             Mechanism::OauthBearer => "OAUTHBEARER",
             Mechanism::External => "EXTERNAL",
+            Mechanism::XClient => "XCLIENT",
         }
     }
 
@@ -123,7 +126,7 @@ pub fn begin(mechanism: Mechanism, initial: Option<&[u8]>, surroundings: &Surrou
         Mechanism::ScramSha256 => Talk::Scram(Box::new(Scram::First { plus: false })),
         Mechanism::ScramSha256Plus => Talk::Scram(Box::new(Scram::First { plus: true })),
         Mechanism::External => Talk::External,
-        Mechanism::XOauth2 | Mechanism::OauthBearer => return None,
+        Mechanism::XOauth2 | Mechanism::OauthBearer | Mechanism::XClient => return None,
     };
     Some(match initial {
         // The client speaks first in all of them; it is asked to by an empty challenge (RFC 4954 4).
@@ -154,5 +157,7 @@ mod tests {
             assert_eq!(Mechanism::parse(&mechanism.name().to_lowercase()), Some(mechanism));
         }
         assert_eq!(Mechanism::parse("CRAM-MD5"), None);
+        // A client cannot be its own proxy.
+        assert_eq!(Mechanism::parse("XCLIENT"), None);
     }
 }

@@ -4,17 +4,18 @@ use vsmtp_config::CertificatePattern;
 use vsmtp_daemon::Record;
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::receiver_auth::{
-    Answer, Ask, Begin, CREDITS, Denied, MAX_EXCHANGES, MAX_MESSAGE, MAX_NAME, MAX_NAMES, Tls,
+    Answer, Ask, Begin, CREDITS, Denied, MAX_EXCHANGES, MAX_MESSAGE, MAX_NAME, MAX_NAMES, Tls, Vouch,
 };
 use vsmtp_ipc::wire::{Blob, Grant};
 
 use super::grants::Granted;
 use super::{
-    Act, Desk, Due, Edge, Outcome, PENDING_MS, Place, Purpose, THROTTLED_MS, WRONG_MS, Work, misbehaved,
+    Act, Desk, Due, Edge, Outcome, PENDING_MS, Place, Purpose, Receiver, THROTTLED_MS, WRONG_MS, Work,
+    misbehaved,
 };
 use crate::backend::dovecot;
 use crate::mechanism::{self, Mechanism, Step, Surroundings, Talk};
-use crate::secret::Credentials;
+use crate::secret::{Credentials, user};
 
 /// Octets of our half of a SCRAM nonce, before they are written as text.
 const NONCE: usize = 18;
@@ -58,16 +59,17 @@ impl Desk {
         let receiver = self.receivers.get_mut(&edge).ok_or_else(|| misbehaved("speaks without an edge"))?;
         match ask {
             Ask::Begin(begin) => {
-                if receiver.exchanges.contains_key(&begin.exchange) {
-                    return Err(misbehaved("began an exchange twice"));
-                }
-                if receiver.exchanges.len() >= MAX_EXCHANGES || receiver.open >= CREDITS {
-                    return Err(misbehaved("more questions than credits"));
-                }
+                receiver.admit(begin.exchange)?;
                 check_length(begin.initial.as_ref())?;
                 check_names(begin.tls.as_ref())?;
                 receiver.open += 1;
                 Ok(self.begin(now_ms, edge, begin))
+            }
+            Ask::Vouch(vouch) => {
+                receiver.admit(vouch.exchange)?;
+                let login = user(vouch.login.as_bytes()).ok_or_else(|| misbehaved("named nobody"))?;
+                receiver.open += 1;
+                Ok(self.vouch(now_ms, edge, &vouch, login))
             }
             Ask::Continue { exchange, response } => {
                 check_length(Some(&response))?;
@@ -138,6 +140,21 @@ impl Desk {
             Some(step) => self.take_step(now_ms, edge, exchange, step),
             None => self.deny(now_ms, edge, exchange, Denied::Unsupported, None),
         }
+    }
+
+    /// A proxy has said who its client is. Who may is configured here too, so that a receiver is believed the proxy's address
+    /// and nothing else.
+    fn vouch(&mut self, now_ms: u64, edge: Edge, vouch: &Vouch, login: String) -> Vec<Act> {
+        let Vouch { exchange, proxy, client, .. } = *vouch;
+        let place = Place { client: client.map(|ip| ip.to_canonical()), server: None, secured: true };
+        let mechanism = Mechanism::XClient;
+        let new = Exchange { mechanism, place, exporter: None, certificate: None, state: State::Working(0) };
+        let Some(receiver) = self.receivers.get_mut(&edge) else { return Vec::new() };
+        receiver.exchanges.insert(exchange, new);
+        if !self.proxies.iter().any(|network| network.contains(proxy.to_canonical())) {
+            return self.deny(now_ms, edge, exchange, Denied::Unsupported, Some(login));
+        }
+        self.grant(now_ms, edge, exchange, login, None)
     }
 
     /// Whose the client's certificate is.
@@ -385,6 +402,19 @@ impl Desk {
 
     fn exchange_mut(&mut self, edge: Edge, exchange: u64) -> Option<&mut Exchange> {
         self.receivers.get_mut(&edge)?.exchanges.get_mut(&exchange)
+    }
+}
+
+impl Receiver {
+    /// Whether a new exchange may begin.
+    fn admit(&self, exchange: u64) -> Result<(), ChannelError> {
+        if self.exchanges.contains_key(&exchange) {
+            return Err(misbehaved("began an exchange twice"));
+        }
+        if self.exchanges.len() >= MAX_EXCHANGES || self.open >= CREDITS {
+            return Err(misbehaved("more questions than credits"));
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vsmtp_config::{AuthBackend, ByText, CertificatePattern};
 use vsmtp_ipc::edge::filter_auth::{Answer as Reply, Ask as About, Verified};
-use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, Begin, CREDITS, Denied, MAX_NAME, MAX_NAMES, Tls};
+use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, Begin, CREDITS, Denied, MAX_NAME, MAX_NAMES, Tls, Vouch};
 use vsmtp_ipc::role::Role;
 use vsmtp_ipc::wire::{Blob, Grant};
 
@@ -27,6 +27,7 @@ fn slice(backends: &[AuthBackend]) -> AuthSlice {
         failures_per_address: Some(2),
         failures_per_account: Some(3),
         failure_window: Duration::from_secs(60),
+        proxies: vec![ByText::from(Network::parse("198.51.100.0/24").unwrap())],
         trusted: vec![ByText::from(Network::parse("127.0.0.0/8").unwrap())],
     }
 }
@@ -133,6 +134,27 @@ fn a_password_that_is_right_makes_a_grant_for_this_receiver_until_its_end() {
     desk.ask(0, RECEIVER, Ask::End { grant }).unwrap();
     assert_eq!(confirm(&mut desk, grant), None);
     assert_eq!((desk.open(), desk.granted()), (0, 0));
+}
+
+#[test]
+fn a_proxy_that_is_listed_is_believed_and_nobody_else() {
+    let mut desk = desk(&[]);
+    let vouch = |exchange, proxy: [u8; 4], login: &str| {
+        let (proxy, login) = (proxy.into(), login.to_owned());
+        Ask::Vouch(Vouch { exchange, proxy, login, client: Some([192, 0, 2, 1].into()) })
+    };
+    let acts = desk.ask(0, RECEIVER, vouch(1, [198, 51, 100, 7], "tim")).unwrap();
+    let identity = confirm(&mut desk, granted(&acts)).unwrap();
+    assert_eq!((identity.name.as_str(), identity.mechanism.as_str()), ("tim", "XCLIENT"));
+    assert!(identity.vouched && !identity.settled);
+    let acts = desk.ask(0, RECEIVER, vouch(1, [192, 0, 2, 1], "tim")).unwrap();
+    assert_eq!((denied(&acts), desk.open()), (Some(Denied::Unsupported), 0));
+    for nobody in ["", "a\nb", &"x".repeat(256)] {
+        assert!(desk.ask(0, RECEIVER, vouch(1, [198, 51, 100, 7], nobody)).is_err(), "{nobody}");
+    }
+    // Nor is it a mechanism that a client could name.
+    let acts = desk.ask(0, RECEIVER, begin(1, "XCLIENT", Some(b"tim"))).unwrap();
+    assert_eq!(denied(&acts), Some(Denied::Unsupported));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! receiver → auth. The helper speaks first: `Offer`, and again whenever that changes. Then the receiver asks: each `Begin`
-//! and each `Continue` is answered once. One question in flight per exchange, at most [`CREDITS`] on the edge.
+//! receiver → auth. The helper speaks first: `Offer`, and again whenever that changes. Then the receiver asks: each `Begin`,
+//! `Vouch` and `Continue` is answered once. One question in flight per exchange, at most [`CREDITS`] on the edge.
 //!
 //! The receiver carries SASL messages (RFC 4422) and understands none. What it gets is a [`Grant`], a number that only the
 //! helper can have made: the filter asks the helper for the identity behind it and never takes the receiver's word.
@@ -30,6 +30,8 @@ pub const MAX_NAME: usize = 264;
 pub enum Ask {
     /// AUTH: a new exchange.
     Begin(Begin),
+    /// XCLIENT: a proxy has said as whom its client has authenticated there. Answered as the last word of an exchange.
+    Vouch(Vouch),
     /// The client's answer to a challenge.
     Continue {
         /// As in its `Begin`.
@@ -64,6 +66,19 @@ pub struct Begin {
     pub server: Option<IpAddr>,
     /// What is known of its TLS session.
     pub tls: Option<Tls>,
+}
+
+/// A login that a proxy states.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Vouch {
+    /// As in `Begin`.
+    pub exchange: u64,
+    /// The proxy, on the receiver's word.
+    pub proxy: IpAddr,
+    /// The login.
+    pub login: String,
+    /// The client's address, by the proxy.
+    pub client: Option<IpAddr>,
 }
 
 /// What SASL needs to know of a TLS session.

@@ -32,6 +32,8 @@ pub struct AuthSlice {
     pub failures_per_account: Option<u32>,
     /// How long failures count.
     pub failure_window: Duration,
+    /// Proxies whose word about a login counts.
+    pub proxies: Vec<ByText<Network>>,
     /// Clients whose failures do not count.
     pub trusted: Vec<ByText<Network>>,
 }
@@ -57,6 +59,7 @@ impl Config {
             failures_per_address: auth.failures_per_address,
             failures_per_account: auth.failures_per_account,
             failure_window: auth.failure_window,
+            proxies: self.smtp.xclient_from.iter().copied().map(ByText::from).collect(),
             trusted: self.server.relay_from.iter().copied().map(ByText::from).collect(),
         }
     }
@@ -79,10 +82,13 @@ impl Config {
         mechanisms.into_iter().map(str::to_owned).collect()
     }
 
-    /// True if clients can authenticate.
+    /// True if clients can authenticate, here or at a proxy.
     pub(crate) fn has_auth(&self) -> bool {
         let auth = &self.auth;
-        !auth.mechanisms.is_empty() || !auth.backends.is_empty() || !auth.certificates.is_empty()
+        !self.smtp.xclient_from.is_empty()
+            || !auth.mechanisms.is_empty()
+            || !auth.backends.is_empty()
+            || !auth.certificates.is_empty()
     }
 
     /// Files of passwords.

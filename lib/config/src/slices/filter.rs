@@ -75,7 +75,7 @@ pub struct FilterSlice {
     pub message_size_limit: u64,
     /// Largest header, in octets, with what rules add.
     pub header_size_limit: u64,
-    /// Clients can authenticate.
+    /// Clients can authenticate, here or at a proxy.
     pub auth: bool,
     /// Somebody knows passwords, or none is asked for; otherwise only the rules of `authenticate` can tell.
     pub has_backends: bool,
