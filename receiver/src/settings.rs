@@ -250,6 +250,7 @@ fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
                 Service::Lmtp | Service::Local => false,
             },
             failures: slice.auth_attempts.unwrap_or(u32::MAX),
+            by_proxy: !matches!(service, Service::Lmtp | Service::Local) && !slice.xclient_from.is_empty(),
         },
         vrfy: slice.vrfy,
         raise_priority: slice.priority_raise,

@@ -202,6 +202,9 @@ impl Client {
         if topic == Topic::Login {
             return self.login_decided(context, verdict);
         }
+        if topic == Topic::Connect && self.asks_about_stated(context, &verdict) {
+            return;
+        }
         if topic == Topic::Handshake && self.service.begins_with_tls() {
             return self.handshake_decided(context, &verdict);
         }

@@ -186,7 +186,8 @@ impl Client {
         let begun = self.transaction.as_ref().is_some_and(|transaction| transaction.edge.is_some());
         let stages = [
             (Topic::Connect, Want::Connect, wanted.connect && !self.introduced.connect),
-            (Topic::Hello, Want::Hello, wanted.helo && !self.introduced.hello),
+            // A login that a proxy states is judged before there is a name.
+            (Topic::Hello, Want::Hello, wanted.helo && !self.introduced.hello && self.hello.is_some()),
             // Asked once; a filter that has not met the session asks the helper what came of it.
             (Topic::Login, Want::Login, wanted.authenticate && topic == Topic::Login),
             (Topic::Mail, Want::Mail, wanted.mail && !begun),

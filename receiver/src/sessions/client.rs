@@ -15,6 +15,7 @@ use super::limited::Limited;
 use super::login::Login;
 use super::message::Transaction;
 use super::naming::Naming;
+use super::trusted::Behind;
 use crate::auth_edge::HelperKey;
 use crate::connection::Connection;
 use crate::filter_edge::EdgeKey;
@@ -98,6 +99,8 @@ pub struct Client {
     pub(super) dialogue: Session,
     /// Who it is: another than the connection's peer if that is a proxy and said so.
     pub(super) who: Who,
+    /// The proxy before it, if one has said who it is.
+    pub(super) behind: Option<Box<Behind>>,
     /// Its name.
     pub(super) naming: Naming,
     /// What a proxy said of the origin of its messages.
@@ -146,6 +149,7 @@ impl Client {
             socket: Connection::new(socket),
             dialogue,
             who,
+            behind: None,
             naming: Naming::Known(None),
             forwarded: XForward::default(),
             service,

@@ -183,7 +183,7 @@ impl Client {
                 Step::AwaitAnswer => return Fate::Stay,
                 Step::Dropped(why) => self.dropped(context, why),
                 Step::AuthCancelled => self.cancel_login(context.services),
-                Step::XClient(xclient) => self.become_client(context, &xclient),
+                Step::XClient(xclient) => self.become_client(context, *xclient),
                 Step::XForward(more) => self.forwarded.update(more),
                 Step::StartTls => {
                     let fate = self.reply(context);

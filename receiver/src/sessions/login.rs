@@ -35,9 +35,6 @@ impl Client {
     /// AUTH.
     pub(super) fn begin_login(&mut self, context: &mut Context<'_>, request: AuthRequest) {
         self.drop_login(context.services);
-        let Some(helper) = context.services.helpers.choose() else {
-            return self.answer_login(context, AuthVerdict::Temporary);
-        };
         let (client, server) = match self.who {
             Who::Network { client, server } => (Some(client.0), server.map(|(address, _)| address)),
             Who::Local(_) => (None, None),
@@ -54,8 +51,16 @@ impl Client {
                 names: tls.peer.iter().flat_map(names_of).map(|name| name.to_string()).collect(),
             }),
         };
+        self.begin_exchange(context, &Ask::Begin(begin));
+    }
+
+    /// Asks what begins an exchange.
+    pub(super) fn begin_exchange(&mut self, context: &mut Context<'_>, ask: &Ask) {
+        let Some(helper) = context.services.helpers.choose() else {
+            return self.answer_login(context, AuthVerdict::Temporary);
+        };
         self.exchange = Some(helper);
-        self.ask_helper(context, helper, &Ask::Begin(begin));
+        self.ask_helper(context, helper, ask);
     }
 
     /// The client's next words.
@@ -177,8 +182,10 @@ impl Client {
     fn answer_login(&mut self, context: &mut Context<'_>, verdict: AuthVerdict) {
         self.asking = Asking::Nothing;
         self.topic = None;
-        // It was open, or there would be nothing to answer.
-        let _ = self.dialogue.answer_auth(verdict);
+        if !self.greets_stated(&verdict) {
+            // It was open, or there would be nothing to answer.
+            let _ = self.dialogue.answer_auth(verdict);
+        }
         self.restart_wait(context);
     }
 

@@ -1,6 +1,6 @@
 //! AUTH with a scripted helper: what it may say, what it may not, and its death.
 
-use vsmtp_config::{CertificatePattern, ClientCertificate, ServerTls};
+use vsmtp_config::{ByText, CertificatePattern, ClientCertificate, Network, ReceiverSlice, ServerTls};
 use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, AuthEnd, Denied};
 use vsmtp_ipc::edge::receiver_filter::{self as filter, Decision};
 use vsmtp_ipc::role::{ProcessName, Role};
@@ -28,6 +28,14 @@ impl Helper {
 
     fn hear(&mut self) -> Ask {
         heard(&mut self.0).expect("the receiver keeps the edge")
+    }
+
+    /// The next question, whatever has ended before.
+    fn hear_of_logins(&mut self) -> Ask {
+        match self.hear() {
+            Ask::End { .. } => self.hear_of_logins(),
+            ask => ask,
+        }
     }
 
     fn begun(&mut self) -> u64 {
@@ -95,6 +103,60 @@ fn where_rules_want_a_say_nothing_counts_before_they_have_said_yes() {
         }
     }
     assert_eq!(client.begin(&mut filter).grant, Some(GRANT));
+}
+
+#[test]
+fn a_login_that_a_proxy_states_counts_when_the_helper_and_the_rules_have_said_yes() {
+    let loopback = ByText::from(Network::parse("127.0.0.0/8").unwrap());
+    let mut stage = Stage::start(&ReceiverSlice { xclient_from: vec![loopback], ..slice() });
+    let mut filter = stage.introduce_with((false, true, false), true);
+    let mut helper = Helper::meet(&mut stage);
+    for (granted, judged, greeting) in [
+        (Err(Denied::Unsupported), None, "554 5.7.8"),
+        (Err(Denied::Throttled), None, "421 4.3.0"),
+        (Ok(()), Some("535 5.7.8 no"), "554 5.7.8"),
+        (Ok(()), Some("454 4.7.0 later"), "421 4.3.0"),
+        (Ok(()), None, "220 mx.test"),
+    ] {
+        let mut client = stage.connect();
+        client.reply();
+        client.say("EHLO proxy.test");
+        let filter::Ask::Helo(facts) = filter.hear_of_sessions() else { panic!("no name") };
+        filter.decide(facts.session, Decision::Accept(None));
+        assert!(client.reply().contains("XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT"));
+        client.say("XCLIENT ADDR=192.0.2.1 LOGIN=tim");
+        let Ask::Vouch(vouch) = helper.hear_of_logins() else { panic!("not asked") };
+        assert_eq!((vouch.login.as_str(), vouch.proxy.to_string().as_str()), ("tim", "127.0.0.1"));
+        assert_eq!(vouch.client.unwrap().to_string(), "192.0.2.1");
+        let exchange = vouch.exchange;
+        match granted {
+            Err(why) => helper.say(&Answer::Denied { exchange, why }),
+            Ok(()) => {
+                helper.say(&Answer::Granted { exchange, grant: GRANT, identity: "tim".to_owned() });
+                let filter::Ask::Authenticate(facts) = filter.hear_of_sessions() else { panic!("not asked") };
+                assert_eq!((facts.grant, facts.helo), (Some(GRANT), None));
+                let refusal = judged.map(|text| Decision::Refuse(crate::stage::reply(text)));
+                filter.decide(facts.session, refusal.unwrap_or(Decision::Accept(None)));
+            }
+        }
+        let heard = client.reply();
+        assert!(heard.starts_with(greeting), "{granted:?} {judged:?}: {heard}");
+        if heard.starts_with("220") {
+            client.say("EHLO client.test");
+            let filter::Ask::Helo(facts) = filter.hear_of_sessions() else { panic!("no name") };
+            assert_eq!(facts.grant, Some(GRANT));
+            filter.decide(facts.session, Decision::Accept(None));
+            assert!(!client.reply().contains("AUTH"));
+            // The next client of the same proxy is somebody else.
+            client.say("XCLIENT ADDR=192.0.2.2");
+            assert_eq!(helper.hear(), Ask::End { grant: GRANT });
+            assert!(client.reply().starts_with("220"));
+        } else {
+            assert!(client.is_closed());
+        }
+    }
+    drop(helper);
+    stage.logged("event=xclient");
 }
 
 #[test]

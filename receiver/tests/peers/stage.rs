@@ -120,7 +120,8 @@ impl Stage {
         self.introduce_with(wanted, false)
     }
 
-    fn introduce_with(&mut self, wanted: (bool, bool, bool), authenticate: bool) -> Filter {
+    /// The same, and perhaps what the helper grants.
+    pub fn introduce_with(&mut self, wanted: (bool, bool, bool), authenticate: bool) -> Filter {
         let ours = self.process.introduce(FILTER);
         let mut filter = Filter(FilterEnd::new(ours, EdgeId::ReceiverFilter));
         let (connect, helo, mail) = wanted;
@@ -202,6 +203,14 @@ impl Filter {
     pub fn hear(&mut self) -> (Ask, Vec<OwnedFd>) {
         let received = next(&mut self.0).expect("the receiver keeps the edge");
         (received.message, received.descriptors)
+    }
+
+    /// The next question, whatever has ended before.
+    pub fn hear_of_sessions(&mut self) -> Ask {
+        match self.hear().0 {
+            Ask::Forget { .. } => self.hear_of_sessions(),
+            ask => ask,
+        }
     }
 
     /// The next question, if it comes before that.

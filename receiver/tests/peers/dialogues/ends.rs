@@ -117,6 +117,7 @@ fn exchange(helper: &mut AuthEnd, rules: &[Rule]) -> bool {
             let initial = begin.initial.map_or("none".to_owned(), |initial| words(&initial));
             (begin.exchange, format!("{} {initial}", begin.mechanism))
         }
+        Exchange::Vouch(vouch) => (vouch.exchange, vouch.login),
         Exchange::Continue { exchange, response } => (exchange, words(&response)),
         Exchange::Cancel { .. } | Exchange::End { .. } => return true,
     };
