@@ -6,6 +6,7 @@ mod brakes;
 mod certificates;
 mod file;
 mod loss;
+mod proxies;
 mod rules;
 mod senders;
 mod under_tls;
