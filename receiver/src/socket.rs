@@ -102,7 +102,11 @@ pub struct Ending<'a>(pub &'a mut Socket);
 
 impl Write for Ending<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        stream::write_with_end(&*self.0, bytes)
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        stream::write_with_end(&*self.0, parts)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! Connected byte streams, where the standard library has no word for what a write means.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd};
 
 use nix::sys::socket::{self, MsgFlags};
@@ -12,9 +12,9 @@ use nix::sys::socket::{self, MsgFlags};
 ///
 /// # Errors
 /// As a write: `WouldBlock`, or the stream has failed.
-pub fn write_with_end(stream: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+pub fn write_with_end(stream: impl AsFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::from_bits_retain(libc::MSG_MORE);
-    Ok(socket::send(stream.as_fd().as_raw_fd(), bytes, flags)?)
+    Ok(socket::sendmsg::<()>(stream.as_fd().as_raw_fd(), parts, &[], flags, None)?)
 }
 
 #[cfg(test)]
@@ -29,7 +29,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let writer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut reader, _) = listener.accept().unwrap();
-        assert_eq!(write_with_end(&writer, b"bye").unwrap(), 3);
+        assert_eq!(write_with_end(&writer, &[IoSlice::new(b"b"), IoSlice::new(b"ye")]).unwrap(), 3);
         reader.set_nonblocking(true).unwrap();
         let early = reader.peek(&mut [0]).map_err(|error| error.kind());
         drop(writer);
