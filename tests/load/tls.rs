@@ -19,7 +19,7 @@ use vsmtp_tests::say;
 const USAGE: &str =
     "tls source [--sessions N] [--messages N] [--size OCTETS] [--keep] [--resume] [--implicit] [--tls12]
                  [--from ADDRESS] [--to ADDRESS] HOST:PORT
-       tls bare --certificate FILE --key FILE [--threads N] [--implicit] HOST:PORT";
+       tls bare --certificate FILE --key FILE [--threads N] [--implicit] [--aes128] HOST:PORT";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);

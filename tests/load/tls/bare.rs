@@ -22,6 +22,9 @@ pub struct Wish {
     key: String,
     threads: usize,
     implicit: bool,
+    /// AES-128-GCM first, whatever the client prefers, as vSMTP can be told. Without, the library's own way: as the client
+    /// prefers.
+    aes128: bool,
     address: String,
 }
 
@@ -29,13 +32,14 @@ impl Wish {
     /// Reads a command line; `None` if it is none.
     pub fn parse(mut words: impl Iterator<Item = String>) -> Option<Wish> {
         let (certificate, key, address) = (String::new(), String::new(), String::new());
-        let mut wish = Wish { certificate, key, threads: 128, implicit: false, address };
+        let mut wish = Wish { certificate, key, threads: 128, implicit: false, aes128: false, address };
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--certificate" => wish.certificate = words.next()?,
                 "--key" => wish.key = words.next()?,
                 "--threads" => wish.threads = words.next()?.parse().ok()?,
                 "--implicit" => wish.implicit = true,
+                "--aes128" => wish.aes128 = true,
                 _ if !word.starts_with('-') && wish.address.is_empty() => wish.address = word,
                 _ => return None,
             }
@@ -67,10 +71,15 @@ fn config(wish: &Wish) -> Result<Arc<ServerConfig>, String> {
         .collect();
     let chain = chain.map_err(|error| format!("{}: {error}", wish.certificate))?;
     let key = PrivateKeyDer::from_pem_file(&wish.key).map_err(|error| format!("{}: {error}", wish.key))?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let mut provider = aws_lc_rs::default_provider();
+    if wish.aes128 {
+        provider.cipher_suites.sort_by_key(|suite| !format!("{:?}", suite.suite()).contains("AES_128"));
+    }
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS12, &rustls::version::TLS13])
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|error| error.to_string())?;
+    config.ignore_client_order = wish.aes128;
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())?;
     Ok(Arc::new(config))
 }
