@@ -46,10 +46,10 @@ impl Status {
         Status::Reject(Reply::fixed(451, EnhancedCode(4, 7, 1), "Refused by local policy, try again later"))
     }
 
-    /// The same refusal in other words.
+    /// The same refusal in other words, with another enhanced code if there is one.
     #[must_use]
-    pub fn saying(self, text: &str) -> Self {
-        let other = |reply: &Reply| Reply::new(reply.code(), reply.enhanced(), text);
+    pub fn saying(self, enhanced: Option<EnhancedCode>, text: &str) -> Self {
+        let other = |reply: &Reply| Reply::new(reply.code(), enhanced.or(reply.enhanced()), text);
         match &self {
             Status::Deny(reply) => other(reply).map_or(self, Status::Deny),
             Status::Reject(reply) => other(reply).map_or(self, Status::Reject),

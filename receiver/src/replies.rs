@@ -1,4 +1,5 @@
-//! Texts of our own replies as the configuration has them: which replies each of its names stands for. Codes never change.
+//! Our own replies as the configuration has them: which replies each of its names stands for. Codes never change; texts and
+//! enhanced codes do.
 
 use vsmtp_config::ReceiverSlice;
 use vsmtp_smtp::{Own, Replies};
@@ -61,14 +62,14 @@ const ROWS: &[(&str, &[Own])] = &[
 pub fn of(slice: &ReceiverSlice) -> Replies {
     let server = slice.server_name.as_str();
     let mut replies = Replies::default();
-    for (name, text) in &slice.replies {
-        match name.as_str() {
-            "Greetings" => replies.greet(&named(server, text)),
-            "Helo" => replies.answer_helo(&named(server, text)),
-            _ => {
-                let row = ROWS.iter().find(|(known, _)| known == name);
+    for reply in &slice.replies {
+        match reply.name.as_str() {
+            "Greetings" => replies.greet(&named(server, &reply.text)),
+            "Helo" => replies.answer_helo(&named(server, &reply.text)),
+            name => {
+                let row = ROWS.iter().find(|(known, _)| *known == name);
                 for own in row.map_or(&[][..], |(_, replies)| replies) {
-                    replies.say(*own, text);
+                    replies.say(*own, reply.enhanced(), &reply.text);
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::Level;
 use rhai::{Dynamic, ImmutableString};
-use vsmtp_config::{FilterSlice, Network, Value};
+use vsmtp_config::{FilterSlice, Network, OwnReply, Value};
 use vsmtp_daemon::Record;
 use vsmtp_mail::Rfc5322Date;
 
@@ -124,17 +124,17 @@ impl Surroundings {
             dkim_domains: slice.dkim_domains.iter().cloned().collect(),
             directory: Arc::new(Directory::new(slice)),
             settings: Arc::new(slice.settings()),
-            denied: in_words(Status::deny_default(), slice.refusals.0.as_deref()),
-            rejected: in_words(Status::reject_default(), slice.refusals.1.as_deref()),
+            denied: in_words(Status::deny_default(), slice.refusals.0.as_ref()),
+            rejected: in_words(Status::reject_default(), slice.refusals.1.as_ref()),
             ..self.clone()
         }
     }
 }
 
 /// A refusal in the operator's words, if there are any.
-fn in_words(status: Status, text: Option<&str>) -> Status {
-    match text {
-        Some(text) => status.saying(text),
+fn in_words(status: Status, own: Option<&OwnReply>) -> Status {
+    match own {
+        Some(own) => status.saying(own.enhanced(), &own.text),
         None => status,
     }
 }

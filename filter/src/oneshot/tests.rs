@@ -232,8 +232,13 @@ fn every_key_of_1x_is_understood() {
     assert!(receiver.auth_required && receiver.auth_in_clear && receiver.auth_attempts.is_none());
     assert_eq!(receiver.timeouts.helo.as_millis(), 300);
     assert_eq!(receiver.tls.unwrap().handshake_timeout.as_millis(), 200);
-    assert!(receiver.replies.contains(&("Greetings".into(), "mail.example.test at your service".into())));
-    assert_eq!(config.filter().refusals, (None, Some("come again".into())));
+    let own = |name: &str, enhanced, text: &str| vsmtp_config::OwnReply {
+        name: name.to_owned(),
+        enhanced,
+        text: text.to_owned(),
+    };
+    assert!(receiver.replies.contains(&own("Greetings", None, "mail.example.test at your service")));
+    assert_eq!(config.filter().refusals, (None, Some(own("Failure", Some((4, 3, 0)), "come again"))));
     let warned: Vec<&str> = config.warnings().iter().map(|warning| warning.path.as_str()).collect();
     for key in [
         "version_requirement",

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use vsmtp_mail::{MAX_WAIT_S, Reply, Rfc5322Date};
+use vsmtp_mail::{EnhancedCode, MAX_WAIT_S, Reply, Rfc5322Date};
 
 use crate::auth::TlsFacts;
 use crate::extension::{Extension, Extensions};
@@ -188,10 +188,11 @@ impl Replies {
         self.changed.push((own, reply));
     }
 
-    /// Gives a reply another text; its codes stay. What cannot be a reply changes nothing.
-    pub fn say(&mut self, own: Own, text: &str) {
+    /// Gives a reply another text, and another enhanced code if it has one; its code stays. What cannot be a reply changes nothing.
+    pub fn say(&mut self, own: Own, enhanced: Option<EnhancedCode>, text: &str) {
         let Ok(before) = Reply::parse(own.wire()) else { return };
-        if let Ok(reply) = Reply::new(before.code(), before.enhanced(), text) {
+        let enhanced = before.enhanced().map(|before| enhanced.unwrap_or(before));
+        if let Ok(reply) = Reply::new(before.code(), enhanced, text) {
             self.set(own, reply);
         }
     }
@@ -322,12 +323,19 @@ mod tests {
         let mut out = Vec::new();
         replies.write(Own::Closing, &mut out);
         assert_eq!(out, b"221-2.0.0 a\r\n221 2.0.0 b\r\n");
-        replies.say(Own::Closing, "gone\r\n");
-        replies.say(Own::DataStart, "go on");
+        replies.say(Own::Closing, None, "gone\r\n");
+        replies.say(Own::DataStart, None, "go on");
+        replies.say(Own::NestedMail, Some(EnhancedCode(5, 5, 0)), "no");
+        // Of another class than the code.
+        replies.say(Own::MailFirst, Some(EnhancedCode(4, 5, 0)), "no");
         let mut out = Vec::new();
-        replies.write(Own::Closing, &mut out);
-        replies.write(Own::DataStart, &mut out);
-        assert_eq!(out, b"221 2.0.0 gone\r\n354 go on\r\n");
+        for own in [Own::Closing, Own::DataStart, Own::NestedMail] {
+            replies.write(own, &mut out);
+        }
+        assert_eq!(out, b"221 2.0.0 gone\r\n354 go on\r\n503 5.5.0 no\r\n");
+        let mut out = Vec::new();
+        replies.write(Own::MailFirst, &mut out);
+        assert_eq!(out, Own::MailFirst.wire().as_bytes());
     }
 
     #[test]

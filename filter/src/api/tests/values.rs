@@ -59,7 +59,7 @@ fn refusals_without_a_code_have_the_code_that_the_configuration_says() {
     for (name, status) in [("Denied", Status::deny_default()), ("Failure", Status::reject_default())] {
         let code = vsmtp_config::reply_code(name);
         assert_eq!(refused(&status), code, "{name}");
-        assert_eq!(refused(&status.saying("in other words")), code, "{name}");
+        assert_eq!(refused(&status.saying(None, "in other words")), code, "{name}");
     }
 }
 

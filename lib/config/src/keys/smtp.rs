@@ -103,8 +103,9 @@ keys! {
     discard: Keywords = "server.esmtp.discard", default List(&[]), example List(&["LIMITS"]), for Receiver;
 
     /// Texts of the server's own replies, by the names of vSMTP 1.x; `Denied` and `Failure` are also what `deny()` and `reject()`
-    /// say without a code. Each is a whole reply, or a map of `code`, `enhanced` and `text`; only its text counts, codes are what
-    /// the protocol asks for (who gives another hears so in a warning). `{name}` and `{domain}` stand for `server.name`, which
+    /// say without a code. Each is a whole reply, or a map of `code`, `enhanced` and `text`; its text counts,
+    /// and its enhanced code if it has one; codes are what the protocol asks for (of a reply with another only the text counts, and a
+    /// warning says so). `{name}` and `{domain}` stand for `server.name`, which
     /// `Greetings` and `Helo` begin with in any case.
     replies: OwnReplies = "server.smtp.codes", default Made(Value::map), example Made(example_replies), for Receiver Filter;
 }

@@ -42,6 +42,8 @@ const REPLIES: [(&str, u16); 31] = [
     ("Timeout", 421),
     ("TooManyRecipients", 452),
 ];
+/// Those that have no enhanced code (RFC 2034 section 4).
+const WITHOUT_ENHANCED: [&str; 2] = ["Greetings", "Helo"];
 /// Names that are accepted without effect: what EHLO answers is what the server can do.
 const LISTS: [&str; 2] = ["EhloPain", "EhloSecured"];
 
@@ -126,7 +128,11 @@ impl Kind for OwnReplies {
             let words = format!("{name} keeps the code {code}: of a reply with {other} only the text counts");
             (other != code).then_some(words)
         });
-        lists.chain(codes).collect()
+        let enhanced = WITHOUT_ENHANCED.into_iter().filter_map(|name| {
+            let enhanced = map.get(name).and_then(Self::reply)?.enhanced()?;
+            Some(format!("{name} is said without an enhanced code: {enhanced} has no effect"))
+        });
+        lists.chain(codes).chain(enhanced).collect()
     }
 }
 
@@ -164,6 +170,8 @@ mod tests {
             one("Help", text("ask jane")),
             one("Help", Value::Int(214)),
             one("Help", parts("x")),
+            one("Help", parts("5.0.0")),
+            one("Help", text("214 4.0.0 ask jane")),
             one("Help", Value::map()),
             text("214 x"),
         ] {
@@ -188,6 +196,8 @@ mod tests {
             let words = format!("{name} keeps the code {kept}: of a reply with {} only", &reply[..3]);
             assert!(remarks.len() == 1 && remarks[0].starts_with(&words), "{remarks:?}");
         }
+        let remarks = OwnReplies.remarks(&one("Helo", text("250 2.0.0 hello")));
+        assert!(remarks.len() == 1 && remarks[0].contains("2.0.0 has no effect"), "{remarks:?}");
         for (name, code) in REPLIES {
             assert!(OwnReplies.remarks(&one(name, text(&format!("{code} x")))).is_empty(), "{name}");
         }

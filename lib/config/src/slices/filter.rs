@@ -5,7 +5,7 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 use vsmtp_mail::{Address, Domain, NextHop};
 
-use super::SenderLogin;
+use super::{OwnReply, SenderLogin};
 use crate::by_text::ByText;
 use crate::config::Config;
 use crate::network::Network;
@@ -67,8 +67,8 @@ pub struct FilterSlice {
     pub max_value_size: u64,
     /// What happens to a message whose rules fail.
     pub on_error: OnError,
-    /// What `deny()` and `reject()` without a code say, where the operator wants another text.
-    pub refusals: (Option<String>, Option<String>),
+    /// What `deny()` and `reject()` without a code say, where the operator wants something else.
+    pub refusals: (Option<OwnReply>, Option<OwnReply>),
     /// Most recipients of one message, with those that rules add.
     pub rcpt_count_max: u32,
     /// Largest message, in octets.
@@ -181,9 +181,8 @@ impl Config {
             max_value_size: rules.max_value_size,
             on_error: rules.on_error,
             refusals: {
-                let text =
-                    |name| self.replies().into_iter().find(|(own, _)| own == name).map(|(_, text)| text);
-                (text("Denied"), text("Failure"))
+                let own = |name| self.replies().into_iter().find(|own| own.name == name);
+                (own("Denied"), own("Failure"))
             },
             rcpt_count_max: self.smtp.rcpt_count_max,
             message_size_limit: server.message_size_limit,

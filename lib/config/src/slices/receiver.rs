@@ -4,12 +4,31 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
-use vsmtp_mail::Domain;
+use vsmtp_mail::{Domain, EnhancedCode, Reply};
 
 use crate::by_text::ByText;
 use crate::certificate::CertificatePattern;
 use crate::config::Config;
+use crate::kind::reply_code;
 use crate::network::Network;
+
+/// What the operator has changed of one of the server's own replies. Its code stays.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct OwnReply {
+    /// Its name in `server.smtp.codes`.
+    pub name: String,
+    /// Another enhanced code, as class, subject and detail.
+    pub enhanced: Option<(u8, u16, u16)>,
+    /// The text, with line breaks between lines and nothing left to fill in.
+    pub text: String,
+}
+
+impl OwnReply {
+    /// The enhanced code, if there is another.
+    pub fn enhanced(&self) -> Option<EnhancedCode> {
+        self.enhanced.map(|(class, subject, detail)| EnhancedCode(class, subject, detail))
+    }
+}
 
 /// What a receiver is told.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -80,8 +99,8 @@ pub struct ReceiverSlice {
     pub xclient_from: Vec<ByText<Network>>,
     /// Who may use XFORWARD.
     pub xforward_from: Vec<ByText<Network>>,
-    /// Texts of the server's own replies, by name, with line breaks between lines and nothing left to fill in.
-    pub replies: Vec<(String, String)>,
+    /// The server's own replies where the operator wants others.
+    pub replies: Vec<OwnReply>,
 }
 
 /// Longest waits for a client, by what it sent last.
@@ -235,14 +254,20 @@ impl Config {
         }
     }
 
-    /// Texts of own replies, by name, with the server's name where `{name}` and `{domain}` stand for it.
-    pub(super) fn replies(&self) -> Vec<(String, String)> {
+    /// Own replies, with the server's name where `{name}` and `{domain}` stand for it.
+    pub(super) fn replies(&self) -> Vec<OwnReply> {
         let server = self.server.name.to_string();
-        let text = |reply: &vsmtp_mail::Reply| {
+        let own = |(name, reply): &(&'static str, Reply)| {
             let text = reply.lines().collect::<Vec<_>>().join("\n");
-            text.replace("{name}", &server).replace("{domain}", &server)
+            // That of another code means something else.
+            let enhanced = reply.enhanced().filter(|_| reply_code(name) == Some(reply.code()));
+            OwnReply {
+                name: (*name).to_owned(),
+                enhanced: enhanced.map(|EnhancedCode(class, subject, detail)| (class, subject, detail)),
+                text: text.replace("{name}", &server).replace("{domain}", &server),
+            }
         };
-        self.smtp.replies.iter().map(|(name, reply)| ((*name).to_owned(), text(reply))).collect()
+        self.smtp.replies.iter().map(own).collect()
     }
 
     fn server_tls(&self) -> ServerTls {
