@@ -52,6 +52,7 @@ pub fn bare(root: &Arc<Root>, limits: &Limits) -> Engine {
     });
     remap_tokens(&mut engine);
     directive::register(&mut engine);
+    resolver::register(&mut engine);
     declaration::register(&mut engine, root);
     engine
 }

@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rhai::{
     AST, ASTFlags, ASTNode, Engine, EvalAltResult, Expr, GlobalRuntimeState, ImmutableString, Module,
-    ModuleResolver, Position, Scope, Shared, Stmt,
+    ModuleResolver, NativeCallContext, Position, Scope, Shared, Stmt,
 };
 
 use super::declaration;
 use super::error::{Location, ScriptError};
 use super::names::{self, Callable};
 use super::plugins;
-use super::unshared::{Endless, unshare_module};
+use super::unshared::{Endless, unshare_constants, unshare_module};
 
 type SharedModule = Shared<Module>;
 
@@ -26,6 +26,10 @@ pub const MAX_SCRIPT_BYTES: u64 = 4 << 20;
 const EXTENSION: &str = "vsl";
 /// What Rhai calls closures by, with a number of their own behind it.
 const NO_NAME: &str = "anon$";
+/// A function that each imported script gets: what its functions reach by `global::`, only they can reach.
+const APART: &str = "__constants_apart";
+/// What it calls.
+const UNSHARE: &str = "__unshare_constants";
 /// Who reads scripts, also where root has asked for it.
 const READER: &str = "it is read by the user of filters, vsmtp-filter where there is one";
 
@@ -246,7 +250,13 @@ impl Resolver {
         let mut state = lock(&self.state);
         state.open.pop();
         let module: SharedModule = module?.into();
-        state.loaded.insert(file, Arc::clone(&module));
+        state.loaded.insert(file.clone(), Arc::clone(&module));
+        drop(state);
+        set_apart(engine, import).map_err(|_| {
+            lock(&self.state).loaded.remove(&file);
+            let endless = Box::new(EvalAltResult::ErrorRuntime(Endless::MESSAGE.into(), Position::NONE));
+            Box::new(EvalAltResult::ErrorInModule(name.into(), endless, position))
+        })?;
         Ok(module)
     }
 
@@ -294,12 +304,14 @@ impl Resolver {
             within(Box::new(EvalAltResult::ErrorRuntime(format!("{}{text}", error.message).into(), at)))
         };
         let ast = declaration::compile(engine, &file_name(import), text).map_err(placed)?;
-        let ast = export_constants(ast, import);
         if ast.iter_functions().any(|function| !function.name.starts_with(NO_NAME)) {
             self.root.imports_functions.store(true, Ordering::Relaxed);
         }
         self.root.check_names(&file_name(import), &ast).map_err(placed)?;
         preload(engine, &ast).map_err(within)?;
+        let apart = engine.compile(format!("fn {APART}() {{ {UNSHARE}() }}"));
+        let apart = apart.map_err(|error| within(error.into()))?;
+        let ast = export_constants(ast.merge(&apart), import);
         // A module must not see the importer's variables.
         let mut module =
             Module::eval_ast_as_new_raw(engine, &mut Scope::new(), global, &ast).map_err(within)?;
@@ -331,6 +343,21 @@ impl ModuleResolver for Resolver {
     ) -> Result<SharedModule, Box<EvalAltResult>> {
         self.load(engine, global, path, position)
     }
+}
+
+/// Has the functions of a script that is loaded reach constants that share nothing: what closures among these have captured.
+/// Nobody but such a function can see them, so one is called.
+fn set_apart(engine: &Engine, import: &str) -> Result<(), Box<EvalAltResult>> {
+    let mut scope = Scope::new();
+    scope.push_constant("path", import.to_owned());
+    engine.run_with_scope(&mut scope, &format!("import path as script; script::{APART}();"))
+}
+
+/// Registers what that function calls. Scripts may call it too: it changes nothing then.
+pub(super) fn register(engine: &mut Engine) {
+    engine.register_fn(UNSHARE, |context: NativeCallContext| -> Result<(), Box<EvalAltResult>> {
+        unshare_constants(context.global_runtime_state()).map_err(|Endless| Endless::MESSAGE.into())
+    });
 }
 
 /// Top-level constants of a module are visible to importers even without `export`: the documentation of vSL says so, and

@@ -121,9 +121,18 @@ fn closures_that_rules_capture_remember_nothing_of_other_messages() {
     let count = "let n = 0; let f = || { n += 1; n };";
     let part = format!("{count} export const g = f; export const h = #{{ f: f }};");
     std::fs::write(dir.path().join("part.vsl"), part).unwrap();
+    let own = format!("{count} const G = #{{ f: [f] }}; fn counted() {{ global::G.f[0].call() }}");
+    std::fs::write(dir.path().join("own.vsl"), &own).unwrap();
+    std::fs::write(dir.path().join("deep.vsl"), "import \"own\" as own; fn counted() { own::counted() }")
+        .unwrap();
+    std::fs::write(dir.path().join("left.vsl"), format!("{own}\nif true {{ return 1; }}")).unwrap();
     let root = Root::open(dir.path()).unwrap();
     let engine = engine_in(&root, &Limits::default());
     for (before, counted) in [
+        ("import \"own\" as own;", "own::counted()"),
+        ("import \"deep\" as deep;", "deep::counted()"),
+        ("import \"left\" as left;", "left::counted()"),
+        ("fn counted() { import \"own\" as own; own::counted() }", "counted()"),
         ("", "f.call()"),
         ("let all = [f];", "all[0].call()"),
         ("let all = #{ f: [f] };", "all.f[0].call()"),
