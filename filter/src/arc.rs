@@ -8,7 +8,7 @@ use vsmtp_mail::{Field, HeaderBlock};
 use crate::dkim::{is_expired, question_of};
 
 /// Most sets of a message (RFC 8617 4.2.1).
-const MAX_SETS: usize = 50;
+pub const MAX_SETS: usize = 50;
 /// Sets whose seals are checked: more than a message meets on its way.
 const MAX_CHECKED: usize = 20;
 /// Names of the fields.
@@ -124,6 +124,21 @@ fn seal_question(sets: &[Set<'_>]) -> Result<SignatureQuestion, &'static str> {
     let fields = sets.iter().take(before).flat_map(|set| [set.results, set.message, set.seal]);
     let fields = fields.chain([own.results, own.message]).map(Field::raw);
     question(&tags, sealed_data(fields, own.seal.raw())).ok_or(bad)
+}
+
+/// The number of the set that tells readers of a broken chain (RFC 8617 5.1.2); `None` if its youngest seal has told them already,
+/// or if there is no number left.
+pub fn after_broken<'a>(fields: impl Iterator<Item = &'a Field<'a>>) -> Option<usize> {
+    let fields: Vec<&Field<'_>> =
+        fields.filter(|field| [RESULTS, MESSAGE, SEAL].iter().any(|name| field.is(name))).collect();
+    let youngest = fields.iter().filter_map(|field| instance(field)).max().unwrap_or(0);
+    let says_so = |field: &&Field<'_>| {
+        let said = tags_of(field).and_then(|tags| tags.squeezed("cv"));
+        field.is(SEAL)
+            && instance(field) == Some(youngest)
+            && said.is_some_and(|cv| cv.eq_ignore_ascii_case("fail"))
+    };
+    (youngest < MAX_SETS && !fields.iter().any(says_so)).then_some(youngest + 1)
 }
 
 /// What a seal covers: these fields, then its own field without its value and its line end.

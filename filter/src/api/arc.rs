@@ -11,7 +11,7 @@ use vsmtp_mail::{Field, HeaderBlock};
 use super::dkim::{Keys, read, wanted_of_map};
 use super::general::Surroundings;
 use super::registry::{Outcome, Registry, name};
-use crate::arc::{Chain, MESSAGE, RESULTS, SEAL, chain, instance, sealed_data};
+use crate::arc::{Chain, MAX_SETS, MESSAGE, RESULTS, SEAL, after_broken, chain, instance, sealed_data};
 use crate::dkim::body_hashes;
 use crate::names::Names;
 use crate::object::Fault;
@@ -44,8 +44,8 @@ pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {
         .errors("if the message cannot be read")
         .example("arc::verify().status == \"none\"");
     let sealing = name("arc", "seal", &[])
-        .doc("(parameters: map)", "Puts a set of our own in front of the message: `selector`, `private_key` and `sdid` as for `dkim::sign`. To be done last. Waits for the resolver and the key holder.")
-        .errors("if the chain is broken, or as `dkim::sign` does")
+        .doc("(parameters: map)", "Puts a set of our own in front of the message: `selector`, `private_key` and `sdid` as for `dkim::sign`. To be done last. Of a chain that is broken it says so; where a seal says so already, or there are 50 sets, nothing is added. Waits for the resolver and the key holder.")
+        .errors("if a key of the chain cannot be looked up, or as `dkim::sign` does")
         .example("arc::seal(#{ selector: \"2026\", private_key: dkim::get_private_keys(\"own.test\") })");
     let names = surroundings.names.clone();
     registry.waits0(verify, Stage::Preq, move |shared| {
@@ -101,10 +101,11 @@ fn find(shared: &Shared, names: &dyn Names) -> Outcome<ArcCheck> {
     Ok(found)
 }
 
-/// Puts a set of our own in front of the message: what was found so far, and that the chain was whole until here.
+/// Puts a set of our own in front of the message: what was found so far, and whether the chain was whole until here.
 fn seal(shared: &Shared, names: &dyn Names, keys: &Keys, map: &Map) -> Outcome<()> {
     let found = find(shared, names)?;
-    if !matches!(found.word, "none" | "pass") {
+    let is_whole = matches!(found.word, "none" | "pass");
+    if !is_whole && found.word != "fail" {
         return Err(Fault(format!("a chain whose status is {} is not sealed", found.word)));
     }
     let (_, _, _, made_s) = read(shared)?;
@@ -116,7 +117,8 @@ fn seal(shared: &Shared, names: &dyn Names, keys: &Keys, map: &Map) -> Outcome<(
     // What is sealed is what goes out.
     let (content, offset) = body.ok_or_else(|| Fault::new("the message is not here"))?;
     let (selector, key, domain) = wanted_of_map(map, &server)?;
-    let number = found.sets + 1;
+    let number = if is_whole { Some(found.sets + 1) } else { after_broken(header.fields()) };
+    let Some(number) = number.filter(|number| *number <= MAX_SETS) else { return Ok(()) };
     let algorithm = match key.algorithm {
         SignatureAlgorithm::RsaSha256 => "rsa-sha256",
         SignatureAlgorithm::Ed25519Sha256 => "ed25519-sha256",
@@ -144,8 +146,9 @@ fn seal(shared: &Shared, names: &dyn Names, keys: &Keys, map: &Map) -> Outcome<(
     let status = found.word;
     let start =
         format!("i={number}; a={algorithm}; cv={status}; d={domain};\r\n\ts={selector}; t={made_s};\r\n\tb=");
+    // The set that tells of a broken chain covers itself only.
     let mut before: Vec<&Field<'_>> =
-        header.fields().filter(|f| f.is(RESULTS) || f.is(MESSAGE) || f.is(SEAL)).collect();
+        header.fields().filter(|f| is_whole && (f.is(RESULTS) || f.is(MESSAGE) || f.is(SEAL))).collect();
     let place = |field: &&Field<'_>| {
         let kind = [RESULTS, MESSAGE, SEAL].iter().position(|name| field.is(name));
         (instance(field), kind)

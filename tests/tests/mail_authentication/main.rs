@@ -132,6 +132,7 @@ fn start(
     let dns = NameServer::serve_texts(&[
         ("rsa._domainkey.src.test", &keys[0]),
         ("ed._domainkey.src.test", &keys[1]),
+        arc::SIGNER,
         ("pass.test", "v=spf1 ip4:127.0.0.0/8 -all"),
         ("fail.test", "v=spf1 exp=why.fail.test -all"),
         ("why.fail.test", "%{i} is not one of us"),

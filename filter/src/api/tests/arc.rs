@@ -1,5 +1,9 @@
 //! `arc::`: chains that grow, break, or do not count.
 
+use sha2::Digest as _;
+use vsmtp_mail::HeaderBlock;
+use vsmtp_mail::dkim::encode_base64;
+
 use super::*;
 
 #[test]
@@ -40,7 +44,25 @@ fn a_chain_that_grows_stays_whole_and_breaks_where_it_is_changed() {
         let broken = fields.replacen(from, to, 1);
         assert_ne!(broken, fields);
         status(&broken, "fail", sets);
-        assert!(run(&engine, message("a@own.test", &broken), seal).0.unwrap_err().contains("is not sealed"));
+        // It is said once, by a set that covers nothing but itself.
+        let (done, after) = run(&engine, message("a@own.test", &broken), seal);
+        assert_eq!(done, Ok(Status::Next));
+        let sealed = String::from_utf8(after.header.to_bytes()).unwrap();
+        let number = if from.contains("i=2") { 5 } else { 4 };
+        let (seal_field, rest) = sealed.split_at(sealed.find("ARC-Message-Signature").unwrap());
+        assert!(seal_field.starts_with(&format!("ARC-Seal: i={number}; a=rsa-sha256; cv=fail;")), "{sealed}");
+        let set = rest.split_at(rest.find(&broken).unwrap()).0;
+        let alone = HeaderBlock::parse(set.as_bytes());
+        let mut fields: Vec<&vsmtp_mail::Field<'_>> = alone.fields().collect();
+        fields.reverse();
+        let covered = crate::arc::sealed_data(fields.iter().map(|field| field.raw()), seal_field.as_bytes());
+        let signature = encode_base64(&sha2::Sha256::digest(&covered));
+        assert!(seal_field.replace(['\r', '\n', '\t', ' '], "").ends_with(&signature), "{seal_field}");
+        let sealed = sealed.strip_suffix("\r\n").unwrap();
+        status(sealed, "fail", 0);
+        let (done, after) = run(&engine, message("a@own.test", sealed), seal);
+        assert_eq!(done, Ok(Status::Next));
+        assert_eq!(String::from_utf8(after.header.to_bytes()).unwrap(), format!("{sealed}\r\n"));
     }
 }
 
