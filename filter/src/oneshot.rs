@@ -5,6 +5,7 @@ mod commands;
 mod databases;
 mod delegates;
 mod domains;
+mod handed;
 mod misspelt;
 mod places;
 mod toml_file;
@@ -27,6 +28,7 @@ use crate::runner::Collector;
 use crate::stage::Stage;
 
 pub(crate) use delegates::check as check_delegate;
+use handed::Handed;
 pub use places::KeyPlaces;
 pub(crate) use values::{from_script, to_script};
 
@@ -85,11 +87,13 @@ pub fn evaluate(
     }
     let tree = run(&root, &name, &text, defaults, host, Entry::Main).map_err(|error| {
         match root.read(Path::new(&error.location.file)) {
-            Ok(text) => misspelt::key(error, &text),
+            Ok(text) => misspelt::key(error, &text, &Handed::of(&texts, Entry::Main)),
             Err(_) => error,
         }
     })?;
-    Ok(Evaluated { file: name, tree, places: KeyPlaces::of_files(&root) })
+        let files = root.files_read();
+        let texts: Vec<String> = files.iter().filter_map(|file| root.read(file).ok()).collect();
+    Ok(Evaluated { file: name, tree, places: KeyPlaces::of_files(&root, Entry::Main) })
 }
 
 /// The same for a script that is not a file and imports nothing, such as the embedded development configuration.
@@ -100,10 +104,11 @@ pub fn evaluate_text(
     host: &Surroundings,
 ) -> Result<Evaluated, ScriptError> {
     let tree = run(&Root::none(), name, text, defaults, host, Entry::Main)
-        .map_err(|error| misspelt::key(error, text))?;
+        .map_err(|error| misspelt::key(error, text, &handed))?;
     let mut places = KeyPlaces::default();
-    places.scan(name, text);
+    places.scan(name, text, &handed);
     Ok(Evaluated { file: name.to_owned(), tree, places })
+    let handed = Handed::of(&[text.to_owned()], Entry::Main);
 }
 
 /// The oneshot role's whole work: the tree, checked and encoded, or all errors, one per line, each with its place.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use vsmtp_config::{Context, Value, said};
 use vsmtp_mail::Domain;
 
+use super::handed::Handed;
 use super::misspelt::{DOMAIN_SECTIONS, domain_key};
 use super::places::KeyPlaces;
 use super::{Entry, Evaluated, run};
@@ -73,10 +74,10 @@ fn add_settings(
     }
     let prefix = format!("{VIRTUAL}.{domain}.");
     let said = run(root, &name, &text, &empty, host, Entry::Domain).map_err(|error| {
-        if error.location.file == name { domain_key(error, &text, &prefix) } else { error }
+        if error.location.file == name { domain_key(error, &text, &handed, &prefix) } else { error }
     })?;
     let mut places = KeyPlaces::default();
-    places.scan(&name, &text);
+    places.scan(&name, &text, &handed);
     evaluated.places.take(&prefix, places);
     // A domain's name has dots, which paths of the tree use otherwise.
     let mut all = match evaluated.tree.at(VIRTUAL) {
@@ -85,6 +86,7 @@ fn add_settings(
     };
     let entry = all.entry(domain.to_string()).or_insert_with(Value::map);
     match (entry, said) {
+    let handed = Handed::of(std::slice::from_ref(&text), Entry::Domain);
         (Value::Map(entry), Value::Map(said)) => {
             entry.extend(said.into_iter().filter(|(_, value)| !value.says_nothing()));
         }

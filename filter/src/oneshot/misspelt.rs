@@ -1,30 +1,28 @@
 //! A key in a section that does not exist. The script stops there with words of the language; what is said in their place
-//! is what is said of every other unknown key. It says nothing of errors that are not about keys: those about a variable other
-//! than the configuration stay as they are.
+//! is what is said of every other unknown key. It says nothing of errors that are not about keys: those about a variable that
+//! is neither the configuration nor a part of it that a function was handed stay as they are.
 
-use rhai::{Engine, Position, Token};
+use rhai::{Position, Token};
 use vsmtp_config::{ConfigError, Problem, keys, nearest_key};
 
-use super::Entry;
-use super::places::MAX_TOKENS;
+use super::handed::{Handed, back, functions, joined, root_name, tokens};
 use crate::engine::{ScriptError, nearest};
 
 /// What a domain's settings consist of.
 pub(super) const DOMAIN_SECTIONS: [&str; 3] = ["tls", "dns", "dkim"];
 
 /// The error of a configuration, about the key if `text`, the file that it names, has an unknown one there.
-pub(super) fn key(error: ScriptError, text: &str) -> ScriptError {
-    let Some(path) = path_of(&error, text, Entry::Main) else { return error };
-    if is_known(&path) {
+pub(super) fn key(error: ScriptError, text: &str, handed: &Handed) -> ScriptError {
+    let Some(path) = paths_of(&error, text, handed).into_iter().find(|path| !is_known(path)) else {
         return error;
-    }
+    };
     let problem = Problem::Unknown { nearest: nearest_key(&path) };
     ScriptError::at(error.location, ConfigError { path, problem }.to_string())
 }
 
 /// The same for the settings of one domain, whose keys begin with `prefix` elsewhere.
-pub(super) fn domain_key(error: ScriptError, text: &str, prefix: &str) -> ScriptError {
-    let Some(path) = path_of(&error, text, Entry::Domain) else { return error };
+pub(super) fn domain_key(error: ScriptError, text: &str, handed: &Handed, prefix: &str) -> ScriptError {
+    let Some(path) = paths_of(&error, text, handed).into_iter().next() else { return error };
     let (section, rest) = path.split_once('.').unwrap_or((&path, ""));
     if DOMAIN_SECTIONS.contains(&section) {
         return error;
@@ -52,60 +50,22 @@ fn is_about_nothing(message: &str) -> bool {
     is_property || is_function || message.starts_with("Indexer unavailable: () [")
 }
 
-/// The names behind the parameter of `entry` in `config.a.b["c"]`, up to the one that an error is about; a function that is
-/// called there is none of them.
-fn path_of(error: &ScriptError, text: &str, entry: Entry) -> Option<String> {
+/// What is looked for at the place of an error, by the names of keys; of what a helper is handed in several ways, each of these.
+/// A function that is called there is none of them.
+fn paths_of(error: &ScriptError, text: &str, handed: &Handed) -> Vec<String> {
     if !is_about_nothing(&error.message) {
-        return None;
+        return Vec::new();
     }
     let (line, column) = (error.location.line, error.location.column);
-    let engine = Engine::new_raw();
-    let script = [text];
-    let (stream, _control) = engine.lex(&script);
-    let tokens: Vec<(Token, Position)> =
-        stream.take(MAX_TOKENS).take_while(|(token, _)| *token != Token::EOF).collect();
-    let is_here = |place: &Position| (place.line(), place.position()) == (Some(line), Some(column));
-    let here = tokens.iter().position(|(_, place)| is_here(place))?;
-    let token = |at: usize| tokens.get(at).map(|(token, _)| token);
-    let mut path = Vec::new();
-    let mut at = here;
-    loop {
-        match (token(at)?, token(at.checked_sub(1)?)?) {
-            (Token::Identifier(name), Token::Period) => {
-                path.push(name.to_string());
-                at = at.checked_sub(2)?;
-            }
-            (Token::RightBracket, Token::StringConstant(name)) => {
-                path.push(name.to_string());
-                at = at.checked_sub(3)?;
-            }
-            (Token::Identifier(name), _) if is_parameter(&tokens, at, name, entry) => break,
-            _ => return None,
-        }
-    }
+    let script = tokens(text);
+    let is_here =
+        |(_, place): &(Token, Position)| (place.line(), place.position()) == (Some(line), Some(column));
+    let Some(here) = script.iter().position(is_here) else { return Vec::new() };
+    let Some((root, mut names)) = back(&script, here) else { return Vec::new() };
     // `()` is one token.
-    if matches!(token(here + 1), Some(Token::LeftParen | Token::Unit)) {
-        path.remove(0);
+    if matches!(script.get(here + 1), Some((Token::LeftParen | Token::Unit, _))) {
+        names.pop();
     }
-    path.reverse();
-    (!path.is_empty()).then(|| path.join("."))
-}
-
-/// True if a name means the parameter of `entry` at this place: it stands in that function, and no variable has taken the name.
-fn is_parameter(tokens: &[(Token, Position)], at: usize, name: &str, entry: Entry) -> bool {
-    let before = tokens.get(..at).unwrap_or_default();
-    let is_fn = |(token, _): &(Token, Position)| *token == Token::Fn;
-    let Some(function) = before.iter().rposition(is_fn).and_then(|start| before.get(start + 1..)) else {
-        return false;
-    };
-    let is_named = |token: &Token, name: &str| matches!(token, Token::Identifier(is) if **is == *name);
-    let [(called, _), (Token::LeftParen, _), (parameter, _), (Token::RightParen, _), body @ ..] = function
-    else {
-        return false;
-    };
-    let takes_name = |pair: &[(Token, Position)]| match pair {
-        [(Token::Let | Token::Const | Token::For, _), (taken, _)] => is_named(taken, name),
-        _ => false,
-    };
-    is_named(called, entry.name()) && is_named(parameter, name) && !body.windows(2).any(takes_name)
+    let starts = handed.at(&script, &functions(&script), root, &root_name(&script, root));
+    starts.iter().map(|start| joined(start, &names)).filter(|path| !path.is_empty()).collect()
 }

@@ -2,14 +2,12 @@
 //! map literal. It guesses nothing about what a script computes: a key that is not written anywhere has no place.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use rhai::{Engine, Position, Token};
+use rhai::{Position, Token};
 
+use super::Entry;
+use super::handed::{Handed, functions, joined, root_name, tokens};
 use crate::engine::{Location, Root};
-
-/// Most tokens looked at in one file.
-pub(super) const MAX_TOKENS: usize = 1_000_000;
 
 /// The place of each key, the last one written.
 #[derive(Debug, Clone, Default)]
@@ -23,13 +21,17 @@ struct Open {
 }
 
 impl KeyPlaces {
-    pub(super) fn of_files(root: &Arc<Root>) -> Self {
+    /// Those of all files that were read; `entry` is what they are read for.
+    pub(super) fn of_files(root: &Root, entry: Entry) -> Self {
+        let files: Vec<(String, String)> = root
+            .files_read()
+            .iter()
+            .filter_map(|file| Some((root.display_name(file), std::fs::read_to_string(file).ok()?)))
+            .collect();
+        let texts: Vec<String> = files.iter().map(|(_, text)| text.clone()).collect();
+        let handed = Handed::of(&texts, entry);
         let mut places = Self::default();
-        for file in root.files_read() {
-            if let Ok(text) = std::fs::read_to_string(&file) {
-                places.scan(&root.display_name(&file), &text);
-            }
-        }
+        files.iter().for_each(|(file, text)| places.scan(file, text, &handed));
         places
     }
 
@@ -52,12 +54,9 @@ impl KeyPlaces {
     }
 
     /// Adds the keys of one file.
-    pub(super) fn scan(&mut self, file: &str, text: &str) {
-        let engine = Engine::new_raw();
-        let script = [text];
-        let (stream, _control) = engine.lex(&script);
-        let tokens: Vec<(Token, Position)> =
-            stream.take(MAX_TOKENS).take_while(|(token, _)| *token != Token::EOF).collect();
+    pub(super) fn scan(&mut self, file: &str, text: &str, handed: &Handed) {
+        let tokens = tokens(text);
+        let functions = functions(&tokens);
         let mut open: Vec<Open> = Vec::new();
         let mut pending: Vec<String> = Vec::new();
         let mut at = 0;
@@ -76,8 +75,15 @@ impl KeyPlaces {
                         self.record(&pending.join("."), Location::new(file, tokens[at].1));
                         at += 1;
                     } else if let Some((path, length)) = assignment(&tokens, at) {
-                        self.record(&path.join("."), Location::new(file, tokens[at].1));
-                        pending = path;
+                        let mut starts = handed.at(&tokens, &functions, at, &root_name(&tokens, at));
+                        if starts.is_empty() {
+                            starts.push(String::new());
+                        }
+                        for start in &starts {
+                            self.record(&joined(start, &path), Location::new(file, tokens[at].1));
+                        }
+                        let start = starts.swap_remove(0);
+                        pending = (!start.is_empty()).then_some(start).into_iter().chain(path).collect();
                         at += length;
                     }
                 }
@@ -147,6 +153,7 @@ mod tests {
                if config.a.b == 2 { other.deep = #{ n: 1 } }
                config
              }",
+            &Handed::default(),
         );
         for (key, line) in [
             ("a.b", 2),
@@ -166,7 +173,7 @@ mod tests {
     #[test]
     fn garbage_is_harmless() {
         for text in ["}}}}", "#{#{#{", "a.b.", "a[\"x\"", "`${", "a = = = :"] {
-            KeyPlaces::default().scan("c.vsl", text);
+            KeyPlaces::default().scan("c.vsl", text, &Handed::default());
         }
     }
 }

@@ -101,6 +101,46 @@ fn a_section_that_does_not_exist_is_an_unknown_key() {
         let lines = answered(&[("vsmtp.vsl", main), ("part.vsl", &script)]).unwrap_err();
         assert_eq!(lines.trim_end(), format!("part.vsl:{complaint}"), "{line}");
     }
+    // What a helper is handed counts as what it is.
+    for (helper, call, complaint) in [
+        (
+            "fn all(c) {\n c.servr.name = 1;\n c\n}",
+            "config = all(config);",
+            "2:10: servr.name: unknown key; did you mean server.name?",
+        ),
+        (
+            "fn tls(t) {\n t.rot.certificate = \"x\";\n t\n}",
+            "config.server.tls = tls(config.server.tls);",
+            "2:8: server.tls.rot.certificate: unknown key",
+        ),
+        (
+            "fn own() {\n this.servr.name = 1;\n}",
+            "config.own();",
+            "2:13: servr.name: unknown key; did you mean server.name?",
+        ),
+        (
+            "fn tls(t) {\n t.handshake_timeot = \"1s\";\n t\n}",
+            "config.server.tls = tls(config.server.tls);",
+            "2:2: server.tls.handshake_timeot: unknown key; did you mean server.tls.handshake_timeout?",
+        ),
+        (
+            "fn names(s) {\n s.name = 5;\n s\n}",
+            "config.server = names(config.server);",
+            "2:2: server.name: expected a domain name, found 5",
+        ),
+    ] {
+        let script = format!("{helper}\nfn on_config(config) {{\n {call}\n config\n}}");
+        let lines = answered(&[("vsmtp.vsl", &script)]).unwrap_err();
+        assert!(lines.starts_with(&format!("vsmtp.vsl:{complaint}")), "{helper}: {lines}");
+        let main = format!("import \"part\" as part;\nfn on_config(config) {{\n {call}\n config\n}}");
+        let main = ["all(", "tls(", "names("]
+            .iter()
+            .fold(main, |main, name| main.replace(&format!("= {name}"), &format!("= part::{name}")));
+        if !main.contains("own()") {
+            let lines = answered(&[("vsmtp.vsl", &main), ("part.vsl", helper)]).unwrap_err();
+            assert!(lines.starts_with(&format!("part.vsl:{complaint}")), "{helper}: {lines}");
+        }
+    }
     // So is what is wrong with a variable of the script's own, and what is not about a key.
     for (lines, words) in [
         ("let site = #{ hosts: #{} };\n config.server.name = site.hosts.main.upper();", "upper"),
