@@ -60,6 +60,11 @@ impl Entry {
 /// What the name of a configuration of vSL 1.x ends in.
 const TOML: &str = "toml";
 
+/// True of a configuration of vSL 1.x.
+fn is_of_1x(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == TOML)
+}
+
 /// A configuration script's result.
 #[derive(Debug)]
 pub struct Evaluated {
@@ -81,18 +86,18 @@ pub fn evaluate(
     let root = Root::open(root)?;
     let text = root.read(file)?;
     let name = root.display_name(file);
-    if file.extension().is_some_and(|extension| extension == TOML) {
+    if is_of_1x(file) {
         let (tree, places) = toml_file::read(&name, &text, defaults)?;
         return Ok(Evaluated { file: name, tree, places });
     }
     let tree = run(&root, &name, &text, defaults, host, Entry::Main).map_err(|error| {
+        let files = root.files_read();
+        let texts: Vec<String> = files.iter().filter_map(|file| root.read(file).ok()).collect();
         match root.read(Path::new(&error.location.file)) {
             Ok(text) => misspelt::key(error, &text, &Handed::of(&texts, Entry::Main)),
             Err(_) => error,
         }
     })?;
-        let files = root.files_read();
-        let texts: Vec<String> = files.iter().filter_map(|file| root.read(file).ok()).collect();
     Ok(Evaluated { file: name, tree, places: KeyPlaces::of_files(&root, Entry::Main) })
 }
 
@@ -103,12 +108,12 @@ pub fn evaluate_text(
     defaults: &Value,
     host: &Surroundings,
 ) -> Result<Evaluated, ScriptError> {
+    let handed = Handed::of(&[text.to_owned()], Entry::Main);
     let tree = run(&Root::none(), name, text, defaults, host, Entry::Main)
         .map_err(|error| misspelt::key(error, text, &handed))?;
     let mut places = KeyPlaces::default();
     places.scan(name, text, &handed);
     Ok(Evaluated { file: name.to_owned(), tree, places })
-    let handed = Handed::of(&[text.to_owned()], Entry::Main);
 }
 
 /// The oneshot role's whole work: the tree, checked and encoded, or all errors, one per line, each with its place.

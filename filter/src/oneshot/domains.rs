@@ -1,5 +1,5 @@
-//! Domains with a folder of their own: what their `config.vsl` says becomes `server.virtual`, and they are the server's
-//! own domains unless the operator has said which those are.
+//! Domains with a folder of their own: what their `config.vsl` says becomes `server.virtual`. They are the
+//! server's own domains unless the operator has said which those are; so are those that a configuration of 1.x puts there.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use vsmtp_mail::Domain;
 use super::handed::Handed;
 use super::misspelt::{DOMAIN_SECTIONS, domain_key};
 use super::places::KeyPlaces;
-use super::{Entry, Evaluated, run};
+use super::{Entry, Evaluated, is_of_1x, run};
 use crate::api::Surroundings;
 use crate::engine::{Root, ScriptError};
 use crate::presence;
@@ -31,19 +31,32 @@ pub(super) fn add(
     defaults: &Value,
     host: &Surroundings,
 ) -> Result<(), ScriptError> {
-    let Some(folder) = folder(&evaluated.tree, context)? else { return Ok(()) };
-    let root = Root::open(Path::new(&context.config_dir))?;
-    let folders = domain_folders(&root, &folder)?;
-    for (domain, path) in &folders {
-        let file = path.join(FILE);
-        if presence::is_there(&file)? {
-            add_settings(evaluated, &root, domain, &file, host)?;
+    let mut handled = Vec::new();
+    if let Some(folder) = folder(&evaluated.tree, context)? {
+        let root = Root::open(Path::new(&context.config_dir))?;
+        for (domain, path) in domain_folders(&root, &folder)? {
+            let file = path.join(FILE);
+            if presence::is_there(&file)? {
+                add_settings(evaluated, &root, &domain, &file, host)?;
+            }
+            handled.push(domain);
         }
     }
     if evaluated.tree.at(OWN) == defaults.at(OWN) {
-        own(&mut evaluated.tree, folders.into_iter().map(|(domain, _)| domain));
+        if is_of_1x(Path::new(&evaluated.file)) {
+            handled.extend(named(&evaluated.tree));
+        }
+        own(&mut evaluated.tree, handled.into_iter());
     }
     Ok(())
+}
+
+/// The domains of `server.virtual`; what is none is told of elsewhere.
+fn named(tree: &Value) -> Vec<Domain> {
+    match tree.at(VIRTUAL) {
+        Some(Value::Map(all)) => all.keys().filter_map(|name| Domain::parse(name).ok()).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// The folder, if one is named or the usual one is there.
@@ -73,6 +86,7 @@ fn add_settings(
         empty.set(section, Value::map());
     }
     let prefix = format!("{VIRTUAL}.{domain}.");
+    let handed = Handed::of(std::slice::from_ref(&text), Entry::Domain);
     let said = run(root, &name, &text, &empty, host, Entry::Domain).map_err(|error| {
         if error.location.file == name { domain_key(error, &text, &handed, &prefix) } else { error }
     })?;
@@ -86,7 +100,6 @@ fn add_settings(
     };
     let entry = all.entry(domain.to_string()).or_insert_with(Value::map);
     match (entry, said) {
-    let handed = Handed::of(std::slice::from_ref(&text), Entry::Domain);
         (Value::Map(entry), Value::Map(said)) => {
             entry.extend(said.into_iter().filter(|(_, value)| !value.says_nothing()));
         }

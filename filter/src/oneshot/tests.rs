@@ -344,6 +344,9 @@ fn domains_with_a_folder_are_ours_and_say_their_settings() {
     let tree = answered(&[("vsmtp.toml", old), files[2]]).unwrap();
     let own = texts(&["old.example.test", "localhost", "example.test"]);
     assert_eq!(tree.at("server.domains"), own.as_ref());
+    // Domains that it names are its own without a folder.
+    let tree = answered(&[("vsmtp.toml", &format!("{old}[server.virtual.\"b.test\"]\n"))]).unwrap();
+    assert_eq!(tree.at("server.domains"), texts(&["old.example.test", "localhost", "b.test"]).as_ref());
     let shipped = include_str!("../../../etc/vsmtp/domain-available/example.com/config.vsl");
     answered(&[("vsmtp.vsl", main), ("domain-enabled/example.com/config.vsl", shipped)]).unwrap();
     // Errors name the domain's file.
