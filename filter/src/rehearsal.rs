@@ -93,6 +93,8 @@ pub struct Rehearsal {
     shared: Shared,
     is_greeted: bool,
     is_closed: bool,
+    /// A recipient of the client was accepted: those that rules add do not make a message.
+    has_recipient: bool,
     /// What it said and heard.
     pub heard: Vec<Heard>,
     /// What would be stored of the last message.
@@ -111,6 +113,7 @@ impl Rehearsal {
             shared,
             is_greeted: false,
             is_closed: false,
+            has_recipient: false,
             heard: Vec::new(),
             kept: Vec::new(),
             texts: Vec::new(),
@@ -201,6 +204,7 @@ impl Rehearsal {
             ReversePath::parse(from).map_err(|error| Fault(format!("'{from}' is no sender: {error}")))?;
         self.kept.clear();
         self.texts.clear();
+        self.has_recipient = false;
         let peer = Arc::clone(&self.shared.lock().peer);
         let decision = match self.on.judge.policy.admit_sender(&reverse_path, &peer) {
             Err(reply) => Decision::Refuse(reply),
@@ -239,6 +243,7 @@ impl Rehearsal {
                 self.on.judge.recipient(&self.shared, spec)
             }
         };
+        self.has_recipient |= matches!(decision, Decision::Accept(_));
         self.hear(&format!("rcpt to:<{to}>"), decision, "250 2.1.5 Ok");
         Ok(())
     }
@@ -248,7 +253,7 @@ impl Rehearsal {
         self.ready()?;
         let (has_mail, has_recipients) = {
             let transaction = self.shared.lock();
-            (transaction.mail.is_some(), !transaction.recipients.is_empty())
+            (transaction.mail.is_some(), self.has_recipient && !transaction.recipients.is_empty())
         };
         if !has_mail {
             return Err(Fault::new("DATA comes behind a MAIL that was accepted"));

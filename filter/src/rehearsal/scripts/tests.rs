@@ -19,6 +19,8 @@ const RULES: &str = r#"
     rcpt: [
         rule "grey" || if ctx::helo() is "new.test" { greylist::check() } else { next() },
         rule "rate" || if ratelimit::take("rcpt", ctx::rcpt(), 2, 60) { next() } else { reject("450 4.7.1 slow") },
+        action "copy" || { if ctx::rcpt() is "older@example.com" { envelop::bcc("joe@example.org"); } },
+        rule "older" || if ctx::rcpt() is "older@example.com" { reject("550 5.1.6 moved") } else { next() },
         rule "old" || if ctx::rcpt() is "old@example.com" { reject("550 5.1.6 moved") } else { next() },
         action "archive" || { if ctx::rcpt() is "jane@example.com" { envelop::add_rcpt("joe@example.org"); } },
         action "away" || { if ctx::rcpt() is "sales@example.com" { transport::lmtp(ctx::rcpt(), "unix:/run/x"); } },
@@ -128,10 +130,17 @@ hello`) }
             t.helo("new.test"); t.mail("a@b.test");
             expect(t.rcpt("jane@example.com"), 451);
         };
+        test "a copy alone is no message" || {
+            let t = session("192.0.2.1");
+            t.helo("a.test"); t.mail("a@b.test");
+            expect(t.rcpt("older@example.com"), 550);
+            expect(t.data("Subject: x\n\n"), 554);
+            expect(t.messages(), 0);
+        };
         test "users" || { let t = session("192.0.2.1"); t.submission(); t.helo("a"); expect(t.auth("jane"), 235); };
         "#,
     );
-    assert_eq!(all.len(), 13);
+    assert_eq!(all.len(), 14);
     for (name, failure) in all {
         assert_eq!(failure, "", "{name}");
     }
