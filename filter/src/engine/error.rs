@@ -4,6 +4,9 @@ use std::fmt;
 
 use rhai::{EvalAltResult, ParseError, Position};
 
+/// What the names of our own types begin with.
+const OWN_TYPES: &str = concat!(env!("CARGO_CRATE_NAME"), "::");
+
 /// A place in a script.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Location {
@@ -65,7 +68,8 @@ impl std::error::Error for ScriptError {}
 impl ScriptError {
     /// An error at a place that is known.
     pub fn at(location: Location, message: impl Into<String>) -> Self {
-        ScriptError { location, message: vsmtp_mail::escape_text(&message.into()), hint: None }
+        let message = vsmtp_mail::escape_text(&plain_types(message.into()));
+        ScriptError { location, message, hint: None }
     }
 
     /// The same with advice.
@@ -124,6 +128,19 @@ impl ScriptError {
     }
 }
 
+/// With types of ours as scripts know them: Rhai names some as the compiler does, `vsmtp_filter::status::Status`.
+fn plain_types(mut text: String) -> String {
+    let is_of_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    while let Some(start) = text.find(OWN_TYPES) {
+        let rest = text.get(start..).unwrap_or_default();
+        let end = start + rest.find(|c| !is_of_path(c)).unwrap_or(rest.len());
+        let path = text.get(start..end).unwrap_or_default();
+        let name = path.rsplit("::").next().unwrap_or_default().to_ascii_lowercase();
+        text.replace_range(start..end, &name);
+    }
+    text
+}
+
 /// Rhai appends ` (line L, position P)`; we name the place once, in front.
 fn without_position(error: &EvalAltResult) -> String {
     let text = error.to_string();
@@ -133,7 +150,9 @@ fn without_position(error: &EvalAltResult) -> String {
 /// Advice for the mistakes that scripts make most.
 fn hint_for(message: &str) -> Option<String> {
     let lower = message.to_ascii_lowercase();
-    let hint = if lower.contains("undefined variable") || lower.contains("variable not found") {
+    let hint = if lower == "undefined variable: object" || lower == "undefined variable: service" {
+        "a declaration is object NAME TYPE = VALUE, or service NAME KIND = VALUE; words of the language are no names"
+    } else if lower.contains("undefined variable") || lower.contains("variable not found") {
         "a function sees its arguments, its own variables and imports; reach a top-level constant by global::NAME"
     } else if lower.contains("module not found") {
         "imports are relative to the configuration directory and leave out the .vsl extension"
