@@ -22,7 +22,7 @@ use rhai::packages::{Package, StandardPackage};
 use rhai::{AST, Engine, OptimizationLevel, Token};
 use vsmtp_daemon::Record;
 
-pub use declaration::service_constructor;
+pub use declaration::{names_in_expressions, service_constructor};
 pub use directive::{Directive, DirectiveKind, register_tests};
 pub use error::{Location, ScriptError};
 pub use interactive::{Interactive, Stop};
@@ -31,8 +31,8 @@ pub use names::{Callable, nearest};
 pub use resolver::{MAX_SCRIPT_BYTES, Root, wrong_imports};
 
 pub use script::{Failure, LoadedScript, StageTable};
-pub use survey::{Call, Kind, Reach, Signatures, Survey};
-pub use variables::{OLD_VARIABLES, give_old_variables};
+pub use survey::{Call, Gap, Kind, Known, Reach, Signatures, Survey, Why};
+pub use variables::{OLD_VARIABLES, give_old_variables, unknown_variables};
 
 /// Makes an engine without any vSL function.
 ///

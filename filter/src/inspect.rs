@@ -90,7 +90,7 @@ fn of_rules(
         looked_at.insert(file);
     }
     for script in &loaded {
-        found.extend(stages::problems(&ground.table, script));
+        found.extend(stages::problems(&ground, script));
     }
     if let Some((evaluated, config)) = said {
         found.extend(together(evaluated, config, slice, &loaded, loaded.len() == scripts.len()));
@@ -136,15 +136,19 @@ fn entries(ground: &Ground) -> Result<Vec<PathBuf>, ScriptError> {
 /// Imports, names and arguments in one file.
 fn of_file(ground: &Ground, signatures: &Signatures, file: &Path, limit: Duration) -> Vec<ScriptError> {
     let name = ground.root.display_name(file);
-    let compiled = ground.root.read(file).and_then(|text| engine::compile(&ground.engine, &name, &text));
-    let ast = match compiled {
-        Ok(ast) => ast,
+    let compiled = ground.root.read(file).and_then(|text| {
+        let ast = engine::compile(&ground.engine, &name, &text)?;
+        Ok((ast, engine::names_in_expressions(&ground.engine, &name, &text)))
+    });
+    let (ast, declared) = match compiled {
+        Ok(compiled) => compiled,
         Err(error) => return vec![error],
     };
     let _watch = Watch::until(Instant::now() + limit);
     let mut found = engine::wrong_imports(&ground.engine, &name, &ast);
     found.extend(ground.root.wrong_names(&name, &ast));
     found.extend(calls::problems(signatures, &Survey::of(&name, &ast)));
+    found.extend(engine::unknown_variables(&name, &ast, &declared));
     found
 }
 

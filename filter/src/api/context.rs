@@ -80,6 +80,7 @@ fn client(registry: &mut Registry) {
             "() -> string",
             "The client's name, if its address has one that leads back to it; otherwise `unknown`. On the local socket `localhost`.",
         )
+        .until(Stage::Preq)
         .errors("from `postq` on, where it is not known any more")
         .example("ctx::client_name() != \"\"");
     registry.on0(client_name, Stage::Connect, |t| {

@@ -102,7 +102,7 @@ fn read(reports: &str) -> Outcome<Notify> {
 const AFTER: &str = "from `postq` on, where it is not known any more";
 
 const fn fact(fact: &'static str) -> Name {
-    name("tls", fact, &[]).errors(AFTER)
+    name("tls", fact, &[]).until(Stage::Preq).errors(AFTER)
 }
 
 fn handshake(registry: &mut Registry) {

@@ -43,7 +43,7 @@ pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {
     let door = Greylist { limiter: surroundings.limiter.clone(), trusted: surroundings.trusted.clone() };
     let only_here = "at other stages than `rcpt`";
     let with_options = "at other stages than `rcpt`, if an option does not exist or is out of its range";
-    let check = name("greylist", "check", &[])
+    let check = name("greylist", "check", &[]).until(Stage::Rcpt)
         .doc("() -> status", "Has the client come again if it writes from this network (IPv4 /24, IPv6 /64), as this sender, to this recipient for the first time: `451 4.7.1 Greylisted, try again in 300 seconds`. If it comes again after 300 seconds, and within two days, goes on; once a message was accepted, for 36 days from the latest one. A client of which five such triples were let in is known and waits no more. The null sender, clients that have authenticated and those of `server.relay_from` never wait. In senders, what stands behind `+` and which digits there are makes no difference. Remembered over restarts. If the limiter does not answer within a second, goes on. Put it behind rules that refuse for good. Waits for the limiter.")
         .errors(only_here)
         .example("rule \"greylist\" || greylist::check()");
@@ -55,7 +55,7 @@ pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {
         .example("rule \"greylist\" || greylist::check(#{ delay: 60, known_after: 3, except: [rg4(\"198.51.100.0/24\")] })");
     let to_check = door.clone();
     registry.waits1(check, Stage::Rcpt, move |shared, map: Map| to_check.status(shared, &options(&map)?));
-    let wait = name("greylist", "wait", &[])
+    let wait = name("greylist", "wait", &[]).until(Stage::Rcpt)
         .doc("() -> int", "The same as a number, for rules that refuse in words of their own: the seconds that the client still has to wait, 0 if it may go on.")
         .errors(only_here)
         .example("if greylist::wait() > 0 { state::reject(\"451 4.7.1 come again\") } else { state::next() }");

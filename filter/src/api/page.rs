@@ -113,6 +113,8 @@ fn entry(out: &mut String, row: &Function) {
     let doc = row.doc;
     let _ = write!(out, "\n```rust,ignore\n{}{}\n```\n\n{}\n", shown(row), doc.signature, doc.text);
     let stages = match row.from {
+        Some(stage) if row.until == Some(stage) => Some(format!("`{stage}`")),
+        Some(stage) if row.until.is_some() => row.until.map(|until| format!("from `{stage}` to `{until}`")),
         Some(stage) if stage == crate::stage::Stage::ALL[0] => Some("all".to_owned()),
         Some(stage) => Some(format!("from `{stage}` on")),
         None if row.form == Form::Function => Some("all, and while scripts are loaded".to_owned()),

@@ -59,6 +59,8 @@ pub struct Function {
     pub arguments: usize,
     /// First stage at which it may be called; `None`: it does not look at the transaction.
     pub from: Option<Stage>,
+    /// Last stage, if there is one: it throws at those behind.
+    pub until: Option<Stage>,
     /// What the reference says.
     pub doc: Doc,
 }
@@ -72,17 +74,24 @@ pub(super) struct Name {
     pub module: &'static str,
     pub name: &'static str,
     pub global: &'static [&'static str],
+    until: Option<Stage>,
     doc: Doc,
 }
 
 pub(super) const fn name(module: &'static str, name: &'static str, global: &'static [&'static str]) -> Name {
-    Name { module, name, global, doc: Doc { signature: "", text: "", errors: "", example: "" } }
+    Name { module, name, global, until: None, doc: Doc { signature: "", text: "", errors: "", example: "" } }
 }
 
 impl Name {
     /// The same name in another module, of which the reference says nothing.
     pub const fn also_in(self, module: &'static str) -> Self {
         name(module, self.name, &[])
+    }
+
+    /// The last stage at which it may be called; it throws at those behind by itself.
+    pub const fn until(mut self, stage: Stage) -> Self {
+        self.until = Some(stage);
+        self
     }
 
     /// What it takes and gives, and what it does.
@@ -145,8 +154,8 @@ impl<'e> Registry<'e> {
 
     /// Adds a row for what is registered elsewhere: a method, a property.
     pub fn row(&mut self, form: Form, name: Name, arguments: usize, from: Option<Stage>) {
-        let Name { module, name, global, doc } = name;
-        let row = Function { form, module, name, global, arguments, from, doc };
+        let Name { module, name, global, until, doc } = name;
+        let row = Function { form, module, name, global, arguments, from, until, doc };
         let is_same = |old: &Function| {
             (old.form, old.module, old.name, old.arguments) == (form, module, name, arguments)
                 && (doc.signature.is_empty() || old.doc.signature == doc.signature)
@@ -183,7 +192,8 @@ impl<'e> Registry<'e> {
         let mut names = vec![name.name];
         names.extend(name.global.iter().filter(|global| **global != name.name));
         for alias in &names {
-            let alias = Name { module: "sys", name: alias, global: &[], doc: Doc::default() };
+            let alias =
+                Name { module: "sys", name: alias, global: &[], until: name.until, doc: Doc::default() };
             self.row(Form::Alias, alias, arguments + 1, Some(from));
         }
         names

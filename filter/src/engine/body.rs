@@ -144,7 +144,7 @@ fn begin(global: &mut GlobalRuntimeState, environment: &GlobalRuntimeState) {
 }
 
 /// What the only function of a module does. Rhai shows it to those who walk through it.
-fn statements(alone: Module) -> Vec<Stmt> {
+pub(super) fn statements(alone: Module) -> Vec<Stmt> {
     let mut statements = Vec::new();
     AST::new(Vec::new(), alone).walk(&mut |path: &[ASTNode]| {
         if let [ASTNode::Stmt(statement)] = path {

@@ -107,6 +107,12 @@ pub(super) fn compile_knowing(
     Ok(ast)
 }
 
+/// The names that declarations within expressions make known.
+pub fn names_in_expressions(engine: &Engine, file: &str, text: &str) -> Vec<String> {
+    let found = find(engine, file, text).unwrap_or_default();
+    found.inline.into_iter().map(|(_, name)| name).collect()
+}
+
 /// Sets the meanings until it is dropped.
 struct Meanings;
 

@@ -1,18 +1,20 @@
 //! What a compiled script calls and how its directives end, found without running it: for those who check rules before
 //! they are used. It knows no function of vSL by name but the statuses; what may be called where is for others to say.
 
+mod ending;
+
 use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use rhai::{
-    AST, ASTFlags, ASTNode, Array, Dynamic, Engine, Expr, FnCallExpr, FnPtr, ImmutableString, Map, Module,
-    Stmt, StmtBlock,
-};
+use rhai::{AST, ASTNode, Array, Dynamic, Engine, Expr, FnPtr, ImmutableString, Map, Module, Stmt};
 
 use super::directive::{Directive, DirectiveKind};
 use super::error::Location;
 use super::resolver::file_name;
+use ending::{Ending, Gaps, Statuses};
+
+pub use ending::{Gap, Why};
 
 /// Most functions that are followed from one directive.
 const MAX_FOLLOWED: usize = 1_000;
@@ -20,8 +22,6 @@ const MAX_FOLLOWED: usize = 1_000;
 const MAX_PARAMETERS: usize = 16;
 /// Lists and maps in each other that are looked into.
 const MAX_DEPTH: usize = 16;
-/// Statuses that end a stage.
-const FINAL: [&str; 6] = ["accept", "faccept", "deny", "reject", "info", "quarantine"];
 /// Words of Rhai that look like functions.
 const WORDS: [&str; 12] = [
     "print",
@@ -283,6 +283,14 @@ impl Signatures {
     }
 }
 
+/// What those who look through directives know of what is not in them.
+pub struct Known<'a> {
+    /// What a function of vSL gives; `None` if that is a status, or if nobody knows.
+    pub gives: &'a dyn Fn(&Call) -> Option<&'a str>,
+    /// The script that an import names, if it was loaded.
+    pub import: &'a dyn Fn(&str) -> Option<Arc<Module>>,
+}
+
 /// What running a directive can come to.
 #[derive(Debug, Default)]
 pub struct Reach {
@@ -291,6 +299,8 @@ pub struct Reach {
     pub calls: Vec<Call>,
     /// Whatever happens, it ends the stage.
     pub always_ends: bool,
+    /// Where it may end without a status although it must have one.
+    pub gaps: Vec<Gap>,
 }
 
 /// A function of a script that is looked into.
@@ -299,26 +309,53 @@ struct Own {
     file: String,
     name: String,
     arity: usize,
+    /// What it imports itself, by alias; of two with one alias the last.
+    imports: HashMap<String, ImmutableString>,
 }
 
 impl Own {
+    fn new(library: &Arc<Module>, file: &str, name: &str, arity: usize) -> Self {
+        let mut imports = HashMap::new();
+        if let Some(function) = library.get_script_fn(name, arity) {
+            let mut alone = Module::new();
+            alone.set_script_fn(Arc::clone(function));
+            AST::new(Vec::new(), alone).walk(&mut |path: &[ASTNode]| {
+                if let Some(ASTNode::Stmt(Stmt::Import(import, _))) = path.last()
+                    && let Expr::StringConstant(text, _) = &import.0
+                {
+                    imports.insert(import.1.name.to_string(), text.clone());
+                }
+                true
+            });
+        }
+        Own { library: Arc::clone(library), file: file.to_owned(), name: name.to_owned(), arity, imports }
+    }
+
     /// Another function of the same script.
     fn sibling(&self, name: &str, arity: usize) -> Self {
-        Own { library: Arc::clone(&self.library), file: self.file.clone(), name: name.to_owned(), arity }
+        Own::new(&self.library, &self.file, name, arity)
+    }
+
+    /// A closure that is made in it, and sees what it imports.
+    fn closure(&self, name: &str, arity: usize) -> Self {
+        let mut closure = self.sibling(name, arity);
+        let inherited = self.imports.iter().map(|(alias, path)| (alias.clone(), path.clone()));
+        closure.imports = inherited.chain(closure.imports).collect();
+        closure
     }
 }
 
 impl Directive {
     /// Looks through the body and what it calls.
-    pub fn reach(&self) -> Reach {
+    pub fn reach(&self, known: &Known) -> Reach {
         let mut reach = Reach::default();
         let Some(library) = self.body.environment.lib.first() else { return reach };
-        let mut pending = vec![Own {
-            library: Arc::clone(library),
-            file: self.location.file.clone(),
-            name: self.body.function.fn_name().to_owned(),
-            arity: self.body.function.curry().len(),
-        }];
+        let function = &self.body.function;
+        let body = Own::new(library, &self.location.file, function.fn_name(), function.curry().len());
+        if matches!(self.kind, DirectiveKind::Rule | DirectiveKind::Delegate) {
+            reach.gaps = Gaps::new(self, known).of(&body);
+        }
+        let mut pending = vec![body];
         let mut seen = HashSet::new();
         while let Some(own) = pending.pop() {
             if seen.len() >= MAX_FOLLOWED || !seen.insert((own.file.clone(), own.name.clone(), own.arity)) {
@@ -335,12 +372,12 @@ impl Directive {
                         let forms =
                             name.map(|name| (0..=MAX_PARAMETERS).map(move |arity| (name.clone(), arity)));
                         pending.extend(
-                            forms.into_iter().flatten().map(|(name, arity)| own.sibling(&name, arity)),
+                            forms.into_iter().flatten().map(|(name, arity)| own.closure(&name, arity)),
                         );
                     });
                 }
                 if let Some(call) = Call::of(&own.file, path) {
-                    match self.target(&own, &call) {
+                    match self.target(&own, &call, known) {
                         Some(_) if call.is_caught => {}
                         Some(target) => pending.push(target),
                         None => reach.calls.push(call),
@@ -357,16 +394,17 @@ impl Directive {
         reach
     }
 
-    /// The function of a script that is called, which comes before one of vSL with the same name. What a script imports is
-    /// followed where it does so outside functions.
-    fn target(&self, from: &Own, call: &Call) -> Option<Own> {
+    /// The function of a script that is called, which comes before one of vSL with the same name.
+    fn target(&self, from: &Own, call: &Call, known: &Known) -> Option<Own> {
         let arity = call.arguments.len();
         let has = |library: &Arc<Module>| library.get_script_fn(&call.name, arity).is_some();
         let Some(alias) = &call.module else {
             return has(&from.library).then(|| from.sibling(&call.name, arity));
         };
         let is_here = self.body.environment.lib.first().is_some_and(|own| Arc::ptr_eq(own, &from.library));
-        let first = if is_here {
+        let first = if let Some(path) = from.imports.get(alias) {
+            (known.import)(path)
+        } else if is_here {
             self.body
                 .environment
                 .find_import(alias)
@@ -379,7 +417,7 @@ impl Directive {
             return None;
         }
         let file = file_name(library.id().unwrap_or(alias));
-        Some(Own { library, file, name: call.name.clone(), arity })
+        Some(Own::new(&library, &file, &call.name, arity))
     }
 }
 
@@ -398,76 +436,5 @@ fn within(value: &Dynamic, depth: usize, see: &mut impl FnMut(&Dynamic)) {
         list.iter().for_each(|inner| within(inner, depth + 1, see));
     } else if let Some(map) = value.read_lock::<Map>() {
         map.values().for_each(|inner| within(inner, depth + 1, see));
-    }
-}
-
-/// How the body of a function ends.
-struct Ending<'a> {
-    statuses: Statuses<'a>,
-    /// The last statement gives a status that ends the stage.
-    last: bool,
-    /// It may return something else before.
-    leaves: bool,
-}
-
-impl Ending<'_> {
-    fn see(&mut self, path: &[ASTNode]) {
-        let Some(ASTNode::Stmt(statement)) = path.last() else { return };
-        if path.len() == 1 {
-            self.last = self.statuses.is_given_by(statement);
-        }
-        if let Stmt::Return(value, flags, _) = statement
-            && !flags.contains(ASTFlags::BREAK)
-        {
-            self.leaves |= !value.as_ref().is_some_and(|value| self.statuses.are(value));
-        }
-    }
-
-    fn is_final(&self) -> bool {
-        self.last && !self.leaves
-    }
-}
-
-/// Statuses that end a stage, in a script with these functions of its own.
-struct Statuses<'a>(&'a Module);
-
-impl Statuses<'_> {
-    fn is_given_by(&self, statement: &Stmt) -> bool {
-        match statement {
-            Stmt::FnCall(call, _) => self.is_one(call),
-            Stmt::Expr(expression) => self.are(expression),
-            Stmt::Return(Some(expression), flags, _) => {
-                !flags.contains(ASTFlags::BREAK) && self.are(expression)
-            }
-            Stmt::Block(block) => self.end(block),
-            Stmt::If(flow, _) => self.end(&flow.body) && self.end(&flow.branch),
-            Stmt::Switch(parts, _) => {
-                let cases = &parts.1;
-                cases.def_case.is_some() && cases.expressions.iter().all(|case| self.are(&case.rhs))
-            }
-            _ => false,
-        }
-    }
-
-    /// The block ends in one.
-    fn end(&self, block: &StmtBlock) -> bool {
-        block.statements().last().is_some_and(|last| self.is_given_by(last))
-    }
-
-    fn are(&self, expression: &Expr) -> bool {
-        match expression {
-            Expr::FnCall(call, _) => self.is_one(call),
-            Expr::Stmt(block) => self.end(block),
-            _ => false,
-        }
-    }
-
-    fn is_one(&self, call: &FnCallExpr) -> bool {
-        let module = call.namespace.path.first().map(|first| first.name.as_str());
-        let is_own = module.is_none() && self.0.get_script_fn(&call.name, call.args.len()).is_some();
-        !is_own
-            && call.namespace.path.len() < 2
-            && module.is_none_or(|module| module == "state")
-            && FINAL.contains(&call.name.as_str())
     }
 }

@@ -34,6 +34,7 @@ fn good_rules_have_no_problems() {
         fn is_friend(who) { who in global::FRIENDS }
         fn greet() { this + "x" }
         object me address = "me@b.test";
+        object friends file:address = "/etc/vsmtp/lib/friends.txt";
         #{
             connect: [
                 rule "ip" || { if ctx::client_ip() in [ip4("192.0.2.1")] { return accept(); } next() },
@@ -56,7 +57,8 @@ fn good_rules_have_no_problems() {
             ],
         }"#;
     let own = "fn twice(x) { x * 2 }";
-    assert_eq!(found(&[("filter.vsl", rules), ("lib/own.vsl", own)]), Vec::<String>::new());
+    let friends = ("lib/friends.txt", "jane@b.test\n");
+    assert_eq!(found(&[("filter.vsl", rules), ("lib/own.vsl", own), friends]), Vec::<String>::new());
 }
 
 #[test]
@@ -83,6 +85,21 @@ fn calls_that_nobody_answers() {
             "filter.vsl:8:20: envelop::add_rcpt takes no bool as its argument 1 (docs/vsl/envelop.md says what it takes)",
         ]
     );
+}
+
+#[test]
+fn variables_that_functions_do_not_see_are_found_beside_declarations_in_expressions_too() {
+    let rules = "object nets group = [ object office rg4 = \"10.0.0.0/8\", object home ip4 = \"127.0.0.1\" ];
+fn trusted() { ctx::client_ip() in nets }
+fn seen(a) { let b = a; for (c, d) in [b] { c + d; } try { b.len(); } catch (e) { e; } |f| f + b; global::nets; net_10 }
+#{ connect: [
+    rule \"a\" || if trusted() || ctx::client_ip() in nets || seen(1) { accept() } else { next() },
+    rule \"b\" || if in_domain(object r address = \"a@b.c\") { accept() } else { next() },
+] }";
+    let expected = "filter.vsl:2:36: there is no variable nets here (a function sees its arguments, its own variables and imports; reach a top-level constant by global::NAME)";
+    let found = in_rules(rules);
+    assert!(found.contains(&expected.to_owned()), "{found:#?}");
+    assert_eq!(found.iter().filter(|problem| problem.contains("no variable")).count(), 1, "{found:#?}");
 }
 
 #[test]
@@ -114,6 +131,22 @@ fn unused() { msg::size() }
             "filter.vsl:2:27: msg::size is available from the stage 'preq' on, not at 'connect' (move the rule to 'preq', or to a later stage)",
             "filter.vsl:4:29: ctx::helo is available from the stage 'helo' on, not at 'connect' (move the rule to 'helo', or to a later stage)",
             "filter.vsl:5:28: rcpt is available from the stage 'rcpt' on, not at 'mail' (move the rule to 'rcpt', or to a later stage)",
+        ]
+    );
+}
+
+#[test]
+fn calls_behind_their_last_stage() {
+    let found = in_rules(
+        "#{ preq: [ rule \"a\" || greylist::check(), rule \"tls\" || if tls::is_secured() { next() } else { accept() } ],
+   postq: [ action \"b\" || log(\"info\", tls::protocol() + ctx::client_name() + ctx::client_ip()) ] }",
+    );
+    assert_eq!(
+        found,
+        [
+            "filter.vsl:1:24: greylist::check is available up to the stage 'rcpt', not at 'preq' (move the rule to 'rcpt')",
+            "filter.vsl:2:39: tls::protocol is available up to the stage 'preq', not at 'postq' (move the rule to 'preq', or to an earlier stage)",
+            "filter.vsl:2:57: ctx::client_name is available up to the stage 'preq', not at 'postq' (move the rule to 'preq', or to an earlier stage)",
         ]
     );
 }
@@ -165,6 +198,37 @@ fn calls_before_their_stage_in_what_imported_scripts_import() {
 }
 
 #[test]
+fn calls_before_their_stage_in_scripts_that_are_imported_within_a_function() {
+    let rules = "import \"lib/other\" as own;
+fn helper() { import \"lib/own\" as own; own::first() }
+#{ connect: [
+    rule \"a\" || { helper(); next() },
+    rule \"b\" || { import \"lib/own\" as mine; [1].map(|x| mine::second()); next() },
+    rule \"c\" || { own::first(); next() },
+    rule \"d\" || { import \"lib/own\" as mine; mine::verdict() },
+] }";
+    let own = "fn first() { helo() }\nfn second() { import \"lib/deep\" as deep; deep::third() }\nfn verdict() { 5 }";
+    let late = |at: &str, name: &str, stage: &str| {
+        format!(
+            "{at}: {name} is available from the stage '{stage}' on, not at 'connect' (move the rule to '{stage}', or to a later stage)"
+        )
+    };
+    assert_eq!(
+        found(&[
+            ("filter.vsl", rules),
+            ("lib/own.vsl", own),
+            ("lib/other.vsl", "fn first() { 1 }"),
+            ("lib/deep.vsl", "fn third() { rcpt() }"),
+        ]),
+        [
+            "filter.vsl:7:45: rule 'd' can end without a status: verdict() may give none, at lib/own.vsl:3:16 (give a status on each of its paths)".to_owned(),
+            late("lib/deep.vsl:1:14", "rcpt", "rcpt"),
+            late("lib/own.vsl:1:14", "helo", "helo"),
+        ]
+    );
+}
+
+#[test]
 fn functions_of_the_script_come_before_those_of_vsl() {
     let rules = "import \"lib/msg\" as msg;
 fn rcpt() { \"a@b.test\" }
@@ -185,7 +249,6 @@ fn directives_that_can_never_run() {
         ("rule \"x\" || switch 1 { 1 => deny(), _ => state::quarantine(\"q\") }", true),
         ("rule \"x\" || { if ctx::is_local() { return next(); } deny() }", false),
         ("rule \"x\" || if ctx::is_local() { deny() } else { next() }", false),
-        ("rule \"x\" || switch 1 { 1 => deny() }", false),
         ("rule \"x\" || next()", false),
         ("action \"x\" || deny()", false),
     ] {
@@ -194,6 +257,100 @@ fn directives_that_can_never_run() {
             "filter.vsl:3:6: this rule never runs at the stage 'rcpt' ('x' before it always ends the stage)";
         let expected: Vec<&str> = ends.then_some(expected).into_iter().collect();
         assert_eq!(found, expected, "{before}");
+    }
+}
+
+#[test]
+fn rules_that_can_end_without_a_status() {
+    let late = "state::next()";
+    let mut differ = Vec::new();
+    for (body, place, what, hint) in [
+        (
+            "{ if ctx::is_local() { next() } }",
+            "2:15",
+            "this 'if' has no 'else'",
+            "add else { state::next() }",
+        ),
+        ("if ctx::is_local() { deny() } else if ctx::is_secured() { next() }", "2:48", "this 'if'", "else"),
+        ("{ if ctx::is_local() { return; } next() }", "2:36", "this gives ()", late),
+        ("{ if ctx::is_local() { return 5; } next() }", "2:43", "this gives int", late),
+        ("{ log(\"info\", \"x\") }", "2:15", "this gives ()", late),
+        ("{ msg::append_header(\"X\", \"y\"); }", "2:15", "this gives ()", late),
+        ("ctx::client_ip()", "2:13", "this gives string", late),
+        ("print(\"x\")", "2:13", "this gives ()", late),
+        ("{ let a = next(); }", "2:15", "this gives ()", late),
+        ("{ }", "2:6", "this gives ()", late),
+        ("ctx::is_local() && ctx::is_secured()", "2:29", "this gives bool", late),
+        ("ctx::client_ip() == \"::1\"", "2:30", "this gives bool", late),
+        ("[next()]", "2:13", "this gives array", late),
+        ("switch msg::size() { 1 => deny() }", "2:13", "this 'switch' says nothing of other values", "_ => "),
+        ("switch msg::size() { 1 => deny(), _ => 2 }", "2:52", "this gives int", late),
+        (
+            "switch ctx::is_local() { true if 1 == ctx::client_port() => deny(), false => next() }",
+            "2:13",
+            "switch",
+            "_",
+        ),
+        ("for x in [1, 2] { if x == 3 { return deny(); } }", "2:13", "when this loop is over", "behind it"),
+        ("{ let n = 1; while n < 3 { n += 1; } }", "2:26", "when this loop is over", "behind it"),
+        ("loop { if ctx::is_local() { break; } }", "2:13", "when this loop is over", "behind it"),
+        ("loop { if ctx::is_local() { break 5; } }", "2:47", "this gives int", late),
+        (
+            "try { deny() } catch { next() }",
+            "2:13",
+            "the value of a 'catch' is lost",
+            "return state::next();",
+        ),
+        ("helper()", "2:13", "helper() may give none, at filter.vsl:1:40", "each of its paths"),
+        ("{ return own::deep(); }", "2:22", "deep() may give none, at lib/own.vsl:1:13", "each of its paths"),
+    ] {
+        let rules = format!(
+            "import \"lib/own\" as own; fn helper() {{ if later() {{ deny() }} }} fn later() {{ true }} #{{ preq: [\nrule \"x\" || {body},\n] }}"
+        );
+        let found =
+            found(&[("filter.vsl", &rules), ("lib/own.vsl", "fn deep() { inner() } fn inner() { 5 }")]);
+        let start = format!("filter.vsl:{place}: rule 'x' can end without a status: ");
+        let is_told = |told: &String| told.starts_with(&start) && told.contains(what) && told.contains(hint);
+        if found.len() != 1 || !found.iter().all(is_told) {
+            differ.push(format!("{body}: {place} {what}, found {found:#?}"));
+        }
+    }
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+}
+
+#[test]
+fn what_may_be_a_status_is_left_alone() {
+    for body in [
+        "{ let s = next(); s }",
+        "{ let f = || next(); f.call() }",
+        "{ let m = #{ s: next() }; m.s }",
+        "{ if ctx::is_local() { throw \"no\" } else { next() } }",
+        "{ if ctx::is_local() { return next(); } else { throw 1 } }",
+        "{ throw \"no\" }",
+        "{ deny(); return next(); }",
+        "loop { if ctx::is_local() { return deny(); } }",
+        "loop { if ctx::is_local() { break deny(); } }",
+        "loop { for x in [1] { break; } return next(); }",
+        "switch ctx::is_local() { true => deny(), false => next() }",
+        "switch spf::check_raw().result { \"none\" | \"neutral\" => next(), \"pass\" | \"softfail\" => next(), \"fail\" => deny(), \"temperror\" | \"permerror\" => { return info(\"450 x\"); } }",
+        "switch auth::credentials().type { \"Verify\" => next(), \"AnonymousToken\" => deny() }",
+        "{ try { return deny(); } catch { } next() }",
+        "try { deny() } catch { return next(); }",
+        "try { deny() } catch (e) { throw e; }",
+        "spf::check()",
+        "dmarc::check()",
+        "check_spf(\"none\")",
+        "recursive(3)",
+        "own::deep()",
+        "own::OUTCOME",
+        "{ switch 1 { 1 => { return next(); } _ => { return deny(); } } }",
+        "check_mail_relay(net_10)",
+    ] {
+        let rules = format!(
+            "import \"lib/own\" as own;\nfn recursive(n) {{ if n == 0 {{ next() }} else {{ recursive(n - 1) }} }}\n#{{ preq: [ rule \"x\" || {body} ], postq: [ action \"a\" || 5, action \"b\" || {{ }} ] }}"
+        );
+        let own = "const OUTCOME = next(); fn deep() { global::OUTCOME }";
+        assert_eq!(found(&[("filter.vsl", &rules), ("lib/own.vsl", own)]), Vec::<String>::new(), "{body}");
     }
 }
 
