@@ -28,7 +28,7 @@ pub use error::{Location, ScriptError};
 pub use interactive::{Interactive, Stop};
 pub use limits::{Limits, Watch, deadline_passed, hand_on, party, time_left};
 pub use names::{Callable, nearest};
-pub use resolver::{MAX_SCRIPT_BYTES, Root, wrong_imports};
+pub use resolver::{MAX_SCRIPT_BYTES, Root, beside, wrong_imports};
 
 pub use script::{Failure, LoadedScript, StageTable};
 pub use survey::{Call, Gap, Kind, Known, Reach, Signatures, Survey, Why};

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::engine::beside;
 use crate::object::Fault;
 
 /// Largest file, in octets.
@@ -75,7 +76,7 @@ impl Folder {
         if name.is_empty() || name.contains('\0') || self.path.as_os_str().is_empty() {
             return Err(fail(&"it has no name, or there is no folder of the configuration"));
         }
-        let full = self.path.join(name).canonicalize().map_err(|error| fail(&error))?;
+        let full = beside(&self.path, name).canonicalize().map_err(|error| fail(&error))?;
         if !full.starts_with(&self.path) {
             return Err(fail(&"it lies outside the folder of the configuration"));
         }
@@ -211,11 +212,11 @@ mod tests {
         std::os::unix::fs::symlink(outside.path().join("x"), dir.path().join("link")).unwrap();
         let folder = Folder::open(dir.path());
         let absolute = dir.path().join("x").display().to_string();
-        for good in ["x", "./x", &absolute] {
+        for good in ["x", "./x", &absolute, "/etc/vsmtp/x"] {
             assert_eq!(folder.read(good).as_deref(), Ok("text"), "{good}");
         }
         let escape = format!("../{}/x", outside.path().file_name().unwrap().display());
-        for bad in ["link", &escape, "/etc/passwd", "", "none", ".", "x\0"] {
+        for bad in ["link", &escape, "/etc/vsmtp/../x", "/etc/passwd", "", "none", ".", "x\0"] {
             assert!(folder.read(bad).is_err(), "{bad}");
         }
         assert!(Folder::default().read("x").is_err());

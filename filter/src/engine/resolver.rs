@@ -24,6 +24,8 @@ type SharedModule = Shared<Module>;
 /// Largest script file, in bytes.
 pub const MAX_SCRIPT_BYTES: u64 = 4 << 20;
 const EXTENSION: &str = "vsl";
+/// Where the configuration lies as packages have it: what scripts call its folder.
+const USUAL: &str = "/etc/vsmtp";
 /// What Rhai calls closures by, with a number of their own behind it.
 const NO_NAME: &str = "anon$";
 /// A function that each imported script gets: what its functions reach by `global::`, only they can reach.
@@ -156,7 +158,7 @@ impl Root {
     /// The file that a path means, without links.
     fn find(&self, path: &str) -> std::io::Result<PathBuf> {
         let first = self.first.iter().find_map(|first| first.join(path).canonicalize().ok());
-        first.map_or_else(|| self.path.join(path).canonicalize(), Ok)
+        first.map_or_else(|| beside(&self.path, path).canonicalize(), Ok)
     }
 
     /// Turns an import path into a file below the root.
@@ -180,6 +182,13 @@ impl Root {
         }
         Ok(real)
     }
+}
+
+/// The file of a folder of configuration that a name means, relative or absolute. What is below `/etc/vsmtp` is meant to be
+/// below that folder, wherever it is: another instance, or a copy that is checked.
+pub fn beside(folder: &Path, name: &str) -> PathBuf {
+    let below = Path::new(name).strip_prefix(USUAL).ok().filter(|_| !folder.starts_with(USUAL));
+    folder.join(below.unwrap_or(Path::new(name)))
 }
 
 /// The text of a file; `None` if it is too large.

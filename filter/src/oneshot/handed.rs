@@ -17,11 +17,11 @@ const MAX_KNOWN: usize = 1_024;
 /// What a function calls the value that it is called on.
 const THIS: &str = "this";
 
-/// A script as it is written.
-pub(super) type Tokens = Vec<(Token, Position)>;
+/// A token of a script, and where it stands.
+pub(super) type Lexed = (Token, Position);
 
 /// The tokens of a script.
-pub(super) fn tokens(text: &str) -> Tokens {
+pub(super) fn tokens(text: &str) -> Vec<Lexed> {
     let engine = Engine::new_raw();
     let script = [text];
     let (stream, _control) = engine.lex(&script);
@@ -44,7 +44,7 @@ pub(super) struct Handed(HashMap<(String, String), Vec<String>>);
 impl Handed {
     /// What is known of scripts that belong together; `entry` is handed all of the configuration.
     pub fn of(texts: &[String], entry: Entry) -> Self {
-        let scripts: Vec<Tokens> = texts.iter().map(|text| tokens(text)).collect();
+        let scripts: Vec<Vec<Lexed>> = texts.iter().map(|text| tokens(text)).collect();
         let defined: Vec<Vec<Function>> = scripts.iter().map(|script| functions(script)).collect();
         let mut handed = Handed::default();
         for function in defined.iter().flatten().filter(|function| function.name == entry.name()) {
@@ -65,12 +65,12 @@ impl Handed {
     }
 
     /// What a name stands for at a place of a script: paths of keys, empty for all of the configuration.
-    pub fn at(&self, script: &Tokens, functions: &[Function], at: usize, name: &str) -> Vec<String> {
+    pub fn at(&self, script: &[Lexed], functions: &[Function], at: usize, name: &str) -> Vec<String> {
         let Some(function) = functions.iter().find(|function| function.body.contains(&at)) else {
             return Vec::new();
         };
         let before = script.get(function.body.start..at).unwrap_or_default();
-        let takes_name = |pair: &[(Token, Position)]| match pair {
+        let takes_name = |pair: &[Lexed]| match pair {
             [(Token::Let | Token::Const | Token::For, _), (taken, _)] => is_named(taken, name),
             _ => false,
         };
@@ -90,7 +90,7 @@ impl Handed {
     }
 
     /// Looks at the calls in a function.
-    fn follow(&mut self, script: &Tokens, function: &Function, defined: &[Vec<Function>]) {
+    fn follow(&mut self, script: &[Lexed], function: &Function, defined: &[Vec<Function>]) {
         let own = std::slice::from_ref(function);
         for at in function.body.clone() {
             let Some(called) = script.get(at).and_then(|(token, _)| name_of(token)) else { continue };
@@ -122,12 +122,12 @@ pub(super) fn joined(start: &str, path: &[String]) -> String {
 }
 
 /// The functions of a script.
-pub(super) fn functions(script: &Tokens) -> Vec<Function> {
+pub(super) fn functions(script: &[Lexed]) -> Vec<Function> {
     let starts = script.iter().enumerate().filter(|(_, (token, _))| *token == Token::Fn);
     starts.filter_map(|(at, _)| function(script, at)).collect()
 }
 
-fn function(script: &Tokens, start: usize) -> Option<Function> {
+fn function(script: &[Lexed], start: usize) -> Option<Function> {
     let token = |at: usize| script.get(at).map(|(token, _)| token);
     let name = name_of(token(start + 1)?)?;
     let mut parameters = Vec::new();
@@ -161,7 +161,7 @@ fn function(script: &Tokens, start: usize) -> Option<Function> {
 }
 
 /// The arguments of a call, each with the token it begins at and the names behind it, if it is a path.
-fn arguments(script: &Tokens, start: usize) -> Vec<Option<(usize, Vec<String>)>> {
+fn arguments(script: &[Lexed], start: usize) -> Vec<Option<(usize, Vec<String>)>> {
     let mut arguments = Vec::new();
     let (mut at, mut first, mut depth) = (start, start, 0_usize);
     while let Some((token, _)) = script.get(at) {
@@ -187,7 +187,7 @@ fn arguments(script: &Tokens, start: usize) -> Vec<Option<(usize, Vec<String>)>>
 }
 
 /// `root.a["b"]`, from one token to another.
-fn path(script: &Tokens, start: usize, end: usize) -> Option<(usize, Vec<String>)> {
+fn path(script: &[Lexed], start: usize, end: usize) -> Option<(usize, Vec<String>)> {
     name_of(&script.get(start)?.0)?;
     let mut names = Vec::new();
     let mut at = start + 1;
@@ -208,13 +208,13 @@ fn path(script: &Tokens, start: usize, end: usize) -> Option<(usize, Vec<String>
 }
 
 /// What a method is called on, if it is a path: where that begins, and the names behind it.
-fn on(script: &Tokens, at: usize) -> Option<(usize, Vec<String>)> {
+fn on(script: &[Lexed], at: usize) -> Option<(usize, Vec<String>)> {
     let at = at.checked_sub(2).filter(|_| matches!(script.get(at - 1), Some((Token::Period, _))))?;
     back(script, at)
 }
 
 /// The path that ends at a token: where it begins, and the names behind that.
-pub(super) fn back(script: &Tokens, end: usize) -> Option<(usize, Vec<String>)> {
+pub(super) fn back(script: &[Lexed], end: usize) -> Option<(usize, Vec<String>)> {
     let token = |at: usize| script.get(at).map(|(token, _)| token);
     let mut names = Vec::new();
     let mut at = end;
@@ -247,7 +247,7 @@ fn name_of(token: &Token) -> Option<String> {
 }
 
 /// The name at a place.
-pub(super) fn root_name(script: &Tokens, at: usize) -> String {
+pub(super) fn root_name(script: &[Lexed], at: usize) -> String {
     script.get(at).and_then(|(token, _)| name_of(token)).unwrap_or_default()
 }
 
