@@ -357,7 +357,7 @@ proptest::proptest! {
     }
 }
 
-/// Python's reader agrees with ours, where it is installed.
+/// Python's reader agrees with ours.
 #[test]
 fn python_reads_the_same() {
     use std::io::Write;
@@ -377,7 +377,11 @@ fn python_reads_the_same() {
     let mut python = std::process::Command::new("python3");
     python.args(["-c", script]).stdin(std::process::Stdio::piped());
     let mut python = match python.spawn() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            assert!(std::env::var_os("CI").is_none(), "python3 is missing, and CI must not skip this");
+            let _ = writeln!(std::io::stderr(), "skipped, needs python3: python_reads_the_same");
+            return;
+        }
         started => started.unwrap(),
     };
     python.stdin.take().unwrap().write_all(&report.bytes).unwrap();
