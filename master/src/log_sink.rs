@@ -4,15 +4,17 @@ use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::{TcpStream, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use vsmtp_config::{Facility, LogLevel, LogSlice, LogTarget, Role, SyslogTransport};
 use vsmtp_ipc::edge::master_child::{self, ToChild};
 use vsmtp_sys::clock;
+use vsmtp_sys::fds::{self, FdKind};
 
 /// journald's own socket.
 const JOURNALD: &str = "/run/systemd/journal/socket";
@@ -115,16 +117,31 @@ impl LogSink {
     }
 }
 
+/// Standard error. A reader that stands still, or a terminal that somebody has stopped, must not stop us; and who shares it with
+/// us may want to wait, so it is opened once more where that can be done.
 fn stderr() -> io::Result<OwnedFd> {
-    use std::os::fd::AsFd;
-    io::stderr().as_fd().try_clone_to_owned()
+    let stderr = io::stderr();
+    let share = || stderr.as_fd().try_clone_to_owned();
+    match fds::fd_kind(stderr.as_fd()) {
+        // What is left is a pipe of another user.
+        FdKind::Pipe => fds::open_again_nonblocking(stderr.as_fd()).or_else(|_| {
+            fds::set_nonblocking(&stderr)?;
+            share()
+        }),
+        FdKind::Other => fds::open_again_nonblocking(stderr.as_fd()).or_else(|_| share()),
+        _ => share(),
+    }
 }
 
 fn append_to(path: &Path) -> io::Result<OwnedFd> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let file: File = OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)?;
+    // It may be a FIFO: one that nobody reads is an error, and one that is read slowly makes nobody wait.
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let mut options = OpenOptions::new();
+    let file: File =
+        options.append(true).create(true).mode(FILE_MODE).custom_flags(flags.bits()).open(path)?;
     Ok(file.into())
 }
 
@@ -158,6 +175,21 @@ mod tests {
         assert!(
             matches!(syslog.message(Role::Receiver), ToChild::LogSink(it) if it.target == master_child::LogTarget::Syslog)
         );
+    }
+
+    #[test]
+    fn a_fifo_that_nobody_reads_is_an_error_and_keeps_nobody_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let fifo = sink(LogTarget::File(path.display().to_string()));
+        assert!(fifo.open().is_err());
+        assert!(fifo.open_or_stand_in().is_ok());
+        let _reader =
+            OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path).unwrap();
+        let mut out = File::from(fifo.open().unwrap());
+        let full = (0..10_000).find_map(|_| std::io::Write::write(&mut out, &[b'x'; 4096]).err());
+        assert_eq!(full.map(|error| error.kind()), Some(io::ErrorKind::WouldBlock));
     }
 
     #[test]

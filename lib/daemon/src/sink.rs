@@ -1,12 +1,13 @@
 //! Where log lines go: a file or terminal, syslog, or journald, through one inherited descriptor. Lines of a turn are
-//! written together; nothing here blocks, and what the sink does not take is dropped and counted.
+//! written together; nothing here blocks, and what the sink does not take is dropped and counted. What is read slowly, a pipe
+//! or a terminal, is given some time: a bounded number of lines waits for it.
 //!
 //! A broken datagram sink (syslogd restarted) is reported to the master, which sends a fresh descriptor: a jailed process
 //! cannot open one.
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -14,9 +15,13 @@ use log::{Level, LevelFilter, Log, Metadata};
 use syslog::{LogFormat, Severity};
 use vsmtp_ipc::edge::master_child::LogTarget;
 use vsmtp_mail::Rfc5322Date;
+use vsmtp_sys::{fds, seqpacket};
 
-/// Lines are written at the end of a turn, or as soon as so many octets wait. At level debug, each is written at once.
+/// Lines are written at the end of a turn, or as soon as so many octets wait. At level debug, each is written at once. Where
+/// so many cannot be written, further lines are dropped.
 const MAX_WAITING: usize = 64 * 1024;
+/// A pipe takes so many octets in one piece, or none (PIPE_BUF): nobody else's lines get in between.
+const PIPE_PIECE: usize = 4096;
 
 /// The syslog facility of mail (RFC 5424 6.2.1).
 const MAIL: u8 = 2;
@@ -24,6 +29,7 @@ const MAIL: u8 = 2;
 static SINK: LineSink = LineSink {
     state: Mutex::new(State {
         out: None,
+        manner: Manner::File,
         target: LogTarget::Stream,
         name: "",
         facility: MAIL,
@@ -44,6 +50,7 @@ pub struct LineSink {
 
 struct State {
     out: Option<File>,
+    manner: Manner,
     target: LogTarget,
     name: &'static str,
     facility: u8,
@@ -54,11 +61,33 @@ struct State {
     waiting: Vec<u8>,
 }
 
+/// How a stream of lines is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// At once, whatever its length.
+    File,
+    /// Whole lines at a time.
+    Pipe,
+    /// So that it makes nobody wait, though others use it who want to wait.
+    Socket,
+}
+
+impl Manner {
+    fn of(out: &OwnedFd) -> Manner {
+        match out.as_fd() {
+            out if fds::is_socket(out) => Manner::Socket,
+            out if fds::is_pipe(out) => Manner::Pipe,
+            _ => Manner::File,
+        }
+    }
+}
+
 /// Points the log at a descriptor, first or again. What waits for the old one is written to it.
 pub fn init_log(out: OwnedFd, target: LogTarget, name: &'static str, level: LevelFilter, facility: u8) {
     let mut state = SINK.lock();
     // The old sink is on its way out, whatever it says.
     let _ = state.write_waiting();
+    state.manner = Manner::of(&out);
     state.facility = facility;
     state.pid = std::process::id();
     state.out = Some(File::from(out));
@@ -92,10 +121,10 @@ impl LineSink {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, result: io::Result<()>) {
-        if let Err(error) = result {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            if error.kind() != io::ErrorKind::WouldBlock {
+    fn note(&self, result: Result<(), Dropped>) {
+        if let Err(Dropped { lines, broken }) = result {
+            self.dropped.fetch_add(lines, Ordering::Relaxed);
+            if broken {
                 self.broken.store(true, Ordering::Relaxed);
             }
         }
@@ -113,14 +142,7 @@ impl Log for LineSink {
         }
         let mut state = self.lock();
         let result = match state.target {
-            LogTarget::Stream => {
-                write_stream_line(&mut state, record);
-                // Whoever looks for a fault wants to see each line before what comes of it.
-                let urgent = record.level() == Level::Error
-                    || log::max_level() >= LevelFilter::Debug
-                    || state.waiting.len() > MAX_WAITING;
-                if urgent { state.write_waiting() } else { Ok(()) }
-            }
+            LogTarget::Stream => state.take(record),
             LogTarget::Syslog => {
                 let datagram = syslog_datagram(state.name, state.facility, record);
                 state.send(&datagram)
@@ -143,23 +165,79 @@ impl Log for LineSink {
     }
 }
 
+/// What a sink did not take.
+struct Dropped {
+    lines: u64,
+    /// Another one should be opened.
+    broken: bool,
+}
+
 impl State {
-    fn write_waiting(&mut self) -> io::Result<()> {
-        if self.waiting.is_empty() {
-            return Ok(());
+    /// Takes a line of a stream, and writes what waits if it is time to.
+    fn take(&mut self, record: &log::Record<'_>) -> Result<(), Dropped> {
+        if self.is_full() {
+            return Err(Dropped { lines: 1, broken: false });
         }
-        let result = match &mut self.out {
-            Some(out) => out.write_all(&self.waiting),
-            None => Ok(()),
-        };
-        self.waiting.clear();
-        result
+        write_stream_line(self, record);
+        // Whoever looks for a fault wants to see each line before what comes of it.
+        let urgent = record.level() == Level::Error
+            || log::max_level() >= LevelFilter::Debug
+            || self.waiting.len() > MAX_WAITING;
+        if urgent { self.write_waiting() } else { Ok(()) }
     }
 
-    fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
-        match &mut self.out {
+    /// True if there is room for no more lines, because whoever reads them does not.
+    fn is_full(&mut self) -> bool {
+        self.waiting.len() > MAX_WAITING
+            && (self.write_waiting().is_err() || self.waiting.len() > MAX_WAITING)
+    }
+
+    /// Writes what waits, as far as it is taken now.
+    fn write_waiting(&mut self) -> Result<(), Dropped> {
+        let mut written = 0;
+        let result = loop {
+            let rest = self.waiting.get(written..).unwrap_or_default();
+            let (false, Some(out)) = (rest.is_empty(), &mut self.out) else {
+                written = self.waiting.len();
+                break Ok(());
+            };
+            match write_to(out, self.manner, rest) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        self.waiting.drain(..written);
+        match result {
+            Ok(()) => Ok(()),
+            // It is read slowly: the rest comes with the next ones.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(_) => {
+                let lines = self.waiting.iter().filter(|octet| **octet == b'\n').count() as u64;
+                self.waiting.clear();
+                Err(Dropped { lines, broken: true })
+            }
+        }
+    }
+
+    fn send(&mut self, datagram: &[u8]) -> Result<(), Dropped> {
+        let sent = match &mut self.out {
             Some(out) => out.write(datagram).map(|_| ()),
             None => Ok(()),
+        };
+        sent.map_err(|error| Dropped { lines: 1, broken: error.kind() != io::ErrorKind::WouldBlock })
+    }
+}
+
+fn write_to(out: &mut File, manner: Manner, octets: &[u8]) -> io::Result<usize> {
+    match manner {
+        Manner::File => out.write(octets),
+        Manner::Socket => seqpacket::send(&*out, &[IoSlice::new(octets)], &[]),
+        Manner::Pipe => {
+            let piece = octets.get(..PIPE_PIECE).unwrap_or(octets);
+            let whole = piece.iter().rposition(|octet| *octet == b'\n').map_or(piece.len(), |at| at + 1);
+            out.write(piece.get(..whole).unwrap_or(piece))
         }
     }
 }
@@ -257,7 +335,75 @@ impl<T: std::fmt::Display> std::fmt::Display for OneLine<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
+
+    fn state(out: OwnedFd) -> State {
+        State {
+            manner: Manner::of(&out),
+            out: Some(File::from(out)),
+            target: LogTarget::Stream,
+            name: "vsmtp-x",
+            facility: MAIL,
+            pid: 1,
+            stamp: (0, String::new()),
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Logs until lines are dropped; how many were taken.
+    fn fill(state: &mut State) -> usize {
+        let line = |state: &mut State, number: usize| {
+            let args = format_args!("event=x number={number} {}", "x".repeat(number % 300));
+            state.take(&log::Record::builder().level(Level::Error).args(args).build())
+        };
+        (0..100_000).take_while(|number| line(state, *number).is_ok()).count()
+    }
+
+    /// What is read while the writer goes on.
+    fn drain(state: &mut State, mut reader: impl Read) -> String {
+        let (mut text, mut chunk) = (Vec::new(), vec![0; 1 << 20]);
+        loop {
+            let _ = state.write_waiting();
+            match reader.read(&mut chunk) {
+                Ok(count @ 1..) => text.extend_from_slice(&chunk[..count]),
+                _ => return String::from_utf8(text).unwrap(),
+            }
+        }
+    }
+
+    #[test]
+    fn who_does_not_read_keeps_nobody_waiting_and_finds_whole_lines() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut slow = state(fds::open_again_nonblocking(writer.as_fd()).unwrap());
+        let taken = fill(&mut slow);
+        assert!((200..20_000).contains(&taken), "{taken}");
+        assert!(slow.waiting.len() <= MAX_WAITING + 1024);
+        fds::set_nonblocking(&reader).unwrap();
+        let text = drain(&mut slow, reader);
+        assert_eq!(text.lines().filter(|line| line.contains("event=x number=")).count(), taken);
+        assert_eq!(text.lines().count(), taken);
+    }
+
+    #[test]
+    fn a_socket_that_others_write_to_as_well_keeps_nobody_waiting_either() {
+        let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut slow = state(writer.into());
+        let taken = fill(&mut slow);
+        reader.set_nonblocking(true).unwrap();
+        assert_eq!(drain(&mut slow, reader).lines().count(), taken);
+    }
+
+    #[test]
+    fn lines_that_a_broken_sink_has_not_taken_are_counted() {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut full = state(full.into());
+        let line = |level| log::Record::builder().level(level).args(format_args!("event=x")).build();
+        assert!(full.take(&line(Level::Info)).is_ok());
+        let dropped = full.take(&line(Level::Error)).err();
+        assert_eq!(dropped.map(|dropped| (dropped.lines, dropped.broken)), Some((2, true)));
+    }
 
     #[test]
     fn datagrams_are_one_line_whatever_the_text() {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Mutex, PoisonError};
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
@@ -77,6 +78,20 @@ pub fn close_from(first: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// True for a pipe or FIFO. Fit for the sandbox.
+pub fn is_pipe(fd: BorrowedFd<'_>) -> bool {
+    format_of(fd) == Some(SFlag::S_IFIFO)
+}
+
+/// True for any socket. Fit for the sandbox.
+pub fn is_socket(fd: BorrowedFd<'_>) -> bool {
+    format_of(fd) == Some(SFlag::S_IFSOCK)
+}
+
+fn format_of(fd: BorrowedFd<'_>) -> Option<SFlag> {
+    fstat(fd).ok().map(|status| SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT)
+}
+
 /// What the descriptor refers to. Epoll and eventfd are recognised through /proc, so before the sandbox only.
 pub fn fd_kind(fd: BorrowedFd<'_>) -> FdKind {
     let Ok(status) = fstat(fd) else { return FdKind::Other };
@@ -110,6 +125,18 @@ pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Opens a pipe, terminal or device once more, for writing: a file of its own, which never makes its writer wait, whatever
+/// others who have it open want.
+///
+/// Through /proc, so before the sandbox only. An error for sockets, for a FIFO that nobody reads, and where this user may not
+/// open what it was handed.
+pub fn open_again_nonblocking(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let file = fs::OpenOptions::new().append(true).custom_flags(flags.bits()).open(path)?;
+    Ok(file.into())
+}
+
 /// Sets close-on-exec, for a descriptor that came from somewhere that does not.
 pub fn set_cloexec(fd: impl AsFd) -> io::Result<()> {
     fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
@@ -136,7 +163,7 @@ pub fn raise_nofile(wanted: u64) -> io::Result<u64> {
 mod tests {
     use super::*;
     use std::fs::File;
-    use std::io::{PipeReader, Read, pipe};
+    use std::io::{PipeReader, Read, Write, pipe};
     use std::os::fd::IntoRawFd;
 
     /// A descriptor as exec would leave it: open, without close-on-exec, without an owner.
@@ -189,6 +216,22 @@ mod tests {
         let (mut reader, _writer) = pipe().unwrap();
         set_nonblocking(&reader).unwrap();
         assert_eq!(reader.read(&mut [0; 1]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_pipe_that_is_opened_again_waits_for_nobody_and_the_first_one_stays_as_it_is() {
+        let (reader, writer) = pipe().unwrap();
+        let again = open_again_nonblocking(writer.as_fd()).unwrap();
+        let mut file = File::from(again);
+        let full = (0..10_000).find_map(|_| file.write(&[b'x'; 4096]).err());
+        assert_eq!(full.map(|error| error.kind()), Some(io::ErrorKind::WouldBlock));
+        let flags = OFlag::from_bits_retain(fcntl(&writer, FcntlArg::F_GETFL).unwrap());
+        assert!(!flags.contains(OFlag::O_NONBLOCK));
+        assert!(is_pipe(writer.as_fd()) && !is_socket(writer.as_fd()));
+        drop(reader);
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(open_again_nonblocking(socket.as_fd()).is_err());
+        assert!(is_socket(socket.as_fd()) && !is_pipe(socket.as_fd()));
     }
 
     #[test]

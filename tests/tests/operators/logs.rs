@@ -13,7 +13,7 @@ fn is_line(line: &str) -> bool {
     let mut words = line.split(' ');
     let time = words.next().is_some_and(|word| word.len() == 24 && word.ends_with('Z'));
     let name = words.next().is_some_and(|word| word.starts_with("vsmtp") && word.ends_with(']'));
-    let level = words.next().is_some_and(|word| ["error", "warn", "info", "debug"].contains(&word));
+    let level = words.next().is_some_and(|word| ["error", "warn", "info", "debug", "trace"].contains(&word));
     time && name && level && words.next().is_some_and(|word| word.starts_with("event="))
 }
 
@@ -311,6 +311,37 @@ fn syslog_is_reached_over_the_network_too() {
     // Each line with its length in front (RFC 6587 3.4.1).
     let (count, rest) = text.split_once(' ').expect("a length");
     assert!(rest.len() >= count.parse().expect("a number") && rest.starts_with('<'), "{text}");
+}
+
+/// What is held back by a pipe (16 pages of 4 KiB) and by each process is less than what so many messages have logged.
+#[test]
+fn a_log_that_nobody_reads_keeps_nobody_waiting() {
+    const MESSAGES: usize = 150;
+    let config = "config.server.logs.target = \"stderr\"; config.server.logs.level = \"trace\";".to_owned();
+    let mta = Mta::prepare(&Settings { config, ..Settings::default() });
+    let (mut reader, writer) = std::io::pipe().expect("a pipe");
+    let mut master = mta.master_command().stderr(writer).spawn().expect("start vsmtp");
+    let guard = Term(master.id());
+    wait_until("it serves", || Client::try_hello(mta.port()).is_ok());
+    let mut client = Client::hello(mta.port());
+    // Each line that names the sender is long.
+    let sender = format!("{}@{}.src.test", "a".repeat(60), ["b".repeat(60), "c".repeat(60)].join("."));
+    for _ in 0..MESSAGES {
+        let reply = client.mail(&sender, &["b@local.test"], "Subject: x\r\n\r\nx");
+        assert_eq!(reply.code(), 250, "{reply:?}");
+    }
+    mta.wait_for_mail("local.test", "b", MESSAGES);
+    // Whoever reads again finds whole lines, and those of now.
+    let reads = std::thread::spawn(move || {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut text).map(|_| text)
+    });
+    drop(guard);
+    assert!(ended(&mut master).success());
+    let text = reads.join().expect("it has read").expect("the log is UTF-8");
+    assert!(text.len() > 64 * 1024, "the pipe was never full: {}", text.len());
+    let torn: Vec<&str> = text.lines().filter(|line| !is_line(line)).collect();
+    assert!(torn.is_empty(), "{torn:#?}");
 }
 
 #[test]
