@@ -57,6 +57,8 @@ pub struct Master {
     signals: Signals,
     poll: Poll,
     evaluation: Option<Evaluation>,
+    /// A reload was asked for while one was under way, which may have read the configuration before it was changed.
+    reload_again: bool,
     /// Waits to hear how the reload ends.
     reloader: Option<Asker>,
     shutdown: Option<Shutdown>,
@@ -107,6 +109,7 @@ impl Master {
             signals,
             poll,
             evaluation: None,
+            reload_again: false,
             reloader: None,
             shutdown: None,
             connections: Connections::default(),
@@ -170,13 +173,17 @@ impl Master {
         while let Ok(Some(signal)) = self.signals.next() {
             match signal {
                 Signal::Terminate | Signal::Interrupt => self.stop(),
-                Signal::HangUp => {
-                    if let Err(error) = self.reload() {
-                        Record::at(log::Level::Error, "reload-failed").field("error", error).emit();
-                    }
-                }
+                // However many come meanwhile, one more reload sees what they were sent for.
+                Signal::HangUp if self.evaluation.is_some() => self.reload_again = true,
+                Signal::HangUp => self.reload_by_signal(),
                 Signal::Child | Signal::User1 => {}
             }
+        }
+    }
+
+    fn reload_by_signal(&mut self) {
+        if let Err(error) = self.reload() {
+            Record::at(log::Level::Error, "reload-failed").field("error", error).emit();
         }
     }
 

@@ -53,6 +53,9 @@ impl Master {
             }
         }
         let _ = sd_notify("READY=1");
+        if std::mem::take(&mut self.reload_again) {
+            self.reload_by_signal();
+        }
     }
 
     pub(super) fn answer_reloader(&mut self, answer: &Answer) {

@@ -58,6 +58,21 @@ fn a_check_names_file_line_key_and_the_nearest_key() {
     assert!(text.contains("server.naem") && text.contains("queue.lifetiem"), "{text}");
 }
 
+/// The configuration may have been written anew since the reload under way has read it.
+#[test]
+fn a_signal_in_the_middle_of_a_reload_is_not_lost() {
+    let slow = "let n = 0; while n < 50000 { n += 1; }";
+    let mta = Mta::start(&Settings { config: slow.to_owned(), ..Settings::default() });
+    mta.hang_up();
+    std::thread::sleep(Duration::from_millis(200));
+    mta.write_configuration(&wrong("config.server.name = \"two.local.test\";"));
+    mta.hang_up();
+    wait_until("what was written last is in force", || {
+        Client::connect(mta.port()).reply().0 == "220 two.local.test ESMTP"
+    });
+    assert!(!mta.log().contains("event=reload-failed"));
+}
+
 #[test]
 fn a_reload_takes_up_the_name_servers_of_the_machine() {
     let test = "a_reload_takes_up_the_name_servers_of_the_machine";
