@@ -9,12 +9,16 @@ use vsmtp_ipc::edge::master_child::ToChild;
 use vsmtp_ipc::role::{ProcessName, Role};
 
 use crate::child::{Child, State};
-use crate::family::{Family, Life};
+use crate::family::{Family, Life, Slot};
 use crate::launch::settings_role;
 use crate::log_sink::LogSink;
 
 /// Old sessions may go on this long, in milliseconds; then 421.
 pub const OLD_SESSIONS_MS: u64 = 600_000;
+/// So many generations of old processes may have something to finish at a time.
+const MAX_OLD: u32 = 24;
+/// Those before them may go on this long, in milliseconds.
+const CROWDED_MS: u64 = 10_000;
 /// Old deliver processes may finish this long, in milliseconds.
 const OLD_ATTEMPTS_MS: u64 = 120_000;
 
@@ -140,11 +144,33 @@ pub fn release_old(family: &mut Family, generation: u32, ready: Role) {
     drain_retiring(family, ready, deadline_ms);
 }
 
-/// Called when a process has ended: old session filters, auth helpers, key holders, runners and those who
-/// ask databases that are not wanted any more end with the last old receiver.
+/// However often the configuration is read, and whatever clients stay, there are so many processes and no more.
+pub fn hurry_oldest(family: &mut Family, generation: u32) {
+    // The others end with the receivers.
+    const FIRST_TO_GO: [Role; 5] =
+        [Role::Receiver, Role::FilterPost, Role::DeliverSmtp, Role::DeliverMailbox, Role::Resolver];
+    let first = generation.saturating_sub(MAX_OLD);
+    let oldest: Vec<ProcessName> = family
+        .slots()
+        .filter(|(name, slot)| FIRST_TO_GO.contains(&name.role) && slot.retiring && slot.generation < first)
+        .map(|(name, _)| name)
+        .collect();
+    family.say_to(|child| oldest.contains(&child.name), || ToChild::StopAccepting, false);
+    family.say_to(|child| oldest.contains(&child.name), || ToChild::Drain { deadline_ms: CROWDED_MS }, true);
+}
+
+/// Called when a process has ended: old session filters end with the last receiver of their generation; auth helpers, key
+/// holders, runners and those who ask databases that are not wanted any more end with the last old receiver.
 pub fn release_filters(family: &mut Family, generation: u32) {
+    let served: Vec<u32> = family
+        .slots()
+        .filter(|(name, _)| name.role == Role::Receiver)
+        .map(|(_, slot)| slot.generation)
+        .collect();
+    drain(family, OLD_ATTEMPTS_MS, |name, slot| {
+        name.role == Role::FilterSession && !served.contains(&slot.generation)
+    });
     if !family.any_before(Role::Receiver, generation) {
-        drain_retiring(family, Role::FilterSession, OLD_ATTEMPTS_MS);
         drain_retiring(family, Role::Auth, OLD_ATTEMPTS_MS);
         drain_retiring(family, Role::Keys, OLD_ATTEMPTS_MS);
         for role in [Role::Runner, Role::Database] {
@@ -154,11 +180,15 @@ pub fn release_filters(family: &mut Family, generation: u32) {
     }
 }
 
-/// Only places that were replaced: a process that was kept over a reload is of an old generation too, and stays.
 fn drain_retiring(family: &mut Family, role: Role, deadline_ms: u64) {
+    drain(family, deadline_ms, |name, _| name.role == role);
+}
+
+/// Only places that were replaced: a process that was kept over a reload is of an old generation too, and stays.
+fn drain(family: &mut Family, deadline_ms: u64, wanted: impl Fn(ProcessName, &Slot) -> bool) {
     let retiring: Vec<ProcessName> = family
         .slots()
-        .filter(|(name, slot)| name.role == role && slot.retiring)
+        .filter(|(name, slot)| slot.retiring && wanted(*name, slot))
         .map(|(name, _)| name)
         .collect();
     let old = |child: &Child| retiring.contains(&child.name) && child.state != State::Draining;
@@ -289,5 +319,45 @@ mod tests {
         release_filters(&mut family, 1);
         assert_eq!(state(&mut family, filter), State::Draining);
         assert_eq!(state(&mut family, new), State::Ready);
+    }
+
+    #[test]
+    fn a_filter_goes_with_the_last_receiver_of_its_own_generation() {
+        let mut family = Family::default();
+        let (_oldest, _oldest_end) = ready(&mut family, Role::Receiver, 0);
+        let (first, _first_end) = ready(&mut family, Role::FilterSession, 0);
+        // Of the second generation, no receiver is left.
+        let (second, _second_end) = ready(&mut family, Role::FilterSession, 1);
+        let (newest, _newest_end) = ready(&mut family, Role::FilterSession, 2);
+        family.retire(Role::Receiver, 2);
+        family.retire(Role::FilterSession, 2);
+        release_filters(&mut family, 2);
+        assert_eq!(state(&mut family, first), State::Ready, "a receiver still asks it");
+        assert_eq!(state(&mut family, second), State::Draining);
+        assert_eq!(state(&mut family, newest), State::Ready);
+    }
+
+    #[test]
+    fn there_are_never_too_many_generations() {
+        let mut family = Family::default();
+        let mut ends = Vec::new();
+        let mut receivers = Vec::new();
+        for generation in 0..=MAX_OLD + 1 {
+            family.retire(Role::Receiver, generation);
+            let (name, end) = ready(&mut family, Role::Receiver, generation);
+            receivers.push(name);
+            ends.push(end);
+        }
+        hurry_oldest(&mut family, MAX_OLD + 1);
+        family.children().for_each(|child| drop(child.channel.flush()));
+        let mut heard = Vec::new();
+        while let Ok(Some(received)) = ends[0].receive() {
+            heard.push(received.message);
+        }
+        let [ToChild::StopAccepting, ToChild::Drain { deadline_ms: CROWDED_MS }] = heard.as_slice() else {
+            panic!("{heard:?}")
+        };
+        assert!(matches!(ends[1].receive(), Ok(None)), "it has its time");
+        assert_eq!(state(&mut family, receivers[1]), State::Ready);
     }
 }

@@ -83,6 +83,7 @@ impl Master {
         self.generation += 1;
         let moved = self.readings.moved(&config);
         reload::turn_over(&mut self.family, &self.config, &config, self.generation, &moved, key_files);
+        reload::hurry_oldest(&mut self.family, self.generation);
         reload::hand_out_log(&mut self.family, &self.launcher.log);
         self.config = config;
         Ok(())
