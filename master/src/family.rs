@@ -1,6 +1,7 @@
 //! All children: which there are, which must come back and when, and who is introduced to whom.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::OwnedFd;
 
 use vsmtp_daemon::Record;
@@ -14,6 +15,9 @@ use crate::wiring;
 
 /// SIGKILL, the one signal that the master sends: everything else is said over the edge.
 const SIGKILL: i32 = 9;
+/// The master looks after its children at least every second. If it has not done so for so long, it stood still itself, in
+/// milliseconds: the machine or all of us were stopped.
+const STOOD_STILL_MS: u64 = 5_000;
 /// A child that accuses its peers more often is at fault itself.
 const MAX_ACCUSATIONS: u32 = 3;
 
@@ -51,6 +55,8 @@ pub enum Life {
 pub struct Family {
     slots: BTreeMap<ProcessName, Slot>,
     next_instance: BTreeMap<Role, u32>,
+    /// When it was last looked whether any is silent, in monotonic milliseconds; 0 before the first time.
+    looked_ms: u64,
 }
 
 impl Family {
@@ -130,7 +136,7 @@ impl Family {
         let name = child.name;
         if let Some(slot) = self.slots.get_mut(&name) {
             slot.life = Life::Running(Box::new(child));
-            self.introduce(name);
+            self.introduce(name, seqpacket::pair);
         }
     }
 
@@ -233,12 +239,24 @@ impl Family {
 
     /// Ends processes that hang; they are then started again like any other dead child.
     pub fn kill_silent(&mut self, now_ms: u64) {
-        let silent: Vec<ProcessName> =
-            self.children().filter(|child| child.is_silent(now_ms)).map(|child| child.name).collect();
-        for name in silent {
+        for name in self.silent(now_ms) {
             Record::at(log::Level::Error, "silent").field("process", name).emit();
             self.kill(name);
+            // One that the disk holds up ends when the disk lets it, and is not spoken of again every moment until then.
+            if let Some(child) = self.child(name) {
+                child.heard_ms = now_ms;
+            }
         }
+    }
+
+    /// Those that hang. While we stood still nobody was heard, and perhaps all others stood still too: silence counts anew
+    /// from there.
+    fn silent(&mut self, now_ms: u64) -> Vec<ProcessName> {
+        let looked_ms = std::mem::replace(&mut self.looked_ms, now_ms);
+        if looked_ms != 0 && now_ms.saturating_sub(looked_ms) > STOOD_STILL_MS {
+            self.children().for_each(|child| child.heard_ms = now_ms);
+        }
+        self.children().filter(|child| child.is_silent(now_ms)).map(|child| child.name).collect()
     }
 
     /// Ends all processes of a role now.
@@ -272,8 +290,9 @@ impl Family {
         }
     }
 
-    /// Makes the edges between a new child and its living peers.
-    fn introduce(&mut self, name: ProcessName) {
+    /// Makes the edges between a new child and its living peers. One that cannot have all of them would be of no use for ever:
+    /// it is ended, and started again like any other dead child.
+    fn introduce(&mut self, name: ProcessName, pair: impl Fn() -> io::Result<(OwnedFd, OwnedFd)>) {
         let Some(generation) = self.slot(name).map(|slot| slot.generation) else { return };
         let peers: Vec<ProcessName> = self
             .slots
@@ -286,7 +305,7 @@ impl Family {
             .map(|(peer, _)| *peer)
             .collect();
         for peer in peers {
-            match seqpacket::pair() {
+            match pair() {
                 Ok((one, other)) => {
                     self.hand_over(name, peer, one);
                     self.hand_over(peer, name, other);
@@ -296,6 +315,7 @@ impl Family {
                         .field("process", name)
                         .field("error", error)
                         .emit();
+                    return self.kill(name);
                 }
             }
         }
@@ -305,5 +325,64 @@ impl Family {
         if let Some(child) = self.child(to) {
             child.say(&ToChild::Peer(peer), Some(end));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vsmtp_ipc::EdgeId;
+    use vsmtp_ipc::edge::master_child::MasterEnd;
+
+    use super::*;
+    use crate::child::SILENCE_MS;
+
+    /// A running child that never says anything; the other end of its edge.
+    fn child(name: ProcessName, pid: u32) -> (Child, OwnedFd) {
+        let (ours, theirs) = seqpacket::pair().unwrap();
+        let pidfd = std::fs::File::open("/dev/null").unwrap().into();
+        let child = Child {
+            name,
+            process: spawn::Child { pid: pid as i32, pidfd },
+            channel: MasterEnd::new(ours, EdgeId::MasterChild),
+            state: State::Ready,
+            served: true,
+            started_ms: 1_000,
+            heard_ms: 1_000,
+            figures: Vec::new(),
+            declared: String::new(),
+            accusations: 0,
+        };
+        (child, theirs)
+    }
+
+    #[test]
+    fn who_cannot_be_joined_to_its_peers_is_started_again() {
+        use std::os::unix::process::ExitStatusExt;
+        let mut family = Family::default();
+        let queue = family.add(Role::QueueManager, 0, 0);
+        let (peer, _its_end) = child(queue, u32::MAX >> 1);
+        family.born(peer);
+        let name = family.add(Role::DeliverSmtp, 0, 0);
+        let mut process = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let (new, _end) = child(name, process.id());
+        family.born(new);
+        family.introduce(name, || Err(io::ErrorKind::OutOfMemory.into()));
+        assert_eq!(process.wait().unwrap().signal(), Some(SIGKILL));
+    }
+
+    #[test]
+    fn nobody_is_taken_to_hang_because_all_of_us_stood_still() {
+        let mut family = Family::default();
+        let name = family.add(Role::Resolver, 0, 0);
+        let (silent, _end) = child(name, u32::MAX >> 1);
+        family.born(silent);
+        assert_eq!(family.silent(1_000), []);
+        // A virtual machine that was put aside for a day.
+        let after_ms = 86_400_000;
+        assert_eq!(family.silent(after_ms), []);
+        // Whoever says nothing from then on hangs.
+        let mut looks = (1..).map(|second| after_ms + second * 1_000);
+        let found = looks.find(|now_ms| !family.silent(*now_ms).is_empty());
+        assert_eq!(found, Some(after_ms + SILENCE_MS + 1_000));
     }
 }
