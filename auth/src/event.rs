@@ -16,7 +16,7 @@ use crate::desk::{Act, Desk, Edge, Outcome, Work};
 use crate::sandbox;
 
 /// Most edges of one kind at once; more are refused.
-const MAX_EDGES: usize = 512;
+const MAX_EDGES: usize = 4096;
 /// The number of the work that asks Dovecot what it can; the desk counts from 1.
 const SURVEY: u64 = 0;
 /// The loop's timer for that; the desk counts from 1.

@@ -16,9 +16,9 @@ use crate::rotation::Rotation;
 use crate::sandbox;
 
 /// Most edges to receivers at once; more are refused.
-const MAX_RECEIVERS: usize = 1024;
+const MAX_RECEIVERS: usize = 4096;
 /// The same to filters.
-const MAX_FILTERS: usize = 64;
+const MAX_FILTERS: usize = 256;
 /// The loop's timer for the next secret.
 const ROTATE_TIMER: u64 = 1;
 /// How soon a failed rotation is tried again, in milliseconds.

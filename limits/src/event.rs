@@ -29,7 +29,7 @@ use crate::{operator, replies, sandbox, settings, snapshot};
 use kept::KEEP_TIMER;
 
 /// Most edges to filters at once; more are refused.
-const MAX_FILTERS: usize = 64;
+const MAX_FILTERS: usize = 256;
 /// Tokens from here on are those of filters.
 const FIRST_FILTER: EdgeKey = usize::MAX / 2;
 /// The loop's timer for what has become old.

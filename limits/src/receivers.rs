@@ -13,7 +13,7 @@ use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::{ChannelError, EdgeId};
 
 /// Most edges at once; more are refused.
-const MAX_RECEIVERS: usize = 768;
+const MAX_RECEIVERS: usize = 4096;
 
 /// Names an edge, and is its token; never used twice.
 pub type EdgeKey = usize;

@@ -23,8 +23,8 @@ use crate::store::{Change, Disposition, MessageState, ReadError, StateChange, Te
 use crate::tls_reports::{self, Post};
 use crate::trace;
 
-/// Most deliver processes at once, those of old generations included.
-const MAX_EDGES: usize = 64;
+/// Most deliver processes at once, those of old generations included: there may be 257 of one generation.
+const MAX_EDGES: usize = 4096;
 /// Leases sent in one turn; then other events have their turn.
 const SEND_AT_ONCE: usize = 256;
 /// Octets of bodies sent in one turn.

@@ -233,7 +233,7 @@ impl Edges {
     fn connect(
         &mut self,
         ledger: &mut Ledger,
-        reactor: &Reactor,
+        reactor: &mut Reactor,
         name: ProcessName,
         socket: OwnedFd,
         clock: Clock,
@@ -241,7 +241,7 @@ impl Edges {
         let token = self.token();
         match name.role {
             Role::FilterSession => self.intake.connect(reactor, name, socket, token),
-            Role::FilterPost => self.post.connect(reactor, name, socket, token),
+            Role::FilterPost => self.post.connect(ledger, reactor, name, socket, token, clock),
             Role::DeliverSmtp | Role::DeliverMailbox => {
                 self.dispatch.connect(ledger, reactor, name, socket, token, clock);
             }

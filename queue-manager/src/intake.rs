@@ -24,7 +24,8 @@ use check::Checked;
 pub use check::{MAX_REASON, bound, disposition, notices, piece};
 use staging::Stages;
 
-/// Most filters at once, those of old generations included.
+/// Most filters at once, those of old generations included. The oldest makes room for a new one, without which nothing would be
+/// accepted any more.
 const MAX_EDGES: usize = 32;
 
 /// All filters.
@@ -59,9 +60,11 @@ pub type Answer = (Receipt, Vec<OwnedFd>);
 
 impl Intake {
     /// A new filter.
-    pub fn connect(&mut self, reactor: &Reactor, name: ProcessName, socket: OwnedFd, token: usize) {
-        if self.edges.len() >= MAX_EDGES {
-            return trace::trouble("too-many-edges", &name);
+    pub fn connect(&mut self, reactor: &mut Reactor, name: ProcessName, socket: OwnedFd, token: usize) {
+        let oldest = self.edges.keys().min().copied().filter(|_| self.edges.len() >= MAX_EDGES);
+        if let Some(oldest) = oldest {
+            trace::trouble("too-many-edges", &name);
+            self.disconnect(oldest, &ChannelError::Closed, reactor);
         }
         match Link::new(reactor, socket, EdgeId::FilterQueue, token) {
             Ok(link) => {

@@ -25,7 +25,7 @@ use crate::trace;
 
 use asked::Asked;
 
-/// Most filters at once, those of old generations included.
+/// Most filters at once, those of old generations included. The oldest makes room for a new one.
 const MAX_EDGES: usize = 16;
 
 /// All post-queue filters; the newest is asked.
@@ -48,9 +48,19 @@ struct Edge {
 
 impl Post {
     /// A new filter: it is asked from now on, once it has said what it wants.
-    pub fn connect(&mut self, reactor: &Reactor, name: ProcessName, socket: OwnedFd, token: usize) {
-        if self.edges.len() >= MAX_EDGES {
-            return trace::trouble("too-many-edges", &name);
+    pub fn connect(
+        &mut self,
+        ledger: &mut Ledger,
+        reactor: &mut Reactor,
+        name: ProcessName,
+        socket: OwnedFd,
+        token: usize,
+        clock: Clock,
+    ) {
+        let oldest = self.edges.keys().min().copied().filter(|_| self.edges.len() >= MAX_EDGES);
+        if let Some(oldest) = oldest {
+            trace::trouble("too-many-edges", &name);
+            self.disconnect(oldest, &ChannelError::Closed, ledger, reactor, clock);
         }
         match Link::new(reactor, socket, EdgeId::QueueFilter, token) {
             Ok(link) => {

@@ -11,8 +11,9 @@ use vsmtp_ipc::{ChannelError, EdgeId};
 
 use crate::desk::ClientId;
 
-/// Most edges at once; more are refused.
-const MAX_CLIENTS: usize = 256;
+/// Most edges at once; more are refused. There may be 256 receivers and 256 deliver processes of one generation, and several
+/// generations of receivers.
+const MAX_CLIENTS: usize = 4096;
 
 /// All edges.
 #[derive(Default)]

@@ -177,6 +177,29 @@ fn next_hops_in_mailboxes_go_to_the_mailbox_process() {
     stage.figure("messages", 0);
 }
 
+/// A machine of many cores has as many deliver processes, and twice as many over a reload.
+#[test]
+fn many_deliver_processes_leave_room_for_that_of_the_mailboxes_and_for_their_successors() {
+    let (mut stage, mut filter, deliver) = Stage::with_peers();
+    let mut many: Vec<_> = (1..300).map(|instance| stage.deliver_process(instance)).collect();
+    let socket = stage.introduce(Role::DeliverMailbox, 0);
+    let edge = vsmtp_ipc::EdgeId::QueueDeliver;
+    let mut mailbox = crate::stage::Deliver(vsmtp_ipc::Channel::new(socket, edge));
+    let message = stage.message(&[("b@src.test", "maildir")]);
+    filter.store(message);
+    assert_eq!(mailbox.serve(Result3::Delivered).next_hop, "maildir");
+    // The old ones take nothing new, and are there as long as they have something to finish.
+    many.push(deliver);
+    for old in &mut many {
+        old.say_other(&Said::NoMore);
+    }
+    let mut new = stage.deliver_process(300);
+    let message = stage.message(&[("b@dst.test", "smtp:dst.test")]);
+    filter.store(message);
+    assert_eq!(new.serve(Result3::Delivered).next_hop, "smtp:dst.test");
+    stage.figure("messages", 0);
+}
+
 #[test]
 fn hundreds_of_messages_are_all_delivered_once() {
     let (mut stage, mut filter, mut deliver) = Stage::with_peers();

@@ -3,6 +3,7 @@
 use vsmtp_ipc::edge::ctl_queue::State;
 use vsmtp_ipc::edge::filter_queue::{Disposition, NewMessage, Receipt, Refusal, Submit};
 use vsmtp_ipc::edge::master_child::ToChild;
+use vsmtp_ipc::edge::queue_deliver::Result3;
 use vsmtp_ipc::role::Role;
 use vsmtp_ipc::wire::{Body, Piece, Terms};
 
@@ -117,4 +118,18 @@ fn when_it_is_to_end_nothing_more_is_taken() {
     let message = stage.message(HOP);
     let receipt = filter.submit(message);
     assert!(matches!(receipt, Receipt::Refused { ticket: 1, why: Refusal::Busy }), "{receipt:?}");
+}
+
+/// As after many reloads while clients stay with the filters of their generations.
+#[test]
+fn however_many_filters_there_are_the_newest_ones_are_heard() {
+    let (mut stage, mut first, mut deliver) = Stage::with_peers();
+    let mut many: Vec<_> = (1..40).map(|instance| stage.filter_process(instance)).collect();
+    let message = stage.message(HOP);
+    many.last_mut().unwrap().store(message);
+    deliver.serve(Result3::Delivered);
+    assert!(first.is_dropped(), "the oldest has made room");
+    // Nobody is to be started again for that.
+    stage.figure("messages", 0);
+    assert!(stage.log().contains("event=too-many-edges"), "{}", stage.log());
 }

@@ -99,7 +99,12 @@ impl Stage {
     }
 
     pub fn filter(&mut self) -> Filter {
-        Filter(Channel::new(self.introduce(Role::FilterSession, 0), EdgeId::FilterQueue))
+        self.filter_process(0)
+    }
+
+    /// The session filter of that name.
+    pub fn filter_process(&mut self, instance: u32) -> Filter {
+        Filter(Channel::new(self.introduce(Role::FilterSession, instance), EdgeId::FilterQueue))
     }
 
     pub fn post(&mut self, postq: bool, delivery: bool) -> Post {
