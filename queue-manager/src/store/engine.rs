@@ -77,12 +77,14 @@ impl Engine {
         let (reporter, reports) = channel();
         let wake = std::sync::Arc::new(wake);
         let (janitors_reporter, janitors_wake) = (reporter.clone(), wake.clone());
-        let committer = Builder::new()
-            .name("committer".into())
-            .spawn(move || commit_all(&to_commit, log, lazy_delay, &reporter, &**wake))?;
-        let janitor = Builder::new()
-            .name("janitor".into())
-            .spawn(move || do_all(&to_do, &janitor, &janitors_reporter, &**janitors_wake))?;
+        let committer = Builder::new().name("committer".into()).spawn(move || {
+            let _vital = Vital;
+            commit_all(&to_commit, log, lazy_delay, &reporter, &**wake);
+        })?;
+        let janitor = Builder::new().name("janitor".into()).spawn(move || {
+            let _vital = Vital;
+            do_all(&to_do, &janitor, &janitors_reporter, &**janitors_wake);
+        })?;
         let handles = vec![committer, janitor];
         Ok(Engine::Threads(Threads { commits: Some(commits), jobs: Some(jobs), reports, handles }))
     }
@@ -135,6 +137,18 @@ impl Engine {
                 threads.join();
                 threads.reports.try_iter().flatten().collect()
             }
+        }
+    }
+}
+
+/// Without its threads a store answers nobody any more, or fills the disk: if one of them panics, the process ends, and its
+/// master starts another.
+struct Vital;
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
         }
     }
 }
