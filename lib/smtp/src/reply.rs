@@ -33,8 +33,8 @@ macro_rules! own_replies {
 }
 
 own_replies! {
-    /// HELP.
-    Help = "214 2.0.0 Commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT";
+    /// HELP; the commands follow, unless configuration has another text.
+    Help = "214 2.0.0 Commands:";
     /// STARTTLS: the handshake may begin.
     StartTls = "220 2.0.0 Ready to start TLS";
     /// QUIT.
@@ -207,6 +207,10 @@ impl Replies {
         self.helo = Reply::new(250, None, text).ok();
     }
 
+    fn is_changed(&self, own: Own) -> bool {
+        self.changed.iter().any(|(known, _)| *known == own)
+    }
+
     /// Appends the wire form of a reply.
     pub fn write(&self, own: Own, out: &mut Vec<u8>) {
         match self.changed.iter().find(|(known, _)| *known == own) {
@@ -237,6 +241,34 @@ pub(crate) fn write_helo(settings: &Settings, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(b"250 ");
     out.extend_from_slice(settings.name.as_str().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The answer to HELP: the commands of this listener, as far as this client has them: `offered` is what EHLO lists to it.
+pub(crate) fn write_help(settings: &Settings, offered: Extensions, out: &mut Vec<u8>) {
+    if settings.replies.is_changed(Own::Help) {
+        return settings.replies.write(Own::Help, out);
+    }
+    let is_lmtp = settings.protocol == Protocol::Lmtp;
+    let has = |extension| offered.has(extension);
+    out.extend_from_slice(Own::Help.wire().trim_end().as_bytes());
+    for (command, is_there) in [
+        (" LHLO", is_lmtp),
+        (" EHLO HELO", !is_lmtp),
+        (" MAIL RCPT DATA", true),
+        (" BDAT", has(Extension::Chunking)),
+        (" RSET NOOP", true),
+        (" VRFY", settings.vrfy),
+        (" STARTTLS", has(Extension::StartTls)),
+        (" AUTH", has(Extension::Auth)),
+        (" XCLIENT", has(Extension::XClient)),
+        (" XFORWARD", has(Extension::XForward)),
+        (" HELP QUIT", true),
+    ] {
+        if is_there {
+            out.extend_from_slice(command.as_bytes());
+        }
+    }
     out.extend_from_slice(b"\r\n");
 }
 

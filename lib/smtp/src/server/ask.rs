@@ -7,7 +7,7 @@ use super::state::{Open, Phase, Transaction};
 use super::{Dropped, Hello, MAX_BATCH, Question, Session};
 use crate::command::{HeloName, MailRequest, RcptRequest, Verb};
 use crate::line::{self, Line, PATH_LINE_LIMIT};
-use crate::reply::{MIN_BY_S, Own};
+use crate::reply::{self, MIN_BY_S, Own};
 use crate::settings::Protocol;
 
 impl Session {
@@ -28,7 +28,7 @@ impl Session {
             Verb::Helo | Verb::Ehlo | Verb::Lhlo => self.hello(verb, arguments),
             Verb::Rset => self.rset(arguments),
             Verb::Noop => self.junk(Own::Ok),
-            Verb::Help => self.junk(Own::Help),
+            Verb::Help => self.help(),
             Verb::StartTls => self.starttls(arguments, behind),
             Verb::Auth => self.auth(arguments),
             Verb::XClient => self.xclient(arguments),
@@ -222,6 +222,12 @@ impl Session {
             None if !arguments.is_ascii() => self.failed(Own::NeedsSmtpUtf8),
             None => self.junk(Own::CannotVerify),
         }
+    }
+
+    fn help(&mut self) -> Handled {
+        reply::write_help(&self.settings, self.offered(), &mut self.output);
+        self.count_junk();
+        Handled::Done
     }
 
     fn junk(&mut self, own: Own) -> Handled {
