@@ -188,6 +188,9 @@ impl Receiver {
         while let Some((session, finished)) = self.services.tls.finished() {
             self.wake(reactor, session, |client, context| client.on_handshake(context, finished));
         }
+        for session in self.services.tls.turns.begin() {
+            self.wake(reactor, session, |client, context| client.on_turn(context));
+        }
         for session in std::mem::take(&mut self.services.again) {
             self.wake(reactor, session, |client, context| client.go_on(context));
         }
@@ -203,7 +206,7 @@ impl Receiver {
         }
         self.flush_edges(reactor);
         self.publish(reactor);
-        if !self.services.again.is_empty() || self.intake.has_work() {
+        if !self.services.again.is_empty() || self.services.tls.turns.are_wanted() || self.intake.has_work() {
             reactor.turn_again();
         }
         if self.stopping && self.sessions.is_empty() && self.lobby.is_empty() {

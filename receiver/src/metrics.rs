@@ -33,6 +33,8 @@ pub struct Figures {
     pub handshakes_failed: u64,
     /// Handshakes for whose signature there was no room.
     pub handshakes_refused: u64,
+    /// Times that one waited for the next turn of the loop.
+    pub handshakes_waited: u64,
 }
 
 /// Present values beside the counters.
@@ -73,6 +75,7 @@ impl Figures {
             ("handshakes_resumed", self.handshakes_resumed),
             ("handshakes_failed", self.handshakes_failed),
             ("handshakes_refused", self.handshakes_refused),
+            ("handshakes_waited", self.handshakes_waited),
             ("asks_in_flight", gauges.in_flight),
             ("asks_waiting", gauges.waiting),
             ("body_octets_held", gauges.held),

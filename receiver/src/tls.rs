@@ -6,6 +6,7 @@
 
 mod desk;
 mod pool;
+mod turns;
 
 use std::collections::HashMap;
 use std::io;
@@ -26,6 +27,7 @@ use vsmtp_tls::{Version, warm_up};
 
 use desk::Desk;
 use pool::Pool;
+use turns::Turns;
 
 /// Places whose terms are remembered: pairs of a service and an address of ours.
 const MAX_PLACES: usize = 1024;
@@ -45,6 +47,8 @@ pub struct Tls {
     secrets: Vec<Secret>,
     terms: HashMap<Place, Option<Terms>>,
     pool: Option<Pool>,
+    /// Whose handshake goes on in this turn of the loop.
+    pub turns: Turns,
     /// When the log said last that there are too many handshakes.
     busy_ms: Option<u64>,
 }
@@ -70,6 +74,7 @@ impl Tls {
             secrets: Vec::new(),
             terms: HashMap::new(),
             pool: None,
+            turns: Turns::default(),
             busy_ms: None,
         }
     }

@@ -74,6 +74,22 @@ impl Process {
         Process { master, child, log }
     }
 
+    /// Stops it where it is, until it is thawed.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn freeze(&self) {
+        self.child.signal(nix::libc::SIGSTOP).expect("it is there");
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn thaw(&self) {
+        self.child.signal(nix::libc::SIGCONT).expect("it is there");
+    }
+
     /// Tells it something as its master.
     ///
     /// # Panics

@@ -79,6 +79,8 @@ pub(super) struct Line {
     pub ending: bool,
     /// The kernel takes no more output now.
     pub blocked: bool,
+    /// The handshake waits for the next turn of the loop.
+    pub in_line: bool,
 }
 
 /// What a session achieved.

@@ -62,8 +62,28 @@ impl Client {
         }
     }
 
-    /// Goes on with the handshake as far as the client has got.
+    /// Goes on with the handshake as far as the client has got, if it is its turn. What the client says meanwhile waits in the
+    /// socket, and the deadline does not.
     pub(super) fn shake(&mut self, context: &mut Context<'_>) -> Fate {
+        if self.line.in_line {
+            return Fate::Stay;
+        }
+        self.line.in_line = !context.services.tls.turns.take(self.number);
+        if self.line.in_line {
+            context.services.figures.handshakes_waited += 1;
+            return Fate::Stay;
+        }
+        let next = self.socket.shake();
+        self.follow(context, next)
+    }
+
+    /// It is its turn.
+    pub fn on_turn(&mut self, context: &mut Context<'_>) -> Fate {
+        self.line.in_line = false;
+        // It may have ended its handshake otherwise meanwhile.
+        if !self.socket.is_in_handshake() {
+            return Fate::Stay;
+        }
         let next = self.socket.shake();
         self.follow(context, next)
     }

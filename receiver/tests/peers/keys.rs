@@ -195,10 +195,14 @@ pub struct Secure {
 
 impl Secure {
     /// Makes the handshake on a connection.
-    pub fn shake(config: &Arc<ClientConfig>, mut stream: TcpStream) -> Result<Secure, std::io::Error> {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    pub fn shake(config: &Arc<ClientConfig>, stream: TcpStream) -> Result<Secure, std::io::Error> {
         let name = ServerName::try_from("mx.test").unwrap();
-        let mut connection = ClientConnection::new(Arc::clone(config), name).unwrap();
+        Self::go_on(stream, ClientConnection::new(Arc::clone(config), name).unwrap())
+    }
+
+    /// Makes what is left of a handshake.
+    pub fn go_on(mut stream: TcpStream, mut connection: ClientConnection) -> Result<Secure, std::io::Error> {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         while connection.is_handshaking() {
             connection.complete_io(&mut stream)?;
         }

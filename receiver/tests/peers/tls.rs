@@ -506,6 +506,37 @@ fn a_flood_of_handshakes_is_refused_not_kept() {
 }
 
 #[test]
+fn those_who_come_back_with_tickets_all_at_once_take_turns() {
+    let (mut stage, _filter) = stage();
+    let address = submissions(&mut stage);
+    let config = client_config(&TLS12);
+    let connect = || TcpStream::connect(address).unwrap();
+    assert!(!Secure::shake(&config, connect()).unwrap().is_resumed());
+    // While the receiver does not run, everybody comes to the door and says hello.
+    stage.process.freeze();
+    let name = rustls::pki_types::ServerName::try_from("mx.test").unwrap();
+    let comers: Vec<_> = (0..100)
+        .map(|_| {
+            let (mut stream, mut connection) =
+                (connect(), rustls::ClientConnection::new(config.clone(), name.clone()).unwrap());
+            connection.write_tls(&mut stream).unwrap();
+            (stream, connection)
+        })
+        .collect();
+    stage.process.thaw();
+    for (stream, connection) in comers {
+        let mut client = Secure::go_on(stream, connection).unwrap();
+        assert!(client.is_resumed());
+        assert!(client.reply().starts_with("220 "));
+    }
+    // 64 of them come in at once, and not all of these go on at once.
+    stage.hear_master(|said| {
+        matches!(said, ToMaster::Beat(figures)
+            if figures.iter().any(|f| f.name == "handshakes_waited" && f.value > 0))
+    });
+}
+
+#[test]
 fn idle_tls_sessions_are_small() {
     // Ten thousand where the machine has the time for their handshakes; each costs the same.
     let sessions =
