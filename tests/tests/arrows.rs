@@ -89,7 +89,16 @@ const RESERVED: [(&str, &[&str]); 14] = [
     ),
     (
         "aws-lc-rs",
-        &["vsmtp-keys", "vsmtp-tls", "vsmtp-receiver", "vsmtp-deliver", "vsmtp-resolver", "vsmtp-tests"],
+        &[
+            "vsmtp-auth",
+            "vsmtp-ctl",
+            "vsmtp-keys",
+            "vsmtp-tls",
+            "vsmtp-receiver",
+            "vsmtp-deliver",
+            "vsmtp-resolver",
+            "vsmtp-tests",
+        ],
     ),
     // Strangers' rows are read in one process, which holds nothing but passwords of databases.
     ("mysql", &["vsmtp-database"]),
