@@ -1,4 +1,4 @@
-//! Where passwords are known: files that were handed to us, saslauthd, Dovecot. All of this may block and runs on the
+//! Where passwords are known, and the keys for tokens: files that were handed to us, saslauthd, Dovecot. All of this may block and runs on the
 //! crew's threads only.
 //!
 //! A back-end that cannot be asked is never a no: the client hears that it may try again.
@@ -13,11 +13,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use vsmtp_config::AuthBackend;
+use vsmtp_config::{AuthBackend, OauthTerms};
 use vsmtp_daemon::Record;
 
 use crate::mechanism::{Mechanism, ScramSecret, decoy};
-use crate::secret::Credentials;
+use crate::secret::{Bearer, Credentials};
+use crate::token::{self, KeySet};
 use table::Table;
 
 /// Iterations that a user who does not exist seems to have where no file has a SCRAM secret.
@@ -51,12 +52,15 @@ pub struct Place {
 pub struct Backends {
     order: Arc<[AuthBackend]>,
     tables: BTreeMap<String, Arc<Table>>,
+    terms: Option<Arc<OauthTerms>>,
+    /// The keys for tokens, once their file has come.
+    keys: Option<Arc<KeySet>>,
 }
 
 impl Backends {
-    /// The back-ends of a configuration, without their files.
-    pub fn new(order: &[AuthBackend]) -> Self {
-        Backends { order: order.into(), tables: BTreeMap::new() }
+    /// The back-ends of a configuration, without their files; `terms` is what is asked of tokens.
+    pub fn new(order: &[AuthBackend], terms: Option<OauthTerms>) -> Self {
+        Backends { order: order.into(), tables: BTreeMap::new(), terms: terms.map(Arc::new), keys: None }
     }
 
     /// True if there is none, so that only rules can judge.
@@ -71,6 +75,38 @@ impl Backends {
             self.tables.insert(path.to_owned(), Arc::new(table));
         }
         wanted
+    }
+
+    /// True if this file is the one of the keys for tokens.
+    pub fn wants_keys(&self, path: &str) -> bool {
+        self.order.iter().any(|backend| backend.key_file() == Some(path))
+    }
+
+    /// The keys for tokens have come, or have come again.
+    pub fn take_keys(&mut self, keys: KeySet) {
+        self.keys = Some(Arc::new(keys));
+    }
+
+    /// True if tokens are judged here.
+    pub fn judges_tokens(&self) -> bool {
+        self.terms.is_some()
+    }
+
+    /// What a token must allow, if anything.
+    pub fn scope(&self) -> Option<&str> {
+        self.terms.as_ref().and_then(|terms| terms.scope.as_deref())
+    }
+
+    /// Whose a token is.
+    pub fn judge(&self, bearer: &Bearer, now_s: u64) -> Finding {
+        let (Some(terms), Some(keys)) = (&self.terms, &self.keys) else { return Finding::Unknown };
+        match token::judge(bearer.token.expose(), bearer.user.as_deref(), keys, terms, now_s) {
+            Ok(user) => Finding::Yes(user),
+            Err(why) => {
+                Record::new("token-refused").field("why", why).maybe("user", bearer.user.as_deref()).emit();
+                Finding::No
+            }
+        }
     }
 
     /// The socket of Dovecot, if it is one of them.
@@ -105,6 +141,11 @@ impl Backends {
         })
     }
 
+    /// True if somebody knows passwords, or none is asked for.
+    fn knows_passwords(&self) -> bool {
+        self.is_empty() || self.order.iter().any(AuthBackend::knows_passwords)
+    }
+
     /// Asks one after the other until one knows the user and the password. Blocks.
     pub fn check(&self, credentials: &Credentials, place: Place) -> Finding {
         let mut finding = Finding::No;
@@ -126,6 +167,7 @@ impl Backends {
                 let table = backend.file().and_then(|path| self.tables.get(path));
                 return table.map_or(Finding::Unknown, |table| table.check(credentials));
             }
+            AuthBackend::Oauth(_) => return Finding::No,
         };
         asked.unwrap_or_else(|error| {
             Record::at(log::Level::Error, "backend-failed")
@@ -144,10 +186,13 @@ impl Backends {
 /// What these back-ends can do of the mechanisms that are wanted; `relayed` is what Dovecot says that it can.
 pub fn possible(backends: &Backends, wanted: &[Mechanism], relayed: &[Mechanism]) -> Vec<Mechanism> {
     let can = |mechanism: &Mechanism| match mechanism {
-        Mechanism::Plain | Mechanism::Login | Mechanism::External => true,
+        Mechanism::Plain | Mechanism::Login => backends.knows_passwords(),
+        Mechanism::External => true,
         Mechanism::ScramSha256Plus => backends.has_scram(),
         Mechanism::ScramSha256 => backends.has_scram() || relayed.contains(mechanism),
-        Mechanism::XOauth2 | Mechanism::OauthBearer => relayed.contains(mechanism),
+        Mechanism::XOauth2 | Mechanism::OauthBearer => {
+            backends.judges_tokens() || relayed.contains(mechanism)
+        }
         Mechanism::XClient => false,
     };
     wanted.iter().copied().filter(can).collect()

@@ -79,6 +79,7 @@ fn perform(job: Job) -> Outcome {
     }
     match work {
         Work::Check(credentials, place) => backends.check(&credentials, place).into(),
+        Work::Judge(bearer) => backends.judge(&bearer, clock::wall_ms() / 1000).into(),
         Work::Verify(credentials) => {
             let path = backends.saslauthd().unwrap_or(saslauthd::USUAL_PATH);
             saslauthd::check(path, &credentials)

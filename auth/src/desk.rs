@@ -19,7 +19,7 @@ use vsmtp_ipc::role::ProcessName;
 
 use crate::backend::{Backends, dovecot, possible};
 use crate::mechanism::Mechanism;
-use crate::secret::Credentials;
+use crate::secret::{Bearer, Credentials};
 
 pub use crate::backend::{Finding, Place};
 pub use brakes::{Brakes, MAX_COUNTED};
@@ -56,6 +56,8 @@ pub enum Act {
 pub enum Work {
     /// Ask the back-ends.
     Check(Credentials, Place),
+    /// Judge a token.
+    Judge(Bearer),
     /// Ask saslauthd.
     Verify(Credentials),
     /// Have Dovecot begin an exchange.
@@ -153,7 +155,7 @@ impl Desk {
             in_clear: slice.in_clear,
             proxies: slice.proxies.iter().map(|network| **network).collect(),
             trusted: slice.trusted.iter().map(|network| **network).collect(),
-            backends: Backends::new(&slice.backends),
+            backends: Backends::new(&slice.backends, slice.oauth.clone()),
             random,
             receivers: HashMap::new(),
             filters: HashMap::new(),

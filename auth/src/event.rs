@@ -14,6 +14,7 @@ use crate::backend::table::{Refused, Table};
 use crate::crew::Crew;
 use crate::desk::{Act, Desk, Edge, Outcome, Work};
 use crate::sandbox;
+use crate::token::{self, KeySet};
 
 /// Most edges of one kind at once; more are refused.
 const MAX_EDGES: usize = 4096;
@@ -84,6 +85,7 @@ impl Daemon for Auth {
     type Slice = AuthSlice;
 
     fn before_jail(boot: Boot<AuthSlice>) -> Result<Self, BootError> {
+        token::warm_up();
         Ok(Auth {
             desk: Desk::new(&boot.slice, vsmtp_sys::random::fill),
             receivers: Edges::new(EdgeId::ReceiverAuth, MAX_EDGES),
@@ -159,8 +161,32 @@ impl Auth {
         }
     }
 
+    /// A file of the keys for tokens. What was read before stays if this is none.
+    fn take_keys(&mut self, path: &str, file: OwnedFd) {
+        match KeySet::read(file) {
+            Ok(keys) => {
+                for (id, why) in keys.unfit() {
+                    Record::at(log::Level::Warn, "token-key-refused")
+                        .field("file", path)
+                        .maybe("kid", id.as_deref())
+                        .field("why", why.word())
+                        .emit();
+                }
+                let level = if keys.is_empty() { log::Level::Warn } else { log::Level::Info };
+                Record::at(level, "token-keys-read").field("file", path).field("keys", keys.len()).emit();
+                self.desk.backends_mut().take_keys(keys);
+            }
+            Err(error) => {
+                Record::at(log::Level::Error, "unreadable").field("file", path).field("error", error).emit();
+            }
+        }
+    }
+
     /// A file of passwords, which the master has opened for us, or has opened again because it has changed.
     fn take_file(&mut self, reactor: &mut Reactor, path: &str, file: OwnedFd) {
+        if self.desk.backends().wants_keys(path) {
+            return self.take_keys(path, file);
+        }
         let before = self.desk.offered();
         match Table::read(file) {
             Ok(table) => {

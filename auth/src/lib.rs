@@ -1,7 +1,7 @@
 //! The auth helper: the only process that sees a password after the receiver.
 //!
 //! Receivers bring SASL messages over their edges; the desk leads the exchanges, threads do what may block, and what comes of
-//! it is a grant that a filter can ask about. It never opens a file or a network connection: the files of passwords are
+//! it is a grant that a filter can ask about. It never opens a file or a network connection: the files of passwords and keys are
 //! handed to it, and the services that know more passwords are asked over Unix sockets.
 #![forbid(unsafe_code)]
 
@@ -10,6 +10,7 @@ mod event;
 pub mod desk;
 pub mod mechanism;
 pub mod secret;
+pub mod token;
 
 mod crew;
 

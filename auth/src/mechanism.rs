@@ -1,15 +1,17 @@
 //! The server's side of the SASL mechanisms (RFC 4422) that this helper leads itself. Pure: messages come in, messages and
 //! questions go out. A client can make an exchange fail and nothing else.
 
+pub mod bearer;
 mod external;
 mod login;
 mod plain;
 mod scram;
 
-use crate::secret::Credentials;
+use crate::secret::{Bearer, Credentials};
 
 pub use scram::{MIN_ITERATIONS, ScramSecret, decoy};
 
+use bearer::Form;
 use login::Login;
 use scram::Scram;
 
@@ -65,6 +67,15 @@ impl Mechanism {
         Self::ALL.into_iter().find(|mechanism| mechanism.name().eq_ignore_ascii_case(name))
     }
 
+    /// How its message has a token in it, if it has one.
+    pub fn form(self) -> Option<Form> {
+        match self {
+            Mechanism::XOauth2 => Some(Form::XOauth2),
+            Mechanism::OauthBearer => Some(Form::OauthBearer),
+            _ => None,
+        }
+    }
+
     /// True if whoever listens learns the secret.
     pub fn shows_secret(self) -> bool {
         matches!(self, Mechanism::Plain | Mechanism::Login | Mechanism::XOauth2 | Mechanism::OauthBearer)
@@ -96,6 +107,8 @@ pub enum Talk {
     Scram(Box<Scram>),
     /// For the one message of EXTERNAL.
     External,
+    /// For the one message with a token.
+    Bearer(Form),
 }
 
 /// What comes of a message.
@@ -105,6 +118,8 @@ pub enum Step {
     Challenge(Talk, Vec<u8>),
     /// Have this password checked.
     Check(Credentials),
+    /// Have this token judged.
+    Bearer(Bearer),
     /// It is this user.
     Granted(String),
     /// It is not; for a user that the client named.
@@ -113,7 +128,7 @@ pub enum Step {
     Malformed,
 }
 
-/// Begins an exchange; `None` for a mechanism that somebody else must lead.
+/// Begins an exchange; `None` for a mechanism in which there is none.
 pub fn begin(mechanism: Mechanism, initial: Option<&[u8]>, surroundings: &Surroundings<'_>) -> Option<Step> {
     let talk = match mechanism {
         Mechanism::Plain => Talk::Plain,
@@ -126,7 +141,8 @@ pub fn begin(mechanism: Mechanism, initial: Option<&[u8]>, surroundings: &Surrou
         Mechanism::ScramSha256 => Talk::Scram(Box::new(Scram::First { plus: false })),
         Mechanism::ScramSha256Plus => Talk::Scram(Box::new(Scram::First { plus: true })),
         Mechanism::External => Talk::External,
-        Mechanism::XOauth2 | Mechanism::OauthBearer | Mechanism::XClient => return None,
+        Mechanism::XOauth2 | Mechanism::OauthBearer => Talk::Bearer(mechanism.form()?),
+        Mechanism::XClient => return None,
     };
     Some(match initial {
         // The client speaks first in all of them; it is asked to by an empty challenge (RFC 4954 4).
@@ -142,6 +158,7 @@ impl Talk {
             Talk::Plain => plain::read(message),
             Talk::Login(login) => login.step(message),
             Talk::Scram(scram) => scram.step(message, surroundings),
+            Talk::Bearer(form) => bearer::read(form, message),
             Talk::External => external::read(message, surroundings.certificate),
         }
     }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use crate::token::MAX_TOKEN;
+
 /// Longest name of a user, in octets.
 pub const MAX_USER: usize = 255;
 /// Longest password, in octets.
@@ -33,6 +35,39 @@ impl fmt::Debug for Password {
     }
 }
 
+/// A token, as a client brought it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(Zeroizing<String>);
+
+impl Token {
+    /// Takes a token; `None` if it is too long, or has octets that none has (RFC 6750 2.1).
+    pub fn new(text: &str) -> Option<Self> {
+        let allowed = |octet: u8| octet.is_ascii_alphanumeric() || b"-._~+/=".contains(&octet);
+        let fits = !text.is_empty() && text.len() <= MAX_TOKEN && text.bytes().all(allowed);
+        fits.then(|| Token(Zeroizing::new(text.to_owned())))
+    }
+
+    /// The text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// A token, and whom its client has named with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bearer {
+    /// The name, if there was one.
+    pub user: Option<String>,
+    /// The token.
+    pub token: Token,
+}
+
 /// A name and its password, as a client gave them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
@@ -59,6 +94,15 @@ mod tests {
         assert_eq!(format!("{password:?}"), "Password(..)");
         let credentials = Credentials { user: "tim".to_owned(), password };
         assert!(!format!("{credentials:?}").contains("tanstaaf"));
+    }
+
+    #[test]
+    fn tokens_are_not_shown_and_are_bounded() {
+        let token = Token::new("a.b-c_d~e+f/g==").unwrap();
+        assert_eq!(format!("{:?}", Bearer { user: None, token }), "Bearer { user: None, token: Token(..) }");
+        for bad in ["", "a b", "a\u{1}", "ä", &"x".repeat(MAX_TOKEN + 1)] {
+            assert_eq!(Token::new(bad), None);
+        }
     }
 
     #[test]

@@ -95,7 +95,7 @@ fn start(arguments: &Arguments) -> Result<Master, Error> {
     log_to(&launcher.log)?;
     report_warnings(&config);
     let lock = make_folders(&layout, &launcher.accounts, &config)?;
-    Files::check(&slice.password_files)?;
+    Files::check(&slice.password_files, &slice.token_keys)?;
     listeners::refuse_if_taken(&slice.listeners)?;
     let listeners = Listeners::bind(&layout, &launcher.accounts, &slice.listeners, slice.receivers)?;
     if !launcher.accounts.are_separate() {

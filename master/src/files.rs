@@ -34,14 +34,15 @@ struct Stamp {
 }
 
 impl Files {
-    /// Opens each file once, so that one that cannot be read refuses the configuration. Warns of one that anybody can read.
+    /// Opens each file once, so that one that cannot be read refuses the configuration. Warns of one with secrets that anybody
+    /// can read.
     ///
     /// # Errors
     /// A file cannot be opened, or is none.
-    pub fn check(paths: &[String]) -> Result<(), Error> {
-        for path in paths {
+    pub fn check(secret: &[String], public: &[String]) -> Result<(), Error> {
+        for path in secret.iter().chain(public) {
             let (_, metadata) = open(path)?;
-            if metadata.mode() & READ_BY_OTHERS != 0 {
+            if metadata.mode() & READ_BY_OTHERS != 0 && secret.contains(path) {
                 Record::at(log::Level::Warn, "readable-by-others").field("file", path).emit();
             }
         }
@@ -125,10 +126,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users");
         let paths = [path.display().to_string()];
-        assert!(Files::check(&paths).unwrap_err().to_string().contains("users"));
+        assert!(Files::check(&paths, &[]).unwrap_err().to_string().contains("users"));
         std::fs::write(&path, "tim:x\n").unwrap();
-        assert!(Files::check(&paths).is_ok());
-        assert!(Files::check(&[folder.path().display().to_string()]).is_err());
+        assert!(Files::check(&paths, &[]).is_ok());
+        assert!(Files::check(&[], &[folder.path().display().to_string()]).is_err());
     }
 
     #[test]

@@ -226,7 +226,7 @@ impl Master {
         let now = clock::monotonic_ms();
         if now >= self.next_look_ms {
             self.next_look_ms = now + LOOK_MS;
-            self.files.look(&mut self.family, &self.config.master().password_files);
+            self.files.look(&mut self.family, &self.config.master().auth_files());
         }
     }
 

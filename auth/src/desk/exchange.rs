@@ -14,8 +14,8 @@ use super::{
     misbehaved,
 };
 use crate::backend::dovecot;
-use crate::mechanism::{self, Mechanism, Step, Surroundings, Talk};
-use crate::secret::{Credentials, user};
+use crate::mechanism::{self, Mechanism, Step, Surroundings, Talk, bearer};
+use crate::secret::{Bearer, Credentials, user};
 
 /// Octets of our half of a SCRAM nonce, before they are written as text.
 const NONCE: usize = 18;
@@ -39,6 +39,8 @@ enum State {
     Relaying(dovecot::Exchange),
     /// The work of that number; 0 while a step is being taken.
     Working(u64),
+    /// The client, which has heard what is wrong with its token and may say anything.
+    Told,
     /// A while before the client hears that it failed.
     Failing(u64),
 }
@@ -87,6 +89,10 @@ impl Desk {
                         receiver.open += 1;
                         let work = Work::GoOn(relay, response.0.clone());
                         Ok(self.work_on(now_ms, edge, exchange, None, work))
+                    }
+                    State::Told => {
+                        receiver.open += 1;
+                        Ok(self.fail_later(now_ms, edge, exchange, Denied::Credentials, WRONG_MS))
                     }
                     State::Working(_) | State::Failing(_) => {
                         Err(misbehaved("two questions of one exchange at once"))
@@ -197,8 +203,9 @@ impl Desk {
         match step {
             Step::Challenge(talk, message) => self.challenge(edge, exchange, State::Talking(talk), message),
             Step::Check(credentials) => self.check(now_ms, edge, exchange, credentials),
+            Step::Bearer(bearer) => self.judge(now_ms, edge, exchange, bearer),
             Step::Granted(user) => self.grant(now_ms, edge, exchange, user, None),
-            Step::Wrong(user) => self.deny(now_ms, edge, exchange, Denied::Credentials, user),
+            Step::Wrong(user) => self.refuse(now_ms, edge, exchange, user),
             Step::Malformed => self.deny(now_ms, edge, exchange, Denied::Malformed, None),
         }
     }
@@ -214,6 +221,14 @@ impl Desk {
         let Some(place) = place else { return Vec::new() };
         let user = Some(credentials.user.clone());
         self.work_on(now_ms, edge, exchange, user, Work::Check(credentials, place))
+    }
+
+    fn judge(&mut self, now_ms: u64, edge: Edge, exchange: u64, bearer: Bearer) -> Vec<Act> {
+        let user = bearer.user.clone();
+        if user.as_ref().is_some_and(|user| self.brakes.stops_account(now_ms, user)) {
+            return self.deny(now_ms, edge, exchange, Denied::Throttled, user);
+        }
+        self.work_on(now_ms, edge, exchange, user, Work::Judge(bearer))
     }
 
     fn work_on(
@@ -248,7 +263,7 @@ impl Desk {
         }
         match outcome {
             Outcome::Yes(user) => self.grant(now_ms, edge, exchange, user, None),
-            Outcome::No(user) => self.deny(now_ms, edge, exchange, Denied::Credentials, user.or(named)),
+            Outcome::No(user) => self.refuse(now_ms, edge, exchange, user.or(named)),
             Outcome::Unknown | Outcome::Mechanisms(_) => {
                 self.deny(now_ms, edge, exchange, Denied::Temporary, named)
             }
@@ -316,6 +331,21 @@ impl Desk {
         acts
     }
 
+    /// It is not this user. One who has brought a token is told so in a challenge first (RFC 7628 3.2.2), and has failed by then:
+    /// whether it answers makes no difference to what is counted.
+    fn refuse(&mut self, now_ms: u64, edge: Edge, exchange: u64, user: Option<String>) -> Vec<Act> {
+        let found = self.exchange(edge, exchange).map(|found| (found.mechanism, found.place));
+        let Some((mechanism, place)) = found else { return Vec::new() };
+        match mechanism.form().filter(|_| !self.is_relayed(mechanism)) {
+            None => self.deny(now_ms, edge, exchange, Denied::Credentials, user),
+            Some(form) => {
+                self.note_denied(now_ms, mechanism, place, Denied::Credentials, user.as_deref());
+                let said = bearer::refusal(form, self.backends.scope());
+                self.challenge(edge, exchange, State::Told, said)
+            }
+        }
+    }
+
     /// The exchange has failed. Its client hears it later: guessing is to be slow.
     fn deny(
         &mut self,
@@ -336,6 +366,10 @@ impl Desk {
             Denied::Throttled => THROTTLED_MS,
             _ => return self.answer_denied(edge, exchange, why),
         };
+        self.fail_later(now_ms, edge, exchange, why, wait_ms)
+    }
+
+    fn fail_later(&mut self, now_ms: u64, edge: Edge, exchange: u64, why: Denied, wait_ms: u64) -> Vec<Act> {
         let number = self.number();
         if let Some(found) = self.exchange_mut(edge, exchange) {
             found.state = State::Failing(number);
@@ -385,7 +419,7 @@ impl Desk {
     /// True if Dovecot must lead this mechanism.
     fn is_relayed(&self, mechanism: Mechanism) -> bool {
         match mechanism {
-            Mechanism::XOauth2 | Mechanism::OauthBearer => true,
+            Mechanism::XOauth2 | Mechanism::OauthBearer => !self.backends.judges_tokens(),
             Mechanism::ScramSha256 => !self.backends.has_scram(),
             _ => false,
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vsmtp_config::{AuthBackend, ByText, CertificatePattern};
+use vsmtp_config::{AuthBackend, ByText, CertificatePattern, OauthTerms};
 use vsmtp_ipc::edge::filter_auth::{Answer as Reply, Ask as About, Verified};
 use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, Begin, CREDITS, Denied, MAX_NAME, MAX_NAMES, Tls, Vouch};
 use vsmtp_ipc::role::Role;
@@ -19,6 +19,12 @@ const PLAIN: &[u8] = b"\0tim\0pencil";
 fn slice(backends: &[AuthBackend]) -> AuthSlice {
     AuthSlice {
         backends: backends.to_vec(),
+        oauth: backends.iter().any(|backend| backend.key_file().is_some()).then(|| OauthTerms {
+            issuer: "https://id.test/".to_owned(),
+            audience: vec!["mail".to_owned()],
+            user_claim: "email".to_owned(),
+            scope: Some("smtp".to_owned()),
+        }),
         mechanisms: Mechanism::ALL.iter().map(|one| one.name().to_owned()).collect(),
         certificates: [(&*format!("sha256:{}", "07".repeat(32)), "tim"), ("email:*@own.test", "*")]
             .map(|(text, login)| (CertificatePattern::parse(text).unwrap().into(), login.to_owned()))
@@ -155,6 +161,49 @@ fn a_proxy_that_is_listed_is_believed_and_nobody_else() {
     // Nor is it a mechanism that a client could name.
     let acts = desk.ask(0, RECEIVER, begin(1, "XCLIENT", Some(b"tim"))).unwrap();
     assert_eq!(denied(&acts), Some(Denied::Unsupported));
+}
+
+#[test]
+fn whoever_brings_a_token_that_counts_for_nothing_is_told_so_and_has_failed_whatever_he_answers() {
+    let mut desk = desk(&[AuthBackend::Oauth("/keys".to_owned())]);
+    assert_eq!(desk.offered(), [Mechanism::XOauth2, Mechanism::OauthBearer, Mechanism::External]);
+    let token = b"n,a=tim,\x01auth=Bearer a.b.c\x01\x01";
+    for answered in [true, false] {
+        let acts = desk.ask(0, RECEIVER, begin(1, "OAUTHBEARER", Some(token))).unwrap();
+        let acts = desk.done(1, work(&acts), Outcome::No(None));
+        let Some(Answer::Challenge { challenge, .. }) = heard(&acts) else { panic!("{acts:?}") };
+        assert_eq!(challenge.0, br#"{"scope":"smtp","status":"invalid_token"}"#);
+        if answered {
+            let response = Blob(b"\x01".to_vec());
+            let acts = desk.ask(2, RECEIVER, Ask::Continue { exchange: 1, response }).unwrap();
+            assert_eq!(denied(&later(&mut desk, &acts)), Some(Denied::Credentials));
+        } else {
+            assert!(desk.ask(2, RECEIVER, Ask::Cancel { exchange: 1 }).unwrap().is_empty());
+        }
+    }
+    assert_eq!(desk.open(), 0);
+    // Two failures are the limit: who gives up has failed as well.
+    let acts = desk.ask(3, RECEIVER, begin(1, "OAUTHBEARER", Some(token))).unwrap();
+    assert_eq!(denied(&later(&mut desk, &acts)), Some(Denied::Throttled));
+}
+
+#[test]
+fn a_token_that_counts_is_a_grant_and_one_that_nobody_can_judge_is_for_later() {
+    let mut desk = desk(&[AuthBackend::Oauth("/keys".to_owned())]);
+    let token = b"user=tim\x01auth=Bearer a.b.c\x01\x01";
+    let acts = desk.ask(0, RECEIVER, begin(1, "XOAUTH2", None)).unwrap();
+    assert!(matches!(heard(&acts), Some(Answer::Challenge { challenge, .. }) if challenge.0.is_empty()));
+    let response = Blob(token.to_vec());
+    let acts = desk.ask(0, RECEIVER, Ask::Continue { exchange: 1, response }).unwrap();
+    let acts = desk.done(1, work(&acts), Outcome::Yes("tim".to_owned()));
+    assert_eq!(confirm(&mut desk, granted(&acts)).unwrap().mechanism, "XOAUTH2");
+    let acts = desk.ask(2, RECEIVER, begin(2, "XOAUTH2", Some(token))).unwrap();
+    let found = desk
+        .backends()
+        .judge(&crate::secret::Bearer { user: None, token: crate::secret::Token::new("a.b.c").unwrap() }, 0);
+    assert_eq!(found, Finding::Unknown, "the file has not come");
+    let acts = desk.done(3, work(&acts), found.into());
+    assert_eq!(denied(&acts), Some(Denied::Temporary));
 }
 
 #[test]

@@ -20,10 +20,12 @@ pub enum AuthBackend {
     Dovecot(String),
     /// saslauthd, on this socket.
     Saslauthd(String),
+    /// A file of the keys by which an identity provider signs tokens; the master opens it.
+    Oauth(String),
 }
 
 impl AuthBackend {
-    /// Reads `file:PATH`, `shadow`, `dovecot:SOCKET`, `saslauthd:SOCKET`.
+    /// Reads `file:PATH`, `shadow`, `dovecot:SOCKET`, `saslauthd:SOCKET`, `oauth:PATH`.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "shadow" {
             return Some(AuthBackend::Shadow(SHADOW.to_owned()));
@@ -32,6 +34,7 @@ impl AuthBackend {
         let fits = !path.is_empty() && path.len() < 4096 && !path.chars().any(char::is_control);
         let is_socket = path.starts_with('/') && path.len() <= MAX_SOCKET;
         match kind {
+            "oauth" if fits => Some(AuthBackend::Oauth(path.to_owned())),
             "file" if fits => Some(AuthBackend::File(path.to_owned())),
             "dovecot" if fits && is_socket => Some(AuthBackend::Dovecot(path.to_owned())),
             "saslauthd" if fits && is_socket => Some(AuthBackend::Saslauthd(path.to_owned())),
@@ -43,8 +46,21 @@ impl AuthBackend {
     pub fn file(&self) -> Option<&str> {
         match self {
             AuthBackend::File(path) | AuthBackend::Shadow(path) => Some(path),
-            AuthBackend::Dovecot(_) | AuthBackend::Saslauthd(_) => None,
+            AuthBackend::Dovecot(_) | AuthBackend::Saslauthd(_) | AuthBackend::Oauth(_) => None,
         }
+    }
+
+    /// The file of keys for tokens, if it is one.
+    pub fn key_file(&self) -> Option<&str> {
+        match self {
+            AuthBackend::Oauth(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// True if it can tell whether a password is right.
+    pub fn knows_passwords(&self) -> bool {
+        self.key_file().is_none()
     }
 
     /// The same with its file where it lies on this machine.
@@ -52,6 +68,7 @@ impl AuthBackend {
         match self {
             AuthBackend::File(path) => AuthBackend::File(place(path)),
             AuthBackend::Shadow(path) => AuthBackend::Shadow(place(path)),
+            AuthBackend::Oauth(path) => AuthBackend::Oauth(place(path)),
             socket => socket.clone(),
         }
     }
@@ -64,6 +81,7 @@ impl fmt::Display for AuthBackend {
             AuthBackend::Shadow(_) => f.write_str("shadow"),
             AuthBackend::Dovecot(path) => write!(f, "dovecot:{path}"),
             AuthBackend::Saslauthd(path) => write!(f, "saslauthd:{path}"),
+            AuthBackend::Oauth(path) => write!(f, "oauth:{path}"),
         }
     }
 }
@@ -74,11 +92,19 @@ mod tests {
 
     #[test]
     fn they_are_read_as_they_are_written() {
-        for text in ["file:users", "file:/etc/vsmtp/users", "shadow", "dovecot:/a/b", "saslauthd:/run/x/mux"]
-        {
+        for text in [
+            "file:users",
+            "file:/etc/vsmtp/users",
+            "shadow",
+            "dovecot:/a/b",
+            "saslauthd:/run/x/mux",
+            "oauth:keys.json",
+        ] {
             assert_eq!(AuthBackend::parse(text).map(|one| one.to_string()).as_deref(), Some(text));
         }
-        for bad in ["", "file", "file:", "file:a\nb", "dovecot:rel", "dovecot:", "ldap:/x", "shadow:/x"] {
+        for bad in
+            ["", "file", "file:", "file:a\nb", "dovecot:rel", "dovecot:", "ldap:/x", "oauth:", "shadow:/x"]
+        {
             assert_eq!(AuthBackend::parse(bad), None, "{bad:?}");
         }
     }

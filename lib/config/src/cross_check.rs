@@ -4,6 +4,7 @@ mod folders;
 mod listeners;
 mod services;
 
+use crate::backend::AuthBackend;
 use crate::config::Config;
 use crate::error::{ConfigError, Problem};
 use crate::keys::TargetChoice;
@@ -57,7 +58,15 @@ fn server(config: &Config) -> [Rule; 5] {
 }
 
 /// TLS and AUTH.
-fn security(config: &Config) -> [Rule; 7] {
+fn security(config: &Config) -> [Rule; 10] {
+    let backends = &config.auth.backends;
+    let token_keys = backends.iter().filter(|backend| backend.key_file().is_some()).count();
+    let terms_lack = config.auth.oauth_issuer.is_none()
+        || config.auth.oauth_audience.is_empty()
+        || config.auth.oauth_user_claim.is_none();
+    let judges_tokens =
+        |backend: &AuthBackend| matches!(backend, AuthBackend::Oauth(_) | AuthBackend::Dovecot(_));
+    let takes_tokens = ["XOAUTH2", "OAUTHBEARER"].iter().any(|name| config.auth.mechanisms.contains(name));
     let tls = &config.tls;
     let lacks_suites = lacks_suites(&tls.suites, tls.versions.tls12, tls.versions.tls13);
     let nobody_is_asked = tls.client_certificate == ClientCertificate::None
@@ -98,6 +107,18 @@ fn security(config: &Config) -> [Rule; 7] {
             "server.esmtp.auth.mechanisms",
             "has EXTERNAL, and server.auth.certificates has nobody".to_owned(),
         ),
+        (
+            takes_tokens && !backends.iter().any(judges_tokens),
+            "server.esmtp.auth.mechanisms",
+            "has XOAUTH2 or OAUTHBEARER, and server.auth.backends has neither oauth: nor dovecot:, which judge tokens".to_owned(),
+        ),
+        (
+            token_keys > 0 && terms_lack,
+            "server.auth.backends",
+            "has oauth:, which needs server.auth.oauth.issuer, server.auth.oauth.audience and \
+             server.auth.oauth.user_claim".to_owned(),
+        ),
+        (token_keys > 1, "server.auth.backends", "has oauth: more than once".to_owned()),
     ]
 }
 

@@ -15,7 +15,7 @@ mod tls;
 
 use std::fmt;
 
-pub(crate) use auth::{Backends, CertificateLogins, Mechanisms, SenderLogins};
+pub(crate) use auth::{Audiences, Backends, CertificateLogins, MaybeClaim, Mechanisms, SenderLogins};
 pub(crate) use commands::Commands;
 pub(crate) use databases::Databases;
 pub(crate) use destination::{LimitsByNextHop, Rates, Sources};

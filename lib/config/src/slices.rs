@@ -16,7 +16,7 @@ mod receiver;
 mod resolver;
 mod runner;
 
-pub use auth::{AuthSlice, SenderLogin};
+pub use auth::{AuthSlice, OauthTerms, SenderLogin};
 pub use database::DatabaseSlice;
 pub use deliver::{DeliverSlice, DeliverTls, Family, MailboxSlice, NextHopTimeouts};
 pub use filter::{Alias, FilterSlice, OnError, ReportSignature};

@@ -81,7 +81,7 @@ impl Master {
             )
             .map_err(Error::io("watch a child"))?;
         if name.role == Role::Auth {
-            self.files.hand_to(&mut child, &self.config.master().password_files);
+            self.files.hand_to(&mut child, &self.config.master().auth_files());
         }
         let listeners = match name.role {
             Role::Receiver => self.listeners.for_receiver(place),

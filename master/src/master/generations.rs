@@ -72,7 +72,7 @@ impl Master {
             ));
         }
         // What can fail comes first: a configuration that is refused has changed nothing.
-        Files::check(&slice.password_files)?;
+        Files::check(&slice.password_files, &slice.token_keys)?;
         let log = LogSink::new(slice.log);
         let opened = boot::open_log(&log)?;
         let key_files = key_files::open(&config.keys())?;

@@ -76,6 +76,11 @@ fn companions(key: &str) -> Vec<(&'static str, Value)> {
             ("server.tls.certificate", text("/etc/vsmtp/chain.pem")),
             ("server.tls.client_certificate", text("ask")),
         ],
+        key if key.starts_with("server.auth.oauth.") => vec![
+            ("server.auth.backends", text("oauth:/etc/vsmtp/keys.json")),
+            ("server.auth.oauth.issuer", text("https://other.test/")),
+            ("server.auth.oauth.audience", text("other")),
+        ],
         "delivery.tls.reports.selector" => vec![
             ("delivery.tls.reports.from", text("tls-reports@mail.example.com")),
             ("server.virtual", keys::key("server.virtual").unwrap().example.value(&context())),

@@ -1,22 +1,41 @@
 //! Who may authenticate, how, and what that allows.
 
-use crate::kind::{Backends, CertificateLogins, DAY, Flag, Limit, Mechanisms, Period, SECOND, SenderLogins};
-use crate::table::Preset::{Bool, Int, List, Map, Text};
+use crate::kind::{
+    Audiences, Backends, CertificateLogins, DAY, Flag, Limit, MaybeClaim, Mechanisms, Period, SECOND,
+    SenderLogins,
+};
+use crate::table::Preset::{Bool, Int, List, Map, Text, Unset};
 
 keys! {
     /// Keys of authentication.
     AuthKeys;
 
-    /// Who knows passwords, asked one after the other: `file:PATH`, `shadow`, `dovecot:SOCKET`, `saslauthd:SOCKET`. With
+    /// Who knows passwords, asked one after the other: `file:PATH`, `shadow`, `dovecot:SOCKET`, `saslauthd:SOCKET`; and, at most
+    /// once, `oauth:PATH`, the keys (JWKS) by which tokens are verified. With
     /// none, AUTH is offered only if `server.esmtp.auth.mechanisms` names some, and the rules of `authenticate` judge alone.
     backends: Backends = "server.auth.backends", default List(&[]), example List(&["file:/etc/vsmtp/users"]),
         for Master Receiver Filter Auth;
 
     /// SASL mechanisms that are offered, as far as the back-ends can do them: PLAIN, LOGIN, SCRAM-SHA-256,
-    /// SCRAM-SHA-256-PLUS, XOAUTH2, OAUTHBEARER, EXTERNAL. By default the first four if there is a back-end, and EXTERNAL if
-    /// `server.auth.certificates` has any.
+    /// SCRAM-SHA-256-PLUS, XOAUTH2, OAUTHBEARER, EXTERNAL. By default the first four if there is a back-end that
+    /// knows passwords, XOAUTH2 and OAUTHBEARER if there is one of keys for tokens, and EXTERNAL if `server.auth.certificates` has any.
     mechanisms: Mechanisms = "server.esmtp.auth.mechanisms", default List(&[]),
         example List(&["PLAIN", "SCRAM-SHA-256"]), for Master Receiver Filter Auth;
+
+    /// Who must have issued a token (`iss`), letter by letter. Needed for `oauth:PATH`.
+    oauth_issuer: MaybeClaim = "server.auth.oauth.issuer", default Unset,
+        example Text("https://id.example.com/realms/staff"), for Auth;
+
+    /// For whom a token must be (`aud`): one of these must be among those that it names. Needed for `oauth:PATH`; a name that tokens
+    /// for other services have lets these services act as their users here.
+    oauth_audience: Audiences = "server.auth.oauth.audience", default List(&[]), example List(&["mail"]), for Auth;
+
+    /// The claim of a token that is the login. An `email` counts only if the provider does not say that it has not verified it.
+    oauth_user_claim: MaybeClaim = "server.auth.oauth.user_claim", default Text("email"),
+        example Text("preferred_username"), for Auth;
+
+    /// What a token must allow (`scope`, or `scp`), if anything.
+    oauth_scope: MaybeClaim = "server.auth.oauth.scope", default Unset, example Text("smtp"), for Auth;
 
     /// Offer mechanisms that show the password also where nobody encrypts it.
     in_clear: Flag = "server.esmtp.auth.enable_dangerous_mechanism_in_clair", default Bool(false), example Bool(true),

@@ -11,6 +11,10 @@ use crate::value::Value;
 
 /// Most back-ends.
 const MAX_BACKENDS: usize = 16;
+/// Most names for one of which a token must be.
+const MAX_AUDIENCES: usize = 64;
+/// Longest text that is compared with one in a token, in octets.
+const MAX_CLAIM: usize = 1024;
 /// Longest login, in octets.
 const MAX_LOGIN: usize = 255;
 /// The mechanisms that can be offered.
@@ -78,8 +82,59 @@ impl Kind for Backends {
     }
 
     fn expected(&self) -> String {
-        "a list of \"file:PATH\", \"shadow\", \"dovecot:SOCKET\", \"saslauthd:SOCKET\"".to_owned()
+        "a list of \"file:PATH\", \"shadow\", \"dovecot:SOCKET\", \"saslauthd:SOCKET\", \"oauth:PATH\""
+            .to_owned()
     }
+}
+
+/// For whom tokens may be.
+#[derive(Debug)]
+pub(crate) struct Audiences;
+
+impl Kind for Audiences {
+    type Out = Vec<String>;
+
+    fn read(&self, value: &Value) -> Result<Self::Out, String> {
+        items(value, MAX_AUDIENCES, claim)
+    }
+
+    fn write(&self, out: &Self::Out) -> Value {
+        texts(out)
+    }
+
+    fn expected(&self) -> String {
+        "a list of texts as tokens have them (aud)".to_owned()
+    }
+}
+
+/// A value, or the name, of a claim in tokens, or nothing.
+#[derive(Debug)]
+pub(crate) struct MaybeClaim;
+
+impl Kind for MaybeClaim {
+    type Out = Option<String>;
+
+    fn read(&self, value: &Value) -> Result<Self::Out, String> {
+        match value {
+            Value::Null => Ok(None),
+            Value::Text(text) => claim(text).map(Some).ok_or_else(|| value.describe()),
+            other => Err(other.describe()),
+        }
+    }
+
+    fn write(&self, out: &Self::Out) -> Value {
+        out.clone().map_or(Value::Null, Value::Text)
+    }
+
+    fn expected(&self) -> String {
+        "a text without blanks, as tokens have it, or ()".to_owned()
+    }
+}
+
+/// Words of tokens that we compare: bounded, and without blanks, for in a scope they divide.
+fn claim(text: &str) -> Option<String> {
+    let fits = !text.is_empty() && text.len() <= MAX_CLAIM;
+    (fits && !text.contains(|c: char| c.is_control() || c.is_whitespace())).then(|| text.to_owned())
 }
 
 /// Senders and who may use them.

@@ -15,11 +15,16 @@ use crate::pattern::AddressPattern;
 /// password to nobody.
 const USUAL: [&str; 4] = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN"];
 
+/// Those that take tokens.
+const BY_TOKEN: [&str; 2] = ["XOAUTH2", "OAUTHBEARER"];
+
 /// What the auth helper is told.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct AuthSlice {
     /// Who knows passwords, in this order. None: only rules can tell.
     pub backends: Vec<AuthBackend>,
+    /// What is asked of tokens, where a back-end has keys for them.
+    pub oauth: Option<OauthTerms>,
     /// Names of the mechanisms that are wanted, best first.
     pub mechanisms: Vec<String>,
     /// Certificates of clients, and their logins; ask [`crate::CertificateLogins`].
@@ -38,6 +43,19 @@ pub struct AuthSlice {
     pub trusted: Vec<ByText<Network>>,
 }
 
+/// What is asked of a token.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct OauthTerms {
+    /// Who must have issued it.
+    pub issuer: String,
+    /// For one of whom it must be.
+    pub audience: Vec<String>,
+    /// The claim that is the login.
+    pub user_claim: String,
+    /// What it must allow.
+    pub scope: Option<String>,
+}
+
 /// One row of `server.auth.sender_login`.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct SenderLogin {
@@ -53,6 +71,7 @@ impl Config {
         let auth = &self.auth;
         AuthSlice {
             backends: self.auth_backends(),
+            oauth: self.oauth(),
             mechanisms: self.auth_mechanisms(),
             certificates: self.certificates(),
             in_clear: auth.in_clear,
@@ -75,9 +94,12 @@ impl Config {
         let named = &self.auth.mechanisms;
         let mut mechanisms = named.clone();
         if named.is_empty() {
-            let usual = if self.auth.backends.is_empty() { &[][..] } else { &USUAL[..] };
+            let backends = &self.auth.backends;
+            let usual = if backends.iter().any(AuthBackend::knows_passwords) { &USUAL[..] } else { &[] };
+            let has_keys = backends.iter().any(|backend| backend.key_file().is_some());
+            let by_token = if has_keys { &BY_TOKEN[..] } else { &[] };
             let external = (!self.auth.certificates.is_empty()).then_some("EXTERNAL");
-            mechanisms.extend(usual.iter().copied().chain(external));
+            mechanisms.extend(usual.iter().chain(by_token).copied().chain(external));
         }
         mechanisms.into_iter().map(str::to_owned).collect()
     }
@@ -94,6 +116,22 @@ impl Config {
     /// Files of passwords.
     pub(crate) fn password_files(&self) -> Vec<String> {
         self.auth_backends().iter().filter_map(AuthBackend::file).map(str::to_owned).collect()
+    }
+
+    /// Files of keys for tokens, which are no secret.
+    pub(crate) fn token_keys(&self) -> Vec<String> {
+        self.auth_backends().iter().filter_map(AuthBackend::key_file).map(str::to_owned).collect()
+    }
+
+    fn oauth(&self) -> Option<OauthTerms> {
+        let auth = &self.auth;
+        self.token_keys().first()?;
+        Some(OauthTerms {
+            issuer: auth.oauth_issuer.clone()?,
+            audience: auth.oauth_audience.clone(),
+            user_claim: auth.oauth_user_claim.clone()?,
+            scope: auth.oauth_scope.clone(),
+        })
     }
 
     fn auth_backends(&self) -> Vec<AuthBackend> {

@@ -28,8 +28,17 @@ pub struct MasterSlice {
     pub auth: bool,
     /// Files of passwords, absolute: for the auth helper.
     pub password_files: Vec<String>,
+    /// Files of keys for tokens, absolute: for the same.
+    pub token_keys: Vec<String>,
     /// First uid of the range to use where the package's users do not exist; `None`: refuse.
     pub uid_range: Option<u32>,
+}
+
+impl MasterSlice {
+    /// What the auth helper is handed.
+    pub fn auth_files(&self) -> Vec<String> {
+        [&self.password_files[..], &self.token_keys].concat()
+    }
 }
 
 impl Config {
@@ -44,6 +53,7 @@ impl Config {
             mail_root: self.placed(&self.delivery.mail_root),
             auth: self.has_auth(),
             password_files: self.password_files(),
+            token_keys: self.token_keys(),
             uid_range: Some(self.server.uid_range).filter(|uid| *uid > 0),
         }
     }
