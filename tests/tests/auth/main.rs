@@ -9,6 +9,7 @@ mod loss;
 mod proxies;
 mod rules;
 mod senders;
+mod tokens;
 mod under_tls;
 
 use std::process::Output;
