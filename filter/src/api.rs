@@ -42,7 +42,7 @@ use std::collections::HashMap;
 
 use rhai::{Dynamic, Engine};
 
-use crate::engine::{self, Callable};
+use crate::engine::{self, BuiltIns, Callable};
 use crate::object::Object;
 
 pub use definitions::definitions;
@@ -54,6 +54,11 @@ use registry::Registry;
 
 /// Makes all functions known to the engine that runs rules; answers the table of them.
 pub fn install(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function> {
+    install_all(engine, surroundings).0
+}
+
+/// The same; and the modules as the engine has them.
+pub fn install_all(engine: &mut Engine, surroundings: &Surroundings) -> (Vec<Function>, BuiltIns) {
     let variables: HashMap<&str, Object> = constants().into_iter().collect();
     engine::give_old_variables(engine, move |name| variables.get(name).cloned().map(Dynamic::from));
     let mut registry = Registry::new(engine);
@@ -106,7 +111,7 @@ pub fn install_for_configuration(engine: &mut Engine, surroundings: &Surrounding
     code::register(&mut registry);
     general::register(&mut registry, surroundings);
     lists::register(&mut registry, surroundings);
-    registry.finish()
+    registry.finish().0
 }
 
 /// What vSL 1.x has as variables without a module: `code554_7_1`, `net_10`, `non_routable_net` and the like.

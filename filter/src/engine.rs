@@ -2,13 +2,16 @@
 //! call is registered by `api`. A script can waste its own time slice and nothing else.
 
 mod body;
+mod captured;
 mod declaration;
 mod directive;
 mod error;
 mod interactive;
 mod limits;
 mod names;
+mod plan;
 mod plugins;
+mod reach;
 mod resolver;
 mod script;
 mod survey;
@@ -28,6 +31,7 @@ pub use error::{Location, ScriptError};
 pub use interactive::{Interactive, Stop};
 pub use limits::{Limits, Watch, deadline_passed, hand_on, party, time_left};
 pub use names::{Callable, nearest};
+pub use reach::BuiltIns;
 pub use resolver::{MAX_SCRIPT_BYTES, Root, beside, wrong_imports};
 
 pub use script::{Failure, LoadedScript, StageTable};

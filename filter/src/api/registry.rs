@@ -8,10 +8,12 @@ mod waiting;
 pub(super) use methods::unanswered;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rhai::{Dynamic, Engine, EvalAltResult, ImmutableString, Module, NativeCallContext, Position, Variant};
 
 use super::handle::{Handle, MessageHandle};
+use crate::engine::BuiltIns;
 use crate::object::{Fault, Object};
 use crate::stage::Stage;
 use crate::transaction::{Shared, Transaction};
@@ -145,11 +147,18 @@ impl<'e> Registry<'e> {
         Registry { engine, modules: BTreeMap::new(), table: Vec::new() }
     }
 
-    pub fn finish(self) -> Vec<Function> {
-        for (name, module) in self.modules {
-            self.engine.register_static_module(name, module.into());
+    /// The table, and the modules as the engine has them.
+    pub fn finish(self) -> (Vec<Function>, BuiltIns) {
+        let mut modules = BuiltIns::new();
+        for (name, mut module) in self.modules {
+            // As the engine would do for itself: one that is not ready it copies.
+            module.set_id(name);
+            module.build_index();
+            let module = Arc::new(module);
+            modules.insert(name, Arc::clone(&module));
+            self.engine.register_static_module(name, module);
         }
-        self.table
+        (self.table, modules)
     }
 
     /// Adds a row for what is registered elsewhere: a method, a property.
@@ -391,26 +400,36 @@ fn within<R>(
     from: Stage,
     body: impl FnOnce(&mut Transaction) -> Outcome<R>,
 ) -> Result<R, Box<EvalAltResult>> {
-    let shared = shared(context, name, from)?;
+    let Some(shared) = context.tag().and_then(Dynamic::read_lock::<Shared>) else {
+        return Err(no_transaction(context, name));
+    };
     let mut transaction = shared.lock();
+    if transaction.stage < from {
+        return Err(too_early(context, name, from, transaction.stage));
+    }
     body(&mut transaction).map_err(|fault| raise(context, fault))
 }
 
 /// The transaction of the running script, if its stage allows this function.
 fn shared(context: &NativeCallContext, name: Name, from: Stage) -> Result<Shared, Box<EvalAltResult>> {
-    let tag = context.tag().and_then(Dynamic::read_lock::<Shared>);
-    let Some(shared) = tag else {
-        let message =
-            format!("{} looks at a transaction; there is none while a script is loaded", full_name(name));
-        return Err(raise(context, Fault(message)));
+    let Some(shared) = context.tag().and_then(Dynamic::read_lock::<Shared>) else {
+        return Err(no_transaction(context, name));
     };
     let stage = shared.lock().stage;
-    if stage < from {
-        let message =
-            format!("{} is available from the stage '{from}' on, not at '{stage}'", full_name(name));
-        return Err(raise(context, Fault(message)));
-    }
-    Ok(shared.clone())
+    if stage < from { Err(too_early(context, name, from, stage)) } else { Ok(shared.clone()) }
+}
+
+#[cold]
+fn no_transaction(context: &NativeCallContext, name: Name) -> Box<EvalAltResult> {
+    let message =
+        format!("{} looks at a transaction; there is none while a script is loaded", full_name(name));
+    raise(context, Fault(message))
+}
+
+#[cold]
+fn too_early(context: &NativeCallContext, name: Name, from: Stage, stage: Stage) -> Box<EvalAltResult> {
+    let message = format!("{} is available from the stage '{from}' on, not at '{stage}'", full_name(name));
+    raise(context, Fault(message))
 }
 
 fn full_name(name: Name) -> String {

@@ -1,17 +1,21 @@
 //! The body of a directive, as it runs. The state in which it does is kept for the next call, so that no message pays for
 //! making it or for looking up the same names again; of what one call did, the next must never see anything.
 //!
-//! The outer variables that a body uses are copied whenever it runs, so nothing in them may be shared.
+//! The outer variables that a body uses are copied whenever it runs, unless it is certain that it leaves them as they are, so
+//! nothing in them may be shared.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rhai::{
-    AST, ASTNode, Caches, Dynamic, Engine, EvalAltResult, EvalContext, Expr, Expression, FnPtr,
-    GlobalRuntimeState, Module, Position, Scope, Stmt, StmtBlock,
+    AST, ASTNode, Caches, Dynamic, Engine, EvalAltResult, EvalContext, FnPtr, GlobalRuntimeState, Module,
+    Position, Scope, Stmt,
 };
 
+use super::captured::leaves_them;
+use super::plan::{Outcome, Plan};
+use super::reach::{BuiltIns, shorten};
 use super::unshared::{Endless, unshare, unshare_constants};
 
 /// Most names of functions that are kept. Few scripts call functions whose names they make of what clients say.
@@ -23,10 +27,16 @@ pub(super) struct Body {
     pub function: FnPtr,
     /// Imports, functions and constants of the surrounding script.
     pub environment: GlobalRuntimeState,
-    /// What the closure does: one block.
-    block: Expr,
+    /// What the closure does, statement by statement.
+    statements: Vec<Stmt>,
+    /// The same as it is done.
+    plan: Plan,
+    /// The same with the places of what it calls, once they are known, and the environment in which they are there.
+    short: OnceLock<(Plan, GlobalRuntimeState)>,
     /// Copies of the outer variables that it uses.
     captured: Scope<'static>,
+    /// It cannot change them.
+    leaves_captured: bool,
     /// A name means the same function in all that the body reaches.
     keeps_names: AtomicBool,
     /// The state, while no thread runs in it. If several run at once, that of one is kept. Boxed, since it moves at each call.
@@ -37,6 +47,8 @@ pub(super) struct Body {
 struct State {
     global: GlobalRuntimeState,
     names: Caches,
+    /// The captured variables, if they are as they were before.
+    scope: Option<Scope<'static>>,
 }
 
 /// Why a closure is no body.
@@ -57,12 +69,16 @@ impl Body {
         let definition = library.get_script_fn(function.fn_name(), values.len()).ok_or(NoBody::Parameters)?;
         let mut alone = Module::new();
         alone.set_script_fn(Arc::clone(definition));
-        let block = StmtBlock::new(statements(alone), Position::NONE, Position::NONE);
+        let statements = statements(alone);
+        let leaves_captured = leaves_them(&values, &statements, &environment);
         let mut captured = Scope::new();
         captured.extend(definition.params.iter().cloned().zip(values));
         Ok(Body {
-            block: Expr::Stmt(Box::new(block)),
+            plan: Plan::new(&statements, &environment),
+            statements,
+            short: OnceLock::new(),
             captured,
+            leaves_captured,
             function,
             environment,
             keeps_names: AtomicBool::new(false),
@@ -81,19 +97,33 @@ impl Body {
         self.keeps_names.store(true, Ordering::Relaxed);
     }
 
+    /// Finds what it calls, for all times to come. Only where a name means the same thing wherever the body comes.
+    pub fn find(&self, modules: &BuiltIns) {
+        let mut plan = self.plan.clone();
+        if let Some(environment) = shorten(&mut plan, &self.statements, &self.environment, modules) {
+            let _ = self.short.set((plan, environment));
+        }
+    }
+
     /// Evaluates it, with its own copies of the captured variables: what one message did to them, no other sees. `tag` is what
     /// native functions find as their transaction.
-    pub fn run(&self, engine: &Engine, tag: &mut Dynamic) -> Result<Dynamic, Box<EvalAltResult>> {
+    pub fn run(&self, engine: &Engine, tag: &mut Dynamic) -> Result<Outcome, Box<EvalAltResult>> {
+        if matches!(self.plan, Plan::Next) {
+            return Ok(Outcome::Next);
+        }
+        let short = self.short.get();
+        let (plan, environment) =
+            short.map_or((&self.plan, &self.environment), |(plan, there)| (plan, there));
         let kept = self.lock().take();
-        let mut state = kept.unwrap_or_else(|| Box::new(State::new(&self.environment)));
-        let State { global, names } = &mut *state;
+        let mut state = kept.unwrap_or_else(|| Box::new(State::new(environment)));
+        let State { global, names, scope } = &mut *state;
         std::mem::swap(&mut global.tag, tag);
-        let mut scope = self.captured.clone();
-        let mut context = EvalContext::new(engine, global, names, &mut scope, None);
-        let result = context.eval_expression_tree(&Expression::from(&self.block));
+        let scope = scope.get_or_insert_with(|| self.captured.clone());
+        let mut context = EvalContext::new(engine, global, names, scope, None);
+        let result = plan.follow(&mut context);
         std::mem::swap(&mut global.tag, tag);
         let result = result.or_else(|error| match *error {
-            EvalAltResult::Return(value, _) => Ok(value),
+            EvalAltResult::Return(value, _) => Ok(Outcome::Value(value)),
             mut error => {
                 // Where a limit was met is chance.
                 if error.is_system_exception() || matches!(error, EvalAltResult::Exit(..)) {
@@ -103,7 +133,10 @@ impl Body {
             }
         });
         if result.is_ok() {
-            state.rest(&self.environment, self.keeps_names.load(Ordering::Relaxed));
+            state.rest(environment, self.keeps_names.load(Ordering::Relaxed));
+            if !self.leaves_captured {
+                state.scope = None;
+            }
             *self.lock() = Some(state);
         }
         result
@@ -115,6 +148,18 @@ impl Body {
         self.lock().as_mut().map_or(0, |state| state.names.fn_resolution_cache_mut().dict.len())
     }
 
+    /// It leaves what it has captured to the next call.
+    #[cfg(test)]
+    pub fn leaves_captured(&self) -> bool {
+        self.leaves_captured
+    }
+
+    /// It has found beforehand what it calls.
+    #[cfg(test)]
+    pub fn has_found(&self) -> bool {
+        self.short.get().is_some()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Box<State>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -124,7 +169,7 @@ impl State {
     fn new(environment: &GlobalRuntimeState) -> Self {
         let mut global = environment.clone();
         begin(&mut global, environment);
-        State { global, names: Caches::new() }
+        State { global, names: Caches::new(), scope: None }
     }
 
     /// Makes it as good as new for the next call.

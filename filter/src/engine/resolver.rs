@@ -17,6 +17,7 @@ use super::declaration;
 use super::error::{Location, ScriptError};
 use super::names::{self, Callable};
 use super::plugins;
+use super::reach::BuiltIns;
 use super::unshared::{Endless, unshare_constants, unshare_module};
 
 type SharedModule = Shared<Module>;
@@ -44,6 +45,8 @@ pub struct Root {
     first: Option<PathBuf>,
     read: Mutex<Vec<PathBuf>>,
     known: OnceLock<Vec<Callable>>,
+    /// The built-in modules themselves.
+    built_ins: OnceLock<BuiltIns>,
     /// A script that was loaded writes files.
     writes: AtomicBool,
     /// A script that was imported has functions with names.
@@ -85,6 +88,17 @@ impl Root {
     /// Says what the built-in modules have, so that scripts are checked for it. The first word counts.
     pub fn declare(&self, known: Vec<Callable>) {
         let _ = self.known.set(known);
+    }
+
+    /// Gives the built-in modules, as the engine has them, so that rules need not look for them. The first word counts.
+    pub fn give(&self, modules: BuiltIns) {
+        let _ = self.built_ins.set(modules);
+    }
+
+    /// Those that were given.
+    pub(super) fn built_ins(&self) -> &BuiltIns {
+        static NONE: BuiltIns = BuiltIns::new();
+        self.built_ins.get().unwrap_or(&NONE)
     }
 
     /// True if a script that was loaded so far writes files.

@@ -9,6 +9,7 @@ use rhai::{AST, Array, Dynamic, Engine, EvalAltResult, Expr, Map, Position, Scop
 use super::declaration;
 use super::directive::{Directive, DirectiveKind, DirectiveValue};
 use super::error::{Location, ScriptError};
+use super::plan::Outcome;
 use super::resolver::{Root, preload};
 use super::unshared::Endless;
 use crate::stage::Stage;
@@ -66,7 +67,8 @@ impl LoadedScript {
 impl Directive {
     /// Runs the body. `tag` is what native functions find as their transaction. An action always says `next`.
     pub fn call(self: &Arc<Self>, engine: &Engine, tag: &mut Dynamic) -> Result<Status, Failure> {
-        let value = self.body.run(engine, tag).map_err(|error| self.failure(&error))?;
+        let outcome = self.body.run(engine, tag).map_err(|error| self.failure(&error))?;
+        let Outcome::Value(value) = outcome else { return Ok(Status::Next) };
         match self.kind {
             DirectiveKind::Action | DirectiveKind::Test => Ok(Status::Next),
             DirectiveKind::Rule | DirectiveKind::Delegate => {
@@ -121,7 +123,10 @@ pub(super) fn load(
             .map_err(|Endless| ScriptError::at(directive.location.clone(), Endless::MESSAGE))?;
     }
     if !root.imports_functions() {
-        script.stages.iter().flatten().for_each(|directive| directive.body.keep_names());
+        for directive in script.stages.iter().flatten() {
+            directive.body.keep_names();
+            directive.body.find(root.built_ins());
+        }
     }
     Ok(script)
 }

@@ -65,8 +65,9 @@ impl Ground {
         };
         let surroundings = surroundings.with(slice);
         let mut engine = engine::bare(&root, &limits);
-        let table = api::install(&mut engine, &surroundings);
+        let (table, modules) = api::install_all(&mut engine, &surroundings);
         root.declare(api::callables(&table));
+        root.give(modules);
         let path = (present || slice.filter_path_required).then_some(path);
         Ok(Ground { engine, root, table, path, folder, surroundings })
     }
