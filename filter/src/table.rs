@@ -191,7 +191,12 @@ fn shown(name: &str) -> String {
 impl Content {
     fn get(&self, key: &str) -> Option<String> {
         match self {
-            Content::Keys(keys) => keys.get(&*key.to_lowercase()).map(|value| value.to_string()),
+            Content::Keys(keys) => {
+                // Most keys are in lower case already.
+                let is_folded = key.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+                let found = if is_folded { keys.get(key) } else { keys.get(&*key.to_lowercase()) };
+                found.map(|value| value.to_string())
+            }
             Content::Rules(rules) => rules.get(key),
         }
     }

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use vsmtp_mail::Address;
+use vsmtp_mail::{Address, Domain};
 
 use super::{Fault, Object};
 
@@ -36,14 +36,33 @@ pub fn equals_text(object: &Object, text: &str) -> Result<bool, Fault> {
         Object::Ip4(_) | Object::Ip6(_) => {
             Ok(text.parse::<IpAddr>().is_ok_and(|ip| equals(object, &Object::ip(ip))))
         }
-        Object::Address(address) => Ok(Address::parse(text).is_ok_and(|other| other == **address)),
-        Object::Fqdn(domain) => Ok(vsmtp_mail::Domain::parse(text).is_ok_and(|other| other == **domain)),
+        Object::Address(address) => {
+            Ok(may_be_mailbox(address, text) && Address::parse(text).is_ok_and(|other| other == **address))
+        }
+        Object::Fqdn(domain) => {
+            Ok(may_be_domain(domain, text) && Domain::parse(text).is_ok_and(|other| other == **domain))
+        }
         Object::Regex(regex) => Ok(regex.is_match(text)),
         Object::Identifier(name) => Ok(name.as_str() == text),
         Object::Range(_) | Object::Code(_) | Object::Group(_) | Object::File(_) => {
             Err(Fault::new(format!("a {} cannot be compared with a string", object.kind())))
         }
     }
+}
+
+/// False if a text surely is another mailbox, as most that rules compare are: no need to take it apart.
+fn may_be_mailbox(address: &Address, text: &str) -> bool {
+    if text.starts_with('"') {
+        return true;
+    }
+    text.split_once('@').is_some_and(|(local, domain)| {
+        local == address.local_part() && may_be_domain(address.domain(), domain)
+    })
+}
+
+/// False if a text surely is another domain.
+fn may_be_domain(domain: &Domain, text: &str) -> bool {
+    !text.is_ascii() || text.starts_with('[') || text.eq_ignore_ascii_case(domain.as_str())
 }
 
 /// `needle in haystack`; a string is an identifier whose type is not known yet.
@@ -137,6 +156,16 @@ mod tests {
             ("address John@Example.com", "John@EXAMPLE.com", true),
             ("address John@Example.com", "john@example.com", false),
             ("address a@b.c", "not an address", false),
+            ("address a@b.c", "\"a\"@b.c", true),
+            ("address a@b.c", "\"b\"@b.c", false),
+            ("address a@b.c", "a@b.cc", false),
+            ("address \"a b\"@b.c", "a b@b.c", false),
+            ("address \"a b\"@b.c", "\"a b\"@b.c", true),
+            ("address a@xn--bcher-kva.example", "a@b\u{fc}cher.example", true),
+            ("address a@[IPv6:::1]", "a@[IPv6:0:0::1]", true),
+            ("fqdn xn--bcher-kva.example", "B\u{fc}cher.example", true),
+            ("fqdn a.example", "b.example", false),
+            ("fqdn [IPv6:::1]", "[ipv6:0::1]", true),
             ("fqdn Example.com", "example.COM", true),
             ("ip4 10.0.0.1", "10.0.0.1", true),
             ("ip6 ::1", "0:0:0:0:0:0:0:1", true),
