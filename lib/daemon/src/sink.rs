@@ -85,13 +85,10 @@ impl Manner {
 /// Points the log at a descriptor, first or again. What waits for the old one is written to it.
 pub fn init_log(out: OwnedFd, target: LogTarget, name: &'static str, level: LevelFilter, facility: u8) {
     let mut state = SINK.lock();
-    // The old sink is on its way out, whatever it says.
-    let _ = state.write_waiting();
-    state.manner = Manner::of(&out);
+    let dropped = state.point(out, target);
+    SINK.dropped.fetch_add(dropped, Ordering::Relaxed);
     state.facility = facility;
     state.pid = std::process::id();
-    state.out = Some(File::from(out));
-    state.target = target;
     state.name = name;
     drop(state);
     SINK.broken.store(false, Ordering::Relaxed);
@@ -173,6 +170,24 @@ struct Dropped {
 }
 
 impl State {
+    /// Turns to another sink. Answers the lines that neither the old one nor this one takes.
+    fn point(&mut self, out: OwnedFd, target: LogTarget) -> u64 {
+        let mut dropped = self.write_waiting().err().map_or(0, |dropped| dropped.lines);
+        // What waits is lines of a stream, and no datagram.
+        if target != LogTarget::Stream {
+            dropped += self.lines_waiting();
+            self.waiting.clear();
+        }
+        self.manner = Manner::of(&out);
+        self.out = Some(File::from(out));
+        self.target = target;
+        dropped
+    }
+
+    fn lines_waiting(&self) -> u64 {
+        self.waiting.iter().filter(|octet| **octet == b'\n').count() as u64
+    }
+
     /// Takes a line of a stream, and writes what waits if it is time to.
     fn take(&mut self, record: &log::Record<'_>) -> Result<(), Dropped> {
         if self.is_full() {
@@ -214,7 +229,7 @@ impl State {
             // It is read slowly: the rest comes with the next ones.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(_) => {
-                let lines = self.waiting.iter().filter(|octet| **octet == b'\n').count() as u64;
+                let lines = self.lines_waiting();
                 self.waiting.clear();
                 Err(Dropped { lines, broken: true })
             }
@@ -393,6 +408,25 @@ mod tests {
         let taken = fill(&mut slow);
         reader.set_nonblocking(true).unwrap();
         assert_eq!(drain(&mut slow, reader).lines().count(), taken);
+    }
+
+    #[test]
+    fn what_waits_for_a_stream_goes_to_the_next_stream_and_into_no_datagram() {
+        let (_reader, writer) = std::io::pipe().unwrap();
+        let full = || {
+            let mut slow = state(fds::open_again_nonblocking(writer.as_fd()).unwrap());
+            let _ = fill(&mut slow);
+            slow
+        };
+        let (mut one, mut other) = (full(), full());
+        let (mut reader, next) = std::io::pipe().unwrap();
+        fds::set_nonblocking(&next).unwrap();
+        fds::set_nonblocking(&reader).unwrap();
+        assert_eq!(one.point(next.into(), LogTarget::Stream), 0);
+        assert!(drain(&mut one, &mut reader).len() > MAX_WAITING);
+        let (_daemon, ours) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        assert!(other.point(ours.into(), LogTarget::Syslog) > 100);
+        assert!(other.waiting.is_empty());
     }
 
     #[test]
