@@ -4,6 +4,7 @@
 mod ending;
 
 use std::any::TypeId;
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -309,14 +310,38 @@ struct Own {
     file: String,
     name: String,
     arity: usize,
-    /// What it imports itself, by alias; of two with one alias the last.
-    imports: HashMap<String, ImmutableString>,
+    /// What the function imports that it is made in, by alias.
+    inherited: HashMap<String, ImmutableString>,
+    /// The same with what it imports itself, once somebody has asked; of two with one alias the last.
+    imports: OnceCell<HashMap<String, ImmutableString>>,
 }
 
 impl Own {
     fn new(library: &Arc<Module>, file: &str, name: &str, arity: usize) -> Self {
-        let mut imports = HashMap::new();
-        if let Some(function) = library.get_script_fn(name, arity) {
+        Own {
+            library: Arc::clone(library),
+            file: file.to_owned(),
+            name: name.to_owned(),
+            arity,
+            inherited: HashMap::new(),
+            imports: OnceCell::new(),
+        }
+    }
+
+    /// Another function of the same script.
+    fn sibling(&self, name: &str, arity: usize) -> Self {
+        Own::new(&self.library, &self.file, name, arity)
+    }
+
+    /// A closure that is made in it, and sees what it imports.
+    fn closure(&self, name: &str, arity: usize) -> Self {
+        Own { inherited: self.imports().clone(), ..self.sibling(name, arity) }
+    }
+
+    fn imports(&self) -> &HashMap<String, ImmutableString> {
+        self.imports.get_or_init(|| {
+            let mut imports = self.inherited.clone();
+            let Some(function) = self.library.get_script_fn(&self.name, self.arity) else { return imports };
             let mut alone = Module::new();
             alone.set_script_fn(Arc::clone(function));
             AST::new(Vec::new(), alone).walk(&mut |path: &[ASTNode]| {
@@ -327,21 +352,8 @@ impl Own {
                 }
                 true
             });
-        }
-        Own { library: Arc::clone(library), file: file.to_owned(), name: name.to_owned(), arity, imports }
-    }
-
-    /// Another function of the same script.
-    fn sibling(&self, name: &str, arity: usize) -> Self {
-        Own::new(&self.library, &self.file, name, arity)
-    }
-
-    /// A closure that is made in it, and sees what it imports.
-    fn closure(&self, name: &str, arity: usize) -> Self {
-        let mut closure = self.sibling(name, arity);
-        let inherited = self.imports.iter().map(|(alias, path)| (alias.clone(), path.clone()));
-        closure.imports = inherited.chain(closure.imports).collect();
-        closure
+            imports
+        })
     }
 }
 
@@ -402,7 +414,7 @@ impl Directive {
             return has(&from.library).then(|| from.sibling(&call.name, arity));
         };
         let is_here = self.body.environment.lib.first().is_some_and(|own| Arc::ptr_eq(own, &from.library));
-        let first = if let Some(path) = from.imports.get(alias) {
+        let first = if let Some(path) = from.imports().get(alias) {
             (known.import)(path)
         } else if is_here {
             self.body
