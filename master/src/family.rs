@@ -200,9 +200,10 @@ impl Family {
         }
     }
 
-    /// Nobody needs the retiring ones of a role any more.
-    pub fn release(&mut self, role: Role) {
-        for (_, slot) in self.slots.iter_mut().filter(|(name, slot)| name.role == role && slot.retiring) {
+    /// Nobody needs these any more, if they retire.
+    pub fn release(&mut self, unneeded: impl Fn(ProcessName, &Slot) -> bool) {
+        for (_, slot) in self.slots.iter_mut().filter(|(name, slot)| slot.retiring && unneeded(**name, slot))
+        {
             slot.kept = None;
         }
         self.forget_waiting(|slot| slot.retiring && slot.kept.is_none());

@@ -126,8 +126,8 @@ fn replace(family: &mut Family, role: Role, new: &Config, generation: u32) {
     }
 }
 
-/// Called when a process of the new generation is ready: its predecessors can go. Old session filters and auth helpers stay
-/// until the last old receiver has gone, because its sessions ask them.
+/// Called when a process of the new generation is ready: its predecessors can go. Those whom old sessions
+/// ask are no concern of this: they go with those who ask them, see [`release_filters`].
 pub fn release_old(family: &mut Family, generation: u32, ready: Role) {
     let all_ready = family
         .slots()
@@ -146,7 +146,7 @@ pub fn release_old(family: &mut Family, generation: u32, ready: Role) {
 
 /// However often the configuration is read, and whatever clients stay, there are so many processes and no more.
 pub fn hurry_oldest(family: &mut Family, generation: u32) {
-    // The others end with the receivers.
+    // The others end with those who ask them.
     const FIRST_TO_GO: [Role; 5] =
         [Role::Receiver, Role::FilterPost, Role::DeliverSmtp, Role::DeliverMailbox, Role::Resolver];
     let first = generation.saturating_sub(MAX_OLD);
@@ -159,25 +159,35 @@ pub fn hurry_oldest(family: &mut Family, generation: u32) {
     family.say_to(|child| oldest.contains(&child.name), || ToChild::Drain { deadline_ms: CROWDED_MS }, true);
 }
 
-/// Called when a process has ended: old session filters end with the last receiver of their generation; auth helpers, key
-/// holders, runners and those who ask databases that are not wanted any more end with the last old receiver.
+/// Called when a process has ended: old session filters end with the last receiver of their generation, runners and those
+/// who ask databases with the last receiver and filter of theirs, auth helpers and key holders with the last for whom they
+/// were the newest; those that are not wanted any more at all end with the last old receiver.
 pub fn release_filters(family: &mut Family, generation: u32) {
-    let served: Vec<u32> = family
-        .slots()
-        .filter(|(name, _)| name.role == Role::Receiver)
-        .map(|(_, slot)| slot.generation)
-        .collect();
+    let served = generations(family, &[Role::Receiver]);
+    let asking = generations(family, &[Role::Receiver, Role::FilterSession, Role::FilterPost]);
+    let is_over = |name: ProcessName, slot: &Slot| {
+        matches!(name.role, Role::Runner | Role::Database) && !asking.contains(&slot.generation)
+    };
+    family.release(is_over);
+    drain(family, OLD_ATTEMPTS_MS, is_over);
     drain(family, OLD_ATTEMPTS_MS, |name, slot| {
         name.role == Role::FilterSession && !served.contains(&slot.generation)
     });
-    if !family.any_before(Role::Receiver, generation) {
-        drain_retiring(family, Role::Auth, OLD_ATTEMPTS_MS);
-        drain_retiring(family, Role::Keys, OLD_ATTEMPTS_MS);
-        for role in [Role::Runner, Role::Database] {
-            family.release(role);
-            drain_retiring(family, role, OLD_ATTEMPTS_MS);
-        }
+    let none_is_old = !family.any_before(Role::Receiver, generation);
+    for role in [Role::Auth, Role::Keys] {
+        // They stay over reloads that change nothing for them, so whoever asks may be of a later generation.
+        let theirs = generations(family, &[role]);
+        let newest_for = |asks: &u32| theirs.iter().copied().filter(|one| one <= asks).max();
+        let needed: Vec<u32> = asking.iter().filter_map(newest_for).collect();
+        drain(family, OLD_ATTEMPTS_MS, |name, slot| {
+            name.role == role && (none_is_old || !needed.contains(&slot.generation))
+        });
     }
+}
+
+/// The generations of which a process of one of these roles has a place.
+fn generations(family: &Family, roles: &[Role]) -> Vec<u32> {
+    family.slots().filter(|(name, _)| roles.contains(&name.role)).map(|(_, slot)| slot.generation).collect()
 }
 
 fn drain_retiring(family: &mut Family, role: Role, deadline_ms: u64) {
@@ -204,10 +214,16 @@ mod tests {
 
     use super::*;
 
+    /// Of no process that there can be: one may be ended here.
+    fn pid(name: ProcessName) -> i32 {
+        let role = Role::DAEMONS.iter().position(|role| *role == name.role).unwrap();
+        i32::MAX - (role as i32 * 1_000 + name.instance as i32)
+    }
+
     /// A place with a process that is ready, and the other end of its edge.
     fn ready(family: &mut Family, role: Role, generation: u32) -> (ProcessName, ChildEnd) {
         let name = family.add(role, 0, generation);
-        let pid = family.slots().count() as i32;
+        let pid = pid(name);
         let (ours, theirs) = seqpacket::pair().unwrap();
         family.born(Child {
             name,
@@ -273,7 +289,7 @@ mod tests {
         family.retire(Role::Receiver, 1);
         family.keep(Role::Runner, 1, b"old slice");
         family.retire(Role::Runner, 1);
-        assert!(matches!(family.died(2, false, 0), Some((_, Some(_)))), "it comes back");
+        assert!(matches!(family.died(pid(runner), false, 0), Some((_, Some(_)))), "it comes back");
         let slot = family.slot(runner).unwrap();
         assert_eq!((slot.generation, slot.kept.as_deref()), (0, Some(&b"old slice"[..])));
         // A second reload changes nothing of that.
@@ -282,7 +298,7 @@ mod tests {
         assert_eq!(family.slot(runner).unwrap().kept.as_deref(), Some(&b"old slice"[..]));
         release_filters(&mut family, 2);
         assert!(family.slot(runner).is_some(), "an old receiver is there");
-        family.died(1, false, 0);
+        family.died(pid(old), false, 0);
         assert!(family.slot(old).is_none());
         release_filters(&mut family, 2);
         assert!(family.slot(runner).is_none(), "nobody needs it");
@@ -315,7 +331,7 @@ mod tests {
         assert_eq!(state(&mut family, old), State::Draining);
         release_filters(&mut family, 1);
         assert_eq!(state(&mut family, filter), State::Ready, "an old receiver still asks it");
-        family.died(1, false, 0);
+        family.died(pid(old), false, 0);
         release_filters(&mut family, 1);
         assert_eq!(state(&mut family, filter), State::Draining);
         assert_eq!(state(&mut family, new), State::Ready);
@@ -335,6 +351,63 @@ mod tests {
         assert_eq!(state(&mut family, first), State::Ready, "a receiver still asks it");
         assert_eq!(state(&mut family, second), State::Draining);
         assert_eq!(state(&mut family, newest), State::Ready);
+    }
+
+    #[test]
+    fn one_client_that_stays_keeps_only_what_its_own_generation_asks() {
+        const RELOADS: u32 = 30;
+        const ROLES: [Role; 6] = [
+            Role::Receiver,
+            Role::FilterSession,
+            Role::FilterPost,
+            Role::Runner,
+            Role::Database,
+            // Its slice changes each time.
+            Role::Auth,
+        ];
+        let mut family = Family::default();
+        let mut ends: Vec<ChildEnd> = Vec::new();
+        for generation in 0..=RELOADS {
+            for role in ROLES {
+                if matches!(role, Role::Runner | Role::Database) {
+                    family.keep(role, generation, b"slice");
+                }
+                family.retire(role, generation);
+                ends.push(ready(&mut family, role, generation).1);
+                release_old(&mut family, generation, role);
+            }
+            // Whoever was told to ends, but for the receiver of the client that stays.
+            let stays = |name: &ProcessName| name.role == Role::Receiver && name.instance == 0;
+            loop {
+                let draining = family.children().filter(|child| child.state == State::Draining);
+                let Some(ends) = draining.map(|child| child.name).find(|name| !stays(name)) else { break };
+                family.died(pid(ends), false, 0);
+                release_filters(&mut family, generation);
+            }
+        }
+        for role in ROLES {
+            let left: Vec<u32> = generations(&family, &[role]);
+            // No session asks this one: it went when the next was ready.
+            let wanted = if role == Role::FilterPost { vec![RELOADS] } else { vec![0, RELOADS] };
+            assert_eq!(left, wanted, "{role}");
+        }
+    }
+
+    #[test]
+    fn who_stays_over_a_reload_goes_with_the_last_for_whom_it_was_the_newest() {
+        let mut family = Family::default();
+        let (auth, _auth_end) = ready(&mut family, Role::Auth, 0);
+        // Two reloads changed nothing for it, the third did.
+        let (receiver, _receiver_end) = ready(&mut family, Role::Receiver, 2);
+        family.retire(Role::Auth, 3);
+        family.retire(Role::Receiver, 3);
+        let (_, _new_auth) = ready(&mut family, Role::Auth, 3);
+        let (_, _new_receiver) = ready(&mut family, Role::Receiver, 3);
+        release_filters(&mut family, 3);
+        assert_eq!(state(&mut family, auth), State::Ready, "an old receiver asks it");
+        family.died(pid(receiver), false, 0);
+        release_filters(&mut family, 3);
+        assert_eq!(state(&mut family, auth), State::Draining);
     }
 
     #[test]
