@@ -118,7 +118,8 @@ impl LogSink {
 }
 
 /// Standard error. A reader that stands still, or a terminal that somebody has stopped, must not stop us; and who shares it with
-/// us may want to wait, so it is opened once more where that can be done.
+/// us may want to wait, so it is opened once more where that can be done. The exception: a terminal that our user may not open
+/// again, as after `su`, stays as it is, for whoever shares it may want to wait. Stopped, it does stop us.
 fn stderr() -> io::Result<OwnedFd> {
     let stderr = io::stderr();
     let share = || stderr.as_fd().try_clone_to_owned();

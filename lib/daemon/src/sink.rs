@@ -207,7 +207,7 @@ impl State {
             && (self.write_waiting().is_err() || self.waiting.len() > MAX_WAITING)
     }
 
-    /// Writes what waits, as far as it is taken now.
+    /// Writes what waits, as far as it is taken now. What is not taken by the end of the process is lost with it, uncounted.
     fn write_waiting(&mut self) -> Result<(), Dropped> {
         let mut written = 0;
         let result = loop {
