@@ -70,7 +70,7 @@ fn a_longer_queue_takes_little_memory_for_each_recipient() {
     let short = anonymous(&stage);
     store(&mut stage, &mut filter, SHORT..LONGER);
     let longer = anonymous(&stage);
-    assert!(longer - short <= MAX_OCTETS * (LONGER - SHORT), "{short} and {longer}");
+    assert!(longer.saturating_sub(short) <= MAX_OCTETS * (LONGER - SHORT), "{short} and {longer}");
 }
 
 /// Has messages with those numbers stored, one recipient each, for a thousand next hops, many of them at once.
