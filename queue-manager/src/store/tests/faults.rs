@@ -316,18 +316,19 @@ fn a_disk_that_fails_while_there_is_room_is_not_taken_for_a_full_one() {
 fn a_thread_that_panics_takes_the_process_with_it() {
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Stdio};
+    /// Its spool. It does not live to remove it.
     const AGAIN: &str = "VSMTP_TEST_OF_A_PANIC";
-    if std::env::var_os(AGAIN).is_some() {
-        let dir = tempfile::tempdir().unwrap();
-        let unrecovered = Unrecovered::open(dir.path(), OPTIONS).unwrap();
+    if let Some(dir) = std::env::var_os(AGAIN) {
+        let unrecovered = Unrecovered::open(dir.as_ref(), OPTIONS).unwrap();
         // Called on the committer's thread once it has something to say.
         let (mut store, ..) = unrecovered.recover(Box::new(|| panic!("on purpose"))).unwrap();
         store.submit(Transaction::one(accept(1, 1, 100), Urgency::Durable)).unwrap();
         store.close();
         return;
     }
+    let dir = tempfile::tempdir().unwrap();
     let mut again = Command::new(std::env::current_exe().unwrap());
     again.args(["--exact", "store::tests::faults::a_thread_that_panics_takes_the_process_with_it"]);
-    let status = again.env(AGAIN, "1").stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    let status = again.env(AGAIN, dir.path()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
     assert_eq!(status.signal(), Some(6), "{status}");
 }
