@@ -34,7 +34,8 @@ pub use exim::{EXIM, Exim};
 pub use letter::Letter;
 pub use maria_db::{MARIADB, MariaDb, make_sqlite};
 pub use mta::{
-    Mta, Process, Settings, binary, free_port, is_alive, is_root, needs_root, say, signal, wait_until,
+    Mta, Process, Settings, binary, children_of, free_port, is_alive, is_root, needs_root, say, signal,
+    wait_until,
 };
 pub use name_server::NameServer;
 pub use postfix::Postfix;

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use vsmtp_tests::{Client, Mta, Settings, Sink, free_port, needs_programs, needs_root, wait_until};
+use vsmtp_tests::{
+    Client, Mta, Settings, Sink, children_of, free_port, is_alive, needs_programs, needs_root, signal,
+    wait_until,
+};
 
 use crate::{ctl, refused, vsmtp};
 
@@ -61,16 +64,65 @@ fn a_check_names_file_line_key_and_the_nearest_key() {
 /// The configuration may have been written anew since the reload under way has read it.
 #[test]
 fn a_signal_in_the_middle_of_a_reload_is_not_lost() {
-    let slow = "let n = 0; while n < 50000 { n += 1; }";
-    let mta = Mta::start(&Settings { config: slow.to_owned(), ..Settings::default() });
-    mta.hang_up();
-    std::thread::sleep(Duration::from_millis(200));
+    /// Long enough to be met on a slow machine, and it is stopped there: a fast one does not end it meanwhile.
+    const SLOW: &str = "let n = 0; while n < 50000 { n += 1; }";
+    let mta = Mta::start(&Settings { config: SLOW.to_owned(), ..Settings::default() });
+    let (evaluating, before) = stop_evaluation(&mta);
     mta.write_configuration(&wrong("config.server.name = \"two.local.test\";"));
     mta.hang_up();
+    wait_until("the master has taken the signal", || !hang_up_is_pending(mta.master_pid()));
+    assert!(is_alive(evaluating), "the reload is under way");
+    signal(&[evaluating], "CONT");
+    wait_until("the signal has led to a reload of its own", || reloads(&mta) >= before + 2);
     wait_until("what was written last is in force", || {
         Client::connect(mta.port()).reply().0 == "220 two.local.test ESMTP"
     });
     assert!(!mta.log().contains("event=reload-failed"));
+}
+
+/// Reloads that the log knows of.
+fn reloads(mta: &Mta) -> usize {
+    mta.log().matches("event=reloaded").count()
+}
+
+/// Begins a reload and stops the process that evaluates the configuration. Answers its pid, and how many reloads there were
+/// before.
+fn stop_evaluation(mta: &Mta) -> (u32, usize) {
+    const ATTEMPTS: u32 = 20;
+    const LOOKS: u32 = 500;
+    let arguments = |pid: &u32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let evaluates = |pid: &u32| arguments(pid).split(|octet| *octet == 0).any(|word| word == b"oneshot");
+    let is_stopped = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("State:\tT"))
+    };
+    for _ in 0..ATTEMPTS {
+        let before = reloads(mta);
+        mta.hang_up();
+        for _ in 0..LOOKS {
+            if let Some(pid) = children_of(mta.master_pid()).into_iter().find(evaluates) {
+                signal(&[pid], "STOP");
+                wait_until("it is stopped, or over", || is_stopped(pid) || !is_alive(pid));
+                if is_alive(pid) {
+                    return (pid, before);
+                }
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    panic!("no reload was met under way")
+}
+
+/// True if the process has not yet heard of a SIGHUP that was sent to it.
+fn hang_up_is_pending(pid: u32) -> bool {
+    /// Signal 1 is the lowest bit of proc(5)'s masks.
+    const HANG_UP: u64 = 1;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the master's status");
+    let masks = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")));
+    masks.map(|mask| u64::from_str_radix(mask.trim(), 16).expect("a mask")).any(|mask| mask & HANG_UP != 0)
 }
 
 #[test]
