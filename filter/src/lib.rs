@@ -36,3 +36,4 @@ pub mod suffixes;
 pub mod table;
 pub mod transaction;
 pub mod triage;
+pub mod typename;

@@ -26,6 +26,7 @@ use crate::engine::{self, Limits, Location, Root, ScriptError, Watch};
 use crate::judge::Judge;
 use crate::runner::Collector;
 use crate::stage::Stage;
+use crate::typename;
 
 pub(crate) use delegates::check as check_delegate;
 use handed::Handed;
@@ -243,7 +244,7 @@ fn run(
     if !result.is_map() {
         let location = Location { file: name.to_owned(), ..Location::default() };
         let message =
-            format!("{entry_name} must return the configuration map, but returned {}", result.type_name());
+            format!("{entry_name} must return the configuration map, but returned {}", typename::of(&result));
         return Err(ScriptError::at(location, message).with_hint("end the function with the line: config"));
     }
     Ok(values::from_script(&result))

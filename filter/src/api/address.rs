@@ -4,6 +4,7 @@ use rhai::{Array, Dynamic, ImmutableString};
 use vsmtp_mail::{Address, Domain};
 
 use crate::object::{Fault, Object};
+use crate::typename;
 
 /// A mailbox of a string or an object's text.
 pub(super) fn mailbox(text: &str) -> Result<Address, Fault> {
@@ -35,5 +36,5 @@ pub(super) fn object(item: &Dynamic) -> Result<Object, Fault> {
     if let Some(items) = item.read_lock::<Array>() {
         return objects(&items).map(Object::from);
     }
-    Err(Fault(format!("a {} cannot be a member of a group", item.type_name())))
+    Err(Fault(format!("a {} cannot be a member of a group", typename::of(item))))
 }

@@ -10,6 +10,7 @@ use crate::csv::{Access, Database, Settings};
 use crate::database::NoAnswer;
 use crate::engine::service_constructor;
 use crate::object::{Fault, Object};
+use crate::typename;
 
 /// The entries of a table's map.
 const ENTRIES: [&str; 4] = ["connector", "access", "refresh", "delimiter"];
@@ -61,7 +62,7 @@ fn text(field: &Dynamic) -> Result<String, Fault> {
     let text = || field.read_lock::<ImmutableString>().map(|text| text.to_string());
     let number = || field.as_int().ok().map(|number| number.to_string());
     object.or_else(text).or_else(number).ok_or_else(|| {
-        Fault(format!("a field of a row is a string, a number or an object, not a {}", field.type_name()))
+        Fault(format!("a field of a row is a string, a number or an object, not a {}", typename::of(field)))
     })
 }
 

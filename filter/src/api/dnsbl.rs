@@ -11,6 +11,7 @@ use vsmtp_ipc::edge::client_resolver::{Query, Records};
 use super::registry::{Outcome, Registry, name};
 use crate::names::{LOOK_UP, MAX_QUERIES, Names};
 use crate::object::{Fault, Object};
+use crate::typename;
 
 pub(super) fn register(registry: &mut Registry, names: &Arc<dyn Names>) {
     let errors = "if the first argument is not an address, or an item of the second not a list";
@@ -69,7 +70,7 @@ fn listed(names: &dyn Names, ip: &str, sites: &Array) -> Outcome<Vec<DnsblSite>>
 fn site(item: &Dynamic) -> Outcome<DnsblSite> {
     let by_object = item.read_lock::<Object>().map(|object| object.text());
     let text = by_object.or_else(|| item.read_lock::<ImmutableString>().map(|text| text.clone()));
-    let text = text.unwrap_or_else(|| item.type_name().into());
+    let text = text.unwrap_or_else(|| typename::of(item).into());
     let is_text = item.is::<ImmutableString>() || item.is::<Object>();
     DnsblSite::parse(&text)
         .filter(|_| is_text)

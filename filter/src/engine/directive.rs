@@ -14,6 +14,7 @@ use super::body::{Body, NoBody};
 use super::error::Location;
 use super::unshared::Endless;
 use crate::service::SmtpService;
+use crate::typename;
 
 /// What a directive may do to the transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,7 +159,7 @@ fn refuse(position: Position, message: String) -> Box<EvalAltResult> {
 }
 
 fn service_of(name: &str, value: Dynamic) -> Result<Arc<SmtpService>, String> {
-    let found = value.type_name();
+    let found = typename::of(&value);
     if name.len() > MAX_DELEGATE_NAME || name.chars().any(char::is_control) {
         return Err(format!("the name of a delegate has at most {MAX_DELEGATE_NAME} octets on one line"));
     }
@@ -174,7 +175,7 @@ fn function_of(kind: DirectiveKind, name: &str, value: Dynamic) -> Result<FnPtr,
         })?,
         Err(value) => value,
     };
-    let found = value.type_name();
+    let found = typename::of(&value);
     let wrong =
         format!("the body of {keyword} '{name}' must be || ... or #{{ evaluate: || ... }}, found {found}");
     value.try_cast::<FnPtr>().ok_or(wrong)

@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use rhai::{EvalAltResult, ParseError, Position};
+use rhai::{Dynamic, EvalAltResult, ParseError, Position};
 
-/// What the names of our own types begin with.
-const OWN_TYPES: &str = concat!(env!("CARGO_CRATE_NAME"), "::");
+use crate::typename;
 
 /// A place in a script.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -68,8 +67,7 @@ impl std::error::Error for ScriptError {}
 impl ScriptError {
     /// An error at a place that is known.
     pub fn at(location: Location, message: impl Into<String>) -> Self {
-        let message = vsmtp_mail::escape_text(&plain_types(message.into()));
-        ScriptError { location, message, hint: None }
+        ScriptError { location, message: vsmtp_mail::escape_text(&message.into()), hint: None }
     }
 
     /// The same with advice.
@@ -112,11 +110,11 @@ impl ScriptError {
             }
             EvalAltResult::ErrorRuntime(value, position)
             | EvalAltResult::ErrorTerminated(value, position) => {
-                let text = value.clone().into_string().unwrap_or_else(|_| value.to_string());
-                Self::at(Location::new(file, *position), text)
+                Self::at(Location::new(file, *position), thrown(value))
             }
             other => {
-                let message = without_position(other);
+                let said = without_position(other);
+                let message = if names_types(other) { typename::plain(&said) } else { said };
                 let location = Location::new(file, other.position());
                 let found = Self::at(location, message);
                 match hint_for(&found.message) {
@@ -128,17 +126,26 @@ impl ScriptError {
     }
 }
 
-/// With types of ours as scripts know them: Rhai names some as the compiler does, `vsmtp_filter::status::Status`.
-fn plain_types(mut text: String) -> String {
-    let is_of_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-    while let Some(start) = text.find(OWN_TYPES) {
-        let rest = text.get(start..).unwrap_or_default();
-        let end = start + rest.find(|c| !is_of_path(c)).unwrap_or(rest.len());
-        let path = text.get(start..end).unwrap_or_default();
-        let name = path.rsplit("::").next().unwrap_or_default().to_ascii_lowercase();
-        text.replace_range(start..end, &name);
+/// What a script threw: texts of its own as they are, and of a value that says nothing what its type is called.
+fn thrown(value: &Dynamic) -> String {
+    match value.clone().into_string() {
+        Ok(text) => text,
+        Err(kind) => {
+            Some(value.to_string()).filter(|said| *said != kind).unwrap_or_else(|| typename::of(value))
+        }
     }
-    text
+}
+
+/// True if Rhai names types of values in its message: nearly all else in there may be what a client said.
+fn names_types(error: &EvalAltResult) -> bool {
+    matches!(
+        error,
+        EvalAltResult::ErrorMismatchDataType(..)
+            | EvalAltResult::ErrorMismatchOutputType(..)
+            | EvalAltResult::ErrorFunctionNotFound(..)
+            | EvalAltResult::ErrorIndexingType(..)
+            | EvalAltResult::ErrorDotExpr(..)
+    )
 }
 
 /// Rhai appends ` (line L, position P)`; we name the place once, in front.

@@ -14,6 +14,7 @@ use super::resolver::{Root, preload};
 use super::unshared::Endless;
 use crate::stage::Stage;
 use crate::status::Status;
+use crate::typename;
 
 /// Most directives of one script.
 const MAX_DIRECTIVES: usize = 10_000;
@@ -72,7 +73,7 @@ impl Directive {
         match self.kind {
             DirectiveKind::Action | DirectiveKind::Test => Ok(Status::Next),
             DirectiveKind::Rule | DirectiveKind::Delegate => {
-                let found = value.type_name();
+                let found = typename::of(&value);
                 value.try_cast::<Status>().ok_or_else(|| {
                     let message = format!("a rule must end in a status such as state::next(), found {found}");
                     Failure {
@@ -103,7 +104,7 @@ pub(super) fn load(
 ) -> Result<LoadedScript, ScriptError> {
     let (value, places) = evaluate(engine, root, name, text)?;
     let place = Location::new(name, places.last);
-    let found = engine.map_type_name(value.type_name());
+    let found = typename::plain(engine.map_type_name(value.type_name()));
     let Some(map) = value.try_cast::<Map>() else {
         return Err(ScriptError::at(place, format!("a script must end in a map of stages, found {found}"))
             .with_hint("for example #{ rcpt: [ rule \"name\" || state::next() ] }"));
@@ -187,7 +188,7 @@ fn directives(
     value: Dynamic,
     names: &mut HashMap<String, Location>,
 ) -> Result<Vec<Arc<Directive>>, ScriptError> {
-    let found = engine.map_type_name(value.type_name());
+    let found = typename::plain(engine.map_type_name(value.type_name()));
     let Some(list) = value.try_cast::<Array>() else {
         return Err(ScriptError::at(
             place.clone(),
@@ -197,7 +198,7 @@ fn directives(
     };
     let mut out = Vec::with_capacity(list.len());
     for (at, item) in list.into_iter().enumerate() {
-        let found = engine.map_type_name(item.type_name());
+        let found = typename::plain(engine.map_type_name(item.type_name()));
         let Some(directive) = item.try_cast::<DirectiveValue>() else {
             let message =
                 format!("entry {} of the stage '{stage}' is not a rule or an action but {found}", at + 1);

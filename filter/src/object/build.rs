@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rhai::{Array, Dynamic, ImmutableString, Map};
 
 use super::{Fault, FileSet, Object, reply};
+use crate::typename;
 
 /// The types that a declaration may name, old names included.
 pub const KINDS: [&str; 13] = [
@@ -101,7 +102,7 @@ fn text(kind: &str, value: Dynamic) -> Result<ImmutableString, Fault> {
     if let Some(object) = value.read_lock::<Object>() {
         return Ok(object.text());
     }
-    let found = value.type_name();
+    let found = typename::of(&value);
     let wrong = || Fault(format!("a {kind} is made of a text or of a map with 'value', not of a {found}"));
     value.into_immutable_string().map_err(|_| wrong())
 }
@@ -111,7 +112,7 @@ fn members(value: &Dynamic, depth: usize) -> Result<Vec<Object>, Fault> {
         return Err(Fault::new("groups are nested too deeply"));
     }
     let Some(items) = value.read_lock::<Array>() else {
-        return Err(Fault(format!("a group is made of a list, not of a {}", value.type_name())));
+        return Err(Fault(format!("a group is made of a list, not of a {}", typename::of(value))));
     };
     items.iter().map(|item| member(item, depth)).collect()
 }
@@ -126,7 +127,7 @@ fn member(item: &Dynamic, depth: usize) -> Result<Object, Fault> {
     if item.is_array() {
         return members(item, depth + 1).map(Object::from);
     }
-    Err(Fault(format!("a {} cannot be a member of a group", item.type_name())))
+    Err(Fault(format!("a {} cannot be a member of a group", typename::of(item))))
 }
 
 /// `"220 text"`, `#{ value: "220 text" }`, `#{ code: 220, enhanced: "", text: "text" }`, or a reply that is there.

@@ -4,6 +4,8 @@
 use rhai::{Array, Dynamic, ImmutableString, Map};
 use vsmtp_config::{MAX_DEPTH, Value};
 
+use crate::typename;
+
 pub(crate) fn to_script(value: &Value) -> Dynamic {
     match value {
         Value::Null | Value::Other(_) => Dynamic::UNIT,
@@ -45,5 +47,5 @@ fn convert(value: &Dynamic, depth: usize) -> Value {
         let entries = entries.iter().map(|(name, value)| (name.to_string(), convert(value, depth + 1)));
         return Value::Map(entries.collect());
     }
-    Value::Other(value.type_name().to_owned())
+    Value::Other(typename::of(value))
 }

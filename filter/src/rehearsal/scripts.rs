@@ -17,6 +17,7 @@ use crate::engine::{self, Directive, Limits, Root, ScriptError, Watch};
 use crate::inspect::problem;
 use crate::object::{self, Fault, Object};
 use crate::stage::Stage;
+use crate::typename;
 
 /// What names of files with tests end in.
 const ENDING: &str = ".test.vsl";
@@ -273,7 +274,7 @@ fn expectations(engine: &mut Engine) {
             Some(false) => {
                 Err(raise(&context, Fault(format!("expected {}, found {}", said(&wanted), said(&found)))))
             }
-            None => Err(raise(&context, Fault(format!("{} cannot be compared", found.type_name())))),
+            None => Err(raise(&context, Fault(format!("{} cannot be compared", typename::of(&found))))),
         }
     });
 }

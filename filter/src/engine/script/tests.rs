@@ -317,6 +317,11 @@ fn a_rule_that_fails_names_its_line() {
         ("\n  5", ":2:8", "status"),
         ("\n  if next() { 1 } else { 2 }", ":3:6", "incorrect: status (expecting bool)"),
         ("\n  switch 1 { 2 => next() }", ":2:8", "status"),
+        ("\n  throw next()", ":3:3", "status"),
+        ("\n  throw \"vsmtp_filter::status::Status\"", ":3:3", "vsmtp_filter::status::status"),
+        ("\n  throw [\"vsmtp_filter::x\"]", ":3:3", "vsmtp_filter::x"),
+        ("\n  next().nothing", ":3:", "type 'status'"),
+        ("\n  scanner()", ":2:8", "arc<smtpservice>"),
         ("\n  let a = [1]; a[5]", ":3:", "out of bounds"),
         ("\n  1 / 0", ":3:", "zero"),
         ("\n  loop { }", ":2:8", "operations"),
@@ -372,4 +377,15 @@ fn the_clock_stops_a_script_that_the_operation_count_would_not() {
     let _watch = Watch::until(Instant::now() - Duration::from_secs(1));
     let error = script.stage(Stage::Connect)[0].call(&engine, &mut Dynamic::default()).unwrap_err().error;
     assert!(error.message.contains("time limit"), "{error}");
+}
+
+#[test]
+fn what_a_script_throws_is_said_as_it_is_however_long() {
+    let hostile = "vsmtp_filter::a ".repeat(1 << 18);
+    let thrown = EvalAltResult::ErrorRuntime(hostile.clone().into(), Position::NONE);
+    assert_eq!(ScriptError::from_eval("f.vsl", &thrown).message, hostile);
+    let unknown = EvalAltResult::ErrorPropertyNotFound(hostile.clone(), Position::NONE);
+    assert!(ScriptError::from_eval("f.vsl", &unknown).message.ends_with(&hostile));
+    let named = EvalAltResult::ErrorFunctionNotFound(format!("f ({hostile})"), Position::NONE);
+    assert!(ScriptError::from_eval("f.vsl", &named).message.contains("f (a a a "));
 }
