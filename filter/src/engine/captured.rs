@@ -10,6 +10,10 @@ const READING: [&str; 5] = ["contains", "get", "is_empty", "len", "to_string"];
 /// True if a body leaves its captured variables as they are: they have values of our own types, which no function of ours
 /// changes, and nothing is assigned.
 pub(super) fn leaves_them(values: &[Dynamic], statements: &[Stmt], environment: &GlobalRuntimeState) -> bool {
+    // Methods for one type, as `fn "object".contains(x)`, are found in imported scripts too, before those of ours.
+    if environment.scan_imports_raw().any(|(_, module)| module.contains_indexed_global_functions()) {
+        return false;
+    }
     let is_own = |name: &str| {
         let mut functions = environment.lib.iter().flat_map(|library| library.iter_script_fn_info());
         functions.any(|(_, _, own, ..)| own == name)

@@ -17,6 +17,7 @@ fn engine_in(root: &Arc<Root>) -> Engine {
     let mut engine = engine::bare(root, &engine::Limits::default());
     engine.register_type_with_name::<List>("list").register_fn("list", List);
     engine.register_fn("contains", |list: &mut List, number: i64| list.0 == number);
+    engine.register_fn("==", |a: List, b: List| a == b);
     let mut state = Module::new();
     state.set_native_fn("next", || Ok(Status::Next));
     state.set_native_fn("accept", || Ok(Status::Accept(None)));
@@ -180,8 +181,24 @@ fn functions_of_a_script_are_what_its_rules_call() {
 }
 
 #[test]
+fn methods_of_an_imported_script_are_what_rules_call() {
+    let dir = folder();
+    let root = Root::open(dir.path()).unwrap();
+    let engine = engine_in(&root);
+    let text = r#"import "typed" as other;
+        #{ connect: [
+            rule "a" || { let l = list(7); if l.contains(7) && l == list(8) { state::accept() } else { state::deny() } },
+            rule "b" || if list(7).contains(7) { state::accept() } else { state::deny() },
+        ] }"#;
+    let script = load(&engine, &root, text);
+    assert_eq!(outcomes(&engine, &script), vec![vec![Ok(Status::Accept(None)); 3]; 2]);
+    assert!(script.stage(Stage::Connect).iter().all(|rule| !rule.body.has_found()));
+}
+
+#[test]
 fn no_message_sees_what_another_did_to_a_captured_variable() {
-    let root = Root::none();
+    let dir = folder();
+    let root = Root::open(dir.path()).unwrap();
     let engine = engine_in(&root);
     for (body, is_kept) in [
         ("if known.contains(7) { state::accept() } else { state::deny() }", true),
@@ -211,6 +228,15 @@ fn no_message_sees_what_another_did_to_a_captured_variable() {
         assert_eq!(outcomes(&engine, &script), [vec![Ok(Status::Accept(None)); 3]], "{body}");
         assert_eq!(script.stage(Stage::Connect)[0].body.leaves_captured(), is_kept, "{body}");
     }
+    for import in ["typed", "typed within"] {
+        let text = format!(
+            "import \"{import}\" as other; let known = list(7);
+            #{{ connect: [ rule \"a\" || if known.contains(7) {{ state::accept() }} else {{ state::deny() }} ] }}"
+        );
+        let script = load(&engine, &root, &text);
+        assert_eq!(outcomes(&engine, &script), [vec![Ok(Status::Accept(None)); 3]], "{import}");
+        assert!(!script.stage(Stage::Connect)[0].body.leaves_captured(), "{import}");
+    }
 }
 
 fn folder() -> tempfile::TempDir {
@@ -219,5 +245,7 @@ fn folder() -> tempfile::TempDir {
     write("one.vsl", "export const N = 1;");
     write("two.vsl", "export const N = 2;");
     write("mine.vsl", "fn next() { 1 }");
+    write("typed.vsl", "fn \"list\".contains(x) { let was = this == list(x); this = list(8); was }");
+    write("typed within.vsl", "import \"typed\" as typed;");
     dir
 }
