@@ -25,7 +25,7 @@ use rhai::packages::{Package, StandardPackage};
 use rhai::{AST, Engine, OptimizationLevel, Token};
 use vsmtp_daemon::Record;
 
-pub use declaration::{names_in_expressions, service_constructor};
+pub use declaration::{names_in_expressions, service_constructor, tokens};
 pub use directive::{Directive, DirectiveKind, register_tests};
 pub use error::{Location, ScriptError};
 pub use interactive::{Interactive, Stop};

@@ -163,7 +163,7 @@ fn find(engine: &Engine, file: &str, text: &str) -> Result<Found, ScriptError> {
 }
 
 /// The tokens of a script. Where an interpolation ends, the lexer must be told that text goes on.
-fn tokens(engine: &Engine, text: &str) -> Vec<(Token, Position)> {
+pub fn tokens(engine: &Engine, text: &str) -> Vec<(Token, Position)> {
     let script = [text];
     let (mut stream, control) = engine.lex(&script);
     let mut out = Vec::new();

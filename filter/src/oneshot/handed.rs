@@ -7,9 +7,8 @@ use std::collections::HashMap;
 use rhai::{Engine, Position, Token};
 
 use super::Entry;
+use crate::engine;
 
-/// Most tokens looked at in one file.
-const MAX_TOKENS: usize = 1_000_000;
 /// Most functions that hand on what they were handed, one to the other.
 const MAX_ROUNDS: usize = 8;
 /// Most parameters that are known.
@@ -22,10 +21,7 @@ pub(super) type Lexed = (Token, Position);
 
 /// The tokens of a script.
 pub(super) fn tokens(text: &str) -> Vec<Lexed> {
-    let engine = Engine::new_raw();
-    let script = [text];
-    let (stream, _control) = engine.lex(&script);
-    stream.take(MAX_TOKENS).take_while(|(token, _)| *token != Token::EOF).collect()
+    engine::tokens(&Engine::new_raw(), text)
 }
 
 /// A function that a script defines.

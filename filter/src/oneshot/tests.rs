@@ -92,6 +92,15 @@ fn a_section_that_does_not_exist_is_an_unknown_key() {
         ("config.colour.depth.bits = 3;", "2:16: colour.depth: unknown key"),
         ("config.server.interfces.pop();", "2:26: server.interfces: unknown key"),
         ("config.server.interfces.push(\"x\");", "2:26: server.interfces: unknown key"),
+        // Texts with expressions in them, wherever they are.
+        (
+            "config.servr.name = 1;\n let x = 1; x = `${x}`;",
+            "2:15: servr.name: unknown key; did you mean server.name?",
+        ),
+        (
+            "let x = `a${ if true { 1 } else { 2 } } {${\"}\"} it's`; config.servr.name = 1;",
+            "2:70: servr.name: unknown key; did you mean server.name?",
+        ),
     ] {
         let script = format!("fn on_config(config) {{\n {line}\n config\n}}");
         let lines = answered(&[("vsmtp.vsl", &script)]).unwrap_err();
