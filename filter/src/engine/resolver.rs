@@ -275,10 +275,12 @@ impl Resolver {
         let module: SharedModule = module?.into();
         state.loaded.insert(file.clone(), Arc::clone(&module));
         drop(state);
-        set_apart(engine, import).map_err(|_| {
+        set_apart(engine, import).map_err(|error| {
             lock(&self.state).loaded.remove(&file);
-            let endless = Box::new(EvalAltResult::ErrorRuntime(Endless::MESSAGE.into(), Position::NONE));
-            Box::new(EvalAltResult::ErrorInModule(name.into(), endless, position))
+            // Where in the function that no file has is nobody's concern.
+            let mut inner = innermost(*error);
+            inner.set_position(Position::NONE);
+            Box::new(EvalAltResult::ErrorInModule(name.into(), Box::new(inner), position))
         })?;
         Ok(module)
     }
@@ -374,6 +376,16 @@ fn set_apart(engine: &Engine, import: &str) -> Result<(), Box<EvalAltResult>> {
     let mut scope = Scope::new();
     scope.push_constant("path", import.to_owned());
     engine.run_with_scope(&mut scope, &format!("import path as script; script::{APART}();"))
+}
+
+/// An error without what it went through.
+fn innermost(error: EvalAltResult) -> EvalAltResult {
+    match error {
+        EvalAltResult::ErrorInFunctionCall(_, _, inner, _) | EvalAltResult::ErrorInModule(_, inner, _) => {
+            innermost(*inner)
+        }
+        other => other,
+    }
 }
 
 /// Registers what that function calls. Scripts may call it too: it changes nothing then.

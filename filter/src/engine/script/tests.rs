@@ -389,3 +389,13 @@ fn what_a_script_throws_is_said_as_it_is_however_long() {
     let named = EvalAltResult::ErrorFunctionNotFound(format!("f ({hostile})"), Position::NONE);
     assert!(ScriptError::from_eval("f.vsl", &named).message.contains("f (a a a "));
 }
+
+#[test]
+fn what_stops_an_imported_script_last_is_what_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("one.vsl"), "const N = 1;").unwrap();
+    let root = Root::open(dir.path()).unwrap();
+    let engine = engine_in(&root, &Limits { call_levels: 0, ..Limits::default() });
+    let error = engine::load_text(&engine, &root, "f.vsl", "import \"one\" as one; #{}").unwrap_err();
+    assert_eq!((error.location.file.as_str(), error.message.as_str()), ("one.vsl", "Stack overflow"));
+}
