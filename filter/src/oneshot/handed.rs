@@ -31,6 +31,8 @@ pub(super) struct Function {
     parameters: Vec<String>,
     /// Where its body begins and ends, in tokens.
     body: std::ops::Range<usize>,
+    /// Names that its own variables take, and where the first of each stands.
+    taken: HashMap<String, usize>,
 }
 
 /// What functions are handed, by their names and those of their parameters.
@@ -60,17 +62,15 @@ impl Handed {
         handed
     }
 
-    /// What a name stands for at a place of a script: paths of keys, empty for all of the configuration.
-    pub fn at(&self, script: &[Lexed], functions: &[Function], at: usize, name: &str) -> Vec<String> {
-        let Some(function) = functions.iter().find(|function| function.body.contains(&at)) else {
+    /// What a name stands for at a place of a script that has these functions: paths of keys, empty for all of the
+    /// configuration.
+    pub fn at(&self, functions: &[Function], at: usize, name: &str) -> Vec<String> {
+        // They stand one behind the other.
+        let ended = functions.partition_point(|function| function.body.end <= at);
+        let Some(function) = functions.get(ended).filter(|function| function.body.contains(&at)) else {
             return Vec::new();
         };
-        let before = script.get(function.body.start..at).unwrap_or_default();
-        let takes_name = |pair: &[Lexed]| match pair {
-            [(Token::Let | Token::Const | Token::For, _), (taken, _)] => is_named(taken, name),
-            _ => false,
-        };
-        if before.windows(2).any(takes_name) {
+        if function.taken.get(name).is_some_and(|first| *first < at) {
             return Vec::new();
         }
         self.0.get(&(function.name.clone(), name.to_owned())).cloned().unwrap_or_default()
@@ -102,7 +102,7 @@ impl Handed {
                 let given = target.parameters.iter().map(String::as_str).zip(arguments.iter().cloned());
                 let given = given.filter_map(|(parameter, path)| Some((parameter, path?)));
                 for (parameter, (root, path)) in given.chain(this) {
-                    for start in self.at(script, own, root, &root_name(script, root)) {
+                    for start in self.at(own, root, &root_name(script, root)) {
                         self.add(&target.name, parameter, joined(&start, &path));
                     }
                 }
@@ -117,10 +117,20 @@ pub(super) fn joined(start: &str, path: &[String]) -> String {
     parts.collect::<Vec<_>>().join(".")
 }
 
-/// The functions of a script.
+/// The functions of a script, in order; none is within another.
 pub(super) fn functions(script: &[Lexed]) -> Vec<Function> {
-    let starts = script.iter().enumerate().filter(|(_, (token, _))| *token == Token::Fn);
-    starts.filter_map(|(at, _)| function(script, at)).collect()
+    let mut functions: Vec<Function> = Vec::new();
+    let mut ended = 0;
+    for (at, (token, _)) in script.iter().enumerate() {
+        if *token == Token::Fn
+            && at >= ended
+            && let Some(function) = function(script, at)
+        {
+            ended = function.body.end;
+            functions.push(function);
+        }
+    }
+    functions
 }
 
 fn function(script: &[Lexed], start: usize) -> Option<Function> {
@@ -151,9 +161,22 @@ fn function(script: &[Lexed], start: usize) -> Option<Function> {
         }
         end += 1;
         if depth == 0 {
-            return Some(Function { name, parameters, body: begin..end });
+            return Some(Function { name, parameters, taken: taken(script, begin..end), body: begin..end });
         }
     }
+}
+
+/// The names that variables take within a part of a script, and where the first of each stands.
+fn taken(script: &[Lexed], part: std::ops::Range<usize>) -> HashMap<String, usize> {
+    let mut taken = HashMap::new();
+    for (at, pair) in part.clone().zip(script.get(part).unwrap_or_default().windows(2)) {
+        if let [(Token::Let | Token::Const | Token::For, _), (name, _)] = pair
+            && let Some(name) = name_of(name)
+        {
+            taken.entry(name).or_insert(at + 1);
+        }
+    }
+    taken
 }
 
 /// The arguments of a call, each with the token it begins at and the names behind it, if it is a path.
@@ -247,10 +270,6 @@ pub(super) fn root_name(script: &[Lexed], at: usize) -> String {
     script.get(at).and_then(|(token, _)| name_of(token)).unwrap_or_default()
 }
 
-fn is_named(token: &Token, name: &str) -> bool {
-    name_of(token).is_some_and(|own| own == name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,6 +294,23 @@ mod tests {
         for (function, parameter) in [("other", "config"), ("inner", "m"), ("all", "n")] {
             assert_eq!(paths(function, parameter), Vec::<String>::new(), "{function}");
         }
+    }
+
+    #[test]
+    fn a_variable_takes_a_name_from_where_it_is_made() {
+        let text = "fn on_config(c) { c.a; let c = 1; c.b; let c = 2; c.d } fn on_config(c) { for c in c { c.e } c.f }";
+        let script = tokens(text);
+        let all = functions(&script);
+        let handed = Handed::of(&[text.to_owned()], Entry::Main);
+        let at = |key: &str| {
+            let key = script.iter().position(|(token, _)| name_of(token).as_deref() == Some(key)).unwrap();
+            handed.at(&all, key - 2, "c")
+        };
+        assert_eq!(["a", "b", "d", "e", "f"].map(|key| at(key).len()), [1, 0, 0, 0, 0]);
+        assert!(handed.at(&all, 0, "c").is_empty() && handed.at(&all, script.len(), "c").is_empty());
+        // Each name once, however often it is written: nothing is read again for each place.
+        let taken: Vec<usize> = all.iter().map(|function| function.taken.len()).collect();
+        assert_eq!(taken, [1, 1]);
     }
 
     #[test]

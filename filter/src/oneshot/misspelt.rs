@@ -66,6 +66,6 @@ fn paths_of(error: &ScriptError, text: &str, handed: &Handed) -> Vec<String> {
     if matches!(script.get(here + 1), Some((Token::LeftParen | Token::Unit, _))) {
         names.pop();
     }
-    let starts = handed.at(&script, &functions(&script), root, &root_name(&script, root));
+    let starts = handed.at(&functions(&script), root, &root_name(&script, root));
     starts.iter().map(|start| joined(start, &names)).filter(|path| !path.is_empty()).collect()
 }

@@ -75,7 +75,7 @@ impl KeyPlaces {
                         self.record(&pending.join("."), Location::new(file, tokens[at].1));
                         at += 1;
                     } else if let Some((path, length)) = assignment(&tokens, at) {
-                        let mut starts = handed.at(&tokens, &functions, at, &root_name(&tokens, at));
+                        let mut starts = handed.at(&functions, at, &root_name(&tokens, at));
                         if starts.is_empty() {
                             starts.push(String::new());
                         }
