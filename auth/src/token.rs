@@ -159,6 +159,13 @@ fn is_true(value: &Value) -> bool {
     value.as_bool() == Some(true) || value.as_str() == Some("true")
 }
 
+impl Refusal {
+    /// True if whoever has brought the token may well be who he says: provider and client are early or late with it.
+    pub fn is_honest(self) -> bool {
+        matches!(self, Refusal::UnknownKey | Refusal::Expired | Refusal::NotYet)
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -6,9 +6,10 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 
 use aws_lc_rs::signature::{
-    self, ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
-    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RsaParameters,
-    RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
+    self, ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, EcdsaVerificationAlgorithm,
+    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
+    RSA_PSS_2048_8192_SHA256, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey,
+    VerificationAlgorithm,
 };
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Map, Value};
@@ -19,6 +20,8 @@ const MAX_FILE: u64 = 256 * 1024;
 const MAX_KEYS: usize = 32;
 /// Shortest and longest modulus of RSA, in octets.
 const MODULUS: std::ops::RangeInclusive<usize> = 256..=1024;
+/// Longest public exponent of RSA, in octets: no more is verified with.
+const MAX_EXPONENT: usize = 4;
 /// How an uncompressed point begins (SEC 1).
 const UNCOMPRESSED: u8 = 4;
 
@@ -50,6 +53,8 @@ pub enum Unfit {
     Private,
     /// It is not for signatures.
     Use,
+    /// It could never verify anything: numbers that make no key of RSA, a point that is not on its curve.
+    Invalid,
     /// One too many.
     TooMany,
 }
@@ -152,10 +157,16 @@ impl Key {
             let decoded = text(name).and_then(|text| BASE64URL_NOPAD.decode(text.as_bytes()).ok());
             decoded.ok_or(Unfit::Unknown)
         };
-        let point = |length: usize| {
+        let point = |length: usize, how: &'static EcdsaVerificationAlgorithm| {
             let (x, y) = (octets("x")?, octets("y")?);
-            let fits = x.len() == length && y.len() == length;
-            if fits { Ok([&[UNCOMPRESSED][..], &x, &y].concat()) } else { Err(Unfit::Unknown) }
+            if x.len() != length || y.len() != length {
+                return Err(Unfit::Unknown);
+            }
+            let point = [&[UNCOMPRESSED][..], &x, &y].concat();
+            match ParsedPublicKey::new(how, &point) {
+                Ok(_) => Ok(point),
+                Err(_) => Err(Unfit::Invalid),
+            }
         };
         let material = match (text("kty"), text("crv")) {
             (Some("RSA"), _) => {
@@ -163,10 +174,13 @@ impl Key {
                 if !MODULUS.contains(&n.len()) {
                     return Err(Unfit::Unknown);
                 }
+                if !is_rsa(&n, &e) {
+                    return Err(Unfit::Invalid);
+                }
                 Material::Rsa(RsaPublicKeyComponents { n, e })
             }
-            (Some("EC"), Some("P-256")) => Material::P256(point(32)?),
-            (Some("EC"), Some("P-384")) => Material::P384(point(48)?),
+            (Some("EC"), Some("P-256")) => Material::P256(point(32, &ECDSA_P256_SHA256_FIXED)?),
+            (Some("EC"), Some("P-384")) => Material::P384(point(48, &ECDSA_P384_SHA384_FIXED)?),
             (Some("OKP"), Some("Ed25519")) => {
                 let key = octets("x")?;
                 if key.len() != 32 {
@@ -242,6 +256,16 @@ impl Algorithm {
     }
 }
 
+/// True if these can be the numbers of a key of RSA, written as RFC 7518 6.3.1 says: no zero comes first, both are odd, and the
+/// modulus fills its octets if it has no more of them than it must.
+fn is_rsa(n: &[u8], e: &[u8]) -> bool {
+    let is_odd = |number: &[u8]| {
+        number.first().is_some_and(|first| *first != 0) && number.last().is_some_and(|last| last & 1 == 1)
+    };
+    let is_long = n.len() > *MODULUS.start() || n.first().is_some_and(|first| first & 0x80 != 0);
+    is_odd(n) && is_long && is_odd(e) && e.len() <= MAX_EXPONENT && e != [1]
+}
+
 /// Lets the library look at the machine, which it cannot do inside the jail.
 pub fn warm_up() {
     let point = [UNCOMPRESSED; 65];
@@ -256,6 +280,7 @@ impl Unfit {
             Unfit::Unknown => "not-known",
             Unfit::Private => "private",
             Unfit::Use => "not-for-signatures",
+            Unfit::Invalid => "not-valid",
             Unfit::TooMany => "too-many",
         }
     }

@@ -143,6 +143,8 @@ fn a_token_counts_where_it_is_for_us_from_the_issuer_in_its_time() {
     ] {
         assert_eq!(found(bad.clone()), Err(why), "{bad}");
     }
+    let honest = [Refusal::UnknownKey, Refusal::Expired, Refusal::NotYet];
+    assert!(honest.iter().all(|why| why.is_honest()) && !Refusal::Signature.is_honest());
     let token = provider.token(json!({}));
     let named = |name| judge(&token, Some(name), &keys, &terms(), ISSUED_S);
     assert_eq!(named("joe@own.test"), Err(Refusal::OtherUser));
@@ -157,6 +159,10 @@ fn a_token_counts_where_it_is_for_us_from_the_issuer_in_its_time() {
 #[test]
 fn only_public_keys_that_can_be_used_are_kept() {
     let x = BASE64URL_NOPAD.encode(&[1; 32]);
+    let rsa = |first: u8, e: &[u8]| {
+        let n = [&[first][..], &[0xff; 255]].concat();
+        json!({ "kty": "RSA", "n": BASE64URL_NOPAD.encode(&n), "e": BASE64URL_NOPAD.encode(e) })
+    };
     let key = |changes: Value| {
         let mut key = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "a", "x": x });
         for (name, value) in changes.as_object().unwrap() {
@@ -175,6 +181,16 @@ fn only_public_keys_that_can_be_used_are_kept() {
         (json!({ "x": "AQ" }), Unfit::Unknown),
         (json!({ "x": "=" }), Unfit::Unknown),
         (json!({ "kty": "EC", "crv": "P-256", "y": "AQ" }), Unfit::Unknown),
+        // Not on the curve.
+        (json!({ "kty": "EC", "crv": "P-256", "y": x }), Unfit::Invalid),
+        (rsa(0xff, &[0]), Unfit::Invalid),
+        (rsa(0xff, &[]), Unfit::Invalid),
+        (rsa(0xff, &[0, 1, 0, 1]), Unfit::Invalid),
+        (rsa(0xff, &[1]), Unfit::Invalid),
+        (rsa(0xff, &[1, 0, 0]), Unfit::Invalid),
+        (rsa(0xff, &[1, 0, 0, 0, 1]), Unfit::Invalid),
+        (rsa(0x7f, &[1, 0, 1]), Unfit::Invalid),
+        (rsa(0, &[1, 0, 1]), Unfit::Invalid),
         // Too short to be worth anything.
         (json!({ "kty": "RSA", "n": BASE64URL_NOPAD.encode(&[0xff; 128]), "e": "AQAB" }), Unfit::Unknown),
     ] {
@@ -182,6 +198,8 @@ fn only_public_keys_that_can_be_used_are_kept() {
             KeySet::parse(&json!({ "keys": [key(changes.clone()), key(json!({}))] }).to_string()).unwrap();
         assert_eq!((set.len(), set.unfit()), (1, &[(Some("a".to_owned()), why)][..]), "{changes}");
     }
+    let good = json!({ "keys": [rsa(0xff, &[1, 0, 1]), rsa(0x80, &[3])] });
+    assert_eq!(KeySet::parse(&good.to_string()).unwrap().len(), 2);
     let many = vec![key(json!({ "use": "sig", "key_ops": ["verify"], "alg": "EdDSA" })); 1000];
     let set = KeySet::parse(&json!({ "keys": many }).to_string()).unwrap();
     assert!(set.len() <= 32 && set.unfit().len() <= 32 && !set.is_empty());
