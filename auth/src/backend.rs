@@ -31,6 +31,8 @@ pub enum Finding {
     Yes(String),
     /// It is not.
     No,
+    /// It is not, and nobody has tried to be somebody else: a token that was good, or will be, or whose key has not come.
+    NoGuess,
     /// Nobody could be asked.
     Unknown,
 }
@@ -82,9 +84,14 @@ impl Backends {
         self.order.iter().any(|backend| backend.key_file() == Some(path))
     }
 
-    /// The keys for tokens have come, or have come again.
-    pub fn take_keys(&mut self, keys: KeySet) {
-        self.keys = Some(Arc::new(keys));
+    /// The keys for tokens have come, or have come again. Where there is none among them, those that were there stay: a
+    /// file that was fetched amiss locks nobody out. False then.
+    pub fn take_keys(&mut self, keys: KeySet) -> bool {
+        let has_any = !keys.is_empty();
+        if has_any {
+            self.keys = Some(Arc::new(keys));
+        }
+        has_any
     }
 
     /// True if tokens are judged here.
@@ -104,7 +111,7 @@ impl Backends {
             Ok(user) => Finding::Yes(user),
             Err(why) => {
                 Record::new("token-refused").field("why", why).maybe("user", bearer.user.as_deref()).emit();
-                Finding::No
+                if why.is_honest() { Finding::NoGuess } else { Finding::No }
             }
         }
     }
@@ -152,7 +159,7 @@ impl Backends {
         for backend in self.order.iter() {
             match self.ask(backend, credentials, place) {
                 Finding::Yes(user) => return Finding::Yes(user),
-                Finding::No => {}
+                Finding::No | Finding::NoGuess => {}
                 Finding::Unknown => finding = Finding::Unknown,
             }
         }

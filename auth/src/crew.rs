@@ -117,6 +117,7 @@ impl From<Finding> for Outcome {
         match finding {
             Finding::Yes(user) => Outcome::Yes(user),
             Finding::No => Outcome::No(None),
+            Finding::NoGuess => Outcome::NoGuess,
             Finding::Unknown => Outcome::Unknown,
         }
     }

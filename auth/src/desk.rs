@@ -75,6 +75,8 @@ pub enum Outcome {
     Yes(String),
     /// It is not; whom the client named, as far as that is known.
     No(Option<String>),
+    /// It is not, and that counts as no failure.
+    NoGuess,
     /// Nobody could tell.
     Unknown,
     /// Dovecot wants the client to hear this.

@@ -161,7 +161,7 @@ impl Auth {
         }
     }
 
-    /// A file of the keys for tokens. What was read before stays if this is none.
+    /// A file of the keys for tokens. What was read before stays if there is none in it.
     fn take_keys(&mut self, path: &str, file: OwnedFd) {
         match KeySet::read(file) {
             Ok(keys) => {
@@ -172,9 +172,10 @@ impl Auth {
                         .field("why", why.word())
                         .emit();
                 }
-                let level = if keys.is_empty() { log::Level::Warn } else { log::Level::Info };
-                Record::at(level, "token-keys-read").field("file", path).field("keys", keys.len()).emit();
-                self.desk.backends_mut().take_keys(keys);
+                let count = keys.len();
+                let taken = self.desk.backends_mut().take_keys(keys);
+                let level = if taken { log::Level::Info } else { log::Level::Warn };
+                Record::at(level, "token-keys-read").field("file", path).field("keys", count).emit();
             }
             Err(error) => {
                 Record::at(log::Level::Error, "unreadable").field("file", path).field("error", error).emit();

@@ -32,6 +32,8 @@ pub struct HelperKey(pub u32);
 pub enum Word {
     /// Send this to the client.
     Challenge(Blob),
+    /// It is not the client; send this to it all the same.
+    Refused(Blob),
     /// The client is this one.
     Granted(Grant, String),
     /// It is not.
@@ -170,6 +172,7 @@ impl Edge {
                 return Ok(Heard::Offer(offer));
             }
             Answer::Challenge { exchange, challenge } => (exchange, Word::Challenge(challenge)),
+            Answer::Refused { exchange, challenge } => (exchange, Word::Refused(challenge)),
             Answer::Granted { exchange, grant, identity } => {
                 if identity.is_empty() || !clean(&identity, MAX_IDENTITY) {
                     return Err(misbehaved("named nobody"));

@@ -101,6 +101,9 @@ impl Desk {
             }
             Ask::Cancel { exchange } => {
                 let removed = receiver.exchanges.remove(&exchange);
+                if removed.as_ref().is_some_and(|exchange| matches!(exchange.state, State::Told)) {
+                    self.tally.denied += 1;
+                }
                 if !removed.is_some_and(|exchange| exchange.state.is_open()) {
                     return Ok(Vec::new());
                 }
@@ -148,8 +151,8 @@ impl Desk {
         }
     }
 
-    /// A proxy has said who its client is. Who may is configured here too, so that a receiver is believed the proxy's address
-    /// and nothing else.
+    /// A proxy has said who its client is. Who may is configured here too; that it was such a proxy, and what it said, is on the
+    /// receiver's word.
     fn vouch(&mut self, now_ms: u64, edge: Edge, vouch: &Vouch, login: String) -> Vec<Act> {
         let Vouch { exchange, proxy, client, .. } = *vouch;
         let place = Place { client: client.map(|ip| ip.to_canonical()), server: None, secured: true };
@@ -205,7 +208,7 @@ impl Desk {
             Step::Check(credentials) => self.check(now_ms, edge, exchange, credentials),
             Step::Bearer(bearer) => self.judge(now_ms, edge, exchange, bearer),
             Step::Granted(user) => self.grant(now_ms, edge, exchange, user, None),
-            Step::Wrong(user) => self.refuse(now_ms, edge, exchange, user),
+            Step::Wrong(user) => self.refuse(now_ms, edge, exchange, user, true),
             Step::Malformed => self.deny(now_ms, edge, exchange, Denied::Malformed, None),
         }
     }
@@ -225,9 +228,6 @@ impl Desk {
 
     fn judge(&mut self, now_ms: u64, edge: Edge, exchange: u64, bearer: Bearer) -> Vec<Act> {
         let user = bearer.user.clone();
-        if user.as_ref().is_some_and(|user| self.brakes.stops_account(now_ms, user)) {
-            return self.deny(now_ms, edge, exchange, Denied::Throttled, user);
-        }
         self.work_on(now_ms, edge, exchange, user, Work::Judge(bearer))
     }
 
@@ -263,7 +263,8 @@ impl Desk {
         }
         match outcome {
             Outcome::Yes(user) => self.grant(now_ms, edge, exchange, user, None),
-            Outcome::No(user) => self.refuse(now_ms, edge, exchange, user.or(named)),
+            Outcome::No(user) => self.refuse(now_ms, edge, exchange, user.or(named), true),
+            Outcome::NoGuess => self.refuse(now_ms, edge, exchange, named, false),
             Outcome::Unknown | Outcome::Mechanisms(_) => {
                 self.deny(now_ms, edge, exchange, Denied::Temporary, named)
             }
@@ -274,11 +275,16 @@ impl Desk {
     }
 
     fn challenge(&mut self, edge: Edge, exchange: u64, state: State, message: Vec<u8>) -> Vec<Act> {
-        let Some(receiver) = self.receivers.get_mut(&edge) else { return Vec::new() };
-        let Some(found) = receiver.exchanges.get_mut(&exchange) else { return Vec::new() };
+        self.wait_for_client(edge, exchange, state);
+        vec![Act::Answer(edge, Answer::Challenge { exchange, challenge: Blob(message) })]
+    }
+
+    /// The question is answered, and the exchange is not over.
+    fn wait_for_client(&mut self, edge: Edge, exchange: u64, state: State) {
+        let Some(receiver) = self.receivers.get_mut(&edge) else { return };
+        let Some(found) = receiver.exchanges.get_mut(&exchange) else { return };
         found.state = state;
         receiver.open = receiver.open.saturating_sub(1);
-        vec![Act::Answer(edge, Answer::Challenge { exchange, challenge: Blob(message) })]
     }
 
     /// The client is who it says. With `pending`, nobody but the rules can tell.
@@ -290,7 +296,8 @@ impl Desk {
         user: String,
         pending: Option<Credentials>,
     ) -> Vec<Act> {
-        if self.brakes.stops_account(now_ms, &user) {
+        let guessed = self.exchange(edge, exchange).is_some_and(|found| self.is_guessed(found.mechanism));
+        if guessed && self.brakes.stops_account(now_ms, &user) {
             return self.deny(now_ms, edge, exchange, Denied::Throttled, Some(user));
         }
         let mut octets = [0; 16];
@@ -332,16 +339,27 @@ impl Desk {
     }
 
     /// It is not this user. One who has brought a token is told so in a challenge first (RFC 7628 3.2.2), and has failed by then:
-    /// whether it answers makes no difference to what is counted.
-    fn refuse(&mut self, now_ms: u64, edge: Edge, exchange: u64, user: Option<String>) -> Vec<Act> {
+    /// whether it answers makes no difference to what is counted. Nothing is, unless it `counts`.
+    fn refuse(
+        &mut self,
+        now_ms: u64,
+        edge: Edge,
+        exchange: u64,
+        user: Option<String>,
+        counts: bool,
+    ) -> Vec<Act> {
         let found = self.exchange(edge, exchange).map(|found| (found.mechanism, found.place));
         let Some((mechanism, place)) = found else { return Vec::new() };
         match mechanism.form().filter(|_| !self.is_relayed(mechanism)) {
             None => self.deny(now_ms, edge, exchange, Denied::Credentials, user),
             Some(form) => {
-                self.note_denied(now_ms, mechanism, place, Denied::Credentials, user.as_deref());
+                if counts {
+                    self.count(now_ms, mechanism, place, user.as_deref());
+                }
+                log_denied(mechanism, place, Denied::Credentials, user.as_deref());
                 let said = bearer::refusal(form, self.backends.scope());
-                self.challenge(edge, exchange, State::Told, said)
+                self.wait_for_client(edge, exchange, State::Told);
+                vec![Act::Answer(edge, Answer::Refused { exchange, challenge: Blob(said) })]
             }
         }
     }
@@ -360,7 +378,12 @@ impl Desk {
         else {
             return Vec::new();
         };
-        self.note_denied(now_ms, mechanism, place, why, user.as_deref());
+        match why {
+            Denied::Credentials => self.count(now_ms, mechanism, place, user.as_deref()),
+            Denied::Throttled => self.tally.throttled += 1,
+            _ => {}
+        }
+        log_denied(mechanism, place, why, user.as_deref());
         let wait_ms = match why {
             Denied::Credentials => WRONG_MS,
             Denied::Throttled => THROTTLED_MS,
@@ -377,25 +400,21 @@ impl Desk {
         vec![self.timer(now_ms + wait_ms, Due::Deny { edge, exchange, number, why })]
     }
 
-    fn note_denied(
-        &mut self,
-        now_ms: u64,
-        mechanism: Mechanism,
-        place: Place,
-        why: Denied,
-        user: Option<&str>,
-    ) {
-        match why {
-            Denied::Credentials => self.brakes.count(now_ms, self.counted(place), user),
-            Denied::Throttled => self.tally.throttled += 1,
-            _ => {}
+    /// Somebody was wrong. An account is only to be guarded where it can be guessed: otherwise whoever names it could shut
+    /// its owner out.
+    fn count(&mut self, now_ms: u64, mechanism: Mechanism, place: Place, user: Option<&str>) {
+        let account = user.filter(|_| self.is_guessed(mechanism));
+        self.brakes.count(now_ms, self.counted(place), account);
+    }
+
+    /// True if what proves a login by this mechanism could be guessed. Signatures cannot, and a proxy's word is none.
+    pub(super) fn is_guessed(&self, mechanism: Mechanism) -> bool {
+        match mechanism {
+            Mechanism::External | Mechanism::XClient => false,
+            // Those that Dovecot asks others about may be any text.
+            Mechanism::XOauth2 | Mechanism::OauthBearer => self.is_relayed(mechanism),
+            Mechanism::Plain | Mechanism::Login | Mechanism::ScramSha256 | Mechanism::ScramSha256Plus => true,
         }
-        Record::new("auth-failed")
-            .field("why", word(why))
-            .maybe("user", user)
-            .field("mechanism", mechanism.name())
-            .maybe("client", place.client)
-            .emit();
     }
 
     /// The client has waited.
@@ -468,6 +487,15 @@ fn check_names(tls: Option<&Tls>) -> Result<(), ChannelError> {
         return Err(misbehaved("a name of a certificate is too long"));
     }
     Ok(())
+}
+
+fn log_denied(mechanism: Mechanism, place: Place, why: Denied, user: Option<&str>) {
+    Record::new("auth-failed")
+        .field("why", word(why))
+        .maybe("user", user)
+        .field("mechanism", mechanism.name())
+        .maybe("client", place.client)
+        .emit();
 }
 
 /// As the log says it.

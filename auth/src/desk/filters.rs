@@ -6,6 +6,7 @@ use vsmtp_ipc::edge::filter_auth::{Answer, Ask, CREDITS, Identity, Verified};
 use vsmtp_ipc::wire::Grant;
 
 use super::{Act, Desk, Edge, Outcome, Purpose, Work, misbehaved};
+use crate::mechanism::Mechanism;
 
 impl Desk {
     /// A filter speaks.
@@ -61,7 +62,7 @@ impl Desk {
         *open = open.saturating_sub(1);
         let verified = match outcome {
             Outcome::Yes(_) => Verified::Right,
-            Outcome::No(_) => Verified::Wrong,
+            Outcome::No(_) | Outcome::NoGuess => Verified::Wrong,
             _ => Verified::Unavailable,
         };
         vec![Act::Reply(edge, Answer::Verified { ticket, verified })]
@@ -80,9 +81,14 @@ impl Desk {
                     .emit();
             }
         } else if let Some(granted) = self.grants.remove(grant) {
-            let trusted = |ip: &std::net::IpAddr| self.trusted.iter().any(|network| network.contains(*ip));
-            let client = granted.client.filter(|ip| !trusted(ip));
-            self.brakes.count(now_ms, client, Some(&granted.user));
+            // What a proxy has stated was guessed by nobody, and what clients guess there the proxy counts.
+            if granted.mechanism != Mechanism::XClient {
+                let trusted =
+                    |ip: &std::net::IpAddr| self.trusted.iter().any(|network| network.contains(*ip));
+                let client = granted.client.filter(|ip| !trusted(ip));
+                let account = Some(granted.user.as_str()).filter(|_| self.is_guessed(granted.mechanism));
+                self.brakes.count(now_ms, client, account);
+            }
             Record::new("auth-failed")
                 .field("why", "rules")
                 .field("user", &granted.user)

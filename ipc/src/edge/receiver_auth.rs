@@ -2,7 +2,8 @@
 //! `Vouch` and `Continue` is answered once. One question in flight per exchange, at most [`CREDITS`] on the edge.
 //!
 //! The receiver carries SASL messages (RFC 4422) and understands none. What it gets is a [`Grant`], a number that only the
-//! helper can have made: the filter asks the helper for the identity behind it and never takes the receiver's word.
+//! helper can have made: the filter asks the helper for the identity behind it and never takes the receiver's word. The helper
+//! takes it for a client's certificate ([`Tls`]) and for what a proxy has stated ([`Vouch`]).
 
 use std::net::IpAddr;
 
@@ -100,6 +101,14 @@ pub enum Answer {
     Offer(Vec<String>),
     /// Send this to the client and come back with its answer.
     Challenge {
+        /// As in its `Begin`.
+        exchange: u64,
+        /// The message.
+        challenge: Blob,
+    },
+    /// The client is not who it says, which counts from now on, and has to hear this before it is over (RFC 7628 3.2.2): its answer,
+    /// whatever it is, is answered by `Denied`.
+    Refused {
         /// As in its `Begin`.
         exchange: u64,
         /// The message.

@@ -80,6 +80,9 @@ pub struct AuthRequest {
 pub enum AuthVerdict {
     /// The exchange goes on with these octets; 334.
     Challenge(Vec<u8>),
+    /// The client is not who it says, and is told so by these octets; 334. Counted against it when it has answered, whatever
+    /// it answers.
+    Refused(Vec<u8>),
     /// The client is who it says; 235.
     Success,
     /// It is not; 535. Counted against it.

@@ -151,6 +151,8 @@ pub struct Session {
     tls: Option<TlsFacts>,
     authenticated: bool,
     auth_failures: u32,
+    /// The exchange that is under way has failed, and the client has yet to answer to that.
+    auth_refused: bool,
     privileges: Privileges,
     tls_required: bool,
     greeted: bool,
@@ -177,6 +179,7 @@ impl Session {
             tls: None,
             authenticated: false,
             auth_failures: 0,
+            auth_refused: false,
             privileges: Privileges::default(),
             greeted: false,
             ended_by: None,

@@ -116,6 +116,8 @@ pub struct Client {
     pub(super) hello: Option<Hello>,
     /// Who has the exchange of AUTH that is under way.
     pub(super) exchange: Option<HelperKey>,
+    /// In it the client has been refused already.
+    pub(super) refused: bool,
     pub(super) login: Option<Login>,
     /// What the handshake has agreed on, if there was one.
     pub(super) tls: Option<Box<vsmtp_tls::Facts>>,
@@ -159,6 +161,7 @@ impl Client {
             connected_ms: reactor.wall_ms(),
             hello: None,
             exchange: None,
+            refused: false,
             login: None,
             tls: None,
             transaction: None,

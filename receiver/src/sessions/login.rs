@@ -60,6 +60,7 @@ impl Client {
             return self.answer_login(context, AuthVerdict::Temporary);
         };
         self.exchange = Some(helper);
+        self.refused = false;
         self.ask_helper(context, helper, ask);
     }
 
@@ -130,6 +131,11 @@ impl Client {
             Word::Challenge(challenge) => {
                 self.answer_login(context, AuthVerdict::Challenge(challenge.0.clone()));
             }
+            Word::Refused(challenge) => {
+                self.note_denied(context, Denied::Credentials);
+                self.refused = true;
+                self.answer_login(context, AuthVerdict::Refused(challenge.0.clone()));
+            }
             Word::Granted(grant, identity) => {
                 self.exchange = None;
                 self.login = Some(Login { helper, grant, identity });
@@ -138,7 +144,10 @@ impl Client {
             }
             Word::Denied(why) => {
                 self.exchange = None;
-                self.note_denied(context, why);
+                // Who has been refused before was counted then.
+                if !std::mem::take(&mut self.refused) {
+                    self.note_denied(context, why);
+                }
                 self.answer_login(context, refusal(why));
             }
         }

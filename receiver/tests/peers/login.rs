@@ -3,6 +3,7 @@
 use vsmtp_config::{ByText, CertificatePattern, ClientCertificate, Network, ReceiverSlice, ServerTls};
 use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, AuthEnd, Denied};
 use vsmtp_ipc::edge::receiver_filter::{self as filter, Decision};
+use vsmtp_ipc::edge::receiver_limits::{Ask::Note, Kind, Wanted};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Blob, Grant};
 
@@ -226,6 +227,37 @@ fn a_client_that_leaves_or_gives_up_leaves_nothing_behind() {
         }
         assert_eq!(helper.hear(), Ask::Cancel { exchange });
     }
+}
+
+#[test]
+fn who_is_refused_by_a_challenge_has_failed_once_whether_it_answers_or_gives_up() {
+    let mut strict = slice();
+    strict.exempt.clear();
+    let mut stage = Stage::start(&strict);
+    let mut limiter = stage.introduce_limiter(Wanted { auth_failures: true, ..Wanted::default() });
+    let _filter = stage.introduce((false, false, false));
+    let mut helper = Helper::meet(&mut stage);
+    let mut client = client(&stage);
+    let noted = Note { client: [127, 0, 0, 1].into(), kind: Kind::AuthFailures, count: 1 };
+    for answer in ["IQ==", "*", "IQ=="] {
+        client.say("AUTH PLAIN AHRpbQBwZW5jaWw=");
+        let exchange = loop {
+            if let Ask::Begin(begin) = helper.hear() {
+                break begin.exchange;
+            }
+        };
+        helper.say(&Answer::Refused { exchange, challenge: Blob(b"?".to_vec()) });
+        assert_eq!(client.reply(), "334 Pw==");
+        assert_eq!(limiter.hear(), noted);
+        client.say(answer);
+        if answer != "*" {
+            let Ask::Continue { .. } = helper.hear() else { panic!("nothing said") };
+            helper.say(&Answer::Denied { exchange, why: Denied::Credentials });
+        }
+        assert!(client.reply().starts_with(if answer == "*" { "501" } else { "535" }));
+    }
+    // The third failure of this session was the last.
+    assert!(client.reply().starts_with("421"));
 }
 
 /// A client's certificate, and how it connects with it.

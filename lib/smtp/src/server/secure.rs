@@ -187,13 +187,17 @@ impl Session {
     fn exchange_ended(&mut self, fault: Own) -> Step {
         self.phase = Phase::Ready;
         self.fail(fault);
+        if std::mem::take(&mut self.auth_refused) {
+            self.count_auth_failure();
+        }
         Step::AuthCancelled
     }
 
     pub(super) fn auth_answered(&mut self, verdict: AuthVerdict) {
         self.phase = Phase::Ready;
+        self.auth_refused = matches!(verdict, AuthVerdict::Refused(_));
         match verdict {
-            AuthVerdict::Challenge(octets) => {
+            AuthVerdict::Challenge(octets) | AuthVerdict::Refused(octets) => {
                 auth::write_challenge(&octets, &mut self.output);
                 self.phase = Phase::Auth;
             }

@@ -127,6 +127,7 @@ fn option(text: &str, settings: &mut Settings, rules: &mut Vec<Rule>) -> Option<
             let auth = match action {
                 "accept" if key == "auth" => Some(AuthVerdict::Success),
                 "challenge" => Some(AuthVerdict::Challenge(unescape(rest.unwrap_or("")))),
+                "refused" => Some(AuthVerdict::Refused(unescape(rest.unwrap_or("")))),
                 "fail" => Some(AuthVerdict::Failure),
                 "malformed" => Some(AuthVerdict::Malformed),
                 _ => None,

@@ -127,6 +127,9 @@ fn exchange(helper: &mut AuthEnd, rules: &[Rule]) -> bool {
         Some((Some(AuthVerdict::Challenge(text)), _)) => {
             Answer::Challenge { exchange, challenge: Blob(text.clone()) }
         }
+        Some((Some(AuthVerdict::Refused(text)), _)) => {
+            Answer::Refused { exchange, challenge: Blob(text.clone()) }
+        }
         Some((Some(AuthVerdict::Failure), _)) => denied(Denied::Credentials),
         Some((Some(AuthVerdict::Malformed), _)) => denied(Denied::Malformed),
         Some((None, Verdict::Unavailable)) => denied(Denied::Temporary),
