@@ -17,38 +17,48 @@ const CONFIG: &str = "
 /// An identity provider: openssl makes its key and signs, python puts it into the form of a token.
 struct Provider {
     folder: tempfile::TempDir,
+    /// How it signs: `ES256` or `RS256`.
+    algorithm: &'static str,
 }
 
 const PROVIDER: &str = "
 import base64, json, subprocess, sys, time
-do, key = sys.argv[1:3]
+do, key, algorithm = sys.argv[1:4]
+rsa = algorithm == 'RS256'
 def text(octets): return base64.urlsafe_b64encode(octets).rstrip(b'=').decode()
 def openssl(*words, said=None):
-    return subprocess.run(('openssl',) + words, input=said, stdout=subprocess.PIPE, check=True).stdout
+    # What it says while it makes a key of RSA is no part of the answer.
+    how = {'stdout': subprocess.PIPE, 'stderr': subprocess.DEVNULL, 'check': True}
+    return subprocess.run(('openssl',) + words, input=said, **how).stdout
 if do == 'make':
-    openssl('genpkey', '-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256', '-out', key)
-    point = openssl('pkey', '-in', key, '-pubout', '-outform', 'DER')[-64:]
-    print(json.dumps({'keys': [{'kty': 'EC', 'crv': 'P-256', 'use': 'sig', 'x': text(point[:32]), 'y': text(point[32:])}]}))
+    kind = ('RSA', '-pkeyopt', 'rsa_keygen_bits:2048') if rsa else ('EC', '-pkeyopt', 'ec_paramgen_curve:P-256')
+    openssl('genpkey', '-algorithm', *kind, '-out', key)
+    public = openssl('pkey', '-in', key, '-pubout', '-outform', 'DER')
+    # The modulus is followed by the exponent 65537, which with its head takes five octets.
+    made = {'kty': 'RSA', 'n': text(public[-261:-5]), 'e': 'AQAB'} if rsa else \
+        {'kty': 'EC', 'crv': 'P-256', 'x': text(public[-64:-32]), 'y': text(public[-32:])}
+    print(json.dumps({'keys': [{'use': 'sig', **made}]}))
 else:
     now = int(time.time())
     claims = {'iss': 'https://id.test/realm', 'aud': ['mail', 'calendar'], 'email': 'tim@src.test',
               'scope': 'openid smtp', 'iat': now, 'exp': now + 3600}
-    claims.update({name: now + value if name == 'exp' else value for name, value in json.loads(sys.argv[3]).items()})
-    signed = text(json.dumps({'alg': 'ES256', 'typ': 'at+jwt'}).encode()) + '.' + text(json.dumps(claims).encode())
-    der, numbers, at = openssl('dgst', '-sha256', '-sign', key, said=signed.encode()), b'', 2
-    for _ in range(2):
-        long = der[at + 1]
-        numbers += der[at + 2:at + 2 + long].lstrip(b'\\0').rjust(32, b'\\0')
+    claims.update({name: now + value if name == 'exp' else value for name, value in json.loads(sys.argv[4]).items()})
+    signed = text(json.dumps({'alg': algorithm, 'typ': 'at+jwt'}).encode()) + '.' + text(json.dumps(claims).encode())
+    signature, numbers, at = openssl('dgst', '-sha256', '-sign', key, said=signed.encode()), b'', 2
+    for _ in range(0 if rsa else 2):
+        long = signature[at + 1]
+        numbers += signature[at + 2:at + 2 + long].lstrip(b'\\0').rjust(32, b'\\0')
         at += 2 + long
+    numbers = numbers or signature
     print(signed + '.' + text(numbers))
 ";
 
 impl Provider {
     /// With a key of its own, which is told to those who read this file.
-    fn new(told: &Path) -> Provider {
+    fn new(told: &Path, algorithm: &'static str) -> Provider {
         let folder = tempfile::tempdir().expect("make a folder");
-        let provider = Provider { folder };
-        let keys = said(&python(PROVIDER, &["make", &provider.key()]));
+        let provider = Provider { folder, algorithm };
+        let keys = said(&python(PROVIDER, &["make", &provider.key(), algorithm]));
         // Whole at once, as whoever fetches keys by a timer should write them.
         let new = told.with_extension("new");
         std::fs::write(&new, keys.lines().last().expect("keys")).expect("write the keys");
@@ -62,15 +72,15 @@ impl Provider {
 
     /// A token with these claims instead of the usual ones; `exp` in seconds from now.
     fn token(&self, claims: &serde_json::Value) -> String {
-        let token = said(&python(PROVIDER, &["sign", &self.key(), &claims.to_string()]));
+        let token = said(&python(PROVIDER, &["sign", &self.key(), self.algorithm, &claims.to_string()]));
         token.trim().to_owned()
     }
 }
 
-fn start(filter: &str) -> (Stage, Provider) {
+fn start(filter: &str, algorithm: &'static str) -> (Stage, Provider) {
     let (mut stage, settings) = prepare(CONFIG, filter);
     stage.mta.write_configuration(&settings);
-    let provider = Provider::new(&stage.mta.root().join("etc/vsmtp/keys.json"));
+    let provider = Provider::new(&stage.mta.root().join("etc/vsmtp/keys.json"), algorithm);
     stage.mta.launch();
     (stage, provider)
 }
@@ -87,7 +97,7 @@ fn a_token_that_is_for_us_is_a_login_and_others_are_told_apart_in_the_log_only()
     if !needs_programs(TEST, &["openssl", "python3"]) {
         return;
     }
-    let (stage, provider) = start("");
+    let (stage, provider) = start("", "ES256");
     let mut client = Client::hello(stage.submission);
     let offered = client.say("EHLO client.test").0;
     // Nobody here knows passwords.
@@ -119,13 +129,21 @@ fn a_token_that_is_for_us_is_a_login_and_others_are_told_apart_in_the_log_only()
     assert!(log.contains("event=authenticated user=tim@src.test mechanism=XOAUTH2"), "{log}");
     assert!(!log.contains(&good) && !log.contains(good.split('.').nth(2).expect("a signature")), "{log}");
     // The provider has changed its key: the new one counts within a second or so, the old one not any more.
-    let other = Provider::new(&stage.mta.root().join("etc/vsmtp/keys.json"));
+    let told = stage.mta.root().join("etc/vsmtp/keys.json");
+    let reads = || stage.mta.log().matches("event=token-keys-read ").count();
+    let read_again = |before: usize| wait_until("the file is read again", || reads() > before);
+    let before = reads();
+    let other = Provider::new(&told, "ES256");
     let new = other.token(&json!({}));
-    wait_until("the new key counts", || {
-        let mut client = Client::hello(stage.submission);
-        client.say(&xoauth2("tim@src.test", &new)).code() == 235
-    });
-    assert_eq!(Client::hello(stage.submission).say(&xoauth2("tim@src.test", &good)).code(), 334);
+    let code = |token: &str| Client::hello(stage.submission).say(&xoauth2("tim@src.test", token)).code();
+    read_again(before);
+    assert_eq!((code(&new), code(&good)), (235, 334));
+    // A file without keys takes none away.
+    let before = reads();
+    std::fs::write(told.with_extension("new"), "{\"keys\":[]}").expect("write no keys");
+    std::fs::rename(told.with_extension("new"), &told).expect("put them there");
+    read_again(before);
+    assert_eq!(code(&new), 235);
 }
 
 #[test]
@@ -145,6 +163,7 @@ fn curl_sends_by_token_and_rules_have_the_last_word() {
                 },
             ],
         }"#,
+        "RS256",
     );
     let url = format!("smtp://127.0.0.1:{}/client.test", stage.submission);
     let mail = stage.mta.root().join("mail.txt").display().to_string();
