@@ -9,8 +9,8 @@ use vsmtp_fuzz::cut::{Dice, splittings};
 use vsmtp_mail::{Address, BodyType, Domain, EnhancedCode, Reply, header_end};
 use vsmtp_smtp::{
     AuthSettings, AuthVerdict, BareNewline, BodyLimits, Dropped, EarlyTalk, Extension, Extensions, Hello,
-    Limits, MailRequest, Mechanism, MessageFacts, Own, Privileges, Protocol, Question, Session, Settings, Step, TlsFacts,
-    Verdict, Waiting,
+    Limits, MailRequest, Mechanism, MessageFacts, Own, Privileges, Protocol, Question, Session, Settings,
+    Step, TlsFacts, Verdict, Waiting,
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -64,8 +64,7 @@ fn settings(options: u8, temper: u8) -> Arc<Settings> {
         plain.in_clear = true;
         let mut login = Mechanism::new("LOGIN");
         login.server_first = true;
-        settings.auth =
-            AuthSettings { mechanisms: vec![plain, login], required: true, failures: 3, by_proxy: true };
+        settings.auth = AuthSettings { mechanisms: vec![plain, login], required: true, failures: 3 };
     }
     Arc::new(settings)
 }
@@ -98,7 +97,7 @@ impl Play {
     fn run(settings: &Arc<Settings>, options: u8, temper: u8, pieces: &[&[u8]]) -> Play {
         let mut session = Session::new(Arc::clone(settings));
         let trusted = options & 128 != 0;
-        session.grant(Privileges { xclient: trusted, xforward: trusted });
+        session.grant(Privileges { xclient: trusted, login: trusted, xforward: trusted });
         let mut play = Play {
             session,
             temper,

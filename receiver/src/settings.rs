@@ -45,6 +45,8 @@ pub struct Settings {
     /// The balancers.
     proxies: Vec<Network>,
     xclient_from: Vec<Network>,
+    /// Of these, whose word about a login counts.
+    login_from: Vec<Network>,
     xforward_from: Vec<Network>,
 }
 
@@ -97,6 +99,7 @@ impl Settings {
             }),
             proxies: networks(&slice.proxies),
             xclient_from: networks(&slice.xclient_from),
+            login_from: networks(&slice.login_from),
             xforward_from: networks(&slice.xforward_from),
         };
         settings.offer(&certain(slice));
@@ -176,8 +179,13 @@ impl Settings {
     }
 
     /// What a connection's peer may say of the clients behind it.
-    pub fn privileges(&self, peer: IpAddr) -> Privileges {
-        Privileges { xclient: is_in(&self.xclient_from, peer), xforward: is_in(&self.xforward_from, peer) }
+    pub fn privileges(&self, peer: IpAddr, service: Service) -> Privileges {
+        let has_logins = !matches!(service, Service::Lmtp | Service::Local);
+        Privileges {
+            xclient: is_in(&self.xclient_from, peer),
+            login: has_logins && is_in(&self.login_from, peer),
+            xforward: is_in(&self.xforward_from, peer),
+        }
     }
 }
 
@@ -250,7 +258,6 @@ fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
                 Service::Lmtp | Service::Local => false,
             },
             failures: slice.auth_attempts.unwrap_or(u32::MAX),
-            by_proxy: !matches!(service, Service::Lmtp | Service::Local) && !slice.xclient_from.is_empty(),
         },
         vrfy: slice.vrfy,
         raise_priority: slice.priority_raise,

@@ -58,7 +58,7 @@ fn server(config: &Config) -> [Rule; 5] {
 }
 
 /// TLS and AUTH.
-fn security(config: &Config) -> [Rule; 10] {
+fn security(config: &Config) -> [Rule; 13] {
     let backends = &config.auth.backends;
     let token_keys = backends.iter().filter(|backend| backend.key_file().is_some()).count();
     let terms_lack = config.auth.oauth_issuer.is_none()
@@ -67,6 +67,16 @@ fn security(config: &Config) -> [Rule; 10] {
     let judges_tokens =
         |backend: &AuthBackend| matches!(backend, AuthBackend::Oauth(_) | AuthBackend::Dovecot(_));
     let takes_tokens = ["XOAUTH2", "OAUTHBEARER"].iter().any(|name| config.auth.mechanisms.contains(name));
+    let has_terms = config.auth.oauth_issuer.is_some()
+        || !config.auth.oauth_audience.is_empty()
+        || config.auth.oauth_scope.is_some();
+    let takes_passwords = config
+        .auth
+        .mechanisms
+        .iter()
+        .any(|name| matches!(*name, "PLAIN" | "LOGIN") || name.starts_with("SCRAM-"));
+    let speakers = &config.smtp.xclient_from;
+    let stray_proxy = config.auth.proxies.iter().find(|proxy| !speakers.iter().any(|one| one.holds(proxy)));
     let tls = &config.tls;
     let lacks_suites = lacks_suites(&tls.suites, tls.versions.tls12, tls.versions.tls13);
     let nobody_is_asked = tls.client_certificate == ClientCertificate::None
@@ -119,6 +129,21 @@ fn security(config: &Config) -> [Rule; 10] {
              server.auth.oauth.user_claim".to_owned(),
         ),
         (token_keys > 1, "server.auth.backends", "has oauth: more than once".to_owned()),
+        (
+            token_keys == 0 && has_terms,
+            "server.auth.oauth",
+            "is for tokens that are verified here, and server.auth.backends has no oauth:".to_owned(),
+        ),
+        (
+            takes_passwords && !backends.is_empty() && !backends.iter().any(AuthBackend::knows_passwords),
+            "server.esmtp.auth.mechanisms",
+            "has mechanisms for passwords, and none of server.auth.backends knows any".to_owned(),
+        ),
+        (
+            stray_proxy.is_some(),
+            "server.auth.proxies",
+            format!("{} is not in server.smtp.xclient_from", stray_proxy.map(ToString::to_string).unwrap_or_default()),
+        ),
     ]
 }
 

@@ -36,6 +36,11 @@ impl Network {
         address.is_ipv4() == self.address.is_ipv4() && self.masked(address) == bits(self.address)
     }
 
+    /// True if all of `other` lies in the network.
+    pub fn holds(&self, other: &Network) -> bool {
+        self.prefix <= other.prefix && self.contains(other.address)
+    }
+
     fn masked(&self, address: IpAddr) -> u128 {
         let width = if address.is_ipv4() { 32 } else { 128 };
         let host_bits = u32::from(width - self.prefix.min(width));
@@ -72,6 +77,16 @@ mod tests {
 
     fn holds(network: &str, address: &str) -> bool {
         Network::parse(network).unwrap().contains(address.parse().unwrap())
+    }
+
+    #[test]
+    fn networks_in_networks() {
+        let network = |text| Network::parse(text).unwrap();
+        assert!(network("10.0.0.0/8").holds(&network("10.1.0.0/16")));
+        assert!(network("10.0.0.0/8").holds(&network("10.0.0.0/8")));
+        assert!(!network("10.1.0.0/16").holds(&network("10.0.0.0/8")));
+        assert!(!network("10.0.0.0/8").holds(&network("11.0.0.0/8")));
+        assert!(!network("::/0").holds(&network("10.0.0.0/8")));
     }
 
     #[test]

@@ -22,13 +22,11 @@ pub struct AuthSettings {
     pub required: bool,
     /// Failed attempts in one session that end it with 421.
     pub failures: u32,
-    /// A proxy that may use XCLIENT may also state as whom its client has authenticated.
-    pub by_proxy: bool,
 }
 
 impl Default for AuthSettings {
     fn default() -> Self {
-        AuthSettings { mechanisms: Vec::new(), required: false, failures: 5, by_proxy: false }
+        AuthSettings { mechanisms: Vec::new(), required: false, failures: 5 }
     }
 }
 

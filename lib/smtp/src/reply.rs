@@ -281,6 +281,7 @@ pub(crate) fn write_ehlo(
     settings: &Settings,
     offered: Extensions,
     tls: Option<TlsFacts>,
+    by_proxy: bool,
     opened_s: u64,
     out: &mut Vec<u8>,
 ) {
@@ -311,7 +312,7 @@ pub(crate) fn write_ehlo(
             }
             Extension::XClient => {
                 out.push(b' ');
-                out.extend_from_slice(xclient::listed(settings.auth.by_proxy).as_bytes());
+                out.extend_from_slice(xclient::listed(by_proxy).as_bytes());
             }
             Extension::XForward => {
                 out.push(b' ');

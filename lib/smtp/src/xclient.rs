@@ -22,6 +22,8 @@ const MAX_VALUE: usize = 255;
 pub struct Privileges {
     /// It may say who its own client is, and is treated as that client from then on.
     pub xclient: bool,
+    /// By that it may also say as whom the client has authenticated to it.
+    pub login: bool,
     /// It may say where its messages come from, for the log.
     pub xforward: bool,
 }

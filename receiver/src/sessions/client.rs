@@ -146,7 +146,7 @@ impl Client {
         dialogue.require_tls(settings.requires_tls(service, manner.tls_row));
         dialogue.opened_at(reactor.wall_ms() / 1000);
         if let Who::Network { client: (address, _), .. } = who {
-            dialogue.grant(settings.privileges(address));
+            dialogue.grant(settings.privileges(address, service));
         }
         Client {
             number,

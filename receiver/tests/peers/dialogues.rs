@@ -407,6 +407,7 @@ fn receiver(dialogue: &Dialogue, transport: Transport) -> ReceiverSlice {
         auth_attempts: Some(settings.auth.failures),
         tls: with_tls.then(|| ServerTls { security_level, ..tls() }),
         xclient_from: trusted.clone(),
+        login_from: trusted.clone(),
         xforward_from: trusted,
         ..slice()
     }

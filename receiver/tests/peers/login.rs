@@ -109,7 +109,11 @@ fn where_rules_want_a_say_nothing_counts_before_they_have_said_yes() {
 #[test]
 fn a_login_that_a_proxy_states_counts_when_the_helper_and_the_rules_have_said_yes() {
     let loopback = ByText::from(Network::parse("127.0.0.0/8").unwrap());
-    let mut stage = Stage::start(&ReceiverSlice { xclient_from: vec![loopback], ..slice() });
+    let mut stage = Stage::start(&ReceiverSlice {
+        xclient_from: vec![loopback.clone()],
+        login_from: vec![loopback],
+        ..slice()
+    });
     let mut filter = stage.introduce_with((false, true, false), true);
     let mut helper = Helper::meet(&mut stage);
     for (granted, judged, greeting) in [

@@ -78,6 +78,7 @@ pub fn slice() -> ReceiverSlice {
         proxied: Vec::new(),
         proxies: Vec::new(),
         xclient_from: Vec::new(),
+        login_from: Vec::new(),
         xforward_from: Vec::new(),
         replies: Vec::new(),
     }

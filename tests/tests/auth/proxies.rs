@@ -4,7 +4,8 @@ use vsmtp_tests::{Client, needs_programs, run, said, wait_until};
 
 use crate::{PENCIL, WITH_FILE, stage};
 
-const PROXY: &str = "config.server.smtp.xclient_from = [\"127.0.0.0/8\"];";
+const PROXY: &str =
+    "config.server.smtp.xclient_from = [\"127.0.0.0/8\"]; config.server.auth.proxies = [\"127.0.0.1/32\"];";
 const ATTRIBUTES: &str = "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT";
 
 /// A session of a proxy that has said this of its client, and then what the client says.
@@ -64,7 +65,13 @@ fn rules_have_the_last_word_about_a_login_that_a_proxy_states() {
             assert_eq!(client.mail("a@src.test", &["b@dst.test"], "Subject: x\r\n\r\nx").code(), 250);
         }
     }
-    // Who is no proxy cannot.
+    // Who may only say who the client is cannot, and who is no proxy at all still less.
+    let only_named = format!("{WITH_FILE} config.server.smtp.xclient_from = [\"127.0.0.0/8\"];");
+    let unproven = crate::stage(&format!("tim:{PENCIL}\n"), &only_named, "");
+    let mut client = Client::hello(unproven.submission);
+    assert!(client.say("EHLO proxy.test").0.contains("XCLIENT NAME ADDR PORT PROTO HELO DESTADDR DESTPORT"));
+    assert_eq!(client.say("XCLIENT ADDR=192.168.7.7 LOGIN=tim").code(), 501);
+    assert_eq!(client.say("MAIL FROM:<a@src.test>").code(), 530);
     let stranger = crate::stage(&format!("tim:{PENCIL}\n"), WITH_FILE, "");
     let mut client = Client::hello(stranger.submission);
     assert_eq!(client.say("XCLIENT LOGIN=tim").code(), 550);

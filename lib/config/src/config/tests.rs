@@ -76,6 +76,7 @@ fn companions(key: &str) -> Vec<(&'static str, Value)> {
             ("server.tls.certificate", text("/etc/vsmtp/chain.pem")),
             ("server.tls.client_certificate", text("ask")),
         ],
+        "server.auth.proxies" => vec![("server.smtp.xclient_from", text("192.0.2.0/24"))],
         key if key.starts_with("server.auth.oauth.") => vec![
             ("server.auth.backends", text("oauth:/etc/vsmtp/keys.json")),
             ("server.auth.oauth.issuer", text("https://other.test/")),
@@ -223,10 +224,12 @@ fn the_default_tree_survives_the_wire() {
 
 #[test]
 fn slices_survive_the_wire_and_nothing_else_does() {
-    let settings: Vec<_> = keys()
+    let mut settings: Vec<_> = keys()
         .filter(|key| !key.name.starts_with("server.logs"))
         .map(|key| (key.name, key.example.value(&context())))
         .collect();
+    // Terms for tokens count beside keys for them.
+    settings.push(("server.auth.backends", Value::List(["shadow", "oauth:keys.json"].map(text).to_vec())));
     let config = with(&settings).unwrap();
     assert_eq!(decode::<MasterSlice>(&slice(&config, Role::Master)), Ok(config.master()));
     assert_eq!(decode::<ReceiverSlice>(&slice(&config, Role::Receiver)), Ok(config.receiver()));
@@ -502,6 +505,56 @@ fn clients_must_log_in_where_the_operator_says_so() {
     assert!(config.receiver().auth_required);
     let errors = with(&[required]).unwrap_err();
     assert!(errors[0].to_string().contains("must_be_authenticated: needs AUTH"), "{errors:?}");
+}
+
+#[test]
+fn what_is_said_of_logins_has_somebody_who_can_judge_them() {
+    let list = |items: &[&str]| Value::List(items.iter().map(|item| text(item)).collect());
+    let wrong = |settings: &[(&'static str, Value)], key: &str, words: &str| {
+        let errors = with(settings).unwrap_err();
+        assert!(
+            errors[0].to_string().starts_with(key) && errors[0].to_string().contains(words),
+            "{errors:?}"
+        );
+    };
+    let file = ("server.auth.backends", list(&["file:users"]));
+    for setting in [
+        ("server.auth.oauth.issuer", text("https://id.test/")),
+        ("server.auth.oauth.audience", list(&["mail"])),
+        ("server.auth.oauth.scope", text("smtp")),
+    ] {
+        wrong(&[file.clone(), setting], "server.auth.oauth", "no oauth:");
+    }
+    let oauth = [
+        ("server.auth.oauth.issuer", text("https://id.test/")),
+        ("server.auth.oauth.audience", list(&["mail"])),
+    ];
+    for mechanism in ["PLAIN", "LOGIN", "SCRAM-SHA-256"] {
+        let mut settings = oauth.to_vec();
+        settings.push(("server.esmtp.auth.mechanisms", list(&["XOAUTH2", mechanism])));
+        settings.push(("server.auth.backends", list(&["oauth:keys.json"])));
+        wrong(&settings, "server.esmtp.auth.mechanisms", "for passwords");
+        settings.push(("server.auth.backends", list(&["oauth:keys.json", "shadow"])));
+        with(&settings).unwrap();
+    }
+    let proxies = ("server.auth.proxies", list(&["192.0.2.0/25"]));
+    wrong(
+        std::slice::from_ref(&proxies),
+        "server.auth.proxies",
+        "192.0.2.0/25 is not in server.smtp.xclient_from",
+    );
+    let speakers = |network| ("server.smtp.xclient_from", list(&[network]));
+    wrong(&[proxies.clone(), speakers("192.0.2.0/26")], "server.auth.proxies", "is not in");
+    let config = with(&[proxies, speakers("192.0.2.0/24")]).unwrap();
+    assert_eq!((config.auth().proxies.len(), config.receiver().login_from.len()), (1, 1));
+    // Who may only say who the client is, says nothing of logins.
+    let config = with(&[speakers("192.0.2.0/24")]).unwrap();
+    assert!(config.auth().proxies.is_empty() && config.receiver().login_from.is_empty());
+    wrong(
+        &[speakers("192.0.2.0/24"), ("server.interfaces.addr_submission", list(&["127.0.0.1:587"]))],
+        "server.interfaces.addr_submission",
+        "needs AUTH",
+    );
 }
 
 fn own_reply(name: &str, enhanced: Option<(u8, u16, u16)>, text: &str) -> OwnReply {

@@ -1,8 +1,8 @@
 //! Who may authenticate, how, and what that allows.
 
 use crate::kind::{
-    Audiences, Backends, CertificateLogins, DAY, Flag, Limit, MaybeClaim, Mechanisms, Period, SECOND,
-    SenderLogins,
+    Audiences, Backends, CertificateLogins, DAY, Flag, Limit, MaybeClaim, Mechanisms, Networks, Period,
+    SECOND, SenderLogins,
 };
 use crate::table::Preset::{Bool, Int, List, Map, Text, Unset};
 
@@ -52,6 +52,11 @@ keys! {
     /// `server.tls.client_certificate` to be `ask` or `require`.
     certificates: CertificateLogins = "server.auth.certificates", default Map(&[]),
         example Map(&[("sha256:75af03fc4e94fa0ca6cba33ba9f82ad2e0ffb1b2a0b7ab3f2f1e8a4ab8d7c2f1", &["jane"])]),
+        for Master Receiver Filter Auth;
+
+    /// Proxies that may say by XCLIENT as whom their client has authenticated to them (LOGIN), as networks. Each of these lies in one of
+    /// `server.smtp.xclient_from`, and can log its clients in as anybody.
+    proxies: Networks = "server.auth.proxies", default List(&[]), example List(&["192.0.2.8/32"]),
         for Master Receiver Filter Auth;
 
     /// Failures after which a session ends; -1 for any number.

@@ -68,10 +68,10 @@ keys! {
     hop_count_max: Count { min: 10, max: 1000 } = "server.smtp.hop_count_max", default Int(50), example Int(100),
         for Receiver;
 
-    /// Proxies that may say who their client is (XCLIENT), as networks, and as whom it has authenticated to them (LOGIN). The
-    /// client is then treated as if it had come itself, and authenticated itself.
+    /// Proxies that may say who their client is (XCLIENT), as networks. The client is then treated as if it had come itself.
+    /// As whom it has authenticated to them (LOGIN) is for `server.auth.proxies` to say.
     xclient_from: Networks = "server.smtp.xclient_from", default List(&[]), example List(&["192.0.2.8/32"]),
-        for Master Receiver Filter Auth;
+        for Receiver;
 
     /// Proxies that may say where a message came from (XFORWARD), as networks. It stands in the log and changes nothing.
     xforward_from: Networks = "server.smtp.xforward_from", default List(&[]), example List(&["192.0.2.9/32"]),

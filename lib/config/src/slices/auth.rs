@@ -78,7 +78,7 @@ impl Config {
             failures_per_address: auth.failures_per_address,
             failures_per_account: auth.failures_per_account,
             failure_window: auth.failure_window,
-            proxies: self.smtp.xclient_from.iter().copied().map(ByText::from).collect(),
+            proxies: auth.proxies.iter().copied().map(ByText::from).collect(),
             trusted: self.server.relay_from.iter().copied().map(ByText::from).collect(),
         }
     }
@@ -107,7 +107,7 @@ impl Config {
     /// True if clients can authenticate, here or at a proxy.
     pub(crate) fn has_auth(&self) -> bool {
         let auth = &self.auth;
-        !self.smtp.xclient_from.is_empty()
+        !auth.proxies.is_empty()
             || !auth.mechanisms.is_empty()
             || !auth.backends.is_empty()
             || !auth.certificates.is_empty()

@@ -97,6 +97,8 @@ pub struct ReceiverSlice {
     pub proxies: Vec<ByText<Network>>,
     /// Who may use XCLIENT.
     pub xclient_from: Vec<ByText<Network>>,
+    /// Who of these may also state a login by it.
+    pub login_from: Vec<ByText<Network>>,
     /// Who may use XFORWARD.
     pub xforward_from: Vec<ByText<Network>>,
     /// The server's own replies where the operator wants others.
@@ -249,6 +251,7 @@ impl Config {
             proxied: server.proxied.clone(),
             proxies: by_text(&server.proxies),
             xclient_from: by_text(&smtp.xclient_from),
+            login_from: by_text(&self.auth.proxies),
             xforward_from: by_text(&smtp.xforward_from),
             replies: self.replies(),
         }

@@ -73,7 +73,9 @@ impl Session {
         self.phase = Phase::Ready;
         match verdict {
             verdict if extended && is_yes(&verdict) => {
-                reply::write_ehlo(&self.settings, self.offered(), self.tls, self.opened_s, &mut self.output);
+                let (offered, by_proxy) = (self.offered(), self.privileges.login);
+                let out = &mut self.output;
+                reply::write_ehlo(&self.settings, offered, self.tls, by_proxy, self.opened_s, out);
             }
             Verdict::Accept => reply::write_helo(&self.settings, &mut self.output),
             other => {

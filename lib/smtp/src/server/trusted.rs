@@ -18,7 +18,7 @@ impl Session {
         if let Some(fault) = self.not_now(self.privileges.xclient) {
             return self.failed(fault);
         }
-        match XClient::parse(arguments, self.settings.auth.by_proxy) {
+        match XClient::parse(arguments, self.privileges.login) {
             Ok(xclient) => {
                 self.phase = Phase::Start;
                 self.greeted = true;

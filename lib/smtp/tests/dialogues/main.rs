@@ -128,7 +128,8 @@ impl<'a> Player<'a> {
         if let Some(facts) = dialogue.tls {
             session.tls_started(facts);
         }
-        session.grant(Privileges { xclient: dialogue.trusted, xforward: dialogue.trusted });
+        let trusted = dialogue.trusted;
+        session.grant(Privileges { xclient: trusted, login: trusted, xforward: trusted });
         Player {
             session,
             rules: &dialogue.rules,

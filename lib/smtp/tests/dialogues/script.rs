@@ -61,10 +61,7 @@ pub fn parse(text: &str, name: &str) -> Dialogue {
         match mark {
             "" | "#" => {}
             "!" if rest == "turns-only" => turns_only = true,
-            "!" if rest == "trusted" => {
-                trusted = true;
-                settings.auth.by_proxy = true;
-            }
+            "!" if rest == "trusted" => trusted = true,
             "!" if rest == "tls" => tls = Some(TlsFacts::default()),
             "!" if rest == "tls full" => {
                 tls = Some(TlsFacts { channel_binding: true, client_certificate: true });
