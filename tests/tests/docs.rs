@@ -198,9 +198,17 @@ fn every_page_is_in_the_index() {
 fn every_difference_of_the_language_names_its_test() {
     let page = docs("vsl/differences.md");
     let mut sources = String::new();
-    for folder in
-        ["filter", "keys", "resolver", "runner", "database", "lib/sys", "lib/config", "tests/tests/policy"]
-    {
+    for folder in [
+        "filter",
+        "keys",
+        "resolver",
+        "runner",
+        "database",
+        "lib/sys",
+        "lib/config",
+        "tests/tests/policy",
+        "tests/tests/tls",
+    ] {
         all_text(&Path::new(ROOT).join(folder), &mut sources);
     }
     let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).collect();
