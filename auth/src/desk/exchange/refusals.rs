@@ -1,0 +1,142 @@
+//! How an exchange fails: what is counted, what the log says, and when the client hears it.
+
+use vsmtp_daemon::Record;
+use vsmtp_ipc::edge::receiver_auth::{Answer, Denied};
+use vsmtp_ipc::wire::Blob;
+
+use super::super::{Act, Desk, Due, Edge, Place, THROTTLED_MS, WRONG_MS};
+use super::{Exchange, State};
+use crate::mechanism::{Mechanism, bearer};
+
+impl Desk {
+    /// It is not this user. One who has brought a token is told so in a challenge first (RFC 7628 3.2.2), and has failed by then:
+    /// whether it answers makes no difference to what is counted. Nothing is, unless it `counts`.
+    pub(super) fn refuse(
+        &mut self,
+        now_ms: u64,
+        edge: Edge,
+        exchange: u64,
+        user: Option<String>,
+        counts: bool,
+    ) -> Vec<Act> {
+        let found = self.exchange(edge, exchange).map(|found| (found.mechanism, found.place));
+        let Some((mechanism, place)) = found else { return Vec::new() };
+        match mechanism.form().filter(|_| !self.is_relayed(mechanism)) {
+            None => self.deny(now_ms, edge, exchange, Denied::Credentials, user),
+            Some(form) => {
+                if counts {
+                    self.count(now_ms, mechanism, place, user.as_deref());
+                }
+                log_denied(mechanism, place, Denied::Credentials, user.as_deref());
+                let said = bearer::refusal(form, self.backends.scope());
+                self.wait_for_client(edge, exchange, State::Told);
+                vec![Act::Answer(edge, Answer::Refused { exchange, challenge: Blob(said) })]
+            }
+        }
+    }
+
+    /// The exchange has failed. Its client hears it later: guessing is to be slow.
+    pub(super) fn deny(
+        &mut self,
+        now_ms: u64,
+        edge: Edge,
+        exchange: u64,
+        why: Denied,
+        user: Option<String>,
+    ) -> Vec<Act> {
+        let Some((mechanism, place)) =
+            self.exchange(edge, exchange).map(|found| (found.mechanism, found.place))
+        else {
+            return Vec::new();
+        };
+        match why {
+            Denied::Credentials => self.count(now_ms, mechanism, place, user.as_deref()),
+            Denied::Throttled => self.tally.throttled += 1,
+            _ => {}
+        }
+        log_denied(mechanism, place, why, user.as_deref());
+        let wait_ms = match why {
+            Denied::Credentials => WRONG_MS,
+            Denied::Throttled => THROTTLED_MS,
+            _ => return self.answer_denied(edge, exchange, why),
+        };
+        self.fail_later(now_ms, edge, exchange, why, wait_ms)
+    }
+
+    pub(super) fn fail_later(
+        &mut self,
+        now_ms: u64,
+        edge: Edge,
+        exchange: u64,
+        why: Denied,
+        wait_ms: u64,
+    ) -> Vec<Act> {
+        let number = self.number();
+        if let Some(found) = self.exchange_mut(edge, exchange) {
+            found.state = State::Failing(number);
+        }
+        vec![self.timer(now_ms + wait_ms, Due::Deny { edge, exchange, number, why })]
+    }
+
+    /// Somebody was wrong. An account is only to be guarded where it can be guessed: otherwise whoever names it could shut
+    /// its owner out.
+    fn count(&mut self, now_ms: u64, mechanism: Mechanism, place: Place, user: Option<&str>) {
+        let account = user.filter(|_| self.is_guessed(mechanism));
+        self.brakes.count(now_ms, self.counted(place), account);
+    }
+
+    /// True if what proves a login by this mechanism could be guessed. Signatures cannot, and a proxy's word is none.
+    pub(in crate::desk) fn is_guessed(&self, mechanism: Mechanism) -> bool {
+        match mechanism {
+            Mechanism::External | Mechanism::XClient => false,
+            // Those that Dovecot asks others about may be any text.
+            Mechanism::XOauth2 | Mechanism::OauthBearer => self.is_relayed(mechanism),
+            Mechanism::Plain | Mechanism::Login | Mechanism::ScramSha256 | Mechanism::ScramSha256Plus => true,
+        }
+    }
+
+    /// The client has waited.
+    pub(in crate::desk) fn deny_now(
+        &mut self,
+        edge: Edge,
+        exchange: u64,
+        number: u64,
+        why: Denied,
+    ) -> Vec<Act> {
+        let is_it = |found: &Exchange| matches!(found.state, State::Failing(failing) if failing == number);
+        if self.exchange(edge, exchange).is_some_and(is_it) {
+            self.answer_denied(edge, exchange, why)
+        } else {
+            Vec::new()
+        }
+    }
+
+    pub(super) fn answer_denied(&mut self, edge: Edge, exchange: u64, why: Denied) -> Vec<Act> {
+        let Some(receiver) = self.receivers.get_mut(&edge) else { return Vec::new() };
+        receiver.exchanges.remove(&exchange);
+        receiver.open = receiver.open.saturating_sub(1);
+        self.tally.denied += 1;
+        vec![Act::Answer(edge, Answer::Denied { exchange, why })]
+    }
+}
+
+fn log_denied(mechanism: Mechanism, place: Place, why: Denied, user: Option<&str>) {
+    Record::new("auth-failed")
+        .field("why", word(why))
+        .maybe("user", user)
+        .field("mechanism", mechanism.name())
+        .maybe("client", place.client)
+        .emit();
+}
+
+/// As the log says it.
+fn word(why: Denied) -> &'static str {
+    match why {
+        Denied::Credentials => "credentials",
+        Denied::Temporary => "temporary",
+        Denied::Malformed => "malformed",
+        Denied::NeedsTls => "needs-tls",
+        Denied::Unsupported => "unsupported",
+        Denied::Throttled => "throttled",
+    }
+}
