@@ -58,9 +58,11 @@ impl std::error::Error for Failure {}
 impl From<ChannelError> for Failure {
     fn from(error: ChannelError) -> Self {
         match error {
-            // A daemon that does not like the caller's credentials hangs up before it reads.
+            // A daemon that does not like the caller's credentials, or has too much to do, hangs up before it reads.
             ChannelError::Closed => Failure::NotPermitted(
-                "the daemon closed the connection; only root and members of vsmtp-admin may ask".to_owned(),
+                "the daemon closed the connection: only root and members of vsmtp-admin may ask, and not too many at once; \
+                 its log may say more"
+                    .to_owned(),
             ),
             other => Failure::Broken(other.to_string()),
         }

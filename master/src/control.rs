@@ -12,7 +12,8 @@ use vsmtp_sys::users;
 use crate::accounts::Accounts;
 use crate::event::Event;
 
-/// Connections of vsmtpctl at the same time.
+/// Connections of vsmtpctl at the same time. Of more, the one that has been silent for longest gives way, so that nobody who is
+/// connected and asks nothing keeps others off.
 pub const MAX_CONNECTIONS: usize = 16;
 
 /// The open connections.
@@ -20,11 +21,17 @@ pub const MAX_CONNECTIONS: usize = 16;
 pub struct Connections {
     open: [Option<Connection>; MAX_CONNECTIONS],
     last_serial: u64,
+    /// Counts connections and requests.
+    turn: u64,
 }
 
 struct Connection {
     serial: u64,
     channel: MasterEnd,
+    /// The turn of its last request, or of its beginning.
+    heard: u64,
+    /// It has asked and has no answer yet.
+    waits: bool,
     /// The limiter has its question.
     asks_limiter: bool,
 }
@@ -41,22 +48,47 @@ impl Connections {
     pub fn accept(&mut self, listener: &OwnedFd, accounts: &Accounts, registry: &Registry) {
         while let Ok(Some(socket)) = unix::accept_unix(listener.as_fd()) {
             let allowed = unix::peer_credentials(&socket).is_ok_and(|peer| is_allowed(&peer, accounts));
-            let free = self.open.iter().position(Option::is_none);
-            let (true, Some(at)) = (allowed, free) else { continue };
+            if !allowed {
+                continue;
+            }
+            let Some(at) = self.place() else {
+                vsmtp_daemon::Record::at(log::Level::Warn, "control-refused")
+                    .field("why", format_args!("{MAX_CONNECTIONS} requests are being answered"))
+                    .emit();
+                continue;
+            };
             let channel = MasterEnd::new(socket, EdgeId::CtlMaster);
             let raw = channel.socket().as_raw_fd();
             if registry.register(&mut SourceFd(&raw), Event::Ctl(at).token(), Interest::READABLE).is_ok() {
                 self.last_serial += 1;
-                self.open[at] = Some(Connection { serial: self.last_serial, channel, asks_limiter: false });
+                self.turn += 1;
+                let (serial, heard) = (self.last_serial, self.turn);
+                self.open[at] =
+                    Some(Connection { serial, channel, heard, waits: false, asks_limiter: false });
             }
         }
+    }
+
+    /// A free place, or that of the connection that has been silent for longest. None while all wait for answers.
+    fn place(&self) -> Option<usize> {
+        let silent = |(at, open): (usize, &Option<Connection>)| match open {
+            None => Some((0, at)),
+            Some(open) if open.waits => None,
+            Some(open) => Some((open.heard, at)),
+        };
+        self.open.iter().enumerate().filter_map(silent).min().map(|(_, at)| at)
     }
 
     /// The next request of one connection. A bad one closes it.
     pub fn request(&mut self, at: usize) -> Option<Request> {
         let slot = self.open.get_mut(at)?;
-        match slot.as_mut()?.channel.receive() {
-            Ok(received) => received.map(|received| received.message),
+        let open = slot.as_mut()?;
+        match open.channel.receive() {
+            Ok(received) => received.map(|received| {
+                self.turn += 1;
+                (open.heard, open.waits) = (self.turn, true);
+                received.message
+            }),
             Err(error) => {
                 if !matches!(error, ChannelError::Closed) {
                     vsmtp_daemon::Record::at(log::Level::Warn, "bad-control-request")
@@ -111,7 +143,10 @@ impl Connections {
     pub fn answer(&mut self, at: usize, answer: &Answer) {
         let Some(slot) = self.open.get_mut(at) else { return };
         let say = |channel: &mut MasterEnd| channel.send(answer, Vec::new()).and_then(|()| channel.flush());
-        let sent = slot.as_mut().map(|open| say(&mut open.channel));
+        let sent = slot.as_mut().map(|open| {
+            open.waits = false;
+            say(&mut open.channel)
+        });
         if matches!(sent, Some(Err(_))) {
             *slot = None;
         }

@@ -20,7 +20,8 @@ use crate::trace;
 
 pub use work::Work;
 
-/// Most connections at once.
+/// Most connections at once. Of more, the one that has been silent for longest gives way, so that nobody who is connected and
+/// asks nothing keeps others off.
 const MAX_CONNECTIONS: usize = 32;
 /// The group of operators.
 const ADMIN_GROUP: &str = "vsmtp-admin";
@@ -53,10 +54,14 @@ pub struct Control {
     operators: Operators,
     listener: Option<(usize, OwnedFd)>,
     connections: HashMap<usize, Connection>,
+    /// Counts connections and requests.
+    turn: u64,
 }
 
 struct Connection {
     uid: u32,
+    /// The turn of its last request, or of its beginning.
+    heard: u64,
     link: Link<Answer, Request>,
     talk: Talk,
 }
@@ -101,14 +106,16 @@ impl Control {
                 trace::operator_refused(peer.uid, &"not an operator");
                 continue;
             }
-            if self.connections.len() >= MAX_CONNECTIONS {
-                trace::operator_refused(peer.uid, &"too many connections");
+            if !make_place(&mut self.connections) {
+                trace::operator_refused(peer.uid, &"too many requests are being answered");
                 continue;
             }
             let token = *next_token;
             *next_token += 1;
             if let Ok(link) = Link::new(reactor, socket, EdgeId::CtlQueue, token) {
-                self.connections.insert(token, Connection { uid: peer.uid, link, talk: Talk::default() });
+                self.turn += 1;
+                let (uid, heard) = (peer.uid, self.turn);
+                self.connections.insert(token, Connection { uid, heard, link, talk: Talk::default() });
             }
         }
     }
@@ -116,6 +123,8 @@ impl Control {
     /// Takes what one operator has asked.
     pub fn hear(&mut self, token: usize, ledger: &mut Ledger, clock: Clock) {
         let Some(connection) = self.connections.get_mut(&token) else { return };
+        self.turn += 1;
+        connection.heard = self.turn;
         if let Err(error) = connection.hear(token, ledger, clock) {
             self.disconnect(token, &error);
         }
@@ -173,6 +182,17 @@ impl Control {
             trace::operator_refused(connection.uid, error);
         }
     }
+}
+
+/// True if one more has a place, which the connection that has been silent for longest gives up if need be. False while all
+/// wait for answers.
+fn make_place(connections: &mut HashMap<usize, Connection>) -> bool {
+    if connections.len() < MAX_CONNECTIONS {
+        return true;
+    }
+    let silent = connections.iter().filter(|(_, connection)| !connection.talk.is_busy());
+    let longest = silent.min_by_key(|(_, connection)| connection.heard).map(|(token, _)| *token);
+    longest.is_some_and(|token| connections.remove(&token).is_some())
 }
 
 impl Connection {

@@ -1,10 +1,11 @@
 //! Start, stop, and who may say so.
 
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use vsmtp_tests::{Client, Mta, Settings, Sink, binary, is_alive, needs_root, wait_until};
+use vsmtp_tests::{Client, Mta, Settings, Sink, binary, is_alive, needs_programs, needs_root, wait_until};
 
 use crate::{Term, ctl, ended, refused, relaying_to, vsmtp};
 
@@ -42,6 +43,34 @@ fn status_shows_every_process_as_a_table_and_as_objects() {
         let of = |row: &serde_json::Value| row["figures"]["accepted"].as_u64().unwrap_or(0);
         rows.iter().filter(|row| row["role"] == "receiver").map(of).sum::<u64>() == 1
     });
+}
+
+#[test]
+fn connections_that_ask_nothing_keep_no_operator_off() {
+    const TEST: &str = "connections_that_ask_nothing_keep_no_operator_off";
+    /// More than the master and the queue-manager take at once.
+    const IDLE: &str = "import socket, sys
+idle = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(80)]
+for at, one in enumerate(idle):
+    one.connect(sys.argv[1 + at % 2])
+print('connected', flush=True)
+sys.stdin.read()";
+    if !needs_programs(TEST, &["python3"]) {
+        return;
+    }
+    let mta = Mta::start(&Settings::default());
+    let sockets = ["control", "queue"].map(|name| mta.root().join("run/vsmtp").join(name));
+    let mut command = Command::new("python3");
+    command.args(["-c", IDLE]).args(sockets).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut idle = command.spawn().expect("start python3");
+    let mut word = [0; 10];
+    idle.stdout.as_mut().expect("its output").read_exact(&mut word).expect("its word");
+    assert_eq!(&word, b"connected\n");
+    assert!(ctl(&mta, &["status"]).contains("queue-manager.0"));
+    assert_eq!(mta.ctl_rows(&["queue", "list"]), Vec::<serde_json::Value>::new());
+    assert!(ctl(&mta, &["reload"]).contains("reloaded"), "an answer that takes time");
+    drop(idle.stdin.take());
+    idle.wait().expect("wait for python3");
 }
 
 #[test]
