@@ -35,6 +35,14 @@ pub struct Exchange {
     _seat: Option<Seat>,
 }
 
+#[cfg(test)]
+impl Exchange {
+    /// One that Dovecot leads over this connection.
+    pub fn over(stream: UnixStream) -> Exchange {
+        Exchange { stream: BufReader::new(stream), _seat: None }
+    }
+}
+
 /// Exchanges that Dovecot leads at once: each holds a connection to it for as long as the client thinks.
 pub const MAX_RELAYED: usize = 512;
 

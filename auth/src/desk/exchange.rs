@@ -36,8 +36,8 @@ pub struct Exchange {
 enum State {
     /// The client.
     Talking(Talk),
-    /// The client, for Dovecot.
-    Relaying(dovecot::Exchange),
+    /// The client, for Dovecot; true if that has refused a token already, and the client may say anything.
+    Relaying(dovecot::Exchange, bool),
     /// The work of that number; 0 while a step is being taken.
     Working(u64),
     /// The client, which has heard what is wrong with its token and may say anything.
@@ -86,7 +86,7 @@ impl Desk {
                         receiver.open += 1;
                         Ok(self.go_on(now_ms, edge, exchange, talk, &response))
                     }
-                    State::Relaying(relay) => {
+                    State::Relaying(relay, _) => {
                         receiver.open += 1;
                         let work = Work::GoOn(relay, response.0.clone());
                         Ok(self.work_on(now_ms, edge, exchange, None, work))
@@ -101,16 +101,14 @@ impl Desk {
                 }
             }
             Ask::Cancel { exchange } => {
-                let removed = receiver.exchanges.remove(&exchange);
-                if removed.as_ref().is_some_and(|exchange| matches!(exchange.state, State::Told)) {
-                    self.tally.denied += 1;
+                let Some(removed) = receiver.exchanges.remove(&exchange) else { return Ok(Vec::new()) };
+                if removed.state.is_open() {
+                    receiver.open = receiver.open.saturating_sub(1);
+                    let why = Denied::Temporary;
+                    return Ok(vec![Act::Answer(edge, Answer::Denied { exchange, why })]);
                 }
-                if !removed.is_some_and(|exchange| exchange.state.is_open()) {
-                    return Ok(Vec::new());
-                }
-                receiver.open = receiver.open.saturating_sub(1);
-                let why = Denied::Temporary;
-                Ok(vec![Act::Answer(edge, Answer::Denied { exchange, why })])
+                self.given_up(now_ms, &removed);
+                Ok(Vec::new())
             }
             Ask::End { grant } => {
                 self.grants.end(edge, grant);
@@ -270,7 +268,11 @@ impl Desk {
                 self.deny(now_ms, edge, exchange, Denied::Temporary, named)
             }
             Outcome::Challenge(relay, message) => {
-                self.challenge(edge, exchange, State::Relaying(relay), message)
+                // Whoever has been brought a token says more only of one that it refuses (RFC 7628 3.2.2).
+                let bears =
+                    |found: &Exchange| matches!(found.mechanism, Mechanism::XOauth2 | Mechanism::OauthBearer);
+                let refused = !message.is_empty() && self.exchange(edge, exchange).is_some_and(bears);
+                self.challenge(edge, exchange, State::Relaying(relay, refused), message)
             }
         }
     }

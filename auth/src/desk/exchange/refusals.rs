@@ -78,6 +78,20 @@ impl Desk {
         vec![self.timer(now_ms + wait_ms, Due::Deny { edge, exchange, number, why })]
     }
 
+    /// The client has left when nobody owed it an answer. One whose token was refused has failed all the same; where that was
+    /// Dovecot's word it is counted here.
+    pub(super) fn given_up(&mut self, now_ms: u64, left: &Exchange) {
+        match left.state {
+            State::Told => self.tally.denied += 1,
+            State::Relaying(_, true) => {
+                self.tally.denied += 1;
+                self.count(now_ms, left.mechanism, left.place, None);
+                log_denied(left.mechanism, left.place, Denied::Credentials, None);
+            }
+            _ => {}
+        }
+    }
+
     /// Somebody was wrong. An account is only to be guarded where it can be guessed: otherwise whoever names it could shut
     /// its owner out.
     fn count(&mut self, now_ms: u64, mechanism: Mechanism, place: Place, user: Option<&str>) {
