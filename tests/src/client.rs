@@ -1,6 +1,6 @@
 //! A blocking SMTP client that sends exactly the bytes it is given.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Error, ErrorKind, Result, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -45,13 +45,13 @@ impl Client {
 
     /// Connects and says EHLO where nobody may be home: without an error if nobody listens or answers, with the reply if it
     /// is another than 220 and 250.
-    pub fn try_hello(port: u16) -> Result<Client, Option<ReplyText>> {
+    pub fn try_hello(port: u16) -> std::result::Result<Client, Option<ReplyText>> {
         let stream = TcpStream::connect(("127.0.0.1", port)).map_err(|_| None)?;
         let set = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_nodelay(true));
         set.map_err(|_| None)?;
         let mut client = Client { reader: BufReader::new(stream) };
         let or_else = |reply: ReplyText| Err(Some(reply).filter(|reply| reply.code() != 0));
-        match client.reply() {
+        match client.try_reply() {
             greeting if greeting.code() != 220 => or_else(greeting),
             _ => match client.try_say("EHLO client.test") {
                 hello if hello.code() != 250 => or_else(hello),
@@ -71,19 +71,35 @@ impl Client {
     }
 
     /// Reads one reply; empty if the server hung up.
+    ///
+    /// # Panics
+    /// If the server says nothing.
     pub fn reply(&mut self) -> ReplyText {
         let mut text = String::new();
+        match self.hear(&mut text) {
+            Err(error) if !is_hang_up(&error) => panic!("no reply: {error} (behind {text:?})"),
+            _ => ReplyText(text),
+        }
+    }
+
+    /// Reads one reply; empty if the connection is gone, or the server says nothing.
+    pub fn try_reply(&mut self) -> ReplyText {
+        let mut text = String::new();
+        let _ = self.hear(&mut text);
+        ReplyText(text)
+    }
+
+    fn hear(&mut self, text: &mut String) -> Result<()> {
         loop {
             let mut line = Vec::new();
-            match self.reader.read_until(b'\n', &mut line) {
-                Ok(0) | Err(_) => return ReplyText(text),
-                Ok(_) => {}
+            if self.reader.read_until(b'\n', &mut line)? == 0 {
+                return Ok(());
             }
             let line = String::from_utf8_lossy(&line);
             let line = line.trim_end();
             text.push_str(line);
             if line.as_bytes().get(3) != Some(&b'-') {
-                return ReplyText(text);
+                return Ok(());
             }
             text.push('\n');
         }
@@ -97,7 +113,11 @@ impl Client {
 
     /// Sends a line and reads its reply, which is empty if the connection is gone.
     pub fn try_say(&mut self, line: &str) -> ReplyText {
-        if self.try_send(format!("{line}\r\n").as_bytes()) { self.reply() } else { ReplyText(String::new()) }
+        if self.try_send(format!("{line}\r\n").as_bytes()) {
+            self.try_reply()
+        } else {
+            ReplyText(String::new())
+        }
     }
 
     /// A whole transaction; the reply to the final dot, or the first refusal.
@@ -114,4 +134,9 @@ impl Client {
         self.send(message.as_bytes());
         self.say("\r\n.")
     }
+}
+
+/// True for what a reset makes of a read.
+fn is_hang_up(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe)
 }

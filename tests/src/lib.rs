@@ -22,6 +22,7 @@ mod strace;
 mod tmpfs;
 mod traffic;
 mod unbound;
+mod uninterrupted;
 
 pub use audit::{Arrival, Audit, Kill};
 pub use campaign::{CHILDREN, Campaign, MASTER, RELOAD, STOP, SYSTEM};
@@ -46,3 +47,4 @@ pub use strace::Strace;
 pub use tmpfs::Tmpfs;
 pub use traffic::{Attempt, Fate, Traffic, send_letter};
 pub use unbound::{PLAIN, SIGNED, Unbound};
+pub use uninterrupted::uninterrupted;

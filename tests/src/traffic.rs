@@ -176,7 +176,7 @@ pub fn send_letter(client: &mut Client, letter: Letter, pipelined: bool) -> Fate
     }
     let mut refused = None;
     for command in &commands {
-        let code = if pipelined { client.reply().code() } else { client.try_say(command).code() };
+        let code = if pipelined { client.try_reply().code() } else { client.try_say(command).code() };
         match code {
             0 => return refused.map_or(Fate::Broken, Fate::Declined),
             250 | 354 if refused.is_none() => {}
@@ -193,7 +193,7 @@ pub fn send_letter(client: &mut Client, letter: Letter, pipelined: bool) -> Fate
     if !client.try_send(format!("{stuffed}.\r\n").as_bytes()) {
         return Fate::Broken;
     }
-    match client.reply().code() {
+    match client.try_reply().code() {
         250 => Fate::Accepted,
         0 => Fate::Unanswered,
         code => Fate::Refused(code),

@@ -1,13 +1,13 @@
 //! A remote server that does what the test says, line by line. Every wait is bounded.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Instant;
 
-use vsmtp_stage::{PATIENCE, is_readable};
+use vsmtp_stage::{PATIENCE, is_readable, uninterrupted};
 
 pub const EHLO: &str = "250-peer.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 200000000\r\n";
 
@@ -117,14 +117,17 @@ impl Talk {
     /// The next line, without its end; empty at the end of the connection.
     pub fn line(&mut self) -> String {
         let mut line = String::new();
-        // A reset is an end like any other here.
-        let _ = self.reader.read_line(&mut line);
+        // A reset is an end like any other here; silence is none.
+        if let Err(error) = self.reader.read_line(&mut line) {
+            assert!(error.kind() != ErrorKind::WouldBlock, "nothing is said behind {line:?}");
+        }
         line.trim_end().to_owned()
     }
 
     /// Waits until something was sent, whatever it is.
     pub fn hear_something(&mut self) {
-        assert!(!self.reader.fill_buf().unwrap().is_empty(), "nothing was said");
+        let heard = uninterrupted(|| self.reader.fill_buf().map(<[u8]>::len)).unwrap();
+        assert!(heard > 0, "nothing was said");
     }
 
     /// Waits for a line that begins so.

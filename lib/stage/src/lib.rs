@@ -9,11 +9,13 @@
 
 mod edge;
 mod process;
+mod uninterrupted;
 
 pub mod jail;
 
 pub use edge::{is_dropped, is_readable, next, say};
 pub use process::{Process, configure};
+pub use uninterrupted::uninterrupted;
 
 use std::time::Duration;
 

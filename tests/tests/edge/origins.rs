@@ -5,26 +5,31 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use vsmtp_tests::{Mta, Settings, free_port};
+use vsmtp_tests::{Mta, Settings, free_port, uninterrupted};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A whole session; the pipelined commands behind the greeting.
 const SESSION: &str = "EHLO client.test\r\nMAIL FROM:<a@src.test>\r\nRCPT TO:<b@far.test>\r\nRSET\r\n\
                        MAIL FROM:<a@src.test>\r\nRCPT TO:<b@local.test>\r\nDATA\r\n";
 
-/// Sends all, hears all.
+/// Sends all, hears all to an orderly end.
 fn talk(mut stream: impl Read + Write, words: &str) -> String {
     stream.write_all(words.as_bytes()).expect("send");
     let mut said = Vec::new();
     let mut piece = [0; 4096];
-    while let Ok(count @ 1..) = stream.read(&mut piece) {
-        said.extend_from_slice(&piece[..count]);
+    loop {
+        let heard = uninterrupted(|| stream.read(&mut piece));
         let text = String::from_utf8_lossy(&said).into_owned();
+        let count = heard.unwrap_or_else(|error| panic!("read: {error}, behind {text}"));
+        if count == 0 {
+            return text;
+        }
+        said.extend_from_slice(&piece[..count]);
+        let text = String::from_utf8_lossy(&said);
         if text.ends_with("354 End data with <CR><LF>.<CR><LF>\r\n") {
             stream.write_all(b"Subject: x\r\n\r\ny\r\n.\r\nQUIT\r\n").expect("send the message");
         }
     }
-    String::from_utf8_lossy(&said).into_owned()
 }
 
 fn connect(address: &str, port: u16) -> TcpStream {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use vsmtp_tests::{Client, Dice, Mta, Settings, say};
+use vsmtp_tests::{Client, Dice, Mta, Settings, say, uninterrupted};
 
 use crate::message;
 
@@ -50,7 +50,8 @@ fn in_data(port: u16) -> TcpStream {
     let mut seen = Vec::new();
     let mut octet = [0];
     while !seen.ends_with(b"354 ") {
-        assert_eq!(stream.read(&mut octet).expect("a reply"), 1, "{}", String::from_utf8_lossy(&seen));
+        let count = uninterrupted(|| stream.read(&mut octet)).expect("a reply");
+        assert_eq!(count, 1, "{}", String::from_utf8_lossy(&seen));
         seen.push(octet[0]);
     }
     stream

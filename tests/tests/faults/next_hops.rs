@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use vsmtp_tests::{Mta, Settings, Sink, say, wait_until};
+use vsmtp_tests::{Mta, Settings, Sink, say, uninterrupted, wait_until};
 
 use crate::{IMPATIENT, message, send};
 
@@ -20,7 +20,7 @@ fn up_to_the_dot(mut stream: TcpStream, then: impl FnOnce(&mut TcpStream)) -> st
     let mut chunk = [0; 4096];
     let (mut hello, mut data) = (false, false);
     loop {
-        let got = stream.read(&mut chunk)?;
+        let got = uninterrupted(|| stream.read(&mut chunk))?;
         if got == 0 {
             return Ok(());
         }

@@ -1,11 +1,12 @@
 //! The log: one line per event, whatever anybody says, wherever it goes.
 
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use vsmtp_tests::{Client, Mta, Settings, Sink, needs_programs, needs_root, said, wait_until};
+use vsmtp_tests::{Client, Mta, Settings, Sink, needs_programs, needs_root, said, uninterrupted, wait_until};
 
 use crate::{Term, ctl, ended, relaying_to};
 
@@ -297,20 +298,23 @@ fn syslog_is_reached_over_the_network_too() {
     point("udp", udp.local_addr().expect("its address"));
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        let length = udp.recv(&mut buffer).expect("a datagram in time");
+        let length = uninterrupted(|| udp.recv(&mut buffer)).expect("a datagram in time");
         // mail is 2: 2 * 8 + 6 (info).
         if buffer[..length].starts_with(b"<22>vsmtp[") {
             break;
         }
     }
     point("tcp", tcp.local_addr().expect("its address"));
-    let (mut stream, _) = tcp.accept().expect("a connection");
+    let (stream, _) = tcp.accept().expect("a connection");
     stream.set_read_timeout(Some(Duration::from_secs(30))).expect("set a time-out");
-    let length = std::io::Read::read(&mut stream, &mut buffer).expect("a line in time");
-    let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
     // Each line with its length in front (RFC 6587 3.4.1).
-    let (count, rest) = text.split_once(' ').expect("a length");
-    assert!(rest.len() >= count.parse().expect("a number") && rest.starts_with('<'), "{text}");
+    let mut stream = BufReader::new(stream);
+    let mut count = Vec::new();
+    stream.read_until(b' ', &mut count).expect("a length in time");
+    let count = String::from_utf8(count).expect("a length");
+    let mut line = vec![0; count.trim_end().parse().expect("a number")];
+    stream.read_exact(&mut line).expect("a line in time");
+    assert!(line.starts_with(b"<"), "{}", String::from_utf8_lossy(&line));
 }
 
 /// What is held back by a pipe (16 pages of 4 KiB) and by each process is less than what so many messages have logged.

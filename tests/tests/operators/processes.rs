@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use vsmtp_tests::{Client, Mta, Settings, Sink, binary, is_alive, needs_programs, needs_root, wait_until};
+use vsmtp_tests::{
+    Client, Mta, Settings, Sink, binary, is_alive, needs_programs, needs_root, uninterrupted, wait_until,
+};
 
 use crate::{Term, ctl, ended, refused, relaying_to, vsmtp};
 
@@ -124,7 +126,7 @@ fn systemd_hears_of_the_start_of_reloads_and_of_the_stop() {
     socket.set_read_timeout(Some(HEARD)).expect("set a time-out");
     let hear = || {
         let mut buffer = [0; 200];
-        let length = socket.recv(&mut buffer).expect("a word in time");
+        let length = uninterrupted(|| socket.recv(&mut buffer)).expect("a word in time");
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     };
     let mut command = mta.master_command();

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use rustls::version::TLS13;
+use vsmtp_stage::uninterrupted;
 
 use crate::keys::{Secure, client_config};
 use crate::stage::PATIENCE;
@@ -58,14 +59,12 @@ impl Line {
         while taken.len() < count {
             let mut piece = [0; 4096];
             let room = piece.len().min(count - taken.len());
-            match self.read(&mut piece[..room]) {
+            match uninterrupted(|| self.read(&mut piece[..room])) {
                 Ok(count @ 1..) => taken.extend_from_slice(&piece[..count]),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     panic!("nothing is said after {}", taken.escape_ascii())
                 }
                 Ok(_) => return taken,
-                // A wait with a deadline is not resumed when the process was stopped meanwhile (signal(7)).
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.failure = Some(error);
                     return taken;
