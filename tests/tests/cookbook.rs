@@ -1,5 +1,5 @@
-//! The recipes of `docs/vsl/cookbook.md`, each played against an MTA of its own as it stands there: its files, its session, and
-//! what arrived. The format of a session is told at the top of the document.
+//! The recipes of `docs/vsl/cookbook.md` and `docs/migration.md`, each played against an MTA of its own as it stands there: its files, its session, and
+//! what arrived. The format of a session is told at the top of the cookbook.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,8 +18,8 @@ const PLAYERS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Where a scanner for viruses is, and where it brings back what it has seen, in the words of a recipe.
 const SCANNER: [&str; 2] = ["127.0.0.1:10026", "127.0.0.1:10025"];
-/// Fewest recipes: a reader that finds none must not pass.
-const FEWEST: usize = 30;
+/// The pages, and the fewest recipes of each: a reader that finds none must not pass.
+const PAGES: [(&str, usize); 2] = [("vsl/cookbook.md", 30), ("migration.md", 2)];
 
 /// The database of recipes that ask MySQL; the SQL that fills it is the block `sql mysql`.
 const MYSQL: &str = "mysql://mail:secret@db.example.com/mail";
@@ -55,9 +55,9 @@ impl Recipe {
     }
 }
 
-fn recipes() -> Vec<Recipe> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/vsl/cookbook.md");
-    let text = fs::read_to_string(path).expect("read the cookbook");
+fn recipes(page: &str) -> Vec<Recipe> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
+    let text = fs::read_to_string(path).expect("read the page");
     let (mut recipes, mut open): (Vec<Recipe>, Option<Block>) = (Vec::new(), None);
     for line in text.lines() {
         match (&mut open, line.strip_prefix("```"), recipes.last_mut()) {
@@ -79,8 +79,12 @@ fn recipes() -> Vec<Recipe> {
 
 #[test]
 fn every_recipe_does_what_it_says() {
-    let recipes = recipes();
-    assert!(recipes.len() >= FEWEST, "{} recipes", recipes.len());
+    let mut recipes = Vec::new();
+    for (page, fewest) in PAGES {
+        let found = self::recipes(page);
+        assert!(found.len() >= fewest, "{page}: {} recipes", found.len());
+        recipes.extend(found);
+    }
     let failed: Vec<String> = std::thread::scope(|scope| {
         let players: Vec<_> = (0..PLAYERS)
             .map(|player| {

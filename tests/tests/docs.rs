@@ -34,12 +34,15 @@ const CHOSEN: [(&str, [&str; 3]); 2] = [
 fn every_link_leads_somewhere() {
     for page in pages() {
         for target in between(&read(&page), "](", ")") {
-            let path = target.split('#').next().unwrap_or_default();
-            if path.is_empty() || path.contains("://") {
+            let (path, anchor) = target.split_once('#').unwrap_or((&target, ""));
+            if path.contains("://") {
                 continue;
             }
             let from = page.parent().expect("a page lies in a folder");
-            assert!(from.join(path).exists(), "{}: link to {target}", page.display());
+            let to = if path.is_empty() { page.clone() } else { from.join(path) };
+            assert!(to.exists(), "{}: link to {target}", page.display());
+            let is_there = || read(&to).lines().any(|line| anchor_of(line) == Some(anchor.to_owned()));
+            assert!(anchor.is_empty() || is_there(), "{}: link to {target}", page.display());
         }
     }
 }
@@ -183,6 +186,29 @@ fn the_manual_knows_every_option_and_every_signal_of_the_master() {
 }
 
 #[test]
+fn what_postfix_has_is_said_in_keys_and_functions_that_exist() {
+    let keys: BTreeSet<String> = between(&docs("configuration.md"), "\n### `", "`").into_iter().collect();
+    let tops: BTreeSet<&str> = keys.iter().filter_map(|key| key.split('.').next()).collect();
+    let (mut named, mut functions) = (0, 0);
+    for word in words_in_code(&docs("migration.md")) {
+        if tops.contains(word.split('.').next().unwrap_or_default()) {
+            assert!(keys.contains(&word), "there is no key {word}");
+            named += 1;
+        }
+        let function = word.split('(').next().unwrap_or_default();
+        if let Some((module, name)) = function.split_once("::") {
+            let page = docs(&format!("vsl/{module}.md"));
+            assert!(
+                name.is_empty() || page.contains(&format!("\n## {function}\n")),
+                "there is no {function}"
+            );
+            functions += 1;
+        }
+    }
+    assert!(named > 80 && functions > 10, "{named} keys and {functions} functions are found");
+}
+
+#[test]
 fn every_page_is_in_the_index() {
     let index = docs("README.md");
     for page in pages().iter().filter(|page| page.parent().is_some_and(|folder| folder.ends_with("docs"))) {
@@ -300,6 +326,14 @@ fn rows(text: &str) -> Vec<Vec<String>> {
     let cells =
         |line: &str| line.trim().trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
     text.lines().filter(|line| line.starts_with("| `")).map(cells).collect()
+}
+
+/// What a link says to lead to this line, if it is a heading.
+fn anchor_of(line: &str) -> Option<String> {
+    let (mark, heading) = line.split_once(' ')?;
+    let is_heading = !mark.is_empty() && mark.chars().all(|c| c == '#');
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    is_heading.then(|| kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect())
 }
 
 /// What stands below a heading, up to the next one of its rank or above.
