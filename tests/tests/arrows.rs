@@ -21,12 +21,15 @@ const STAGED: [&str; 10] = [
 ];
 
 /// Our own crates and what of ours each may name. Development dependencies count.
-const OURS: [(&str, &[&str]); 22] = [
+const OURS: [(&str, &[&str]); 25] = [
     ("vsmtp-mail", &[]),
     ("vsmtp-sys", &[]),
     ("vsmtp-config", &["vsmtp-mail"]),
     ("vsmtp-smtp", &["vsmtp-mail"]),
     ("vsmtp-tls", &[]),
+    ("vsmtp-plugin", &[]),
+    ("vsmtp-example-plugin", &["vsmtp-plugin"]),
+    ("vsmtp-plugin-loader", &["vsmtp-plugin"]),
     ("vsmtp-ipc", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys"]),
     ("vsmtp-daemon", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc"]),
     ("vsmtp-keeper", &["vsmtp-sys", "vsmtp-daemon"]),
@@ -36,7 +39,18 @@ const OURS: [(&str, &[&str]); 22] = [
         "vsmtp-receiver",
         &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon", "vsmtp-smtp", "vsmtp-tls"],
     ),
-    ("vsmtp-filter", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon", "vsmtp-smtp"]),
+    (
+        "vsmtp-filter",
+        &[
+            "vsmtp-mail",
+            "vsmtp-config",
+            "vsmtp-sys",
+            "vsmtp-ipc",
+            "vsmtp-daemon",
+            "vsmtp-smtp",
+            "vsmtp-plugin-loader",
+        ],
+    ),
     ("vsmtp-queue-manager", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
     (
         "vsmtp-deliver",
@@ -77,7 +91,7 @@ const RESERVED: [(&str, &[&str]); 14] = [
     ("bcrypt", &["vsmtp-auth", "vsmtp-ctl"]),
     ("yescrypt", &["vsmtp-auth", "vsmtp-ctl"]),
     ("rhai", &["vsmtp-filter"]),
-    ("libloading", &["vsmtp-filter"]),
+    ("libloading", &["vsmtp-plugin-loader", "vsmtp-filter"]),
     ("mail-parser", &["vsmtp-filter"]),
     ("tokio", &["vsmtp-resolver"]),
     ("hickory-resolver", &["vsmtp-resolver"]),
@@ -124,6 +138,31 @@ fn every_crate_names_only_what_it_may() {
     for name in all {
         assert!(known.contains(name.as_str()), "{name} is not in the table of arrows");
     }
+}
+
+/// Folders whose code may be unsafe: the kernel's, and what is spoken over the C interface of plugins.
+const UNSAFE: [&str; 4] = ["lib/sys", "filter/plugin", "plugins/api", "plugins/examples/rust"];
+
+#[test]
+fn every_other_crate_forbids_unsafe_code() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let mut seen = 0;
+    for package in list(&metadata()["packages"]) {
+        let name = text(&package["name"]);
+        if !name.starts_with("vsmtp-") {
+            continue;
+        }
+        let folder = std::path::PathBuf::from(text(&package["manifest_path"]));
+        let folder = folder.parent().expect("the folder of a crate");
+        if UNSAFE.iter().any(|may| folder.ends_with(may)) {
+            seen += 1;
+            continue;
+        }
+        let library = folder.join("src/lib.rs");
+        let said = std::fs::read_to_string(&library).expect("read the face of a crate");
+        assert!(said.contains("#![forbid(unsafe_code)]"), "{} in {root}", library.display());
+    }
+    assert_eq!(seen, UNSAFE.len(), "the folders are found");
 }
 
 #[test]
