@@ -111,7 +111,8 @@ pub(crate) fn level(number: u8) -> LevelFilter {
 
 fn enter<D: Daemon>(mut daemon: D, mut master: ChildEnd) -> Result<Live<D>, BootError> {
     let profile = daemon.profile();
-    let applied = sandbox::apply(&profile).map_err(|error| BootError::Io("enter the sandbox", error))?;
+    let applied = if daemon.is_jailed() { sandbox::tighten(&profile) } else { sandbox::apply(&profile) };
+    let applied = applied.map_err(|error| BootError::Io("enter the sandbox", error))?;
     for _ in 0..daemon.files() {
         daemon.take_file(next_file(&mut master)?);
     }

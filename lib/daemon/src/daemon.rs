@@ -39,6 +39,10 @@ pub trait Daemon: Sized {
     fn before_jail(boot: Boot<Self::Slice>) -> Result<Self, BootError>;
     /// The jail.
     fn profile(&self) -> Profile;
+    /// It has closed a wider jail in `before_jail` already, which that of `profile` narrows.
+    fn is_jailed(&self) -> bool {
+        false
+    }
     /// What holds beside the profile, as whole lines for `vsmtpctl sandbox`. Inside the jail.
     fn declares(&self) -> String {
         String::new()

@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 
 use nix::libc::{EACCES, ENOSYS, EPERM, SIGSYS};
-use vsmtp_sys::sandbox::{Applied, Denied, Profile, apply, probe};
+use vsmtp_sys::sandbox::{Applied, Denied, Profile, apply, probe, tighten};
 
 /// The variable that holds the word.
 const WORD: &str = "VSMTP_TEST_JAIL";
@@ -46,7 +46,19 @@ pub fn inside(word: &str, variables: &[(&str, &OsStr)]) -> String {
 /// # Panics
 /// If the table cannot be applied.
 pub fn try_all(profile: Profile) -> Applied {
-    let applied = apply(&Profile { on_denied: Denied::Errno, ..profile }).expect("the jail");
+    tried_in(apply(&Profile { on_denied: Denied::Errno, ..profile }).expect("the jail"))
+}
+
+/// The same under a table that narrows another.
+///
+/// # Panics
+/// If one of them cannot be applied.
+pub fn try_all_narrowed(wide: &Profile, narrow: &Profile) -> Applied {
+    apply(wide).expect("the jail");
+    tried_in(tighten(narrow).expect("the narrower jail"))
+}
+
+fn tried_in(applied: Applied) -> Applied {
     let mut output = io::stdout().lock();
     for act in probe::acts() {
         let errno = act.attempt().err().and_then(|error| error.raw_os_error()).unwrap_or(0);

@@ -1,8 +1,8 @@
 //! Lines that several tables share. A daemon's own needs are in that daemon's table.
 
 use super::rule::{
-    Allow, AllowIf, BY_DESCRIPTOR, NAMES_ONLY, NO_SIGNALS, NOT_EXECUTABLE, OWN_LIMITS_READ, PLAIN_IOCTLS,
-    Rule, SELF_ONLY, THREAD_ONLY,
+    Allow, AllowIf, BY_DESCRIPTOR, NAMES_ONLY, NO_NEW_PRIVILEGES, NO_SIGNALS, NOT_EXECUTABLE,
+    OWN_LIMITS_READ, PLAIN_IOCTLS, Rule, SELF_ONLY, THREAD_ONLY,
 };
 
 /// What every daemon needs: memory, one event loop, edges it was handed, clocks, logging to an inherited descriptor,
@@ -89,4 +89,19 @@ pub const BODIES: &[Rule] = &[
     Allow("pread64", "reading a body"),
     Allow("preadv", "reading a body"),
     Allow("pwrite64", "filling a body"),
+];
+
+/// For a daemon that loads native plugins: their code becomes part of the process. What the files are is Landlock's to bound.
+pub const PLUGINS: &[Rule] = &[
+    Allow("mmap", "the code of plugins and of the libraries that they need"),
+    Allow("openat", "the files of plugins and of the libraries that they need"),
+];
+
+/// For a daemon that closes a narrower jail later on (`tighten`): each of these can only take power away.
+pub const NARROWING: &[Rule] = &[
+    Allow("landlock_create_ruleset", "the narrower jail"),
+    Allow("landlock_add_rule", "the narrower jail"),
+    Allow("landlock_restrict_self", "the narrower jail"),
+    Allow("seccomp", "the narrower jail"),
+    AllowIf("prctl", NO_NEW_PRIVILEGES, "the narrower jail, which asks for it again"),
 ];

@@ -118,6 +118,9 @@ pub const NAMES_ONLY: &[&[Test]] = &[
     &[Test::Is(0, libc::PR_SET_VMA as u32)],
 ];
 
+/// `prctl`: giving up new privileges, which nothing undoes.
+pub const NO_NEW_PRIVILEGES: &[&[Test]] = &[&[Test::Is(0, libc::PR_SET_NO_NEW_PRIVS as u32)]];
+
 /// `ioctl`: non-blocking mode, bytes waiting, and the question whether this is a terminal.
 pub const PLAIN_IOCTLS: &[&[Test]] = &[
     &[Test::Is(1, libc::FIONBIO as u32)],
