@@ -1,7 +1,7 @@
 //! One running process, as its master sees it.
 
 use vsmtp_ipc::edge::master_child::{Figure, MasterEnd, ToChild};
-use vsmtp_ipc::role::ProcessName;
+use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::{ChannelError, Flushed};
 use vsmtp_sys::spawn;
 
@@ -55,9 +55,11 @@ pub struct Child {
 }
 
 impl Child {
-    /// True if it hangs: no beat for too long. One that still starts may be recovering a large spool, and is left alone.
+    /// True if it hangs: no beat for too long. One that still starts may be recovering a large spool, and is left alone; but
+    /// not a filter, which runs rules and plugins then: those were checked in less time.
     pub fn is_silent(&self, now_ms: u64) -> bool {
-        self.state != State::Starting && now_ms.saturating_sub(self.heard_ms) > SILENCE_MS
+        let is_filter = matches!(self.name.role, Role::FilterSession | Role::FilterPost);
+        (self.state != State::Starting || is_filter) && now_ms.saturating_sub(self.heard_ms) > SILENCE_MS
     }
 
     /// Queues a message and tries to send it. False if the edge is dead: the process is about to be reaped.

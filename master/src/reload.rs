@@ -316,6 +316,16 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_whose_start_never_ends_is_silent() {
+        let mut family = Family::default();
+        let (name, _end) = ready(&mut family, Role::FilterPost, 0);
+        let child = family.child(name).unwrap();
+        child.state = State::Starting;
+        assert!(!child.is_silent(crate::child::SILENCE_MS));
+        assert!(child.is_silent(crate::child::SILENCE_MS + 1));
+    }
+
+    #[test]
     fn old_receivers_go_when_the_new_ones_are_ready_and_their_filter_after_them() {
         let mut family = Family::default();
         let (old, _old_end) = ready(&mut family, Role::Receiver, 0);
