@@ -24,6 +24,7 @@ mod message;
 mod mime;
 mod mysql;
 mod page;
+mod plugins;
 mod queue;
 mod ratelimit;
 mod registry;
@@ -48,6 +49,7 @@ use crate::object::Object;
 pub use definitions::definitions;
 pub use general::Surroundings;
 pub use page::pages;
+pub use plugins::install as install_plugins;
 pub use registry::{Doc, Form, Function};
 
 use registry::Registry;

@@ -31,6 +31,7 @@ pub use error::{Location, ScriptError};
 pub use interactive::{Interactive, Stop};
 pub use limits::{Limits, Watch, deadline_passed, hand_on, party, time_left};
 pub use names::{Callable, nearest};
+pub use plugins::{Absent, Natives};
 pub use reach::BuiltIns;
 pub use resolver::{MAX_SCRIPT_BYTES, Root, beside, wrong_imports};
 

@@ -25,6 +25,7 @@ use crate::deposit::Deposit;
 use crate::engine::{self, Directive, DirectiveKind, Failure, LoadedScript, ScriptError, Watch};
 use crate::files::Folder;
 use crate::places::Party;
+use crate::plugins::Plugins;
 use crate::policy::Policy;
 use crate::stage::Stage;
 use crate::status::{Delegated, Status};
@@ -56,6 +57,8 @@ pub struct Judge {
     databases: Arc<Databases>,
     /// What rules write.
     deposit: Arc<Deposit>,
+    /// Native plugins of the process.
+    pub plugins: Arc<Plugins>,
     /// The policy without rules.
     pub policy: Policy,
     on_error: OnError,
@@ -143,6 +146,7 @@ impl Judge {
             lists: Arc::clone(&surroundings.folder),
             databases: Arc::clone(&surroundings.databases),
             deposit: Arc::clone(&surroundings.deposit),
+            plugins: Arc::clone(&surroundings.plugins),
             policy: Policy::new(slice),
             on_error: slice.on_error,
             timeout: slice.timeout,

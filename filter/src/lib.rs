@@ -22,6 +22,7 @@ pub mod netset;
 pub mod object;
 pub mod oneshot;
 mod places;
+pub mod plugins;
 pub mod policy;
 pub mod presence;
 pub mod process;

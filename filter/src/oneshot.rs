@@ -253,6 +253,7 @@ fn run(
 fn configuration_engine(root: &Arc<Root>, limits: &Limits, host: &Surroundings) -> Engine {
     let mut engine = engine::bare(root, limits);
     root.declare(api::callables(&api::install_for_configuration(&mut engine, host)));
+    root.give_plugins(api::install_plugins(&mut engine, &host.plugins));
     engine
 }
 

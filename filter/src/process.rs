@@ -18,17 +18,21 @@ mod tool;
 
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use vsmtp_daemon::{Daemon, Live, Reactor};
+use vsmtp_config::FilterSlice;
+use vsmtp_daemon::{BootError, Daemon, Live, Reactor};
 use vsmtp_ipc::ChannelError;
+use vsmtp_sys::sandbox as jail;
 
 use crate::accounts::Accounts;
 use crate::api::Surroundings;
 use crate::database::Asker;
 use crate::limiter::Limiter;
 use crate::names::Names;
+use crate::plugins::{Files, Plugins};
 use crate::runner::Runner;
 use crate::signer::Signer;
 use crate::suffixes::{MAX_LIST_BYTES, Suffixes};
@@ -77,6 +81,19 @@ where
 }
 
 type RunOf<D> = fn(<D as Desk>::Job) -> <D as Desk>::Done;
+
+/// The native plugins of a role that judges. If there are any, a jail is closed before they run: that in which rules are loaded
+/// then, too.
+fn load_plugins(daemon: &'static str, slice: &FilterSlice) -> Result<Arc<Plugins>, BootError> {
+    let configuration = Path::new(&slice.config_dir);
+    let files = Files::look(configuration);
+    if !files.is_empty() {
+        let kept = Path::new(&slice.database_dir);
+        let profile = sandbox::loading(daemon, configuration, kept, &files.paths());
+        jail::apply(&profile).map_err(|error| BootError::Io("enter the sandbox of loading", error))?;
+    }
+    Ok(files.load())
+}
 
 /// How loud the end of an edge is. A peer that leaves properly and leaves nothing undone, as at each reload, is no news.
 fn level_of_end(error: &ChannelError, is_idle: bool) -> log::Level {

@@ -20,6 +20,8 @@ fn main() {
             the_judging_roles_read_their_configuration_where_rules_use_lists();
             the_judging_roles_write_tables_in_one_folder_and_nowhere_else();
             the_judging_roles_write_files_in_one_folder_and_read_none();
+            what_plugins_run_while_they_are_loaded_is_held_too();
+            what_was_open_for_loading_is_closed_before_mail_comes();
         }
     }
 }
@@ -37,10 +39,16 @@ fn inside(root: &str) {
         ("write", root) => {
             sandbox::judge("filter-post", Folders { written: Some(Path::new(root)), ..Folders::default() })
         }
+        ("narrow", _) => sandbox::judge("filter-session", Folders::default()),
         ("tool", root) => sandbox::tool(Some(root.into())),
         (_, root) => sandbox::oneshot(Some(root.into())),
     };
-    let applied = jail::try_all(profile);
+    let loading = || sandbox::loading("filter-session", Path::new(root), Path::new("/none"), &[root.into()]);
+    let applied = match role {
+        "load" => jail::try_all(loading()),
+        "narrow" => jail::try_all_narrowed(&loading(), &profile),
+        _ => jail::try_all(profile),
+    };
     let script =
         std::fs::canonicalize(format!("{root}/filter.vsl")).and_then(std::fs::read_to_string).is_ok();
     let worker = std::thread::Builder::new().spawn(|| 7).map(|thread| thread.join().is_ok()).unwrap_or(false);
@@ -90,6 +98,18 @@ fn the_judging_roles_write_files_in_one_folder_and_read_none() {
     // The process was in its jail when it wrote these, and not when it read them.
     assert_eq!(std::fs::read(folder.join("archive/1.eml")).unwrap(), b"text");
     assert_eq!(std::fs::read_dir(folder.join("archive")).unwrap().count(), 1);
+}
+
+fn what_plugins_run_while_they_are_loaded_is_held_too() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("filter.vsl"), "#{}").unwrap();
+    check_but(&format!("load:{}", dir.path().display()), "+++", &["executable mapping"]);
+}
+
+fn what_was_open_for_loading_is_closed_before_mail_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("filter.vsl"), "#{}").unwrap();
+    check(&format!("narrow:{}", dir.path().display()), "-++");
 }
 
 /// Files can be put into the folder, and neither read nor put beside it.

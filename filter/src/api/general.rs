@@ -22,6 +22,7 @@ use crate::files::Folder;
 use crate::limiter::{Limiter, NoLimiter};
 use crate::names::{Names, Nobody};
 use crate::object::Object;
+use crate::plugins::Plugins;
 use crate::runner::{NoRunner, Runner};
 use crate::signer::{NoSigner, Signer};
 use crate::status::Status;
@@ -64,6 +65,8 @@ pub struct Surroundings {
     pub runner: Arc<dyn Runner>,
     /// Who asks databases.
     pub asker: Arc<dyn Asker>,
+    /// Native plugins.
+    pub plugins: Arc<Plugins>,
     /// The databases of the configuration, by name, with the time within which they answer.
     pub database_names: Arc<[(String, Duration)]>,
     /// The settings that a filter is told.
@@ -95,6 +98,7 @@ impl Default for Surroundings {
             limiter: Arc::new(NoLimiter),
             runner: Arc::new(NoRunner),
             asker: Arc::new(NoAsker),
+            plugins: Arc::default(),
             database_names: Arc::default(),
             settings: Arc::new(Value::map()),
             denied: Status::deny_default(),
@@ -110,6 +114,7 @@ impl Surroundings {
         let own = slice.domains.iter().map(|domain| domain.to_string().to_ascii_lowercase());
         let databases = Databases::at(Path::new(&slice.database_dir));
         databases.leave_room(slice.workers as usize);
+        self.plugins.leave_room(slice.workers as usize);
         let deposit = match self.deposit.is_tried() {
             true => Arc::clone(&self.deposit),
             false => Deposit::at(Path::new(&slice.app_dir), slice.app_spare, slice.workers as usize),

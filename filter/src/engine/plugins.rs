@@ -1,5 +1,10 @@
-//! Plugins of vSMTP 2.x, by the names by which scripts import them. Ours are part of the filter: an import of one is a module
-//! with the constructor that the plugin had.
+//! What imports of plugins mean. A native plugin is a module of its functions. Those of vSMTP 2.x are part of the filter: an
+//! import of one by its name is a module with the constructor that the plugin had.
+
+use std::collections::HashMap;
+
+use rhai::{Module, Shared};
+use vsmtp_daemon::Record;
 
 /// Where scripts import them from.
 const FOLDER: &str = "plugins/";
@@ -13,7 +18,63 @@ const PLUGINS: [(&str, &str); 2] = [
     ("mysql", "fn connect(of) { service made db:mysql = of; made } fn mysql(of) { connect(of) }"),
 ];
 
-/// What an import path means, if it is that of a plugin: the script of its module, or what is to be said of one that is not
+/// The native plugins that there are, by the names of their files.
+#[derive(Debug, Default)]
+pub struct Natives {
+    /// The module of each, or why there is none.
+    pub modules: HashMap<String, Result<Shared<Module>, Absent>>,
+    /// What is wrong with the folder as a whole.
+    pub fault: Option<String>,
+}
+
+/// Why a file is no plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Absent {
+    /// What is wrong, and what to do.
+    pub why: String,
+    /// It is a library of another kind, such as those of vSMTP 2.x.
+    pub is_foreign: bool,
+}
+
+/// What an import of a plugin means.
+#[derive(Debug)]
+pub(super) enum Meaning {
+    /// A native one.
+    Native(Shared<Module>),
+    /// One that is part of the filter: the script of its module.
+    BuiltIn(&'static str),
+}
+
+/// What an import path means, if it is that of a plugin: first the file of that name, then a plugin of 2.x.
+pub(super) fn meaning(import: &str, natives: Option<&Natives>) -> Option<Result<Meaning, String>> {
+    let file = import.strip_prefix(FOLDER)?;
+    let name = file.strip_suffix(".so").unwrap_or(file);
+    let built_in = find(import);
+    let Some(native) = natives.and_then(|natives| natives.modules.get(name)) else {
+        let missing = || {
+            let fault = natives.and_then(|natives| natives.fault.as_ref());
+            let why = fault.map_or_else(String::new, |fault| format!("; the folder {FOLDER} {fault}"));
+            format!(
+                "there is no plugin '{name}': neither {FOLDER}{name}.so nor {FOLDER}{name}.vsl is there{why}"
+            )
+        };
+        return Some(built_in.unwrap_or_else(|| Err(missing())).map(Meaning::BuiltIn));
+    };
+    Some(match (native, built_in) {
+        (Ok(module), _) => Ok(Meaning::Native(Shared::clone(module))),
+        (Err(absent), Some(Ok(script))) if absent.is_foreign => {
+            Record::at(log::Level::Warn, "plugin-ignored")
+                .field("import", import)
+                .field("error", &absent.why)
+                .field("instead", "the built-in module")
+                .emit();
+            Ok(Meaning::BuiltIn(script))
+        }
+        (Err(absent), _) => Err(format!("'{import}' cannot be imported: {}", absent.why)),
+    })
+}
+
+/// What an import path means, if it is that of a plugin of 2.x: the script of its module, or what is to be said of one that is not
 /// there.
 pub(super) fn find(import: &str) -> Option<Result<&'static str, String>> {
     let file = import.strip_prefix(FOLDER)?;
@@ -29,6 +90,26 @@ pub(super) fn find(import: &str) -> Option<Result<&'static str, String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_comes_before_a_name_of_2x_and_one_of_another_kind_does_not() {
+        let absent = |is_foreign| Err(Absent { why: "is none".to_owned(), is_foreign });
+        let name = "libvsmtp_plugin_mysql";
+        let import = format!("plugins/{name}");
+        let said = |native: Option<_>, import: &str| {
+            let modules = native.map(|native| (name.to_owned(), native)).into_iter().collect();
+            meaning(import, Some(&Natives { modules, fault: Some("cannot be read".to_owned()) })).unwrap()
+        };
+        let native = || Some(Ok(Shared::new(Module::new())));
+        assert!(matches!(said(native(), &import), Ok(Meaning::Native(_))));
+        assert!(matches!(said(native(), &format!("{import}.so")), Ok(Meaning::Native(_))));
+        assert!(matches!(said(None, &import), Ok(Meaning::BuiltIn(_))));
+        assert!(matches!(said(Some(absent(true)), &import), Ok(Meaning::BuiltIn(_))));
+        assert!(said(Some(absent(false)), &import).unwrap_err().contains("is none"));
+        let none = said(None, "plugins/other.so").unwrap_err();
+        assert!(none.contains("neither plugins/other.so nor") && none.contains("cannot be read"), "{none}");
+        assert!(meaning("services/other", None).is_none());
+    }
 
     #[test]
     fn plugins_have_the_names_of_upstream() {

@@ -16,7 +16,7 @@ use rhai::{
 use super::declaration;
 use super::error::{Location, ScriptError};
 use super::names::{self, Callable};
-use super::plugins;
+use super::plugins::{self, Meaning, Natives};
 use super::reach::BuiltIns;
 use super::unshared::{Endless, unshare_constants, unshare_module};
 
@@ -47,6 +47,8 @@ pub struct Root {
     known: OnceLock<Vec<Callable>>,
     /// The built-in modules themselves.
     built_ins: OnceLock<BuiltIns>,
+    /// Native plugins.
+    natives: OnceLock<Natives>,
     /// A script that was loaded writes files.
     writes: AtomicBool,
     /// A script that was imported has functions with names.
@@ -93,6 +95,11 @@ impl Root {
     /// Gives the built-in modules, as the engine has them, so that rules need not look for them. The first word counts.
     pub fn give(&self, modules: BuiltIns) {
         let _ = self.built_ins.set(modules);
+    }
+
+    /// Gives the native plugins that scripts may import. The first word counts.
+    pub fn give_plugins(&self, natives: Natives) {
+        let _ = self.natives.set(natives);
     }
 
     /// Those that were given.
@@ -248,11 +255,16 @@ impl Resolver {
         position: Position,
     ) -> Result<SharedModule, Box<EvalAltResult>> {
         let refuse = |message: String| Box::new(EvalAltResult::ErrorRuntime(message.into(), position));
-        let file = match (self.root.locate(import), plugins::find(import)) {
-            (Ok(file), _) => file,
-            (Err(_), Some(Ok(script))) => return self.plugin(engine, global, import, script, position),
-            (Err(_), Some(Err(missing))) => return Err(refuse(missing)),
-            (Err(error), None) => return Err(refuse(error)),
+        let file = match self.root.locate(import) {
+            Ok(file) => file,
+            Err(error) => match plugins::meaning(import, self.root.natives.get()) {
+                Some(Ok(Meaning::Native(module))) => return Ok(module),
+                Some(Ok(Meaning::BuiltIn(script))) => {
+                    return self.plugin(engine, global, import, script, position);
+                }
+                Some(Err(missing)) => return Err(refuse(missing)),
+                None => return Err(refuse(error)),
+            },
         };
         {
             let mut state = lock(&self.state);

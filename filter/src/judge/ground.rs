@@ -68,6 +68,7 @@ impl Ground {
         let (table, modules) = api::install_all(&mut engine, &surroundings);
         root.declare(api::callables(&table));
         root.give(modules);
+        root.give_plugins(api::install_plugins(&mut engine, &surroundings.plugins));
         let path = (present || slice.filter_path_required).then_some(path);
         Ok(Ground { engine, root, table, path, folder, surroundings })
     }

@@ -13,6 +13,7 @@ use crate::database::NoAsker;
 use crate::limiter::NoLimiter;
 use crate::names::Nobody;
 use crate::oneshot;
+use crate::plugins::Files;
 use crate::runner::NoRunner;
 use crate::signer::NoSigner;
 
@@ -20,6 +21,8 @@ use crate::signer::NoSigner;
 pub struct Oneshot {
     request: Evaluate,
     host: Surroundings,
+    /// Until they are loaded.
+    plugins: Files,
 }
 
 impl Daemon for Oneshot {
@@ -37,14 +40,17 @@ impl Daemon for Oneshot {
                 Arc::new(NoAsker),
             )
         };
-        Ok(Oneshot { request: boot.slice, host })
+        let plugins = Path::new(&boot.slice.config_path).parent().map(Files::look).unwrap_or_default();
+        Ok(Oneshot { request: boot.slice, host, plugins })
     }
 
     fn profile(&self) -> Profile {
-        sandbox::oneshot(Path::new(&self.request.config_path).parent().map(Path::to_owned))
+        let folder = Path::new(&self.request.config_path).parent().map(Path::to_owned);
+        sandbox::with_plugins(sandbox::oneshot(folder), &self.plugins.paths())
     }
 
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
+        self.host.plugins = std::mem::take(&mut self.plugins).load();
         let answer = oneshot::answer(&self.request, &self.host);
         reactor.tell_master(&ToMaster::Evaluated(answer));
         Ok(())

@@ -78,8 +78,10 @@ impl Daemon for Post {
 
     fn before_jail(boot: Boot<FilterSlice>) -> Result<Self, BootError> {
         let helpers = Helpers::new(&boot.slice);
-        let mut judge = Judge::load(&boot.slice, &helpers.surroundings(&boot.slice))
-            .map_err(|error| BootError::Fatal(error.to_string()))?;
+        let mut host = helpers.surroundings(&boot.slice);
+        host.plugins = super::load_plugins("filter-post", &boot.slice)?;
+        let mut judge =
+            Judge::load(&boot.slice, &host).map_err(|error| BootError::Fatal(error.to_string()))?;
         judge.on_slow = cede;
         Ok(Post {
             workers: boot.slice.workers as usize,
@@ -97,6 +99,10 @@ impl Daemon for Post {
         sandbox::judge("filter-post", self.judge.folders())
     }
 
+    fn is_jailed(&self) -> bool {
+        !self.judge.plugins.all().is_empty()
+    }
+
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
         self.helpers.wake_by(reactor);
         Ok(())
@@ -110,6 +116,7 @@ impl Daemon for Post {
             Event::Ready { token, readable: true, .. } => self.helpers.hear(reactor, token),
             Event::Drain { .. } => self.draining = true,
             Event::TurnEnd => {
+                self.judge.plugins.end_if_overdue();
                 self.send(reactor);
                 let open = self.queue.as_ref().map_or(0, |queue| queue.open);
                 reactor.figure("script_failures", self.judge.failures());

@@ -3,7 +3,6 @@
 //! On failure: the edge closes, and vsmtpctl says so.
 
 use std::io;
-use std::path::Path;
 use std::process::ExitCode;
 
 use vsmtp_daemon::errand::{self, Errand};
@@ -27,9 +26,10 @@ pub fn main() -> ExitCode {
 fn run() -> io::Result<()> {
     let mut errand: Errand<Answer, Request> = Errand::begin(EdgeId::CtlRepl)?;
     let Request::Begin(of) = errand.request()? else { return Err(io::ErrorKind::InvalidData.into()) };
-    let host = tool::surroundings(&of);
-    let folder = Path::new(&of.config_path).parent().map(Path::to_owned);
-    sandbox::apply(&super::sandbox::tool(folder))?;
+    let mut host = tool::surroundings(&of);
+    let plugins = tool::plugins(&of);
+    sandbox::apply(&tool::jail(&of, &plugins))?;
+    host.plugins = plugins.load();
     let mut repl = match begun(&of, &host) {
         Ok(repl) => repl,
         Err(problems) => return errand.answer(&Answer::Problems(problems)),

@@ -1,16 +1,20 @@
 //! The filter's jail: no socket, no program, and no file but those of the configuration, for the one-shot role and where
 //! rules use lists that are read again when they change, and those that rules write, where they do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use vsmtp_sys::sandbox::{
-    Allow, BASE, BODIES, Denied, Limits, PathGrant, Profile, Rights, Rule, THREADS, Tcp,
+    Allow, BASE, BODIES, Denied, Limits, NARROWING, PLUGINS, PathGrant, Profile, Rights, Rule, THREADS, Tcp,
 };
 
 use crate::judge::Folders;
 
 /// Open descriptors: edges, bodies in flight, scripts.
 const MAX_DESCRIPTORS: u64 = 4096;
+
+/// Where the libraries are that plugins need, and how they are found.
+const LIBRARIES: [&str; 6] =
+    ["/etc/ld.so.cache", "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"];
 
 /// Reading the configuration, for the one-shot role; the others have read their scripts before the jail closed, and read
 /// only lists that have changed.
@@ -73,6 +77,17 @@ pub fn judge(daemon: &'static str, folders: Folders<'_>) -> Profile {
     profile(daemon, syscalls, grants.collect())
 }
 
+/// The jail of a role that judges while it loads native plugins and rules: what these run then is held already, and by the
+/// kernel. [`judge`] narrows it before the first message. Without plugins rules are loaded before there is a jail.
+pub fn loading(daemon: &'static str, root: &Path, kept: &Path, plugins: &[PathBuf]) -> Profile {
+    let mut narrowed = with_plugins(oneshot(Some(root.to_owned())), plugins);
+    narrowed.syscalls.extend([TABLES, NARROWING]);
+    if kept.exists() {
+        narrowed.landlock.push(PathGrant { path: kept.to_owned(), rights: Rights::Manage });
+    }
+    Profile { daemon, ..narrowed }
+}
+
 /// The jail of the one-shot role: the configuration may be read.
 pub fn oneshot(root: Option<PathBuf>) -> Profile {
     let grants = root.into_iter().filter(|path| path.exists());
@@ -83,6 +98,17 @@ pub fn oneshot(root: Option<PathBuf>) -> Profile {
 /// The jail of the tool: the same.
 pub fn tool(root: Option<PathBuf>) -> Profile {
     Profile { daemon: "filter-tool", ..oneshot(root) }
+}
+
+/// A jail in which these plugins can be loaded too; the same one if there are none.
+pub fn with_plugins(mut profile: Profile, plugins: &[PathBuf]) -> Profile {
+    if !plugins.is_empty() {
+        profile.syscalls.push(PLUGINS);
+        let libraries = LIBRARIES.into_iter().map(PathBuf::from).filter(|path| path.exists());
+        let files = plugins.iter().cloned().chain(libraries);
+        profile.landlock.extend(files.map(|path| PathGrant { path, rights: Rights::Read }));
+    }
+    profile
 }
 
 fn profile(daemon: &'static str, syscalls: Vec<&'static [Rule]>, landlock: Vec<PathGrant>) -> Profile {

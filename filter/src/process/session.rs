@@ -74,8 +74,10 @@ impl Daemon for Session {
 
     fn before_jail(boot: Boot<FilterSlice>) -> Result<Self, BootError> {
         let helpers = Helpers::new(&boot.slice);
-        let mut judge = Judge::load(&boot.slice, &helpers.surroundings(&boot.slice))
-            .map_err(|error| BootError::Fatal(error.to_string()))?;
+        let mut host = helpers.surroundings(&boot.slice);
+        host.plugins = super::load_plugins("filter-session", &boot.slice)?;
+        let mut judge =
+            Judge::load(&boot.slice, &host).map_err(|error| BootError::Fatal(error.to_string()))?;
         judge.on_slow = cede;
         Ok(Session {
             workers: boot.slice.workers as usize,
@@ -95,6 +97,10 @@ impl Daemon for Session {
 
     fn profile(&self) -> Profile {
         sandbox::judge("filter-session", self.judge.folders())
+    }
+
+    fn is_jailed(&self) -> bool {
+        !self.judge.plugins.all().is_empty()
     }
 
     fn after_jail(&mut self, reactor: &mut Reactor) -> Result<(), BootError> {
@@ -354,6 +360,7 @@ impl Session {
     }
 
     fn end_turn(&mut self, reactor: &mut Reactor) -> Flow {
+        self.judge.plugins.end_if_overdue();
         self.send(reactor);
         let waits = !self.jobs.is_empty() || self.queue.waiting() > 0 || self.identities.waiting() > 0;
         if waits && !self.looking {

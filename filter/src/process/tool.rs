@@ -13,6 +13,7 @@ use vsmtp_daemon::errand::{self, Answering};
 use vsmtp_ipc::EdgeId;
 use vsmtp_ipc::edge::ctl_filter::{Answer, MailKeys, Request, Task};
 use vsmtp_ipc::edge::master_child::Evaluate;
+use vsmtp_sys::sandbox::Profile;
 
 use crate::api::{self, Surroundings};
 use crate::database::NoAsker;
@@ -22,6 +23,7 @@ use crate::limiter::NoLimiter;
 use crate::names::Nobody;
 use crate::object::Fault;
 use crate::oneshot;
+use crate::plugins::Files;
 use crate::rehearsal::{Scene, scripts, trial};
 use crate::runner::NoRunner;
 use crate::signer::NoSigner;
@@ -32,12 +34,26 @@ const MAX_LINES: usize = 10_000;
 /// The whole process.
 pub fn main() -> ExitCode {
     errand::answer_once("vsmtp-filter", EdgeId::CtlFilter, |request: Request| {
-        let host = surroundings(&request.of);
-        let folder = Path::new(&request.of.config_path).parent().map(Path::to_owned);
-        let answering: Answering<Answer> =
-            Box::new(move || answer(&request, &host).unwrap_or_else(|fault| Answer::Failed(fault.0)));
-        Ok::<_, io::Error>((super::sandbox::tool(folder), answering))
+        let mut host = surroundings(&request.of);
+        let plugins = plugins(&request.of);
+        let profile = jail(&request.of, &plugins);
+        let answering: Answering<Answer> = Box::new(move || {
+            host.plugins = plugins.load();
+            answer(&request, &host).unwrap_or_else(|fault| Answer::Failed(fault.0))
+        });
+        Ok::<_, io::Error>((profile, answering))
     })
+}
+
+/// The native plugins of a configuration.
+pub(super) fn plugins(of: &Evaluate) -> Files {
+    Path::new(&of.config_path).parent().map(Files::look).unwrap_or_default()
+}
+
+/// The jail in which a configuration is looked at.
+pub(super) fn jail(of: &Evaluate, plugins: &Files) -> Profile {
+    let folder = Path::new(&of.config_path).parent().map(Path::to_owned);
+    super::sandbox::with_plugins(super::sandbox::tool(folder), &plugins.paths())
 }
 
 /// What scripts may ask about where nobody else runs. From here on lines of the log are kept.
