@@ -14,6 +14,7 @@ mod letter;
 mod maria_db;
 mod mta;
 mod name_server;
+pub mod native;
 mod postfix;
 mod program;
 mod proxsmtp;

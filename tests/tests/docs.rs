@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Sections of the table of log lines, and where their lines are written.
-const SPEAKERS: [(&str, &str); 13] = [
+const SPEAKERS: [(&str, &str); 14] = [
     ("every process", "lib/daemon/src"),
     ("who keeps state", "lib/keeper/src"),
     ("master", "master/src"),
     ("receiver", "receiver/src"),
     ("filter", "filter/src"),
+    ("native plugins", "filter/plugin/src"),
     ("queue-manager", "queue-manager/src"),
     ("deliver", "deliver/src"),
     ("resolver", "resolver/src"),
@@ -232,6 +233,7 @@ fn every_difference_of_the_language_names_its_test() {
         "database",
         "lib/sys",
         "lib/config",
+        "tests/tests/plugins",
         "tests/tests/policy",
         "tests/tests/tls",
     ] {
