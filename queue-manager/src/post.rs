@@ -28,6 +28,11 @@ use asked::Asked;
 /// Most filters at once, those of old generations included. The oldest makes room for a new one.
 const MAX_EDGES: usize = 16;
 
+/// Filters that may have died with a question about one message before it is put off.
+const MAX_DEATHS: u32 = 1;
+/// Messages of which it is remembered that filters have died with them.
+const MAX_UNLUCKY: usize = 4_096;
+
 /// All post-queue filters; the newest is asked.
 #[derive(Default)]
 pub struct Post {
@@ -37,6 +42,8 @@ pub struct Post {
     last_ticket: u64,
     /// Those of which something is on its way to the disk. They are asked about when it is there.
     changing: Vec<QueueId>,
+    /// With how many filters a question about a message has died since it was answered last. One may be why they die.
+    unlucky: HashMap<QueueId, u32>,
 }
 
 struct Edge {
@@ -134,6 +141,7 @@ impl Post {
             let _ = edge.credits.give_back();
         }
         let id = asked.id;
+        self.unlucky.remove(&id);
         let judged = self.judged(verdict, asked, ledger, clock);
         if judged.is_err() {
             // Who says such things is heard no more, and another one is asked.
@@ -164,14 +172,14 @@ impl Post {
         error: &ChannelError,
         ledger: &mut Ledger,
         reactor: &mut Reactor,
-        _clock: Clock,
+        clock: Clock,
     ) {
         let Some(edge) = self.edges.remove(&token) else { return };
         let lost: Vec<u64> =
             self.asked.iter().filter(|(_, asked)| asked.token == token).map(|(ticket, _)| *ticket).collect();
         for ticket in &lost {
             if let Some(asked) = self.asked.remove(ticket) {
-                ledger.line.push_front(asked.id);
+                self.lost(asked.id, ledger, clock);
             }
         }
         if self.newest == Some(token) {
@@ -182,5 +190,20 @@ impl Post {
         }
         trace::edge_closed(edge.name, error, lost.len());
         reactor.accuse(edge.name, error);
+    }
+
+    /// A filter has died with a question. The first time it may have been about any of them, and all are asked about again at
+    /// once; those with which the next one dies too keep no others waiting.
+    fn lost(&mut self, id: QueueId, ledger: &mut Ledger, clock: Clock) {
+        if self.unlucky.len() >= MAX_UNLUCKY {
+            self.unlucky.clear();
+        }
+        let deaths = self.unlucky.entry(id).or_default();
+        *deaths = deaths.saturating_add(1);
+        if *deaths > MAX_DEATHS {
+            ledger.put_off(id, clock);
+        } else {
+            ledger.line.push_front(id);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use vsmtp_tests::{Client, Mta, native, wait_until};
 
-use crate::site;
+use crate::{site, write};
 
 const HOSTILE: &str = "tests/tests/plugins/hostile.c";
 /// The plugin does what the sender is called.
@@ -70,6 +70,23 @@ fn a_plugin_that_ends_its_process_costs_what_is_under_way_a_451_and_nothing_else
         "all that was accepted arrived"
     );
     assert_eq!(mta.processes().iter().filter(|one| one.restarts > 0).count(), 1, "nobody else has died");
+}
+
+#[test]
+fn a_message_on_which_filters_die_keeps_no_other_waiting() {
+    let rules = r#"
+        import "plugins/hostile" as hostile;
+        #{ postq: [ action "call" || { hostile::act(ctx::mail_from().local_part); } ] }"#;
+    let mut mta = with_hostile(&[], "");
+    write(&mta, "filter.vsl", rules);
+    mta.launch();
+    assert_eq!(send(&mta, "segfault"), 250, "it is accepted before anybody dies of it");
+    for _ in 0..5 {
+        assert_eq!(send(&mta, "good"), 250);
+    }
+    assert_eq!(mta.wait_for_mail("local.test", "b", 5).len(), 5);
+    assert_eq!(mta.queued(), 1, "it waits, and is not lost");
+    assert_eq!(restarts(&mta), 0, "the filter of sessions has seen nothing of it");
 }
 
 #[test]
@@ -159,6 +176,32 @@ fn a_panic_in_a_plugin_in_rust_costs_its_own_message() {
     }
     assert_eq!(send(&mta, "good"), 250);
     assert_eq!(restarts(&mta), 0);
+}
+
+#[test]
+fn values_come_back_as_they_were() {
+    let rules = r#"
+        import "plugins/sdk" as sdk;
+        fn check(what, holds) { if !holds { throw `wrong: ${what}`; } }
+        #{ rcpt: [ action "call" || {
+            let all = #{ a: [1, -2, 2.5, true, (), "ü", ""], b: #{ c: [], d: #{} } };
+            check("map", `${sdk::echo(all)}` == `${all}`);
+            check("unit", sdk::echo(()) == ());
+            check("blob", sdk::echo(blob(3, 7)) == blob(3, 7));
+            check("address", sdk::echo(ctx::mail_from()) == `${ctx::mail_from()}`);
+            check("float", sdk::half(3) == 1.5);
+            let five = sdk::echo([sdk::number(5)])[0];
+            check("object", five.plus(sdk::number(2)).value() == 7);
+            check("name", `${five}` == "hostile-sdk::number");
+        } ] }"#;
+    let mut mta = site(rules, "");
+    let built = native::build(
+        &["-p", "vsmtp-plugin", "--example", "vsmtp_hostile_sdk"],
+        "examples/libvsmtp_hostile_sdk.so",
+    );
+    native::install(&mta, "sdk", &built);
+    mta.launch();
+    assert_eq!(send(&mta, "good"), 250, "{}", mta.log());
 }
 
 #[test]
