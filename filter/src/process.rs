@@ -88,8 +88,8 @@ fn load_plugins(daemon: &'static str, slice: &FilterSlice) -> Result<Arc<Plugins
     let configuration = Path::new(&slice.config_dir);
     let files = Files::look(configuration);
     if !files.is_empty() {
-        let kept = Path::new(&slice.database_dir);
-        let profile = sandbox::loading(daemon, configuration, kept, &files.paths());
+        let (kept, written) = (Path::new(&slice.database_dir), Path::new(&slice.app_dir));
+        let profile = sandbox::loading(daemon, configuration, kept, written, &files.paths());
         jail::apply(&profile).map_err(|error| BootError::Io("enter the sandbox of loading", error))?;
     }
     Ok(files.load())

@@ -78,14 +78,21 @@ pub fn judge(daemon: &'static str, folders: Folders<'_>) -> Profile {
 }
 
 /// The jail of a role that judges while it loads native plugins and rules: what these run then is held already, and by the
-/// kernel. [`judge`] narrows it before the first message. Without plugins rules are loaded before there is a jail.
-pub fn loading(daemon: &'static str, root: &Path, kept: &Path, plugins: &[PathBuf]) -> Profile {
-    let mut narrowed = with_plugins(oneshot(Some(root.to_owned())), plugins);
-    narrowed.syscalls.extend([TABLES, NARROWING]);
-    if kept.exists() {
-        narrowed.landlock.push(PathGrant { path: kept.to_owned(), rights: Rights::Manage });
-    }
-    Profile { daemon, ..narrowed }
+/// kernel. [`judge`] narrows it before the first message; so it lets them do all that rules may turn out to need, in `kept`
+/// and `written` if these are there. Without plugins rules are loaded before there is a jail.
+pub fn loading(
+    daemon: &'static str,
+    root: &Path,
+    kept: &Path,
+    written: &Path,
+    plugins: &[PathBuf],
+) -> Profile {
+    let mut loading = with_plugins(oneshot(Some(root.to_owned())), plugins);
+    loading.syscalls.extend([TABLES, FILES, NARROWING]);
+    let folders = [(kept, Rights::Manage), (written, Rights::Deposit)];
+    let folders = folders.into_iter().filter(|(path, _)| path.is_dir());
+    loading.landlock.extend(folders.map(|(path, rights)| PathGrant { path: path.to_owned(), rights }));
+    Profile { daemon, ..loading }
 }
 
 /// The jail of the one-shot role: the configuration may be read.

@@ -95,6 +95,30 @@ fn threads_share_what_services_have_made() {
 }
 
 #[test]
+fn rules_with_plugins_write_what_others_write() {
+    let mut mta = with_examples();
+    write(
+        &mta,
+        "filter.vsl",
+        r#"
+        import "services/seen" as seen;
+        service table db:csv = #{ connector: "table.csv", access: "O_RDWR", refresh: "always", delimiter: "," };
+        const users = csv::build(#{ connector: "users.csv", access: "O_RDONLY", refresh: "always" });
+        #{ preq: [ action "write" || {
+            fs::write("archive");
+            table.set([ctx::mail_from(), `${seen::senders.see(users.get(ctx::mail_from())[1])}`]);
+        } ] }"#,
+    );
+    write(&mta, "users.csv", "a@src.test,somebody\n");
+    mta.launch();
+    let mut client = Client::hello(mta.port());
+    assert_eq!(client.mail("a@src.test", &["b@local.test"], &letter("x")).code(), 250, "{}", mta.log());
+    let table = fs::read_to_string(mta.root().join("var/lib/vsmtp/databases/table.csv"));
+    assert_eq!(table.expect("read a table"), "a@src.test,1\n");
+    assert_eq!(fs::read_dir(mta.root().join("var/spool/vsmtp/app/archive")).expect("a folder").count(), 1);
+}
+
+#[test]
 fn a_reload_takes_a_new_file_up_in_new_processes() {
     let mut mta = with_examples();
     mta.launch();
