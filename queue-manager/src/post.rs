@@ -179,7 +179,11 @@ impl Post {
             self.asked.iter().filter(|(_, asked)| asked.token == token).map(|(ticket, _)| *ticket).collect();
         for ticket in &lost {
             if let Some(asked) = self.asked.remove(ticket) {
-                self.lost(asked.id, ledger, clock);
+                // Who was sent away for what it said has not died of the message.
+                match error {
+                    ChannelError::Closed | ChannelError::Io(_) => self.lost(asked.id, ledger, clock),
+                    _ => ledger.line.push_front(asked.id),
+                }
             }
         }
         if self.newest == Some(token) {

@@ -191,6 +191,29 @@ fn questions_of_a_dead_filter_are_asked_again() {
 }
 
 #[test]
+fn a_message_with_which_filters_die_keeps_no_other_waiting() {
+    let mut stage = Stage::start(&[]);
+    let mut filter = stage.filter();
+    let message = stage.message(HOP);
+    let id = filter.store(message);
+    for deaths in 1..=2 {
+        let mut post = stage.post(true, false);
+        assert_eq!(post.hear().0.id, id, "the first time it may have been any of them");
+        drop(post);
+        let until = Instant::now() + PATIENCE;
+        while stage.log().matches("event=edge-closed").count() < deaths {
+            assert!(Instant::now() < until, "its end was not seen");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    let message = stage.message(HOP);
+    let other = filter.store(message);
+    let mut post = stage.post(true, false);
+    assert_eq!(post.hear().0.id, other);
+    stage.figure("messages", 2);
+}
+
+#[test]
 fn a_message_that_cannot_be_asked_about_keeps_no_other_waiting() {
     let mut stage = Stage::start(&[]);
     let (mut filter, mut deliver, mut post) = (stage.filter(), stage.deliver(), stage.post(true, false));
