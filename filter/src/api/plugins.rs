@@ -47,7 +47,11 @@ pub fn install(engine: &mut Engine, plugins: &Arc<Plugins>) -> Natives {
         };
         (name.clone(), module)
     });
-    Natives { modules: modules.collect(), fault: plugins.fault().cloned() }
+    let functions = plugins.all().iter().filter_map(|(name, loaded)| {
+        let functions = loaded.as_ref().ok()?.functions().iter();
+        Some((name.clone(), functions.map(|one| (one.name().to_owned(), one.params().len())).collect()))
+    });
+    Natives { modules: modules.collect(), functions: functions.collect(), fault: plugins.fault().cloned() }
 }
 
 type Raised<T> = Result<T, Box<EvalAltResult>>;

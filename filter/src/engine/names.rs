@@ -1,7 +1,7 @@
 //! A look at a compiled script before it runs: names of built-in modules and of what is in them. A misspelt function is
 //! an error at start, not a 451 for every message.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use rhai::{AST, ASTNode, Expr, FnPtr, Position, Stmt};
 
@@ -45,19 +45,39 @@ pub(super) fn writes(ast: &AST) -> bool {
     })
 }
 
-/// Checks every `module::name` of a script against the built-in modules and its own imports.
-pub(super) fn check(known: &[Callable], file: &str, ast: &AST) -> Result<(), ScriptError> {
-    check_all(known, file, ast).into_iter().next().map_or(Ok(()), Err)
+/// The functions of a native plugin, by the path that it is imported by, with the numbers of their arguments.
+pub(super) type Natively<'a> = &'a dyn Fn(&str) -> Option<&'a [(String, usize)]>;
+
+/// Checks every `module::name` of a script against the built-in modules, native plugins and its own imports.
+pub(super) fn check(
+    known: &[Callable],
+    natively: Natively<'_>,
+    file: &str,
+    ast: &AST,
+) -> Result<(), ScriptError> {
+    check_all(known, natively, file, ast).into_iter().next().map_or(Ok(()), Err)
 }
 
 /// The same; all that is wrong.
-pub(super) fn check_all(known: &[Callable], file: &str, ast: &AST) -> Vec<ScriptError> {
+pub(super) fn check_all(
+    known: &[Callable],
+    natively: Natively<'_>,
+    file: &str,
+    ast: &AST,
+) -> Vec<ScriptError> {
     let mut uses = Vec::new();
-    let mut imports: HashSet<String> = HashSet::new();
+    // By alias; no path where it is not certain which one is meant.
+    let mut imports: HashMap<String, Option<String>> = HashMap::new();
     ast.walk(&mut |path: &[ASTNode]| {
         match path.last() {
             Some(ASTNode::Stmt(Stmt::Import(import, _))) => {
-                imports.insert(import.1.name.to_string());
+                let path = match &import.0 {
+                    Expr::StringConstant(path, _) => Some(path.to_string()),
+                    _ => None,
+                };
+                let alias = import.1.name.to_string();
+                let is_certain = imports.get(&alias).is_none_or(|known| *known == path);
+                imports.insert(alias, path.filter(|_| is_certain));
             }
             Some(ASTNode::Stmt(Stmt::FnCall(call, _)))
             | Some(ASTNode::Expr(Expr::FnCall(call, _) | Expr::MethodCall(call, _))) => {
@@ -79,8 +99,15 @@ pub(super) fn check_all(known: &[Callable], file: &str, ast: &AST) -> Vec<Script
         }
         true
     });
-    let ours = uses.iter().filter(|used| used.module != "global" && !imports.contains(&used.module));
-    ours.filter_map(|used| used.check(known, file).err()).collect()
+    let others = uses.iter().filter(|used| used.module != "global");
+    let checked = others.map(|used| match imports.get(&used.module) {
+        None => used.check(known, file),
+        Some(path) => match path.as_deref().and_then(natively) {
+            Some(functions) => used.check_native(functions, file),
+            None => Ok(()),
+        },
+    });
+    checked.filter_map(Result::err).collect()
 }
 
 struct Use {
@@ -102,22 +129,33 @@ impl Use {
                 None => error.with_hint(format!("import \"path/to/file\" as {module};")),
             });
         }
+        let own = known.iter().filter(|callable| callable.module == module);
+        self.check_call(&own.map(|callable| (callable.name, callable.arguments)).collect::<Vec<_>>(), place)
+    }
+
+    fn check_native(&self, functions: &[(String, usize)], file: &str) -> Result<(), ScriptError> {
+        let functions: Vec<(&str, usize)> =
+            functions.iter().map(|(name, arguments)| (name.as_str(), *arguments)).collect();
+        self.check_call(&functions, Location::new(file, self.position))
+    }
+
+    /// Checks a call against all that the module has.
+    fn check_call(&self, functions: &[(&str, usize)], place: Location) -> Result<(), ScriptError> {
+        let module = self.module.as_str();
         let Some((name, arguments)) = &self.called else { return Ok(()) };
-        let same: Vec<&Callable> =
-            known.iter().filter(|callable| callable.module == module && callable.name == name).collect();
+        let same: Vec<usize> =
+            functions.iter().filter(|(own, _)| own == name).map(|(_, arguments)| *arguments).collect();
         if same.is_empty() {
             let error = ScriptError::at(place, format!("there is no function {module}::{name}"));
-            let names =
-                known.iter().filter(|callable| callable.module == module).map(|callable| callable.name);
-            return Err(match nearest(name, names) {
+            return Err(match nearest(name, functions.iter().map(|(own, _)| *own)) {
                 Some(nearest) => error.with_hint(format!("did you mean {module}::{nearest}?")),
                 None => error,
             });
         }
-        if same.iter().any(|callable| callable.arguments == *arguments) {
+        if same.contains(arguments) {
             return Ok(());
         }
-        let mut counts: Vec<String> = same.iter().map(|callable| callable.arguments.to_string()).collect();
+        let mut counts: Vec<String> = same.iter().map(ToString::to_string).collect();
         counts.dedup();
         let message = format!("{module}::{name} takes {} arguments, not {arguments}", counts.join(" or "));
         Err(ScriptError::at(place, message))

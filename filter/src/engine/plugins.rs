@@ -23,8 +23,23 @@ const PLUGINS: [(&str, &str); 2] = [
 pub struct Natives {
     /// The module of each, or why there is none.
     pub modules: HashMap<String, Result<Shared<Module>, Absent>>,
+    /// The functions of each, with the numbers of their arguments.
+    pub functions: HashMap<String, Vec<(String, usize)>>,
     /// What is wrong with the folder as a whole.
     pub fault: Option<String>,
+}
+
+impl Natives {
+    /// The functions of the one that an import path means.
+    pub(super) fn functions_of(&self, import: &str) -> Option<&[(String, usize)]> {
+        self.functions.get(name_of(import)?).map(Vec::as_slice)
+    }
+}
+
+/// The name of the file that an import path means, if it is one of the folder of plugins.
+fn name_of(import: &str) -> Option<&str> {
+    let file = import.strip_prefix(FOLDER)?;
+    Some(file.strip_suffix(".so").unwrap_or(file))
 }
 
 /// Why a file is no plugin.
@@ -47,8 +62,7 @@ pub(super) enum Meaning {
 
 /// What an import path means, if it is that of a plugin: first the file of that name, then a plugin of 2.x.
 pub(super) fn meaning(import: &str, natives: Option<&Natives>) -> Option<Result<Meaning, String>> {
-    let file = import.strip_prefix(FOLDER)?;
-    let name = file.strip_suffix(".so").unwrap_or(file);
+    let name = name_of(import)?;
     let built_in = find(import);
     let Some(native) = natives.and_then(|natives| natives.modules.get(name)) else {
         let missing = || {
@@ -98,7 +112,8 @@ mod tests {
         let import = format!("plugins/{name}");
         let said = |native: Option<_>, import: &str| {
             let modules = native.map(|native| (name.to_owned(), native)).into_iter().collect();
-            meaning(import, Some(&Natives { modules, fault: Some("cannot be read".to_owned()) })).unwrap()
+            let fault = Some("cannot be read".to_owned());
+            meaning(import, Some(&Natives { modules, fault, ..Natives::default() })).unwrap()
         };
         let native = || Some(Ok(Shared::new(Module::new())));
         assert!(matches!(said(native(), &import), Ok(Meaning::Native(_))));

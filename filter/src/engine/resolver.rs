@@ -123,12 +123,21 @@ impl Root {
         if names::writes(ast) {
             self.writes.store(true, Ordering::Relaxed);
         }
-        self.known.get().map_or(Ok(()), |known| names::check(known, file, ast))
+        let natively = |import: &str| self.functions_of(import);
+        self.known.get().map_or(Ok(()), |known| names::check(known, &natively, file, ast))
     }
 
     /// All that is wrong with them.
     pub fn wrong_names(&self, file: &str, ast: &AST) -> Vec<ScriptError> {
-        self.known.get().map_or_else(Vec::new, |known| names::check_all(known, file, ast))
+        let natively = |import: &str| self.functions_of(import);
+        self.known.get().map_or_else(Vec::new, |known| names::check_all(known, &natively, file, ast))
+    }
+
+    /// The functions of the native plugin that an import means, if it means one.
+    fn functions_of(&self, import: &str) -> Option<&[(String, usize)]> {
+        let functions = self.natives.get()?.functions_of(import)?;
+        // A script of that name comes first.
+        self.locate(import).is_err().then_some(functions)
     }
 
     /// The directory, without links.

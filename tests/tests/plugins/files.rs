@@ -74,6 +74,20 @@ fn a_file_that_is_no_library_is_refused() {
 }
 
 #[test]
+fn a_function_that_a_plugin_does_not_have_is_an_error_at_the_start() {
+    for (call, why) in [
+        ("x::acts(1)", "there is no function x::acts (did you mean x::act?)"),
+        ("x::act()", "x::act takes 1 arguments, not 0"),
+    ] {
+        let mta =
+            site(&format!("import \"plugins/x\" as x;\n#{{ rcpt: [ action \"call\" || {call} ] }}"), "");
+        compiled(&mta, &[]);
+        let (works, text) = check(&mta);
+        assert!(!works && text.contains("filter.vsl:2") && text.contains(why), "{text}");
+    }
+}
+
+#[test]
 fn a_file_that_others_may_write_is_refused() {
     let mta = site(RULES, "");
     compiled(&mta, &[]);
