@@ -266,7 +266,8 @@ impl Mta {
     }
 
     /// All log lines so far. A process writes them at the end of its turn, a moment after what they tell of can be seen
-    /// elsewhere: so the log is read again until it stays as it is.
+    /// elsewhere: so the log is read again until it stays as it is. On a machine that is busy a line can be missing all the
+    /// same: what must be there is waited for with [`Mta::logged`].
     pub fn log(&self) -> String {
         let read = || fs::read_to_string(self.root().join("var/log/vsmtp.log")).unwrap_or_default();
         let mut log = read();
@@ -279,6 +280,24 @@ impl Mta {
             log = later;
         }
         log
+    }
+
+    /// Waits until the log holds this text; all of it then.
+    pub fn logged(&self, text: &str) -> String {
+        self.logged_often(text, 1)
+    }
+
+    /// Waits until the log holds this text so often at least; all of it then.
+    pub fn logged_often(&self, text: &str, count: usize) -> String {
+        let deadline = Instant::now() + START;
+        loop {
+            let log = self.log();
+            let found = log.matches(text).count();
+            if found >= count {
+                return log;
+            }
+            assert!(Instant::now() < deadline, "the log says {found} times, not {count}: {text}\n{log}");
+        }
     }
 
     /// The messages in a Maildir's new/, oldest name first.

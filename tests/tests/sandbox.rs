@@ -330,7 +330,8 @@ fn without_root_the_same_jails_hold() {
         .expect("start vsmtp");
     let guard = Stop(master.id());
     wait_until("it is up", || mta.log().contains("event=up"));
-    assert_eq!(mta.log().matches("event=not-root").count(), 1, "{}", mta.log());
+    let log = mta.logged("event=not-root");
+    assert_eq!(log.matches("event=not-root").count(), 1, "{log}");
     let rows = mta.ctl_rows(&["sandbox"]);
     assert_eq!(rows.len(), 10, "{rows:?}");
     for row in &rows {

@@ -11,8 +11,7 @@ fn a_client_that_fails_too_often_is_not_heard_any_more() {
     }
     let reply = log_in(stage.submission, "tim", "pencil").1;
     assert_eq!(reply.0, "454 4.7.0 Too many failures, try again later");
-    let log = stage.mta.log();
-    assert!(log.contains("event=auth-failed why=throttled"), "{log}");
+    stage.mta.logged("event=auth-failed why=throttled");
 }
 
 #[test]

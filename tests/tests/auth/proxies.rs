@@ -41,8 +41,7 @@ fn whoever_has_authenticated_to_a_proxy_may_send_as_himself_though_nobody_here_k
     }
     wait_until("both are sent", || stage.sink.count() == 2);
     assert!(stage.sink.messages()[0].data.contains("with ESMTPA id "));
-    let log = stage.mta.log();
-    assert!(log.contains("event=authenticated user=tim mechanism=XCLIENT client=192.168.7.7"), "{log}");
+    stage.mta.logged("event=authenticated user=tim mechanism=XCLIENT client=192.168.7.7");
 }
 
 #[test]

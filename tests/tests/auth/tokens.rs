@@ -125,8 +125,7 @@ fn a_token_that_is_for_us_is_a_login_and_others_are_told_apart_in_the_log_only()
             assert_eq!(client.say("MAIL FROM:<tim@src.test>").code(), 530);
         }
     }
-    let log = stage.mta.log();
-    assert!(log.contains("event=authenticated user=tim@src.test mechanism=XOAUTH2"), "{log}");
+    let log = stage.mta.logged("event=authenticated user=tim@src.test mechanism=XOAUTH2");
     assert!(!log.contains(&good) && !log.contains(good.split('.').nth(2).expect("a signature")), "{log}");
     // The provider has changed its key: the new one counts within a second or so, the old one not any more.
     let told = stage.mta.root().join("etc/vsmtp/keys.json");

@@ -104,8 +104,7 @@ fn held(postfix: &Postfix) -> String {
 }
 
 fn delivered(mta: &Mta) -> String {
-    wait_until("the delivery is logged", || mta.log().contains("event=delivered"));
-    let log = mta.log();
+    let log = mta.logged("event=delivered");
     log.lines().find(|line| line.contains("event=delivered")).unwrap_or_default().to_owned()
 }
 
@@ -156,7 +155,7 @@ fn a_changed_file_of_authorities_counts_from_the_next_reload() {
     let mta = mta(&postfix, "verify", Some(&wrong.path("ca.pem")));
     send(&mta);
     wait_until("the mail is deferred", || mta.log().contains("event=deferred"));
-    assert!(mta.log().contains("status=4.7.5"), "{}", mta.log());
+    mta.logged("status=4.7.5");
     std::fs::copy(right.path("ca.pem"), mta.root().join("etc/vsmtp/ca.pem")).expect("change the authority");
     let processes = mta.processes().into_iter();
     let before: Vec<u32> = processes
@@ -186,8 +185,7 @@ fn a_postfix_that_does_not_prove_itself_gets_nothing() {
         let postfix = certificates.postfix(settings);
         let mta = mta(&postfix, policy, Some(&ca));
         send(&mta);
-        wait_until("the mail is deferred", || mta.log().contains("event=deferred"));
-        let log = mta.log();
+        let log = mta.logged("event=deferred");
         let line = log.lines().find(|line| line.contains("event=deferred")).unwrap_or_default();
         assert!(line.contains(&format!("status={status}")), "{line}");
         assert!(postfix.held().is_empty() && mta.queued() == 1);

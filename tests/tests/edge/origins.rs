@@ -76,7 +76,7 @@ fn ipv6_from_the_door_to_the_mailbox() {
     // A literal of our own address stands for our own name.
     let mail = mta.wait_for_mail("mx.local.test", "b", 1).remove(0);
     assert!(mail.contains("Received: from [IPv6:::1] (localhost [IPv6:::1])"), "{mail}");
-    assert!(mta.log().contains("client=[::1]:"), "{}", mta.log());
+    mta.logged("client=[::1]:");
 }
 
 #[test]

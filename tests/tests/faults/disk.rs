@@ -33,7 +33,7 @@ fn a_failed_sync_is_451_and_never_250() {
     let failed = strace.injected();
     drop(strace);
     assert!(failed >= 3 && !refused.is_empty() && taken.len() > 3, "{failed} {taken:?} {refused:?}");
-    assert!(mta.log().contains("event=store-alarm"), "it is said");
+    mta.logged("event=store-alarm");
     mta.crash();
     mta.launch();
     gate.open();

@@ -39,7 +39,7 @@ fn a_client_has_so_many_sessions_in_all_receivers_together() {
         assert_eq!(greeting(&mta).0, 421);
     }
     assert_eq!((&known(&mta)["open"], &known(&mta)["refused"]), (&4.into(), &6.into()));
-    assert_eq!(mta.log().matches("event=limited").count(), 1, "the log hears of it once");
+    assert_eq!(mta.logged("event=limited").matches("event=limited").count(), 1, "the log hears of it once");
     drop(open);
     wait_until("they are forgotten", || known(&mta)["open"] == 0);
     assert_eq!(greeting(&mta).0, 220);
@@ -159,7 +159,8 @@ fn without_the_limiter_mail_flows() {
         assert_eq!(client.mail("a@src.test", &["b@local.test"], "Subject: x\r\n\r\nx").code(), 250);
     }
     mta.wait_for_mail("local.test", "b", 16);
-    assert!(mta.log().contains("event=limits-silent") && mta.log().contains("event=limits-lost"));
+    mta.logged("event=limits-silent");
+    mta.logged("event=limits-lost");
     wait_until("a new one counts the open session", || known(&mta)["open"] == 1);
 }
 

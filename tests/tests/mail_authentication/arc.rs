@@ -129,7 +129,8 @@ fn what_others_seal_we_judge_as_others_do() {
         assert_eq!(reply.code(), 250, "{name}: {reply:?}");
         let verdict = if REORDERED.contains(&name.as_str()) { "pass" } else { verdict };
         let words = format!("judged {at} ");
-        let line = mta.log().lines().find(|line| line.contains(&words)).unwrap_or_default().to_owned();
+        let line =
+            mta.logged(&words).lines().find(|line| line.contains(&words)).unwrap_or_default().to_owned();
         if !line.contains(&format!("{words}{verdict}")) {
             differ.push(format!("{name}: {verdict} says dkimpy, we say {line}"));
         }

@@ -106,8 +106,7 @@ fn a_message_can_be_followed_by_its_id() {
     let mta = relaying_to(&sink, "");
     let reply = Client::hello(mta.port()).mail("a@src.test", &["b@dst.test"], "Subject: x\r\n\r\nx");
     let id = reply.0.rsplit(' ').next().expect("an id").to_owned();
-    wait_until("it has left", || mta.log().contains(&format!("event=removed id={id}")));
-    let log = mta.log();
+    let log = mta.logged(&format!("event=removed id={id}"));
     let of_it: Vec<&str> = log.lines().filter(|line| line.contains(&id)).collect();
     for (event, needles) in [
         ("accepted", &["client=127.0.0.1:", "helo=client.test", "recipients=1"][..]),
@@ -366,7 +365,7 @@ fn local_programs_are_known_by_their_user() {
     let words = ["--reuid=61234", "--regid=61234", "--clear-groups", "python3", "-c", script];
     said(&vsmtp_tests::run("setpriv", &[&words[..], &[socket.to_str().expect("a plain path")]].concat()));
     mta.wait_for_mail("local.test", "b", 1);
-    let log = mta.log();
+    let log = mta.logged("identity=uid:61234");
     let line = log.lines().find(|line| line.contains("vsmtp-queue[") && line.contains("event=accepted"));
     assert!(line.is_some_and(|line| line.contains("identity=uid:61234")), "{line:?}");
 }

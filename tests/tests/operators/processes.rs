@@ -134,7 +134,8 @@ fn systemd_hears_of_the_start_of_reloads_and_of_the_stop() {
     let mut master = command.spawn().expect("start vsmtp");
     let guard = Term(master.id());
     assert_eq!(hear(), "READY=1");
-    assert!(mta.log().contains("event=up"), "ready is who is up: {}", mta.log());
+    assert!(mta.processes().iter().all(|process| process.is_ready), "ready is who is up");
+    mta.logged("event=up");
     assert_eq!(Client::hello(mta.port()).say("NOOP").code(), 250);
     vsmtp_tests::signal(&[master.id()], "HUP");
     assert_eq!([hear(), hear()], ["RELOADING=1", "READY=1"]);

@@ -321,7 +321,7 @@ fn what_rules_ask_of_the_queue_is_shown() {
     assert!(table.contains("held (for b@dst.test)") && table.contains("priority        7\n"), "{table}");
     let list = ctl(&mta, &["queue", "list"]);
     assert!(list.contains("    (held (for b@dst.test), priority 7, expires 2"), "{list}");
-    assert!(mta.log().contains("disposition=hold priority=7"), "{}", mta.log());
+    mta.logged("disposition=hold priority=7");
     ctl(&mta, &["queue", "release", id]);
     wait_until("it is delivered", || sink.count() == 1);
 }

@@ -131,7 +131,7 @@ fn a_command_that_waits_hangs_or_prints_without_end_costs_its_own_session_and_no
     assert!(!mta.log().contains("event=script-failed"), "{}", mta.log());
     // What no script has declared while it was loaded does not run.
     assert!(send(&mta, "late@src.test", "").starts_with("451"), "{}", mta.log());
-    assert!(mta.log().contains("it is not declared so"), "{}", mta.log());
+    mta.logged("it is not declared so");
     // A runner that dies takes its commands with it, and the next one runs others.
     fs::remove_file(programs.join("go")).unwrap();
     let mut waiting = begin(&mta);

@@ -132,7 +132,7 @@ fn what_is_away_survives_the_death_of_all_and_comes_back_once() {
     wait_until("nothing is left", || mta.queued() == 0);
     assert_eq!(mta.mail_count("local.test", "b"), 1);
     for event in ["delegated", "delegation-returned", "delegation-repeated"] {
-        assert!(mta.log().contains(&format!("event={event} ")), "{event}: {}", mta.log());
+        mta.logged(&format!("event={event} "));
     }
 }
 
@@ -143,7 +143,7 @@ fn nobody_else_can_bring_anything_back() {
     let mta = Mta::start(&settings(sink.port(), receiver, "return_within: \"1s\","));
     let plain = "Subject: x\r\n\r\nbody\r\n";
     assert!(bring(receiver, plain).starts_with("554 5.7.1"), "{}", mta.log());
-    assert!(mta.log().contains("event=delegation-unknown"), "{}", mta.log());
+    mta.logged("event=delegation-unknown");
     assert!(send(mta.port(), plain).starts_with("250"), "{}", mta.log());
     wait_until("the service has it", || sink.count() > 0);
     let first = sink.messages()[0].data.clone();
@@ -154,12 +154,12 @@ fn nobody_else_can_bring_anything_back() {
     // It is sent again when its time is over. A service that was only slow brings the first copy, and that counts; the second
     // one is dropped.
     wait_until("the service has it again", || sink.count() > 1);
-    assert!(mta.log().contains("event=delegation-expired"), "{}", mta.log());
+    mta.logged("event=delegation-expired");
     wait_until("it is back", || bring(receiver, &first).starts_with("250"));
     is_whole(&mta.wait_for_mail("local.test", "b", 1)[0]);
     let second = sink.messages().pop().expect("a message").data;
     assert!(bring(receiver, &second).starts_with("250"), "{}", mta.log());
-    assert!(mta.log().contains("event=delegation-repeated"), "{}", mta.log());
+    mta.logged("event=delegation-repeated");
     wait_until("nothing is left", || mta.queued() == 0);
     assert_eq!(mta.mail_count("local.test", "b"), 1);
 }
@@ -172,7 +172,7 @@ fn what_a_service_that_fails_costs_is_what_the_rules_say() {
     assert!(send(mta.port(), "Subject: open\r\n\r\nbody\r\n").starts_with("250"), "{}", mta.log());
     let mail = mta.wait_for_mail("local.test", "b", 1);
     assert!(mail[0].contains("X-After: yes") && !mail[0].contains("X-Body"), "{mail:?}");
-    assert!(mta.log().contains("event=delegation-skipped"), "{}", mta.log());
+    mta.logged("event=delegation-skipped");
     // Without that word it waits, and goes on when the service is there again.
     let service = free_port();
     mta.stop();

@@ -54,7 +54,7 @@ fn a_rule_that_goes_wrong_refuses_its_message_and_nothing_else() {
     assert_eq!(client.mail("fine@src.test", &["b@local.test"], "Subject: throw\r\n\r\nx").code(), 451);
     mta.wait_for_mail("local.test", "b", 6);
     assert_eq!(mta.pid_of("filter-session"), pid, "the filter lives");
-    let log = mta.log();
+    let log = mta.logged_often("event=script-failed", 7);
     let failures: Vec<&str> = log.lines().filter(|line| line.contains("event=script-failed")).collect();
     assert_eq!(failures.len(), 7, "{failures:#?}");
     for line in &failures {

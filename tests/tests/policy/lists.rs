@@ -103,6 +103,6 @@ fn attachments_are_known_by_their_names_and_types() {
     }
     wait_until("the first is delivered", || sink.count() == 1);
     wait_until("only the archive is left, kept aside", || mta.queued() == 1);
-    assert!(mta.log().contains("part application/zip  4"), "{}", mta.log());
+    mta.logged("part application/zip  4");
     assert!(!mta.log().contains("event=script-failed"), "{}", mta.log());
 }

@@ -206,5 +206,5 @@ fn nobody_sends_without_a_login_where_the_operator_says_so() {
     // "\0jane\0secret"
     assert_eq!(client.say("AUTH PLAIN AGphbmUAc2VjcmV0").code(), 235);
     assert_eq!(client.mail("jane@local.test", &["bob@local.test"], "Subject: x\r\n\r\nx").code(), 250);
-    assert!(mta.log().contains("CRAM-MD5 is not offered"), "{}", mta.log());
+    mta.logged("CRAM-MD5 is not offered");
 }

@@ -132,7 +132,7 @@ s.quit()
         assert!(trace.contains("with ESMTPS"), "{trace}");
     }
     assert!(mails.iter().any(|mail| mail.len() > 1_400_000), "the large one is whole");
-    assert!(mta.log().contains("tls=TLSv1.3 cipher=TLS_AES_128_GCM_SHA256"), "{}", mta.log());
+    mta.logged("tls=TLSv1.3 cipher=TLS_AES_128_GCM_SHA256");
 }
 
 #[test]
@@ -312,7 +312,7 @@ print(done[0], failed[0])
     assert!(done > 100, "{said}");
     // Those that were in flight, and those that came in the moments before it was back.
     assert!(failed < done / 2, "{failed} of {done} failed");
-    assert!(mta.log().contains("event=keys-lost"));
+    mta.logged("event=keys-lost");
     assert!(session.say("QUIT").starts_with("221"));
 }
 
