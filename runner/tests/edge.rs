@@ -219,7 +219,7 @@ fn a_runner_whose_folder_is_gone_says_busy_and_makes_room_for_another() {
     say(&mut filter, &ask(2, shell(60_000, false), None), Vec::new());
     assert_eq!(next(&mut filter).unwrap().message.result, Err(Refused::Busy));
     assert!(matches!(next(&mut filter), Err(ChannelError::Closed)));
-    assert!(stage.process.log().contains("event=folder-lost"), "{}", stage.process.log());
+    stage.process.logged("event=folder-lost");
 }
 
 #[test]

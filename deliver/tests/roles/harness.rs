@@ -106,6 +106,11 @@ impl Deliver {
         self.process.ended()
     }
 
+    /// Waits until the log holds this.
+    pub fn logged(&self, text: &str) {
+        self.process.logged(text);
+    }
+
     pub fn log(&self) -> String {
         self.process.log()
     }

@@ -87,7 +87,7 @@ fn eight_bits_are_encoded_for_a_server_that_does_not_take_them() {
     let signed = "Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\né\r\n--b--\r\n";
     deliver.lease(&eight_bit(2, &peer.next_hop(), signed));
     assert_eq!(only(&deliver.outcome()), (Result3::Failed, (5, 6, 3)));
-    assert!(deliver.log().contains("event=not-converted"), "{}", deliver.log());
+    deliver.logged("event=not-converted");
     // And a server that takes it gets it as it is.
     let other = Peer::new();
     deliver.lease(&eight_bit(3, &other.next_hop(), &message));

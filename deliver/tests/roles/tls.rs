@@ -102,7 +102,7 @@ fn a_failed_handshake_is_tried_again_in_clear_on_a_new_connection_only_if_the_po
             assert_eq!(talk.take_message("250 ok\r\n"), MESSAGE);
             let outcome = deliver.outcome();
             assert_eq!((only(&outcome).0, outcome.tls.as_str()), (Result3::Delivered, "none"));
-            assert!(deliver.log().contains("action=retry-in-clear"), "{}", deliver.log());
+            deliver.logged("action=retry-in-clear");
             // The clear connection serves the next message of this next hop.
             deliver.lease(&attempt(2, &peer.next_hop(), TO, inline(MESSAGE)));
             talk.take_message("250 ok\r\n");
@@ -130,12 +130,7 @@ fn a_host_that_is_left_alone_and_answers_is_tried_again_in_clear_after_a_failed_
         assert_eq!(only(&deliver.outcome()).0, Result3::Deferred);
     }
     // The log tells when the last of them was heard.
-    let mut waits = 0;
-    while !deliver.log().contains("event=host-left-alone") {
-        waits += 1;
-        assert!(waits < 1000, "{}", deliver.log());
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    deliver.logged("event=host-left-alone");
     talk.greet(OFFERS);
     talk.hear_say("STARTTLS", "220 go on\r\n");
     talk.hear_something();

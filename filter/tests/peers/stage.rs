@@ -147,6 +147,11 @@ impl Stage {
         self.process.hear_master(wanted)
     }
 
+    /// Waits until the log holds this.
+    pub fn logged(&self, text: &str) {
+        self.process.logged(text);
+    }
+
     pub fn log(&self) -> String {
         self.process.log()
     }

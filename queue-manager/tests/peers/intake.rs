@@ -131,5 +131,5 @@ fn however_many_filters_there_are_the_newest_ones_are_heard() {
     assert!(first.is_dropped(), "the oldest has made room");
     // Nobody is to be started again for that.
     stage.figure("messages", 0);
-    assert!(stage.log().contains("event=too-many-edges"), "{}", stage.log());
+    stage.logged("event=too-many-edges");
 }

@@ -30,7 +30,7 @@ fn it_ends_when_it_is_told_and_keeps_what_it_has() {
     let folder = std::mem::replace(&mut stage.folder, tempfile::tempdir().unwrap());
     let mut stage = Stage::start_in(folder, &[]);
     stage.figure("messages", 1);
-    assert!(stage.log().contains("event=recovered messages=1"));
+    stage.logged("event=recovered messages=1");
     let entries = stage.operator().list(None);
     assert_eq!((entries[0].id, entries[0].state), (held, State::Held));
     assert_ne!(id, held);

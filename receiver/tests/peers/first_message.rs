@@ -100,6 +100,7 @@ fn the_log_has_one_line_per_message() {
     filter.accept_message();
     client.reply();
     stage.figure("accepted", 1);
+    stage.logged("event=accepted");
     let log = stage.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("event=accepted")).collect();
     assert_eq!(lines.len(), 1, "{log}");

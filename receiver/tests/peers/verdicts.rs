@@ -52,7 +52,7 @@ fn a_client_refused_at_connect_is_sent_away() {
 
 #[test]
 fn each_stage_can_refuse_and_the_session_goes_on() {
-    let (stage, mut filter) = stage_with_all();
+    let (mut stage, mut filter) = stage_with_all();
     let mut client = stage.connect();
     accept(&mut filter);
     client.reply();
@@ -84,7 +84,7 @@ fn each_stage_can_refuse_and_the_session_goes_on() {
     assert!(client.ask("DATA").starts_with("503"), "the transaction is over");
     client.say("MAIL FROM:<again@x.test>");
     assert!(matches!(filter.hear().0, Ask::Mail(..)), "a decided message needs no reset");
-    assert!(stage.log().contains("event=refused stage=rcpt"), "{}", stage.log());
+    stage.logged("event=refused stage=rcpt");
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn without_name_servers_everything_is_temporary() {
     let mut resolver = Resolver::with(&[]);
     let mut client = resolver.deliver();
     assert_eq!(client.result(mx("a.example")), Err(DnsError::Temporary));
-    assert!(resolver.log().contains("event=no-name-servers"), "{}", resolver.log());
+    resolver.logged("event=no-name-servers");
 }
 
 #[test]
@@ -81,12 +81,12 @@ fn the_servers_of_this_machine_are_read_before_the_jail() {
     });
     let mut client = resolver.deliver();
     assert!(client.result(mx("localhost")).is_err());
+    resolver.logged("event=name-servers");
     let log = resolver.log();
     let file = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let first = file.lines().find_map(|line| line.strip_prefix("nameserver ")?.trim().parse().ok());
-    match first {
-        Some(std::net::IpAddr::V4(ip)) => assert!(log.contains(&format!("{ip}:53")), "{log}"),
-        _ => assert!(log.contains("event=name-servers"), "{log}"),
+    if let Some(std::net::IpAddr::V4(ip)) = first {
+        assert!(log.contains(&format!("{ip}:53")), "{log}");
     }
 }
 
