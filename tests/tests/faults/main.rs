@@ -13,8 +13,13 @@ mod system_calls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use vsmtp_tests::{Client, Mta, ReplyText, Sink};
+
+/// What good mail may take at most beside whoever behaves badly. Long, for a machine that is slow by itself: who is held up
+/// by others is so for as long as these go on, or until a time-out of minutes.
+const SLOWEST: Duration = Duration::from_secs(20);
 
 /// Lines of configuration with which deferred mail is tried again soon.
 const IMPATIENT: &str = "config.queue.backoff.min = \"1s\"; config.queue.backoff.max = \"1s\";";

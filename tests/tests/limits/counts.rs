@@ -136,7 +136,11 @@ fn near_a_rate_replies_come_late() {
         assert_eq!(client.say("RSET").code(), 250);
         began.elapsed() >= Duration::from_millis(700)
     };
-    assert_eq!([took(), took(), took(), took()], [false, false, true, true]);
+    let delayed = || mta.ctl_rows(&["limits"])[0]["figures"]["delayed"].as_u64();
+    let (_, _) = (took(), took());
+    assert_eq!(delayed(), Some(0));
+    assert!(took() && took());
+    assert_eq!(delayed(), Some(2));
 }
 
 #[test]
@@ -148,7 +152,7 @@ fn without_the_limiter_mail_flows() {
     // Asked, it does not answer: a second, and the client goes on.
     let began = Instant::now();
     assert_eq!(client.mail("a@src.test", &["b@local.test"], "Subject: x\r\n\r\nx").code(), 250);
-    assert!((Duration::from_millis(900)..Duration::from_secs(5)).contains(&began.elapsed()));
+    assert!(began.elapsed() >= Duration::from_millis(900));
     for _ in 0..5 {
         assert_eq!(client.mail("a@src.test", &["b@local.test"], "Subject: x\r\n\r\nx").code(), 250);
     }
