@@ -1,7 +1,7 @@
 //! Too few descriptors.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use vsmtp_tests::{Client, Mta, Settings, Strace, needs_programs, needs_root, say, wait_until};
 
