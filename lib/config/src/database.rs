@@ -1,6 +1,8 @@
 //! Databases that rules ask: what one is, and how it is written, in the configuration and in rules alike. A password is
 //! shown to nobody: what is printed of a database is without it.
 
+mod place;
+mod redis;
 mod url;
 
 use std::collections::BTreeMap;
@@ -11,7 +13,9 @@ use bincode::{Decode, Encode};
 use crate::kind::{Count, Kind, MINUTE, Period, SECOND};
 use crate::value::Value;
 
-pub use url::{DatabaseUrl, MySqlUrl};
+pub use place::Place;
+pub use redis::RedisUrl;
+pub use url::{DatabaseKind, DatabaseUrl, MySqlUrl};
 
 /// Most databases of one configuration.
 pub const MAX_DATABASES: usize = 64;

@@ -5,12 +5,11 @@ use std::net::IpAddr;
 
 use bincode::{Decode, Encode};
 
+use super::RedisUrl;
+use super::place::{self, MAX_SOCKET, MAX_URL, decode, encode};
+
 /// Where MySQL and MariaDB listen.
 const MYSQL_PORT: u16 = 3306;
-/// Longest URL, and longest path of a file, in octets.
-const MAX_URL: usize = 2048;
-/// The longest path of a Unix socket, in octets.
-const MAX_SOCKET: usize = 107;
 /// How URLs begin.
 const MYSQL: &str = "mysql://";
 const SQLITE: &str = "sqlite:";
@@ -22,6 +21,19 @@ pub enum DatabaseUrl {
     MySql(MySqlUrl),
     /// In a file of this host, at this absolute path.
     Sqlite(String),
+    /// On a server of Redis.
+    Redis(RedisUrl),
+}
+
+/// What kind of a database it is; it decides what may be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum DatabaseKind {
+    /// MySQL and MariaDB, asked in SQL.
+    MySql,
+    /// A file of SQLite, asked in SQL.
+    Sqlite,
+    /// Redis, and what speaks as it does.
+    Redis,
 }
 
 /// A server, and who we are there.
@@ -42,8 +54,8 @@ pub struct MySqlUrl {
 }
 
 impl DatabaseUrl {
-    /// Reads `mysql://user:password@host:port/database?socket=path` and `sqlite:path`. User and password may stand behind the
-    /// question mark too; without a user it is the anonymous one.
+    /// Reads `mysql://user:password@host:port/database?socket=path`, `sqlite:path`, and what [`RedisUrl::parse`] reads. User and
+    /// password may stand behind the question mark too; without a user it is the anonymous one.
     ///
     /// # Errors
     /// What is wrong with it, as it follows "found" in a message, without the URL itself.
@@ -54,9 +66,31 @@ impl DatabaseUrl {
                 .map_err(|what| format!("{what} (it is mysql://user:password@host:port/database)")),
             (None, Some(path)) => Self::sqlite(path),
             (None, None) => {
-                Err("no URL of MySQL (it is mysql://user:password@host:port/database)".to_owned())
+                RedisUrl::parse(text).map(|url| url.map(DatabaseUrl::Redis)).unwrap_or_else(|| {
+                    Err("no URL of MySQL or Redis (such as mysql://user:password@host:port/database)"
+                        .to_owned())
+                })
             }
         }
+    }
+
+    /// What kind of a database it is.
+    pub fn kind(&self) -> DatabaseKind {
+        match self {
+            DatabaseUrl::MySql(_) => DatabaseKind::MySql,
+            DatabaseUrl::Sqlite(_) => DatabaseKind::Sqlite,
+            DatabaseUrl::Redis(_) => DatabaseKind::Redis,
+        }
+    }
+
+    /// The name of the host whose address is to be found; `None` if it has an address, or is on this host.
+    pub fn host_name(&self) -> Option<&str> {
+        let host = match self {
+            DatabaseUrl::MySql(url) => url.socket.is_none().then_some(url.host.as_str()),
+            DatabaseUrl::Sqlite(_) => None,
+            DatabaseUrl::Redis(url) => url.place.host(),
+        };
+        host.filter(|host| host.parse::<IpAddr>().is_err())
     }
 
     /// A file of SQLite.
@@ -77,6 +111,7 @@ impl DatabaseUrl {
             DatabaseUrl::MySql(url) if !url.password.is_empty() => {
                 url.with_password(&format!(":{}", encode(&url.password)))
             }
+            DatabaseUrl::Redis(url) => url.write(),
             other => other.to_string(),
         }
     }
@@ -117,8 +152,8 @@ impl MySqlUrl {
         if socket.as_ref().is_some_and(|path| !path.starts_with('/') || path.len() > MAX_SOCKET) {
             return Err("a socket that is not an absolute path".to_owned());
         }
-        let (host, port) =
-            host_and_port(place).ok_or_else(|| "a URL without a host or with a bad one".to_owned())?;
+        let (host, port) = place::host_and_port(place, MYSQL_PORT)
+            .ok_or_else(|| "a URL without a host or with a bad one".to_owned())?;
         let [user, password, database] = [user, password, database].map(str::to_owned);
         Ok(MySqlUrl { user, password, host, port, socket, database })
     }
@@ -155,10 +190,7 @@ impl MySqlUrl {
     }
 
     fn with_password(&self, password: &str) -> String {
-        let host = match self.host.contains(':') {
-            true => format!("[{}]", self.host),
-            false => self.host.clone(),
-        };
+        let host = place::bracketed(&self.host);
         let socket = self.socket.as_ref().map(|path| format!("?socket={}", encode(path))).unwrap_or_default();
         let (user, database) = (encode(&self.user), encode(&self.database));
         format!("{MYSQL}{user}{password}@{host}:{}/{database}{socket}", self.port)
@@ -171,6 +203,7 @@ impl fmt::Display for DatabaseUrl {
         match self {
             DatabaseUrl::MySql(url) => f.write_str(&url.with_password("")),
             DatabaseUrl::Sqlite(path) => write!(f, "{SQLITE}{path}"),
+            DatabaseUrl::Redis(url) => fmt::Display::fmt(url, f),
         }
     }
 }
@@ -187,46 +220,6 @@ impl fmt::Debug for MySqlUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.with_password(""))
     }
-}
-
-fn host_and_port(text: &str) -> Option<(String, u16)> {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (address, rest) = rest.split_once(']')?;
-            address.parse::<IpAddr>().ok()?;
-            (address, rest.strip_prefix(':').or(rest.is_empty().then_some(""))?)
-        }
-        None => text.split_once(':').unwrap_or((text, "")),
-    };
-    let is_host = |octet: u8| octet.is_ascii_alphanumeric() || b".-_:".contains(&octet);
-    let port = if port.is_empty() { MYSQL_PORT } else { port.parse().ok().filter(|port| *port > 0)? };
-    (!host.is_empty() && host.len() <= 253 && host.bytes().all(is_host)).then(|| (host.to_owned(), port))
-}
-
-fn decode(text: &str) -> Option<String> {
-    let mut octets = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(octet) = rest.next() {
-        if octet != b'%' {
-            octets.push(octet);
-            continue;
-        }
-        let mut digit = || char::from(rest.next()?).to_digit(16);
-        let (high, low) = (digit()?, digit()?);
-        octets.push(u8::try_from(high * 16 + low).ok()?);
-    }
-    String::from_utf8(octets).ok().filter(|text| !text.contains('\0'))
-}
-
-fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for octet in text.bytes() {
-        match octet {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => encoded.push(char::from(octet)),
-            other => encoded.push_str(&format!("%{other:02X}")),
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use vsmtp_mail::{Address, Domain, NextHop};
 use super::{OwnReply, SenderLogin};
 use crate::by_text::ByText;
 use crate::config::Config;
+use crate::database::DatabaseKind;
 use crate::network::Network;
 use crate::pattern::AddressPattern;
 use crate::routes::DomainPattern;
@@ -55,8 +56,8 @@ pub struct FilterSlice {
     pub domain_dir: Option<String>,
     /// True if commands are declared, so that there is a runner.
     pub has_commands: bool,
-    /// Databases that there are, by name, with the time within which they answer.
-    pub databases: Vec<(String, Duration)>,
+    /// Databases that there are, by name, with what they are and the time within which they answer.
+    pub databases: Vec<(String, DatabaseKind, Duration)>,
     /// Rules that may run at once.
     pub workers: u32,
     /// Steps of one stage's rules.
@@ -174,7 +175,11 @@ impl Config {
             filter_path_required: rules.filter_path.is_some(),
             domain_dir: rules.domain_dir.as_ref().map(|path| self.placed(path)),
             has_commands: !rules.commands.is_empty(),
-            databases: rules.databases.iter().map(|(name, of)| (name.clone(), of.timeout)).collect(),
+            databases: rules
+                .databases
+                .iter()
+                .map(|(name, of)| (name.clone(), of.url.kind(), of.timeout))
+                .collect(),
             workers: rules.workers,
             max_operations: u64::from(rules.max_operations),
             timeout: rules.timeout,
