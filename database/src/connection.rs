@@ -3,7 +3,8 @@
 use vsmtp_config::{Database, DatabaseUrl};
 
 use crate::crew::{Heard, Job};
-use crate::{mysql, sqlite};
+use crate::redis::Redis;
+use crate::{mysql, server, sqlite};
 
 /// Most characters of what a database says that the operator is told.
 const MAX_SAID: usize = 512;
@@ -14,6 +15,8 @@ pub enum Connection {
     MySql(mysql::Connection),
     /// To a file.
     Sqlite(sqlite::Connection),
+    /// To a server of Redis.
+    Redis(server::Connection<Redis>),
 }
 
 impl Connection {
@@ -22,6 +25,9 @@ impl Connection {
         match &database.url {
             DatabaseUrl::MySql(url) => Connection::MySql(mysql::Connection::to(url, database.timeout)),
             DatabaseUrl::Sqlite(path) => Connection::Sqlite(sqlite::Connection::to(path)),
+            DatabaseUrl::Redis(url) => {
+                Connection::Redis(server::Connection::to(url.place.clone(), Redis(url.clone())))
+            }
         }
     }
 
@@ -30,10 +36,12 @@ impl Connection {
         match self {
             Connection::MySql(connection) => connection.ask(job),
             Connection::Sqlite(connection) => connection.ask(job),
+            Connection::Redis(connection) => connection.ask(job),
         }
     }
 
-    /// Gives back what the question has left behind, once its answer is on its way. A file that is only read keeps nothing.
+    /// Gives back what the question has left behind, once its answer is on its way. Nothing but SQL leaves anything behind, and a file that is only
+    /// read keeps nothing.
     pub fn rest(&mut self) {
         if let Connection::MySql(connection) = self {
             connection.rest();

@@ -15,8 +15,13 @@ mod crew;
 mod line;
 mod mysql;
 mod open;
+mod redis;
+mod server;
 mod sqlite;
+mod wire;
 
+pub mod input;
+pub mod resp;
 pub mod sandbox;
 
 pub use event::Asker;

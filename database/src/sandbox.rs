@@ -2,7 +2,7 @@
 //! how names become addresses, where a database has a name, and those of the folders in which files of SQLite lie, for
 //! reading; nothing is started. The same in every build.
 
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 
 use vsmtp_config::{Database, DatabaseUrl, MAX_CONNECTIONS};
@@ -133,10 +133,7 @@ fn found(path: &Path) -> Option<PathBuf> {
 
 /// True if its address is to be found.
 fn has_name(database: &Database) -> bool {
-    match &database.url {
-        DatabaseUrl::MySql(url) => url.socket.is_none() && url.host.parse::<IpAddr>().is_err(),
-        DatabaseUrl::Sqlite(_) => false,
-    }
+    database.url.host_name().is_some()
 }
 
 /// The folder in which a file of SQLite lies: another file may take its place, and beside it lie its journals.

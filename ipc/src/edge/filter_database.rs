@@ -57,9 +57,9 @@ pub struct Ask {
     pub ticket: u64,
     /// Whom; a database that is not declared is not asked.
     pub database: Which,
-    /// One statement of SQL.
+    /// One statement of SQL, or the name of what is asked, where the database knows no SQL.
     pub statement: String,
-    /// For each `?` of it.
+    /// For each `?` of it; what is asked is about these.
     pub parameters: Vec<Parameter>,
     /// Nobody waits for it longer than this, in milliseconds.
     pub left_ms: u64,

@@ -1,0 +1,146 @@
+//! A connection to a server that is asked by a protocol of our own making. Every wait ends when the question is out of time.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use vsmtp_config::Place;
+
+/// A connection.
+#[derive(Debug)]
+pub struct Wire {
+    socket: Socket,
+    until: Instant,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Wire {
+    /// Connects. A name is looked up by the C library, in its own time.
+    ///
+    /// # Errors
+    /// Nobody answers there in time.
+    pub fn connect(place: &Place, until: Instant) -> io::Result<Self> {
+        let socket = match place {
+            Place::Tcp { host, port } => Socket::Tcp(tcp(host, *port, until)?),
+            Place::Unix(path) => Socket::Unix(unix(path, left(until)?)?),
+        };
+        Ok(Wire { socket, until })
+    }
+
+    /// What is waited for must be there before this.
+    pub fn wait_until(&mut self, until: Instant) {
+        self.until = until;
+    }
+
+    /// The socket, which closes with this.
+    pub fn fd(&self) -> RawFd {
+        match &self.socket {
+            Socket::Tcp(stream) => stream.as_raw_fd(),
+            Socket::Unix(stream) => stream.as_raw_fd(),
+        }
+    }
+
+    /// True if the server has said nothing since it was last heard, not even that it is gone.
+    pub fn is_quiet(&self) -> bool {
+        let seen = recv(self.fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT);
+        seen == Err(nix::errno::Errno::EAGAIN)
+    }
+}
+
+fn left(until: Instant) -> io::Result<Duration> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+fn tcp(host: &str, port: u16, until: Instant) -> io::Result<TcpStream> {
+    let mut failed = io::Error::new(ErrorKind::NotFound, "its name has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, left(until)?) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+/// The kernel waits for a server that has more to accept than it does; the standard library cannot bound that.
+fn unix(path: &str, left: Duration) -> io::Result<UnixStream> {
+    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let wait = TimeVal::milliseconds(i64::try_from(left.as_millis()).unwrap_or(i64::MAX).max(1));
+    setsockopt(&socket.as_fd(), sockopt::SendTimeout, &wait)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(UnixStream::from(socket))
+}
+
+impl Read for Wire {
+    fn read(&mut self, octets: &mut [u8]) -> io::Result<usize> {
+        let left = Some(left(self.until)?);
+        match &mut self.socket {
+            Socket::Tcp(stream) => stream.set_read_timeout(left).and_then(|()| stream.read(octets)),
+            Socket::Unix(stream) => stream.set_read_timeout(left).and_then(|()| stream.read(octets)),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let left = Some(left(self.until)?);
+        match &mut self.socket {
+            Socket::Tcp(stream) => stream.set_write_timeout(left).and_then(|()| stream.write(octets)),
+            Socket::Unix(stream) => stream.set_write_timeout(left).and_then(|()| stream.write(octets)),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(30)
+    }
+
+    #[test]
+    fn words_of_a_server_that_nobody_asked_for_are_seen_and_so_is_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let (local, tcp) = (UnixListener::bind(&path).unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let port = tcp.local_addr().unwrap().port();
+        let mut one = Wire::connect(&Place::Unix(path.to_str().unwrap().to_owned()), soon()).unwrap();
+        let other = Wire::connect(&Place::Tcp { host: "127.0.0.1".to_owned(), port }, soon()).unwrap();
+        let (mut server, _) = local.accept().unwrap();
+        let (gone, _) = tcp.accept().unwrap();
+        assert!(one.is_quiet() && other.is_quiet());
+        server.write_all(b"x").unwrap();
+        drop(gone);
+        assert!(!one.is_quiet());
+        let mut end = [0];
+        let Socket::Tcp(stream) = &other.socket else { panic!("it is by TCP") };
+        assert_eq!(stream.peek(&mut end).unwrap(), 0);
+        assert!(!other.is_quiet());
+        one.wait_until(Instant::now());
+        assert_eq!(one.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(one.write(b"x").unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+}

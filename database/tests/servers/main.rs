@@ -1,0 +1,4 @@
+//! The process with servers whose protocols it speaks itself. They are played: they answer, or they do what no server may.
+
+mod redis;
+mod stage;
