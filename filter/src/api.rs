@@ -3,6 +3,7 @@
 
 mod address;
 mod arc;
+mod asked;
 mod auth;
 mod cmd;
 mod code;
@@ -27,6 +28,7 @@ mod page;
 mod plugins;
 mod queue;
 mod ratelimit;
+mod redis;
 mod registry;
 mod relay;
 mod reports;
@@ -77,6 +79,7 @@ pub fn install_all(engine: &mut Engine, surroundings: &Surroundings) -> (Vec<Fun
     cmd::register(&mut registry, surroundings);
     csv::register(&mut registry, surroundings);
     mysql::register(&mut registry, surroundings);
+    redis::register(&mut registry, surroundings);
     smtp::register(&mut registry);
     state::register(&mut registry, surroundings);
     envelope::register(&mut registry);

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::Level;
 use rhai::{Dynamic, ImmutableString};
-use vsmtp_config::{FilterSlice, Network, OwnReply, Value};
+use vsmtp_config::{DatabaseKind, FilterSlice, Network, OwnReply, Value};
 use vsmtp_daemon::Record;
 use vsmtp_mail::Rfc5322Date;
 
@@ -67,8 +67,8 @@ pub struct Surroundings {
     pub asker: Arc<dyn Asker>,
     /// Native plugins.
     pub plugins: Arc<Plugins>,
-    /// The databases of the configuration, by name, with the time within which they answer.
-    pub database_names: Arc<[(String, Duration)]>,
+    /// The databases of the configuration, by name, with what they are and the time within which they answer.
+    pub database_names: Arc<[(String, DatabaseKind, Duration)]>,
     /// The settings that a filter is told.
     pub settings: Arc<Value>,
     /// What `deny()` says without a code.

@@ -42,6 +42,10 @@ const MODULES: &[(&str, &str)] = &[
     ("arc", "ARC (RFC 8617)."),
     ("cmd", "Programs that rules run. A process of its own starts them, and none that is not declared."),
     ("mysql", "MySQL and MariaDB databases. A process of its own asks them, and none that is not declared."),
+    (
+        "redis",
+        "Servers of Redis: values under names, which all hosts of a site share. A process of its own asks them, and none that is not declared.",
+    ),
     ("smtp", "Services that see messages and give them back: virus scanners and other content filters."),
     ("csv", "Tables in CSV files, which rules read and keep."),
     ("cfg", "The configuration, as far as the filter is told it. Reading only."),

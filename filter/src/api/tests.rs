@@ -28,6 +28,7 @@ mod fs;
 mod header;
 mod mysql;
 mod old;
+mod redis;
 mod spf;
 mod values;
 mod zone;

@@ -13,9 +13,10 @@ const FORMS: [(&str, bool); 3] =
     [("libvsmtp_plugin_", false), ("vsmtp_plugin_", false), ("libvsmtp-plugin-", true)];
 
 /// Those that there are, each with its module as a script.
-const PLUGINS: [(&str, &str); 2] = [
+const PLUGINS: [(&str, &str); 3] = [
     ("csv", "fn csv(of) { service made db:csv = of; made } fn build(of) { csv(of) }"),
     ("mysql", "fn connect(of) { service made db:mysql = of; made } fn mysql(of) { connect(of) }"),
+    ("redis", "fn connect(of) { service made db:redis = of; made }"),
 ];
 
 /// The native plugins that there are, by the names of their files.
@@ -97,7 +98,7 @@ pub(super) fn find(import: &str) -> Option<Result<&'static str, String>> {
         FORMS.into_iter().find_map(|(form, has_version)| Some((file.strip_prefix(form)?, has_version)))?;
     let name = if has_version { rest.split_once('-').map_or(rest, |(name, _)| name) } else { rest };
     let found = PLUGINS.iter().find(|(plugin, _)| *plugin == name).map(|(_, script)| *script);
-    let known = PLUGINS.map(|(plugin, _)| plugin).join(" and ");
+    let known = PLUGINS.map(|(plugin, _)| plugin).join(", ");
     Some(found.ok_or_else(|| format!("there is no plugin '{name}', only {known}")))
 }
 

@@ -141,6 +141,29 @@ impl Registry<'_> {
             body(&shared, value, a, b).map_err(|fault| raise(&context, fault))
         });
     }
+
+    /// A method of three arguments that may wait.
+    pub fn method_waits3<T, A, B, C, R>(
+        &mut self,
+        name: Name,
+        from: Stage,
+        body: impl Fn(&Shared, &T, A, B, C) -> Outcome<R> + Send + Sync + 'static,
+    ) where
+        T: Variant + Clone,
+        A: Variant + Clone,
+        B: Variant + Clone,
+        C: Variant + Clone,
+        R: Variant + Clone,
+    {
+        self.row(Form::Method, name, 3, Some(from));
+        self.engine.register_fn(
+            name.name,
+            move |context: NativeCallContext, value: &mut T, a: A, b: B, c: C| {
+                let shared = shared(&context, name, from)?;
+                body(&shared, value, a, b, c).map_err(|fault| raise(&context, fault))
+            },
+        );
+    }
 }
 
 /// What is thrown where a database has not answered. What fails because of that is a matter for later.
