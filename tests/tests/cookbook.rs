@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use vsmtp_tests::{
-    Client, MARIADB, MariaDb, Mta, NameServer, Proxsmtp, ReplyText, Settings, Sink, free_port, make_sqlite,
-    needs_programs, run, said,
+    Client, MARIADB, MariaDb, Mta, NameServer, Proxsmtp, RedisServer, ReplyText, Settings, Sink, free_port,
+    make_sqlite, needs_programs, run, said,
 };
 
 /// Recipes played at once.
@@ -23,6 +23,8 @@ const PAGES: [(&str, usize); 2] = [("vsl/cookbook.md", 30), ("migration.md", 2)]
 
 /// The database of recipes that ask MySQL; the SQL that fills it is the block `sql mysql`.
 const MYSQL: &str = "mysql://mail:secret@db.example.com/mail";
+/// The server of recipes that ask Redis; the block `text redis` has a command of one key and one value in each line.
+const REDIS: &str = "redis://:secret@cache.example.com";
 
 /// One recipe.
 #[derive(Debug)]
@@ -106,6 +108,9 @@ fn play(recipe: &Recipe) -> Result<(), String> {
     if recipe.block("mysql").is_some() && !needs_programs(&recipe.title, &MARIADB) {
         return Ok(());
     }
+    if recipe.block("redis").is_some() && !needs_programs(&recipe.title, &RedisServer::PROGRAMS) {
+        return Ok(());
+    }
     let mut stage = Stage::set(recipe);
     let problem = if session.is_empty() {
         Some("it has no session".to_owned())
@@ -126,6 +131,7 @@ struct Stage {
     relay: Sink,
     _names: NameServer,
     _database: Option<MariaDb>,
+    _redis: Option<RedisServer>,
     _scanner: Option<Proxsmtp>,
     client: Option<Client>,
     has_greeted: bool,
@@ -145,12 +151,14 @@ impl Stage {
             server
         });
         let url = database.as_ref().map_or_else(|| MYSQL.to_owned(), |server| server.urls()[0].clone());
+        let redis = recipe.block("redis").map(redis);
+        let redis_url = redis.as_ref().map_or_else(|| REDIS.to_owned(), |server| server.urls()[0].clone());
         let config = format!(
             "config.server.name = \"mx.example.com\"; config.server.domains = [\"example.com\"];\n\
              config.server.relay_from = [\"10.0.0.0/8\"]; config.server.interfaces.proxied = config.server.interfaces.addr;\n\
              config.server.interfaces.proxies = [\"127.0.0.1/32\"]; config.delivery.relayhost = \"[127.0.0.1]:{port}\"; config.server.receivers = 1;\n{}\n{}",
             names.config(),
-            recipe.block("vsmtp.vsl").unwrap_or("").replace(MYSQL, &url)
+            recipe.block("vsmtp.vsl").unwrap_or("").replace(MYSQL, &url).replace(REDIS, &redis_url)
         );
         let filter = recipe.block("filter.vsl").unwrap_or("").replace("$RELAY", &port);
         let doors = [free_port(), free_port()];
@@ -175,6 +183,7 @@ impl Stage {
             relay,
             _names: names,
             _database: database,
+            _redis: redis,
             _scanner: scanner,
             client: None,
             has_greeted: false,
@@ -342,9 +351,21 @@ fn judge(text: &str, wanted: &str) -> Result<(), String> {
     if is_good { Ok(()) } else { Err(format!("there is\n{text}")) }
 }
 
+/// A server that knows what a recipe says.
+fn redis(commands: &str) -> RedisServer {
+    let mut server = RedisServer::prepare();
+    server.start();
+    for line in commands.lines() {
+        server.command(&line.splitn(3, ' ').collect::<Vec<_>>());
+    }
+    server
+}
+
 /// Puts a file of a recipe in its place, or has it made.
 fn lay_down(block: &Block, etc: &Path) {
-    if block.path.is_empty() || ["dns", "mysql", "vsmtp.vsl", "filter.vsl"].contains(&block.path.as_str()) {
+    if block.path.is_empty()
+        || ["dns", "mysql", "redis", "vsmtp.vsl", "filter.vsl"].contains(&block.path.as_str())
+    {
         return;
     }
     let path = etc.join(&block.path);

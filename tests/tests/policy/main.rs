@@ -10,6 +10,7 @@ mod failures;
 mod files;
 mod lists;
 mod mysql;
+mod redis;
 mod refusals;
 mod sqlite;
 
