@@ -1,0 +1,83 @@
+//! What servers answer whose protocols are our own to read. The first octet says which protocol it is.
+#![no_main]
+
+use std::io::Read;
+
+use libfuzzer_sys::fuzz_target;
+use vsmtp_database::input::{Failure, Input, MAX_REPLY};
+use vsmtp_database::resp::{self, MAX_ITEMS, Reply};
+
+fuzz_target!(|data: &[u8]| {
+    let Some((_, rest)) = data.split_first() else { return };
+    redis(rest);
+});
+
+/// Says an octet at a time.
+struct Slow<'a>(&'a [u8]);
+
+impl Read for Slow<'_> {
+    fn read(&mut self, octets: &mut [u8]) -> std::io::Result<usize> {
+        let (Some(place), [first, rest @ ..]) = (octets.first_mut(), self.0) else { return Ok(0) };
+        *place = *first;
+        self.0 = rest;
+        Ok(1)
+    }
+}
+
+fn told<T: std::fmt::Debug>(answer: &Result<T, Failure>) -> String {
+    match answer {
+        Err(Failure::Io(error)) => format!("{:?}", error.kind()),
+        other => format!("{other:?}"),
+    }
+}
+
+fn redis(data: &[u8]) {
+    let whole = resp::reply(&mut Input::new(data));
+    let slow = resp::reply(&mut Input::new(Slow(data)));
+    assert_eq!(told(&whole), told(&slow), "however it is cut");
+    let Ok(reply) = whole else { return };
+    assert!(items(&reply) <= MAX_ITEMS + 1 && octets(&reply) <= MAX_REPLY);
+    // What is read can be written, and reads the same.
+    let mut written = Vec::new();
+    write(&reply, &mut written);
+    let again = resp::reply(&mut Input::new(&written[..])).expect("it reads again");
+    assert_eq!(again, reply);
+    // A word of a command is one word, whatever is in it.
+    let command = resp::command(&[b"GET", data]);
+    if data.len() < 1000 {
+        let Ok(Reply::List(words)) = resp::reply(&mut Input::new(&command[..])) else { panic!("it is a list") };
+        assert_eq!(words, [Reply::Value(Some(b"GET".to_vec())), Reply::Value(Some(data.to_vec()))]);
+    }
+}
+
+fn items(reply: &Reply) -> usize {
+    match reply {
+        Reply::List(list) => list.iter().map(items).sum::<usize>() + 1,
+        _ => 1,
+    }
+}
+
+fn octets(reply: &Reply) -> usize {
+    match reply {
+        Reply::List(list) => list.iter().map(octets).sum(),
+        Reply::Status(word) | Reply::Value(Some(word)) => word.len(),
+        Reply::Int(_) | Reply::Value(None) => 0,
+    }
+}
+
+fn write(reply: &Reply, out: &mut Vec<u8>) {
+    match reply {
+        Reply::Status(word) => out.extend_from_slice(&[b"+", word.as_slice(), b"\r\n"].concat()),
+        Reply::Int(number) => out.extend_from_slice(format!(":{number}\r\n").as_bytes()),
+        Reply::Value(None) => out.extend_from_slice(b"$-1\r\n"),
+        Reply::Value(Some(value)) => {
+            out.extend_from_slice(format!("${}\r\n", value.len()).as_bytes());
+            out.extend_from_slice(value);
+            out.extend_from_slice(b"\r\n");
+        }
+        Reply::List(list) => {
+            out.extend_from_slice(format!("*{}\r\n", list.len()).as_bytes());
+            list.iter().for_each(|item| write(item, out));
+        }
+    }
+}
