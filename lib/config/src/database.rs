@@ -1,6 +1,7 @@
 //! Databases that rules ask: what one is, and how it is written, in the configuration and in rules alike. A password is
 //! shown to nobody: what is printed of a database is without it.
 
+mod memcached;
 mod place;
 mod redis;
 mod url;
@@ -13,6 +14,7 @@ use bincode::{Decode, Encode};
 use crate::kind::{Count, Kind, MINUTE, Period, SECOND};
 use crate::value::Value;
 
+pub use memcached::MemcachedUrl;
 pub use place::Place;
 pub use redis::RedisUrl;
 pub use url::{DatabaseKind, DatabaseUrl, MySqlUrl};

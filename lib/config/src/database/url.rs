@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use bincode::{Decode, Encode};
 
-use super::RedisUrl;
 use super::place::{self, MAX_SOCKET, MAX_URL, decode, encode};
+use super::{MemcachedUrl, RedisUrl};
 
 /// Where MySQL and MariaDB listen.
 const MYSQL_PORT: u16 = 3306;
@@ -23,6 +23,8 @@ pub enum DatabaseUrl {
     Sqlite(String),
     /// On a server of Redis.
     Redis(RedisUrl),
+    /// On a server of memcached.
+    Memcached(MemcachedUrl),
 }
 
 /// What kind of a database it is; it decides what may be asked.
@@ -34,6 +36,8 @@ pub enum DatabaseKind {
     Sqlite,
     /// Redis, and what speaks as it does.
     Redis,
+    /// memcached.
+    Memcached,
 }
 
 /// A server, and who we are there.
@@ -54,7 +58,7 @@ pub struct MySqlUrl {
 }
 
 impl DatabaseUrl {
-    /// Reads `mysql://user:password@host:port/database?socket=path`, `sqlite:path`, and what [`RedisUrl::parse`] reads. User and
+    /// Reads `mysql://user:password@host:port/database?socket=path`, `sqlite:path`, and what those of other kinds read. User and
     /// password may stand behind the question mark too; without a user it is the anonymous one.
     ///
     /// # Errors
@@ -66,8 +70,10 @@ impl DatabaseUrl {
                 .map_err(|what| format!("{what} (it is mysql://user:password@host:port/database)")),
             (None, Some(path)) => Self::sqlite(path),
             (None, None) => {
-                RedisUrl::parse(text).map(|url| url.map(DatabaseUrl::Redis)).unwrap_or_else(|| {
-                    Err("no URL of MySQL or Redis (such as mysql://user:password@host:port/database)"
+                let redis = || RedisUrl::parse(text).map(|url| url.map(DatabaseUrl::Redis));
+                let memcached = || MemcachedUrl::parse(text).map(|url| url.map(DatabaseUrl::Memcached));
+                redis().or_else(memcached).unwrap_or_else(|| {
+                    Err("no URL of MySQL, Redis or memcached (such as mysql://user:password@host:port/database)"
                         .to_owned())
                 })
             }
@@ -80,6 +86,7 @@ impl DatabaseUrl {
             DatabaseUrl::MySql(_) => DatabaseKind::MySql,
             DatabaseUrl::Sqlite(_) => DatabaseKind::Sqlite,
             DatabaseUrl::Redis(_) => DatabaseKind::Redis,
+            DatabaseUrl::Memcached(_) => DatabaseKind::Memcached,
         }
     }
 
@@ -89,6 +96,7 @@ impl DatabaseUrl {
             DatabaseUrl::MySql(url) => url.socket.is_none().then_some(url.host.as_str()),
             DatabaseUrl::Sqlite(_) => None,
             DatabaseUrl::Redis(url) => url.place.host(),
+            DatabaseUrl::Memcached(url) => url.place.host(),
         };
         host.filter(|host| host.parse::<IpAddr>().is_err())
     }
@@ -204,6 +212,7 @@ impl fmt::Display for DatabaseUrl {
             DatabaseUrl::MySql(url) => f.write_str(&url.with_password("")),
             DatabaseUrl::Sqlite(path) => write!(f, "{SQLITE}{path}"),
             DatabaseUrl::Redis(url) => fmt::Display::fmt(url, f),
+            DatabaseUrl::Memcached(url) => fmt::Display::fmt(url, f),
         }
     }
 }
