@@ -3,6 +3,7 @@
 use vsmtp_config::{Database, DatabaseUrl};
 
 use crate::crew::{Heard, Job};
+use crate::memcached::Memcached;
 use crate::redis::Redis;
 use crate::{mysql, server, sqlite};
 
@@ -17,6 +18,8 @@ pub enum Connection {
     Sqlite(sqlite::Connection),
     /// To a server of Redis.
     Redis(server::Connection<Redis>),
+    /// To a server of memcached.
+    Memcached(server::Connection<Memcached>),
 }
 
 impl Connection {
@@ -25,6 +28,9 @@ impl Connection {
         match &database.url {
             DatabaseUrl::MySql(url) => Connection::MySql(mysql::Connection::to(url, database.timeout)),
             DatabaseUrl::Sqlite(path) => Connection::Sqlite(sqlite::Connection::to(path)),
+            DatabaseUrl::Memcached(url) => {
+                Connection::Memcached(server::Connection::to(url.place.clone(), Memcached))
+            }
             DatabaseUrl::Redis(url) => {
                 Connection::Redis(server::Connection::to(url.place.clone(), Redis(url.clone())))
             }
@@ -37,6 +43,7 @@ impl Connection {
             Connection::MySql(connection) => connection.ask(job),
             Connection::Sqlite(connection) => connection.ask(job),
             Connection::Redis(connection) => connection.ask(job),
+            Connection::Memcached(connection) => connection.ask(job),
         }
     }
 

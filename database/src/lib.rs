@@ -21,6 +21,7 @@ mod sqlite;
 mod wire;
 
 pub mod input;
+pub mod memcached;
 pub mod resp;
 pub mod sandbox;
 

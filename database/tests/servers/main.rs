@@ -1,4 +1,5 @@
 //! The process with servers whose protocols it speaks itself. They are played: they answer, or they do what no server may.
 
+mod memcached;
 mod redis;
 mod stage;
