@@ -21,6 +21,7 @@ mod general;
 mod greylist;
 mod handle;
 mod lists;
+mod memcached;
 mod message;
 mod mime;
 mod mysql;
@@ -80,6 +81,7 @@ pub fn install_all(engine: &mut Engine, surroundings: &Surroundings) -> (Vec<Fun
     csv::register(&mut registry, surroundings);
     mysql::register(&mut registry, surroundings);
     redis::register(&mut registry, surroundings);
+    memcached::register(&mut registry, surroundings);
     smtp::register(&mut registry);
     state::register(&mut registry, surroundings);
     envelope::register(&mut registry);

@@ -26,6 +26,7 @@ mod dns;
 mod envelope;
 mod fs;
 mod header;
+mod memcached;
 mod mysql;
 mod old;
 mod redis;

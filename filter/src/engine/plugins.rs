@@ -13,10 +13,11 @@ const FORMS: [(&str, bool); 3] =
     [("libvsmtp_plugin_", false), ("vsmtp_plugin_", false), ("libvsmtp-plugin-", true)];
 
 /// Those that there are, each with its module as a script.
-const PLUGINS: [(&str, &str); 3] = [
+const PLUGINS: [(&str, &str); 4] = [
     ("csv", "fn csv(of) { service made db:csv = of; made } fn build(of) { csv(of) }"),
     ("mysql", "fn connect(of) { service made db:mysql = of; made } fn mysql(of) { connect(of) }"),
     ("redis", "fn connect(of) { service made db:redis = of; made }"),
+    ("memcached", "fn connect(of) { service made db:memcached = of; made }"),
 ];
 
 /// The native plugins that there are, by the names of their files.

@@ -164,6 +164,30 @@ impl Registry<'_> {
             },
         );
     }
+
+    /// A method of four arguments that may wait.
+    pub fn method_waits4<T, A, B, C, D, R>(
+        &mut self,
+        name: Name,
+        from: Stage,
+        body: impl Fn(&Shared, &T, A, B, C, D) -> Outcome<R> + Send + Sync + 'static,
+    ) where
+        T: Variant + Clone,
+        A: Variant + Clone,
+        B: Variant + Clone,
+        C: Variant + Clone,
+        D: Variant + Clone,
+        R: Variant + Clone,
+    {
+        self.row(Form::Method, name, 4, Some(from));
+        self.engine.register_fn(
+            name.name,
+            move |context: NativeCallContext, value: &mut T, a: A, b: B, c: C, d: D| {
+                let shared = shared(&context, name, from)?;
+                body(&shared, value, a, b, c, d).map_err(|fault| raise(&context, fault))
+            },
+        );
+    }
 }
 
 /// What is thrown where a database has not answered. What fails because of that is a matter for later.

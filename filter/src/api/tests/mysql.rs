@@ -25,8 +25,10 @@ impl Asker for Scripted {
             return Err(NoAnswer::Later(Fault(format!("the database {target} did not answer: it is down"))));
         }
         let text = |text: &str| Some(text.to_owned());
-        if target.to_string() == "counters" {
-            return Ok(super::redis::answer(statement, &parameters));
+        match target.to_string().as_str() {
+            "counters" => return Ok(super::redis::answer(statement, &parameters)),
+            "cache" => return Ok(super::memcached::answer(statement, &parameters)),
+            _ => {}
         }
         let rows = |columns: &[&str], rows: Vec<Vec<Option<String>>>| Rows {
             columns: columns.iter().map(|name| (*name).to_owned()).collect(),
@@ -157,7 +159,7 @@ fn plugins_of_2_x_are_imported_by_their_names() {
     load(script).unwrap();
     assert_eq!(collector.databases().len(), 1);
     let error = load("import \"plugins/libvsmtp_plugin_ldap\" as ldap; #{}").unwrap_err().to_string();
-    assert!(error.contains("there is no plugin 'ldap', only csv, mysql, redis"), "{error}");
+    assert!(error.contains("there is no plugin 'ldap', only csv, mysql, redis, memcached"), "{error}");
     // What lies in the folder counts.
     std::fs::create_dir(folder.path().join("plugins")).unwrap();
     std::fs::write(folder.path().join("plugins/vsmtp_plugin_mysql.vsl"), "fn connect(of) { 5 }").unwrap();
@@ -168,7 +170,13 @@ fn plugins_of_2_x_are_imported_by_their_names() {
 /// Of these the examples of the reference know.
 pub fn names() -> Arc<[(String, DatabaseKind, Duration)]> {
     let named = |name: &str, kind| (name.to_owned(), kind, Duration::from_secs(5));
-    [named("accounts", DatabaseKind::MySql), named("counters", DatabaseKind::Redis)].into_iter().collect()
+    [
+        named("accounts", DatabaseKind::MySql),
+        named("counters", DatabaseKind::Redis),
+        named("cache", DatabaseKind::Memcached),
+    ]
+    .into_iter()
+    .collect()
 }
 
 #[test]
