@@ -12,6 +12,7 @@ mod dovecot;
 mod exim;
 mod letter;
 mod maria_db;
+mod memcached;
 mod mta;
 mod name_server;
 pub mod native;
@@ -36,6 +37,7 @@ pub use dovecot::Dovecot;
 pub use exim::{EXIM, Exim};
 pub use letter::Letter;
 pub use maria_db::{MARIADB, MariaDb, make_sqlite};
+pub use memcached::Memcached;
 pub use mta::{
     Mta, Process, Settings, binary, children_of, free_port, is_alive, is_root, needs_root, say, signal,
     wait_until,

@@ -9,6 +9,7 @@ mod edits;
 mod failures;
 mod files;
 mod lists;
+mod memcached;
 mod mysql;
 mod redis;
 mod refusals;
