@@ -5,11 +5,16 @@ use std::io::Read;
 
 use libfuzzer_sys::fuzz_target;
 use vsmtp_database::input::{Failure, Input, MAX_REPLY};
+use vsmtp_database::memcached::{self, Question};
 use vsmtp_database::resp::{self, MAX_ITEMS, Reply};
+use vsmtp_ipc::edge::filter_database::Parameter;
 
 fuzz_target!(|data: &[u8]| {
-    let Some((_, rest)) = data.split_first() else { return };
-    redis(rest);
+    let Some((which, rest)) = data.split_first() else { return };
+    match which % 2 {
+        0 => redis(rest),
+        _ => memcached(rest),
+    }
 });
 
 /// Says an octet at a time.
@@ -47,6 +52,35 @@ fn redis(data: &[u8]) {
     if data.len() < 1000 {
         let Ok(Reply::List(words)) = resp::reply(&mut Input::new(&command[..])) else { panic!("it is a list") };
         assert_eq!(words, [Reply::Value(Some(b"GET".to_vec())), Reply::Value(Some(data.to_vec()))]);
+    }
+}
+
+/// Keys that are asked for come from the input, as they would from a client; what is said to a server is lines of its own.
+fn memcached(data: &[u8]) {
+    let (first, rest) = data.split_at(data.len().min(8));
+    let text = |octets: &[u8]| Parameter::Text(String::from_utf8_lossy(octets).into_owned());
+    if let Some(Question::Word { written, .. }) = Question::of("set", &[text(first), text(rest), Parameter::Int(60)]) {
+        let lines = written.windows(2).filter(|pair| *pair == b"\r\n").count();
+        let value = String::from_utf8_lossy(rest);
+        assert_eq!(lines, 2 + value.matches("\r\n").count(), "a key ends no line");
+        assert!(written.starts_with(b"set ") && written.ends_with(b"\r\n"));
+    }
+    for question in ["get", "incr", "stats"] {
+        let parameters = match question {
+            "get" => vec![text(b"a"), text(first)],
+            "incr" => vec![text(b"a"), Parameter::Int(1)],
+            _ => Vec::new(),
+        };
+        let Some(question) = Question::of(question, &parameters) else { continue };
+        let whole = memcached::read(&mut Input::new(rest), &question);
+        let slow = memcached::read(&mut Input::new(Slow(rest)), &question);
+        assert_eq!(told(&whole), told(&slow), "however it is cut");
+        let Ok(rows) = whole else { continue };
+        assert!(rows.rows.iter().all(|row| row.len() == rows.columns.len()));
+        if let Question::Get(keys) = &question {
+            assert!(rows.rows.len() <= keys.len());
+            assert!(rows.rows.iter().all(|row| row[0].as_ref().is_some_and(|key| keys.contains(key))));
+        }
     }
 }
 
