@@ -1,6 +1,7 @@
 //! Databases that rules ask: what one is, and how it is written, in the configuration and in rules alike. A password is
 //! shown to nobody: what is printed of a database is without it.
 
+mod ldap;
 mod memcached;
 mod place;
 mod redis;
@@ -14,6 +15,7 @@ use bincode::{Decode, Encode};
 use crate::kind::{Count, Kind, MINUTE, Period, SECOND};
 use crate::value::Value;
 
+pub use ldap::{LdapTls, LdapUrl};
 pub use memcached::MemcachedUrl;
 pub use place::Place;
 pub use redis::RedisUrl;
@@ -25,7 +27,7 @@ pub const MAX_DATABASES: usize = 64;
 pub const MAX_CONNECTIONS: usize = 256;
 
 /// The names of a database's parts.
-const PARTS: [&str; 3] = ["url", "timeout", "connections"];
+const PARTS: [&str; 5] = ["url", "timeout", "connections", "bind", "tls"];
 /// At most what the rules of a stage may take.
 const TIMEOUT: Period = Period { min: 1, max: 5 * MINUTE };
 /// Where none is named, in milliseconds: less than rules may take by default, so that they see the error.
@@ -61,6 +63,12 @@ impl Database {
             Some(value) => return Err(wrong("url", described(value))),
             None => return Err("no url".to_owned()),
         };
+        let url = match (url, part("bind"), part("tls")) {
+            (DatabaseUrl::Ldap(url), bind, tls) => DatabaseUrl::Ldap(url.with(bind, tls)?),
+            (url, None, None) => url,
+            (_, Some(_), _) => return Err("bind for a URL that is not one of LDAP".to_owned()),
+            (_, None, Some(_)) => return Err("tls for a URL that is not one of LDAP".to_owned()),
+        };
         let timeout = part("timeout").map_or(Ok(Duration::from_millis(DEFAULT_TIMEOUT)), |value| {
             TIMEOUT.read(value).map_err(|what| wrong("timeout", or_url(value, what)))
         })?;
@@ -73,11 +81,24 @@ impl Database {
 
     /// The map, with all parts, the password among them.
     pub fn write(&self) -> Value {
-        Value::Map(BTreeMap::from([
-            ("url".to_owned(), Value::Text(self.url.write())),
-            ("timeout".to_owned(), TIMEOUT.write(&self.timeout)),
-            ("connections".to_owned(), CONNECTIONS.write(&self.connections)),
-        ]))
+        self.map(true)
+    }
+
+    /// The same without the password, for people.
+    pub fn write_shown(&self) -> Value {
+        self.map(false)
+    }
+
+    fn map(&self, with_password: bool) -> Value {
+        let (url, mut parts) = match &self.url {
+            DatabaseUrl::Ldap(url) => (url.url(), url.others(with_password)),
+            url if with_password => (url.write(), BTreeMap::new()),
+            url => (url.to_string(), BTreeMap::new()),
+        };
+        parts.insert("url".to_owned(), Value::Text(url));
+        parts.insert("timeout".to_owned(), TIMEOUT.write(&self.timeout));
+        parts.insert("connections".to_owned(), CONNECTIONS.write(&self.connections));
+        Value::Map(parts)
     }
 
     /// True if nobody could tell the two apart but by their passwords.

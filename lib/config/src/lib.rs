@@ -43,8 +43,8 @@ pub use certificate::{CertificateLogins, CertificatePattern};
 pub use command::{COMMAND_USER, Command, MAX_ARGUMENT, MAX_ARGUMENTS, MAX_ARGUMENTS_BYTES, are_arguments};
 pub use config::{Config, Context, default_tree};
 pub use database::{
-    Database, DatabaseKind, DatabaseUrl, MAX_CONNECTIONS, MAX_DATABASES, MemcachedUrl, MySqlUrl, Place,
-    RedisUrl,
+    Database, DatabaseKind, DatabaseUrl, LdapTls, LdapUrl, MAX_CONNECTIONS, MAX_DATABASES, MemcachedUrl,
+    MySqlUrl, Place, RedisUrl,
 };
 pub use destination::{ByNextHop, DestinationLimits, Rate, SourceAddresses};
 pub use dnsbl::DnsblSite;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use bincode::{Decode, Encode};
 
 use super::place::{self, MAX_SOCKET, MAX_URL, decode, encode};
-use super::{MemcachedUrl, RedisUrl};
+use super::{LdapUrl, MemcachedUrl, RedisUrl};
 
 /// Where MySQL and MariaDB listen.
 const MYSQL_PORT: u16 = 3306;
@@ -25,6 +25,8 @@ pub enum DatabaseUrl {
     Redis(RedisUrl),
     /// On a server of memcached.
     Memcached(MemcachedUrl),
+    /// On a server of LDAP.
+    Ldap(LdapUrl),
 }
 
 /// What kind of a database it is; it decides what may be asked.
@@ -38,6 +40,8 @@ pub enum DatabaseKind {
     Redis,
     /// memcached.
     Memcached,
+    /// LDAP: a directory, which is searched.
+    Ldap,
 }
 
 /// A server, and who we are there.
@@ -72,8 +76,9 @@ impl DatabaseUrl {
             (None, None) => {
                 let redis = || RedisUrl::parse(text).map(|url| url.map(DatabaseUrl::Redis));
                 let memcached = || MemcachedUrl::parse(text).map(|url| url.map(DatabaseUrl::Memcached));
-                redis().or_else(memcached).unwrap_or_else(|| {
-                    Err("no URL of MySQL, Redis or memcached (such as mysql://user:password@host:port/database)"
+                let ldap = || LdapUrl::parse(text).map(|url| url.map(DatabaseUrl::Ldap));
+                redis().or_else(memcached).or_else(ldap).unwrap_or_else(|| {
+                    Err("no URL of MySQL, Redis, memcached or LDAP (such as mysql://user:password@host:port/database)"
                         .to_owned())
                 })
             }
@@ -87,6 +92,7 @@ impl DatabaseUrl {
             DatabaseUrl::Sqlite(_) => DatabaseKind::Sqlite,
             DatabaseUrl::Redis(_) => DatabaseKind::Redis,
             DatabaseUrl::Memcached(_) => DatabaseKind::Memcached,
+            DatabaseUrl::Ldap(_) => DatabaseKind::Ldap,
         }
     }
 
@@ -97,6 +103,7 @@ impl DatabaseUrl {
             DatabaseUrl::Sqlite(_) => None,
             DatabaseUrl::Redis(url) => url.place.host(),
             DatabaseUrl::Memcached(url) => url.place.host(),
+            DatabaseUrl::Ldap(url) => url.place.host(),
         };
         host.filter(|host| host.parse::<IpAddr>().is_err())
     }
@@ -113,7 +120,7 @@ impl DatabaseUrl {
         }
     }
 
-    /// The URL, with the password.
+    /// The URL, with the password if that stands in it.
     pub fn write(&self) -> String {
         match self {
             DatabaseUrl::MySql(url) if !url.password.is_empty() => {
@@ -213,6 +220,7 @@ impl fmt::Display for DatabaseUrl {
             DatabaseUrl::Sqlite(path) => write!(f, "{SQLITE}{path}"),
             DatabaseUrl::Redis(url) => fmt::Display::fmt(url, f),
             DatabaseUrl::Memcached(url) => fmt::Display::fmt(url, f),
+            DatabaseUrl::Ldap(url) => fmt::Display::fmt(url, f),
         }
     }
 }

@@ -59,13 +59,14 @@ keys! {
     /// times the largest of them should be there: `clamscan` takes more than 1 GiB.
     commands_at_once: Count { min: 1, max: 64 } = "filter.commands_at_once", default Int(8), example Int(2), for Runner;
 
-    /// Databases that rules may ask, by names by which `mysql::connect("NAME")` and its like (`redis::`, `memcached::`) find them,
-    /// beside those that rules declare themselves while they are loaded (`service NAME db:mysql`, `mysql::connect(#{ ... })`). Each is
-    /// a map: `url` is `mysql://user:password@host:port/database` (`%40` for `@` and the like; `?socket=/run/mysqld/mysqld.sock`
-    /// in place of host and port), `redis://user:password@host:port/number`, or `memcache://host:port`, a question that has no answer after `timeout`
-    /// (10s by default, at most 5m) fails, and at most `connections` (4 by default, at most 64) are put to it at once.
-    /// `vsmtp-database` is told the passwords; who can read this configuration, as the filter's user can, or the rules in which
-    /// one stands, knows it too.
+    /// Databases that rules may ask, by names by which `mysql::connect("NAME")` and its like (`redis::`, `memcached::`, `ldap::`)
+    /// find them, beside those that rules declare themselves while they are loaded (`service NAME db:mysql`,
+    /// `mysql::connect(#{ ... })`). Each is a map: `url` is `mysql://user:password@host:port/database` (`%40` for `@` and the
+    /// like; `?socket=/run/mysqld/mysqld.sock` in place of host and port), `redis://user:password@host:port/number`,
+    /// `memcache://host:port`, or `ldap://host:port` and `ldaps://host:port` (then also `bind: #{ dn, pw }` and
+    /// `tls: #{ starttls, cafile }`); a question that has no answer after `timeout` (10s by default, at most 5m) fails, and at
+    /// most `connections` (4 by default, at most 64) are put to it at once. `vsmtp-database` is told the passwords; who can read
+    /// this configuration, as the filter's user can, or the rules in which one stands, knows it too.
     databases: Databases = "filter.databases", default Made(Value::map), example Made(accounts), for Filter Database;
 }
 

@@ -51,11 +51,7 @@ impl Kind for Databases {
     /// Without passwords.
     fn shown(&self, value: &Value) -> String {
         let Ok(rows) = self.read(value) else { return "?".to_owned() };
-        let row = |(name, database): (String, Database)| {
-            let mut masked = database.write();
-            masked.set("url", Value::Text(database.url.to_string()));
-            (name, masked)
-        };
+        let row = |(name, database): (String, Database)| (name, database.write_shown());
         super::plain(&Value::Map(rows.into_iter().map(row).collect()))
     }
 }
