@@ -3,8 +3,10 @@
 use vsmtp_config::{Database, DatabaseUrl};
 
 use crate::crew::{Heard, Job};
+use crate::ldap::Ldap;
 use crate::memcached::Memcached;
 use crate::redis::Redis;
+use crate::tls::Tls;
 use crate::{mysql, server, sqlite};
 
 /// Most characters of what a database says that the operator is told.
@@ -20,14 +22,20 @@ pub enum Connection {
     Redis(server::Connection<Redis>),
     /// To a server of memcached.
     Memcached(server::Connection<Memcached>),
+    /// To a directory.
+    Ldap(server::Connection<Ldap>),
 }
 
 impl Connection {
-    /// None is made yet.
-    pub fn to(database: &Database) -> Self {
+    /// None is made yet; those that are to be encrypted begin with this.
+    pub fn to(database: &Database, tls: Option<&Tls>) -> Self {
         match &database.url {
             DatabaseUrl::MySql(url) => Connection::MySql(mysql::Connection::to(url, database.timeout)),
             DatabaseUrl::Sqlite(path) => Connection::Sqlite(sqlite::Connection::to(path)),
+            DatabaseUrl::Ldap(url) => {
+                let ldap = Ldap { url: url.clone(), tls: tls.cloned() };
+                Connection::Ldap(server::Connection::to(url.place.clone(), ldap))
+            }
             DatabaseUrl::Memcached(url) => {
                 Connection::Memcached(server::Connection::to(url.place.clone(), Memcached))
             }
@@ -44,6 +52,7 @@ impl Connection {
             Connection::Sqlite(connection) => connection.ask(job),
             Connection::Redis(connection) => connection.ask(job),
             Connection::Memcached(connection) => connection.ask(job),
+            Connection::Ldap(connection) => connection.ask(job),
         }
     }
 

@@ -15,6 +15,7 @@ use vsmtp_ipc::edge::filter_database::{Parameter, Refused, Rows};
 
 use crate::connection::Connection;
 use crate::line::Line;
+use crate::tls::Tls;
 
 /// Most questions that wait for a database, those among them that are put to it; more are refused.
 pub const MAX_WAITING: usize = 512;
@@ -92,18 +93,23 @@ impl Crew {
     ///
     /// # Errors
     /// A thread does not start.
-    pub fn start(databases: &[Database], wake: impl Fn() + Clone + Send + 'static) -> io::Result<Self> {
+    pub fn start(
+        databases: &[(Database, Option<Tls>)],
+        wake: impl Fn() + Clone + Send + 'static,
+    ) -> io::Result<Self> {
         let (done, heard) = channel();
         let mut queues = Vec::new();
-        for database in databases {
+        for (database, tls) in databases {
             let (to, jobs) = sync_channel(MAX_WAITING);
             queues.push(Queue { jobs: to, room: Arc::new(AtomicUsize::new(MAX_WAITING_BYTES)) });
             let jobs = Arc::new(Mutex::new(jobs));
             for _ in 0..database.connections {
-                let (database, jobs) = (database.clone(), Arc::clone(&jobs));
+                let (database, tls, jobs) = (database.clone(), tls.clone(), Arc::clone(&jobs));
                 let (done, wake) = (done.clone(), wake.clone());
                 let thread = thread::Builder::new().name("ask".to_owned()).stack_size(STACK);
-                thread.spawn(move || serve(&database, &jobs, &done, wake))?;
+                thread.spawn(move || {
+                    serve(|| Connection::to(&database, tls.as_ref()), &database, &jobs, &done, wake)
+                })?;
             }
         }
         Ok(Crew { queues, heard })
@@ -122,8 +128,14 @@ impl Crew {
     }
 }
 
-fn serve(database: &Database, jobs: &Mutex<Receiver<Waiting>>, done: &Sender<(u64, Heard)>, wake: impl Fn()) {
-    let mut connection = Connection::to(database);
+fn serve(
+    connect: impl Fn() -> Connection,
+    database: &Database,
+    jobs: &Mutex<Receiver<Waiting>>,
+    done: &Sender<(u64, Heard)>,
+    wake: impl Fn(),
+) {
+    let mut connection = connect();
     loop {
         let waiting = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         // The loop is gone only if the process ends.
@@ -135,7 +147,7 @@ fn serve(database: &Database, jobs: &Mutex<Receiver<Waiting>>, done: &Sender<(u6
         let asked = catch_unwind(AssertUnwindSafe(|| connection.ask(job)));
         let heard = asked.unwrap_or_else(|_| {
             Record::at(log::Level::Error, "ask-panicked").field("database", &database.url).emit();
-            connection = Connection::to(database);
+            connection = connect();
             Err(Refused::Failed("its answer is not understood".to_owned()))
         });
         let number = job.number;
@@ -143,7 +155,7 @@ fn serve(database: &Database, jobs: &Mutex<Receiver<Waiting>>, done: &Sender<(u6
         let _ = done.send((number, heard));
         wake();
         if catch_unwind(AssertUnwindSafe(|| connection.rest())).is_err() {
-            connection = Connection::to(database);
+            connection = connect();
         }
     }
 }

@@ -13,6 +13,7 @@ use vsmtp_sys::sandbox::Profile;
 use crate::crew::{Crew, Heard, Job, MAX_WAITING};
 use crate::open::Open;
 use crate::sandbox;
+use crate::tls::Tls;
 
 /// Most edges to filters at once; more are refused.
 const MAX_FILTERS: usize = 16;
@@ -25,6 +26,8 @@ pub struct Asker {
     slice: DatabaseSlice,
     /// Each database once, whatever names it has.
     databases: Vec<Database>,
+    /// What connections to each of them begin TLS with; until the jail.
+    tls: Vec<Option<Tls>>,
     filters: Edges<Answer, Ask>,
     open: Open,
     /// From the jail on.
@@ -58,6 +61,20 @@ impl Daemon for Asker {
             Record::at(log::Level::Warn, "oom-score-kept").field("error", error).emit();
         }
         sandbox::prepare(&databases);
+        let tls: Vec<Option<Tls>> = databases.iter().map(Tls::of).collect();
+        for (database, why) in databases
+            .iter()
+            .zip(&tls)
+            .filter_map(|(database, tls)| Some((database, tls.as_ref()?.trouble()?)))
+        {
+            Record::at(log::Level::Warn, "database-authorities")
+                .field("database", &database.url)
+                .field("error", why)
+                .emit();
+        }
+        if tls.iter().any(Option::is_some) {
+            vsmtp_tls::warm_up().map_err(|error| BootError::Io("draw random bytes", error))?;
+        }
         for (database, error) in sandbox::missing(&databases) {
             Record::at(log::Level::Warn, "database-folder")
                 .field("database", &database.url)
@@ -67,6 +84,7 @@ impl Daemon for Asker {
         Ok(Asker {
             slice: boot.slice,
             databases,
+            tls,
             filters: Edges::new(EdgeId::FilterDatabase, MAX_FILTERS),
             open: Open::default(),
             crew: None,
@@ -87,7 +105,9 @@ impl Daemon for Asker {
                 log::error!("event=wake-failed error=\"{error}\"");
             }
         };
-        let crew = Crew::start(&self.databases, wake);
+        let tls = std::mem::take(&mut self.tls);
+        let databases: Vec<_> = self.databases.iter().cloned().zip(tls).collect();
+        let crew = Crew::start(&databases, wake);
         self.crew = Some(crew.map_err(|error| BootError::Io("start the threads", error))?);
         Ok(())
     }

@@ -18,9 +18,12 @@ mod open;
 mod redis;
 mod server;
 mod sqlite;
+mod tls;
 mod wire;
 
+pub mod ber;
 pub mod input;
+pub mod ldap;
 pub mod memcached;
 pub mod resp;
 pub mod sandbox;

@@ -103,8 +103,8 @@ fn written(parameter: &Parameter) -> Option<String> {
 impl Dialect for Memcached {
     type Question = Question;
 
-    fn question(job: &Job) -> Option<Question> {
-        Question::of(&job.statement, &job.parameters)
+    fn question(job: &Job) -> Option<Result<Question, String>> {
+        Question::of(&job.statement, &job.parameters).map(Ok)
     }
 
     fn greet(&self, _: &mut Input<Wire>) -> Result<(), Failure> {

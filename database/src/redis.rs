@@ -69,8 +69,8 @@ fn word(parameter: &Parameter) -> Option<Vec<u8>> {
 impl Dialect for Redis {
     type Question = Question;
 
-    fn question(job: &Job) -> Option<Question> {
-        Question::of(&job.statement, &job.parameters)
+    fn question(job: &Job) -> Option<Result<Question, String>> {
+        Question::of(&job.statement, &job.parameters).map(Ok)
     }
 
     fn greet(&self, server: &mut Input<Wire>) -> Result<(), Failure> {

@@ -17,8 +17,8 @@ pub trait Dialect {
     /// What may be asked of them, and nothing else.
     type Question;
 
-    /// Reads a question of a filter; `None` if there is no such question.
-    fn question(job: &Job) -> Option<Self::Question>;
+    /// Reads a question of a filter; `None` if there is no such question, or what is wrong with it.
+    fn question(job: &Job) -> Option<Result<Self::Question, String>>;
 
     /// Says who we are, on a new connection.
     ///
@@ -48,9 +48,9 @@ impl<D: Dialect> Connection<D> {
 
     /// Puts the question.
     pub fn ask(&mut self, job: &Job) -> Heard {
-        let Some(question) = D::question(job) else {
-            return Err(Refused::Failed("there is no such question for a server of this kind".to_owned()));
-        };
+        let nothing = || Err("there is no such question for a server of this kind".to_owned());
+        let question = D::question(job).unwrap_or_else(nothing);
+        let question = question.map_err(|why| Refused::Failed(cut(&why)))?;
         self.answer(job, &question).map_err(|failure| refused(failure, job))
     }
 

@@ -11,10 +11,21 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use vsmtp_config::Place;
+use vsmtp_tls::client::ClientSession;
+
+use crate::tls::Tls;
 
 /// A connection.
 #[derive(Debug)]
 pub struct Wire {
+    timed: Timed,
+    /// From the moment on that it is encrypted.
+    session: Option<ClientSession>,
+}
+
+/// A socket, and until when it is waited for.
+#[derive(Debug)]
+struct Timed {
     socket: Socket,
     until: Instant,
 }
@@ -35,17 +46,31 @@ impl Wire {
             Place::Tcp { host, port } => Socket::Tcp(tcp(host, *port, until)?),
             Place::Unix(path) => Socket::Unix(unix(path, left(until)?)?),
         };
-        Ok(Wire { socket, until })
+        Ok(Wire { timed: Timed { socket, until }, session: None })
+    }
+
+    /// Begins TLS; all that follows is encrypted.
+    ///
+    /// # Errors
+    /// The server has not proven who it is in time.
+    pub fn secure(&mut self, tls: &Tls) -> io::Result<()> {
+        let mut session = tls.session()?;
+        match session.handshake(&mut self.timed) {
+            Ok(true) => self.session = Some(session),
+            Ok(false) => return Err(ErrorKind::TimedOut.into()),
+            Err(failure) => return Err(io::Error::other(failure.to_string())),
+        }
+        Ok(())
     }
 
     /// What is waited for must be there before this.
     pub fn wait_until(&mut self, until: Instant) {
-        self.until = until;
+        self.timed.until = until;
     }
 
     /// The socket, which closes with this.
     pub fn fd(&self) -> RawFd {
-        match &self.socket {
+        match &self.timed.socket {
             Socket::Tcp(stream) => stream.as_raw_fd(),
             Socket::Unix(stream) => stream.as_raw_fd(),
         }
@@ -88,6 +113,34 @@ fn unix(path: &str, left: Duration) -> io::Result<UnixStream> {
 
 impl Read for Wire {
     fn read(&mut self, octets: &mut [u8]) -> io::Result<usize> {
+        match &mut self.session {
+            Some(session) => session.read(&mut self.timed, octets)?.ok_or_else(|| ErrorKind::TimedOut.into()),
+            None => self.timed.read(octets),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        match &mut self.session {
+            Some(session) => {
+                session.write(&mut self.timed, octets)?.ok_or_else(|| ErrorKind::TimedOut.into())
+            }
+            None => self.timed.write(octets),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let is_sent = match &mut self.session {
+            Some(session) => session.flush(&mut self.timed)?,
+            None => true,
+        };
+        if is_sent { Ok(()) } else { Err(ErrorKind::TimedOut.into()) }
+    }
+}
+
+impl Read for Timed {
+    fn read(&mut self, octets: &mut [u8]) -> io::Result<usize> {
         let left = Some(left(self.until)?);
         match &mut self.socket {
             Socket::Tcp(stream) => stream.set_read_timeout(left).and_then(|()| stream.read(octets)),
@@ -96,7 +149,7 @@ impl Read for Wire {
     }
 }
 
-impl Write for Wire {
+impl Write for Timed {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         let left = Some(left(self.until)?);
         match &mut self.socket {
@@ -136,7 +189,7 @@ mod tests {
         drop(gone);
         assert!(!one.is_quiet());
         let mut end = [0];
-        let Socket::Tcp(stream) = &other.socket else { panic!("it is by TCP") };
+        let Socket::Tcp(stream) = &other.timed.socket else { panic!("it is by TCP") };
         assert_eq!(stream.peek(&mut end).unwrap(), 0);
         assert!(!other.is_quiet());
         one.wait_until(Instant::now());

@@ -25,13 +25,27 @@ pub struct Stage {
 impl Stage {
     /// One connection at most goes to that database; a question has this time.
     pub fn start(url: &str, timeout: &str) -> Stage {
-        let parts = [
+        Stage::start_with(url, timeout, &[], false)
+    }
+
+    /// The same with who we are there, and with StartTLS.
+    pub fn start_with(url: &str, timeout: &str, bind: &[(&str, &str)], is_tls: bool) -> Stage {
+        let map = |parts: Vec<(&str, Value)>| {
+            Value::Map(parts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+        };
+        let mut parts = vec![
             ("url", Value::Text(url.to_owned())),
             ("timeout", Value::Text(timeout.to_owned())),
             ("connections", Value::Int(1)),
         ];
-        let parts = parts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        let database = Database::read(&Value::Map(parts)).unwrap();
+        if !bind.is_empty() {
+            let bind = bind.iter().map(|(name, text)| (*name, Value::Text((*text).to_owned())));
+            parts.push(("bind", map(bind.collect())));
+        }
+        if is_tls {
+            parts.push(("tls", map(vec![("starttls", Value::Bool(true))])));
+        }
+        let database = Database::read(&map(parts)).unwrap();
         let slice = DatabaseSlice { databases: vec![("it".to_owned(), database)] };
         let configure = configure(Role::Database, encode(&slice).unwrap());
         let mut process = Process::start(env!("CARGO_BIN_EXE_vsmtp-database"), &[], configure);
