@@ -20,6 +20,7 @@ mod fs;
 mod general;
 mod greylist;
 mod handle;
+mod ldap;
 mod lists;
 mod memcached;
 mod message;
@@ -82,6 +83,7 @@ pub fn install_all(engine: &mut Engine, surroundings: &Surroundings) -> (Vec<Fun
     mysql::register(&mut registry, surroundings);
     redis::register(&mut registry, surroundings);
     memcached::register(&mut registry, surroundings);
+    ldap::register(&mut registry, surroundings);
     smtp::register(&mut registry);
     state::register(&mut registry, surroundings);
     envelope::register(&mut registry);

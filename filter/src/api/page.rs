@@ -50,6 +50,10 @@ const MODULES: &[(&str, &str)] = &[
         "memcached",
         "Servers of memcached: values under names, which are kept for a while. A process of its own asks them, and none that is not declared.",
     ),
+    (
+        "ldap",
+        "Directories, which rules search. A process of its own asks them, and none that is not declared.",
+    ),
     ("smtp", "Services that see messages and give them back: virus scanners and other content filters."),
     ("csv", "Tables in CSV files, which rules read and keep."),
     ("cfg", "The configuration, as far as the filter is told it. Reading only."),

@@ -26,6 +26,7 @@ mod dns;
 mod envelope;
 mod fs;
 mod header;
+mod ldap;
 mod memcached;
 mod mysql;
 mod old;

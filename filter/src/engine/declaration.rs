@@ -23,7 +23,7 @@ use super::variables::OLD_VARIABLES;
 use crate::object::{self, Fault};
 
 /// Kinds of services that a declaration may name.
-const SERVICES: [&str; 6] = ["cmd", "smtp", "db:csv", "db:mysql", "db:redis", "db:memcached"];
+const SERVICES: [&str; 7] = ["cmd", "smtp", "db:csv", "db:mysql", "db:redis", "db:memcached", "db:ldap"];
 /// Most tokens of one script.
 const MAX_TOKENS: usize = 2_000_000;
 /// Rhai counts lines and columns up to here; what is behind it cannot be told apart.

@@ -13,11 +13,12 @@ const FORMS: [(&str, bool); 3] =
     [("libvsmtp_plugin_", false), ("vsmtp_plugin_", false), ("libvsmtp-plugin-", true)];
 
 /// Those that there are, each with its module as a script.
-const PLUGINS: [(&str, &str); 4] = [
+const PLUGINS: [(&str, &str); 5] = [
     ("csv", "fn csv(of) { service made db:csv = of; made } fn build(of) { csv(of) }"),
     ("mysql", "fn connect(of) { service made db:mysql = of; made } fn mysql(of) { connect(of) }"),
     ("redis", "fn connect(of) { service made db:redis = of; made }"),
     ("memcached", "fn connect(of) { service made db:memcached = of; made }"),
+    ("ldap", "fn connect(of) { service made db:ldap = of; made }"),
 ];
 
 /// The native plugins that there are, by the names of their files.
@@ -140,7 +141,7 @@ mod tests {
             assert!(find(import).unwrap().unwrap().contains("db:mysql"), "{import}");
         }
         assert!(find("plugins/libvsmtp_plugin_csv").unwrap().unwrap().contains("db:csv"));
-        assert!(find("plugins/libvsmtp_plugin_ldap").unwrap().unwrap_err().contains("'ldap'"));
+        assert!(find("plugins/libvsmtp_plugin_mongodb").unwrap().unwrap_err().contains("'mongodb'"));
         for import in ["libvsmtp_plugin_mysql", "plugins/mysql", "services/db"] {
             assert!(find(import).is_none(), "{import}");
         }

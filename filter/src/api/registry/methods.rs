@@ -188,6 +188,31 @@ impl Registry<'_> {
             },
         );
     }
+
+    /// A method of five arguments that may wait.
+    pub fn method_waits5<T, A, B, C, D, E, R>(
+        &mut self,
+        name: Name,
+        from: Stage,
+        body: impl Fn(&Shared, &T, A, B, C, D, E) -> Outcome<R> + Send + Sync + 'static,
+    ) where
+        T: Variant + Clone,
+        A: Variant + Clone,
+        B: Variant + Clone,
+        C: Variant + Clone,
+        D: Variant + Clone,
+        E: Variant + Clone,
+        R: Variant + Clone,
+    {
+        self.row(Form::Method, name, 5, Some(from));
+        self.engine.register_fn(
+            name.name,
+            move |context: NativeCallContext, value: &mut T, a: A, b: B, c: C, d: D, e: E| {
+                let shared = shared(&context, name, from)?;
+                body(&shared, value, a, b, c, d, e).map_err(|fault| raise(&context, fault))
+            },
+        );
+    }
 }
 
 /// What is thrown where a database has not answered. What fails because of that is a matter for later.

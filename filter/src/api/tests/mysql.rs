@@ -27,6 +27,7 @@ impl Asker for Scripted {
         let text = |text: &str| Some(text.to_owned());
         match target.to_string().as_str() {
             "counters" => return Ok(super::redis::answer(statement, &parameters)),
+            "people" => return Ok(super::ldap::answer(statement, &parameters)),
             "cache" => return Ok(super::memcached::answer(statement, &parameters)),
             _ => {}
         }
@@ -109,7 +110,7 @@ fn what_is_no_database_or_no_parameter_is_refused_and_no_password_is_said() {
         ("mysql::connect(#{ url: \"mysql://a:secret@b:x/c\" })", "host"),
         ("mysql::connect(#{ url: \"mysql://a:secret@b/c\", pool: 1 })", "the part \"pool\""),
         ("service s db:mysql = #{ url: \"sqlite:/a.db\" };", "no URL of MySQL"),
-        ("service s db:mysql = #{ url: \"ldap://a:secret@b\" };", "no URL of MySQL"),
+        ("service s db:mysql = #{ url: \"ldap://b\" };", "no URL of MySQL"),
         ("mysql::connect(\"nobody\")", "filter.databases has no 'nobody'"),
         ("mysql::connect(\"mysql://mail:secret@db\")", "filter.databases has no such name"),
         ("mysql::connect(#{ url: \"mysql://mail:secret@down.test/mail\" }).query(\"x\")", "it is down"),
@@ -158,8 +159,11 @@ fn plugins_of_2_x_are_imported_by_their_names() {
                   #{ connect: [ action \"ask\" || { db::users.get(\"jane\"); db::greylist.query(\"select 1\") } ] }";
     load(script).unwrap();
     assert_eq!(collector.databases().len(), 1);
-    let error = load("import \"plugins/libvsmtp_plugin_ldap\" as ldap; #{}").unwrap_err().to_string();
-    assert!(error.contains("there is no plugin 'ldap', only csv, mysql, redis, memcached"), "{error}");
+    let error = load("import \"plugins/libvsmtp_plugin_mongodb\" as db; #{}").unwrap_err().to_string();
+    assert!(
+        error.contains("there is no plugin 'mongodb', only csv, mysql, redis, memcached, ldap"),
+        "{error}"
+    );
     // What lies in the folder counts.
     std::fs::create_dir(folder.path().join("plugins")).unwrap();
     std::fs::write(folder.path().join("plugins/vsmtp_plugin_mysql.vsl"), "fn connect(of) { 5 }").unwrap();
@@ -174,6 +178,7 @@ pub fn names() -> Arc<[(String, DatabaseKind, Duration)]> {
         named("accounts", DatabaseKind::MySql),
         named("counters", DatabaseKind::Redis),
         named("cache", DatabaseKind::Memcached),
+        named("people", DatabaseKind::Ldap),
     ]
     .into_iter()
     .collect()
