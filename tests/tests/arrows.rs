@@ -74,7 +74,8 @@ const OURS: [(&str, &[&str]); 25] = [
     ),
     ("vsmtp-keys", &["vsmtp-mail", "vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
     ("vsmtp-runner", &["vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
-    ("vsmtp-database", &["vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon"]),
+    // TLS towards directories; nothing falls back to clear text.
+    ("vsmtp-database", &["vsmtp-config", "vsmtp-sys", "vsmtp-ipc", "vsmtp-daemon", "vsmtp-tls"]),
     // vsmtpctl reads a spool offline and makes lines of passwords, so it may use the library halves of those who do.
     (
         "vsmtp-ctl",
@@ -99,7 +100,15 @@ const RESERVED: [(&str, &[&str]); 14] = [
     // The key holder needs the signing code and the PEM reader, and has no network.
     (
         "rustls",
-        &["vsmtp-keys", "vsmtp-tls", "vsmtp-receiver", "vsmtp-deliver", "vsmtp-resolver", "vsmtp-tests"],
+        &[
+            "vsmtp-keys",
+            "vsmtp-tls",
+            "vsmtp-receiver",
+            "vsmtp-deliver",
+            "vsmtp-resolver",
+            "vsmtp-database",
+            "vsmtp-tests",
+        ],
     ),
     (
         "aws-lc-rs",
@@ -111,6 +120,7 @@ const RESERVED: [(&str, &[&str]); 14] = [
             "vsmtp-receiver",
             "vsmtp-deliver",
             "vsmtp-resolver",
+            "vsmtp-database",
             "vsmtp-tests",
         ],
     ),

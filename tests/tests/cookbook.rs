@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use vsmtp_tests::{
-    Client, MARIADB, MariaDb, Mta, NameServer, Proxsmtp, RedisServer, ReplyText, Settings, Sink, free_port,
-    make_sqlite, needs_programs, run, said,
+    Client, DIRECTORY, Directory, MARIADB, MariaDb, Mta, NameServer, Proxsmtp, RedisServer, ReplyText,
+    Settings, Sink, free_port, make_sqlite, needs_programs, run, said,
 };
 
 /// Recipes played at once.
@@ -23,6 +23,8 @@ const PAGES: [(&str, usize); 2] = [("vsl/cookbook.md", 30), ("migration.md", 2)]
 
 /// The database of recipes that ask MySQL; the SQL that fills it is the block `sql mysql`.
 const MYSQL: &str = "mysql://mail:secret@db.example.com/mail";
+/// The directory of recipes that ask one; the block `ldif ldap` is what is in it.
+const LDAP: &str = "ldap://ds.example.com";
 /// The server of recipes that ask Redis; the block `text redis` has a command of one key and one value in each line.
 const REDIS: &str = "redis://:secret@cache.example.com";
 
@@ -111,6 +113,9 @@ fn play(recipe: &Recipe) -> Result<(), String> {
     if recipe.block("redis").is_some() && !needs_programs(&recipe.title, &RedisServer::PROGRAMS) {
         return Ok(());
     }
+    if recipe.block("ldap").is_some() && !needs_programs(&recipe.title, &DIRECTORY) {
+        return Ok(());
+    }
     let mut stage = Stage::set(recipe);
     let problem = if session.is_empty() {
         Some("it has no session".to_owned())
@@ -132,6 +137,7 @@ struct Stage {
     _names: NameServer,
     _database: Option<MariaDb>,
     _redis: Option<RedisServer>,
+    _directory: Option<Directory>,
     _scanner: Option<Proxsmtp>,
     client: Option<Client>,
     has_greeted: bool,
@@ -151,6 +157,12 @@ impl Stage {
             server
         });
         let url = database.as_ref().map_or_else(|| MYSQL.to_owned(), |server| server.urls()[0].clone());
+        let directory = recipe.block("ldap").map(|ldif| {
+            let mut directory = Directory::prepare(ldif);
+            directory.start();
+            directory
+        });
+        let ldap_url = directory.as_ref().map_or_else(|| LDAP.to_owned(), Directory::url);
         let redis = recipe.block("redis").map(redis);
         let redis_url = redis.as_ref().map_or_else(|| REDIS.to_owned(), |server| server.urls()[0].clone());
         let config = format!(
@@ -158,7 +170,12 @@ impl Stage {
              config.server.relay_from = [\"10.0.0.0/8\"]; config.server.interfaces.proxied = config.server.interfaces.addr;\n\
              config.server.interfaces.proxies = [\"127.0.0.1/32\"]; config.delivery.relayhost = \"[127.0.0.1]:{port}\"; config.server.receivers = 1;\n{}\n{}",
             names.config(),
-            recipe.block("vsmtp.vsl").unwrap_or("").replace(MYSQL, &url).replace(REDIS, &redis_url)
+            recipe
+                .block("vsmtp.vsl")
+                .unwrap_or("")
+                .replace(MYSQL, &url)
+                .replace(REDIS, &redis_url)
+                .replace(LDAP, &ldap_url)
         );
         let filter = recipe.block("filter.vsl").unwrap_or("").replace("$RELAY", &port);
         let doors = [free_port(), free_port()];
@@ -184,6 +201,7 @@ impl Stage {
             _names: names,
             _database: database,
             _redis: redis,
+            _directory: directory,
             _scanner: scanner,
             client: None,
             has_greeted: false,
@@ -364,7 +382,7 @@ fn redis(commands: &str) -> RedisServer {
 /// Puts a file of a recipe in its place, or has it made.
 fn lay_down(block: &Block, etc: &Path) {
     if block.path.is_empty()
-        || ["dns", "mysql", "redis", "vsmtp.vsl", "filter.vsl"].contains(&block.path.as_str())
+        || ["dns", "mysql", "redis", "ldap", "vsmtp.vsl", "filter.vsl"].contains(&block.path.as_str())
     {
         return;
     }

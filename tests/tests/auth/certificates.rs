@@ -1,8 +1,6 @@
 //! EXTERNAL: a certificate instead of a password, by Python's client and openssl's certificates.
 
-use std::path::Path;
-
-use vsmtp_tests::{make_certificate, needs_programs, python, run, said};
+use vsmtp_tests::{make_certificate, needs_programs, python, run, said, sign_certificate};
 
 use crate::prepare;
 
@@ -58,31 +56,6 @@ fn a_certificate_logs_its_owner_in_and_nobody_else() {
     stage.mta.logged("event=authenticated user=jane mechanism=EXTERNAL");
 }
 
-/// Makes a certificate with these names, that an authority of the folder has signed.
-fn signed(folder: &Path, authority: &str, name: &str, names: &str) {
-    let path = |file: String| folder.join(file).display().to_string();
-    let (key, request, extensions) =
-        (path(format!("{name}.key")), path(format!("{name}.csr")), path(format!("{name}.ext")));
-    let new = [
-        "req",
-        "-new",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-subj",
-        "/CN=x",
-    ];
-    said(&run("openssl", &[&new[..], &["-keyout", &key, "-out", &request]].concat()));
-    std::fs::write(&extensions, format!("subjectAltName={names}\n")).unwrap();
-    let (ca, ca_key) = (path(format!("{authority}.pem")), path(format!("{authority}.key")));
-    let certificate = path(format!("{name}.pem"));
-    let sign =
-        ["x509", "-req", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial", "-days", "30"];
-    said(&run("openssl", &[&sign[..], &["-extfile", &extensions, "-out", &certificate]].concat()));
-}
-
 #[test]
 fn a_name_in_a_certificate_of_a_trusted_authority_is_a_login() {
     let test = "a_name_in_a_certificate_of_a_trusted_authority_is_a_login";
@@ -109,11 +82,11 @@ fn a_name_in_a_certificate_of_a_trusted_authority_is_a_login() {
         let files = ["-subj", &subject, "-keyout", &path("key"), "-out", &path("pem")];
         said(&run("openssl", &[&new[..], &files].concat()));
     }
-    signed(&folder, "ca", "jane", "email:jane@src.test,DNS:jane.src.test");
-    signed(&folder, "ca", "joe", "email:joe@staff.test");
-    signed(&folder, "ca", "relay", "DNS:relay.src.test");
-    signed(&folder, "ca", "nobody", "email:jane@other.test,DNS:src.test");
-    signed(&folder, "other", "mallory", "email:jane@src.test");
+    sign_certificate(&folder, "ca", "jane", "email:jane@src.test,DNS:jane.src.test");
+    sign_certificate(&folder, "ca", "joe", "email:joe@staff.test");
+    sign_certificate(&folder, "ca", "relay", "DNS:relay.src.test");
+    sign_certificate(&folder, "ca", "nobody", "email:jane@other.test,DNS:src.test");
+    sign_certificate(&folder, "other", "mallory", "email:jane@src.test");
     settings.config.push_str(
         "config.server.tls.certificate = \"mx.pem\"; config.server.tls.private_key = \"mx.key\";\n\
          config.server.tls.client_certificate = \"ask\"; config.server.tls.client_ca = \"ca.pem\";\n\

@@ -8,6 +8,7 @@ mod domains;
 mod edits;
 mod failures;
 mod files;
+mod ldap;
 mod lists;
 mod memcached;
 mod mysql;

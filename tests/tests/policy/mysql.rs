@@ -218,7 +218,7 @@ fn nobody_asks_databases_where_there_are_none_and_wrong_ones_do_not_load() {
     for wrong in [
         "const a = mysql::connect(#{ url: \"mysql://a:w0rd-1@b/c\", timeout: \"1 year\" }); #{}",
         "const a = mysql::connect(\"nobody\"); #{}",
-        "import \"plugins/libvsmtp_plugin_ldap\" as ldap; #{}",
+        "import \"plugins/libvsmtp_plugin_mongodb\" as db; #{}",
         "service a db:mysql = #{ url: \"mysql://a:w0rd-1@b/c\" }; service b db:mysql = #{ url: \"mysql://a:w0rd-2@b/c\" }; #{}",
     ] {
         mta.write_configuration(&settings(wrong, &sink, ""));
