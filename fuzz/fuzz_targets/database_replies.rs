@@ -4,16 +4,20 @@
 use std::io::Read;
 
 use libfuzzer_sys::fuzz_target;
+use vsmtp_database::ber::Reader;
 use vsmtp_database::input::{Failure, Input, MAX_REPLY};
+use vsmtp_database::ldap;
 use vsmtp_database::memcached::{self, Question};
 use vsmtp_database::resp::{self, MAX_ITEMS, Reply};
-use vsmtp_ipc::edge::filter_database::Parameter;
+use vsmtp_ipc::edge::filter_database::{MAX_ROWS, Parameter};
 
 fuzz_target!(|data: &[u8]| {
     let Some((which, rest)) = data.split_first() else { return };
-    match which % 2 {
+    match which % 4 {
         0 => redis(rest),
-        _ => memcached(rest),
+        1 => memcached(rest),
+        2 => directory(rest),
+        _ => filter(rest),
     }
 });
 
@@ -81,6 +85,34 @@ fn memcached(data: &[u8]) {
             assert!(rows.rows.len() <= keys.len());
             assert!(rows.rows.iter().all(|row| row[0].as_ref().is_some_and(|key| keys.contains(key))));
         }
+    }
+}
+
+fn directory(data: &[u8]) {
+    for is_search in [true, false] {
+        let whole = ldap::read(&mut Input::new(data), is_search);
+        let slow = ldap::read(&mut Input::new(Slow(data)), is_search);
+        assert_eq!(told(&whole), told(&slow), "however it is cut");
+        let Ok(rows) = whole else { continue };
+        assert!(rows.rows.len() <= MAX_ROWS && rows.rows.iter().all(|row| row.len() == rows.columns.len()));
+    }
+}
+
+/// A filter, and behind a zero octet a value for its places.
+fn filter(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (filter, value) = text.split_once('\0').unwrap_or((&text, ""));
+    let _ = ldap::filter::encode(filter, None);
+    let values = vec![value.to_owned(); filter.matches('?').count().min(8)];
+    let Ok(sent) = ldap::filter::encode(filter, Some(&values)) else { return };
+    // It is one thing, and stays so whatever the value is.
+    let mut reader = Reader::new(&sent);
+    let (tag, _) = reader.take().expect("a filter is something");
+    assert!(reader.is_empty());
+    let others = vec!["x".to_owned(); values.len()];
+    let other = ldap::filter::encode(filter, Some(&others)).map(|sent| sent.first().copied());
+    if !value.is_empty() {
+        assert_eq!(other, Ok(Some(tag)), "a value does not change what is asked");
     }
 }
 
