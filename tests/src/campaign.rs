@@ -187,7 +187,7 @@ impl Campaign {
     }
 
     /// The power fails: every process stops at once, what the disk has not been told to keep is gone, and all starts anew.
-    pub fn cut_power(&mut self, disk: &Disk) {
+    pub fn cut_power(&mut self, disk: &mut Disk) {
         let from = SystemTime::now();
         self.mta.freeze();
         disk.forget();

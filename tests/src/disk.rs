@@ -20,7 +20,7 @@ pub struct Disk {
 impl Disk {
     /// Makes the folder and mounts.
     pub fn mount(folder: &Path) -> Disk {
-        let image = tempfile::NamedTempFile::new().expect("make an image");
+        let image = image();
         image.as_file().set_len(SIZE).expect("give it a length");
         said(&run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), image.path().as_os_str()]));
         fs::create_dir_all(folder).expect("make the mount point");
@@ -35,8 +35,16 @@ impl Disk {
     }
 
     /// The power is back. Nobody may use the disk any more.
-    pub fn mount_again(&self) {
+    pub fn mount_again(&mut self) {
         wait_until("the disk is free", || run("umount", &[&self.folder]).status.success());
+        // A file system is one and the same, and off, for as long as anybody has it mounted, and whoever makes himself a view
+        // of the mounts of this machine meanwhile has it in there: so the power comes back for a copy.
+        let copy = image();
+        said(&run(
+            "cp",
+            &["--sparse=always".as_ref(), self.image.path().as_os_str(), copy.path().as_os_str()],
+        ));
+        self.image = copy;
         self.mount_image();
     }
 
@@ -45,6 +53,10 @@ impl Disk {
         mount.args(["-o", "loop"]).arg(self.image.path()).arg(&self.folder);
         said(&mount.output().expect("run mount"));
     }
+}
+
+fn image() -> tempfile::NamedTempFile {
+    tempfile::NamedTempFile::new().expect("make an image")
 }
 
 impl Drop for Disk {

@@ -16,10 +16,11 @@ fn a_power_cut_loses_nothing() {
     if !(needs_root(test) && needs_programs(test, &["mkfs.ext4", "python3"])) {
         return;
     }
-    let (mut campaign, disk) = Campaign::start_on(5, |mta| Disk::mount(&mta.root().join("var/spool/vsmtp")));
+    let (mut campaign, mut disk) =
+        Campaign::start_on(5, |mta| Disk::mount(&mta.root().join("var/spool/vsmtp")));
     for _ in 0..CUTS {
         campaign.wait_for_a_moment();
-        campaign.cut_power(&disk);
+        campaign.cut_power(&mut disk);
     }
     let (audit, text) = campaign.finish();
     say(&format!("power cut: {text}"));
@@ -36,7 +37,7 @@ fn a_power_cut_shows_a_missing_sync() {
     }
     let gate = Gate::closed();
     let mut mta = Mta::prepare(&Settings { config: gate.config(), ..Settings::default() });
-    let disk = Disk::mount(&mta.root().join("var/spool/vsmtp"));
+    let mut disk = Disk::mount(&mta.root().join("var/spool/vsmtp"));
     mta.launch();
     let strace = Strace::inject(mta.pid_of("queue-manager"), &["fdatasync:retval=0", "fsync:retval=0"]);
     for number in 0..LETTERS {
