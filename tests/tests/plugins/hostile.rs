@@ -109,7 +109,7 @@ fn a_call_that_does_not_end_ends_its_process_and_delays_nobody() {
     assert_eq!(stuck.join().expect("the client"), 451);
     wait_until("the filter was started again", || restarts(&mta) == 1);
     goes_on(&mta, &mut accepted);
-    assert!(mta.log().contains("function=hostile::act"), "{}", mta.log());
+    mta.logged("function=hostile::act");
     // One that was stored as its filter ended may have been answered with 451: it arrives, and nobody has promised it.
     assert!(mta.wait_for_mail("local.test", "b", accepted).len() >= accepted);
 }
@@ -244,7 +244,7 @@ fn a_plugin_that_crashes_while_it_is_loaded_leaves_the_old_rules_at_work() {
     assert!(!output.status.success(), "{output:?}");
     assert_eq!(send(&mta, "good"), 250);
     assert_eq!(mta.processes(), before, "nothing has changed");
-    assert!(mta.log().contains("event=plugin-loading name=hostile"), "{}", mta.log());
+    mta.logged("event=plugin-loading name=hostile");
     mta.stop();
     assert!(mta.try_launch().is_err(), "and a start is refused");
 }
