@@ -10,8 +10,8 @@ mod line;
 mod question;
 mod verdict;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 
 use vsmtp_daemon::{Link, Reactor};
@@ -44,6 +44,9 @@ pub struct Post {
     changing: Vec<QueueId>,
     /// With how many filters a question about a message has died since it was answered last. One may be why they die.
     unlucky: HashMap<QueueId, u32>,
+    /// Those of them whose turn it would be while another is asked about. Asked together, all would share the fate of the
+    /// one that is to blame, each time.
+    suspects: VecDeque<QueueId>,
 }
 
 struct Edge {
@@ -141,8 +144,11 @@ impl Post {
             let _ = edge.credits.give_back();
         }
         let id = asked.id;
-        self.unlucky.remove(&id);
         let judged = self.judged(verdict, asked, ledger, clock);
+        // One stage may be over, and the next one be what filters die of.
+        if !self.is_asked(id) {
+            self.unlucky.remove(&id);
+        }
         if judged.is_err() {
             // Who says such things is heard no more, and another one is asked.
             ledger.line.push_front(id);
@@ -196,8 +202,9 @@ impl Post {
         reactor.accuse(edge.name, error);
     }
 
-    /// A filter has died with a question. The first time it may have been about any of them, and all are asked about again at
-    /// once; those with which the next one dies too keep no others waiting.
+    /// A filter has died with a question. The first time it may have been about any of them, and all are asked about again,
+    /// one by one beside those that nothing is held against; the one with which the next filter dies too keeps no others
+    /// waiting.
     fn lost(&mut self, id: QueueId, ledger: &mut Ledger, clock: Clock) {
         if self.unlucky.len() >= MAX_UNLUCKY {
             self.unlucky.clear();

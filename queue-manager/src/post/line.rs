@@ -31,6 +31,7 @@ impl Post {
             ledger.line.push_back(id);
         }
         if !postq && !delivery {
+            ledger.line.extend(self.suspects.drain(..));
             return self.release(ledger, clock);
         }
         for _ in 0..ASK_AT_ONCE {
@@ -42,7 +43,7 @@ impl Post {
             if !free {
                 return false;
             }
-            let Some(id) = ledger.line.pop_front() else { return false };
+            let Some(id) = self.next(ledger) else { return false };
             // The line may hold a message twice: it was read anew, or another filter came.
             if !is_judging(ledger, id, clock) || self.is_asked(id) || self.must_wait(id, ledger) {
                 continue;
@@ -53,8 +54,25 @@ impl Post {
         true
     }
 
+    /// Whose turn it is. Of those with which filters have died only one is asked about at once.
+    fn next(&mut self, ledger: &mut Ledger) -> Option<QueueId> {
+        let is_trying = self.asked.values().any(|asked| self.unlucky.contains_key(&asked.id));
+        if !is_trying && let Some(id) = self.suspects.pop_front() {
+            return Some(id);
+        }
+        loop {
+            let id = ledger.line.pop_front()?;
+            if !is_trying || !self.unlucky.contains_key(&id) {
+                return Some(id);
+            }
+            if !self.suspects.contains(&id) {
+                self.suspects.push_back(id);
+            }
+        }
+    }
+
     /// At most [`MAX_EDGES`] times [`CREDITS`] are out, and mostly few.
-    fn is_asked(&self, id: QueueId) -> bool {
+    pub(super) fn is_asked(&self, id: QueueId) -> bool {
         self.asked.values().any(|asked| asked.id == id)
     }
 
@@ -102,7 +120,8 @@ impl Post {
     /// More messages wait than the line could remember: those that are neither asked about nor put off.
     fn refill(&mut self, ledger: &mut Ledger, most: usize) {
         let put_off = ledger.later.iter().map(|(_, id)| *id).chain(self.changing.iter().copied());
-        let busy: HashSet<QueueId> = self.asked.values().map(|asked| asked.id).chain(put_off).collect();
+        let waiting = put_off.chain(self.suspects.iter().copied());
+        let busy: HashSet<QueueId> = self.asked.values().map(|asked| asked.id).chain(waiting).collect();
         let limit = most + busy.len();
         let found = ledger.schedule.ids_after(None, limit, |standing, _| standing == Standing::Judging);
         ledger.line_is_short = found.len() == limit;

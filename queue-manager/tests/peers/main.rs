@@ -1,6 +1,7 @@
 //! The queue-manager's binary, jailed as ever, between a scripted master, filters, deliver processes and operators.
 #![forbid(unsafe_code)]
 
+mod deaths;
 mod delegation;
 mod delivery;
 mod intake;

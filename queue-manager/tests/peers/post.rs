@@ -14,9 +14,9 @@ use vsmtp_stage::next;
 use crate::large::chunks;
 use crate::stage::{BODY, PATIENCE, Stage, octets, text};
 
-const HOP: &[(&str, &str)] = &[("b@dst.test", "smtp:dst.test")];
+pub const HOP: &[(&str, &str)] = &[("b@dst.test", "smtp:dst.test")];
 
-fn keep(ask: &PostAsk) -> PostVerdict {
+pub fn keep(ask: &PostAsk) -> PostVerdict {
     PostVerdict::Keep { ticket: ask.ticket, is_final: false }
 }
 
@@ -171,46 +171,6 @@ fn a_message_refused_behind_its_acceptance_bounces() {
     stage.logged("nor this one");
     stage.figure("messages", 0);
     assert!(deliver.is_idle(&mut stage));
-}
-
-#[test]
-fn questions_of_a_dead_filter_are_asked_again() {
-    let mut stage = Stage::start(&[]);
-    let (mut filter, mut deliver, mut post) = (stage.filter(), stage.deliver(), stage.post(true, false));
-    let message = stage.message(HOP);
-    let id = filter.store(message);
-    post.hear();
-    drop(post);
-    stage.logged("event=edge-closed");
-    assert!(deliver.is_idle(&mut stage));
-    let mut post = stage.post(true, false);
-    let (ask, _) = post.hear();
-    assert_eq!(ask.id, id);
-    post.say(&PostVerdict::Keep { ticket: ask.ticket, is_final: false });
-    deliver.serve(Result3::Delivered);
-}
-
-#[test]
-fn a_message_with_which_filters_die_keeps_no_other_waiting() {
-    let mut stage = Stage::start(&[]);
-    let mut filter = stage.filter();
-    let message = stage.message(HOP);
-    let id = filter.store(message);
-    for deaths in 1..=2 {
-        let mut post = stage.post(true, false);
-        assert_eq!(post.hear().0.id, id, "the first time it may have been any of them");
-        drop(post);
-        let until = Instant::now() + PATIENCE;
-        while stage.log().matches("event=edge-closed").count() < deaths {
-            assert!(Instant::now() < until, "its end was not seen");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-    let message = stage.message(HOP);
-    let other = filter.store(message);
-    let mut post = stage.post(true, false);
-    assert_eq!(post.hear().0.id, other);
-    stage.figure("messages", 2);
 }
 
 #[test]
