@@ -259,6 +259,7 @@ fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
             },
             failures: slice.auth_attempts.unwrap_or(u32::MAX),
         },
+        ehlo: slice.ehlo || service == Service::Local,
         vrfy: slice.vrfy,
         raise_priority: slice.priority_raise,
         limits: limits(slice),

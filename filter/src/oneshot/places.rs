@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use rhai::{Position, Token};
+use vsmtp_config::old_names;
 
 use super::Entry;
 use super::handed::{Handed, functions, joined, root_name, tokens};
@@ -35,13 +36,18 @@ impl KeyPlaces {
         places
     }
 
-    /// Where `key` (dotted) is written, or the first key of that section, or the nearest section above it.
+    /// Where `key` (dotted) is written, by a name of earlier versions too, or the first key of that section, or the nearest section
+    /// above it.
     pub fn locate(&self, key: &str) -> Option<&Location> {
         let is_below =
             |name: &str| name.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         let below = self.places.iter().filter(|(name, _)| is_below(name));
         let first = below.min_by_key(|(name, place)| (name.len() > key.len(), place.line));
         if let Some((_, place)) = first {
+            return Some(place);
+        }
+        // One that is written by an earlier name is told by the one of today.
+        if let Some(place) = old_names(key).find_map(|old| self.places.get(old)) {
             return Some(place);
         }
         let mut key = key;
@@ -168,6 +174,23 @@ mod tests {
             assert_eq!(places.locate(key).map(|place| place.line), Some(line), "{key}");
         }
         assert_eq!(places.locate("nothing"), None);
+    }
+
+    #[test]
+    fn what_is_written_by_an_earlier_name_is_found_by_that_of_today() {
+        let mut places = KeyPlaces::default();
+        let text = "fn on_config(config) {
+            config.server.tls = #{ preempt_cipherlist: true,
+                root: #{ certificate: 5 } };
+            config.server.esmtp = #{
+                size: -1 };
+            config }";
+        places.scan("c.vsl", text, &Handed::default());
+        for (key, line) in
+            [("server.tls.certificate", 3), ("server.message_size_limit", 5), ("server.tls.private_key", 2)]
+        {
+            assert_eq!(places.locate(key).map(|place| place.line), Some(line), "{key}");
+        }
     }
 
     #[test]

@@ -111,11 +111,13 @@ impl Config {
             warnings,
         };
         config.derive();
+        let remarks = cross_check::remarks(&config);
+        config.warnings.extend(remarks);
         let conflicts = cross_check::conflicts(&config);
         if conflicts.is_empty() { Ok(config) } else { Err(conflicts) }
     }
 
-    /// Keys that were accepted and have no effect.
+    /// Keys that were accepted and have not all the effect that they could have.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }

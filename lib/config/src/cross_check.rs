@@ -6,7 +6,7 @@ mod services;
 
 use crate::backend::AuthBackend;
 use crate::config::Config;
-use crate::error::{ConfigError, Problem};
+use crate::error::{ConfigError, Problem, Warning};
 use crate::keys::TargetChoice;
 use crate::kind::Suites;
 use crate::slices::{ClientCertificate, SecurityLevel};
@@ -24,6 +24,11 @@ pub(crate) fn conflicts(config: &Config) -> Vec<ConfigError> {
         .chain(folders::conflict(config))
         .map(|(path, text)| ConfigError { path: path.to_owned(), problem: Problem::Conflict(text) })
         .collect()
+}
+
+/// What is allowed and does not do what one might expect.
+pub(crate) fn remarks(config: &Config) -> Vec<Warning> {
+    services::remarks(config)
 }
 
 fn server(config: &Config) -> [Rule; 5] {

@@ -75,7 +75,6 @@ fn other_versions(text: &mut String) {
         let fate = match legacy.fate {
             Fate::Renamed(name) => format!("called `{name}` now; works, with a warning"),
             Fate::Retired(why) => format!("no effect, with a warning: {why}"),
-            Fate::Later(what) => format!("an error until it works: {what}"),
         };
         let _ = writeln!(text, "| `{}` | {fate} |", legacy.name);
     }

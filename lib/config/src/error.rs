@@ -29,8 +29,6 @@ pub enum Problem {
         /// What stands there.
         found: String,
     },
-    /// The key is one that this version does not know yet; says what is missing.
-    Later(&'static str),
     /// The value does not go with that of another key.
     Conflict(String),
 }
@@ -42,7 +40,6 @@ impl fmt::Display for ConfigError {
             Problem::Unknown { nearest: Some(name) } => write!(f, "unknown key; did you mean {name}?"),
             Problem::Unknown { nearest: None } => f.write_str("unknown key"),
             Problem::Value { expected, found } => write!(f, "expected {expected}, found {found}"),
-            Problem::Later(what) => write!(f, "not supported yet: {what}"),
             Problem::Conflict(text) => f.write_str(text),
         }
     }

@@ -67,9 +67,6 @@ impl<'a> Input<'a> {
         value: &'a Value,
         renamed: &mut Vec<(String, &'static str, &'a Value)>,
     ) {
-        if let Some(problem) = legacy.problem(value) {
-            return self.error(path, problem);
-        }
         match legacy.fate {
             Fate::Renamed(name) if *value != Value::Null => renamed.push((path, name, value)),
             Fate::Retired(why) if !value.says_nothing() => {

@@ -1,6 +1,5 @@
 //! Keys of earlier and later versions: what becomes of each. A script that sets none of them never meets this file.
 
-use crate::error::Problem;
 use crate::value::Value;
 
 /// A key that is not in the table.
@@ -19,11 +18,9 @@ pub enum Fate {
     Renamed(&'static str),
     /// Accepted with a warning, without effect; says why that is well.
     Retired(&'static str),
-    /// An error until it works, since silence would leave out what the operator asked for; says what is missing.
-    Later(&'static str),
 }
 
-use Fate::{Later, Renamed, Retired};
+use Fate::{Renamed, Retired};
 
 /// The keys of other versions.
 pub const LEGACY: &[Legacy] = &[
@@ -33,7 +30,6 @@ pub const LEGACY: &[Legacy] = &[
     Legacy { name: "server.logs.format", fate: Retired("lines have one form, see docs/administration.md") },
     Legacy { name: "server.logs.size_limit", fate: Retired("leave it to logrotate") },
     Legacy { name: "server.logs.archive_count", fate: Retired("leave it to logrotate") },
-    Legacy { name: "server.smtp.disable_ehlo", fate: Later("a server without EHLO") },
     Legacy {
         name: "server.smtp.required_extension",
         fate: Retired("each extension is offered where it works"),
@@ -90,14 +86,20 @@ pub const LEGACY: &[Legacy] = &[
     Legacy { name: "server.tls.root.certificate", fate: Renamed("server.tls.certificate") },
     Legacy { name: "server.tls.root.private_key", fate: Renamed("server.tls.private_key") },
     Legacy { name: "server.logs.system.*", fate: Retired("use server.logs.target and server.logs.syslog") },
-    Legacy { name: "app.services.*", fate: Later("services in the configuration") },
+    // Versions before 1.1 had them, and a dialect of rules that nothing speaks any more.
+    Legacy { name: "app.services.*", fate: Retired("declare it in the rules: service NAME cmd = #{ ... }") },
 ];
 
 /// What a tree says of a key, before it is checked: an old name that is set speaks for the new one.
 pub fn said<'a>(tree: &'a Value, key: &str) -> Option<&'a Value> {
-    let old_names = LEGACY.iter().filter(|legacy| matches!(legacy.fate, Renamed(name) if name == key));
-    let mut said = old_names.filter_map(|legacy| tree.at(legacy.name));
+    let mut said = old_names(key).filter_map(|name| tree.at(name));
     said.find(|value| **value != Value::Null).or_else(|| tree.at(key))
+}
+
+/// What a key was called before.
+pub fn old_names(key: &str) -> impl Iterator<Item = &'static str> {
+    let of_key = move |legacy: &&Legacy| matches!(legacy.fate, Renamed(name) if name == key);
+    LEGACY.iter().filter(of_key).map(|legacy| legacy.name)
 }
 
 impl Legacy {
@@ -114,13 +116,5 @@ impl Legacy {
     /// The section, for a row that covers everything below one.
     pub(crate) fn section(&self) -> Option<&'static str> {
         self.name.strip_suffix(".*")
-    }
-
-    /// The error of a key that does not work yet, unless the script said only that it does not want it.
-    pub(crate) fn problem(&self, value: &Value) -> Option<Problem> {
-        match self.fate {
-            Later(what) if !value.says_nothing() => Some(Problem::Later(what)),
-            _ => None,
-        }
     }
 }

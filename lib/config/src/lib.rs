@@ -52,7 +52,7 @@ pub use document::markdown;
 pub use error::{ConfigError, MAX_ERRORS, Problem, Warning};
 pub use keys::keys;
 pub use kind::reply_code;
-pub use legacy::{Fate, LEGACY, Legacy, said};
+pub use legacy::{Fate, LEGACY, Legacy, old_names, said};
 pub use main_file::main_file;
 pub use nearest::nearest_key;
 pub use network::Network;

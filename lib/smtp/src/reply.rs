@@ -254,7 +254,8 @@ pub(crate) fn write_help(settings: &Settings, offered: Extensions, out: &mut Vec
     out.extend_from_slice(Own::Help.wire().trim_end().as_bytes());
     for (command, is_there) in [
         (" LHLO", is_lmtp),
-        (" EHLO HELO", !is_lmtp),
+        (" EHLO", settings.ehlo && !is_lmtp),
+        (" HELO", !is_lmtp),
         (" MAIL RCPT DATA", true),
         (" BDAT", has(Extension::Chunking)),
         (" RSET NOOP", true),

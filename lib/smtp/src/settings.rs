@@ -54,6 +54,8 @@ pub struct Settings {
     pub extensions: Extensions,
     /// MAIL, VRFY and AUTH only under TLS.
     pub tls_required: bool,
+    /// EHLO is answered; otherwise clients must be content with HELO. LMTP has its own.
+    pub ehlo: bool,
     /// VRFY is answered, with 252; it never tells anything.
     pub vrfy: bool,
     /// MT-PRIORITY may call a message more urgent than others; otherwise what is above 0 counts as 0 (RFC 6710).
@@ -89,6 +91,7 @@ impl Settings {
                 Extension::EnhancedStatusCodes,
             ]),
             tls_required: false,
+            ehlo: true,
             vrfy: true,
             raise_priority: false,
             auth: AuthSettings::default(),

@@ -187,10 +187,12 @@ fn fits(dialogue: &Dialogue, transport: Transport) -> bool {
     let is_for_logins = for_logins.iter().any(|extension| settings.extensions.has(*extension));
     match transport {
         Transport::Clear => dialogue.tls.is_none() && !is_for_logins,
-        Transport::StartTls => !begins_in_clear && !is_for_logins,
+        // TLS is offered to those that say EHLO.
+        Transport::StartTls => !begins_in_clear && !is_for_logins && settings.ehlo,
         // LMTP has no such port. What comes before EHLO cannot come before the login that this service requires.
         Transport::Implicit => {
             !begins_in_clear
+                && settings.ehlo
                 && settings.protocol == Protocol::Smtp
                 && !dialogue.trusted
                 && (!settings.auth.mechanisms.is_empty() || begins_with_hello(dialogue))
@@ -395,6 +397,7 @@ fn receiver(dialogue: &Dialogue, transport: Transport) -> ReceiverSlice {
             vsmtp_smtp::BareNewline::Refuse => BareNewline::Refuse,
             vsmtp_smtp::BareNewline::Normalise => BareNewline::Normalise,
         },
+        ehlo: settings.ehlo,
         vrfy: settings.vrfy,
         priority_raise: settings.raise_priority,
         discard: discard.map(str::to_owned).collect(),

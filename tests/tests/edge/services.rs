@@ -90,13 +90,39 @@ fn a_reload_changes_what_an_address_is_for() {
 }
 
 #[test]
-fn a_submission_service_is_not_opened_without_what_it_needs() {
-    for (key, lack) in
-        [("addr_submission", "needs AUTH"), ("addr_submissions", "needs server.tls.certificate")]
-    {
-        let config = format!("config.server.interfaces.{key} = [\"127.0.0.1:{}\"];", free_port());
-        let mut mta = Mta::prepare(&Settings { config, ..Settings::default() });
-        let said = mta.try_launch().expect_err("it must not start");
-        assert!(said.contains(key) && said.contains(lack), "{said}");
-    }
+fn a_service_under_tls_is_not_opened_without_a_certificate() {
+    let config = format!("config.server.interfaces.addr_submissions = [\"127.0.0.1:{}\"];", free_port());
+    let mut mta = Mta::prepare(&Settings { config, ..Settings::default() });
+    let said = mta.try_launch().expect_err("it must not start");
+    assert!(said.contains("addr_submissions") && said.contains("needs server.tls.certificate"), "{said}");
+}
+
+#[test]
+fn a_submission_service_at_which_nobody_can_log_in_takes_no_mail() {
+    let port = free_port();
+    // As configurations of 2.x have it, rules that would take everything among them.
+    let config = format!(
+        "config.server.interfaces = #{{ addr: config.server.interfaces.addr, addr_submission: [\"127.0.0.1:{port}\"] }};"
+    );
+    let filter = "#{ rcpt: [ rule \"all\" || state::accept() ] }".to_owned();
+    let mta = Mta::start(&Settings { config, filter });
+    assert!(mta.log().contains("key=server.interfaces.addr_submission"), "{}", mta.log());
+    let mut client = Client::connect(port);
+    assert_eq!(client.reply().code(), 220);
+    assert!(!client.say("EHLO client.test").0.contains("AUTH"));
+    assert_eq!(client.say("AUTH PLAIN AHRpbQBwZW5jaWw=").code(), 502);
+    assert_eq!(client.say("MAIL FROM:<a@src.test>").0, "530 5.7.0 Authentication required");
+    assert_eq!(client.say("RCPT TO:<b@local.test>").code(), 503);
+    assert_eq!(Client::hello(mta.port()).say("MAIL FROM:<a@src.test>").code(), 250);
+}
+
+#[test]
+fn a_server_without_ehlo_answers_helo() {
+    let config = "config.server.smtp.disable_ehlo = true;".to_owned();
+    let mta = Mta::start(&Settings { config, ..Settings::default() });
+    let mut client = Client::connect(mta.port());
+    assert_eq!(client.reply().code(), 220);
+    assert_eq!(client.say("EHLO client.test").0, "502 5.5.1 Command not implemented");
+    assert_eq!(client.say("HELO client.test").0, "250 mx.local.test");
+    assert_eq!(client.say("MAIL FROM:<a@src.test>").code(), 250);
 }

@@ -62,7 +62,7 @@ fn companions(key: &str) -> Vec<(&'static str, Value)> {
         "server.dns.config.name_servers" => {
             vec![("server.dns.type", text("custom")), (key_name(key), Value::List(vec![text("192.0.2.1")]))]
         }
-        "server.interfaces.addr_submission" | "server.esmtp.auth.must_be_authenticated" => {
+        "server.esmtp.auth.must_be_authenticated" => {
             vec![("server.auth.backends", text("shadow"))]
         }
         "server.interfaces.addr_submissions" => vec![
@@ -269,10 +269,6 @@ fn messages_name_the_key_what_is_expected_and_what_was_meant() {
     assert_eq!(complaint("server.smtp", Value::Int(5)), "server.smtp: expected a map, found 5");
     assert_eq!(complaint("colour", Value::Int(5)), "colour: unknown key");
     assert_eq!(
-        complaint("server.smtp.disable_ehlo", Value::Bool(true)),
-        "server.smtp.disable_ehlo: not supported yet: a server without EHLO"
-    );
-    assert_eq!(
         complaint("server.smtp.bare_newline", Value::Other("f64".to_owned())),
         "server.smtp.bare_newline: expected one of \"refuse\", \"normalise\", found a value of type \"f64\""
     );
@@ -453,14 +449,15 @@ fn old_names_still_speak() {
 }
 
 #[test]
-fn what_does_not_work_yet_may_be_declined() {
+fn what_says_nothing_is_said_in_silence() {
     let config = with(&[
         ("server.smtp.disable_ehlo", Value::Bool(false)),
         ("server.tls", Value::Null),
         ("server.interfaces.addr_submission", Value::List(vec![])),
     ]);
     assert_eq!(config.unwrap().warnings(), []);
-    assert!(with(&[("server.smtp.disable_ehlo", Value::Bool(true))]).is_err());
+    let config = with(&[("server.smtp.disable_ehlo", Value::Bool(true))]).unwrap();
+    assert!(!config.receiver().ehlo && config.warnings().is_empty());
 }
 
 #[test]
@@ -550,11 +547,22 @@ fn what_is_said_of_logins_has_somebody_who_can_judge_them() {
     // Who may only say who the client is, says nothing of logins.
     let config = with(&[speakers("192.0.2.0/24")]).unwrap();
     assert!(config.auth().proxies.is_empty() && config.receiver().login_from.is_empty());
-    wrong(
-        &[speakers("192.0.2.0/24"), ("server.interfaces.addr_submission", list(&["127.0.0.1:587"]))],
-        "server.interfaces.addr_submission",
-        "needs AUTH",
-    );
+}
+
+#[test]
+fn doors_for_users_are_opened_without_auth_and_that_is_told() {
+    let door = ("server.interfaces.addr_submission", Value::List(vec![text("127.0.0.1:587")]));
+    let config = with(std::slice::from_ref(&door)).unwrap();
+    assert_eq!(config.master().listeners.len(), 2);
+    let told: Vec<String> = config.warnings().iter().map(ToString::to_string).collect();
+    assert!(told[0].starts_with("server.interfaces.addr_submission: takes no mail"), "{told:?}");
+    assert_eq!(told.len(), 1);
+    let config = with(&[door, ("server.auth.backends", text("shadow"))]).unwrap();
+    assert_eq!(config.warnings(), []);
+    let services =
+        Value::Map([("clam".to_owned(), Value::Map([("type".to_owned(), text("shell"))].into()))].into());
+    let config = with(&[("app.services", services)]).unwrap();
+    assert!(config.warnings()[0].to_string().contains("service NAME cmd"));
 }
 
 fn own_reply(name: &str, enhanced: Option<(u8, u16, u16)>, text: &str) -> OwnReply {

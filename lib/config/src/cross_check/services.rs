@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use vsmtp_mail::Service;
 
 use crate::config::Config;
+use crate::error::Warning;
 
 /// What is wrong with the doors, by key.
 pub(super) fn conflicts(config: &Config) -> Vec<(&'static str, String)> {
@@ -31,11 +32,6 @@ pub(super) fn conflicts(config: &Config) -> Vec<(&'static str, String)> {
     let listens = |wanted: Service| config.listeners().any(|(_, service)| service == wanted);
     for service in [Service::Submission, Service::Submissions].into_iter().filter(|service| listens(*service))
     {
-        if !config.has_auth() {
-            let text =
-                "needs AUTH: set server.auth.backends, or name mechanisms in server.esmtp.auth.mechanisms";
-            found.push((key(service), text.to_owned()));
-        }
         if service.begins_with_tls() && config.keys().pairs.is_empty() {
             found.push((key(service), "needs server.tls.certificate".to_owned()));
         }
@@ -45,6 +41,23 @@ pub(super) fn conflicts(config: &Config) -> Vec<(&'static str, String)> {
         found.push(("server.esmtp.auth.must_be_authenticated", text.to_owned()));
     }
     found
+}
+
+/// Doors that are open and let nobody through.
+pub(super) fn remarks(config: &Config) -> Vec<Warning> {
+    let needs_login = |service: &Service| {
+        let mut doors = config.listeners();
+        service.needs_login() && doors.any(|(_, one)| one == *service)
+    };
+    let in_vain = [Service::Submission, Service::Submissions].into_iter().filter(needs_login);
+    let warning = |service| Warning {
+        path: key(service).to_owned(),
+        text:
+            "takes no mail, since nobody can authenticate: set server.auth.backends, or name mechanisms in \
+               server.esmtp.auth.mechanisms"
+                .to_owned(),
+    };
+    if config.has_auth() { Vec::new() } else { in_vain.map(warning).collect() }
 }
 
 fn key(service: Service) -> &'static str {

@@ -77,6 +77,10 @@ keys! {
     xforward_from: Networks = "server.smtp.xforward_from", default List(&[]), example List(&["192.0.2.9/32"]),
         for Receiver;
 
+    /// Answer EHLO with 502, so that clients fall back to HELO: there is then neither STARTTLS nor AUTH, nor any other extension.
+    /// Programs of this host, at the local socket, are still answered.
+    disable_ehlo: Flag = "server.smtp.disable_ehlo", default Bool(false), example Bool(true), for Receiver;
+
     /// Answer VRFY, with 252 for every address; otherwise with 502. Neither tells who exists.
     vrfy: Flag = "server.smtp.vrfy", default Bool(true), example Bool(false), for Receiver;
 

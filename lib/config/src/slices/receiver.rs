@@ -89,6 +89,8 @@ pub struct ReceiverSlice {
     pub discard: Vec<String>,
     /// Clients may call their messages more urgent than others.
     pub priority_raise: bool,
+    /// Answer EHLO from the network.
+    pub ehlo: bool,
     /// Answer VRFY.
     pub vrfy: bool,
     /// Addresses among the listeners where each connection begins with a PROXY header.
@@ -247,6 +249,7 @@ impl Config {
             tls: (!self.keys().pairs.is_empty()).then(|| self.server_tls()),
             discard: smtp.discard.iter().map(|word| (*word).to_owned()).collect(),
             priority_raise: smtp.priority_raise,
+            ehlo: !smtp.disable_ehlo,
             vrfy: smtp.vrfy,
             proxied: server.proxied.clone(),
             proxies: by_text(&server.proxies),

@@ -25,6 +25,7 @@ impl Session {
             Verb::Mail => self.mail(arguments),
             Verb::Data => self.data(arguments),
             Verb::Bdat => self.bdat(arguments),
+            Verb::Ehlo if !self.speaks_ehlo() => self.failed(Own::NotImplemented),
             Verb::Helo | Verb::Ehlo | Verb::Lhlo => self.hello(verb, arguments),
             Verb::Rset => self.rset(arguments),
             Verb::Noop => self.junk(Own::Ok),
@@ -47,6 +48,11 @@ impl Session {
             Verb::Unoffered => self.failed(Own::NotImplemented),
             Verb::Unknown => self.failed(Own::UnknownCommand),
         }
+    }
+
+    /// Over LMTP there is no EHLO at all.
+    fn speaks_ehlo(&self) -> bool {
+        self.settings.ehlo || self.settings.protocol == Protocol::Lmtp
     }
 
     fn hello(&mut self, verb: Verb, arguments: &str) -> Handled {

@@ -102,6 +102,7 @@ fn option(text: &str, settings: &mut Settings, rules: &mut Vec<Rule>) -> Option<
             settings.extensions = Extensions::of(&list);
         }
         "starttls" if value.is_empty() => settings.extensions = settings.extensions.with(Extension::StartTls),
+        "no-ehlo" => settings.ehlo = false,
         "no-vrfy" => settings.vrfy = false,
         "raise-priority" => settings.raise_priority = true,
         "tls-required" => settings.tls_required = true,
