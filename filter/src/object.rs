@@ -6,6 +6,7 @@ mod file;
 mod network;
 mod operators;
 
+use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -125,7 +126,13 @@ impl Object {
             Object::Ip4(address) => address.to_string().into(),
             Object::Ip6(address) => address.to_string().into(),
             Object::Range(net) => net.to_string().into(),
-            Object::Address(address) => address.to_string().into(),
+            Object::Address(address) => {
+                let length = address.local_part().len() + 1 + address.domain().as_str().len();
+                let mut text = String::with_capacity(length);
+                // A String takes all that is written.
+                let _ = write!(text, "{address}");
+                text.into()
+            }
             Object::Fqdn(domain) => domain.as_str().into(),
             Object::Regex(regex) => regex.as_str().into(),
             Object::Identifier(text) => text.clone(),

@@ -10,10 +10,13 @@ pub(super) use methods::unanswered;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rhai::{Dynamic, Engine, EvalAltResult, ImmutableString, Module, NativeCallContext, Position, Variant};
+use rhai::{
+    Dynamic, Engine, EvalAltResult, ImmutableString, Module, NativeCallContext, Position, RhaiNativeFunc,
+    Variant,
+};
 
 use super::handle::{Handle, MessageHandle};
-use crate::engine::BuiltIns;
+use crate::engine::{BuiltIns, Functions, GLOBAL};
 use crate::object::{Fault, Object};
 use crate::stage::Stage;
 use crate::transaction::{Shared, Transaction};
@@ -136,6 +139,7 @@ impl Text for Object {
 pub(super) struct Registry<'e> {
     pub engine: &'e mut Engine,
     modules: BTreeMap<&'static str, Module>,
+    natives: Functions,
     table: Vec<Function>,
 }
 
@@ -144,12 +148,12 @@ const ON_HANDLES: [&str; 6] = ["auth", "ctx", "envelop", "fs", "msg", "transport
 
 impl<'e> Registry<'e> {
     pub fn new(engine: &'e mut Engine) -> Self {
-        Registry { engine, modules: BTreeMap::new(), table: Vec::new() }
+        Registry { engine, modules: BTreeMap::new(), natives: Functions::default(), table: Vec::new() }
     }
 
     /// The table, and the modules as the engine has them.
     pub fn finish(self) -> (Vec<Function>, BuiltIns) {
-        let mut modules = BuiltIns::new();
+        let mut modules = BTreeMap::new();
         for (name, mut module) in self.modules {
             // As the engine would do for itself: one that is not ready it copies.
             module.set_id(name);
@@ -158,7 +162,7 @@ impl<'e> Registry<'e> {
             modules.insert(name, Arc::clone(&module));
             self.engine.register_static_module(name, module);
         }
-        (self.table, modules)
+        (self.table, BuiltIns { modules, natives: self.natives })
     }
 
     /// Adds a row for what is registered elsewhere: a method, a property.
@@ -193,6 +197,28 @@ impl<'e> Registry<'e> {
         self.modules.entry(name.module).or_default()
     }
 
+    /// A function without a module, a method or an operator, which plans may call themselves.
+    pub fn globally<A: 'static, const N: usize, const X: bool, R: Variant + Clone, const F: bool>(
+        &mut self,
+        name: &str,
+        function: impl RhaiNativeFunc<A, N, X, R, F> + Clone + Send + Sync + 'static,
+    ) {
+        self.natives.add(GLOBAL, name, function.clone());
+        self.engine.register_fn(name, function);
+    }
+
+    /// A function of a module, if it has one.
+    fn in_module<A: 'static, const N: usize, const X: bool, R: Variant + Clone>(
+        &mut self,
+        name: Name,
+        function: impl RhaiNativeFunc<A, N, X, R, true> + Clone + Send + Sync + 'static,
+    ) {
+        if !name.module.is_empty() {
+            self.natives.add(name.module, name.name, function.clone());
+            self.module(name).set_native_fn(name.name, function);
+        }
+    }
+
     /// The names under which a function is called on a handle; none if its module is not of that kind.
     fn on_handle(&mut self, name: Name, arguments: usize, from: Stage) -> Vec<&'static str> {
         if !ON_HANDLES.contains(&name.module) {
@@ -218,11 +244,9 @@ impl<'e> Registry<'e> {
         self.function(name, 0, Some(from));
         let call = move |context: NativeCallContext| within(&context, name, from, body);
         for global in name.global {
-            self.engine.register_fn(*global, call);
+            self.globally(global, call);
         }
-        if !name.module.is_empty() {
-            self.module(name).set_native_fn(name.name, call);
-        }
+        self.in_module(name, call);
         let aliases = self.on_handle(name, 0, from);
         match name.module {
             "msg" => self.attach0::<MessageHandle, R>(&aliases, name, from, body),
@@ -259,11 +283,9 @@ impl<'e> Registry<'e> {
             body(&shared).map_err(|fault| raise(&context, fault))
         };
         for global in name.global {
-            self.engine.register_fn(*global, call);
+            self.globally(global, call);
         }
-        if !name.module.is_empty() {
-            self.module(name).set_native_fn(name.name, call);
-        }
+        self.in_module(name, call);
     }
 
     /// A function of one argument that looks at the transaction.
@@ -277,11 +299,9 @@ impl<'e> Registry<'e> {
         let of = body.clone();
         let call = move |context: NativeCallContext, a: A| within(&context, name, from, |t| of(t, a));
         for global in name.global {
-            self.engine.register_fn(*global, call.clone());
+            self.globally(global, call.clone());
         }
-        if !name.module.is_empty() {
-            self.module(name).set_native_fn(name.name, call);
-        }
+        self.in_module(name, call);
         let aliases = self.on_handle(name, 1, from);
         match name.module {
             "msg" => self.attach1::<MessageHandle, A, R>(&aliases, name, from, body),
@@ -320,11 +340,9 @@ impl<'e> Registry<'e> {
         let call =
             move |context: NativeCallContext, a: A, b: B| within(&context, name, from, |t| of(t, a, b));
         for global in name.global {
-            self.engine.register_fn(*global, call.clone());
+            self.globally(global, call.clone());
         }
-        if !name.module.is_empty() {
-            self.module(name).set_native_fn(name.name, call);
-        }
+        self.in_module(name, call);
         let aliases = self.on_handle(name, 2, from);
         match name.module {
             "msg" => self.attach2::<MessageHandle, A, B, R>(&aliases, name, from, body),
@@ -343,7 +361,7 @@ impl<'e> Registry<'e> {
         let call = move |context: NativeCallContext, a: A, b: B, c: C| {
             within(&context, name, from, |t| body(t, a, b, c))
         };
-        self.module(name).set_native_fn(name.name, call);
+        self.in_module(name, call);
     }
 
     fn attach2<H: Variant + Clone, A: Variant + Clone, B: Variant + Clone, R: Variant + Clone>(

@@ -14,10 +14,10 @@ const MAX_QUARANTINE_NAME: usize = 128;
 
 pub(super) fn register(registry: &mut Registry, surroundings: &Surroundings) {
     registry.engine.register_type_with_name::<Status>("status");
-    registry.engine.register_fn("to_string", |status: &mut Status| status.name());
-    registry.engine.register_fn("to_debug", |status: &mut Status| status.name());
-    registry.engine.register_fn("==", |a: Status, b: Status| a == b);
-    registry.engine.register_fn("!=", |a: Status, b: Status| a != b);
+    registry.globally("to_string", |status: &mut Status| status.name());
+    registry.globally("to_debug", |status: &mut Status| status.name());
+    registry.globally("==", |a: Status, b: Status| a == b);
+    registry.globally("!=", |a: Status, b: Status| a != b);
 
     let status = |v2: &'static str, v1: &'static [&'static str]| name("state", v2, v1);
     let next = status("next", &["next"])

@@ -30,6 +30,7 @@ mod ldap;
 mod memcached;
 mod mysql;
 mod old;
+mod plans;
 mod redis;
 mod spf;
 mod values;

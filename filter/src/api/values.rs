@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use regex::Regex;
-use rhai::{Array, Dynamic, Engine, EvalAltResult, ImmutableString, NativeCallContext};
+use rhai::{Array, Dynamic, EvalAltResult, ImmutableString, NativeCallContext};
 
 use super::address::objects;
 use super::registry::{Form, Name, Outcome, Registry, name, raise};
@@ -23,7 +23,7 @@ pub(super) fn register(registry: &mut Registry) {
     registry.engine.register_type_with_name::<Object>("object");
     constructors(registry);
     properties(registry);
-    operators(registry.engine);
+    operators(registry);
     groups(registry);
     networks(registry);
 }
@@ -167,40 +167,40 @@ fn domain(object: &Object) -> Outcome<Object> {
 
 type Bool = Result<bool, Box<EvalAltResult>>;
 
-fn operators(engine: &mut Engine) {
-    engine.register_fn("to_string", |object: &mut Object| object.text());
-    engine.register_fn("to_debug", |object: &mut Object| format!("{}:{}", object.kind(), object.text()));
-    engine.register_fn("==", |a: Object, b: Object| object::equals(&a, &b));
-    engine.register_fn("!=", |a: Object, b: Object| !object::equals(&a, &b));
+fn operators(registry: &mut Registry) {
+    registry.globally("to_string", |object: &mut Object| object.text());
+    registry.globally("to_debug", |object: &mut Object| format!("{}:{}", object.kind(), object.text()));
+    registry.globally("==", |a: Object, b: Object| object::equals(&a, &b));
+    registry.globally("!=", |a: Object, b: Object| !object::equals(&a, &b));
     let text = |context: &NativeCallContext, object: &Object, text: &str| -> Bool {
         object::equals_text(object, text).map_err(|fault| raise(context, fault))
     };
-    engine.register_fn("==", move |c: NativeCallContext, a: Object, b: ImmutableString| text(&c, &a, &b));
-    engine.register_fn("==", move |c: NativeCallContext, a: ImmutableString, b: Object| text(&c, &b, &a));
-    engine.register_fn("!=", move |c: NativeCallContext, a: Object, b: ImmutableString| {
+    registry.globally("==", move |c: NativeCallContext, a: Object, b: ImmutableString| text(&c, &a, &b));
+    registry.globally("==", move |c: NativeCallContext, a: ImmutableString, b: Object| text(&c, &b, &a));
+    registry.globally("!=", move |c: NativeCallContext, a: Object, b: ImmutableString| {
         text(&c, &a, &b).map(|r| !r)
     });
-    engine.register_fn("!=", move |c: NativeCallContext, a: ImmutableString, b: Object| {
+    registry.globally("!=", move |c: NativeCallContext, a: ImmutableString, b: Object| {
         text(&c, &b, &a).map(|r| !r)
     });
-    engine.register_fn("+", |a: Object, b: ImmutableString| format!("{}{b}", a.text()));
-    engine.register_fn("+", |a: ImmutableString, b: Object| format!("{a}{}", b.text()));
+    registry.globally("+", |a: Object, b: ImmutableString| format!("{}{b}", a.text()));
+    registry.globally("+", |a: ImmutableString, b: Object| format!("{a}{}", b.text()));
 
     let within = |context: &NativeCallContext, haystack: &Object, needle: &Object| -> Bool {
         object::contains(haystack, needle).map_err(|fault| raise(context, fault))
     };
-    engine.register_fn("contains", move |c: NativeCallContext, a: &mut Object, b: Object| within(&c, a, &b));
-    engine.register_fn("contains", move |c: NativeCallContext, a: &mut Object, b: ImmutableString| {
+    registry.globally("contains", move |c: NativeCallContext, a: &mut Object, b: Object| within(&c, a, &b));
+    registry.globally("contains", move |c: NativeCallContext, a: &mut Object, b: ImmutableString| {
         within(&c, a, &Object::Identifier(b))
     });
-    engine.register_fn("contains", |text: &mut ImmutableString, needle: Object| {
+    registry.globally("contains", |text: &mut ImmutableString, needle: Object| {
         text.contains(needle.text().as_str())
     });
-    engine.register_fn("contains", |map: &mut rhai::Map, key: Object| map.contains_key(key.text().as_str()));
-    engine.register_fn("contains", |c: NativeCallContext, items: &mut Array, needle: Object| {
+    registry.globally("contains", |map: &mut rhai::Map, key: Object| map.contains_key(key.text().as_str()));
+    registry.globally("contains", |c: NativeCallContext, items: &mut Array, needle: Object| {
         list_has(&c, items, &needle)
     });
-    engine.register_fn("contains", |c: NativeCallContext, items: &mut Array, needle: ImmutableString| {
+    registry.globally("contains", |c: NativeCallContext, items: &mut Array, needle: ImmutableString| {
         list_has(&c, items, &Object::Identifier(needle))
     });
 }

@@ -14,8 +14,10 @@ use rhai::{
 };
 
 use super::captured::leaves_them;
+use super::natives::BuiltIns;
 use super::plan::{Outcome, Plan};
-use super::reach::{BuiltIns, shorten};
+use super::quick::Maker;
+use super::reach::shorten;
 use super::unshared::{Endless, unshare, unshare_constants};
 
 /// Most names of functions that are kept. Few scripts call functions whose names they make of what clients say.
@@ -98,9 +100,12 @@ impl Body {
     }
 
     /// Finds what it calls, for all times to come. Only where a name means the same thing wherever the body comes.
-    pub fn find(&self, modules: &BuiltIns) {
+    pub fn find(&self, engine: &Engine, built_ins: &BuiltIns) {
         let mut plan = self.plan.clone();
+        let modules = &built_ins.modules;
         if let Some(environment) = shorten(&mut plan, &self.statements, &self.environment, modules) {
+            let captured = self.leaves_captured.then_some(&self.captured);
+            plan.quicken(&Maker { engine, environment: &self.environment, built_ins, captured });
             let _ = self.short.set((plan, environment));
         }
     }
@@ -158,6 +163,13 @@ impl Body {
     #[cfg(test)]
     pub fn has_found(&self) -> bool {
         self.short.get().is_some()
+    }
+
+    /// How many expressions Rhai evaluates.
+    #[cfg(test)]
+    pub fn left_to_rhai(&self) -> usize {
+        let (plan, _) = self.short.get().expect("it is told before it runs");
+        plan.clone().left_to_rhai()
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Box<State>>> {

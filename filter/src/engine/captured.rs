@@ -7,8 +7,8 @@ use rhai::{ASTNode, Dynamic, Expr, GlobalRuntimeState, Stmt};
 /// `set_tag` do.
 const READING: [&str; 5] = ["contains", "get", "is_empty", "len", "to_string"];
 
-/// True if a body leaves its captured variables as they are: they have values of our own types, which no function of ours
-/// changes, and nothing is assigned.
+/// True if a body leaves its captured variables as they are: they have values that no such function changes, and nothing is
+/// assigned.
 pub(super) fn leaves_them(values: &[Dynamic], statements: &[Stmt], environment: &GlobalRuntimeState) -> bool {
     // Methods for one type, as `fn "object".contains(x)`, are found in imported scripts too, before those of ours.
     if environment.scan_imports_raw().any(|(_, module)| module.contains_indexed_global_functions()) {
@@ -18,22 +18,18 @@ pub(super) fn leaves_them(values: &[Dynamic], statements: &[Stmt], environment: 
         let mut functions = environment.lib.iter().flat_map(|library| library.iter_script_fn_info());
         functions.any(|(_, _, own, ..)| own == name)
     };
-    values.iter().all(is_of_our_own) && statements.iter().all(|statement| only_reads(statement, &is_own))
+    values.iter().all(stays) && statements.iter().all(|statement| only_reads(statement, &is_own))
 }
 
-/// True unless Rhai itself, or a function of its own, changes such a value in place.
-fn is_of_our_own(value: &Dynamic) -> bool {
+/// True of values of our own types, which no function of ours changes, and of texts, numbers and truth values: lists and maps
+/// may have others in them, which have functions of their own.
+fn stays(value: &Dynamic) -> bool {
     !(value.is_shared()
-        || value.is_string()
         || value.is_array()
         || value.is_blob()
         || value.is_map()
         || value.is_fnptr()
         || value.is_unit()
-        || value.is_bool()
-        || value.is_char()
-        || value.is_int()
-        || value.is_float()
         || value.is_timestamp())
 }
 

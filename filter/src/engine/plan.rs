@@ -4,12 +4,12 @@
 //! A plan must come to the same result as Rhai's walk through the body, errors and their places included; what it cannot
 //! tell for sure is left to Rhai as a whole.
 
-use std::any::type_name;
-
 use rhai::{
-    ASTNode, Dynamic, Engine, EvalAltResult, EvalContext, Expr, Expression, FlowControl, FnCallExpr,
-    GlobalRuntimeState, Position, Stmt, StmtBlock,
+    ASTNode, Dynamic, EvalAltResult, EvalContext, Expr, FlowControl, FnCallExpr, GlobalRuntimeState,
+    Position, Stmt, StmtBlock,
 };
+
+use super::quick::{Maker, Quick};
 
 /// The function that goes on with the next directive, by module and name.
 const NEXT: (&str, &str) = ("state", "next");
@@ -23,15 +23,17 @@ pub(super) enum Plan {
     Choice(Box<Choice>),
     /// One thing after the other; the last gives the value.
     Steps(Vec<Plan>),
-    /// What Rhai makes of it.
-    Walk(Expr),
+    /// The value of an expression.
+    Value(Quick),
 }
 
 /// A condition with what follows of it.
 #[derive(Debug, Clone)]
 pub(super) struct Choice {
     /// Must have a truth value.
-    pub guard: Expr,
+    pub guard: Quick,
+    /// Where it stands.
+    pub place: Position,
     /// What is done if it holds.
     pub then: Plan,
     /// What is done if not.
@@ -65,17 +67,10 @@ impl Plan {
     ) -> Result<Outcome, Box<EvalAltResult>> {
         match self {
             Plan::Next => Ok(Outcome::Next),
-            Plan::Walk(expression) => {
-                let value = context.eval_expression_tree(&Expression::from(expression))?;
-                Ok(Outcome::Value(value.flatten()))
-            }
+            Plan::Value(expression) => expression.value(context).map(Outcome::Value),
             Plan::Choice(choice) => {
-                let Choice { guard, then, otherwise } = &**choice;
-                let value = context.eval_expression_tree(&Expression::from(guard))?;
-                let holds = value
-                    .as_bool()
-                    .map_err(|found| no_condition(context.engine(), found, guard.position()))?;
-                if holds { then.follow(context) } else { otherwise.follow(context) }
+                let Choice { guard, place, then, otherwise } = &**choice;
+                if guard.holds(*place, context)? { then.follow(context) } else { otherwise.follow(context) }
             }
             Plan::Steps(steps) => {
                 let mut outcome = Outcome::Value(Dynamic::UNIT);
@@ -89,15 +84,40 @@ impl Plan {
 
     /// The expressions that Rhai evaluates.
     pub fn expressions_mut(&mut self, each: &mut dyn FnMut(&mut Expr)) {
+        self.values_mut(&mut |value| {
+            if let Quick::Walk(expression) = value {
+                each(expression);
+            }
+        });
+    }
+
+    /// Has as little as possible evaluated by Rhai.
+    pub fn quicken(&mut self, maker: &Maker<'_>) {
+        self.values_mut(&mut |value| {
+            if let Quick::Walk(expression) = value {
+                *value = maker.quick(expression);
+            }
+        });
+    }
+
+    /// How many expressions Rhai evaluates.
+    #[cfg(test)]
+    pub fn left_to_rhai(mut self) -> usize {
+        let mut left = 0;
+        self.values_mut(&mut |value| left += value.left_to_rhai());
+        left
+    }
+
+    fn values_mut(&mut self, each: &mut dyn FnMut(&mut Quick)) {
         match self {
             Plan::Next => {}
-            Plan::Walk(expression) => each(expression),
+            Plan::Value(value) => each(value),
             Plan::Choice(choice) => {
                 each(&mut choice.guard);
-                choice.then.expressions_mut(each);
-                choice.otherwise.expressions_mut(each);
+                choice.then.values_mut(each);
+                choice.otherwise.values_mut(each);
             }
-            Plan::Steps(steps) => steps.iter_mut().for_each(|step| step.expressions_mut(each)),
+            Plan::Steps(steps) => steps.iter_mut().for_each(|step| step.values_mut(each)),
         }
     }
 }
@@ -111,7 +131,7 @@ impl Planner {
     /// A block; `is_last` if nothing comes after it, so that to return a value is to have it.
     fn block(&self, statements: &[Stmt], is_last: bool) -> Plan {
         match statements {
-            [] => Plan::Walk(Expr::Unit(Position::NONE)),
+            [] => value(Expr::Unit(Position::NONE)),
             [only] => self.statement(only, is_last),
             [first @ .., last] if statements.iter().all(stands_alone) => {
                 let mut steps: Vec<Plan> = first.iter().map(|one| self.statement(one, false)).collect();
@@ -124,18 +144,19 @@ impl Planner {
 
     fn statement(&self, statement: &Stmt, is_last: bool) -> Plan {
         match statement {
-            Stmt::Noop(place) => Plan::Walk(Expr::Unit(*place)),
+            Stmt::Noop(place) => value(Expr::Unit(*place)),
             Stmt::Block(block) => self.block(block.statements(), is_last),
             Stmt::Expr(expression) => self.expression(expression, is_last),
             Stmt::FnCall(call, _) if self.is_next(call) => Plan::Next,
-            Stmt::FnCall(call, place) => Plan::Walk(Expr::FnCall(call.clone(), *place)),
+            Stmt::FnCall(call, place) => value(Expr::FnCall(call.clone(), *place)),
             Stmt::Return(Some(value), flags, _) if is_last && flags.is_empty() => {
                 self.expression(value, is_last)
             }
             Stmt::If(flow, _) => {
                 let FlowControl { expr, body, branch } = &**flow;
                 Plan::Choice(Box::new(Choice {
-                    guard: expr.clone(),
+                    guard: Quick::Walk(expr.clone()),
+                    place: expr.position(),
                     then: self.block(body.statements(), is_last),
                     otherwise: self.block(branch.statements(), is_last),
                 }))
@@ -148,7 +169,7 @@ impl Planner {
         match expression {
             Expr::FnCall(call, _) if self.is_next(call) => Plan::Next,
             Expr::Stmt(block) => self.block(block.statements(), is_last),
-            other => Plan::Walk(other.clone()),
+            other => value(other.clone()),
         }
     }
 
@@ -185,13 +206,11 @@ fn has_custom_syntax(statement: &Stmt) -> bool {
 /// Statements as one expression.
 fn walk(statements: &[Stmt]) -> Plan {
     let block = StmtBlock::new(statements.iter().cloned(), Position::NONE, Position::NONE);
-    Plan::Walk(Expr::Stmt(Box::new(block)))
+    value(Expr::Stmt(Box::new(block)))
 }
 
-/// What Rhai says of a condition that is neither true nor false.
-fn no_condition(engine: &Engine, found: &str, place: Position) -> Box<EvalAltResult> {
-    let wanted = engine.map_type_name(type_name::<bool>()).to_owned();
-    Box::new(EvalAltResult::ErrorMismatchDataType(wanted, found.to_owned(), place))
+fn value(expression: Expr) -> Plan {
+    Plan::Value(Quick::Walk(expression))
 }
 
 #[cfg(test)]

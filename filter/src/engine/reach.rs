@@ -16,9 +16,6 @@ use rhai::{
 
 use super::plan::Plan;
 
-/// Modules by the names that the engine has for them.
-pub type BuiltIns = BTreeMap<&'static str, Arc<Module>>;
-
 /// What a module's functions and variables are reached by. No script can write it.
 const NO_NAME: &str = "";
 
@@ -44,12 +41,12 @@ pub(super) fn shorten(
     plan: &mut Plan,
     statements: &[Stmt],
     environment: &GlobalRuntimeState,
-    modules: &BuiltIns,
+    modules: &BTreeMap<&'static str, Arc<Module>>,
 ) -> Option<GlobalRuntimeState> {
     if statements.iter().any(imports) {
         return None;
     }
-    let mut used: Vec<&str> = Vec::new();
+    let mut used: Vec<&'static str> = Vec::new();
     plan.expressions_mut(&mut |expression| {
         each_name(expression, &mut |mut named| {
             if let Some(known) = built_in(named.module(), environment, modules)
@@ -86,16 +83,17 @@ pub(super) fn shorten(
 }
 
 /// True if a call without a module means no function of the script.
-fn is_native(call: &FnCallExpr, environment: &GlobalRuntimeState) -> bool {
+pub(super) fn is_native(call: &FnCallExpr, environment: &GlobalRuntimeState) -> bool {
     let mut own = environment.lib.iter().flat_map(|library| library.iter_script_fn_info());
     call.namespace.is_empty() && own.all(|(_, _, name, ..)| name != call.name.as_str())
 }
 
-fn built_in<'m>(
+/// The built-in module that a name means.
+pub(super) fn built_in(
     name: &Namespace,
     environment: &GlobalRuntimeState,
-    modules: &'m BuiltIns,
-) -> Option<&'m str> {
+    modules: &BTreeMap<&'static str, Arc<Module>>,
+) -> Option<&'static str> {
     match name.path.as_slice() {
         [only] if environment.find_import(only.as_str()).is_none() => {
             modules.get_key_value(only.as_str()).map(|(known, _)| *known)

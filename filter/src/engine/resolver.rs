@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rhai::{
     AST, ASTFlags, ASTNode, Engine, EvalAltResult, Expr, GlobalRuntimeState, ImmutableString, Module,
@@ -16,8 +16,8 @@ use rhai::{
 use super::declaration;
 use super::error::{Location, ScriptError};
 use super::names::{self, Callable};
+use super::natives::BuiltIns;
 use super::plugins::{self, Meaning, Natives};
-use super::reach::BuiltIns;
 use super::unshared::{Endless, unshare_constants, unshare_module};
 
 type SharedModule = Shared<Module>;
@@ -104,7 +104,7 @@ impl Root {
 
     /// Those that were given.
     pub(super) fn built_ins(&self) -> &BuiltIns {
-        static NONE: BuiltIns = BuiltIns::new();
+        static NONE: LazyLock<BuiltIns> = LazyLock::new(BuiltIns::default);
         self.built_ins.get().unwrap_or(&NONE)
     }
 

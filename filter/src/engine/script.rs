@@ -73,8 +73,8 @@ impl Directive {
         match self.kind {
             DirectiveKind::Action | DirectiveKind::Test => Ok(Status::Next),
             DirectiveKind::Rule | DirectiveKind::Delegate => {
-                let found = typename::of(&value);
-                value.try_cast::<Status>().ok_or_else(|| {
+                value.try_cast_result::<Status>().map_err(|value| {
+                    let found = typename::of(&value);
                     let message = format!("a rule must end in a status such as state::next(), found {found}");
                     Failure {
                         directive: Arc::clone(self),
@@ -84,6 +84,12 @@ impl Directive {
                 })
             }
         }
+    }
+
+    /// How many expressions of its plan Rhai evaluates.
+    #[cfg(test)]
+    pub fn left_to_rhai(&self) -> usize {
+        self.body.left_to_rhai()
     }
 
     fn failure(self: &Arc<Self>, error: &EvalAltResult) -> Failure {
@@ -126,7 +132,7 @@ pub(super) fn load(
     if !root.imports_functions() {
         for directive in script.stages.iter().flatten() {
             directive.body.keep_names();
-            directive.body.find(root.built_ins());
+            directive.body.find(engine, root.built_ins());
         }
     }
     Ok(script)

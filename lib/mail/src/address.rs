@@ -139,7 +139,9 @@ fn is_atext(c: char) -> bool {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if is_dot_string(&self.local) {
-            return write!(f, "{}@{}", self.local, self.domain);
+            f.write_str(&self.local)?;
+            f.write_str("@")?;
+            return f.write_str(self.domain.as_str());
         }
         f.write_str("\"")?;
         for c in self.local.chars() {

@@ -14,12 +14,9 @@ impl Registry<'_> {
     ) {
         self.function(name, 0, None);
         for global in name.global {
-            let body = body.clone();
-            self.engine.register_fn(*global, body);
+            self.globally(global, body.clone());
         }
-        if !name.module.is_empty() {
-            self.module(name).set_native_fn(name.name, move || Ok(body()));
-        }
+        self.in_module(name, move || Ok(body()));
     }
 
     /// A function of one argument that does not look at the transaction.
@@ -31,11 +28,9 @@ impl Registry<'_> {
         self.function(name, 1, None);
         let call = move |context: NativeCallContext, a: A| body(a).map_err(|fault| raise(&context, fault));
         for global in name.global {
-            self.engine.register_fn(*global, call.clone());
+            self.globally(global, call.clone());
         }
-        if !name.module.is_empty() {
-            self.module(name).set_native_fn(name.name, call);
-        }
+        self.in_module(name, call);
     }
 
     /// [`Registry::free1`] for strings and objects.
@@ -59,11 +54,9 @@ impl Registry<'_> {
         let call =
             move |context: NativeCallContext, a: A, b: B| body(a, b).map_err(|fault| raise(&context, fault));
         for global in name.global {
-            self.engine.register_fn(*global, call.clone());
+            self.globally(global, call.clone());
         }
-        if !name.module.is_empty() {
-            self.module(name).set_native_fn(name.name, call);
-        }
+        self.in_module(name, call);
     }
 
     /// A function of three arguments that does not look at the transaction.
@@ -77,10 +70,8 @@ impl Registry<'_> {
             body(a, b, c).map_err(|fault| raise(&context, fault))
         };
         for global in name.global {
-            self.engine.register_fn(*global, call.clone());
+            self.globally(global, call.clone());
         }
-        if !name.module.is_empty() {
-            self.module(name).set_native_fn(name.name, call);
-        }
+        self.in_module(name, call);
     }
 }

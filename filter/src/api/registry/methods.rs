@@ -4,6 +4,7 @@ use rhai::{Dynamic, EvalAltResult, ImmutableString, NativeCallContext, Variant};
 
 use super::{Form, Name, Outcome, Registry, raise, shared};
 use crate::database::NoAnswer;
+use crate::engine::PROPERTY;
 use crate::object::Object;
 use crate::stage::Stage;
 use crate::transaction::Shared;
@@ -24,22 +25,24 @@ impl Registry<'_> {
     pub fn property<T: Variant + Clone, R: Variant + Clone>(
         &mut self,
         name: Name,
-        body: impl Fn(&T) -> Outcome<R> + Send + Sync + 'static,
+        body: impl Fn(&T) -> Outcome<R> + Clone + Send + Sync + 'static,
     ) {
         self.row(Form::Property, name, 0, None);
-        self.engine.register_get(name.name, move |context: NativeCallContext, value: &mut T| {
+        let read = move |context: NativeCallContext, value: &mut T| {
             body(value).map_err(|fault| raise(&context, fault))
-        });
+        };
+        self.natives.add(PROPERTY, name.name, read.clone());
+        self.engine.register_get(name.name, read);
     }
 
     /// A method without arguments.
     pub fn method0<T: Variant + Clone, R: Variant + Clone>(
         &mut self,
         name: Name,
-        body: impl Fn(&T) -> Outcome<R> + Send + Sync + 'static,
+        body: impl Fn(&T) -> Outcome<R> + Clone + Send + Sync + 'static,
     ) {
         self.row(Form::Method, name, 0, None);
-        self.engine.register_fn(name.name, move |context: NativeCallContext, value: &mut T| {
+        self.globally(name.name, move |context: NativeCallContext, value: &mut T| {
             body(value).map_err(|fault| raise(&context, fault))
         });
     }
@@ -52,18 +55,12 @@ impl Registry<'_> {
     ) {
         self.row(Form::Method, name, 1, None);
         let of = body.clone();
-        self.engine.register_fn(
-            name.name,
-            move |context: NativeCallContext, value: &mut T, text: ImmutableString| {
-                of(value, &text).map_err(|fault| raise(&context, fault))
-            },
-        );
-        self.engine.register_fn(
-            name.name,
-            move |context: NativeCallContext, value: &mut T, object: Object| {
-                body(value, &object.text()).map_err(|fault| raise(&context, fault))
-            },
-        );
+        self.globally(name.name, move |context: NativeCallContext, value: &mut T, text: ImmutableString| {
+            of(value, &text).map_err(|fault| raise(&context, fault))
+        });
+        self.globally(name.name, move |context: NativeCallContext, value: &mut T, object: Object| {
+            body(value, &object.text()).map_err(|fault| raise(&context, fault))
+        });
     }
 
     /// A method without arguments that may wait.
@@ -71,10 +68,10 @@ impl Registry<'_> {
         &mut self,
         name: Name,
         from: Stage,
-        body: impl Fn(&Shared, &T) -> Outcome<R> + Send + Sync + 'static,
+        body: impl Fn(&Shared, &T) -> Outcome<R> + Clone + Send + Sync + 'static,
     ) {
         self.row(Form::Method, name, 0, Some(from));
-        self.engine.register_fn(name.name, move |context: NativeCallContext, value: &mut T| {
+        self.globally(name.name, move |context: NativeCallContext, value: &mut T| {
             let shared = shared(&context, name, from)?;
             body(&shared, value).map_err(|fault| raise(&context, fault))
         });
@@ -85,10 +82,10 @@ impl Registry<'_> {
         &mut self,
         name: Name,
         from: Stage,
-        body: impl Fn(&Shared, &T, A) -> Outcome<R> + Send + Sync + 'static,
+        body: impl Fn(&Shared, &T, A) -> Outcome<R> + Clone + Send + Sync + 'static,
     ) {
         self.row(Form::Method, name, 1, Some(from));
-        self.engine.register_fn(name.name, move |context: NativeCallContext, value: &mut T, argument: A| {
+        self.globally(name.name, move |context: NativeCallContext, value: &mut T, argument: A| {
             let shared = shared(&context, name, from)?;
             body(&shared, value, argument).map_err(|fault| raise(&context, fault))
         });
@@ -98,10 +95,10 @@ impl Registry<'_> {
     pub fn method_asks<T: Variant + Clone, A: Variant + Clone, R: Variant + Clone>(
         &mut self,
         name: Name,
-        body: impl Fn(&T, A) -> Result<R, NoAnswer> + Send + Sync + 'static,
+        body: impl Fn(&T, A) -> Result<R, NoAnswer> + Clone + Send + Sync + 'static,
     ) {
         self.row(Form::Method, name, 1, None);
-        self.engine.register_fn(name.name, move |context: NativeCallContext, value: &mut T, argument: A| {
+        self.globally(name.name, move |context: NativeCallContext, value: &mut T, argument: A| {
             body(value, argument).map_err(|none| unanswered(&context, none))
         });
     }
@@ -114,18 +111,12 @@ impl Registry<'_> {
     ) {
         self.row(Form::Method, name, 1, None);
         let of = body.clone();
-        self.engine.register_fn(
-            name.name,
-            move |context: NativeCallContext, value: &mut T, text: ImmutableString| {
-                of(value, &text).map_err(|none| unanswered(&context, none))
-            },
-        );
-        self.engine.register_fn(
-            name.name,
-            move |context: NativeCallContext, value: &mut T, object: Object| {
-                body(value, &object.text()).map_err(|none| unanswered(&context, none))
-            },
-        );
+        self.globally(name.name, move |context: NativeCallContext, value: &mut T, text: ImmutableString| {
+            of(value, &text).map_err(|none| unanswered(&context, none))
+        });
+        self.globally(name.name, move |context: NativeCallContext, value: &mut T, object: Object| {
+            body(value, &object.text()).map_err(|none| unanswered(&context, none))
+        });
     }
 
     /// A method of two arguments that may wait.
@@ -133,10 +124,10 @@ impl Registry<'_> {
         &mut self,
         name: Name,
         from: Stage,
-        body: impl Fn(&Shared, &T, A, B) -> Outcome<R> + Send + Sync + 'static,
+        body: impl Fn(&Shared, &T, A, B) -> Outcome<R> + Clone + Send + Sync + 'static,
     ) {
         self.row(Form::Method, name, 2, Some(from));
-        self.engine.register_fn(name.name, move |context: NativeCallContext, value: &mut T, a: A, b: B| {
+        self.globally(name.name, move |context: NativeCallContext, value: &mut T, a: A, b: B| {
             let shared = shared(&context, name, from)?;
             body(&shared, value, a, b).map_err(|fault| raise(&context, fault))
         });

@@ -25,15 +25,15 @@ fn engine_in(root: &Arc<Root>) -> Engine {
     let mut net = Module::new();
     net.set_native_fn("ten", || Ok(10_i64));
     net.set_var("SIX", 6_i64);
-    let mut modules = BuiltIns::new();
+    let mut built_ins = BuiltIns::default();
     for (name, mut module) in [("state", state), ("net", net)] {
         module.set_id(name);
         module.build_index();
         let module = Arc::new(module);
-        modules.insert(name, Arc::clone(&module));
+        built_ins.modules.insert(name, Arc::clone(&module));
         engine.register_static_module(name, module);
     }
-    root.give(modules);
+    root.give(built_ins);
     engine
 }
 
@@ -217,11 +217,20 @@ fn no_message_sees_what_another_did_to_a_captured_variable() {
         ),
         ("{ let was = known.contains(7) && words == [1]; words.push(2); ok(was) }", false),
         ("{ let was = known.contains(7) && number == 1; number += 1; ok(was) }", false),
+        (
+            "if name == \"a\" && number == 1 && name.len() == 1 { state::accept() } else { state::deny() }",
+            true,
+        ),
+        ("{ let was = name == \"a\"; name.append(\"b\"); ok(was) }", false),
+        ("{ let was = name == \"a\"; name += \"b\"; ok(was) }", false),
+        ("{ let was = name.contains(\"a\") && name.len() == 1; name[0] = 'b'; ok(was) }", false),
+        ("{ let was = name.len() == 1; name.clear(); ok(was) }", false),
+        ("{ let was = name == \"a\"; append(name, \"b\"); ok(was) }", false),
     ] {
         let text = format!(
             "fn change() {{ this = list(8); }}
             fn ok(was) {{ if was {{ state::accept() }} else {{ state::deny() }} }}
-            let known = list(7); let words = [1]; let number = 1;
+            let known = list(7); let words = [1]; let number = 1; let name = \"a\";
             #{{ connect: [ rule \"a\" || {body} ] }}"
         );
         let script = load(&engine, &root, &text);
