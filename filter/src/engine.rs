@@ -38,7 +38,7 @@ pub use plugins::{Absent, Natives};
 pub use resolver::{MAX_SCRIPT_BYTES, Root, beside, wrong_imports};
 
 pub use script::{Failure, LoadedScript, StageTable};
-pub use survey::{Call, Gap, Kind, Known, Reach, Signatures, Survey, Why};
+pub use survey::{Call, Gap, Kind, Known, Reach, Signatures, Survey, Why, conditions};
 pub use variables::{OLD_VARIABLES, give_old_variables, unknown_variables};
 
 /// Makes an engine without any vSL function.

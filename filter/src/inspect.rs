@@ -2,6 +2,7 @@
 //! only show when a message comes. It runs no rule.
 
 mod calls;
+mod conditions;
 mod stages;
 
 use std::collections::BTreeSet;
@@ -147,7 +148,9 @@ fn of_file(ground: &Ground, signatures: &Signatures, file: &Path, limit: Duratio
     let _watch = Watch::until(Instant::now() + limit);
     let mut found = engine::wrong_imports(&ground.engine, &name, &ast);
     found.extend(ground.root.wrong_names(&name, &ast));
-    found.extend(calls::problems(signatures, &Survey::of(&name, &ast)));
+    let survey = Survey::of(&name, &ast);
+    found.extend(calls::problems(signatures, &survey));
+    found.extend(conditions::problems(&ground.table, &survey, &engine::conditions(&name, &ast)));
     found.extend(engine::unknown_variables(&name, &ast, &declared));
     found
 }

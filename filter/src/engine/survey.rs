@@ -1,6 +1,7 @@
 //! What a compiled script calls and how its directives end, found without running it: for those who check rules before
 //! they are used. It knows no function of vSL by name but the statuses; what may be called where is for others to say.
 
+mod conditions;
 mod ending;
 
 use std::any::TypeId;
@@ -15,6 +16,7 @@ use super::error::Location;
 use super::resolver::file_name;
 use ending::{Ending, Gaps, Statuses};
 
+pub use conditions::conditions;
 pub use ending::{Gap, Why};
 
 /// Most functions that are followed from one directive.

@@ -8,7 +8,7 @@ use crate::judge::Ground;
 use crate::stage::Stage;
 
 /// What the reference calls the type of what rules end in.
-const STATUS: &str = "status";
+pub(super) const STATUS: &str = "status";
 
 /// What is wrong with the directives of a script.
 pub fn problems(ground: &Ground, script: &LoadedScript) -> Vec<ScriptError> {
@@ -62,10 +62,15 @@ fn no_status(directive: &Directive, gap: Gap) -> ScriptError {
 
 /// What a function of vSL gives, if it gives no status.
 fn gives<'a>(table: &'a [Function], call: &Call) -> Option<&'a str> {
-    let rows: Vec<&Function> = table.iter().filter(|row| is_called(row, call)).collect();
-    let has = |row: &&Function| result(row).is_some_and(|result| result != STATUS);
-    rows.iter().all(has).then_some(())?;
-    rows.first().and_then(|row| result(row))
+    let results = result_of(table, call)?;
+    results.first().copied().filter(|_| !results.contains(&STATUS))
+}
+
+/// The types that a function of vSL may give; `None` if there is none of that name, or the reference does not say.
+pub(super) fn result_of<'a>(table: &'a [Function], call: &Call) -> Option<Vec<&'a str>> {
+    let rows = table.iter().filter(|row| is_called(row, call) && !call.is_method);
+    let results: Vec<&str> = rows.map(result).collect::<Option<_>>()?;
+    (!results.is_empty()).then_some(results)
 }
 
 /// The type that the reference names; `None` if it does not speak of the function.

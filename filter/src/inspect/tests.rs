@@ -88,6 +88,35 @@ fn calls_that_nobody_answers() {
 }
 
 #[test]
+fn conditions_that_are_neither_true_nor_false() {
+    let found = in_rules(
+        "fn helo() { true }
+fn asked(n) { while !msg::size() { } ctx::is_local() && n }
+#{ preq: [
+  rule \"a\" || if ratelimit::check(\"a\", ctx::client_ip(), 1, 60) { state::deny() } else { state::next() },
+  rule \"b\" || if client_ip() || ctx::is_local() { deny() } else { next() },
+  rule \"c\" || if helo() || msg::has_header(\"A\") || msg::rm_header(\"B\") { deny() } else { next() },
+  rule \"d\" || if !(ctx::client_port()) { deny() } else { next() },
+  action \"e\" || { if msg::append_header(\"A\", \"b\") { deny(); } },
+  rule \"f\" || switch ctx::client_port() { 1 if ctx::server_name() => deny(), 2 if asked(1) => deny(), _ => next() },
+  action \"g\" || { do { } until env(\"A\") },
+] }",
+    );
+    assert_eq!(
+        found,
+        [
+            "filter.vsl:2:22: a condition must be true or false: msg::size gives int (compare it with something)",
+            "filter.vsl:4:18: a condition must be true or false: ratelimit::check gives status (compare it: == state::next())",
+            "filter.vsl:5:18: a condition must be true or false: client_ip gives string (compare it with something)",
+            "filter.vsl:7:20: a condition must be true or false: ctx::client_port gives int (compare it with something)",
+            "filter.vsl:8:22: a condition must be true or false: msg::append_header gives nothing (compare it with something)",
+            "filter.vsl:9:48: a condition must be true or false: ctx::server_name gives string (compare it with something)",
+            "filter.vsl:10:32: a condition must be true or false: env gives string (compare it with something)",
+        ]
+    );
+}
+
+#[test]
 fn variables_that_functions_do_not_see_are_found_beside_declarations_in_expressions_too() {
     let rules = "object nets group = [ object office rg4 = \"10.0.0.0/8\", object home ip4 = \"127.0.0.1\" ];
 fn trusted() { ctx::client_ip() in nets }
