@@ -154,14 +154,19 @@ impl Repl {
     }
 
     fn value(&self, value: &Dynamic, before: &Snapshot) -> Value {
-        let kind = self.ground.engine.map_type_name(value.type_name()).to_owned();
+        let kind = match self.ground.engine.map_type_name(value.type_name()) {
+            "i64" => "int",
+            "f64" => "float",
+            other => other,
+        }
+        .to_owned();
         let text = match value.read_lock::<Status>() {
             Some(status) => match said(&status) {
                 Some(said) => format!("{} {said}", *status),
                 None => status.to_string(),
             },
             None if value.is_unit() => String::new(),
-            None => shown(value, 0),
+            None => shown(&self.ground.engine, value, 0),
         };
         let is_long = text.chars().nth(MAX_SHOWN).is_some();
         let text = match is_long {
@@ -316,6 +321,30 @@ mod tests {
         }
         assert!(all[8].starts_with("line:1:") && all[8].contains("preq"), "{}", all[8]);
         assert!(all[11].contains("header +X-A: b"), "{}", all[11]);
+    }
+
+    #[test]
+    fn values_are_shown_as_a_writer_of_rules_knows_them() {
+        for (line, shown) in [
+            ("cmd::build(#{ command: \"/usr/bin/scan\" })", "cmd:/usr/bin/scan"),
+            ("[cmd::build(#{ command: \"/usr/bin/scan\" })]", "[cmd:/usr/bin/scan]"),
+            ("code(550, \"5.7.1\", \"no\")", "550 5.7.1 no"),
+            ("code::c554_7_1()", "554 5.7.1 Relay access denied"),
+            (
+                "#{ a: code(250, \"fine\"), b: [ip4(\"192.0.2.1\")], c: \"x\" }",
+                "#{\"a\": 250 fine, \"b\": [192.0.2.1], \"c\": \"x\"}",
+            ),
+            ("#{ s: state::next() }", "#{\"s\": next}"),
+            ("netset::of([\"10.0.0.0/8\"])", "netset of 1"),
+            ("table(\"inline:{ a=1 }\")", "inline:{ a=1 }"),
+            (
+                "smtp::connect(#{ delegator: #{ address: \"127.0.0.1:10026\" }, receiver: \"127.0.0.1:10024\" })",
+                "smtp:127.0.0.1:10026",
+            ),
+            ("()", ""),
+        ] {
+            assert_eq!(said(&[line])[0], shown, "{line}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rhai::{Array, Dynamic, Engine, EvalAltResult, ImmutableString, Map, NativeCallContext};
+use rhai::{Array, Dynamic, Engine, EvalAltResult, ImmutableString, Map, NativeCallContext, Scope};
 use vsmtp_ipc::edge::ctl_filter::Tested;
 use vsmtp_mail::{HeaderBlock, header_end};
 
@@ -33,6 +33,9 @@ const MAX_TESTS: usize = 10_000;
 const ONE: Duration = Duration::from_secs(5);
 /// Longest run of all.
 const ALL: Duration = Duration::from_secs(50);
+
+/// What names of our own types have in them.
+const OWN_TYPES: &str = concat!(env!("CARGO_CRATE_NAME"), "::");
 
 type Failing<T> = Result<T, Box<EvalAltResult>>;
 
@@ -268,7 +271,7 @@ fn expectations(engine: &mut Engine) {
         if holds { Ok(()) } else { Err(raise(&context, Fault::new("it does not hold"))) }
     });
     engine.register_fn("expect", |context: NativeCallContext, found: Dynamic, wanted: Dynamic| {
-        let said = |value: &Dynamic| shown(value, 0);
+        let said = |value: &Dynamic| shown(context.engine(), value, 0);
         match same(&found, &wanted, 0) {
             Some(true) => Ok(()),
             Some(false) => {
@@ -311,18 +314,42 @@ fn same(a: &Dynamic, b: &Dynamic, depth: usize) -> Option<bool> {
     is_plain.then(|| format!("{a:?}") == format!("{b:?}"))
 }
 
-/// A value as a writer of tests wants to see it.
-pub(super) fn shown(value: &Dynamic, depth: usize) -> String {
-    if let (Some(items), true) = (value.read_lock::<Array>(), depth <= MAX_VALUE_DEPTH) {
-        return format!(
-            "[{}]",
-            items.iter().map(|item| shown(item, depth + 1)).collect::<Vec<_>>().join(", ")
-        );
+/// A value as a writer of rules wants to see it: texts as they are written, values of our own types as they print.
+pub(super) fn shown(engine: &Engine, value: &Dynamic, depth: usize) -> String {
+    if depth > MAX_VALUE_DEPTH {
+        return "...".to_owned();
     }
-    match value.read_lock::<Object>() {
-        Some(object) => object.text().to_string(),
-        None => format!("{value:?}"),
+    let inner = |value: &Dynamic| shown(engine, value, depth + 1);
+    if let Some(items) = value.read_lock::<Array>() {
+        let items: Vec<String> = items.iter().map(inner).collect();
+        return format!("[{}]", items.join(", "));
     }
+    if let Some(map) = value.read_lock::<Map>() {
+        let entries: Vec<String> =
+            map.iter().map(|(key, value)| format!("{key:?}: {}", inner(value))).collect();
+        return format!("#{{{}}}", entries.join(", "));
+    }
+    if let Some(object) = value.read_lock::<Object>() {
+        return match &*object {
+            // As it prints, it ends its last line.
+            Object::Code(reply) => reply.to_string(),
+            other => other.text().to_string(),
+        };
+    }
+    if value.type_name().contains(OWN_TYPES) {
+        return printed(engine, value).unwrap_or_else(|| engine.map_type_name(value.type_name()).to_owned());
+    }
+    format!("{value:?}")
+}
+
+/// A value as it prints.
+fn printed(engine: &Engine, value: &Dynamic) -> Option<String> {
+    let mut scope = Scope::new();
+    scope.push_dynamic("value", value.clone());
+    engine
+        .eval_expression_with_scope::<ImmutableString>(&mut scope, "value.to_string()")
+        .ok()
+        .map(String::from)
 }
 
 fn raise(context: &NativeCallContext, fault: Fault) -> Box<EvalAltResult> {
