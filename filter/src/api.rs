@@ -40,6 +40,7 @@ mod smtp;
 mod spf;
 mod srs;
 mod state;
+mod texts;
 mod transport;
 mod values;
 
@@ -69,6 +70,7 @@ pub fn install_all(engine: &mut Engine, surroundings: &Surroundings) -> (Vec<Fun
     engine::give_old_variables(engine, move |name| variables.get(name).cloned().map(Dynamic::from));
     let mut registry = Registry::new(engine);
     values::register(&mut registry);
+    texts::register(&mut registry);
     code::register(&mut registry);
     general::register(&mut registry, surroundings);
     lists::register(&mut registry, surroundings);
@@ -117,6 +119,7 @@ pub fn callables(table: &[Function]) -> Vec<Callable> {
 pub fn install_for_configuration(engine: &mut Engine, surroundings: &Surroundings) -> Vec<Function> {
     let mut registry = Registry::new(engine);
     values::register(&mut registry);
+    texts::register(&mut registry);
     code::register(&mut registry);
     general::register(&mut registry, surroundings);
     lists::register(&mut registry, surroundings);

@@ -233,6 +233,7 @@ fn every_difference_of_the_language_names_its_test() {
         "database",
         "lib/sys",
         "lib/config",
+        "tests/tests/edge",
         "tests/tests/plugins",
         "tests/tests/policy",
         "tests/tests/tls",

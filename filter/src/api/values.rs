@@ -229,20 +229,25 @@ fn list_has(context: &NativeCallContext, items: &Array, needle: &Object) -> Bool
 
 fn groups(registry: &mut Registry) {
     let len = name("obj", "len", &[])
-        .doc("() -> int", "How many members a group or a file has, as `.len` too.")
-        .errors("unless the value is a group or a file")
+        .doc("() -> int", "How many members a group or a file has, as `.len` too; of a domain or an identifier, how many characters.")
+        .errors("of other values")
         .example("group([\"a\", \"b\"]).len() == 2 && group([]).is_empty()");
     registry.row(Form::Method, len, 0, None);
     let engine = &mut *registry.engine;
     let count = |context: NativeCallContext, object: &mut Object| {
-        members(object)
-            .map(|items| i64::try_from(items.len()).unwrap_or(i64::MAX))
-            .map_err(|fault| raise(&context, fault))
+        let length = match super::texts::text(object) {
+            Some(text) => Ok(text.chars().count()),
+            None => members(object).map(|items| items.len()),
+        };
+        length.map(|length| i64::try_from(length).unwrap_or(i64::MAX)).map_err(|fault| raise(&context, fault))
     };
     engine.register_fn("len", count);
     engine.register_get("len", count);
     engine.register_fn("is_empty", move |context: NativeCallContext, object: &mut Object| {
-        members(object).map(|items| items.is_empty()).map_err(|fault| raise(&context, fault))
+        let is_text = super::texts::text(object).map(|text| text.is_empty());
+        is_text
+            .map_or_else(|| members(object).map(|items| items.is_empty()), Ok)
+            .map_err(|fault| raise(&context, fault))
     });
     let array = |object: &mut Object| {
         object.members().unwrap_or(&[]).iter().cloned().map(Dynamic::from).collect::<Array>()

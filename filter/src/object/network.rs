@@ -35,6 +35,18 @@ impl Net {
         address.is_ipv4() == self.base.is_ipv4() && mask(address, self.prefix) == self.base
     }
 
+    /// The network that a text means, of either family.
+    pub fn of_text(text: &str) -> Option<Self> {
+        Self::parse("rg4", text).or_else(|_| Self::parse("rg6", text)).ok()
+    }
+
+    /// True if all of another network lies in it.
+    pub fn covers(&self, other: &Net) -> bool {
+        other.prefix >= self.prefix
+            && other.base.is_ipv4() == self.base.is_ipv4()
+            && mask(other.base, self.prefix) == self.base
+    }
+
     /// The first and the last address.
     pub fn bounds(&self) -> (IpAddr, IpAddr) {
         let last = match self.base {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use vsmtp_mail::{Address, Domain};
 
-use super::{Fault, Object};
+use super::{Fault, Net, Object};
 
 /// Deepest group inside a group that is looked at.
 const MAX_NESTING: usize = 16;
@@ -83,11 +83,9 @@ fn within(haystack: &Object, needle: &Object, depth: usize) -> Result<bool, Faul
         Object::Range(net) => match needle {
             Object::Ip4(address) => Ok(net.contains(IpAddr::V4(*address))),
             Object::Ip6(address) => Ok(net.contains(IpAddr::V6(*address))),
-            Object::Identifier(text) => {
-                let address =
-                    text.parse().map_err(|_| Fault::new(format!("'{text}' is not an IP address")))?;
-                Ok(net.contains(address))
-            }
+            Object::Identifier(text) => in_net(net, text)
+                .ok_or_else(|| Fault::new(format!("'{text}' is neither an IP address nor a network"))),
+            Object::Range(other) => Ok(net.covers(other)),
             other => Err(Fault::new(format!("a {} cannot lie in a network", other.kind()))),
         },
         Object::Regex(regex) => Ok(regex.is_match(&needle.text())),
@@ -98,6 +96,11 @@ fn within(haystack: &Object, needle: &Object, depth: usize) -> Result<bool, Faul
                 Object::Fqdn(domain) => Ok(**domain == *address.domain()),
                 other => Err(Fault::new(format!("a {} cannot be part of an address", other.kind()))),
             }
+        }
+        // What stands behind the at sign was a string in vSL 1.x.
+        Object::Fqdn(domain) if matches!(needle, Object::Identifier(_)) => {
+            let (domain, part) = (domain.as_str().to_ascii_lowercase(), needle.text().to_ascii_lowercase());
+            Ok(domain.contains(&part))
         }
         Object::Group(_) | Object::File(_) => {
             for item in haystack.members().unwrap_or_default() {
@@ -111,14 +114,20 @@ fn within(haystack: &Object, needle: &Object, depth: usize) -> Result<bool, Faul
     }
 }
 
+/// Whether the address or the network that a text means lies in a network.
+fn in_net(net: &Net, text: &str) -> Option<bool> {
+    match text.parse() {
+        Ok(address) => Some(net.contains(address)),
+        Err(_) => Net::of_text(text).map(|inner| net.covers(&inner)),
+    }
+}
+
 /// Membership in a group: equal to a member, or inside a member that can hold others.
 fn member(item: &Object, needle: &Object, depth: usize) -> Result<bool, Fault> {
     match (item, needle) {
         (Object::Group(_) | Object::File(_), _) => within(item, needle, depth + 1),
-        (Object::Range(_), Object::Identifier(text)) if text.parse::<IpAddr>().is_err() => Ok(false),
-        (Object::Range(_), Object::Ip4(_) | Object::Ip6(_) | Object::Identifier(_)) => {
-            within(item, needle, depth)
-        }
+        (Object::Range(net), Object::Identifier(text)) => Ok(in_net(net, text).unwrap_or(false)),
+        (Object::Range(_), Object::Ip4(_) | Object::Ip6(_)) => within(item, needle, depth),
         (Object::Regex(_), needle) if !matches!(needle, Object::Regex(_)) => within(item, needle, depth),
         (Object::Code(_), Object::Identifier(_)) => Ok(false),
         (item, Object::Identifier(text)) => equals_text(item, text),
@@ -187,6 +196,14 @@ mod tests {
             ("identifier 10.1.2.3", "rg4 10.0.0.0/8", true),
             ("ip4 11.1.2.3", "rg4 10.0.0.0/8", false),
             ("ip6 2001:db8::5", "rg6 2001:db8::/32", true),
+            ("identifier 10.1.2.3/32", "rg4 10.0.0.0/8", true),
+            ("identifier 10.0.0.0/7", "rg4 10.0.0.0/8", false),
+            ("identifier 10.1.0.0/16", "rg6 ::/0", false),
+            ("rg4 10.1.0.0/16", "rg4 10.0.0.0/8", true),
+            ("rg4 10.0.0.0/8", "rg4 10.0.0.0/16", false),
+            ("identifier 192.168.3.0/24", "group rg4 10.0.0.0/8|rg4 192.168.0.0/16", true),
+            ("identifier Example", "fqdn mx.example.com", true),
+            ("identifier other", "fqdn mx.example.com", false),
             ("identifier aaa", "regex ^a+$", true),
             ("address aaa@b.c", "regex ^a+@", true),
             ("identifier john", "address john@example.com", true),

@@ -28,12 +28,23 @@ fn operators_between_objects_and_strings() {
         "next() == state::next() && deny() != next() && `${accept()}` == \"accept\" && state::deny().to_string() == \"deny\"",
         "env(\"KEY\") == \"value\" && utils::env(\"NONE\") == () && hostname() == \"mx.test\"",
         "time::date().len() == 10 && time::now().len() == 8 && time::timestamp() > 1_700_000_000",
+        "`${ctx::client_ip()}/32` in net::rg_192() && \"192.168.1.0/24\" in net::non_routable() && !(\"0.0.0.0/0\" in net::rg_10())",
+        "rg4(\"10.1.0.0/16\") in rg4(\"10.0.0.0/8\") && !(rg6(\"::/0\") in rg4(\"10.0.0.0/8\"))",
+        "address(\"a@Mx.b.c\").domain.ends_with(\"b.c\") && fqdn(\"b.c\").starts_with(\"b\") && fqdn(\"b.c\").index_of(\"c\") == 2",
+        "fqdn(\"b.c\").len() == 3 && fqdn(\"b.c\").to_upper() == \"B.C\" && fqdn(\"b.c\").split(\".\") == [\"b\", \"c\"]",
+        "fqdn(\"b.c\").sub_string(2) == \"c\" && fqdn(\"bb.c\").sub_string(0, 2) == \"bb\" && identifier(\"Ab\").to_lower() == \"ab\"",
+        "\".c\" in fqdn(\"b.c\") && fqdn(\"b.c\").contains(\"B\") && !(\"x\" in fqdn(\"b.c\")) && !fqdn(\"b.c\").is_empty()",
+        "group([\"a\", \"b\"]).map(|x| `${x}!`) == [\"a!\", \"b!\"] && group([\"a\"]).all(|x| x == \"a\")",
+        "group([\"a\", \"b\"]).find(|x| x == \"b\") == \"b\" && group([\"a\"]).index_of(|x| x == \"a\") == 0",
         "log(\"debug\", \"x\\r\\ny\") == () && log(\"nonsense\", fqdn(\"a.b\")) == ()",
     ] {
         holds(&engine, Stage::Connect, expression);
     }
     for (body, words) in [
-        ("\"no-ip\" in rg4(\"10.0.0.0/8\")", "not an IP address"),
+        ("\"no-ip\" in rg4(\"10.0.0.0/8\")", "neither an IP address nor a network"),
+        ("ip4(\"192.0.2.1\").starts_with(\"192\")", "no method starts_with"),
+        ("ip4(\"192.0.2.1\").filter(|x| true)", "no method filter"),
+        ("rg4(\"10.0.0.0/8\").len()", "has no members"),
         ("rg4(\"10.0.0.0/8\") == \"10.0.0.0/8\"", "cannot be compared"),
         ("address(\"nonsense\")", "no domain"),
         ("address(\"a@b\\r\\nc\")", "is not an address"),
