@@ -78,8 +78,9 @@ impl Dialect for Redis {
         let number = number.to_string();
         match (user.is_empty(), password.is_empty()) {
             (_, true) => {}
-            (true, false) => done(server, &[b"AUTH", password.as_bytes()])?,
-            (false, false) => done(server, &[b"AUTH", user.as_bytes(), password.as_bytes()])?,
+            (true, false) => done(server, &[b"AUTH", password.as_bytes()]).map_err(|no| hide(no, password))?,
+            (false, false) => done(server, &[b"AUTH", user.as_bytes(), password.as_bytes()])
+                .map_err(|no| hide(no, password))?,
         }
         if number != "0" {
             done(server, &[b"SELECT", number.as_bytes()])?;
@@ -115,6 +116,17 @@ fn done(server: &mut Input<Wire>, words: &[&[u8]]) -> Result<(), Failure> {
     match say(server, words)? {
         Reply::Status(word) if word == b"OK" => Ok(()),
         _ => Err(ODD),
+    }
+}
+
+/// A server that does not know the command says its words again, some cut off. Logs and rules are not told them.
+fn hide(failure: Failure, password: &str) -> Failure {
+    match failure {
+        Failure::No(why) => {
+            let (told, _) = why.split_once(", with args").unwrap_or((&why, ""));
+            Failure::No(told.replace(password, "..."))
+        }
+        other => other,
     }
 }
 

@@ -60,6 +60,19 @@ fn a_server_that_says_no_is_asked_again_and_one_that_does_not_know_us_is_not() {
 }
 
 #[test]
+fn a_server_that_says_our_password_again_is_not_quoted() {
+    for says in [
+        "-ERR unknown command 'AUTH', with args beginning with: 'mail' 's:cret' \r\n",
+        "-ERR unknown command 'AUTH', with args beginning with: 'mail' 's:cr\r\n",
+        "-ERR AUTH s:cret is wrong\r\n",
+    ] {
+        let server = Played::start(move |_, _| Says::This(says.as_bytes().to_vec()));
+        let why = start(&server, "1m").failure("get", &[text("a")]);
+        assert!(why.starts_with("ERR ") && why.contains("AUTH") && !why.contains("s:cr"), "{why}");
+    }
+}
+
+#[test]
 fn a_connection_that_the_server_has_closed_or_spoken_on_is_made_anew() {
     for says in [|| Says::Last(b":1\r\n".to_vec()), || Says::This(b":1\r\n:2\r\n".to_vec())] {
         let server = after_login(move |_| says());
