@@ -1,6 +1,7 @@
 //! memcached, by its text protocol: what may be asked, and what is answered. A key never ends a line or a word, and a value has
 //! its length before it. The reading of answers is pure.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 
 use vsmtp_ipc::edge::filter_database::{MAX_ANSWER, MAX_ROWS, Parameter, Rows};
@@ -20,7 +21,7 @@ pub struct Memcached;
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
-    /// Values of keys; with the numbers by which `cas` knows them.
+    /// Values of keys, each named once; with the numbers by which `cas` knows them.
     Get(Vec<String>),
     /// Something whose answer is one of these words, or a number where that may be.
     Word {
@@ -43,7 +44,10 @@ impl Question {
         let word =
             |line: String, words| Question::Word { written: line.into_bytes(), words, is_number: false };
         Some(match (name, refs.as_slice()) {
-            ("get", keys) if !keys.is_empty() && keys.iter().all(|key| is_key(key)) => Question::Get(texts),
+            ("get", keys) if !keys.is_empty() && keys.iter().all(|key| is_key(key)) => {
+                // The server tells a key as often as it is asked for it.
+                Question::Get(texts.into_iter().collect::<BTreeSet<_>>().into_iter().collect())
+            }
             ("set" | "add" | "replace" | "append" | "prepend", [key, value, time]) => {
                 store(name, key, value, time, "", &["STORED", "NOT_STORED"])?
             }
@@ -260,7 +264,8 @@ mod tests {
 
     #[test]
     fn answers_are_read_and_what_is_none_is_an_error() {
-        let get = of("get", &["a", "b"]).unwrap();
+        let get = of("get", &["b", "a", "b"]).unwrap();
+        assert_eq!(get, Question::Get(["a", "b"].map(str::to_owned).to_vec()), "each key once");
         let found = rows("VALUE b 0 3 7\r\nx\r\n\r\nVALUE a 1 0 8\r\n\r\nEND\r\n", &get).unwrap();
         assert_eq!(found, [["b", "x\r\n", "7"], ["a", "", "8"]]);
         assert!(rows("END\r\n", &get).unwrap().is_empty());
