@@ -147,7 +147,8 @@ pub fn read<R: Read>(server: &mut Input<R>, question: &Question) -> Result<Rows,
     }
 }
 
-/// A line that is no error. After one the server may take for a command what was a value, so there the connection is over.
+/// A line that is no error. After one the server may take for a command what was a value, or go on with an answer that it had
+/// begun, so there the connection is over.
 fn line<R: Read>(server: &mut Input<R>, is_over: bool) -> Result<Vec<u8>, Failure> {
     let line = server.line()?;
     let is_no = line == b"ERROR" || line.starts_with(b"CLIENT_ERROR ") || line.starts_with(b"SERVER_ERROR ");
@@ -163,7 +164,7 @@ fn values<R: Read>(server: &mut Input<R>, keys: &[String]) -> Result<Rows, Failu
     let columns = ["key", "value", "cas"].map(str::to_owned).to_vec();
     let mut found = Rows { columns, rows: Vec::new() };
     loop {
-        let line = line(server, false)?;
+        let line = line(server, !found.rows.is_empty())?;
         if line == b"END" {
             return Ok(found);
         }
@@ -187,7 +188,7 @@ fn stats<R: Read>(server: &mut Input<R>) -> Result<Rows, Failure> {
     let (columns, mut octets) = (["name", "value"].map(str::to_owned).to_vec(), 0);
     let mut found = Rows { columns, rows: Vec::new() };
     loop {
-        let line = text(&line(server, false)?);
+        let line = text(&line(server, !found.rows.is_empty())?);
         if line == "END" {
             return Ok(found);
         }
@@ -283,6 +284,13 @@ mod tests {
         }
         assert!(matches!(rows("VALUE a 0 262145 7\r\n", &get), Err(Failure::TooLarge)));
         assert!(matches!(rows("SERVER_ERROR busy\r\n", &get), Err(Failure::No(why)) if why.contains("busy")));
+        // Nobody knows where an answer ends that had begun.
+        for (answer, question) in [
+            ("VALUE a 0 1 7\r\nx\r\nSERVER_ERROR busy\r\n", &get),
+            ("STAT a b\r\nSERVER_ERROR busy\r\n", &Question::Stats),
+        ] {
+            assert!(matches!(rows(answer, question), Err(Failure::Io(_))), "{answer}");
+        }
         let set = of("set", &["a", "v", "0"]).unwrap();
         assert_eq!(rows("NOT_STORED\r\n", &set).unwrap(), [["NOT_STORED"]]);
         assert!(matches!(rows("CLIENT_ERROR bad data chunk\r\n", &set), Err(Failure::Io(_))));
