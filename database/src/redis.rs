@@ -76,11 +76,13 @@ impl Dialect for Redis {
     fn greet(&self, server: &mut Input<Wire>) -> Result<(), Failure> {
         let RedisUrl { user, password, number, .. } = &self.0;
         let number = number.to_string();
-        match (user.is_empty(), password.is_empty()) {
-            (_, true) => {}
-            (true, false) => done(server, &[b"AUTH", password.as_bytes()]).map_err(|no| hide(no, password))?,
-            (false, false) => done(server, &[b"AUTH", user.as_bytes(), password.as_bytes()])
-                .map_err(|no| hide(no, password))?,
+        let words: &[&[u8]] = match (user.is_empty(), password.is_empty()) {
+            (_, true) => &[],
+            (true, false) => &[b"AUTH", password.as_bytes()],
+            (false, false) => &[b"AUTH", user.as_bytes(), password.as_bytes()],
+        };
+        if !words.is_empty() {
+            done(server, words).map_err(|failure| hide(failure, password))?;
         }
         if number != "0" {
             done(server, &[b"SELECT", number.as_bytes()])?;
