@@ -1,9 +1,11 @@
 //! A connection to a database, of whatever kind that is.
 
+use std::cell::Cell;
+
 use vsmtp_config::{Database, DatabaseUrl};
 
 use crate::crew::{Heard, Job};
-use crate::ldap::Ldap;
+use crate::ldap::{Ldap, QUESTION};
 use crate::memcached::Memcached;
 use crate::redis::Redis;
 use crate::tls::Tls;
@@ -33,7 +35,7 @@ impl Connection {
             DatabaseUrl::MySql(url) => Connection::MySql(mysql::Connection::to(url, database.timeout)),
             DatabaseUrl::Sqlite(path) => Connection::Sqlite(sqlite::Connection::to(path)),
             DatabaseUrl::Ldap(url) => {
-                let ldap = Ldap { url: url.clone(), tls: tls.cloned() };
+                let ldap = Ldap { url: url.clone(), tls: tls.cloned(), number: Cell::new(QUESTION) };
                 Connection::Ldap(server::Connection::to(url.place.clone(), ldap))
             }
             DatabaseUrl::Memcached(url) => {

@@ -3,6 +3,7 @@
 
 pub mod filter;
 
+use std::cell::Cell;
 use std::io::{self, Read, Write};
 
 use vsmtp_config::{LdapTls, LdapUrl};
@@ -18,7 +19,10 @@ use crate::wire::Wire;
 /// Numbers of messages: each is answered before the next one is sent.
 const STARTTLS: i64 = 1;
 const BIND: i64 = 2;
-const QUESTION: i64 = 3;
+/// That of the first question on a connection; each has another, so that no answer is that to another question.
+pub const QUESTION: i64 = 3;
+/// The largest number of a message (RFC 4511 4.1.1).
+const MAX_NUMBER: i64 = 0x7fff_ffff;
 
 /// What is asked for before TLS begins (RFC 4511 4.14).
 const OID_OF_STARTTLS: &[u8] = b"1.3.6.1.4.1.1466.20037";
@@ -51,6 +55,8 @@ pub struct Ldap {
     pub url: LdapUrl,
     /// How the connection is encrypted, if it is to be.
     pub tls: Option<Tls>,
+    /// The number of the next question.
+    pub number: Cell<i64>,
 }
 
 /// One question, as it is sent.
@@ -135,6 +141,7 @@ impl Dialect for Ldap {
     }
 
     fn greet(&self, server: &mut Input<Wire>) -> Result<(), Failure> {
+        self.number.set(QUESTION);
         match (self.url.tls, &self.tls) {
             (LdapTls::None, _) => {}
             (LdapTls::Whole, Some(tls)) => server.source().secure(tls)?,
@@ -160,8 +167,10 @@ impl Dialect for Ldap {
     }
 
     fn ask(&self, server: &mut Input<Wire>, question: &Question) -> Result<Rows, Failure> {
-        say(server, QUESTION, &question.operation)?;
-        read(server, question.is_search)
+        let number = self.number.get();
+        self.number.set(if number < MAX_NUMBER { number + 1 } else { QUESTION });
+        say(server, number, &question.operation)?;
+        read(server, number, question.is_search)
     }
 }
 
@@ -233,15 +242,15 @@ fn told(code: i64, words: &str) -> String {
     format!("{name} ({code}){colon}{words}")
 }
 
-/// Reads what a search finds, or what a comparison says. What the server says no to is an answer of its own: one row with the
+/// Reads what a search of this number finds, or what a comparison says. What the server says no to is an answer of its own: one row with the
 /// column `error`.
 ///
 /// # Errors
 /// There is no answer.
-pub fn read<R: Read>(server: &mut Input<R>, is_search: bool) -> Result<Rows, Failure> {
+pub fn read<R: Read>(server: &mut Input<R>, number: i64, is_search: bool) -> Result<Rows, Failure> {
     let mut found = Found::new();
     loop {
-        let (tag, content) = next(server, QUESTION)?;
+        let (tag, content) = next(server, number)?;
         match tag {
             SEARCH_ENTRY if is_search => found.entry(&content)?,
             SEARCH_REFERENCE if is_search => found.count(1)?,
@@ -370,7 +379,7 @@ mod tests {
 
     fn heard(operations: &[Vec<u8>], is_search: bool) -> Result<Rows, Failure> {
         let said: Vec<u8> = operations.iter().flat_map(|operation| message(QUESTION, operation)).collect();
-        read(&mut Input::new(&said[..]), is_search)
+        read(&mut Input::new(&said[..]), QUESTION, is_search)
     }
 
     #[test]
@@ -433,6 +442,6 @@ mod tests {
             assert!(matches!(heard(&[operation], is_search), Err(Failure::Nonsense(_))));
         }
         let said = message(QUESTION - 1, &ended(SEARCH_DONE, 0, ""));
-        assert!(matches!(read(&mut Input::new(&said[..]), true), Err(Failure::Nonsense(_))));
+        assert!(matches!(read(&mut Input::new(&said[..]), QUESTION, true), Err(Failure::Nonsense(_))));
     }
 }

@@ -90,8 +90,8 @@ fn memcached(data: &[u8]) {
 
 fn directory(data: &[u8]) {
     for is_search in [true, false] {
-        let whole = ldap::read(&mut Input::new(data), is_search);
-        let slow = ldap::read(&mut Input::new(Slow(data)), is_search);
+        let whole = ldap::read(&mut Input::new(data), ldap::QUESTION, is_search);
+        let slow = ldap::read(&mut Input::new(Slow(data)), ldap::QUESTION, is_search);
         assert_eq!(told(&whole), told(&slow), "however it is cut");
         let Ok(rows) = whole else { continue };
         assert!(rows.rows.len() <= MAX_ROWS && rows.rows.iter().all(|row| row.len() == rows.columns.len()));

@@ -39,7 +39,10 @@ fn operation(heard: &Event) -> (i64, u8, Vec<u8>) {
 
 #[test]
 fn a_value_is_sent_as_it_is_and_what_is_no_filter_reaches_no_server() {
-    let server = Played::start(|_, _| Says::This([entry("cn=a"), ended(3, 0x65, 0)].concat()));
+    let server = Played::start(|heard, _| match heard {
+        0 => Says::This([entry("cn=a"), ended(3, 0x65, 0)].concat()),
+        _ => Says::This(ended(4, 0x65, 0)),
+    });
     let mut stage = start(&server, "1m");
     let hostile = "*)(uid=*";
     let ask = [
@@ -88,6 +91,23 @@ fn whatever_a_directory_says_is_an_error_and_the_next_question_has_a_new_connect
             assert!(why.contains("not understood") || why.contains("larger"), "{nonsense:?}: {why}");
             assert_eq!(server.event(), Event::Connected);
             assert_eq!(operation(&server.event()).1, 0x63);
+            assert_eq!(server.event(), Event::Closed);
+        }
+    }
+}
+
+#[test]
+fn an_answer_to_the_question_before_is_none_to_this_one() {
+    let server = Played::start(|_, _| Says::This([entry("cn=a"), ended(3, 0x65, 0)].concat()));
+    let mut stage = start(&server, "1m");
+    for (connected, number) in [(true, 3), (false, 4), (true, 3)] {
+        let answer = stage.ask("search", &[text("dc=x"), text("sub"), text("(uid=a)")]);
+        assert_eq!(answer.is_ok(), connected, "{answer:?}");
+        if connected {
+            assert_eq!(server.event(), Event::Connected);
+        }
+        assert_eq!(operation(&server.event()).0, number);
+        if !connected {
             assert_eq!(server.event(), Event::Closed);
         }
     }
