@@ -30,7 +30,7 @@ const RULES: &str = r##"
                     say([
                         cache::srv.get("a").len, seen.value, cache::srv.cas("n", 7, 60, seen.cas_id),
                         cache::srv.cas("n", 8, 60, seen.cas_id), cache::srv.increment("n", 3), cache::srv.decrement("n", 20),
-                        cache::srv.gets(["a", "n", "x"]).len(), cache::srv.gets_with_cas(["n"]).n.value,
+                        cache::srv.gets(["a", "n", "a", "x"]).len(), cache::srv.gets_with_cas(["n"]).n.value,
                         cache::srv.set_new("n", 1, 0), cache::srv.delete("n"), cache::srv.delete("n"), cache::srv.get("n"),
                         cache::srv.set_new("n", true, 0), cache::srv.get("n"), cache::srv.stats().contains("version: "),
                     ])
