@@ -20,7 +20,7 @@ use crate::places::Places;
 
 /// The folder of plugins, in that of the configuration.
 pub const FOLDER: &str = "plugins";
-/// How long a call may go on after the time of its rule is over, before the process is ended.
+/// How long a call may go on after the time of its rule is over, and an object take to end, before the process is ended.
 pub const GRACE: Duration = Duration::from_secs(10);
 /// The time of a call that no rule has made.
 const NO_RULE: Duration = Duration::from_secs(10);
@@ -149,12 +149,15 @@ impl Plugins {
         Running { plugins: self, number }
     }
 
-    /// The call that is overdue, if one is. Its thread cannot be had back.
+    /// The call that is overdue, or the end of an object, if one is. Its thread cannot be had back.
     pub fn overdue(&self, now: Instant) -> Option<String> {
         if self.all.is_empty() {
             return None;
         }
-        self.lock().values().find(|(overdue, _)| *overdue <= now).map(|(_, label)| label.clone())
+        let call = self.lock().values().find(|(overdue, _)| *overdue <= now).map(|(_, label)| label.clone());
+        // Whoever drops an object waits for its end, and is no call.
+        let end = || loader::longest_ending().filter(|(since, _)| *since + GRACE <= now);
+        call.or_else(|| end().map(|(_, plugin)| format!("the end of an object of {plugin}")))
     }
 
     /// Ends the process if a call is overdue: the master starts another, and clients hear 451.

@@ -13,5 +13,5 @@ mod value;
 
 pub use file::{Found, MAX_FILE, MAX_PLUGINS, find};
 pub use library::{Function, Plugin, Refused, Type};
-pub use value::{Object, Value};
+pub use value::{Object, Value, longest_ending};
 pub use vsmtp_plugin::Kind;

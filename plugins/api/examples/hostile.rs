@@ -7,6 +7,17 @@ vsmtp_plugin::export!(plugin);
 /// What objects are.
 struct Number(i64);
 
+/// One that does not end.
+struct Stuck;
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
 fn plugin() -> Plugin {
     Plugin::new("hostile-sdk", "1.0")
         .function("panics", &[], |_| -> Result<Value, Error> { panic!("on purpose") })
@@ -14,6 +25,8 @@ fn plugin() -> Plugin {
         .function("fails", &[Kind::Text], |arguments| -> Result<Value, Error> {
             Err(Error::new(arguments[0].text().unwrap_or_default()))
         })
+        .function("stuck", &[], |_| Ok(Value::object(Stuck)))
+        .object::<Stuck>("stuck", |stuck| stuck)
         .function("nameless", &[], |_| Ok(Value::object(7_u8)))
         .quick("echo", &[Kind::Any], |arguments| Ok(arguments[0].clone()))
         .quick("half", &[Kind::Float], |arguments| match arguments[0] {

@@ -189,7 +189,7 @@ fn root_itself_loads_no_plugin() {
 }
 
 /// Runs vsmtpctl as a user who may do nothing.
-fn as_nobody(mta: &Mta, words: &[&str]) -> std::process::Output {
+pub fn as_nobody(mta: &Mta, words: &[&str]) -> std::process::Output {
     let ctl = vsmtp_tests::binary("vsmtpctl").display().to_string();
     let root = mta.root().display().to_string();
     let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups", &ctl, "--root", &root];

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use vsmtp_tests::{Mta, is_root, native};
 
-use crate::{check, site};
+use crate::examples::as_nobody;
+use crate::{check, said, site};
 
 const HOSTILE: &str = "tests/tests/plugins/hostile.c";
 /// The import stands in the second line.
@@ -109,6 +110,18 @@ fn a_file_that_others_may_write_is_refused() {
     }
     let (works, text) = check(&mta);
     assert!(works, "{text}");
+}
+
+#[test]
+fn what_is_refused_at_the_start_is_refused_by_whoever_checks_rules() {
+    let mta = site(RULES, "");
+    compiled(&mta, &[]);
+    mode(&native::place(&mta).join("x.so"), 0o757);
+    let words = ["vsl", "check"];
+    let output = if is_root() { as_nobody(&mta, &words) } else { mta.ctl(&words) };
+    let (works, text) = said(&output);
+    assert!(!works && text.contains("filter.vsl:2"), "{text}");
+    assert!(text.contains("x.so can be written by others than its owner; chmod go-w it"), "{text}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Plugins that crash, hang, leave, lie and try to get out.
 
+use std::path::PathBuf;
+
 use vsmtp_tests::{Client, Mta, native, wait_until};
 
 use crate::{site, write};
@@ -25,6 +27,12 @@ fn with_hostile(more: &[&str], config: &str) -> Mta {
     native::compile(&native::source(HOSTILE), &made, &[&[root.as_str()], more].concat());
     native::install(&mta, "hostile", &made);
     mta
+}
+
+/// The one in Rust.
+fn sdk() -> PathBuf {
+    let words = ["-p", "vsmtp-plugin", "--example", "vsmtp_hostile_sdk"];
+    native::build(&words, "examples/libvsmtp_hostile_sdk.so")
 }
 
 fn send(mta: &Mta, from: &str) -> u16 {
@@ -119,6 +127,20 @@ fn a_call_that_does_not_end_ends_its_process_and_delays_nobody() {
 }
 
 #[test]
+fn an_object_that_does_not_end_ends_its_process() {
+    let rules = r#"
+        import "plugins/sdk" as sdk;
+        #{ rcpt: [ action "make" || { if ctx::mail_from().local_part == "stuck" { sdk::stuck(); } } ] }"#;
+    let mut mta = site(rules, "");
+    native::install(&mta, "sdk", &sdk());
+    mta.launch();
+    assert_eq!(send(&mta, "stuck"), 451);
+    assert!(mta.log().contains("event=plugin-hangs function=\"the end of an object of "), "{}", mta.log());
+    wait_until("the filter was started again", || restarts(&mta) == 1);
+    goes_on(&mta, &mut 0);
+}
+
+#[test]
 fn a_plugin_that_fails_or_lies_costs_its_own_message() {
     let mut mta = with_hostile(&[], "");
     mta.launch();
@@ -161,11 +183,7 @@ fn a_panic_in_a_plugin_in_rust_costs_its_own_message() {
             if act == "wrong" { sdk::fails(7); }
         } ] }"#;
     let mut mta = site(rules, "");
-    let built = native::build(
-        &["-p", "vsmtp-plugin", "--example", "vsmtp_hostile_sdk"],
-        "examples/libvsmtp_hostile_sdk.so",
-    );
-    native::install(&mta, "sdk", &built);
+    native::install(&mta, "sdk", &sdk());
     mta.launch();
     let says = [
         ("panics", "the plugin has panicked: on purpose"),
@@ -199,11 +217,7 @@ fn values_come_back_as_they_were() {
             check("name", `${five}` == "hostile-sdk::number");
         } ] }"#;
     let mut mta = site(rules, "");
-    let built = native::build(
-        &["-p", "vsmtp-plugin", "--example", "vsmtp_hostile_sdk"],
-        "examples/libvsmtp_hostile_sdk.so",
-    );
-    native::install(&mta, "sdk", &built);
+    native::install(&mta, "sdk", &sdk());
     mta.launch();
     assert_eq!(send(&mta, "good"), 250, "{}", mta.log());
 }
@@ -232,6 +246,36 @@ fn a_plugin_gets_out_neither_while_it_is_loaded_nor_later() {
     // Nothing new can be executed once rules are loaded, nor can the configuration be read.
     assert_eq!(told("code"), "code=1 config=1");
     assert!(!std::path::Path::new("/tmp/vsmtp-hostile").exists());
+}
+
+#[test]
+fn the_narrower_jail_holds_behind_the_queue_and_after_a_reload() {
+    let rules = r#"
+        import "plugins/hostile" as hostile;
+        #{ postq: [ action "tell" || { msg::append_header("X-Told", hostile::act("code")); } ] }"#;
+    let mut mta = with_hostile(&[], "");
+    write(&mta, "filter.vsl", rules);
+    mta.launch();
+    for count in 1..=2 {
+        assert_eq!(send(&mta, "good"), 250);
+        let mail = mta.wait_for_mail("local.test", "b", count);
+        assert!(mail.iter().all(|mail| mail.contains("X-Told: code=1 config=1")), "{mail:?}");
+        assert!(mta.ctl(&["reload"]).status.success());
+    }
+}
+
+#[test]
+fn a_plugin_whose_loading_does_not_end_leaves_the_old_rules_at_work() {
+    let mut mta = with_hostile(&[], "");
+    mta.launch();
+    let before = mta.processes();
+    let endless = native::place(&mta).join("endless.so");
+    let root = format!("-DROOT=\"{}\"", mta.root().display());
+    native::compile(&native::source(HOSTILE), &endless, &[&root, "-DLOAD=for (;;) (void)getpid()"]);
+    native::install(&mta, "hostile", &endless);
+    assert!(!mta.ctl(&["reload"]).status.success(), "it is ended, and refused");
+    assert_eq!(send(&mta, "good"), 250);
+    assert_eq!(mta.processes(), before, "nothing has changed");
 }
 
 #[test]
