@@ -89,8 +89,7 @@ fn a_message_on_which_filters_die_keeps_no_other_waiting() {
     write(&mta, "filter.vsl", rules);
     mta.launch();
     assert_eq!(send(&mta, "segfault"), 250, "it is accepted before anybody dies of it");
-    // Who is there at two deaths is put off as well: these come after the first.
-    mta.logged("event=exited process=filter-post.0");
+    // Some of these are there when a filter dies, and none of them both times.
     for _ in 0..5 {
         assert_eq!(send(&mta, "good"), 250);
     }
