@@ -11,6 +11,11 @@ use crate::slices::*;
 use crate::table::Role;
 use crate::wire::{decode, encode};
 
+mod earlier;
+mod logins;
+mod replies;
+mod wire;
+
 fn context() -> Context {
     Context {
         hostname: Domain::parse("host.example.com").unwrap(),
@@ -201,61 +206,6 @@ fn renamed_keys_lead_to_keys() {
 }
 
 #[test]
-fn the_default_tree_is_the_default_configuration() {
-    let tree = default_tree(&context());
-    let config = Config::build(&context(), &tree).unwrap();
-    assert_eq!(config.warnings(), []);
-    let empty = with(&[]).unwrap();
-    for role in Role::ALL {
-        assert_eq!(slice(&config, role), slice(&empty, role));
-    }
-    assert!(config.show().iter().all(|row| row.is_default));
-    assert_eq!(config.show().len(), keys().count());
-    for section in ["server.tls", "server.queues.working", "server.virtual", "app.vsl", "server.esmtp"] {
-        assert!(matches!(tree.at(section), Some(Value::Map(_))), "{section}");
-    }
-}
-
-#[test]
-fn the_default_tree_survives_the_wire() {
-    let tree = default_tree(&context());
-    assert_eq!(Value::from_bytes(&tree.to_bytes().unwrap()).unwrap(), tree);
-}
-
-#[test]
-fn slices_survive_the_wire_and_nothing_else_does() {
-    let mut settings: Vec<_> = keys()
-        .filter(|key| !key.name.starts_with("server.logs"))
-        .map(|key| (key.name, key.example.value(&context())))
-        .collect();
-    // Terms for tokens count beside keys for them.
-    settings.push(("server.auth.backends", Value::List(["shadow", "oauth:keys.json"].map(text).to_vec())));
-    let config = with(&settings).unwrap();
-    assert_eq!(decode::<MasterSlice>(&slice(&config, Role::Master)), Ok(config.master()));
-    assert_eq!(decode::<ReceiverSlice>(&slice(&config, Role::Receiver)), Ok(config.receiver()));
-    assert_eq!(decode::<FilterSlice>(&slice(&config, Role::Filter)), Ok(config.filter()));
-    assert_eq!(decode::<QueueSlice>(&slice(&config, Role::Queue)), Ok(config.queue()));
-    assert_eq!(decode::<DeliverSlice>(&slice(&config, Role::Deliver)), Ok(config.deliver()));
-    assert_eq!(decode::<MailboxSlice>(&slice(&config, Role::Mailbox)), Ok(config.mailbox()));
-    assert_eq!(decode::<AuthSlice>(&slice(&config, Role::Auth)), Ok(config.auth()));
-    assert_eq!(decode::<ResolverSlice>(&slice(&config, Role::Resolver)), Ok(config.resolver()));
-    assert_eq!(decode::<LimitsSlice>(&slice(&config, Role::Limits)), Ok(config.limits()));
-    assert_eq!(decode::<KeysSlice>(&slice(&config, Role::Keys)), Ok(config.keys()));
-    assert_eq!(decode::<RunnerSlice>(&slice(&config, Role::Runner)), Ok(config.runner()));
-    assert_eq!(decode::<DatabaseSlice>(&slice(&config, Role::Database)), Ok(config.database()));
-
-    let bytes = slice(&config, Role::Filter);
-    for cut in 0..bytes.len() {
-        assert!(decode::<FilterSlice>(&bytes[..cut]).is_err(), "cut at {cut}");
-    }
-    for at in 0..bytes.len() {
-        let mut flipped = bytes.clone();
-        flipped[at] ^= 0xff;
-        let _ = decode::<FilterSlice>(&flipped);
-    }
-}
-
-#[test]
 fn messages_name_the_key_what_is_expected_and_what_was_meant() {
     assert_eq!(complaint("server.naem", text("x")), "server.naem: unknown key; did you mean server.name?");
     assert_eq!(
@@ -388,25 +338,6 @@ fn what_rules_write_is_apart_from_the_log_and_from_keys() {
 }
 
 #[test]
-fn each_door_has_one_purpose() {
-    let list = |items: &[&str]| Value::List(items.iter().map(|item| text(item)).collect());
-    let errors = with(&[("server.interfaces.addr_lmtp", list(&["127.0.0.1:24", "127.0.0.1:25"]))]);
-    let errors: Vec<_> = errors.unwrap_err().iter().map(ToString::to_string).collect();
-    assert_eq!(errors, ["server.interfaces.addr_lmtp: 127.0.0.1:25 is listened on twice"]);
-    let config = with(&[
-        ("server.interfaces.addr", Value::List(vec![])),
-        ("server.interfaces.addr_lmtp", list(&["127.0.0.1:24"])),
-    ]);
-    let doors: Vec<_> = config.unwrap().master().listeners;
-    assert_eq!(doors, [("127.0.0.1:24".parse().unwrap(), vsmtp_mail::Service::Lmtp.into())]);
-    assert_eq!(
-        complaint("server.interfaces.proxied", list(&["127.0.0.1:26"])),
-        "server.interfaces.proxied: 127.0.0.1:26 is not listened on; \
-         server.interfaces.proxies: must name those who reach the proxied addresses"
-    );
-}
-
-#[test]
 fn a_replaced_section_keeps_the_defaults_of_what_it_does_not_say() {
     let config = with(&[("server.smtp", {
         let mut map = Value::map();
@@ -434,181 +365,6 @@ fn domains_and_postmaster_follow_the_name() {
 fn a_host_called_localhost_has_one_domain() {
     let context = Context { hostname: Domain::parse("localhost").unwrap(), ..context() };
     assert_eq!(Config::build(&context, &Value::map()).unwrap().filter().domains.len(), 1);
-}
-
-#[test]
-fn old_names_still_speak() {
-    let mut tree = default_tree(&context());
-    tree.set("server.esmtp.size", Value::Int(20_000_000));
-    tree.set("server.system.thread_pool.receiver", Value::Int(6));
-    let config = Config::build(&context(), &tree).unwrap();
-    assert_eq!(config.receiver().message_size_limit, 20_000_000);
-    assert_eq!(config.warnings().len(), 2);
-    tree.set("server.message_size_limit", Value::Int(10_000_000));
-    assert!(Config::build(&context(), &tree).is_err());
-}
-
-#[test]
-fn what_says_nothing_is_said_in_silence() {
-    let config = with(&[
-        ("server.smtp.disable_ehlo", Value::Bool(false)),
-        ("server.tls", Value::Null),
-        ("server.interfaces.addr_submission", Value::List(vec![])),
-    ]);
-    assert_eq!(config.unwrap().warnings(), []);
-    let config = with(&[("server.smtp.disable_ehlo", Value::Bool(true))]).unwrap();
-    assert!(!config.receiver().ehlo && config.warnings().is_empty());
-}
-
-#[test]
-fn what_other_versions_offer_and_this_one_does_not_is_left_out_with_a_word() {
-    let list = |items: &[&str]| Value::List(items.iter().map(|item| text(item)).collect());
-    let config = with(&[
-        ("server.esmtp.auth.mechanisms", list(&["PLAIN", "cram-md5", "ANONYMOUS", "LOGIN"])),
-        ("server.logs.level", list(&["default=WARN", "rules=debug", "receiver=Info", "vsmtp_server=trace"])),
-        ("server.virtual", {
-            let mut own = Value::map();
-            own.set("dns.type", text("google"));
-            Value::Map([("example.com".to_owned(), own)].into())
-        }),
-        ("server.system.group_local", text("mail")),
-        ("server.dns.options.ndots", Value::Int(1)),
-    ])
-    .unwrap();
-    assert_eq!(config.receiver().auth_mechanisms, ["PLAIN", "LOGIN"]);
-    assert_eq!(config.log().level(Role::Filter).name(), "warn");
-    assert_eq!(config.log().level(Role::Receiver).name(), "info");
-    let warnings: Vec<String> = config.warnings().iter().map(ToString::to_string).collect();
-    for words in [
-        "mechanisms: CRAM-MD5 is not offered",
-        "mechanisms: ANONYMOUS is not offered",
-        "server.logs.level: 'rules' is no part",
-        "server.logs.level: 'vsmtp_server' is no part",
-        "server.virtual: dns of \"example.com\" has no effect",
-        "server.system.group_local: has no effect",
-        "server.dns.options.ndots: has no effect",
-    ] {
-        assert!(warnings.iter().any(|warning| warning.contains(words)), "{words}: {warnings:?}");
-    }
-    assert!(with(&[("server.logs.level", list(&["ruels=debug"]))]).is_err());
-    assert!(with(&[("server.esmtp.auth.mechanisms", list(&["CRAM-MD6"]))]).is_err());
-}
-
-#[test]
-fn clients_must_log_in_where_the_operator_says_so() {
-    let list = |items: &[&str]| Value::List(items.iter().map(|item| text(item)).collect());
-    let required = ("server.smtp.auth.must_be_authenticated", Value::Bool(true));
-    let config = with(&[required.clone(), ("server.esmtp.auth.mechanisms", list(&["PLAIN"]))]).unwrap();
-    assert!(config.receiver().auth_required);
-    let errors = with(&[required]).unwrap_err();
-    assert!(errors[0].to_string().contains("must_be_authenticated: needs AUTH"), "{errors:?}");
-}
-
-#[test]
-fn what_is_said_of_logins_has_somebody_who_can_judge_them() {
-    let list = |items: &[&str]| Value::List(items.iter().map(|item| text(item)).collect());
-    let wrong = |settings: &[(&'static str, Value)], key: &str, words: &str| {
-        let errors = with(settings).unwrap_err();
-        assert!(
-            errors[0].to_string().starts_with(key) && errors[0].to_string().contains(words),
-            "{errors:?}"
-        );
-    };
-    let file = ("server.auth.backends", list(&["file:users"]));
-    for setting in [
-        ("server.auth.oauth.issuer", text("https://id.test/")),
-        ("server.auth.oauth.audience", list(&["mail"])),
-        ("server.auth.oauth.scope", text("smtp")),
-    ] {
-        wrong(&[file.clone(), setting], "server.auth.oauth", "no oauth:");
-    }
-    let oauth = [
-        ("server.auth.oauth.issuer", text("https://id.test/")),
-        ("server.auth.oauth.audience", list(&["mail"])),
-    ];
-    for mechanism in ["PLAIN", "LOGIN", "SCRAM-SHA-256"] {
-        let mut settings = oauth.to_vec();
-        settings.push(("server.esmtp.auth.mechanisms", list(&["XOAUTH2", mechanism])));
-        settings.push(("server.auth.backends", list(&["oauth:keys.json"])));
-        wrong(&settings, "server.esmtp.auth.mechanisms", "for passwords");
-        settings.push(("server.auth.backends", list(&["oauth:keys.json", "shadow"])));
-        with(&settings).unwrap();
-    }
-    let proxies = ("server.auth.proxies", list(&["192.0.2.0/25"]));
-    wrong(
-        std::slice::from_ref(&proxies),
-        "server.auth.proxies",
-        "192.0.2.0/25 is not in server.smtp.xclient_from",
-    );
-    let speakers = |network| ("server.smtp.xclient_from", list(&[network]));
-    wrong(&[proxies.clone(), speakers("192.0.2.0/26")], "server.auth.proxies", "is not in");
-    let config = with(&[proxies, speakers("192.0.2.0/24")]).unwrap();
-    assert_eq!((config.auth().proxies.len(), config.receiver().login_from.len()), (1, 1));
-    // Who may only say who the client is, says nothing of logins.
-    let config = with(&[speakers("192.0.2.0/24")]).unwrap();
-    assert!(config.auth().proxies.is_empty() && config.receiver().login_from.is_empty());
-}
-
-#[test]
-fn doors_for_users_are_opened_without_auth_and_that_is_told() {
-    let door = ("server.interfaces.addr_submission", Value::List(vec![text("127.0.0.1:587")]));
-    let config = with(std::slice::from_ref(&door)).unwrap();
-    assert_eq!(config.master().listeners.len(), 2);
-    let told: Vec<String> = config.warnings().iter().map(ToString::to_string).collect();
-    assert!(told[0].starts_with("server.interfaces.addr_submission: takes no mail"), "{told:?}");
-    assert_eq!(told.len(), 1);
-    let config = with(&[door, ("server.auth.backends", text("shadow"))]).unwrap();
-    assert_eq!(config.warnings(), []);
-    let services =
-        Value::Map([("clam".to_owned(), Value::Map([("type".to_owned(), text("shell"))].into()))].into());
-    let config = with(&[("app.services", services)]).unwrap();
-    assert!(config.warnings()[0].to_string().contains("service NAME cmd"));
-}
-
-fn own_reply(name: &str, enhanced: Option<(u8, u16, u16)>, text: &str) -> OwnReply {
-    OwnReply { name: name.to_owned(), enhanced, text: text.to_owned() }
-}
-
-#[test]
-fn own_replies_are_told_to_receivers_and_refusals_to_filters() {
-    let config = with(&[
-        ("server.smtp.codes.Closing", text("221 2.0.0 bye\r\n")),
-        ("server.smtp.codes.BadSequence", text("503 5.5.0 later")),
-        ("server.smtp.codes.TlsRequired", text("554 5.7.3 secure it")),
-        ("server.smtp.codes.Denied", text("554 go away")),
-    ])
-    .unwrap();
-    let replies = config.receiver().replies;
-    for own in [
-        own_reply("Closing", Some((2, 0, 0)), "bye"),
-        own_reply("BadSequence", Some((5, 5, 0)), "later"),
-        // Another code: only the text counts.
-        own_reply("TlsRequired", None, "secure it"),
-    ] {
-        assert!(replies.contains(&own), "{replies:?}");
-    }
-    assert_eq!(config.filter().refusals, (Some(own_reply("Denied", None, "go away")), None));
-}
-
-#[test]
-fn own_replies_and_refusals_say_the_name_of_the_server() {
-    let config = with(&[
-        ("server.name", text("mx.own.test")),
-        ("server.smtp.codes.Closing", text("221 2.0.0 {name} closes {domain}")),
-        ("server.smtp.codes.Denied", text("554 5.7.1 not at {name}")),
-        ("server.smtp.codes.Failure", text("451 4.7.1 {domain} is busy")),
-    ])
-    .unwrap();
-    let replies = config.receiver().replies;
-    assert!(
-        replies.contains(&own_reply("Closing", Some((2, 0, 0)), "mx.own.test closes mx.own.test")),
-        "{replies:?}"
-    );
-    let said = (
-        Some(own_reply("Denied", Some((5, 7, 1)), "not at mx.own.test")),
-        Some(own_reply("Failure", Some((4, 7, 1)), "mx.own.test is busy")),
-    );
-    assert_eq!(config.filter().refusals, said);
 }
 
 #[test]
