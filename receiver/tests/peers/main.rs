@@ -5,6 +5,7 @@ mod bodies;
 mod dialogues;
 mod endings;
 mod first_message;
+mod handshakes;
 mod hostile;
 mod keys;
 mod life;

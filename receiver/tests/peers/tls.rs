@@ -2,26 +2,25 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 use vsmtp_config::{ClientCertificate, ClientTimeouts, ListenerTls, ReceiverSlice, SecurityLevel, ServerTls};
-use vsmtp_ipc::ChannelError;
-use vsmtp_ipc::edge::master_child::{Listener, ToChild, ToMaster};
+use vsmtp_ipc::edge::master_child::{Listener, ToChild};
 use vsmtp_ipc::edge::receiver_filter::{Ask, Facts};
 use vsmtp_ipc::edge::receiver_keys::Answer;
 use vsmtp_ipc::wire::Service;
 
-use crate::keys::{KEYS, Keys, Secure, client_config, client_config_with, tls};
-use crate::stage::{Client, Filter, PATIENCE, Stage, next, slice};
+use crate::keys::{Keys, Secure, client_config, client_config_with, tls};
+use crate::stage::{Filter, Stage, slice};
 
-fn secured(tls: ServerTls) -> ReceiverSlice {
+pub fn secured(tls: ServerTls) -> ReceiverSlice {
     ReceiverSlice { tls: Some(tls), ..slice() }
 }
 
 /// A receiver with a filter and a key holder that serves by itself.
-fn stage() -> (Stage, Filter) {
+pub fn stage() -> (Stage, Filter) {
     let mut stage = Stage::start(&secured(tls()));
     let filter = stage.introduce((false, false, false));
     Keys::introduce(&mut stage).serve();
@@ -29,20 +28,20 @@ fn stage() -> (Stage, Filter) {
 }
 
 /// A client up to the 220 behind STARTTLS.
-fn ready(stage: &Stage) -> TcpStream {
+pub fn ready(stage: &Stage) -> TcpStream {
     let mut client = stage.greeted();
     assert_eq!(client.ask("STARTTLS"), "220 2.0.0 Ready to start TLS");
     client.stream
 }
 
-fn starttls(stage: &Stage) -> Secure {
+pub fn starttls(stage: &Stage) -> Secure {
     let mut client = Secure::shake(&client_config(&TLS13), ready(stage)).unwrap();
     assert!(client.ask("EHLO client.test").starts_with("250-mx.test"));
     client
 }
 
 /// Opens a listener for submission under TLS.
-fn submissions(stage: &mut Stage) -> std::net::SocketAddr {
+pub fn submissions(stage: &mut Stage) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let what = Listener::Smtp { address: address.to_string(), service: Service::Submissions };
@@ -50,7 +49,7 @@ fn submissions(stage: &mut Stage) -> std::net::SocketAddr {
     address
 }
 
-fn begin(client: &mut Secure, filter: &mut Filter) -> Facts {
+pub fn begin(client: &mut Secure, filter: &mut Filter) -> Facts {
     assert!(client.ask("MAIL FROM:<a@client.test>").starts_with("250"));
     client.send("RCPT TO:<b@mx.test>\r\n");
     let facts = filter.accept_recipients().0;
@@ -312,103 +311,6 @@ fn tickets_of_another_receiver_and_of_the_secret_before_go_on() {
 }
 
 #[test]
-fn a_silent_key_holder_costs_the_handshake_and_nothing_else() {
-    let mut stage = Stage::start(&secured(tls()));
-    let mut filter = stage.introduce((false, false, false));
-    let mut keys = Keys::introduce(&mut stage);
-    let stream = ready(&stage);
-    let began = Instant::now();
-    let shaking = std::thread::spawn(move || Secure::shake(&client_config(&TLS13), stream).is_err());
-    let (late, _) = keys.hear();
-    stage.greeted().begin(&mut filter);
-    assert!(shaking.join().unwrap());
-    assert!(began.elapsed() < Duration::from_secs(15), "it is waited for");
-    // Its answer comes too late for anybody, and is no misbehaviour.
-    keys.say(&Answer::Signed { ticket: late, signature: None });
-    keys.serve();
-    starttls(&stage);
-    stage.figure("handshakes_failed", 1);
-}
-
-#[test]
-fn when_the_key_holder_dies_sessions_go_on_and_the_next_one_serves() {
-    let mut stage = Stage::start(&secured(tls()));
-    let mut filter = stage.introduce((false, false, false));
-    let mut keys = Keys::introduce(&mut stage);
-    let config = client_config(&TLS13);
-    let stream = ready(&stage);
-    let shaking = std::thread::spawn({
-        let config = config.clone();
-        move || Secure::shake(&config, stream).unwrap()
-    });
-    keys.sign();
-    let mut client = shaking.join().unwrap();
-    client.ask("EHLO client.test");
-    let stream = ready(&stage);
-    let hopeless = std::thread::spawn(move || Secure::shake(&client_config(&TLS13), stream).is_err());
-    keys.hear();
-    drop(keys);
-    assert!(hopeless.join().unwrap(), "the one that waited for it");
-    begin(&mut client, &mut filter);
-    stage.logged("event=keys-lost");
-    // A ticket needs no signature.
-    let mut resumed = Secure::shake(&config, ready(&stage)).unwrap();
-    assert!(resumed.is_resumed());
-    assert!(resumed.ask("EHLO client.test").starts_with("250"));
-    Keys::introduce(&mut stage).serve();
-    starttls(&stage);
-}
-
-#[test]
-fn a_key_holder_that_says_what_nobody_may_say_is_reported() {
-    let mut stage = Stage::start(&secured(tls()));
-    let mut keys = Keys::introduce(&mut stage);
-    keys.say(&Answer::Signed { ticket: 99, signature: None });
-    stage.hear_master(|said| matches!(said, ToMaster::Misbehaved(KEYS)));
-    assert!(matches!(next(keys.edge()), Err(ChannelError::Closed)));
-}
-
-#[test]
-fn slow_handshakes_starve_nobody_and_end_in_time() {
-    const TIMEOUT: Duration = Duration::from_secs(6);
-    let mut stage = Stage::start(&secured(ServerTls { handshake_timeout: TIMEOUT, ..tls() }));
-    let mut filter = stage.introduce((false, false, false));
-    Keys::introduce(&mut stage).serve();
-    let address = submissions(&mut stage);
-    let mut slow: Vec<TcpStream> = (0..300)
-        .map(|at| {
-            let mut stream = TcpStream::connect(address).unwrap();
-            // Nothing, a part of a record's head, a part of a hello.
-            let begin: &[u8] = &[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3];
-            stream.write_all(&begin[..at % begin.len()]).unwrap();
-            stream
-        })
-        .collect();
-    let began = Instant::now();
-    let _swift = starttls(&stage);
-    let mut other = stage.greeted();
-    other.begin(&mut filter);
-    assert!(began.elapsed() < TIMEOUT, "{:?}", began.elapsed());
-    // One byte now and then keeps nobody alive.
-    while began.elapsed() < TIMEOUT - Duration::from_millis(500) {
-        std::thread::sleep(Duration::from_millis(300));
-        for stream in &mut slow[250..] {
-            let _ = stream.write_all(&[0]);
-        }
-    }
-    for stream in &mut slow {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut rest = Vec::new();
-        let ended = match stream.read_to_end(&mut rest) {
-            Ok(_) => true,
-            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
-        };
-        assert!(ended && rest.len() < 16, "{rest:?}");
-    }
-    stage.figure("sessions_open", 2);
-}
-
-#[test]
 fn garbage_instead_of_a_hello_is_refused_and_logged() {
     let (mut stage, _filter) = stage();
     let address = submissions(&mut stage);
@@ -462,79 +364,6 @@ fn client_certificates_are_told_verified_or_not_and_required_where_it_says_so() 
         assert_eq!(seen(&stranger), (!is_required).then_some(Some(false)), "{wanted:?}");
         assert_eq!(seen(&client_config(&TLS13)), (!is_required).then_some(None), "{wanted:?}");
     }
-}
-
-#[test]
-fn a_flood_of_handshakes_is_refused_not_kept() {
-    let patient = ServerTls { handshake_timeout: Duration::from_secs(60), ..tls() };
-    let mut stage = Stage::start(&secured(patient));
-    let _filter = stage.introduce((false, false, false));
-    // Nobody signs.
-    let keys = Keys::introduce(&mut stage);
-    let mut promised: Client = stage.greeted();
-    assert!(promised.ask("STARTTLS").starts_with("220"));
-    let address = submissions(&mut stage);
-    let hello = {
-        let name = rustls::pki_types::ServerName::try_from("mx.test").unwrap();
-        let mut client = rustls::ClientConnection::new(client_config(&TLS13), name).unwrap();
-        let mut bytes = Vec::new();
-        client.write_tls(&mut bytes).unwrap();
-        bytes
-    };
-    let mut streams = Vec::new();
-    for _ in 0..400 {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.write_all(&hello).unwrap();
-        streams.push(stream);
-    }
-    stage.hear_master(|said| {
-        matches!(said, ToMaster::Beat(figures)
-            if figures.iter().any(|f| f.name == "handshakes_refused" && f.value > 0))
-    });
-    let mut other: Client = stage.greeted();
-    assert!(other.ask("NOOP").starts_with("250"), "others are served");
-    assert!(other.ask("STARTTLS").starts_with("454 4.7.0"), "before it says a word of TLS");
-    stage.logged("event=tls-busy client=");
-    assert!(other.ask("NOOP").starts_with("250"), "and goes on in clear");
-    // Who was told to begin waits in line with the others, and comes to its turn.
-    let shaking = std::thread::spawn(move || {
-        let mut client = Secure::shake(&client_config(&TLS13), promised.stream).unwrap();
-        client.ask("NOOP")
-    });
-    drop(streams);
-    keys.serve();
-    assert!(shaking.join().unwrap().starts_with("250"));
-}
-
-#[test]
-fn those_who_come_back_with_tickets_all_at_once_take_turns() {
-    let (mut stage, _filter) = stage();
-    let address = submissions(&mut stage);
-    let config = client_config(&TLS12);
-    let connect = || TcpStream::connect(address).unwrap();
-    assert!(!Secure::shake(&config, connect()).unwrap().is_resumed());
-    // While the receiver does not run, everybody comes to the door and says hello.
-    stage.process.freeze();
-    let name = rustls::pki_types::ServerName::try_from("mx.test").unwrap();
-    let comers: Vec<_> = (0..100)
-        .map(|_| {
-            let (mut stream, mut connection) =
-                (connect(), rustls::ClientConnection::new(config.clone(), name.clone()).unwrap());
-            connection.write_tls(&mut stream).unwrap();
-            (stream, connection)
-        })
-        .collect();
-    stage.process.thaw();
-    for (stream, connection) in comers {
-        let mut client = Secure::go_on(stream, connection).unwrap();
-        assert!(client.is_resumed());
-        assert!(client.reply().starts_with("220 "));
-    }
-    // 64 of them come in at once, and not all of these go on at once.
-    stage.hear_master(|said| {
-        matches!(said, ToMaster::Beat(figures)
-            if figures.iter().any(|f| f.name == "handshakes_waited" && f.value > 0))
-    });
 }
 
 #[test]
