@@ -1,7 +1,7 @@
 //! A connection to a server that is asked by a protocol of our own making. Every wait ends when the question is out of time.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -89,9 +89,16 @@ fn left(until: Instant) -> io::Result<Duration> {
 }
 
 fn tcp(host: &str, port: u16, until: Instant) -> io::Result<TcpStream> {
+    first_of(&(host, port).to_socket_addrs()?.collect::<Vec<_>>(), until)
+}
+
+/// The first that answers. One that is silent, as behind a dead route, has its share of the time and no more.
+fn first_of(addresses: &[SocketAddr], until: Instant) -> io::Result<TcpStream> {
     let mut failed = io::Error::new(ErrorKind::NotFound, "its name has no address");
-    for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, left(until)?) {
+    for (at, address) in addresses.iter().enumerate() {
+        let shares = u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
+        let share = (left(until)? / shares).max(Duration::from_millis(1));
+        match TcpStream::connect_timeout(address, share) {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
                 return Ok(stream);
@@ -195,5 +202,20 @@ mod tests {
         one.wait_until(Instant::now());
         assert_eq!(one.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
         assert_eq!(one.write(b"x").unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn an_address_that_is_silent_leaves_time_for_the_next_one() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        nix::sys::socket::listen(&silent, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+        let address = silent.local_addr().unwrap();
+        // It accepts nobody: once its line is full, the kernel does not answer any more.
+        let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(300));
+        let _line: Vec<TcpStream> = std::iter::from_fn(|| connect().ok()).take(64).collect();
+        assert_eq!(connect().unwrap_err().kind(), ErrorKind::TimedOut);
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let answers = other.local_addr().unwrap();
+        let stream = first_of(&[address, answers], Instant::now() + Duration::from_secs(4)).unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), answers);
     }
 }
