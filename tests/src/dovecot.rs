@@ -107,6 +107,7 @@ impl Drop for Dovecot {
     }
 }
 
+/// Who fails waits a second each time, and no longer the next time.
 fn auth_configuration(root: &Path, mechanisms: &str, backend: &str) -> String {
     let root = root.display();
     format!(
@@ -115,6 +116,7 @@ fn auth_configuration(root: &Path, mechanisms: &str, backend: &str) -> String {
          passdb {{\n  {backend}\n}}\n\
          userdb {{\n  driver = static\n  args = uid={MAIL_UID} gid={MAIL_UID} home=/\n}}\n\
          service auth {{\n  unix_listener auth-smtp {{\n    mode = 0666\n  }}\n}}\n\
+         service anvil {{\n  unix_listener anvil-auth-penalty {{\n    mode = 0\n  }}\n}}\n\
          service stats {{\n  unix_listener stats-writer {{\n    mode = 0666\n  }}\n}}\n"
     )
 }

@@ -1,11 +1,9 @@
 //! Logins under TLS, by clients that others wrote: each mechanism that is offered, and none that is not.
 
 use std::io::Write;
-use std::net::TcpStream;
-use std::process::{Child, Stdio};
 
 use vsmtp_tests::{
-    Client, Dovecot, Mta, make_certificate, needs_programs, needs_root, program, run, said, wait_until,
+    Client, Dovecot, Introspection, Mta, make_certificate, needs_programs, needs_root, run, said, wait_until,
 };
 
 use crate::{SCRAM, Stage, WITH_FILE, prepare};
@@ -87,42 +85,6 @@ fn each_mechanism_works_under_tls_and_no_other_is_offered() {
     wait_until("both messages have arrived", || stage.sink.count() == 2);
 }
 
-/// Says whose a token is (RFC 7662): only "good" is anybody's.
-struct Introspection(Child, u16);
-
-impl Introspection {
-    fn start() -> Introspection {
-        let script = "
-import http.server, json, sys, urllib.parse
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers.get('Content-Length') or 0)).decode()
-        token = urllib.parse.parse_qs(body).get('token', [''])[0]
-        answer = {'active': True, 'username': 'tim'} if token == 'good' else {'active': False}
-        text = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header('Content-Type', 'application/json')
-        self.send_header('Content-Length', str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-    def log_message(self, *words): pass
-http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), Handler).serve_forever()
-";
-        let port = vsmtp_tests::free_port();
-        let child = program("python3").args(["-c", script, &port.to_string()]).stdout(Stdio::null()).spawn();
-        let introspection = Introspection(child.expect("start python"), port);
-        wait_until("tokens can be looked at", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        introspection
-    }
-}
-
-impl Drop for Introspection {
-    fn drop(&mut self) {
-        vsmtp_tests::signal(&[self.0.id()], "TERM");
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn tokens_are_judged_by_dovecot_and_who_it_says_it_is_counts() {
     const TEST: &str = "tokens_are_judged_by_dovecot_and_who_it_says_it_is_counts";
@@ -130,7 +92,7 @@ fn tokens_are_judged_by_dovecot_and_who_it_says_it_is_counts() {
         return;
     }
     let introspection = Introspection::start();
-    let dovecot = Dovecot::with_tokens(introspection.1);
+    let dovecot = Dovecot::with_tokens(introspection.port());
     let config = format!(
         "config.server.auth.backends = [\"dovecot:{}\"];\n\
          config.server.esmtp.auth.mechanisms = [\"XOAUTH2\", \"OAUTHBEARER\"];\n\
@@ -152,7 +114,7 @@ fn tokens_are_judged_by_dovecot_and_who_it_says_it_is_counts() {
         run("curl", &[&who[..], &what].concat())
     };
     for (at, mechanism) in ["XOAUTH2", "OAUTHBEARER"].into_iter().enumerate() {
-        let text = said(&curl(mechanism, "good", "tim@src.test"));
+        let text = said(&curl(mechanism, "goodtoken", "tim@src.test"));
         assert!(text.contains("< 235 2.7.0") && text.contains("queued as"), "{mechanism}: {text}");
         wait_until("the message has arrived", || stage.sink.count() == at + 1);
         let refused = curl(mechanism, "bad", "tim@src.test");
@@ -160,13 +122,13 @@ fn tokens_are_judged_by_dovecot_and_who_it_says_it_is_counts() {
         assert!(!refused.status.success() && text.contains("< 535 5.7.8"), "{mechanism}: {text}");
     }
     // Whose the token is was said by Dovecot, and the map of senders goes by it.
-    let refused = curl("XOAUTH2", "good", "joe@src.test");
+    let refused = curl("XOAUTH2", "goodtoken", "joe@src.test");
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && text.contains("< 553 5.7.1"), "{text}");
     // Nothing of a token is in our log.
-    assert!(!stage.mta.log().contains("good"), "{}", stage.mta.log());
+    assert!(!stage.mta.log().contains("goodtoken"), "{}", stage.mta.log());
     drop(dovecot);
-    let refused = curl("XOAUTH2", "good", "tim@src.test");
+    let refused = curl("XOAUTH2", "goodtoken", "tim@src.test");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("< 454 4.7.0"), "{refused:?}");
     assert_eq!(stage.sink.count(), 2);
 }

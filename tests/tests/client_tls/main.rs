@@ -1,6 +1,7 @@
 //! TLS towards a real next hop: Postfix with OpenSSL, under each kind of policy.
 
 mod dane;
+mod relay;
 mod reports;
 mod sts;
 
