@@ -6,7 +6,7 @@ use std::process::Output;
 
 use crate::{free_port, program, run_with_input, said, wait_until};
 
-/// The services that a Postfix without chroot and local delivery needs.
+/// The services that a Postfix without chroot and local delivery needs; tlsproxy keeps connections with TLS for reuse.
 const SERVICES: &str = "\
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
@@ -18,6 +18,8 @@ trace unix - - n - 0 bounce
 flush unix n - n 1000? 0 flush
 proxymap unix - - n - - proxymap
 smtp unix - - n - - smtp
+lmtp unix - - n - - lmtp
+tlsproxy unix - - n - 0 tlsproxy
 showq unix n - n - - showq
 error unix - - n - - error
 retry unix - - n - - error

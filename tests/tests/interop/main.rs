@@ -6,6 +6,7 @@ mod dovecot;
 mod exim;
 mod integrity;
 mod postfix;
+mod postfix_client;
 mod smuggling;
 
 /// Where a message of ours begins in what arrived: everything before it was added on the way.
