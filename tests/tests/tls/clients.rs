@@ -4,69 +4,93 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use vsmtp_tests::{
-    Client, Mta, make_certificate, needs_programs, program, python, run, run_with_input, said, signal,
-    wait_until,
+    Client, Mta, make_certificate, needs_programs, program, python, run, said, signal, wait_until,
 };
 
-use crate::{folder, prepare, start};
+use crate::{Door, folder, prepare_doors, start};
 
-/// What openssl says of a handshake with these options.
+/// What openssl says of a handshake at the SMTP port, with these options.
 fn handshake(mta: &Mta, options: &[&str]) -> String {
-    handshake_at(mta.port(), options)
+    Door::starttls(mta.port()).handshake(options)
 }
 
 fn handshake_at(port: u16, options: &[&str]) -> String {
-    let server = format!("127.0.0.1:{port}");
-    let words = ["s_client", "-connect", &server, "-starttls", "smtp", "-ign_eof"];
-    let output = run_with_input("openssl", &[&words[..], options].concat(), b"QUIT\r\n");
-    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+    Door::starttls(port).handshake(options)
 }
 
 #[test]
-fn openssl_sees_versions_names_and_tickets() {
-    if !needs_programs("openssl_sees_versions_names_and_tickets", &["openssl"]) {
+fn openssl_sees_versions_and_names_at_each_door() {
+    if !needs_programs("openssl_sees_versions_and_names_at_each_door", &["openssl"]) {
         return;
     }
-    let mut mta = prepare(
-        "config.server.virtual = #{\"a.test\": #{tls: #{certificate: \"a.pem\", private_key: \"a.key\"}}};",
-        "",
-    );
+    let config =
+        "config.server.virtual = #{\"a.test\": #{tls: #{certificate: \"a.pem\", private_key: \"a.key\"}}};";
+    let (mut mta, doors) = prepare_doors(config);
     make_certificate(&folder(&mta), "a", &["a.test", "*.a.test"]);
     mta.launch();
-    for (options, expected) in [
-        (&["-tls1_3"][..], "TLSv1.3, Cipher is TLS_AES_128_GCM_SHA256"),
-        (&["-tls1_2"], "TLSv1.2, Cipher is ECDHE-ECDSA-AES128-GCM-SHA256"),
-        (&["-tls1_3", "-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256"], "TLS_CHACHA20_POLY1305_SHA256"),
-        (&["-tls1_3", "-ciphersuites", "TLS_AES_256_GCM_SHA384"], "TLS_AES_256_GCM_SHA384"),
-        (&["-servername", "a.test"], "subject=CN = a.test"),
-        (&["-servername", "x.a.test"], "subject=CN = a.test"),
-        (&["-servername", "mx.local.test"], "subject=CN = mx.local.test"),
-        (&["-servername", "stranger.test"], "subject=CN = mx.local.test"),
-        (&["-noservername"], "subject=CN = mx.local.test"),
-    ] {
-        let text = handshake(&mta, options);
-        assert!(text.contains(expected), "{options:?}: {text}");
-    }
-    for refused in [
-        &["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"][..],
-        &["-tls1", "-cipher", "DEFAULT@SECLEVEL=0"],
-        &["-tls1_2", "-cipher", "AES128-SHA"],
-    ] {
-        let text = handshake(&mta, refused);
-        assert!(text.contains("Cipher is (NONE)"), "{refused:?}: {text}");
-    }
-    let kept = mta.root().join("session").display().to_string();
-    for version in ["-tls1_3", "-tls1_2"] {
-        let text = handshake(&mta, &[version, "-sess_out", &kept]);
-        assert!(text.contains("New, TLSv1"), "{text}");
-        // Whichever receiver answers: the secrets are shared.
-        for _ in 0..4 {
-            let text = handshake(&mta, &[version, "-sess_in", &kept]);
-            assert!(text.contains("Reused, TLSv1"), "{text}");
+    for door in doors {
+        for (options, expected) in [
+            (&["-tls1_3"][..], "TLSv1.3, Cipher is TLS_AES_128_GCM_SHA256"),
+            (&["-tls1_2"], "TLSv1.2, Cipher is ECDHE-ECDSA-AES128-GCM-SHA256"),
+            (&["-tls1_3", "-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256"], "TLS_CHACHA20_POLY1305_SHA256"),
+            (&["-tls1_3", "-ciphersuites", "TLS_AES_256_GCM_SHA384"], "TLS_AES_256_GCM_SHA384"),
+            (&["-tls1_3", "-servername", "a.test"], "subject=CN = a.test"),
+            (&["-tls1_2", "-servername", "a.test"], "subject=CN = a.test"),
+            (&["-servername", "x.a.test"], "subject=CN = a.test"),
+            (&["-servername", "mx.local.test"], "subject=CN = mx.local.test"),
+            (&["-servername", "stranger.test"], "subject=CN = mx.local.test"),
+            (&["-tls1_2", "-noservername"], "subject=CN = mx.local.test"),
+            (&["-noservername"], "subject=CN = mx.local.test"),
+        ] {
+            let text = door.handshake(options);
+            assert!(text.contains(expected), "{door:?} {options:?}: {text}");
+            // It is SMTP that is spoken inside.
+            assert!(text.contains("\n221 "), "{door:?} {options:?}: {text}");
+        }
+        for refused in [
+            &["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"][..],
+            &["-tls1", "-cipher", "DEFAULT@SECLEVEL=0"],
+            &["-tls1_2", "-cipher", "AES128-SHA"],
+        ] {
+            let text = door.handshake(refused);
+            assert!(text.contains("Cipher is (NONE)"), "{door:?} {refused:?}: {text}");
         }
     }
-    let text = handshake(&mta, &["-tls1_2", "-sess_in", &kept, "-servername", "a.test"]);
-    assert!(!text.contains("Reused, TLSv1"), "a ticket of one name is worth nothing under another: {text}");
+}
+
+/// S7: what a ticket proves was proved to one service under one name.
+#[test]
+fn a_ticket_opens_the_door_where_it_was_given_and_no_other() {
+    if !needs_programs("a_ticket_opens_the_door_where_it_was_given_and_no_other", &["openssl"]) {
+        return;
+    }
+    let config =
+        "config.server.virtual = #{\"a.test\": #{tls: #{certificate: \"a.pem\", private_key: \"a.key\"}}};";
+    let (mut mta, doors) = prepare_doors(config);
+    make_certificate(&folder(&mta), "a", &["a.test"]);
+    mta.launch();
+    let kept = mta.root().join("session").display().to_string();
+    for (from, version) in doors.into_iter().flat_map(|door| ["-tls1_3", "-tls1_2"].map(|it| (door, it))) {
+        let text = from.handshake(&[version, "-servername", "mx.local.test", "-sess_out", &kept]);
+        assert!(text.contains("New, TLSv1"), "{text}");
+        let again = |door: &Door, name| door.handshake(&[version, "-sess_in", &kept, "-servername", name]);
+        // Whichever receiver answers: the secrets are shared.
+        for _ in 0..2 {
+            let text = again(&from, "mx.local.test");
+            assert!(text.contains("Reused, TLSv1"), "{from:?} {version}: {text}");
+        }
+        for to in doors.iter().filter(|door| door.port != from.port) {
+            let text = again(to, "mx.local.test");
+            assert!(text.contains("New, TLSv1"), "{from:?} to {to:?} {version}: {text}");
+        }
+        // Neither with a certificate of its own nor with the same.
+        for name in ["a.test", "stranger.test"] {
+            let text = again(&from, name);
+            assert!(text.contains("New, TLSv1"), "{from:?} as {name} {version}: {text}");
+        }
+        // None of this has spoiled it.
+        assert!(again(&from, "mx.local.test").contains("Reused, TLSv1"), "{from:?} {version}");
+    }
 }
 
 #[test]
