@@ -11,7 +11,8 @@ impl Connection {
     /// Renews the deadline if the connection waits for something new. Answers when a timer must be set, if one must.
     pub fn watch(&mut self, timeouts: &NextHopTimeouts, idle: Duration, now_ms: u64) -> Option<u64> {
         let awaiting = if self.connected { self.dialogue.awaiting() } else { Awaiting::Connect };
-        let waiting_for = (awaiting, self.progress);
+        // Each command has its own patience, also where many were sent at once (RFC 5321 4.5.3.2).
+        let waiting_for = (awaiting, self.progress + self.dialogue.answers());
         if waiting_for != self.waiting_for {
             self.waiting_for = waiting_for;
             let usual = patience(awaiting, timeouts, idle);
@@ -60,4 +61,132 @@ fn patience(awaiting: Awaiting, timeouts: &NextHopTimeouts, idle: Duration) -> D
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::rc::Rc;
+
+    use vsmtp_ipc::edge::queue_deliver::Advice;
+    use vsmtp_mail::NextHop;
+    use vsmtp_smtp::{ClientSettings, ClientStep, Dialogue, Outcome, Protocol, UseTls};
+
+    use super::*;
+    use crate::lease::Lease;
+    use crate::lease::tests::attempt;
+    use crate::smtp::connection::Dial;
+    use crate::smtp::destination::Waiting;
+    use crate::smtp::route::{Endpoint, Site};
+    use crate::smtp::security::Security;
+    use crate::smtp::socket::Socket;
+    use crate::smtp::transaction::How;
+    use crate::smtp::way::Way;
+
+    const TIMEOUTS: NextHopTimeouts = NextHopTimeouts {
+        connect: Duration::from_secs(30),
+        greeting: Duration::from_secs(300),
+        mail: Duration::from_secs(300),
+        rcpt: Duration::from_secs(300),
+        data: Duration::from_secs(120),
+        block: Duration::from_secs(180),
+        dot: Duration::from_secs(600),
+    };
+
+    /// A connection with a message for four recipients on its way, all commands sent at once at 0 ms. The server never reads
+    /// and is played by the test.
+    fn busy(protocol: Protocol) -> Connection {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Endpoint::Tcp(server.local_addr().unwrap());
+        let socket = Socket::connect(&endpoint, None).unwrap();
+        let recipients = ["a@dst.test", "b@dst.test", "c@dst.test", "d@dst.test"];
+        let lease = Lease::parse(attempt("smtp:dst.test", &recipients, b"a\r\n"), None, 1, 0).unwrap();
+        let serves =
+            Way { next_hop: NextHop::parse("smtp:dst.test").unwrap(), lenient: false, service: None };
+        let site = Site {
+            endpoint,
+            host: "dst.test".into(),
+            protocol,
+            security: Rc::new(Security::Clear),
+            source: None,
+            counted: None,
+        };
+        let settings = ClientSettings {
+            protocol,
+            helo: "src.test".into(),
+            pipelining: true,
+            tls: UseTls::Never,
+            authenticate: false,
+        };
+        let tls = Rc::new(vsmtp_tls::client::Client::new(vsmtp_tls::client::Roots::of_certificates(
+            std::iter::empty(),
+        )));
+        let dial = Dial { left: Vec::new(), started_ms: 0, refused: None, advice: Advice::default() };
+        let mut connection =
+            Connection::new(socket, (tls, None), site, Dialogue::new(settings), Rc::new(serves), dial);
+        connection.connected = true;
+        say(&mut connection, "220 mx.dst.test\r\n250-mx.dst.test\r\n250 PIPELINING\r\n");
+        assert_eq!(connection.dialogue.step(), ClientStep::Idle);
+        let how = How { chunking: false, mime_conversion: false, now_ms: 0 };
+        assert!(connection.begin(Waiting { lease: Box::new(lease), retries: 0 }, how, 0, 0).is_ok());
+        say(&mut connection, "250 sender\r\n");
+        connection
+    }
+
+    /// The server answers, and what was to be sent is.
+    fn say(connection: &mut Connection, words: &str) {
+        connection.dialogue.on_bytes(words.as_bytes());
+        connection.dialogue.sent(connection.dialogue.output().len());
+    }
+
+    fn deadline(connection: &mut Connection, now_ms: u64) -> u64 {
+        connection.watch(&TIMEOUTS, Duration::ZERO, now_ms);
+        connection.deadline_ms
+    }
+
+    #[test]
+    fn each_recipient_has_the_patience_of_its_own_command() {
+        let mut connection = busy(Protocol::Smtp);
+        assert_eq!(deadline(&mut connection, 0), 300_000);
+        // Together they take longer than one may.
+        for nth in 1..4 {
+            say(&mut connection, "250 recipient\r\n");
+            assert_eq!(deadline(&mut connection, nth * 200_000), nth * 200_000 + 300_000);
+        }
+        // Octets of a reply that does not end are no answer.
+        for nth in 0..30 {
+            say(&mut connection, "250-");
+            say(&mut connection, "wait\r\n");
+            assert_eq!(deadline(&mut connection, 600_000 + nth * 10_000), 900_000);
+        }
+        assert!(!connection.on_timer(899_999));
+        assert!(connection.on_timer(900_000));
+        let ClientStep::Done(outcomes) = connection.dialogue.step() else { panic!() };
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Defer(_))));
+    }
+
+    #[test]
+    fn each_recipient_of_lmtp_has_the_patience_of_its_own_answer_to_the_message() {
+        let mut connection = busy(Protocol::Lmtp);
+        say(&mut connection, &"250 recipient\r\n".repeat(4));
+        say(&mut connection, "354 go on\r\n");
+        connection.dialogue.body(b"a\r\n");
+        connection.dialogue.body_end();
+        say(&mut connection, "");
+        assert_eq!(deadline(&mut connection, 1_000), 601_000);
+        for nth in 1..4 {
+            say(&mut connection, "250 stored\r\n");
+            assert_eq!(deadline(&mut connection, nth * 500_000), nth * 500_000 + 600_000);
+        }
+        say(&mut connection, "250 stored\r\n");
+        let ClientStep::Done(outcomes) = connection.dialogue.step() else { panic!() };
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Delivered(_))));
+    }
+
+    #[test]
+    fn a_transaction_ends_whatever_its_server_answers() {
+        let mut connection = busy(Protocol::Smtp);
+        say(&mut connection, "250 recipient\r\n");
+        assert_eq!(deadline(&mut connection, MAX_TRANSACTION_MS - 1_000), MAX_TRANSACTION_MS);
+    }
 }

@@ -33,6 +33,8 @@ pub struct Dialogue {
     refused_mail: bool,
     /// Everything goes through TLS.
     secure: bool,
+    /// Complete replies so far.
+    answers: u64,
 }
 
 /// The connection is not idle.
@@ -105,6 +107,7 @@ impl Dialogue {
             reset_first: false,
             refused_mail: false,
             secure: false,
+            answers: 0,
         }
     }
 
@@ -119,7 +122,10 @@ impl Dialogue {
             let (used, found) = self.replies.push(input);
             input = input.get(used..).unwrap_or_default();
             match found {
-                Some(Ok(reply)) => self.on_reply(reply),
+                Some(Ok(reply)) => {
+                    self.answers += 1;
+                    self.on_reply(reply);
+                }
                 Some(Err(fault)) => {
                     self.break_off(HostFault::Protocol, self.awaiting(), &format!("server sent {fault}"));
                 }
@@ -203,6 +209,12 @@ impl Dialogue {
         }
     }
 
+    /// How many whole replies have come. Each command has the patience of [`Dialogue::awaiting`] for itself (RFC 5321
+    /// 4.5.3.2), also where many were sent at once; a reply that never ends is none.
+    pub fn answers(&self) -> u64 {
+        self.answers
+    }
+
     /// Says goodbye on an idle connection; on any other it just ends.
     pub fn quit(&mut self) {
         if matches!(self.phase, Phase::Idle) && self.expected.is_empty() {
@@ -222,6 +234,11 @@ impl Dialogue {
     fn on_reply(&mut self, reply: ParsedReply) {
         let phase = self.awaiting();
         let expect = if phase == Awaiting::Block { None } else { self.expected.front().copied() };
+        if matches!(self.phase, Phase::Authenticating(_))
+            && (reply.code == CLOSING || expect != Some(Expect::Auth))
+        {
+            return self.broke_off_auth(&reply);
+        }
         if reply.code == CLOSING && expect != Some(Expect::Quit) {
             return self.refused(reply.to_reply(), phase);
         }

@@ -168,6 +168,34 @@ fn a_server_that_does_not_know_us_gets_no_mail_and_its_words_go_nowhere() {
 }
 
 #[test]
+fn words_of_a_server_that_leaves_or_talks_while_we_say_who_we_are_go_nowhere() {
+    for (reply, fault, code) in [
+        ("421 4.7.0 you said AHVzZXIAc2VjcmV0\r\n", HostFault::Refused, "421 4.7.0"),
+        ("421-AHVzZXIAc2VjcmV0\r\n421 bye\r\n", HostFault::Refused, "421"),
+        ("235 ok\r\n421 4.7.0 AHVzZXIAc2VjcmV0\r\n", HostFault::Refused, "421 4.7.0"),
+        ("235 ok\r\n250 2.0.0 AHVzZXIAc2VjcmV0\r\n", HostFault::Protocol, "250 2.0.0"),
+        ("334 \r\n334 AHVzZXIAc2VjcmV0\r\n", HostFault::Protocol, "334"),
+        ("535 AHVzZXIAc2VjcmV0\r\n421 AHVzZXIAc2VjcmV0\r\n", HostFault::Unauthenticated, "535"),
+    ] {
+        let mut client = authenticating("AUTH PLAIN");
+        client.dialogue.auth_begin("PLAIN", Some(b"\0user\0secret"));
+        client.sent();
+        client.hear(reply);
+        let error = client.error();
+        assert_eq!(
+            (error.fault, error.phase, error.is_permanent()),
+            (fault, Awaiting::Auth, false),
+            "{reply}"
+        );
+        let text = error.to_string();
+        assert!(text.contains(&format!("({code})")) && !text.contains("AHVz"), "{text}");
+    }
+    // One that talks before we have said a word.
+    let mut client = authenticating("AUTH PLAIN\r\n250 AHVzZXIAc2VjcmV0");
+    assert!(!client.error().to_string().contains("AHVz"));
+}
+
+#[test]
 fn nothing_is_said_of_who_we_are_in_clear() {
     let settings = ClientSettings {
         protocol: Protocol::Smtp,

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use data_encoding::BASE64;
 
-use super::{Auth, Dialogue, Expect, Phase};
+use super::{Auth, CLOSING, Dialogue, Expect, Phase};
 use crate::client::replies::ParsedReply;
 use crate::client::{Awaiting, Capabilities, HostFault, UseTls};
 use crate::extension::Extension;
@@ -134,13 +134,24 @@ impl Dialogue {
                     "server sent a challenge that is not base64",
                 ),
             },
-            code => {
-                let enhanced =
-                    reply.to_reply().enhanced().map(|found| format!(" {found}")).unwrap_or_default();
-                let text = format!("server does not take our credentials ({code}{enhanced})");
+            _ => {
+                let text = format!("server does not take our credentials ({})", codes(reply));
                 self.break_off(HostFault::Unauthenticated, Awaiting::Auth, &text);
             }
         }
+    }
+
+    /// The server leaves, or speaks when it is not its turn, while we say who we are. These words are not repeated either.
+    pub(super) fn broke_off_auth(&mut self, reply: &ParsedReply) {
+        let (fault, what) = match reply.code {
+            CLOSING => (HostFault::Refused, "server ends the connection"),
+            _ => (HostFault::Protocol, "server speaks out of turn"),
+        };
+        self.break_off(
+            fault,
+            Awaiting::Auth,
+            &format!("{what} instead of taking our credentials ({})", codes(reply)),
+        );
     }
 
     /// A refusal changes nothing: nothing of the handshake was sent.
@@ -160,4 +171,10 @@ impl Dialogue {
         let _ = write!(self.output, "{verb} {}\r\n", self.settings.helo);
         self.expected.push_back(expect);
     }
+}
+
+/// All of a reply that can hold nothing of what we said.
+fn codes(reply: &ParsedReply) -> String {
+    let enhanced = reply.to_reply().enhanced().map(|found| format!(" {found}")).unwrap_or_default();
+    format!("{}{enhanced}", reply.code)
 }
