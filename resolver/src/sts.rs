@@ -35,8 +35,13 @@ use snapshot::Kept;
 const KEEP: Duration = Duration::from_secs(600);
 /// Longest time for the fetch of a policy, connecting and all (RFC 8461 3.3 suggests a minute).
 const MAX_FETCH: Duration = Duration::from_secs(50);
-/// The same where one is remembered and somebody waits, and for the look at any record: askers wait no longer than 20 s.
+/// The same where one is remembered and somebody waits, and for the look at any record.
 const MAX_REFRESH: Duration = Duration::from_secs(8);
+/// Longest time for record and policy together where somebody waits. Askers wait no longer than 20 s, and who has heard nothing
+/// by then cannot deliver: a host of policies that is silent must not hold the mail (RFC 8461 3.3).
+const MAX_ASKED: Duration = Duration::from_secs(16);
+/// Most domains to be looked at once more because their policies did not come in time for who asked.
+const MAX_LATE: usize = 256;
 /// Longest time for one address of the policy's host. What is left for all is shared by those that are not tried yet.
 const MAX_ADDRESS: Duration = Duration::from_secs(10);
 /// Most octets of the reason why a policy could not be had.
@@ -48,20 +53,24 @@ const HTTPS: u16 = 443;
 struct Pace {
     /// In the first of so many parts of its life it is not fetched anew, unless its record has changed.
     parts: u32,
-    /// Longest time for the fetch.
+    /// Longest time for the fetch where one is remembered.
     fetch: Duration,
+    /// Longest time for all of it.
+    whole: Duration,
 }
 
 /// Where somebody waits for it. In the second half of its life it is fetched anew, so that nobody has to wait for its last
 /// second.
-const ASKED: Pace = Pace { parts: 2, fetch: MAX_REFRESH };
+const ASKED: Pace = Pace { parts: 2, fetch: MAX_REFRESH, whole: MAX_ASKED };
 /// Where nobody waits for it: there is time for every address.
-const UNASKED: Pace = Pace { parts: 4, fetch: MAX_FETCH };
+const UNASKED: Pace = Pace { parts: 4, fetch: MAX_FETCH, whole: MAX_FETCH.saturating_add(MAX_REFRESH) };
 
 /// What is needed to find policies, and those that were found.
 pub struct Sts {
     client: Arc<Client>,
     cache: Mutex<Cache>,
+    /// Domains whose policies nobody could wait for.
+    late: Mutex<Vec<String>>,
     /// When the clock of ages began.
     epoch: Instant,
 }
@@ -69,7 +78,7 @@ pub struct Sts {
 impl Sts {
     /// Believes the authorities of that client; remembers nothing yet. `epoch` is the clock of the caller.
     pub fn new(client: Arc<Client>, epoch: Instant) -> Self {
-        Sts { client, cache: Mutex::new(Cache::default()), epoch }
+        Sts { client, cache: Mutex::new(Cache::default()), late: Mutex::default(), epoch }
     }
 
     /// Takes up what was kept by another process.
@@ -97,11 +106,15 @@ impl Sts {
         self.cache().len()
     }
 
-    /// Domains whose policies are to be refreshed now, at most so many.
+    /// Domains whose policies are to be fetched or refreshed now, at most so many.
     pub fn take_due(&self, most: usize) -> Vec<String> {
+        let mut late = self.late();
+        let count = late.len().min(most);
+        let mut due: Vec<String> = late.drain(..count).collect();
         let (mut cache, time) = (self.cache(), self.time());
         cache.rouse(time);
-        cache.take_due(time, most)
+        due.extend(cache.take_due(time, most - count));
+        due
     }
 
     /// The policy of a domain, from memory if its record has not changed.
@@ -127,8 +140,9 @@ impl Sts {
     /// The policy of a domain: from memory if its record has not changed and the first part of its life is not over, or else
     /// fetched, or else from memory all the same.
     async fn renew(&self, upstream: &Arc<Upstream>, text: &str, pace: &Pace) -> Finding {
+        let end = Instant::now() + pace.whole;
         let known = self.find(text);
-        let limit = if known.is_some() { pace.fetch } else { MAX_FETCH };
+        let is_known = known.is_some();
         let record = tokio::time::timeout(MAX_REFRESH, self.record(upstream, text)).await;
         let record = record.unwrap_or_else(|_| Err(absent()));
         let id = match (record, known) {
@@ -141,20 +155,34 @@ impl Sts {
             // A record that cannot be had is no record (RFC 8461 3.1), or a broken name server would hold the mail.
             (Err(_), None) => return absent(),
         };
-        let fetched = tokio::time::timeout(limit, self.fetch(upstream, text, Instant::now() + limit)).await;
-        let fetched = fetched.unwrap_or_else(|_| Err("timeout".to_owned()));
+        let until = if is_known { end.min(Instant::now() + pace.fetch) } else { end };
+        let fetched = tokio::time::timeout_at(until, self.fetch(upstream, text, until)).await;
+        let fetched = fetched.unwrap_or_else(|_| Err(Missed::silent("timeout".to_owned())));
         let was_fetched = fetched.is_ok();
-        match fetched.and_then(|body| Policy::parse(&body).map_err(|fault| fault.to_string())) {
+        let parsed =
+            fetched.and_then(|body| Policy::parse(&body).map_err(|fault| Missed::said(fault.to_string())));
+        match parsed {
             Ok(policy) => {
                 let policy = Arc::new(policy);
                 self.cache().insert(text.to_owned(), id, Arc::clone(&policy), self.time());
                 found(&policy, Duration::ZERO)
             }
-            Err(why) => {
+            Err(Missed { why, silence }) => {
                 Record::new("sts-not-fetched").field("domain", text).field("why", &why).emit();
                 let known = self.find(text);
+                if silence && known.is_none() && pace.whole < UNASKED.whole {
+                    self.note_late(text);
+                }
                 known.map_or_else(|| fault(was_fetched, why), |known| found(&known.policy, known.age))
             }
+        }
+    }
+
+    /// What was too slow for who asked is fetched once more, with all the time that it may take: the next one will find it.
+    fn note_late(&self, domain: &str) {
+        let mut late = self.late();
+        if late.len() < MAX_LATE && !late.iter().any(|noted| noted == domain) {
+            late.push(domain.to_owned());
         }
     }
 
@@ -172,7 +200,7 @@ impl Sts {
         }
     }
 
-    async fn fetch(&self, upstream: &Arc<Upstream>, domain: &str, until: Instant) -> Result<Vec<u8>, String> {
+    async fn fetch(&self, upstream: &Arc<Upstream>, domain: &str, until: Instant) -> Result<Vec<u8>, Missed> {
         let host = format!("mta-sts.{domain}");
         let addresses = fetch::addresses(upstream, &host, self.epoch).await;
         let of = |address| fetch::fetch(&self.client, SocketAddr::new(address, HTTPS), &host);
@@ -192,6 +220,28 @@ impl Sts {
         // What a panicking look-up left behind is whole: entries are replaced and never edited.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn late(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a policy could not be had.
+#[derive(Debug, PartialEq, Eq)]
+struct Missed {
+    why: String,
+    /// Nobody said so: more time could have brought it.
+    silence: bool,
+}
+
+impl Missed {
+    fn silent(why: String) -> Self {
+        Missed { why, silence: true }
+    }
+
+    fn said(why: String) -> Self {
+        Missed { why, silence: false }
+    }
 }
 
 /// What the first address gives that gives anything. Each that has a turn leaves time to those behind it.
@@ -200,18 +250,19 @@ async fn first<T, F: Future<Output = Result<T, String>>>(
     addresses: &[IpAddr],
     until: Instant,
     fetch: impl Fn(IpAddr) -> F,
-) -> Result<T, String> {
-    let mut why = format!("{host} has no address");
+) -> Result<T, Missed> {
+    let mut missed = Missed::said(format!("{host} has no address"));
     for (address, waiting) in addresses.iter().zip((1..=addresses.len()).rev()) {
         let left = until.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(waiting).unwrap_or(u32::MAX);
         let fetched = tokio::time::timeout(share.min(MAX_ADDRESS), fetch(*address)).await;
+        let silence = missed.silence || fetched.is_err();
         match fetched.unwrap_or_else(|_| Err("timeout".to_owned())) {
             Ok(fetched) => return Ok(fetched),
-            Err(error) => why = format!("{host}[{address}]: {error}"),
+            Err(error) => missed = Missed { why: format!("{host}[{address}]: {error}"), silence },
         }
     }
-    Err(why)
+    Err(missed)
 }
 
 fn found(policy: &Policy, age: Duration) -> Finding {
@@ -246,7 +297,7 @@ mod tests {
     }
 
     /// All addresses are silent but the last of so many.
-    fn fetch_from_last(count: u8, within: Duration) -> Result<IpAddr, String> {
+    fn fetch_from_last(count: u8, within: Duration) -> Result<IpAddr, Missed> {
         let addresses = addresses(count);
         let fetch = async |address| {
             if Some(&address) != addresses.last() {
@@ -260,7 +311,7 @@ mod tests {
             // As its caller does.
             let fetched =
                 tokio::time::timeout(within, first("mta-sts.a.test", &addresses, until, fetch)).await;
-            fetched.unwrap_or_else(|_| Err("timeout".to_owned()))
+            fetched.unwrap_or_else(|_| Err(Missed::silent("timeout".to_owned())))
         })
     }
 
@@ -272,13 +323,27 @@ mod tests {
         }
         assert_eq!(
             fetch_from_last(0, Duration::from_secs(1)),
-            Err("mta-sts.a.test has no address".to_owned())
+            Err(Missed::said("mta-sts.a.test has no address".to_owned()))
         );
     }
 
     #[test]
     fn where_nobody_waits_there_is_time_for_every_address() {
         assert!(UNASKED.fetch >= MAX_ADDRESS * fetch::MAX_ADDRESSES as u32);
-        assert!(ASKED.fetch + MAX_REFRESH < Duration::from_secs(20), "askers wait no longer");
+        assert!(ASKED.whole < Duration::from_secs(20), "askers wait no longer");
+        assert!(ASKED.fetch + MAX_REFRESH <= ASKED.whole);
+    }
+
+    #[test]
+    fn what_came_too_late_is_fetched_once_more_and_once_only() {
+        let sts = Sts::new(Arc::new(Client::new(vsmtp_tls::client::Roots::none())), Instant::now());
+        for domain in ["a.test", "b.test", "a.test"] {
+            sts.note_late(domain);
+        }
+        assert_eq!(sts.take_due(0), [""; 0]);
+        assert_eq!(sts.take_due(1), ["a.test"]);
+        assert_eq!((sts.take_due(9), sts.take_due(9)), (vec!["b.test".to_owned()], Vec::new()));
+        (0..2 * MAX_LATE).for_each(|n| sts.note_late(&format!("n{n}.test")));
+        assert_eq!(sts.take_due(usize::MAX).len(), MAX_LATE);
     }
 }

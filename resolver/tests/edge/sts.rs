@@ -205,6 +205,33 @@ fn a_policy_is_fetched_remembered_and_fetched_again_when_its_record_changes() {
 }
 
 #[test]
+fn a_host_that_is_silent_holds_no_mail() {
+    let silent = [Ipv4Addr::new(127, 0, 84, 62), Ipv4Addr::new(127, 0, 84, 63)];
+    let listeners: Vec<_> =
+        silent.iter().filter_map(|address| TcpListener::bind((*address, 443)).ok()).collect();
+    if listeners.len() < silent.len() {
+        let what = "needs root: a host of MTA-STS policies that is silent";
+        assert!(std::env::var_os("CI").is_none(), "{what}, and CI must not skip it");
+        let _ = writeln!(std::io::stderr(), "skipped: {what}");
+        return;
+    }
+    let dns = Dns::start(move |asked: &Asked| -> Vec<Say> {
+        say(match asked.kind() {
+            RecordType::TXT => asked.answer([txt(&[b"v=STSv1; id=1;"])]),
+            RecordType::A => asked.answer(silent.map(|address| RData::A(A(address)))),
+            _ => asked.nothing(),
+        })
+    });
+    let mut resolver = Resolver::with(&[dns.address]);
+    let mut client = resolver.deliver();
+    // As long as delivery waits: who has heard nothing by then may not deliver, and asks again much later.
+    client.say_by(Query::StsPolicy("silent.test".to_owned()), 20_000);
+    let result = client.hear().result;
+    assert!(matches!(result, Ok(Records::StsFault { fetched: false, .. })), "{result:?}");
+    assert!(resolver.log().contains("event=sts-not-fetched domain=silent.test"), "{}", resolver.log());
+}
+
+#[test]
 fn a_report_is_posted_to_a_host_that_proves_itself_for_deliver_and_nobody_else() {
     let Some(mut https) = Https::start() else { return };
     let dns = dns(&Arc::new(Mutex::new(String::new())));
