@@ -17,12 +17,14 @@ use crate::lease::Verdict;
 use crate::smtp::counted;
 use crate::smtp::lookup::Heard;
 use crate::smtp::route::{MailHost, Ourselves, Route, RouteTarget, is_unusable};
-use crate::smtp::security::{Security, Sts, Tlsa, asks_for_sts, bare, security};
+use crate::smtp::security::{Security, Sts, Tlsa, asks_for_sts, bare, security, that_count};
 use crate::smtp::tally::failure;
 
 /// Most addresses kept of one host.
 const MAX_HOST_ADDRESSES: usize = 16;
 
+/// What mail hears that a policy keeps from every host.
+pub const BY_POLICY: EnhancedCode = EnhancedCode(4, 7, 5);
 /// What is said of an answer of another kind.
 const MISFIT: &str = "answer does not fit its question";
 
@@ -242,7 +244,7 @@ impl Resolution {
     fn route(&mut self) -> Result<Route, Unroutable> {
         if self.sts_unclear {
             let why = format!("the MTA-STS policy of {} is not known now", self.host);
-            return Err(Unroutable(Verdict::deferred(EnhancedCode(4, 7, 5), why)));
+            return Err(Unroutable(Verdict::deferred(BY_POLICY, why)));
         }
         let (mut hosts, mut why) = (Vec::new(), String::new());
         for Candidate { mut host, tlsa, .. } in std::mem::take(&mut self.hosts) {
@@ -257,7 +259,7 @@ impl Resolution {
             }
         }
         if hosts.is_empty() {
-            return Err(Unroutable(Verdict::deferred(EnhancedCode(4, 7, 5), why)));
+            return Err(Unroutable(Verdict::deferred(BY_POLICY, why)));
         }
         Ok(Route::new(self.protocol, RouteTarget::Hosts(hosts, self.port)))
     }
@@ -271,11 +273,19 @@ impl Resolution {
             return None;
         }
         let sts = self.sts.as_ref();
-        let found = counted::policy_found(&self.policy, &self.host, host, tlsa, sts).map(Rc::new)?;
-        if let Some((result, why)) = counted::fault(&self.policy, &found, host, tlsa, sts) {
-            self.note(Rc::clone(&found), failure(result, host, (None, None), why));
+        let mut found = None;
+        let that_count = that_count(&self.policy, tlsa, sts);
+        // Records that do not count are wrong all the same.
+        let useless = Some(tlsa).filter(|tlsa| *tlsa != that_count).map(|tlsa| (tlsa, None));
+        for (tlsa, sts) in useless.into_iter().chain([(that_count, sts)]) {
+            let policy = counted::policy_found(&self.policy, &self.host, host, tlsa, sts).map(Rc::new)?;
+            let fault = counted::fault(&self.policy, &policy, host, tlsa, sts);
+            if let Some((result, why)) = fault {
+                self.faults.push((Rc::clone(&policy), failure(result, host, (None, None), why)));
+            }
+            found = Some(policy);
         }
-        Some(found)
+        found
     }
 
     fn note(&mut self, found: Rc<PolicyFound>, failure: SessionFailure) {

@@ -270,5 +270,11 @@ fn what_a_domain_publishes_wrongly_is_counted_for_its_report() {
     assert_eq!(counted("may", policy(StsMode::Enforce, "b.test"), none()), (unlisted, vec![]));
     let forged = counted("dane", none(), Err(DnsError::Bogus));
     assert_eq!(forged, (only(TlsResult::DnssecInvalid), vec![]));
+    // Records of no use do not stand for the policy that is enforced, but are told of.
+    let useless = || Ok(Records::Tlsa(vec![(1, 1, 1, vec![7; 32])]));
+    let invalid = only(TlsResult::TlsaInvalid);
+    assert_eq!(counted("dane", none(), useless()), (invalid.clone(), vec![PolicyKind::Tlsa]));
+    let enforced = counted("dane", policy(StsMode::Enforce, "a.test"), useless());
+    assert_eq!(enforced, (invalid, vec![PolicyKind::Sts]));
     assert_eq!(counted("encrypt", none(), none()), (vec![], vec![]));
 }
