@@ -228,8 +228,9 @@ impl Smtp {
         {
             self.tally.note(&connection.serves, policy, Some(failure));
         }
+        let failed_at_tls = error.as_ref().is_some_and(|error| connection.failed_at_tls(error));
         let Stage::Dialing(mut dial) = connection.stage else { return };
-        if let Some(error) = error.as_ref().filter(|error| error.phase == Awaiting::Handshake) {
+        if let Some(error) = error.as_ref().filter(|_| failed_at_tls) {
             // Somebody is there; and if this was the probe of a host that is left alone, the retry must be let through.
             self.host_answered(&connection.site);
             let clear = connection.site.in_clear();
@@ -245,7 +246,9 @@ impl Smtp {
             }
         }
         match &error {
-            Some(HostError { fault: HostFault::Lost, why, phase: Awaiting::Greeting | Awaiting::Hello }) => {
+            Some(HostError { fault: HostFault::Lost, why, phase: Awaiting::Greeting | Awaiting::Hello })
+                if !failed_at_tls =>
+            {
                 self.host_failed(&connection.site, &transaction::text(why), reactor.now_ms());
             }
             _ => self.host_answered(&connection.site),

@@ -116,6 +116,40 @@ fn a_failed_handshake_is_tried_again_in_clear_on_a_new_connection_only_if_the_po
 }
 
 #[test]
+fn a_server_that_ends_right_behind_the_handshake_is_tried_again_in_clear_only_if_the_policy_may() {
+    let authority = Authority::new();
+    let identity = authority.identity(&["x.test"]);
+    let secured = |peer: &Peer| {
+        let mut talk = peer.accept();
+        talk.greet(OFFERS);
+        talk.hear_say("STARTTLS", "220 go on\r\n");
+        identity.wrap(&mut talk);
+        // As one that wants a certificate of the client and did not get it.
+        talk.hear("EHLO us.test");
+    };
+    let (mut deliver, _file) = with("may", &authority);
+    let peer = Peer::new();
+    deliver.lease(&attempt(1, &peer.next_hop(), TO, inline(MESSAGE)));
+    secured(&peer);
+    let mut talk = peer.accept();
+    talk.greet(OFFERS);
+    assert_eq!(talk.take_message("250 ok\r\n"), MESSAGE);
+    let outcome = deliver.outcome();
+    assert_eq!((only(&outcome).0, outcome.tls.as_str()), (Result3::Delivered, "none"));
+    deliver.logged("action=retry-in-clear");
+
+    // More often than a host may fail that is dead: this one is not.
+    let (mut deliver, _file) = with("encrypt", &authority);
+    let peer = Peer::new();
+    for n in 1..5 {
+        deliver.lease(&attempt(n, &peer.next_hop(), TO, inline(MESSAGE)));
+        secured(&peer);
+        assert_eq!(only(&deliver.outcome()), (Result3::Deferred, "4.4.2".to_owned()));
+    }
+    assert!(peer.nobody_came());
+}
+
+#[test]
 fn a_host_that_is_left_alone_and_answers_is_tried_again_in_clear_after_a_failed_handshake() {
     let authority = Authority::new();
     let (mut deliver, _file) = with("may", &authority);

@@ -86,9 +86,17 @@ impl Connection {
         }
     }
 
+    /// True if a connection that let no message begin ended for its TLS. With TLS 1.3 a server that wants more of us, as a
+    /// certificate of ours, can say so only when our side of the handshake is done: it ends before it has said a word.
+    pub fn failed_at_tls(&self, error: &HostError) -> bool {
+        let is_unheard = matches!(error.phase, Awaiting::Greeting | Awaiting::Hello);
+        error.phase == Awaiting::Handshake
+            || error.fault == HostFault::Lost && is_unheard && self.socket.secured().is_some()
+    }
+
     /// Why there is no session, in the words of reports; `None` if it was not for TLS.
     pub fn no_session(&self, error: &HostError) -> Option<SessionFailure> {
-        if error.phase == Awaiting::Handshake {
+        if self.failed_at_tls(error) {
             let failure = self.tls_failure.as_ref();
             let result = failure.map_or(Some(TlsResult::ValidationFailure), tally::result_of)?;
             return Some(self.failed_by(result, &error.to_string()));
