@@ -83,6 +83,8 @@ pub struct Dial {
     pub refused: Option<(Site, Verdict)>,
     /// What the places asked for, or what is known of those that are left alone.
     pub advice: Advice,
+    /// Somebody answered who lacks the TLS that this way needs: another way may do without.
+    pub insecure: bool,
 }
 
 /// A message on its way.

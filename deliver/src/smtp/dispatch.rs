@@ -18,7 +18,7 @@ use crate::smtp::breaker::{Line, Open, is_of_host};
 use crate::smtp::connection::{Connection, Dial};
 use crate::smtp::destination::RouteState;
 use crate::smtp::lookup::Answered;
-use crate::smtp::resolution::{Besides, Resolution, Step, Unroutable};
+use crate::smtp::resolution::{BY_POLICY, Besides, Resolution, Step, Unroutable};
 use crate::smtp::route::{Route, RouteTarget, Site};
 use crate::smtp::security::{for_account, lenient, with_account};
 use crate::smtp::socket::Socket;
@@ -212,9 +212,12 @@ impl Smtp {
         match destination.resolved(result, reactor.now_ms()) {
             Ok(()) => self.mark(Rc::clone(way)),
             Err(Unroutable(verdict)) => {
+                // A policy that stops this mail says nothing of what is held to less.
+                let by_policy = verdict.enhanced == BY_POLICY;
+                let reach = if by_policy { Reach::Reached } else { Reach::Unreachable };
                 for waiting in std::mem::take(&mut destination.waiting) {
                     let verdict = for_lease(&verdict, &waiting.lease);
-                    self.refuse(reactor, &waiting.lease, &verdict, Reach::Unreachable, String::new());
+                    self.refuse(reactor, &waiting.lease, &verdict, reach, String::new());
                 }
                 self.mark(Rc::clone(way));
             }
@@ -229,7 +232,8 @@ impl Smtp {
         let chance = vsmtp_sys::random::random_u64().unwrap_or(0);
         let mut left = route.sites(self.slice.family, chance);
         left.reverse();
-        let dial = Dial { left, started_ms: reactor.now_ms(), refused: None, advice: Advice::default() };
+        let started_ms = reactor.now_ms();
+        let dial = Dial { left, started_ms, refused: None, advice: Advice::default(), insecure: false };
         self.dial_next(reactor, way, dial);
     }
 
@@ -285,6 +289,7 @@ impl Smtp {
             return;
         }
         let waiting = std::mem::take(&mut destination.waiting);
+        let reach = if dial.insecure { Reach::Reached } else { Reach::Unreachable };
         let nowhere = Verdict::deferred(EnhancedCode(4, 4, 1), "no address of this family");
         let (remote, verdict) = match dial.refused {
             Some((site, verdict)) => (site.to_string(), verdict),
@@ -292,8 +297,7 @@ impl Smtp {
         };
         for waiting in waiting {
             let (remote, tls) = (remote.clone(), String::new());
-            let heard =
-                Heard { reach: Reach::Unreachable, advice, remote, tls, reports: false, relayed: false };
+            let heard = Heard { reach, advice, remote, tls, reports: false, relayed: false };
             self.refuse_as(reactor, &waiting.lease, &verdict, heard);
         }
     }

@@ -230,6 +230,7 @@ impl Smtp {
         }
         let failed_at_tls = error.as_ref().is_some_and(|error| connection.failed_at_tls(error));
         let Stage::Dialing(mut dial) = connection.stage else { return };
+        dial.insecure |= error.as_ref().is_some_and(|error| error.fault == HostFault::Insecure);
         if let Some(error) = error.as_ref().filter(|_| failed_at_tls) {
             // Somebody is there; and if this was the probe of a host that is left alone, the retry must be let through.
             self.host_answered(&connection.site);

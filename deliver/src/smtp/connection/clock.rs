@@ -121,7 +121,8 @@ mod tests {
         let tls = Rc::new(vsmtp_tls::client::Client::new(vsmtp_tls::client::Roots::of_certificates(
             std::iter::empty(),
         )));
-        let dial = Dial { left: Vec::new(), started_ms: 0, refused: None, advice: Advice::default() };
+        let (left, advice) = (Vec::new(), Advice::default());
+        let dial = Dial { left, started_ms: 0, refused: None, advice, insecure: false };
         let mut connection =
             Connection::new(socket, (tls, None), site, Dialogue::new(settings), Rc::new(serves), dial);
         connection.connected = true;
