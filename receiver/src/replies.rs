@@ -30,6 +30,7 @@ const ROWS: &[(&str, &[Own])] = &[
         "BadSequence",
         &[
             Own::HeloFirst,
+            Own::LhloFirst,
             Own::NestedMail,
             Own::MailFirst,
             Own::MessageBegun,

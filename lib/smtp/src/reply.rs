@@ -115,6 +115,8 @@ own_replies! {
     NotImplemented = "502 5.5.1 Command not implemented";
     /// MAIL before EHLO.
     HeloFirst = "503 5.5.1 Send EHLO or HELO first";
+    /// MAIL before LHLO.
+    LhloFirst = "503 5.5.1 Send LHLO first";
     /// Second MAIL.
     NestedMail = "503 5.5.1 Sender already given";
     /// RCPT before MAIL.

@@ -80,7 +80,7 @@ impl Session {
         match self.phase {
             Phase::Ready => {}
             Phase::Mail(_) | Phase::Body(_) => return self.failed(Own::NestedMail),
-            _ => return self.failed(Own::HeloFirst),
+            _ => return self.failed(self.hello_first()),
         }
         if let Some(first) = self.gate() {
             return self.failed(first);
@@ -181,7 +181,7 @@ impl Session {
     fn data(&mut self, arguments: &str) -> Handled {
         let Phase::Mail(transaction) = self.phase else {
             let greeted = !matches!(self.phase, Phase::Greeted);
-            return self.failed(if greeted { self.no_transaction() } else { Own::HeloFirst });
+            return self.failed(if greeted { self.no_transaction() } else { self.hello_first() });
         };
         if transaction.binary {
             return self.failed(Own::BinaryNeedsBdat);
@@ -203,6 +203,14 @@ impl Session {
             (0, _) if self.settings.protocol == Protocol::Lmtp => Some(Own::RcptFirst),
             (0, _) => Some(Own::NoValidRecipients),
             _ => None,
+        }
+    }
+
+    /// The fault of a command that the client's name must come before.
+    pub(super) fn hello_first(&self) -> Own {
+        match self.settings.protocol {
+            Protocol::Smtp => Own::HeloFirst,
+            Protocol::Lmtp => Own::LhloFirst,
         }
     }
 

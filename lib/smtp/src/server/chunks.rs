@@ -41,7 +41,7 @@ impl Session {
             }
             Phase::Ready if self.input.strays => self.stray(chunk),
             Phase::Ready => self.refuse_chunk(chunk, Own::MailFirst),
-            _ => self.refuse_chunk(chunk, Own::HeloFirst),
+            _ => self.refuse_chunk(chunk, self.hello_first()),
         }
     }
 

@@ -141,7 +141,7 @@ impl Session {
             Phase::Mail(_) | Phase::Body(_) => return self.failed(Own::InTransaction),
             Phase::Ready if self.authenticated => return self.failed(Own::AuthDone),
             Phase::Ready => {}
-            _ => return self.failed(Own::HeloFirst),
+            _ => return self.failed(self.hello_first()),
         }
         if self.tls_required && !self.is_secured() {
             return self.failed(Own::TlsRequired);
