@@ -195,7 +195,8 @@ const GO_ON: &str = "354 End data with <CR><LF>.<CR><LF>\r\n";
 /// The same dialogue with each message in one chunk (BDAT) where it was DATA; `None` if there is no message in it. What is
 /// said before and after stays as it is, so whatever holds for the one must hold for the other.
 pub fn by_bdat(dialogue: &Dialogue) -> Option<Dialogue> {
-    if dialogue.settings.extensions.has(Extension::Chunking) {
+    let says_bdat = |turn: &Turn| matches!(turn, Turn::Client(said) if said.windows(5).any(|five| five.eq_ignore_ascii_case(b"BDAT ")));
+    if dialogue.settings.extensions.has(Extension::Chunking) || dialogue.turns.iter().any(says_bdat) {
         // Such a file is about chunks already.
         return None;
     }
