@@ -372,6 +372,7 @@ fn keys(query: &Query) -> Option<Vec<Key>> {
         Query::Ipv4(text) => one(text, Kind::A),
         Query::Text(text) => one(text, Kind::Txt),
         Query::Tlsa(text) => one(text, Kind::Tlsa),
+        Query::Canonical(text) => one(text, Kind::Canonical),
         Query::StsPolicy(text) => one(text, Kind::StsPolicy),
         // It never comes here.
         Query::Post { .. } => None,

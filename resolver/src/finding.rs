@@ -25,6 +25,8 @@ pub enum Kind {
     Txt,
     /// Certificate associations.
     Tlsa,
+    /// The name at the end of aliases.
+    Canonical,
     /// The MTA-STS policy of a domain.
     StsPolicy,
 }
@@ -34,7 +36,8 @@ impl Kind {
     pub fn record_type(self) -> RecordType {
         match self {
             Kind::Mx => RecordType::MX,
-            Kind::A => RecordType::A,
+            // Aliases are followed whatever is asked for, and servers have the addresses of hosts at hand.
+            Kind::A | Kind::Canonical => RecordType::A,
             Kind::Aaaa => RecordType::AAAA,
             Kind::Ptr => RecordType::PTR,
             // A policy is announced by a text.

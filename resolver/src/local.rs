@@ -65,6 +65,7 @@ impl Local {
             Query::Mx(name)
             | Query::Text(name)
             | Query::Tlsa(name)
+            | Query::Canonical(name)
             | Query::StsPolicy(name)
             | Query::Ipv4(name) => special(&normal(name), || Err(DnsError::NoRecords)),
         }

@@ -164,7 +164,9 @@ impl Zone {
                 Ok(Records::Signature(SignatureVerdict { result, reason: reason.to_owned(), testing: false }))
             }
             Query::Dmarc(question) => Ok(Records::Dmarc(self.dmarc(question))),
-            Query::Tlsa(_) | Query::StsPolicy(_) | Query::Post { .. } => Err(DnsError::NoSuchName),
+            Query::Tlsa(_) | Query::Canonical(_) | Query::StsPolicy(_) | Query::Post { .. } => {
+                Err(DnsError::NoSuchName)
+            }
         }
     }
 

@@ -39,6 +39,9 @@ pub enum Query {
     Text(String),
     /// TLSA of a name such as `_25._tcp.mx.example.com`.
     Tlsa(String),
+    /// Where the aliases of a host's name lead: to one name, which is the same one where it is no alias. Answered by
+    /// [`Records::Names`].
+    Canonical(String),
     /// The MTA-STS policy of a mail domain (RFC 8461).
     StsPolicy(String),
     /// Whether a host may send for a domain.

@@ -67,7 +67,7 @@ pub fn read(
         owned_by(message, end).filter(|record| record.record_type() == kind.record_type()).collect();
     if !wanted.is_empty() {
         let ttl = wanted.iter().map(|record| seconds(record.ttl)).fold(alias_ttl, u32::min);
-        let records = collect(&wanted, kind);
+        let records = collect(&wanted, kind, end);
         return match (exists, records) {
             (false, _) => Err(Useless::Contradiction),
             (true, Some(records)) => Ok((Reading::Records(records), ttl)),
@@ -81,6 +81,10 @@ pub fn read(
     match (exists, followed, negative_ttl) {
         (false, _, _) => Ok((Reading::Nothing(DnsError::NoSuchName), ttl)),
         (true, 0, None) if is_referral(message) => Err(Useless::Referral),
+        // A host may have no address of the family that was asked for, and its name leads there all the same.
+        (true, 0, _) | (true, _, Some(_)) if kind == Kind::Canonical => {
+            canonical(end).map(|name| (Reading::Records(name), ttl)).ok_or(Useless::Unusable)
+        }
         (true, 0, _) | (true, _, Some(_)) => Ok((Reading::Nothing(DnsError::NoRecords), ttl)),
         (true, _, None) => Ok((Reading::Alias { target: end.clone(), followed }, alias_ttl)),
     }
@@ -139,7 +143,7 @@ fn is_bogus(message: &Message) -> bool {
 }
 
 /// The records that can be used, at most [`MAX_RECORDS`]; `None` if there is none.
-fn collect(wanted: &[&Record], kind: Kind) -> Option<Records> {
+fn collect(wanted: &[&Record], kind: Kind, end: &Name) -> Option<Records> {
     let data = || wanted.iter().map(|record| &record.data);
     let records = match kind {
         Kind::Mx => Records::Mx(mail_exchangers(data())),
@@ -156,6 +160,7 @@ fn collect(wanted: &[&Record], kind: Kind) -> Option<Records> {
             RData::TXT(text) => Some(text.txt_data.concat()),
             _ => None,
         }))),
+        Kind::Canonical => canonical(end)?,
         Kind::Tlsa => Records::Tlsa(some(data().filter_map(|data| match data {
             RData::TLSA(tlsa) => Some((
                 tlsa.cert_usage.into(),
@@ -167,6 +172,11 @@ fn collect(wanted: &[&Record], kind: Kind) -> Option<Records> {
         }))),
     };
     (len(&records) > 0).then_some(records)
+}
+
+/// The name where aliases end.
+fn canonical(end: &Name) -> Option<Records> {
+    name::host_text(end).map(|host| Records::Names(vec![host]))
 }
 
 fn some<T>(items: impl Iterator<Item = T>) -> Vec<T> {
@@ -282,6 +292,25 @@ mod tests {
         assert_eq!(read(0, 0), Ok((Reading::Nothing(DnsError::NoRecords), 0)));
     }
 
+    #[test]
+    fn aliases_lead_to_a_name_whatever_records_it_has() {
+        let canonical = |message: &Message| match read(message, &parse("a.example"), Kind::Canonical, 8) {
+            Ok((Reading::Records(Records::Names(names)), _)) => Some(names.concat()),
+            Ok((Reading::Alias { target, .. }, _)) => Some(format!("ask {target}")),
+            _ => None,
+        };
+        let to_b = || alias("a.example", "b.example", 60);
+        let is = |text: &str| Some(text.to_owned());
+        assert_eq!(canonical(&message(vec![address("a.example", 60)], vec![])), is("a.example"));
+        assert_eq!(canonical(&message(vec![to_b(), address("b.example", 60)], vec![])), is("b.example"));
+        assert_eq!(canonical(&message(vec![to_b()], vec![soa(60, 60)])), is("b.example"));
+        assert_eq!(canonical(&message(vec![], vec![soa(60, 60)])), is("a.example"));
+        assert_eq!(canonical(&message(vec![to_b()], vec![])), is("ask b.example."));
+        let mut absent = message(vec![to_b()], vec![soa(60, 60)]);
+        absent.metadata.response_code = ResponseCode::NXDomain;
+        assert_eq!(canonical(&absent), None);
+    }
+
     proptest! {
         /// Whatever octets a stranger sends: an error or a reading, and never more than is allowed.
         #[test]
@@ -289,7 +318,7 @@ mod tests {
             body in proptest::collection::vec(any::<u8>(), 0..400),
             counts in proptest::collection::vec(0u8..4, 4),
             flags in any::<[u8; 2]>(),
-            kind in prop::sample::select(vec![Kind::Mx, Kind::A, Kind::Aaaa, Kind::Ptr, Kind::Txt, Kind::Tlsa]),
+            kind in prop::sample::select(vec![Kind::Mx, Kind::A, Kind::Aaaa, Kind::Ptr, Kind::Txt, Kind::Tlsa, Kind::Canonical]),
         ) {
             let counts = counts.iter().flat_map(|count| [0, *count]);
             let octets: Vec<u8> = [0, 1].into_iter().chain(flags).chain(counts).chain(body).collect();
