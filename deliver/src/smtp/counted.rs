@@ -25,7 +25,7 @@ pub fn policy_found(
     if by_records() {
         let lines = match tlsa {
             // One that holds a whole certificate is longer than a line of a report needs to be, and is left out.
-            Tlsa::Usable(records) => {
+            Tlsa::Usable(records, _) => {
                 let lines = records.iter().map(|record| record.to_text());
                 lines.filter(|line| line.len() <= MAX_TEXT).take(MAX_POLICY_LINES).collect()
             }

@@ -19,6 +19,7 @@ use crate::smtp::lookup::Heard;
 use crate::smtp::route::{MailHost, Ourselves, Route, RouteTarget, is_unusable};
 use crate::smtp::security::{Security, Sts, Tlsa, asks_for_sts, bare, security, that_count};
 use crate::smtp::tally::failure;
+use proofs::End;
 
 /// Most addresses kept of one host.
 const MAX_HOST_ADDRESSES: usize = 16;
@@ -78,13 +79,15 @@ struct Candidate {
     /// DNSSEC vouches for its addresses.
     secure: bool,
     tlsa: Tlsa,
+    /// Where its name leads, if that is another.
+    end: Option<End>,
 }
 
 impl Candidate {
     fn new(preference: u16, name: &str, addresses: Vec<IpAddr>) -> Self {
         let security = Rc::new(Security::Clear);
         let host = MailHost { preference, name: name.into(), addresses, security, counted: None };
-        Candidate { host, secure: false, tlsa: Tlsa::None }
+        Candidate { host, secure: false, tlsa: Tlsa::None, end: None }
     }
 }
 
@@ -190,14 +193,18 @@ impl Resolution {
             (Query::Tlsa(name), Ok(Records::Tlsa(records))) => {
                 // Records that anybody can have written ask for nothing (RFC 7672 2.1.1).
                 let found = if secure { Tlsa::of_records(&records) } else { Tlsa::None };
-                self.on_tlsa(name, found);
+                self.on_tlsa(name, &found);
                 Ok(self.go_on(us))
             }
             (Query::Tlsa(name), Err(error)) => {
                 let is_absent = matches!(error, DnsError::NoSuchName | DnsError::NoRecords);
                 let forged = error == DnsError::Bogus;
-                self.on_tlsa(name, if is_absent { Tlsa::None } else { Tlsa::Unclear { forged } });
+                self.on_tlsa(name, &if is_absent { Tlsa::None } else { Tlsa::Unclear { forged } });
                 Ok(self.go_on(us))
+            }
+            (Query::Canonical(host), result) => {
+                let step = self.on_canonical(host, Heard { result, secure })?;
+                Ok(step.unwrap_or_else(|| self.go_on(us)))
             }
             _ => Err(MISFIT),
         }
@@ -247,7 +254,8 @@ impl Resolution {
             return Err(Unroutable(Verdict::deferred(BY_POLICY, why)));
         }
         let (mut hosts, mut why) = (Vec::new(), String::new());
-        for Candidate { mut host, tlsa, .. } in std::mem::take(&mut self.hosts) {
+        for mut candidate in std::mem::take(&mut self.hosts) {
+            let (tlsa, mut host) = (candidate.take_tlsa(), candidate.host);
             let name = if host.name.is_empty() { bare(&self.host) } else { host.name.clone() };
             host.counted = self.count(&name, &tlsa);
             match security(&self.policy, &self.host, &name, &tlsa, self.sts.as_ref()) {

@@ -117,8 +117,8 @@ pub enum Tlsa {
     None,
     /// There are, and mail can use none of them: TLS is a must, and nothing can be proved.
     Unusable,
-    /// At least one.
-    Usable(Vec<Association>),
+    /// At least one, and the name that they belong to where that is not the one that the MX record has.
+    Usable(Vec<Association>, Option<Box<str>>),
     /// They cannot be looked up now: such a server gets nothing.
     Unclear {
         /// Because DNSSEC says that the answer is forged.
@@ -136,7 +136,15 @@ impl Tlsa {
         match (records.is_empty(), usable.is_empty()) {
             (true, _) => Tlsa::None,
             (false, true) => Tlsa::Unusable,
-            (false, false) => Tlsa::Usable(usable),
+            (false, false) => Tlsa::Usable(usable, None),
+        }
+    }
+
+    /// The same as records of the name where the aliases of a host's name end (RFC 7672 2.2.2).
+    pub fn belonging_to(self, base: &str) -> Self {
+        match self {
+            Tlsa::Usable(records, _) => Tlsa::Usable(records, Some(base.into())),
+            other => other,
         }
     }
 }
@@ -306,10 +314,17 @@ pub fn security(
         TlsLevel::May => if_offered()?,
         TlsLevel::Encrypt => always(Proof::Nothing),
         TlsLevel::Dane | TlsLevel::DaneOnly => match that_count(policy, tlsa, sts) {
-            Tlsa::Usable(records) => {
-                // For DANE-TA (RFC 7672 3.2.2): the name that the records belong to, and the next hop.
-                let names = [host.into(), bare(next_hop)].map(CertificateName::Exact);
-                always(Proof::Dane(records.clone(), names.to_vec()))
+            Tlsa::Usable(records, base) => {
+                // The name that the records belong to is the one that is asked for (RFC 7672 8.1). For DANE-TA it counts,
+                // and so do the host's own and the next hop (RFC 7672 3.2.2).
+                let base = base.as_deref().unwrap_or(host);
+                let mut names = vec![base.into(), bare(next_hop)];
+                if base != host {
+                    names.push(host.into());
+                }
+                let names = names.into_iter().map(CertificateName::Exact).collect();
+                let proof = Proof::Dane(records.clone(), names);
+                Security::Always { name: base.into(), proof, wrapper, account: None }
             }
             Tlsa::Unusable if policy.level == TlsLevel::DaneOnly => {
                 return Err(format!("{host} has no TLSA records that mail can use"));

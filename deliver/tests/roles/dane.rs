@@ -26,7 +26,7 @@ fn send_one(deliver: &mut Deliver, peer: &Peer) {
 
 /// Answers for one signed host, and these TLSA records.
 fn answer(resolver: &mut ResolverEnd, port: u16, tlsa: Found) {
-    for _ in 0..3 {
+    for _ in 0..4 {
         let question = hear(resolver);
         let (result, secure) = match &question.query {
             Query::Mx(_) => (Ok(Records::Mx(vec![(1, "mx.test".to_owned())])), true),
@@ -35,6 +35,7 @@ fn answer(resolver: &mut ResolverEnd, port: u16, tlsa: Found) {
                 assert_eq!(*name, format!("_{port}._tcp.mx.test"));
                 tlsa.clone()
             }
+            Query::Canonical(name) => (Ok(Records::Names(vec![name.clone()])), true),
             other => panic!("{other:?}"),
         };
         say(resolver, &Answer { ticket: question.ticket, result, secure }, Vec::new());

@@ -21,8 +21,8 @@ fn key_hash(certificates: &Certificates) -> String {
     text.split_whitespace().next().unwrap_or_default().to_owned()
 }
 
-/// One domain for each case, all served by the same Postfix: `good`, `bad`, `forged` and `none` in the signed zone, and
-/// `bad` in the plain one.
+/// One domain for each case, all served by the same Postfix: `good`, `bad`, `forged`, `none` and `alias` in the signed zone,
+/// and `bad` in the plain one.
 fn names(port: u16, good: &str) -> Unbound {
     let host = |domain: &str, zone: &str, hash: &str| {
         let mut text = format!(
@@ -36,12 +36,24 @@ fn names(port: u16, good: &str) -> Unbound {
     let signed = [("good", good), ("bad", WRONG), ("forged", FORGED.0), ("none", "")]
         .map(|(domain, hash)| host(domain, SIGNED, hash))
         .concat();
+    // Its servers have another name, and the records are there.
+    let alias = format!(
+        "alias.{SIGNED}. 60 IN MX 1 mx.alias.{SIGNED}.\nmx.alias.{SIGNED}. 60 IN CNAME mx.good.{SIGNED}.\n"
+    );
+    let signed = signed + &alias;
     Unbound::start(&signed, &host("bad", PLAIN, WRONG), &[FORGED])
 }
 
 /// An MTA with DANE that finds all these domains at that port.
 fn mta(dns: &Unbound, port: u16) -> Mta {
-    let domains = [("good", SIGNED), ("bad", SIGNED), ("forged", SIGNED), ("none", SIGNED), ("bad", PLAIN)];
+    let domains = [
+        ("good", SIGNED),
+        ("bad", SIGNED),
+        ("forged", SIGNED),
+        ("none", SIGNED),
+        ("bad", PLAIN),
+        ("alias", SIGNED),
+    ];
     let rows = domains.map(|(name, zone)| format!("\"{name}.{zone}\": \"{name}.{zone}:{port}\"")).join(", ");
     let config = format!(
         "{}config.delivery.tls.level = \"dane\"; config.delivery.transport = #{{ {rows} }};\n",
@@ -88,6 +100,8 @@ fn a_signed_record_decides_and_one_that_is_not_signed_says_nothing() {
 
     let good = send(&mta, &format!("good.{SIGNED}"));
     assert!(good.contains("event=delivered") && good.contains("tls=\"dane TLSv1.3"), "{good}");
+    let alias = send(&mta, &format!("alias.{SIGNED}"));
+    assert!(alias.contains("event=delivered") && alias.contains("tls=\"dane TLSv1.3"), "{alias}");
     let bad = send(&mta, &format!("bad.{SIGNED}"));
     assert!(bad.contains("event=deferred") && bad.contains("status=4.7.5"), "{bad}");
     let forged = send(&mta, &format!("forged.{SIGNED}"));
@@ -97,6 +111,6 @@ fn a_signed_record_decides_and_one_that_is_not_signed_says_nothing() {
         let line = send(&mta, &without);
         assert!(line.contains("event=delivered") && line.contains("tls=\"encrypted TLSv1.3"), "{line}");
     }
-    assert_eq!(postfix.wait_for_held(3).len(), 3);
+    assert_eq!(postfix.wait_for_held(4).len(), 4);
     wait_until("the others are left", || mta.queued() == 2);
 }

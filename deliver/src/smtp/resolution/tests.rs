@@ -1,6 +1,7 @@
 //! Which hosts a next hop has, and what each of them needs, by the answers of a resolver that is played.
 
 use vsmtp_ipc::edge::queue_deliver::Result3;
+use vsmtp_tls::client::Proof;
 
 use super::*;
 
@@ -31,7 +32,8 @@ fn answers_to_questions_of_an_earlier_resolution_do_not_count() {
     let sts = Query::StsPolicy("dst.test".to_owned());
     let none = || heard(Err(DnsError::NoRecords));
     let step = resolution.on_answer(&sts, none(), &us());
-    assert_eq!(step, Ok(Step::Ask(vec![Query::Tlsa("_25._tcp.mx.test".to_owned())])));
+    let proofs = [Query::Tlsa("_25._tcp.mx.test".to_owned()), Query::Canonical("mx.test".to_owned())];
+    assert_eq!(step, Ok(Step::Ask(proofs.to_vec())));
     assert_eq!(resolution.on_answer(&sts, none(), &us()), Ok(Step::Wait), "that was asked before");
 }
 
@@ -187,6 +189,7 @@ fn needs(
             let (_, result, secure) = tlsa.iter().find(|(known, ..)| *known == host).unwrap();
             (result.clone(), *secure)
         }
+        Query::Canonical(name) => (Ok(Records::Names(vec![name.clone()])), true),
         other => panic!("{other:?}"),
     };
     match run("smtp:dst.test", level, NEITHER, answer).1 {
@@ -231,12 +234,56 @@ fn tlsa_records_count_only_where_dnssec_vouches_for_all() {
     assert_eq!(needs("may", (true, true), &[]), show("encrypted", "encrypted"));
 }
 
+/// What is needed of a host whose name leads to `end.test`, with these records there and at its own name.
+fn of_alias(end: (Answer, bool), there: Answer, own: Answer) -> Result<Security, EnhancedCode> {
+    let answer = |query: &Query| match query {
+        Query::Mx(_) => (mx(&[(1, "a.test")]), true),
+        Query::Canonical(name) => {
+            assert_eq!(name, "a.test");
+            end.clone()
+        }
+        Query::Tlsa(name) if name == "_25._tcp.end.test" => (there.clone(), true),
+        Query::Tlsa(_) => (own.clone(), true),
+        _ => (a("192.0.2.1"), true),
+    };
+    match run("smtp:dst.test", "dane", NEITHER, answer).1 {
+        Ok(Route { target: RouteTarget::Hosts(hosts, _), .. }) => Ok((*hosts[0].security).clone()),
+        Ok(other) => panic!("{other:?}"),
+        Err(Unroutable(verdict)) => Err(verdict.enhanced),
+    }
+}
+
+#[test]
+fn records_where_the_aliases_of_a_host_end_come_before_its_own() {
+    let records = |octet| Ok(Records::Tlsa(vec![(3, 1, 1, vec![octet; 32])]));
+    let none = || Err(DnsError::NoSuchName);
+    let leads_to = |name: &str| (Ok(Records::Names(vec![name.to_owned()])), true);
+    let octet = |needs: Result<Security, EnhancedCode>| {
+        let Security::Always { name, proof: Proof::Dane(records, _), .. } = needs.unwrap() else { panic!() };
+        format!("{name} {}", &records[0].to_text()[..8])
+    };
+    assert_eq!(octet(of_alias(leads_to("end.test"), records(7), none())), "end.test 3 1 1 07");
+    assert_eq!(octet(of_alias(leads_to("END.test"), records(7), records(9))), "end.test 3 1 1 07");
+    assert_eq!(octet(of_alias(leads_to("end.test"), none(), records(9))), "a.test 3 1 1 09");
+    assert_eq!(octet(of_alias(leads_to("A.test"), records(7), records(9))), "a.test 3 1 1 09");
+    // A way that nobody vouches for leads nowhere.
+    let unsigned = (leads_to("end.test").0, false);
+    assert_eq!(octet(of_alias(unsigned, records(7), records(9))), "a.test 3 1 1 09");
+    // Nobody can hide records by keeping us from them, or from the way there.
+    for error in [DnsError::Temporary, DnsError::Bogus] {
+        let late = of_alias(leads_to("end.test"), Err(error), records(9));
+        assert_eq!(late, Err(EnhancedCode(4, 7, 5)));
+        assert_eq!(of_alias((Err(error), false), records(7), none()), Err(EnhancedCode(4, 7, 5)));
+    }
+}
+
 /// What the report of the domain would say without any session, and under which policies sessions are counted.
 fn counted(level: &str, sts: Answer, tlsa: Answer) -> (Vec<TlsResult>, Vec<PolicyKind>) {
     let answer = |query: &Query| match query {
         Query::Mx(_) => mx(&[(1, "a.test")]),
         Query::StsPolicy(_) => sts.clone(),
         Query::Tlsa(_) => tlsa.clone(),
+        Query::Canonical(name) => Ok(Records::Names(vec![name.clone()])),
         _ => a("192.0.2.1"),
     };
     let (mut resolution, result) = run("smtp:dst.test", level, BOTH, |query| (answer(query), true));

@@ -134,7 +134,7 @@ fn tlsa_records_decide_and_their_absence_too() {
         security(&policy, &dst, "mx.test", tlsa, None).map(|security| security.to_string())
     };
     let usable = Tlsa::of_records(&[(0, 1, 1, vec![7; 32]), good()]);
-    assert!(matches!(&usable, Tlsa::Usable(records) if records.len() == 1));
+    assert!(matches!(&usable, Tlsa::Usable(records, None) if records.len() == 1));
     let unusable = Tlsa::of_records(&[(1, 1, 1, vec![7; 32]), (3, 1, 1, vec![7; 3]), (3, 9, 1, vec![7; 32])]);
     assert_eq!((&unusable, Tlsa::of_records(&[])), (&Tlsa::Unusable, Tlsa::None));
     assert_eq!(of("dane", &usable).as_deref(), Ok("dane"));
@@ -147,5 +147,30 @@ fn tlsa_records_decide_and_their_absence_too() {
     // Other policies do not ask for records, and none of these says anything to them.
     assert_eq!(of("encrypt", &unclear).as_deref(), Ok("encrypted"));
     let many = vec![good(); 2 * MAX_ASSOCIATIONS];
-    assert!(matches!(Tlsa::of_records(&many), Tlsa::Usable(records) if records.len() == MAX_ASSOCIATIONS));
+    assert!(
+        matches!(Tlsa::of_records(&many), Tlsa::Usable(records, None) if records.len() == MAX_ASSOCIATIONS)
+    );
+}
+
+#[test]
+fn records_where_an_alias_ends_are_asked_for_by_their_name() {
+    let dst = Domain::parse("dst.test").unwrap();
+    let policy = TlsPolicy::parse("dane").unwrap();
+    let found = |tlsa: &Tlsa| {
+        let found = security(&policy, &dst, "mx.test", tlsa, None).unwrap();
+        let Security::Always { name, proof: Proof::Dane(_, names), .. } = &*found else { panic!() };
+        let names = names.iter().map(|name| match name {
+            CertificateName::Exact(name) => name.to_string(),
+            other => panic!("{other:?}"),
+        });
+        (name.to_string(), names.collect::<Vec<_>>())
+    };
+    let own = Tlsa::of_records(&[(2, 1, 1, vec![7; 32])]);
+    assert_eq!(found(&own), ("mx.test".to_owned(), vec!["mx.test".to_owned(), "dst.test".to_owned()]));
+    let (name, names) = found(&own.belonging_to("end.test"));
+    assert_eq!(
+        (name.as_str(), names),
+        ("end.test", ["end.test", "dst.test", "mx.test"].map(str::to_owned).to_vec())
+    );
+    assert_eq!(Tlsa::Unusable.belonging_to("end.test"), Tlsa::Unusable);
 }
