@@ -1,8 +1,10 @@
 //! TLS towards a real next hop: Postfix with OpenSSL, under each kind of policy.
 
 mod dane;
+mod https;
 mod relay;
 mod reports;
+mod shared;
 mod sts;
 
 use std::path::{Path, PathBuf};

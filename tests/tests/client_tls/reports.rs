@@ -55,6 +55,20 @@ fn a_domain_is_told_the_day_after_how_its_sessions_went() {
     wait_until("the mail is delivered", || mta.log().contains("event=delivered"));
     send(&mta, &bad);
     wait_until("the mail is deferred", || mta.log().contains("event=deferred"));
+    let mut told = told_the_day_after(&mut mta, 2);
+    told.sort();
+    let row = |domain: &str, kind: &str, good, bad, why: &str| {
+        (domain.to_owned(), kind.to_owned(), good, bad, why.to_owned())
+    };
+    let expected = [row(&bad, "tlsa", 0, 1, "validation-failure"), row(&good, "no-policy-found", 1, 0, "")];
+    assert_eq!(told, expected);
+}
+
+/// What a report says: domain, kind of policy, sessions that went well and that did not, and why not.
+pub type Told = (String, String, u64, u64, String);
+
+/// Has a day pass while the MTA does not run, and waits for so many reports.
+pub fn told_the_day_after(mta: &mut Mta, count: usize) -> Vec<Told> {
     mta.stop();
 
     // The day passes.
@@ -68,9 +82,9 @@ fn a_domain_is_told_the_day_after_how_its_sessions_went() {
     std::fs::write(&kept, counts.to_string()).expect("write the counts");
     mta.launch();
 
-    let mails = mta.wait_for_mail("local.test", "reports", 2);
-    wait_until("both are logged", || mta.log().matches("event=tls-report ").count() == 2);
-    let mut told: Vec<(String, String, u64, u64, String)> = Vec::new();
+    let mails = mta.wait_for_mail("local.test", "reports", count);
+    wait_until("all are logged", || mta.log().matches("event=tls-report ").count() == count);
+    let mut told: Vec<Told> = Vec::new();
     for (at, mail) in mails.iter().enumerate() {
         assert!(mail.contains("TLS-Report-Submitter: mx.local.test") && mail.contains("TLS-Required: No"));
         let path = mta.root().join(format!("report.{at}"));
@@ -88,13 +102,8 @@ fn a_domain_is_told_the_day_after_how_its_sessions_went() {
             result.as_str().unwrap_or_default().to_owned(),
         ));
     }
-    told.sort();
-    let row = |domain: &str, kind: &str, good, bad, why: &str| {
-        (domain.to_owned(), kind.to_owned(), good, bad, why.to_owned())
-    };
-    let expected = [row(&bad, "tlsa", 0, 1, "validation-failure"), row(&good, "no-policy-found", 1, 0, "")];
-    assert_eq!(told, expected);
     assert!(
         said(&run("ls", &[kept.parent().expect("a folder")])).lines().all(|name| name != "tls-reports.new")
     );
+    told
 }
