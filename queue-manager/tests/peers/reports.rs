@@ -299,6 +299,26 @@ fn a_report_about_tls_goes_to_each_place_by_mail_or_by_post() {
     assert!(deliver.is_idle(&mut stage), "each goes once");
 }
 
+/// P2: a report about TLS that cannot be delivered is told to nobody: no report is about a report.
+#[test]
+fn a_report_about_tls_that_is_refused_is_told_to_nobody() {
+    let mut stage = counted(&["mailto:reports@dst.test"]);
+    let (mut deliver, mut mailbox) = (stage.deliver(), mailbox(&mut stage));
+    let (attempt, _) = deliver.hear();
+    let recipient = &attempt.recipients[0];
+    assert_eq!(
+        (attempt.reverse_path.as_str(), &*recipient.address),
+        ("tls-reports@src.test", "reports@dst.test")
+    );
+    // Nor of a delay, nor when its time is over, nor by the next hop.
+    assert_eq!(recipient.notify, Notify { success: false, failure: false, delay: false, stated: true });
+    deliver.settle(&attempt, Result3::Failed);
+    stage.figure("messages", 0);
+    assert!(deliver.is_idle(&mut stage) && mailbox.is_idle(&mut stage));
+    let log = stage.log();
+    assert!(log.contains("event=failed") && !log.contains("event=reported"), "{log}");
+}
+
 #[test]
 fn a_post_that_dies_with_its_process_or_is_refused_harms_nothing() {
     let mut stage = counted(&["https://r.dst.test/tls"]);
