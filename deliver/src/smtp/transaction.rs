@@ -18,6 +18,9 @@ const CHUNK: usize = 64 * 1024;
 /// Largest message of lines that goes by BDAT, in octets: all of it is looked at first, and to a larger one a round trip is
 /// nothing.
 const MAX_CHUNKED: u64 = 1 << 20;
+/// Largest message that is searched for 8-bit octets only to be called by its right name, in octets. A larger one is called
+/// 8-bit, which one without any may be, too.
+const MAX_CALLED: u64 = 8 << 20;
 /// Longest line that DATA carries, without its CRLF, in octets (RFC 5321 4.5.3.1.6).
 const MAX_LINE: usize = 998;
 
@@ -70,8 +73,9 @@ fn for_service(
 ) -> io::Result<(Transaction, Option<Converter>)> {
     let BodyAs { body, size, converter } = match lease.body_type {
         BodyType::BinaryMime if !is_text(&lease.content)? => body_as(lease, offered, how)?,
-        stated => {
-            let announced = stated != BodyType::SevenBit && offered.has(Extension::EightBitMime);
+        _ => {
+            let announced =
+                called(lease, offered)? != BodyType::SevenBit && offered.has(Extension::EightBitMime);
             let body = if announced { BodyType::EightBitMime } else { BodyType::SevenBit };
             BodyAs { body, size: lease.content.len(), converter: None }
         }
@@ -133,6 +137,11 @@ fn body_as(lease: &Lease, offered: &Capabilities, how: How) -> io::Result<BodyAs
         BodyType::BinaryMime if !takes_binary => Takes::SevenBit,
         _ => return Ok(as_it_is),
     };
+    // What nobody has called 8-bit fails nowhere for being that.
+    let as_it_is = match lease.body_type {
+        BodyType::SevenBit => BodyAs { body: BodyType::SevenBit, ..as_it_is },
+        _ => as_it_is,
+    };
     if !how.mime_conversion {
         return Ok(as_it_is);
     }
@@ -187,11 +196,20 @@ fn each_piece<E>(
     Ok(Ok(()))
 }
 
+/// What a message is by its sender's word; but many that send 8-bit octets do not say so.
+fn called(lease: &Lease, offered: &Capabilities) -> io::Result<BodyType> {
+    if lease.body_type != BodyType::SevenBit {
+        return Ok(lease.body_type);
+    }
+    let is_large = lease.content.len() > MAX_CALLED && offered.has(Extension::EightBitMime);
+    Ok(if is_large || !is_seven_bit(&lease.content)? { BodyType::EightBitMime } else { BodyType::SevenBit })
+}
+
 /// A message that was announced as 8-bit and is not may go to a server of the old kind; one that was announced as binary
 /// and is made of lines may go as 8-bit, where the server does not take binary ones.
 fn body_type(lease: &Lease, offered: &Capabilities) -> io::Result<BodyType> {
     let takes_binary = offered.has(Extension::Chunking) && offered.has(Extension::BinaryMime);
-    let stated = match lease.body_type {
+    let stated = match called(lease, offered)? {
         BodyType::BinaryMime if !takes_binary && is_text(&lease.content)? => BodyType::EightBitMime,
         stated => stated,
     };
@@ -220,7 +238,10 @@ fn is_text(content: &Content) -> io::Result<bool> {
 }
 
 fn is_seven_bit(content: &Content) -> io::Result<bool> {
-    let mut buffer = vec![0; CHUNK];
+    if let Content::Memory(bytes) = content {
+        return Ok(bytes.is_ascii());
+    }
+    let mut buffer = vec![0; usize::try_from(content.len()).unwrap_or(CHUNK).min(CHUNK)];
     let mut offset = 0;
     while offset < content.len() {
         let got = content.read_at(&mut buffer, offset)?;
@@ -334,6 +355,38 @@ mod tests {
         assert_eq!(body(b"A: b\r\n\r\nascii\r\n", &[]), BodyType::SevenBit);
         assert_eq!(body("A: b\r\n\r\né\r\n".as_bytes(), &[]), BodyType::EightBitMime);
         assert_eq!(body(b"A: b\r\n\r\n", &[Extension::EightBitMime]), BodyType::EightBitMime);
+    }
+
+    #[test]
+    fn eight_bits_are_called_so_and_encoded_though_their_sender_did_not_say_so() {
+        let converting = How { mime_conversion: true, ..NEITHER };
+        let of = |message: &[u8], offered: &[Extension], how| {
+            let (transaction, converter) =
+                of_lease(&lease(message, |_| {}), &offers(offered), false, how).unwrap();
+            (transaction.body, converter.is_some())
+        };
+        let eight = "A: b\r\n\r\né\r\n".as_bytes();
+        let takes = [Extension::EightBitMime];
+        assert_eq!(of(eight, &takes, NEITHER), (BodyType::EightBitMime, false));
+        assert_eq!(of(eight, &[], converting), (BodyType::SevenBit, true));
+        for offered in [&takes[..], &[]] {
+            assert_eq!(of(b"A: b\r\n\r\ne\r\n", offered, converting), (BodyType::SevenBit, false));
+        }
+        // What cannot be encoded, or must not be, goes as it came: it was never called 8-bit.
+        assert_eq!(of(eight, &[], NEITHER), (BodyType::SevenBit, false));
+        let signed = "Content-Type: message/partial\r\n\r\né\r\n".as_bytes();
+        assert_eq!(of(signed, &[], converting), (BodyType::SevenBit, false));
+        // A large one is not searched to be called by its name, and always to be encoded.
+        let large = lease(b"", |lease| lease.content = Content::Memory(b"A: b\r\n".repeat(2 << 20)));
+        let body =
+            |offered: &[Extension]| of_lease(&large, &offers(offered), false, converting).unwrap().0.body;
+        assert_eq!((body(&takes), body(&[])), (BodyType::EightBitMime, BodyType::SevenBit));
+        // A service gets it as it is, and hears what it is.
+        let service = |lease: &mut Lease| lease.service = Some(std::time::Duration::from_secs(1));
+        let body = |offered: &[Extension]| {
+            of_lease(&lease(eight, service), &offers(offered), false, converting).unwrap().0.body
+        };
+        assert_eq!((body(&takes), body(&[])), (BodyType::EightBitMime, BodyType::SevenBit));
     }
 
     #[test]
