@@ -50,7 +50,7 @@ pub fn policy_found(
 
 /// True if sessions under this policy are counted: if what the domain asks for has a part in it.
 pub fn is_counted(policy: &TlsPolicy) -> bool {
-    matches!(policy.level, TlsLevel::May | TlsLevel::Dane | TlsLevel::DaneOnly)
+    matches!(policy.level, TlsLevel::May | TlsLevel::Dane | TlsLevel::DaneOnly | TlsLevel::Sts)
 }
 
 /// A policy of a domain of which nothing more is known.

@@ -101,7 +101,7 @@ impl Smtp {
 
     fn resolve(&mut self, reactor: &mut Reactor, way: &Rc<Way>) {
         let mut policy = match way.service {
-            Some(_) => TlsPolicy { level: TlsLevel::None, wrapper: false },
+            Some(_) => TlsPolicy { level: TlsLevel::None, wrapper: false, no_sts: false },
             None => self.policies.of(&way.next_hop),
         };
         if way.lenient {

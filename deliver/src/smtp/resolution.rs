@@ -17,7 +17,7 @@ use crate::lease::Verdict;
 use crate::smtp::counted;
 use crate::smtp::lookup::Heard;
 use crate::smtp::route::{MailHost, Ourselves, Route, RouteTarget, is_unusable};
-use crate::smtp::security::{Security, Sts, Tlsa, asks_for_sts, bare, security, that_count};
+use crate::smtp::security::{Security, Sts, Tlsa, asks_for_sts, bare, requires_sts, security, that_count};
 use crate::smtp::tally::failure;
 use proofs::End;
 
@@ -127,7 +127,7 @@ impl Resolution {
             }
             None if mx => {
                 let mut queries = vec![Query::Mx(resolution.host.to_string())];
-                if mta_sts && asks_for_sts(&resolution.policy) {
+                if mta_sts && asks_for_sts(&resolution.policy) || requires_sts(&resolution.policy) {
                     queries.push(Query::StsPolicy(resolution.host.to_string()));
                 }
                 resolution.open.clone_from(&queries);

@@ -219,7 +219,7 @@ impl Policies {
     }
 
     fn unnamed(&self, next_hop: &NextHop) -> &TlsPolicy {
-        const NONE: TlsPolicy = TlsPolicy { level: TlsLevel::None, wrapper: false };
+        const NONE: TlsPolicy = TlsPolicy { level: TlsLevel::None, wrapper: false, no_sts: false };
         if matches!(next_hop, NextHop::Smtp { .. }) { &self.usual } else { &NONE }
     }
 }
@@ -266,9 +266,14 @@ fn parents(domain: &Domain) -> impl Iterator<Item = Domain> {
     text.match_indices('.').filter_map(|(dot, _)| Domain::parse(text.get(dot + 1..)?).ok())
 }
 
-/// True if the domain's own policy counts.
+/// True if the domain's own policy counts, if it has one.
 pub fn asks_for_sts(policy: &TlsPolicy) -> bool {
-    matches!(policy.level, TlsLevel::May | TlsLevel::Dane)
+    matches!(policy.level, TlsLevel::May | TlsLevel::Dane) && !policy.no_sts
+}
+
+/// True if the operator wants the domain to have a policy of its own, whatever else is configured.
+pub fn requires_sts(policy: &TlsPolicy) -> bool {
+    policy.level == TlsLevel::Sts
 }
 
 /// True if a policy asks for TLSA records.
@@ -312,6 +317,8 @@ pub fn security(
     Ok(Rc::new(match &policy.level {
         TlsLevel::None => Security::Clear,
         TlsLevel::May => if_offered()?,
+        TlsLevel::Sts if sts.is_some_and(|sts| sts.enforce) => if_offered()?,
+        TlsLevel::Sts => return Err(format!("{next_hop} has no MTA-STS policy that is enforced")),
         TlsLevel::Encrypt => always(Proof::Nothing),
         TlsLevel::Dane | TlsLevel::DaneOnly => match that_count(policy, tlsa, sts) {
             Tlsa::Usable(records, base) => {

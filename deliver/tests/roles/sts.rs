@@ -1,5 +1,6 @@
 //! MTA-STS: what the resolver says of a domain's policy, and which servers then get mail.
 
+use vsmtp_config::TlsPolicy;
 use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query, Records, ResolverEnd, StsMode};
 use vsmtp_ipc::edge::queue_deliver::{Reach, Result3};
 use vsmtp_stage::say;
@@ -11,10 +12,19 @@ use crate::tls_peer::{Authority, OFFERS};
 const MESSAGE: &str = "A: b\r\n\r\nbody\r\n";
 
 fn deliver(authority: &Authority) -> (Deliver, ResolverEnd, tempfile::NamedTempFile) {
+    with(authority, "may", true)
+}
+
+fn with(
+    authority: &Authority,
+    level: &str,
+    mta_sts: bool,
+) -> (Deliver, ResolverEnd, tempfile::NamedTempFile) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     std::io::Write::write_all(&mut file, authority.pem.as_bytes()).unwrap();
     let mut deliver = start(|slice| {
-        slice.tls.mta_sts = true;
+        slice.tls.level = TlsPolicy::parse(level).unwrap().into();
+        slice.tls.mta_sts = mta_sts;
         slice.tls.ca_file = Some(file.path().to_str().unwrap().to_owned());
     });
     let resolver = deliver.resolver();
@@ -155,4 +165,55 @@ fn while_nobody_knows_what_the_domain_asks_for_its_mail_waits() {
     answer(&mut resolver, &Err(DnsError::Temporary));
     let outcome = deliver.outcome();
     assert_eq!((outcome.settled[0].result, outcome.settled[0].enhanced), (Result3::Deferred, (4, 7, 5)));
+}
+
+#[test]
+fn where_the_operator_wants_a_policy_of_the_domain_nothing_goes_without_one_that_is_enforced() {
+    let authority = Authority::new();
+    // Also where policies of others are not asked for, and whatever the sender waives.
+    let (mut deliver, mut resolver, _file) = with(&authority, "sts", false);
+    let peer = Peer::new();
+    let next_hop = format!("smtp:dst.test:{}", peer.port());
+    let waived = "A: b\r\nTLS-Required: No\r\n\r\nbody\r\n";
+    for (lease, found) in [
+        policy(StsMode::Testing, &["mx.dst.test"]),
+        policy(StsMode::None, &[]),
+        Err(DnsError::NoRecords),
+        Ok(Records::StsFault { fetched: false, why: "timeout".to_owned() }),
+        Err(DnsError::Temporary),
+    ]
+    .iter()
+    .enumerate()
+    {
+        deliver.lease(&attempt(lease as u64, &next_hop, &["b@dst.test"], inline(waived)));
+        answer(&mut resolver, found);
+        let outcome = deliver.outcome();
+        assert_eq!((results(&outcome)[0], outcome.reach), ((Result3::Deferred, (4, 7, 5)), Reach::Reached));
+    }
+    assert!(peer.nobody_came());
+    let peer = Peer::new();
+    send_one(&mut deliver, &peer);
+    answer(&mut resolver, &policy(StsMode::Enforce, &["mx.dst.test"]));
+    let mut talk = peer.accept();
+    authority.identity(&["mx.dst.test"]).start_tls(&mut talk);
+    talk.take_message("250 ok\r\n");
+    assert!(deliver.outcome().tls.starts_with("verified"));
+}
+
+#[test]
+fn where_the_operator_does_not_want_it_the_policy_of_a_domain_is_not_even_asked_for() {
+    let (mut deliver, mut resolver, _file) = with(&Authority::new(), "may no-sts", true);
+    let peer = Peer::new();
+    send_one(&mut deliver, &peer);
+    for _ in 0..2 {
+        let question = hear(&mut resolver);
+        let result = match &question.query {
+            Query::Mx(_) => Err(DnsError::NoRecords),
+            Query::Addresses(_) => Ok(Records::Addresses(vec!["127.0.0.1".parse().unwrap()])),
+            other => panic!("{other:?}"),
+        };
+        say(&mut resolver, &Answer { ticket: question.ticket, result, secure: false }, Vec::new());
+    }
+    peer.accept_greeted().take_message("250 ok\r\n");
+    assert_eq!(deliver.outcome().tls, "none");
 }

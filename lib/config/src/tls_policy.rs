@@ -18,6 +18,8 @@ pub struct TlsPolicy {
     pub level: TlsLevel,
     /// TLS from the first octet (RFC 8314), instead of STARTTLS. Port 465 always has it.
     pub wrapper: bool,
+    /// The MTA-STS policy of this next hop does not count, where it would (`may`, `dane`).
+    pub no_sts: bool,
 }
 
 /// How much TLS.
@@ -35,6 +37,8 @@ pub enum TlsLevel {
     Dane,
     /// What the TLSA records of the server ask for; without any, no mail.
     DaneOnly,
+    /// What the MTA-STS policy of the mail domain asks for (RFC 8461); without one that is enforced, no mail.
+    Sts,
     /// Always, with a certificate or key that has one of these SHA-256 fingerprints.
     Fingerprint(Vec<[u8; SHA256]>),
 }
@@ -64,14 +68,16 @@ pub enum TlsDestination {
 }
 
 impl TlsPolicy {
-    /// Reads `LEVEL [match=NAME:NAME] [sha256:HEX ...] [wrapper]`.
+    /// Reads `LEVEL [match=NAME:NAME] [sha256:HEX ...] [wrapper] [no-sts]`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_ascii_whitespace();
         let level = words.next()?;
-        let (mut names, mut prints, mut wrapper) = (Vec::new(), Vec::new(), false);
+        let (mut names, mut prints, mut wrapper, mut no_sts) = (Vec::new(), Vec::new(), false, false);
         for word in words {
             if word == "wrapper" {
                 wrapper = true;
+            } else if word == "no-sts" {
+                no_sts = true;
             } else if let Some(list) = word.strip_prefix("match=") {
                 names.extend(list.split(':').map(TlsName::parse).collect::<Option<Vec<_>>>()?);
             } else {
@@ -81,12 +87,17 @@ impl TlsPolicy {
         if names.len() > MAX_ITEMS || prints.len() > MAX_ITEMS {
             return None;
         }
+        // It says something only where such a policy could count.
+        if no_sts && !matches!(level, "may" | "dane") {
+            return None;
+        }
         let level = match level {
             "verify" if prints.is_empty() => {
                 let usual = || vec![TlsName::NextHop, TlsName::BelowNextHop];
                 return Some(TlsPolicy {
                     level: TlsLevel::Verify(if names.is_empty() { usual() } else { names }),
                     wrapper,
+                    no_sts,
                 });
             }
             "fingerprint" if names.is_empty() && !prints.is_empty() => TlsLevel::Fingerprint(prints),
@@ -97,9 +108,10 @@ impl TlsPolicy {
             "encrypt" => TlsLevel::Encrypt,
             "dane" if !wrapper => TlsLevel::Dane,
             "dane-only" => TlsLevel::DaneOnly,
+            "sts" => TlsLevel::Sts,
             _ => return None,
         };
-        Some(TlsPolicy { level, wrapper })
+        Some(TlsPolicy { level, wrapper, no_sts })
     }
 }
 
@@ -143,6 +155,7 @@ impl fmt::Display for TlsPolicy {
             TlsLevel::Encrypt => f.write_str("encrypt")?,
             TlsLevel::Dane => f.write_str("dane")?,
             TlsLevel::DaneOnly => f.write_str("dane-only")?,
+            TlsLevel::Sts => f.write_str("sts")?,
             TlsLevel::Verify(names) => {
                 let names: Vec<String> = names.iter().map(TlsName::to_string).collect();
                 write!(f, "verify match={}", names.join(":"))?;
@@ -157,7 +170,10 @@ impl fmt::Display for TlsPolicy {
                 }
             }
         }
-        if self.wrapper { f.write_str(" wrapper") } else { Ok(()) }
+        if self.wrapper {
+            f.write_str(" wrapper")?;
+        }
+        if self.no_sts { f.write_str(" no-sts") } else { Ok(()) }
     }
 }
 
@@ -230,6 +246,9 @@ mod tests {
             ("encrypt wrapper", "encrypt wrapper"),
             ("dane", "dane"),
             ("dane-only wrapper", "dane-only wrapper"),
+            ("sts", "sts"),
+            ("may  no-sts", "may no-sts"),
+            ("dane no-sts", "dane no-sts"),
             ("verify", "verify match=nexthop:dot-nexthop"),
             ("verify  match=hostname:.Example.com", "verify match=hostname:.example.com"),
             (&format!("fingerprint sha256:{print}"), &format!("fingerprint sha256:{print}")),
@@ -260,6 +279,10 @@ mod tests {
             "may sha256:00",
             "verify match=[192.0.2.1]",
             "encrypt quickly",
+            "sts no-sts",
+            "encrypt no-sts",
+            "verify no-sts",
+            "sts match=nexthop",
         ] {
             assert_eq!(TlsPolicy::parse(bad), None, "{bad}");
         }

@@ -63,7 +63,7 @@ fn a_password_is_only_for_a_server_that_proves_itself() {
         assert_eq!(of(weak, false), "verify match=nexthop:dot-nexthop");
         assert_eq!(of(weak, true), "encrypt");
     }
-    for strong in ["dane-only", "verify match=mx.test wrapper"] {
+    for strong in ["dane-only", "sts", "verify match=mx.test wrapper"] {
         assert_eq!((of(strong, false).as_str(), of(strong, true).as_str()), (strong, strong));
     }
     let clear = Rc::new(Security::IfOffered { name: "x".into(), test: None });
@@ -173,4 +173,34 @@ fn records_where_an_alias_ends_are_asked_for_by_their_name() {
         ("end.test", ["end.test", "dst.test", "mx.test"].map(str::to_owned).to_vec())
     );
     assert_eq!(Tlsa::Unusable.belonging_to("end.test"), Tlsa::Unusable);
+}
+
+#[test]
+fn an_operator_can_ask_for_a_policy_of_the_domain_or_leave_it_out() {
+    let dst = Domain::parse("dst.test").unwrap();
+    let of = |enforce: Option<bool>, host: &str| {
+        let sts = enforce.map(|enforce| Sts { mx: vec!["mx.dst.test".into()], enforce, max_age_s: 1 });
+        let policy = TlsPolicy::parse("sts").unwrap();
+        security(&policy, &dst, host, &Tlsa::None, sts.as_ref()).map(|found| found.to_string())
+    };
+    assert_eq!(of(Some(true), "mx.dst.test").as_deref(), Ok("verified"));
+    assert!(of(Some(true), "evil.test").is_err(), "the policy does not list it");
+    assert!(
+        of(Some(false), "mx.dst.test").is_err(),
+        "one that is tested stops nothing, so it proves nothing"
+    );
+    assert!(of(None, "mx.dst.test").is_err());
+    let asks = |level: &str| {
+        let policy = TlsPolicy::parse(level).unwrap();
+        (asks_for_sts(&policy), requires_sts(&policy))
+    };
+    for level in ["may", "dane"] {
+        assert_eq!((asks(level), asks(&format!("{level} no-sts"))), ((true, false), (false, false)));
+    }
+    assert_eq!((asks("sts"), asks("verify")), ((false, true), (false, false)));
+    assert_eq!(
+        lenient(TlsPolicy::parse("sts").unwrap()),
+        TlsPolicy::parse("sts").unwrap(),
+        "no sender waives it"
+    );
 }

@@ -8,12 +8,13 @@ keys! {
     DeliveryTlsKeys;
 
     /// How much TLS next hops need that `delivery.tls.policy` does not name: `none`; `may`, where it is offered;
-    /// `encrypt`, always; `dane`, what the TLSA records of the server ask for; `verify`, always and with a certificate for the
+    /// `encrypt`, always; `dane`, what the TLSA records of the server ask for; `sts`, what the domain's MTA-STS policy asks for; `verify`, always and with a certificate for the
     /// next hop. `docs/tls-policy.md` explains each.
     level: Tls = "delivery.tls.level", default Text("may"), example Text("encrypt"), for Deliver;
 
     /// How much TLS single next hops need: `domain`, `.domain` (all below it) or `[host]:port`, each with a policy:
-    /// `none`, `may`, `encrypt`, `dane`, `dane-only`, `verify match=NAME:...`, `fingerprint sha256:HEX`, and `wrapper` for TLS from the start.
+    /// `none`, `may`, `encrypt`, `dane`, `dane-only`, `sts`, `verify match=NAME:...`, `fingerprint sha256:HEX`; with `wrapper` for TLS from
+    /// the start, and `no-sts` behind `may` and `dane` where the domain's MTA-STS policy is not to count.
     policy: TlsByNextHop = "delivery.tls.policy", default Map(&[]),
         example Map(&[("example.com", &["encrypt"]), ("[smtp.example.net]:465", &["verify", "match=hostname"])]), for Deliver;
 
@@ -25,7 +26,7 @@ keys! {
     credentials_file: MaybePath = "delivery.credentials_file", default Unset, example Text("/etc/vsmtp/credentials"),
         for Deliver;
 
-    /// Hold mail domains to their MTA-STS policies (RFC 8461), where the level is `may` or `dane` and mail goes by MX records.
+    /// Hold mail domains to their MTA-STS policies (RFC 8461), where the level is `may` or `dane` and mail goes by MX records. `sts` always does.
     mta_sts: Flag = "delivery.tls.mta_sts", default Bool(true), example Bool(false), for Deliver;
 
     /// Sender of daily reports about TLS (RFC 8460) to the mail domains that want them. Without it nothing is counted and

@@ -1,8 +1,10 @@
 //! TLS towards next hops.
 
+use vsmtp_mail::NextHop;
+
 use super::Kind;
 use super::list::{rows, words};
-use crate::tls_policy::{TlsDestination, TlsPolicy};
+use crate::tls_policy::{TlsDestination, TlsLevel, TlsPolicy};
 use crate::value::Value;
 
 /// A policy, as a text or as the list of its words.
@@ -26,7 +28,7 @@ impl Kind for Tls {
     }
 
     fn expected(&self) -> String {
-        "\"none\", \"may\", \"encrypt\", \"dane\", \"dane-only\", \"verify match=NAME:...\" or \"fingerprint sha256:HEX\"".to_owned()
+        "\"none\", \"may\", \"encrypt\", \"dane\", \"dane-only\", \"sts\", \"verify match=NAME:...\" or \"fingerprint sha256:HEX\"".to_owned()
     }
 }
 
@@ -41,6 +43,11 @@ impl Kind for TlsByNextHop {
         rows(value, |name, value, shown| {
             let destination = TlsDestination::parse(name).ok_or_else(|| shown.to_owned())?;
             let policy = policy(value).ok_or_else(|| format!("{} for {shown}", value.describe()))?;
+            // Only mail that goes by the MX records of a domain has such a policy: all else would wait for ever.
+            let has_no_sts = matches!(&destination, TlsDestination::NextHop(hop) if !matches!(hop, NextHop::Smtp { mx: true, .. }));
+            if policy.level == TlsLevel::Sts && has_no_sts {
+                return Err(format!("\"sts\" for {shown}, which is no mail domain"));
+            }
             Ok((destination, policy))
         })
     }
@@ -70,5 +77,11 @@ mod tests {
         assert_eq!(TlsByNextHop.read(&map("example.com", "encrypt")).unwrap().len(), 1);
         assert_eq!(TlsByNextHop.read(&map("example.com", "x")), Err("\"x\" for \"example.com\"".to_owned()));
         assert_eq!(TlsByNextHop.read(&map("a b", "may")), Err("\"a b\"".to_owned()));
+        for domain in ["example.com", "example.com:2525", ".example.com"] {
+            assert!(TlsByNextHop.read(&map(domain, "sts")).is_ok(), "{domain}");
+        }
+        for server in ["[mx.example.com]:587", "[192.0.2.1]", "lmtp:[mx.example.com]:24"] {
+            assert!(TlsByNextHop.read(&map(server, "sts")).is_err(), "{server}");
+        }
     }
 }
