@@ -199,6 +199,9 @@ impl Client {
             Verdict::Unavailable => self.note_unavailable(context, topic),
             Verdict::Accept | Verdict::AcceptWith(_) => {}
         }
+        if topic == Topic::Door {
+            return self.let_in(context, &verdict);
+        }
         if topic == Topic::Login {
             return self.login_decided(context, verdict);
         }
@@ -262,6 +265,7 @@ impl Client {
 impl Topic {
     fn name(self) -> &'static str {
         match self {
+            Topic::Door => "door",
             Topic::Handshake => "starttls",
             Topic::Connect => "connect",
             Topic::Hello => "helo",

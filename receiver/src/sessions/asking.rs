@@ -14,6 +14,8 @@ use crate::services::Context;
 /// What the dialogue wants to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Topic {
+    /// Before a connection that begins with TLS costs a handshake: may it come in at all?
+    Door,
     /// TLS, from the first octet or by STARTTLS.
     Handshake,
     Connect,
@@ -125,6 +127,8 @@ impl Client {
 
     fn plan(&mut self, context: &mut Context<'_>) -> Plan {
         let topic = match self.topic {
+            // Only the limiter is asked.
+            Some(Topic::Door) => return Plan::Answer(Verdict::Accept),
             Some(Topic::Handshake) => {
                 let verdict =
                     if self.may_begin_handshake(context) { Verdict::Accept } else { Verdict::Unavailable };

@@ -22,7 +22,7 @@ impl Client {
     pub fn begin(&mut self, context: &mut Context<'_>) -> Fate {
         self.ask_name(context);
         if self.service.begins_with_tls() {
-            self.topic = Some(Topic::Handshake);
+            self.topic = Some(Topic::Door);
             self.proceed(context);
             return self.go_on(context);
         }

@@ -53,6 +53,8 @@ pub(super) struct Limited {
     counted_by: Option<LimiterKey>,
     /// One that owes an answer which nobody waits for any more.
     owing: Option<LimiterKey>,
+    /// It was asked whether this client may come in, before the handshake with which its connection begins.
+    entered: bool,
     /// About the present topic the limiter has said what it has to say.
     pub consulted: bool,
     standing: Option<Box<Standing>>,
@@ -71,7 +73,7 @@ impl Stage {
 
 impl Limited {
     pub fn new(client: Option<IpAddr>) -> Self {
-        Limited { client, counted_by: None, owing: None, consulted: false, standing: None }
+        Limited { client, counted_by: None, owing: None, entered: false, consulted: false, standing: None }
     }
 }
 
@@ -84,7 +86,11 @@ impl Client {
             return false;
         };
         match (self.topic, self.limited.standing.as_deref()) {
-            (Some(Topic::Connect), _) => self.ask_to_enter(context, client),
+            (Some(Topic::Door), _) => self.ask_to_enter(context, client, false),
+            // It was asked before the handshake; but whoever speaks for another since then comes in anew.
+            (Some(Topic::Connect), _) if self.limited.entered => false,
+            // Tests before the greeting are for servers that come with strangers' mail.
+            (Some(Topic::Connect), _) => self.ask_to_enter(context, client, self.service == Service::Smtp),
             (Some(Topic::Handshake), _) => self.ask_to_spend(context, client, Kind::Handshakes, 1),
             (Some(Topic::Mail), _) => self.ask_to_spend(context, client, Kind::Messages, 1),
             (Some(Topic::Recipients), Some(Standing::Condemned(reply))) => {
@@ -106,19 +112,18 @@ impl Client {
         }
     }
 
-    fn ask_to_enter(&mut self, context: &mut Context<'_>, client: IpAddr) -> bool {
+    fn ask_to_enter(&mut self, context: &mut Context<'_>, client: IpAddr, screen: bool) -> bool {
         let limiter = &mut context.services.limiter;
         if limiter.is_new() {
             self.wait_for_limiter(context, Stage::Unknown);
             return true;
         }
-        // Tests before the greeting are for servers that come with strangers' mail.
-        let screen = self.service == Service::Smtp;
         if !limiter.wants_connections() || !limiter.ask(&Ask::Connect { ticket: self.number, client, screen })
         {
             return false;
         }
         self.limited.counted_by = limiter.key();
+        self.limited.entered = self.topic == Some(Topic::Door);
         self.wait_for_limiter(context, Stage::Entry);
         true
     }
@@ -149,6 +154,9 @@ impl Client {
             return Ok(Fate::Stay);
         }
         match entry {
+            Entry::Screen { .. } | Entry::Test | Entry::Condemn(_) if self.topic == Some(Topic::Door) => {
+                Err(misbehaved("tests a client that is not to be tested"))
+            }
             Entry::Go { delay_ms: 0 } => Ok(self.go_on_unlimited(context)),
             Entry::Go { delay_ms } => {
                 self.wait_for_limiter(context, Stage::Delay { ms: delay_ms.min(MAX_WAIT_MS) });
@@ -372,8 +380,11 @@ impl Client {
             .field("reply", reply)
             .emit();
         self.asking = Asking::Nothing;
-        self.topic = None;
-        let _ = self.dialogue.answer(Verdict::Close(reply.clone()));
+        let verdict = Verdict::Close(reply.clone());
+        if self.topic.take() == Some(Topic::Door) {
+            return self.let_in(context, &verdict);
+        }
+        let _ = self.dialogue.answer(verdict);
     }
 
     fn go_on_unlimited(&mut self, context: &mut Context<'_>) -> Fate {

@@ -9,6 +9,7 @@ use vsmtp_ipc::wire;
 use vsmtp_smtp::{TlsFacts, Verdict};
 use vsmtp_tls::server::{Failure, Finished, Terms};
 
+use super::asking::Topic;
 use super::client::{Client, Fate, Who, Why};
 use crate::connection::Next;
 use crate::services::Context;
@@ -50,6 +51,18 @@ impl Client {
         };
         self.socket.begin_handshake(terms);
         self.start_handshake_clock(context);
+    }
+
+    /// Whether a client that begins with TLS may come in; if so, whether it may have its handshake comes next. One that may not
+    /// is left without a word, as below.
+    pub(super) fn let_in(&mut self, context: &mut Context<'_>, verdict: &Verdict) {
+        if !matches!(verdict, Verdict::Accept | Verdict::AcceptWith(_)) {
+            self.doomed = Some(Why::Limited);
+            return;
+        }
+        self.limited.consulted = false;
+        self.topic = Some(Topic::Handshake);
+        self.proceed(context);
     }
 
     /// Whether a client may have the handshake with which it begins. One that may not is left without a word, for it would

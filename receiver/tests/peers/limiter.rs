@@ -8,7 +8,7 @@ use vsmtp_ipc::edge::receiver_limits::{Answer, Ask, Entry, Kind, Spent, Wanted};
 
 use crate::stage::{Client, Filter, LIMITS, Limiter, Stage, reply, slice};
 
-const DOOR: Wanted = Wanted {
+pub const DOOR: Wanted = Wanted {
     connect: true,
     messages: false,
     recipients: false,
@@ -16,7 +16,7 @@ const DOOR: Wanted = Wanted {
     handshakes: false,
     auth_failures: false,
 };
-const ALL: Wanted = Wanted {
+pub const ALL: Wanted = Wanted {
     connect: true,
     messages: true,
     recipients: true,
@@ -24,7 +24,7 @@ const ALL: Wanted = Wanted {
     handshakes: true,
     auth_failures: true,
 };
-const GO: Entry = Entry::Go { delay_ms: 0 };
+pub const GO: Entry = Entry::Go { delay_ms: 0 };
 
 fn stage(wanted: Wanted) -> (Stage, Filter, Limiter) {
     let mut strict = slice();
@@ -45,7 +45,7 @@ fn greeted(stage: &Stage, limiter: &mut Limiter) -> (Client, u64) {
     (client, ticket)
 }
 
-fn spent(limiter: &mut Limiter, kind: Kind, count: u32, spent: Spent) -> u64 {
+pub fn spent(limiter: &mut Limiter, kind: Kind, count: u32, spent: Spent) -> u64 {
     match limiter.hear() {
         Ask::Spend { ticket, client, kind: asked, count: wished } => {
             assert_eq!((client.to_string().as_str(), asked, wished), ("127.0.0.1", kind, count));
@@ -56,7 +56,7 @@ fn spent(limiter: &mut Limiter, kind: Kind, count: u32, spent: Spent) -> u64 {
     }
 }
 
-fn granted(count: u32) -> Spent {
+pub fn granted(count: u32) -> Spent {
     Spent { granted: count, delay_ms: 0, refusal: None }
 }
 
@@ -383,73 +383,4 @@ fn the_filter_is_asked_after_the_limiter() {
     let receiver_filter::Ask::Connect(facts) = filter.hear().0 else { panic!() };
     filter.say(&Verdict::Decided { session: facts.session, decision: Decision::Accept(None) });
     assert_eq!(client.reply(), "220 mx.test ESMTP");
-}
-
-/// A stage with TLS where only handshakes are limited, and the address of a listener for TLS from the first octet.
-fn stage_with_tls() -> (Stage, Limiter, std::net::SocketAddr) {
-    let mut strict = slice();
-    strict.exempt.clear();
-    strict.tls = Some(crate::keys::tls());
-    let mut stage = Stage::start(&strict);
-    crate::keys::Keys::introduce(&mut stage).serve();
-    let limiter = stage.introduce_limiter(Wanted { handshakes: true, ..Wanted::default() });
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let what = vsmtp_ipc::edge::master_child::Listener::Smtp {
-        address: address.to_string(),
-        service: vsmtp_ipc::wire::Service::Submissions,
-    };
-    stage.tell(&vsmtp_ipc::edge::master_child::ToChild::Listener(what), vec![listener.into()]);
-    (stage, limiter, address)
-}
-
-#[test]
-fn handshakes_are_spent_before_they_begin() {
-    use std::io::Read;
-
-    use crate::keys::{Secure, client_config};
-    let (mut stage, mut limiter, implicit) = stage_with_tls();
-    let _filter = stage.introduce((false, false, false));
-    let refusal = || Some(reply("421 4.7.0 Too many TLS handshakes"));
-    let config = client_config(&rustls::version::TLS13);
-    // STARTTLS: granted, and refused with the limiter's words.
-    let mut client = stage.greeted();
-    client.say("STARTTLS");
-    spent(&mut limiter, Kind::Handshakes, 1, granted(1));
-    assert_eq!(client.reply(), "220 2.0.0 Ready to start TLS");
-    let mut secure = Secure::shake(&config, client.stream).unwrap();
-    assert!(secure.ask("EHLO client.test").starts_with("250"));
-    let mut client = stage.greeted();
-    client.say("STARTTLS");
-    spent(&mut limiter, Kind::Handshakes, 1, Spent { granted: 0, delay_ms: 0, refusal: refusal() });
-    assert_eq!(client.reply(), "421 4.7.0 Too many TLS handshakes");
-    assert!(client.is_closed());
-    // From the first octet: the same, and a client that is refused hears nothing.
-    for is_granted in [true, false] {
-        let stream = std::net::TcpStream::connect(implicit).unwrap();
-        stream.set_read_timeout(Some(crate::stage::PATIENCE)).unwrap();
-        if is_granted {
-            let client = std::thread::spawn({
-                let config = config.clone();
-                move || Secure::shake(&config, stream).unwrap().reply()
-            });
-            spent(&mut limiter, Kind::Handshakes, 1, granted(1));
-            assert_eq!(client.join().unwrap(), "220 mx.test ESMTP");
-        } else {
-            spent(&mut limiter, Kind::Handshakes, 1, Spent { granted: 0, delay_ms: 0, refusal: refusal() });
-            let mut rest = Vec::new();
-            let _ = (&stream).read_to_end(&mut rest);
-            assert!(rest.is_empty(), "{rest:?}");
-        }
-    }
-    // A limiter that is silent, or that dies, holds up no handshake.
-    let mut client = stage.greeted();
-    client.say("STARTTLS");
-    assert!(matches!(limiter.hear(), Ask::Spend { .. }));
-    assert_eq!(client.reply(), "220 2.0.0 Ready to start TLS");
-    let stream = std::net::TcpStream::connect(implicit).unwrap();
-    let client = std::thread::spawn(move || Secure::shake(&config, stream).unwrap().reply());
-    assert!(matches!(limiter.hear(), Ask::Spend { .. }));
-    drop(limiter);
-    assert_eq!(client.join().unwrap(), "220 mx.test ESMTP");
 }

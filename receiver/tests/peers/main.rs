@@ -7,6 +7,7 @@ mod endings;
 mod first_message;
 mod handshakes;
 mod hostile;
+mod implicit;
 mod keys;
 mod life;
 mod limiter;
