@@ -29,9 +29,9 @@ use grants::Grants;
 /// How long a check may take before the client hears that nobody could tell, in milliseconds.
 pub const WORK_MS: u64 = 30_000;
 /// How long a client waits to hear that it was wrong, in milliseconds.
-pub const WRONG_MS: u64 = 1_000;
+pub const WRONG_MS: u32 = 1_000;
 /// How long one that was wrong too often waits, in milliseconds.
-pub const THROTTLED_MS: u64 = 3_000;
+pub const THROTTLED_MS: u32 = 3_000;
 /// How long a password waits for the rules' question about it, in milliseconds.
 pub const PENDING_MS: u64 = 30_000;
 
@@ -139,8 +139,6 @@ enum Purpose {
 enum Due {
     /// The work of that number takes too long.
     Work(u64),
-    /// An exchange has failed, and its client has waited to hear it.
-    Deny { edge: Edge, exchange: u64, number: u64, why: receiver_auth::Denied },
     /// A password has waited long enough.
     Forget(vsmtp_ipc::wire::Grant),
 }
@@ -229,7 +227,6 @@ impl Desk {
     pub fn due(&mut self, now_ms: u64, number: u64) -> Vec<Act> {
         match self.timers.remove(&number) {
             Some(Due::Work(work)) => self.done(now_ms, work, Outcome::Unknown),
-            Some(Due::Deny { edge, exchange, number, why }) => self.deny_now(edge, exchange, number, why),
             Some(Due::Forget(grant)) => {
                 self.grants.forget_password(grant);
                 Vec::new()

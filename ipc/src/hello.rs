@@ -2,7 +2,7 @@
 
 /// Version of the messages on all edges. All processes of one installation are of one release; a mismatch means that
 /// a binary was replaced under a running master, and the answer is to restart that process.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 const MAGIC: &[u8; 4] = b"vSMT";
 

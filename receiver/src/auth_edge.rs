@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use vsmtp_daemon::{Link, Reactor};
-use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, CREDITS, Denied};
+use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, CREDITS, Denied, MAX_WAIT_MS};
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::wire::{Blob, Grant, clean};
 use vsmtp_ipc::{ChannelError, Credits, EdgeId};
@@ -36,8 +36,8 @@ pub enum Word {
     Refused(Blob),
     /// The client is this one.
     Granted(Grant, String),
-    /// It is not.
-    Denied(Denied),
+    /// It is not, which it hears so many milliseconds later.
+    Denied(Denied, u32),
 }
 
 /// What a helper said.
@@ -179,7 +179,9 @@ impl Edge {
                 }
                 (exchange, Word::Granted(grant, identity))
             }
-            Answer::Denied { exchange, why } => (exchange, Word::Denied(why)),
+            Answer::Denied { exchange, why, wait_ms } => {
+                (exchange, Word::Denied(why, wait_ms.min(MAX_WAIT_MS)))
+            }
         };
         if !self.credits.give_back() {
             return Err(misbehaved("answered what nobody asked"));

@@ -11,9 +11,7 @@ use vsmtp_ipc::edge::receiver_auth::{
 use vsmtp_ipc::wire::{Blob, Grant};
 
 use super::grants::Granted;
-use super::{
-    Act, Desk, Due, Edge, Outcome, PENDING_MS, Place, Purpose, Receiver, WRONG_MS, Work, misbehaved,
-};
+use super::{Act, Desk, Due, Edge, Outcome, PENDING_MS, Place, Purpose, Receiver, Work, misbehaved};
 use crate::backend::dovecot;
 use crate::mechanism::{self, Mechanism, Step, Surroundings, Talk};
 use crate::secret::{Bearer, Credentials, user};
@@ -42,14 +40,12 @@ enum State {
     Working(u64),
     /// The client, which has heard what is wrong with its token and may say anything.
     Told,
-    /// A while before the client hears that it failed.
-    Failing(u64),
 }
 
 impl State {
     /// True if the receiver waits for an answer.
     fn is_open(&self) -> bool {
-        matches!(self, State::Working(_) | State::Failing(_))
+        matches!(self, State::Working(_))
     }
 }
 
@@ -93,11 +89,9 @@ impl Desk {
                     }
                     State::Told => {
                         receiver.open += 1;
-                        Ok(self.fail_later(now_ms, edge, exchange, Denied::Credentials, WRONG_MS))
+                        Ok(self.answer_denied(edge, exchange, Denied::Credentials))
                     }
-                    State::Working(_) | State::Failing(_) => {
-                        Err(misbehaved("two questions of one exchange at once"))
-                    }
+                    State::Working(_) => Err(misbehaved("two questions of one exchange at once")),
                 }
             }
             Ask::Cancel { exchange } => {
@@ -105,7 +99,7 @@ impl Desk {
                 if removed.state.is_open() {
                     receiver.open = receiver.open.saturating_sub(1);
                     let why = Denied::Temporary;
-                    return Ok(vec![Act::Answer(edge, Answer::Denied { exchange, why })]);
+                    return Ok(vec![Act::Answer(edge, Answer::Denied { exchange, why, wait_ms: 0 })]);
                 }
                 self.given_up(now_ms, &removed);
                 Ok(Vec::new())

@@ -14,6 +14,8 @@ use crate::wire::{Blob, Grant};
 
 /// Questions in flight.
 pub const CREDITS: u32 = 256;
+/// Longest wait of a client for its refusal, in milliseconds.
+pub const MAX_WAIT_MS: u32 = 60_000;
 /// Longest SASL message, in octets once decoded: the longest line of RFC 4954 4 holds no more.
 pub const MAX_MESSAGE: usize = 12_288;
 /// Most exchanges that are under way on one edge.
@@ -129,6 +131,9 @@ pub enum Answer {
         exchange: u64,
         /// Why.
         why: Denied,
+        /// How long the client is to wait until it hears that, in milliseconds, at most [`MAX_WAIT_MS`]. The receiver waits, so
+        /// that who guesses costs himself time and nobody else a question.
+        wait_ms: u32,
     },
 }
 

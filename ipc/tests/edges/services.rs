@@ -27,7 +27,7 @@ edge!(
     receiver_auth::Ask::End { grant: grant() },
     receiver_auth::Answer::Offer(vec!["PLAIN".into()]),
     receiver_auth::Answer::Granted { exchange: 1, grant: grant(), identity: "tim".into() },
-    receiver_auth::Answer::Denied { exchange: 1, why: receiver_auth::Denied::Throttled },
+    receiver_auth::Answer::Denied { exchange: 1, why: receiver_auth::Denied::Throttled, wait_ms: 3_000 },
 );
 
 edge!(

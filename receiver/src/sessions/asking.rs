@@ -1,6 +1,7 @@
 //! What the filter must be asked before the dialogue can go on, in which order, and of which filter. A filter that has
 //! not met the session hears about its connect and its HELO first; a transaction that another filter began is lost.
 
+use vsmtp_ipc::edge::receiver_auth::Denied;
 use vsmtp_smtp::{Question, Verdict};
 
 use super::client::Client;
@@ -52,6 +53,8 @@ pub(super) enum Asking {
     Limiter(Stage),
     /// With that auth helper.
     OfHelper(HelperKey),
+    /// The helper has denied a login, and the client hears it after so many milliseconds.
+    Denied { why: Denied, wait_ms: u32 },
     /// Not sent yet: the client's name is to come first, no later than at this monotonic time, in milliseconds.
     OfName { until_ms: u64 },
 }

@@ -50,6 +50,7 @@ impl Client {
         let longest = match (&self.asking, self.dialogue.waiting()) {
             _ if self.line.blocked => STALL_MS,
             (Asking::Limiter(stage), _) => stage.longest_ms(),
+            (Asking::Denied { wait_ms, .. }, _) => u64::from(*wait_ms),
             (Asking::OfName { until_ms }, _) => until_ms.saturating_sub(context.reactor.now_ms()),
             (Asking::InFlight { .. } | Asking::InLine(_) | Asking::OfHelper(_), _) | (_, Waiting::Answer) => {
                 ANSWER_MS
@@ -113,6 +114,9 @@ impl Client {
         }
         if let Asking::Limiter(stage) = self.asking {
             return self.on_limiter_due(context, stage);
+        }
+        if let Asking::Denied { why, .. } = self.asking {
+            return self.on_denied_due(context, why);
         }
         if matches!(self.asking, Asking::OfName { .. }) {
             return self.on_no_name(context);

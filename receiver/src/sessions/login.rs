@@ -142,16 +142,27 @@ impl Client {
                 self.topic = Some(Topic::Login);
                 self.proceed(context);
             }
-            Word::Denied(why) => {
+            Word::Denied(why, wait_ms) => {
                 self.exchange = None;
                 // Who has been refused before was counted then.
                 if !std::mem::take(&mut self.refused) {
                     self.note_denied(context, why);
                 }
+                if wait_ms > 0 {
+                    self.asking = Asking::Denied { why, wait_ms };
+                    self.restart_wait(context);
+                    return Ok(Fate::Stay);
+                }
                 self.answer_login(context, refusal(why));
             }
         }
         Ok(self.go_on(context))
+    }
+
+    /// The client has waited, and hears that it was denied.
+    pub(super) fn on_denied_due(&mut self, context: &mut Context<'_>, why: Denied) -> Fate {
+        self.answer_login(context, refusal(why));
+        self.go_on(context)
     }
 
     /// The helper that has the exchange is gone.

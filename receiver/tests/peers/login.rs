@@ -1,7 +1,9 @@
 //! AUTH with a scripted helper: what it may say, what it may not, and its death.
 
+use std::time::{Duration, Instant};
+
 use vsmtp_config::{ByText, CertificatePattern, ClientCertificate, Network, ReceiverSlice, ServerTls};
-use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, AuthEnd, Denied};
+use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, AuthEnd, CREDITS, Denied, MAX_WAIT_MS};
 use vsmtp_ipc::edge::receiver_filter::{self as filter, Decision};
 use vsmtp_ipc::edge::receiver_limits::{Ask::Note, Kind, Wanted};
 use vsmtp_ipc::role::{ProcessName, Role};
@@ -135,7 +137,7 @@ fn a_login_that_a_proxy_states_counts_when_the_helper_and_the_rules_have_said_ye
         assert_eq!(vouch.client.unwrap().to_string(), "192.0.2.1");
         let exchange = vouch.exchange;
         match granted {
-            Err(why) => helper.say(&Answer::Denied { exchange, why }),
+            Err(why) => helper.say(&Answer::Denied { exchange, why, wait_ms: 0 }),
             Ok(()) => {
                 helper.say(&Answer::Granted { exchange, grant: GRANT, identity: "tim".to_owned() });
                 let filter::Ask::Authenticate(facts) = filter.hear_of_sessions() else { panic!("not asked") };
@@ -179,10 +181,51 @@ fn each_refusal_has_its_reply() {
         let mut client = client(&stage);
         client.say("AUTH PLAIN AHRpbQBwZW5jaWw=");
         let exchange = helper.begun();
-        helper.say(&Answer::Denied { exchange, why });
+        helper.say(&Answer::Denied { exchange, why, wait_ms: 0 });
         let reply = client.reply();
         assert!(reply.starts_with(code), "{why:?}: {reply}");
     }
+}
+
+#[test]
+fn clients_that_wait_to_hear_that_they_were_wrong_keep_nobody_else_from_asking() {
+    const GUESSERS: usize = CREDITS as usize + 20;
+    let (mut stage, mut filter) = Stage::with_filter();
+    let mut helper = Helper::meet(&mut stage);
+    let mut honest = client(&stage);
+    let mut guessers = Vec::new();
+    for at in 0..GUESSERS {
+        let mut guesser = stage.greeted();
+        guesser.say("AUTH PLAIN AHRpbQBwZW5jaWw=");
+        let exchange = helper.begun();
+        let why = if at % 2 == 0 { Denied::Credentials } else { Denied::Throttled };
+        helper.say(&Answer::Denied { exchange, why, wait_ms: MAX_WAIT_MS });
+        guessers.push(guesser);
+    }
+    honest.say("AUTH PLAIN AHRpbQBwZW5jaWw=");
+    let exchange = helper.begun();
+    helper.say(&Answer::Granted { exchange, grant: GRANT, identity: "tim".to_owned() });
+    assert!(honest.reply().starts_with("235"));
+    assert_eq!(honest.begin(&mut filter).grant, Some(GRANT));
+}
+
+#[test]
+fn a_client_hears_late_that_it_was_wrong_and_is_not_asked_for_more_before() {
+    const WAIT: Duration = Duration::from_millis(400);
+    let (mut stage, _filter) = Stage::with_filter();
+    let mut helper = Helper::meet(&mut stage);
+    let mut client = client(&stage);
+    // Whoever sends the next guess behind the first one wins nothing by it.
+    client.say("AUTH PLAIN AHRpbQBwZW5jaWw=\r\nAUTH PLAIN AHRpbQB4");
+    let exchange = helper.begun();
+    let began = Instant::now();
+    let wait_ms = u32::try_from(WAIT.as_millis()).unwrap();
+    helper.say(&Answer::Denied { exchange, why: Denied::Credentials, wait_ms });
+    let exchange = helper.begun();
+    assert!(began.elapsed() >= WAIT);
+    helper.say(&Answer::Denied { exchange, why: Denied::Temporary, wait_ms: 0 });
+    assert!(client.reply().starts_with("535 5.7.8"));
+    assert!(client.reply().starts_with("454 4.7.0"));
 }
 
 #[test]
@@ -256,7 +299,7 @@ fn who_is_refused_by_a_challenge_has_failed_once_whether_it_answers_or_gives_up(
         client.say(answer);
         if answer != "*" {
             let Ask::Continue { .. } = helper.hear() else { panic!("nothing said") };
-            helper.say(&Answer::Denied { exchange, why: Denied::Credentials });
+            helper.say(&Answer::Denied { exchange, why: Denied::Credentials, wait_ms: 0 });
         }
         assert!(client.reply().starts_with(if answer == "*" { "501" } else { "535" }));
     }

@@ -1,10 +1,10 @@
-//! How an exchange fails: what is counted, what the log says, and when the client hears it.
+//! How an exchange fails: what is counted, what the log says, and how long the client waits to hear it. Nobody waits here.
 
 use vsmtp_daemon::Record;
 use vsmtp_ipc::edge::receiver_auth::{Answer, Denied};
 use vsmtp_ipc::wire::Blob;
 
-use super::super::{Act, Desk, Due, Edge, Place, THROTTLED_MS, WRONG_MS};
+use super::super::{Act, Desk, Edge, Place, THROTTLED_MS, WRONG_MS};
 use super::{Exchange, State};
 use crate::mechanism::{Mechanism, bearer};
 
@@ -35,7 +35,7 @@ impl Desk {
         }
     }
 
-    /// The exchange has failed. Its client hears it later: guessing is to be slow.
+    /// The exchange has failed.
     pub(super) fn deny(
         &mut self,
         now_ms: u64,
@@ -55,27 +55,7 @@ impl Desk {
             _ => {}
         }
         log_denied(mechanism, place, why, user.as_deref());
-        let wait_ms = match why {
-            Denied::Credentials => WRONG_MS,
-            Denied::Throttled => THROTTLED_MS,
-            _ => return self.answer_denied(edge, exchange, why),
-        };
-        self.fail_later(now_ms, edge, exchange, why, wait_ms)
-    }
-
-    pub(super) fn fail_later(
-        &mut self,
-        now_ms: u64,
-        edge: Edge,
-        exchange: u64,
-        why: Denied,
-        wait_ms: u64,
-    ) -> Vec<Act> {
-        let number = self.number();
-        if let Some(found) = self.exchange_mut(edge, exchange) {
-            found.state = State::Failing(number);
-        }
-        vec![self.timer(now_ms + wait_ms, Due::Deny { edge, exchange, number, why })]
+        self.answer_denied(edge, exchange, why)
     }
 
     /// The client has left when nobody owed it an answer. One whose token was refused has failed all the same; where that was
@@ -109,28 +89,18 @@ impl Desk {
         }
     }
 
-    /// The client has waited.
-    pub(in crate::desk) fn deny_now(
-        &mut self,
-        edge: Edge,
-        exchange: u64,
-        number: u64,
-        why: Denied,
-    ) -> Vec<Act> {
-        let is_it = |found: &Exchange| matches!(found.state, State::Failing(failing) if failing == number);
-        if self.exchange(edge, exchange).is_some_and(is_it) {
-            self.answer_denied(edge, exchange, why)
-        } else {
-            Vec::new()
-        }
-    }
-
+    /// The exchange is over. Its client hears of some failures later: guessing is to be slow.
     pub(super) fn answer_denied(&mut self, edge: Edge, exchange: u64, why: Denied) -> Vec<Act> {
         let Some(receiver) = self.receivers.get_mut(&edge) else { return Vec::new() };
         receiver.exchanges.remove(&exchange);
         receiver.open = receiver.open.saturating_sub(1);
         self.tally.denied += 1;
-        vec![Act::Answer(edge, Answer::Denied { exchange, why })]
+        let wait_ms = match why {
+            Denied::Credentials => WRONG_MS,
+            Denied::Throttled => THROTTLED_MS,
+            _ => 0,
+        };
+        vec![Act::Answer(edge, Answer::Denied { exchange, why, wait_ms })]
     }
 }
 

@@ -121,7 +121,7 @@ fn exchange(helper: &mut AuthEnd, rules: &[Rule]) -> bool {
         Exchange::Continue { exchange, response } => (exchange, words(&response)),
         Exchange::Cancel { .. } | Exchange::End { .. } => return true,
     };
-    let denied = |why| Answer::Denied { exchange, why };
+    let denied = |why| Answer::Denied { exchange, why, wait_ms: 0 };
     let granted = || Answer::Granted { exchange, grant: Grant([7; 16]), identity: "tim".to_owned() };
     let answer = match find(rules, "auth", &text).map(|rule| (&rule.auth, &rule.verdict)) {
         Some((Some(AuthVerdict::Challenge(text)), _)) => {
