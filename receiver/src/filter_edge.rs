@@ -15,7 +15,7 @@ use vsmtp_ipc::edge::receiver_filter::{Ask, CREDITS, Decision, Kept, Verdict};
 use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::{ChannelError, Credits, EdgeId};
 
-pub use words::{mail_from, rcpt_to, verdict};
+pub use words::{completed, mail_from, rcpt_to, verdict};
 
 /// How long a session waits for a credit or a filter before its client hears 451, in milliseconds.
 pub const CREDIT_MS: u64 = 30_000;

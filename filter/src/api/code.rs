@@ -146,7 +146,7 @@ pub(super) fn register(registry: &mut Registry) {
     };
     let short = of(
         "(code: int, text: string) -> code",
-        "A reply without an enhanced code. Line breaks in the text make it a reply of several lines.",
+        "A reply without an enhanced code. Line breaks in the text make it a reply of several lines. Where the client must be told one, it hears 2.0.0, 4.7.1 or 5.7.1.",
         "code(250, \"fine\").type == \"code\"",
     );
     registry.free2(short, move |number: i64, text: ImmutableString| reply(number, "", &text).map(object));

@@ -127,6 +127,14 @@ impl Reply {
         Self::new(code.ok_or(ReplyError::Syntax)?, enhanced, &body)
     }
 
+    /// The same with an enhanced code of this subject and detail, if it has none and may have one: those of the class 3 have
+    /// none (RFC 2034 4).
+    pub fn completed(mut self, subject: u16, detail: u16) -> Self {
+        let class = u8::try_from(self.code / 100).ok().filter(|class| matches!(class, 2 | 4 | 5));
+        self.enhanced = self.enhanced.or(class.map(|class| EnhancedCode(class, subject, detail)));
+        self
+    }
+
     /// The three-digit code, 200 to 599.
     pub fn code(&self) -> u16 {
         self.code
@@ -225,6 +233,18 @@ mod tests {
         let reply = Reply::new(550, Some(EnhancedCode(5, 7, 1)), "no\nand no").unwrap();
         assert_eq!(wire(&reply), "550-5.7.1 no\r\n550 5.7.1 and no\r\n");
         assert_eq!(reply.to_string(), "550 5.7.1 no; and no");
+    }
+
+    #[test]
+    fn an_enhanced_code_is_added_where_there_is_none_and_may_be_one() {
+        for (text, completed) in [
+            ("250 fine", "250 2.7.1 fine"),
+            ("450 not now", "450 4.7.1 not now"),
+            ("550 5.1.1 nobody", "550 5.1.1 nobody"),
+            ("354 go on", "354 go on"),
+        ] {
+            assert_eq!(Reply::parse(text).unwrap().completed(7, 1).to_string(), completed);
+        }
     }
 
     #[test]

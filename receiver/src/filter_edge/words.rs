@@ -48,6 +48,17 @@ pub fn verdict(decision: &Decision) -> Result<Verdict, WireError> {
     })
 }
 
+/// The same with enhanced codes, for replies that must have one (RFC 2034 4): what rules refuse without one they refuse by their
+/// policy (RFC 3463 3.8).
+pub fn completed(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::AcceptWith(reply) => Verdict::AcceptWith(reply.completed(0, 0)),
+        Verdict::Refuse(reply) => Verdict::Refuse(reply.completed(7, 1)),
+        Verdict::Close(reply) => Verdict::Close(reply.completed(7, 1)),
+        Verdict::Accept | Verdict::Unavailable => verdict,
+    }
+}
+
 fn refusal(wire: &wire::Reply) -> Result<Reply, WireError> {
     let reply = Reply::try_from(wire)?;
     if reply.is_transient() || reply.is_permanent() {

@@ -34,16 +34,23 @@ impl Client {
             }
             (Want::Chunk, Answer::Chunk(kept)) => self.chunk_answered(context, kept),
             (Want::Message, Answer::Decided(decision)) => {
-                let verdict = filter_edge::verdict(&decision)?;
+                let verdict = self.verdict(&decision)?;
                 self.message_decided(context, verdict);
             }
             (Want::Connect | Want::Hello | Want::Login | Want::Mail, Answer::Decided(decision)) => {
-                let verdict = filter_edge::verdict(&decision)?;
+                let verdict = self.verdict(&decision)?;
                 self.stage_decided(context, want, verdict);
             }
             _ => return Err(misbehaved("answered another question than it was asked")),
         }
         Ok(self.go_on(context))
+    }
+
+    /// A decision of the rules as it is said. The greeting and the answers to HELO and EHLO need no enhanced code (RFC 2034 4).
+    fn verdict(&self, decision: &Decision) -> Result<Verdict, ChannelError> {
+        let verdict = filter_edge::verdict(decision)?;
+        let is_bare = matches!(self.topic, Some(Topic::Connect | Topic::Hello));
+        Ok(if is_bare { verdict } else { filter_edge::completed(verdict) })
     }
 
     /// There is a credit for the session that waited for one.
@@ -125,7 +132,8 @@ impl Client {
         context: &mut Context<'_>,
         decisions: &[Decision],
     ) -> Result<(), ChannelError> {
-        let mut verdicts = decisions.iter().map(filter_edge::verdict).collect::<Result<Vec<_>, _>>()?;
+        let mut verdicts =
+            decisions.iter().map(|decision| self.verdict(decision)).collect::<Result<Vec<_>, _>>()?;
         let Some(transaction) = &mut self.transaction else {
             self.answer(context, Verdict::Unavailable);
             return Ok(());

@@ -162,3 +162,45 @@ fn what_is_given_up_is_reset_and_what_is_over_is_forgotten() {
     let mut client = stage.greeted();
     client.begin(&mut filter);
 }
+
+#[test]
+fn replies_of_rules_have_enhanced_codes_but_in_the_greeting_and_the_answer_to_ehlo() {
+    let (mut stage, mut filter) = stage_with_all();
+    let mut client = stage.connect();
+    decide(&mut filter, Decision::Refuse(reply("554 go away")));
+    assert_eq!(client.reply(), "554 go away");
+    filter.expect_forget();
+    let mut client = stage.connect();
+    accept(&mut filter);
+    client.reply();
+    client.say("EHLO bad.test");
+    decide(&mut filter, Decision::Refuse(reply("550 bad name")));
+    assert_eq!(client.reply(), "550 bad name");
+    client.say("EHLO client.test");
+    accept(&mut filter);
+    client.reply();
+    for (decision, said) in [
+        (Decision::Refuse(reply("550 no")), "550 5.7.1 no"),
+        (Decision::Refuse(reply("450 not now")), "450 4.7.1 not now"),
+        (Decision::Refuse(reply("550 5.1.8 nowhere")), "550 5.1.8 nowhere"),
+        (Decision::Accept(Some(reply("250 fine"))), "250 2.0.0 fine"),
+    ] {
+        client.say("MAIL FROM:<a@client.test>");
+        decide(&mut filter, decision);
+        assert_eq!(client.reply(), said);
+        if !said.starts_with('2') {
+            filter.expect_reset();
+        }
+    }
+    client.say("RCPT TO:<b@mx.test>");
+    decide(&mut filter, Decision::Refuse(reply("550 no")));
+    assert_eq!(client.reply(), "550 5.7.1 no");
+    client.say("RCPT TO:<b@mx.test>");
+    decide(&mut filter, Decision::Accept(Some(reply("250 welcome"))));
+    assert_eq!(client.reply(), "250 2.0.0 welcome");
+    assert!(client.ask("DATA").starts_with("354"));
+    client.say("Subject: x\r\n\r\n.");
+    decide(&mut filter, Decision::Close(reply("421 enough")));
+    assert_eq!(client.reply(), "421 4.7.1 enough");
+    stage.logged("reply=\"450 4.7.1 not now\"");
+}

@@ -19,7 +19,8 @@ keys! {
     error_soft: Limit { min: 0, max: 10_000 } = "server.smtp.error.soft_count", default Int(10), example Int(5),
         for Receiver;
 
-    /// Errors of a client after which it gets 421 and the session ends; -1 for never.
+    /// Errors of a client after which it gets 421 and the session ends; -1 for never. What rules refuse counts too, for now or for
+    /// good, unless its enhanced code is 4.3.x: that speaks of the state of this server.
     error_hard: Limit { min: 1, max: 10_000 } = "server.smtp.error.hard_count", default Int(20), example Int(50),
         for Receiver;
 
