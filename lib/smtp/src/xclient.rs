@@ -57,9 +57,10 @@ pub enum ProxyName {
     Is(String),
 }
 
-/// XFORWARD: attributes for the log, in the order in which they came.
+/// XFORWARD: attributes for the log, in the order in which they came; those without a value are not available. They hold for
+/// one transaction, before which several commands may tell them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct XForward(Vec<(&'static str, String)>);
+pub struct XForward(Vec<(&'static str, Option<String>)>);
 
 /// The attributes of XCLIENT that EHLO lists, and that are read.
 pub(crate) fn listed(with_login: bool) -> &'static str {
@@ -103,18 +104,18 @@ impl XClient {
 }
 
 impl XForward {
-    /// Parses what follows `XFORWARD ` and adds it to what is known; a value that is not available forgets.
+    /// Parses what follows `XFORWARD `.
     pub(crate) fn parse(arguments: &str) -> Result<Self, SyntaxFault> {
         let mut found = XForward::default();
         for attribute in attributes(arguments, XFORWARD) {
             let (name, value) = attribute.map_err(|_| Own::BadXAttribute)?;
             found.0.retain(|(known, _)| *known != name);
-            found.0.extend(value.map(|value| (name, value)));
+            found.0.push((name, value));
         }
         if arguments.is_empty() { Err(Own::BadXAttribute) } else { Ok(found) }
     }
 
-    /// Takes what a further command said.
+    /// Takes what a further command said; a value that is not available forgets the one that was told before.
     pub fn update(&mut self, more: XForward) {
         for (name, value) in more.0 {
             self.0.retain(|(known, _)| *known != name);
@@ -124,13 +125,14 @@ impl XForward {
 
     /// True if nothing is known.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.iter().all(|(_, value)| value.is_none())
     }
 }
 
 impl fmt::Display for XForward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, (name, value)) in self.0.iter().enumerate() {
+        let known = self.0.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        for (at, (name, value)) in known.enumerate() {
             let gap = if at == 0 { "" } else { " " };
             write!(f, "{gap}{}={value}", name.to_ascii_lowercase())?;
         }
@@ -222,6 +224,8 @@ mod tests {
         let mut known = XForward::parse("NAME=mx.test ADDR=192.0.2.1").unwrap();
         known.update(XForward::parse("IDENT=AB12 name=other+20name SOURCE=REMOTE").unwrap());
         assert_eq!(known.to_string(), "addr=192.0.2.1 ident=AB12 name=other name source=REMOTE");
+        known.update(XForward::parse("NAME=[UNAVAILABLE] HELO=x IDENT=[TEMPUNAVAIL]").unwrap());
+        assert_eq!(known.to_string(), "addr=192.0.2.1 source=REMOTE helo=x");
         assert!(XForward::parse("ADDR=[UNAVAILABLE]").unwrap().is_empty());
         for bad in ["", "DESTADDR=192.0.2.1", "NAME=a\u{85}b", "IDENT=+0D"] {
             assert_eq!(XForward::parse(bad), Err(Own::BadXAttribute), "{bad}");

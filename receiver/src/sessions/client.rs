@@ -105,7 +105,7 @@ pub struct Client {
     pub(super) behind: Option<Box<Behind>>,
     /// Its name.
     pub(super) naming: Naming,
-    /// What a proxy said of the origin of its messages.
+    /// What a proxy said of the origin of its next message, until the transaction is over.
     pub(super) forwarded: XForward,
     /// What it came for.
     pub(super) service: Service,

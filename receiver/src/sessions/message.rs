@@ -5,7 +5,7 @@ use vsmtp_daemon::Record;
 use vsmtp_ipc::edge::receiver_filter::Ask;
 use vsmtp_ipc::wire::{Id, MAX_MEMFD_BODY};
 use vsmtp_mail::{Address, EnhancedCode, QueueId, Reply, Rfc5322Date, Service};
-use vsmtp_smtp::{MailRequest, Origin, RcptRequest, Trace, Verdict, WithProtocol};
+use vsmtp_smtp::{MailRequest, Origin, RcptRequest, Trace, Verdict, WithProtocol, XForward};
 
 use super::asking::Want;
 use super::client::{Client, Who};
@@ -184,6 +184,7 @@ impl Client {
     /// The open transaction is over, and nobody has accepted its message: the filter forgets it.
     pub(super) fn drop_transaction(&mut self, services: &mut Services) {
         let Some(transaction) = self.transaction.take() else { return };
+        self.forwarded = XForward::default();
         if let Some(edge) = transaction.edge {
             let begun = transaction.incoming.filter(|incoming| incoming.store.has_sent_chunks());
             let id = begun.map(|incoming| Id::from(incoming.id));
@@ -216,6 +217,7 @@ impl Client {
             context.reactor.served();
             self.log_accepted(&transaction, id, context.reactor.now_ms());
         }
+        self.forwarded = XForward::default();
         self.answer(context, verdict);
     }
 

@@ -123,6 +123,47 @@ fn xclient_begins_another_session_with_the_filter() {
 }
 
 #[test]
+fn what_xforward_says_holds_for_one_transaction() {
+    let mut stage = Stage::start(&ReceiverSlice { xforward_from: loopback(), ..slice() });
+    let mut filter = stage.introduce((false, false, false));
+    let mut session = stage.greeted();
+    let mut send = |filter: &mut crate::stage::Filter, session: &mut crate::stage::Client| {
+        session.begin(filter);
+        assert!(session.ask("DATA").starts_with("354"));
+        session.send("x\r\n.\r\n");
+        filter.accept_message();
+        assert!(session.reply().starts_with("250"));
+    };
+    // Several commands tell of one message, and the last word counts.
+    assert!(session.ask("XFORWARD NAME=first.test ADDR=203.0.113.1").starts_with("250 "));
+    assert!(session.ask("XFORWARD NAME=[UNAVAILABLE] IDENT=ONE").starts_with("250 "));
+    send(&mut filter, &mut session);
+    // Of the next one nothing is said, and of the one after it something that comes to nothing.
+    send(&mut filter, &mut session);
+    assert!(session.ask("XFORWARD ADDR=203.0.113.3 IDENT=THREE").starts_with("250 "));
+    session.begin(&mut filter);
+    assert!(session.ask("RSET").starts_with("250"));
+    filter.expect_reset();
+    assert!(session.ask("XFORWARD HELO=four.test").starts_with("250 "));
+    send(&mut filter, &mut session);
+    assert!(session.ask("QUIT").starts_with("221"));
+    stage.logged("helo=four.test");
+    let log = stage.log();
+    let accepted: Vec<_> = log.lines().filter(|line| line.contains("event=accepted")).collect();
+    let said: Vec<_> = accepted
+        .iter()
+        .map(|line| line.split_once(" forwarded=").map(|(_, rest)| rest.trim_matches('"').to_owned()))
+        .collect();
+    assert_eq!(accepted.len(), 3, "{log}");
+    assert!(
+        said[0].as_deref().is_some_and(|said| said.starts_with("addr=203.0.113.1 ident=ONE")),
+        "{said:?}"
+    );
+    assert_eq!(said[1], None);
+    assert!(said[2].as_deref().is_some_and(|said| said.starts_with("helo=four.test")), "{said:?}");
+}
+
+#[test]
 fn xclient_is_refused_to_all_others() {
     let (stage, _filter) = Stage::with_filter();
     let mut session = stage.greeted();
