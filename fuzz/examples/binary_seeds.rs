@@ -342,7 +342,7 @@ fn ipc_channel() {
     put(
         "ipc_channel",
         "no_hello",
-        &[&[2, 1][..], &packet(0, b"vSMT\x03\0\x02\0"), &packet(framed, &inline)].concat(),
+        &[&[2, 1][..], &packet(0, b"vSMT\x03\0\x03\0"), &packet(framed, &inline)].concat(),
     );
     put("ipc_channel", "raw", &[&[2, 0][..], &packet(0, b"\x01\0\0\0\0\0\0\0x\xff\0\0\0\0\0\0\0")].concat());
 }

@@ -10,7 +10,7 @@ use vsmtp_ipc::{ChannelError, EdgeId, Flushed, MAX_DESCRIPTORS, encode};
 use vsmtp_sys::memfd::Sealed;
 use vsmtp_sys::seqpacket;
 
-const HELLO: &[u8] = b"vSMT\x03\0\x02\0";
+const HELLO: &[u8] = b"vSMT\x03\0\x03\0";
 
 fn frame(payload: &[u8], descriptors: u8, flags: u8) -> Vec<u8> {
     [&(payload.len() as u32).to_le_bytes()[..], &[descriptors, flags, 0, 0], payload].concat()
@@ -116,7 +116,7 @@ fn a_peer_that_does_not_read_overflows_and_never_costs_memory_without_end() {
 #[test]
 fn wrong_hellos_close_the_edge() {
     for wrong in
-        [&b"vSMT\x02\0\x02\0"[..], b"vSMT\x03\0\x01\0", b"GET / HTTP/1.1", b"v", b"vSMT\x03\0\x02\0x"]
+        [&b"vSMT\x02\0\x03\0"[..], b"vSMT\x03\0\x01\0", b"GET / HTTP/1.1", b"v", b"vSMT\x03\0\x03\0x"]
     {
         let (peer, b) = seqpacket::pair().unwrap();
         let mut end = QueueEnd::new(b, EdgeId::FilterQueue);

@@ -127,7 +127,7 @@ fn what_xforward_says_holds_for_one_transaction() {
     let mut stage = Stage::start(&ReceiverSlice { xforward_from: loopback(), ..slice() });
     let mut filter = stage.introduce((false, false, false));
     let mut session = stage.greeted();
-    let mut send = |filter: &mut crate::stage::Filter, session: &mut crate::stage::Client| {
+    let send = |filter: &mut crate::stage::Filter, session: &mut crate::stage::Client| {
         session.begin(filter);
         assert!(session.ask("DATA").starts_with("354"));
         session.send("x\r\n.\r\n");
