@@ -234,7 +234,7 @@ impl Receiver {
             // The client may be gone already, and then needs no answer; one that begins with TLS would not understand it.
             if !arrival.service.begins_with_tls() {
                 let mut reply = Vec::new();
-                let dialogue = self.services.settings.dialogue(arrival.service);
+                let dialogue = self.services.settings.dialogue(arrival.service, arrival.manner);
                 dialogue.replies.write(Own::TooBusy, &mut reply);
                 let _ = arrival.socket.write(&reply);
             }

@@ -1,5 +1,7 @@
 //! The receiver's slice of the configuration in the form in which sessions use it. Pure; built once, before the jail.
 
+mod dialogues;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,36 +10,28 @@ use vsmtp_config::{self as config, ByText, CertificateLogins, CertificatePattern
 use vsmtp_ipc::edge::master_child::Listener;
 use vsmtp_ipc::edge::receiver_auth;
 use vsmtp_mail::Service;
-use vsmtp_smtp::{
-    self as smtp, AuthSettings, BodyLimits, EarlyTalk, Extension, Extensions, Limits, Mechanism, Needs,
-    Privileges, Protocol,
-};
+use vsmtp_smtp::{self as smtp, Privileges};
 use vsmtp_tls::{self as tls, Name, PeerCertificate};
 
-use crate::replies;
-
-/// Octets that are read after a message broke a rule, in search of its end, beyond the size limit.
-const DRAIN_BEYOND_LIMIT: u64 = 16 * 1024 * 1024;
+use dialogues::Dialogues;
 
 /// What sessions go by.
 #[derive(Debug)]
 pub struct Settings {
-    /// The dialogue of each service, at the place of its number; shared by all sessions.
-    dialogues: [Arc<smtp::Settings>; Service::ALL.len()],
+    /// What is said where nothing else is configured.
+    dialogues: Dialogues,
+    /// What is said at addresses that have some of it of their own, in the order of the slice.
+    own_dialogues: Vec<(SocketAddr, Dialogues)>,
     /// Longest waits for the client.
     pub timeouts: Timeouts,
     /// Names of clients are looked up.
     pub client_names: bool,
     /// Most sessions at once in this process.
     pub sessions: u32,
-    /// The same for clients that are watched: no PIPELINING.
-    pub watched: Arc<smtp::Settings>,
     /// Clients without limits and tests.
     exempt: Vec<Network>,
     /// Certificates that are a login, by their SHA-256.
     certificates: CertificateLogins,
-    /// Mechanisms that show the password are offered in clear.
-    auth_in_clear: bool,
     /// Where balancers knock.
     proxied: Vec<SocketAddr>,
     /// Addresses with TLS of their own, in the order of the slice, and whether mail waits for TLS there.
@@ -57,6 +51,8 @@ pub struct Manner {
     pub proxied: bool,
     /// The row that TLS has for it, if it has one.
     pub tls_row: Option<u16>,
+    /// The row that ESMTP has for it, if it has one.
+    pub esmtp_row: Option<u16>,
 }
 
 /// Longest waits for the client, in milliseconds.
@@ -83,14 +79,17 @@ impl Settings {
     pub fn new(slice: &ReceiverSlice, descriptors: u64) -> Self {
         let room = u32::try_from(descriptors / 2).unwrap_or(u32::MAX);
         let mut settings = Settings {
-            dialogues: Service::ALL.map(|service| Arc::new(dialogue(slice, service))),
+            dialogues: Dialogues::new(slice),
+            own_dialogues: slice
+                .listeners
+                .iter()
+                .map(|own| (own.address, Dialogues::at(slice, own)))
+                .collect(),
             certificates: CertificateLogins::new(&slice.certificates),
-            auth_in_clear: slice.auth_in_clear,
             timeouts: Timeouts::new(slice),
             client_names: slice.client_names,
             // Half of the descriptors is for bodies, edges and listeners.
             sessions: slice.client_count_max.unwrap_or(u32::MAX).min(room),
-            watched: Arc::new(watched(slice)),
             exempt: networks(&slice.exempt),
             proxied: slice.proxied.clone(),
             secured: slice.tls.as_ref().map_or_else(Vec::new, |tls| {
@@ -106,41 +105,25 @@ impl Settings {
         settings
     }
 
-    /// The dialogue of a service.
-    pub fn dialogue(&self, service: Service) -> &Arc<smtp::Settings> {
-        let [smtp, submission, submissions, lmtp, local] = &self.dialogues;
-        match service {
-            Service::Smtp => smtp,
-            Service::Submission => submission,
-            Service::Submissions => submissions,
-            Service::Lmtp => lmtp,
-            Service::Local => local,
-        }
+    /// The dialogue of a service, where the listener has these rows.
+    pub fn dialogue(&self, service: Service, manner: Manner) -> &Arc<smtp::Settings> {
+        self.dialogues_at(manner).of(service)
+    }
+
+    /// The same for clients that are watched: no PIPELINING.
+    pub fn watched(&self, manner: Manner) -> &Arc<smtp::Settings> {
+        self.dialogues_at(manner).watched()
+    }
+
+    fn dialogues_at(&self, manner: Manner) -> &Dialogues {
+        let own = manner.esmtp_row.and_then(|row| self.own_dialogues.get(usize::from(row)));
+        own.map_or(&self.dialogues, |(_, own)| own)
     }
 
     /// From now on these mechanisms are offered to new sessions.
     pub fn offer(&mut self, names: &[String]) {
-        let mechanisms: Vec<Mechanism> =
-            names.iter().map(|name| mechanism(name, self.auth_in_clear)).collect();
-        let with = |before: &smtp::Settings| {
-            let auth = AuthSettings { mechanisms: mechanisms.clone(), ..before.auth.clone() };
-            Arc::new(smtp::Settings { auth, ..before.clone() })
-        };
-        for service in [Service::Smtp, Service::Submission, Service::Submissions] {
-            *self.dialogue_mut(service) = with(self.dialogue(service));
-        }
-        self.watched = with(&self.watched);
-    }
-
-    fn dialogue_mut(&mut self, service: Service) -> &mut Arc<smtp::Settings> {
-        let [smtp, submission, submissions, lmtp, local] = &mut self.dialogues;
-        match service {
-            Service::Smtp => smtp,
-            Service::Submission => submission,
-            Service::Submissions => submissions,
-            Service::Lmtp => lmtp,
-            Service::Local => local,
-        }
+        self.dialogues.offer(names);
+        self.own_dialogues.iter_mut().for_each(|(_, own)| own.offer(names));
     }
 
     /// True if this certificate is a login.
@@ -157,19 +140,20 @@ impl Settings {
     pub fn manner(&self, listener: &Listener) -> Manner {
         let Listener::Smtp { address, .. } = listener else { return Manner::default() };
         let Ok(address) = address.parse::<SocketAddr>() else { return Manner::default() };
-        let row = self.secured.iter().position(|(own, _)| *own == address);
+        let number = |row: Option<usize>| row.and_then(|row| u16::try_from(row).ok());
         Manner {
             proxied: self.proxied.contains(&address),
-            tls_row: row.and_then(|row| u16::try_from(row).ok()),
+            tls_row: number(self.secured.iter().position(|(own, _)| *own == address)),
+            esmtp_row: number(self.own_dialogues.iter().position(|(own, _)| *own == address)),
         }
     }
 
-    /// True if clients of this service must begin TLS before they send mail, where the listener has that row of TLS if any.
-    pub fn requires_tls(&self, service: Service, tls_row: Option<u16>) -> bool {
-        let own = tls_row.and_then(|row| self.secured.get(usize::from(row)));
+    /// True if clients of this service must begin TLS before they send mail, where the listener has these rows.
+    pub fn requires_tls(&self, service: Service, manner: Manner) -> bool {
+        let own = manner.tls_row.and_then(|row| self.secured.get(usize::from(row)));
         match own.filter(|_| service == Service::Smtp) {
             Some((_, must)) => *must,
-            None => self.dialogue(service).tls_required,
+            None => self.dialogue(service, manner).tls_required,
         }
     }
 
@@ -216,119 +200,10 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What clients hear that are watched: a client that was not offered PIPELINING has no right to it.
-fn watched(slice: &ReceiverSlice) -> smtp::Settings {
-    dialogue(&ReceiverSlice { pipelining: false, ..slice.clone() }, Service::Smtp)
-}
-
 /// Until the helper has said what can be had, what any can do is offered.
 fn certain(slice: &ReceiverSlice) -> Vec<String> {
     let is_certain = |name: &&String| matches!(name.as_str(), "PLAIN" | "LOGIN");
     slice.auth_mechanisms.iter().filter(is_certain).cloned().collect()
-}
-
-fn mechanism(name: &str, in_clear: bool) -> Mechanism {
-    let needs = match name {
-        "EXTERNAL" => Needs::ClientCertificate,
-        _ if name.ends_with("-PLUS") => Needs::ChannelBinding,
-        _ => Needs::Nothing,
-    };
-    // Who listens to SCRAM learns nothing that helps.
-    let in_clear = in_clear || name.starts_with("SCRAM-");
-    Mechanism { in_clear, needs, ..Mechanism::new(name) }
-}
-
-fn dialogue(slice: &ReceiverSlice, service: Service) -> smtp::Settings {
-    let tls = slice.tls.as_ref().filter(|_| service != Service::Local);
-    smtp::Settings {
-        name: (*slice.server_name).clone(),
-        protocol: if service == Service::Lmtp { Protocol::Lmtp } else { Protocol::Smtp },
-        extensions: extensions(slice, service, tls.is_some()),
-        tls_required: tls.is_some_and(|tls| match service {
-            Service::Smtp => tls.security_level == config::SecurityLevel::Encrypt,
-            // Passwords, and whatever else users send, never cross the network in clear.
-            Service::Submission | Service::Submissions => true,
-            Service::Lmtp | Service::Local => false,
-        }),
-        auth: AuthSettings {
-            mechanisms: Vec::new(),
-            required: match service {
-                Service::Submission | Service::Submissions => true,
-                Service::Smtp => slice.auth_required,
-                Service::Lmtp | Service::Local => false,
-            },
-            failures: slice.auth_attempts.unwrap_or(u32::MAX),
-        },
-        ehlo: slice.ehlo || service == Service::Local,
-        vrfy: slice.vrfy,
-        raise_priority: slice.priority_raise,
-        limits: limits(slice),
-        bare_newline: match slice.bare_newline {
-            config::BareNewline::Refuse => smtp::BareNewline::Refuse,
-            config::BareNewline::Normalise => smtp::BareNewline::Normalise,
-        },
-        early_talk: EarlyTalk::default(),
-        replies: replies::of(slice),
-    }
-}
-
-/// What EHLO offers at this service.
-fn extensions(slice: &ReceiverSlice, service: Service, has_tls: bool) -> Extensions {
-    // The last one only while a session is under TLS.
-    let mut extensions =
-        Extensions::of(&[Extension::Size, Extension::EnhancedStatusCodes, Extension::RequireTls]);
-    for (extension, wanted) in [
-        (Extension::Pipelining, slice.pipelining),
-        (Extension::EightBitMime, slice.eightbitmime),
-        (Extension::Dsn, slice.dsn),
-        (Extension::SmtpUtf8, slice.smtputf8),
-    ] {
-        if wanted {
-            extensions = extensions.with(extension);
-        }
-    }
-    if slice.chunking {
-        extensions = extensions.with(Extension::Chunking);
-        if slice.eightbitmime {
-            extensions = extensions.with(Extension::BinaryMime);
-        }
-    }
-    if has_tls {
-        extensions = extensions.with(Extension::StartTls);
-    }
-    extensions = extensions.with(Extension::Limits);
-    if service.needs_login() {
-        extensions =
-            extensions.with(Extension::MtPriority).with(Extension::FutureRelease).with(Extension::DeliverBy);
-    }
-    for word in slice.discard.iter().filter_map(|word| Extension::from_keyword(word)) {
-        extensions = extensions.without(word);
-    }
-    if !extensions.has(Extension::Chunking) {
-        extensions = extensions.without(Extension::BinaryMime);
-    }
-    // RFC 6531 3.1: who has the one must have the other.
-    if !extensions.has(Extension::EightBitMime) {
-        extensions = extensions.without(Extension::SmtpUtf8);
-    }
-    extensions
-}
-
-fn limits(slice: &ReceiverSlice) -> Limits {
-    Limits {
-        recipients: slice.rcpt_count_max,
-        soft_errors: slice.error_soft_count.unwrap_or(u32::MAX),
-        hard_errors: slice.error_hard_count.unwrap_or(u32::MAX),
-        body: BodyLimits {
-            size: slice.message_size_limit,
-            header: slice.header_size_limit,
-            // The key counts the CRLF, the decoder does not.
-            line: slice.line_length_max.saturating_sub(2),
-            hops: slice.hop_count_max,
-            drain: slice.message_size_limit.saturating_add(DRAIN_BEYOND_LIMIT),
-        },
-        ..Limits::default()
-    }
 }
 
 // All that are read can be told, whole and behind their kind.

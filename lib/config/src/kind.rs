@@ -5,6 +5,7 @@ mod commands;
 mod databases;
 mod destination;
 mod list;
+mod listener_esmtp;
 mod listener_tls;
 mod replies;
 mod routes;
@@ -22,6 +23,7 @@ pub(crate) use destination::{LimitsByNextHop, Rates, Sources};
 pub(crate) use list::{
     Aliases, DnsblSites, Domains, Keywords, Levels, Listeners, NameServers, Networks, Patterns,
 };
+pub(crate) use listener_esmtp::{EsmtpByListener, OwnEsmtp};
 pub(crate) use listener_tls::TlsByListener;
 pub(crate) use replies::OwnReplies;
 pub use replies::reply_code;

@@ -63,9 +63,10 @@ pub use show::Row;
 pub use slices::{
     Alias, AuthSlice, BareNewline, ClientCertificate, ClientTimeouts, DatabaseSlice, DeliverSlice,
     DeliverTls, Facility, Family, FilterSlice, KeyFile, KeyFileUse, KeyPair, KeysSlice, LimitsSlice,
-    ListenerTls, LogLevel, LogSlice, LogTarget, MailKey, MailboxSlice, MasterSlice, NextHopTimeouts,
-    OauthTerms, OnError, OwnReply, QueueSlice, ReceiverSlice, ReportSignature, ResolverSlice, RunnerSlice,
-    ScreenAction, ScreenSlice, SecurityLevel, SenderLogin, ServerTls, SyslogTransport, TlsReports,
+    ListenerEsmtp, ListenerTls, LogLevel, LogSlice, LogTarget, MailKey, MailboxSlice, MasterSlice,
+    NextHopTimeouts, OauthTerms, OnError, OwnReply, QueueSlice, ReceiverSlice, ReportSignature,
+    ResolverSlice, RunnerSlice, ScreenAction, ScreenSlice, SecurityLevel, SenderLogin, ServerTls,
+    SyslogTransport, TlsReports,
 };
 pub use table::{Key, Preset, Role};
 pub use tls_policy::{TlsDestination, TlsLevel, TlsName, TlsPolicy};

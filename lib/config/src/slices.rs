@@ -26,8 +26,8 @@ pub use log::{Facility, LogLevel, LogSlice, LogTarget, SyslogTransport};
 pub use master::MasterSlice;
 pub use queue::{QueueSlice, TlsReports};
 pub use receiver::{
-    BareNewline, ClientCertificate, ClientTimeouts, ListenerTls, OwnReply, ReceiverSlice, SecurityLevel,
-    ServerTls,
+    BareNewline, ClientCertificate, ClientTimeouts, ListenerEsmtp, ListenerTls, OwnReply, ReceiverSlice,
+    SecurityLevel, ServerTls,
 };
 pub use resolver::ResolverSlice;
 pub use runner::RunnerSlice;

@@ -21,6 +21,7 @@ use crate::connection::Connection;
 use crate::filter_edge::EdgeKey;
 use crate::intake::Arrival;
 use crate::services::{Context, Services};
+use crate::settings::Manner;
 use crate::socket::End;
 
 /// Whether a session goes on.
@@ -109,8 +110,8 @@ pub struct Client {
     pub(super) forwarded: XForward,
     /// What it came for.
     pub(super) service: Service,
-    /// The row that TLS has for where it came in, if it has one.
-    pub(super) tls_row: Option<u16>,
+    /// What is particular to where it came in.
+    pub(super) manner: Manner,
     /// Wall clock, milliseconds since 1970.
     pub(super) connected_ms: u64,
     pub(super) hello: Option<Hello>,
@@ -142,8 +143,8 @@ impl Client {
     pub fn new(number: u64, arrival: Arrival, reactor: &Reactor, services: &Services) -> Self {
         let settings = &services.settings;
         let Arrival { socket, who, service, manner } = arrival;
-        let mut dialogue = Session::new(Arc::clone(settings.dialogue(service)));
-        dialogue.require_tls(settings.requires_tls(service, manner.tls_row));
+        let mut dialogue = Session::new(Arc::clone(settings.dialogue(service, manner)));
+        dialogue.require_tls(settings.requires_tls(service, manner));
         dialogue.opened_at(reactor.wall_ms() / 1000);
         if let Who::Network { client: (address, _), .. } = who {
             dialogue.grant(settings.privileges(address, service));
@@ -157,7 +158,7 @@ impl Client {
             naming: Naming::Known(None),
             forwarded: XForward::default(),
             service,
-            tls_row: manner.tls_row,
+            manner,
             connected_ms: reactor.wall_ms(),
             hello: None,
             exchange: None,

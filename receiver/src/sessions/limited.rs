@@ -2,6 +2,7 @@
 //! silent is not waited for: the session goes on as if it had none.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use vsmtp_daemon::Record;
 use vsmtp_ipc::ChannelError;
@@ -366,7 +367,7 @@ impl Client {
     /// The session begins anew, without PIPELINING, under watch.
     fn watch(&mut self, context: &mut Context<'_>) {
         self.limited.standing = Some(Box::new(Standing::Watched(Probe::default())));
-        self.dialogue.restart(context.services.settings.watched.clone());
+        self.dialogue.restart(Arc::clone(context.services.settings.watched(self.manner)));
         // It asks about the connection once more, which is being answered.
         let _ = self.dialogue.advance(&[], &mut Vec::new());
     }

@@ -103,7 +103,7 @@ impl Client {
                 }
                 Who::Local(uid) => Origin::Local { uid },
             },
-            by: &services.settings.dialogue(self.service).name,
+            by: &services.settings.dialogue(self.service, self.manner).name,
             with: WithProtocol {
                 lmtp: self.service == Service::Lmtp,
                 extended: hello.extended,

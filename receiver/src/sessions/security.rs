@@ -21,7 +21,7 @@ impl Client {
             Who::Network { server, .. } => server,
             Who::Local(_) => return None,
         };
-        context.services.tls.terms(self.service, server, self.tls_row)
+        context.services.tls.terms(self.service, server, self.manner.tls_row)
     }
 
     /// Whether the client may begin a handshake now. One that begins with TLS is not asked, and may find that there is no place.

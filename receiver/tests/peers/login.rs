@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use vsmtp_config::{ByText, CertificatePattern, ClientCertificate, Network, ReceiverSlice, ServerTls};
+use vsmtp_config::{
+    ByText, CertificatePattern, ClientCertificate, ListenerEsmtp, Network, ReceiverSlice, ServerTls,
+};
+use vsmtp_ipc::edge::master_child::{Listener, ToChild};
 use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, AuthEnd, CREDITS, Denied, MAX_WAIT_MS};
 use vsmtp_ipc::edge::receiver_filter::{self as filter, Decision};
 use vsmtp_ipc::edge::receiver_limits::{Ask::Note, Kind, Wanted};
@@ -226,6 +229,40 @@ fn a_client_hears_late_that_it_was_wrong_and_is_not_asked_for_more_before() {
     helper.say(&Answer::Denied { exchange, why: Denied::Temporary, wait_ms: 0 });
     assert!(client.reply().starts_with("535 5.7.8"));
     assert!(client.reply().starts_with("454 4.7.0"));
+}
+
+#[test]
+fn an_address_may_have_no_auth_and_other_words() {
+    let own = |address| ListenerEsmtp { address, auth: false, discard: vec!["CHUNKING".to_owned()] };
+    let mut stage = Stage::start_with(|address| ReceiverSlice {
+        chunking: true,
+        eightbitmime: true,
+        discard: vec!["DSN".to_owned()],
+        listeners: vec![own(address)],
+        ..slice()
+    });
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let elsewhere = listener.local_addr().unwrap();
+    let door = Listener::Smtp { address: elsewhere.to_string(), service: vsmtp_ipc::wire::Service::Smtp };
+    stage.tell(&ToChild::Listener(door), vec![listener.into()]);
+    let mut filter = stage.introduce((false, false, false));
+    let here = stage.address;
+    // Elsewhere all is as everywhere, and the offer of the helper is heard.
+    stage.address = elsewhere;
+    let _helper = Helper::meet(&mut stage);
+    let mut other = client(&stage);
+    let words = other.ask("EHLO client.test");
+    assert!(words.contains("CHUNKING") && words.contains("BINARYMIME") && !words.contains("DSN"), "{words}");
+    stage.address = here;
+    let mut client = stage.greeted();
+    let words = client.ask("EHLO client.test");
+    for absent in ["AUTH", "CHUNKING", "BINARYMIME"] {
+        assert!(!words.contains(absent), "{words}");
+    }
+    assert!(words.contains("DSN"), "{words}");
+    assert!(!client.ask("HELP").contains("AUTH"));
+    assert!(client.ask("AUTH PLAIN AHRpbQBwZW5jaWw=").starts_with("502 5.5.1"));
+    assert_eq!(client.begin(&mut filter).grant, None);
 }
 
 #[test]

@@ -73,6 +73,7 @@ pub fn slice() -> ReceiverSlice {
         auth_attempts: Some(3),
         tls: None,
         discard: Vec::new(),
+        listeners: Vec::new(),
         ehlo: true,
         vrfy: true,
         priority_raise: false,

@@ -91,6 +91,9 @@ fn companions(key: &str) -> Vec<(&'static str, Value)> {
             ("delivery.tls.reports.from", text("tls-reports@mail.example.com")),
             ("server.virtual", keys::key("server.virtual").unwrap().example.value(&context())),
         ],
+        "server.esmtp.listeners" => {
+            vec![("server.interfaces.addr", Value::List(vec![text("0.0.0.0:25")]))]
+        }
         "server.tls.certificate" => vec![],
         "server.tls.listeners" => vec![
             ("server.tls.certificate", text("/etc/vsmtp/chain.pem")),

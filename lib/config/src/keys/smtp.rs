@@ -1,7 +1,8 @@
 //! Limits and manners of the SMTP sessions that clients open with us.
 
 use crate::kind::{
-    Bytes, Count, Flag, HOUR, Keywords, Limit, MINUTE, Networks, OneOf, OwnReplies, Period, SECOND,
+    Bytes, Count, EsmtpByListener, Flag, HOUR, Keywords, Limit, MINUTE, Networks, OneOf, OwnReplies, Period,
+    SECOND,
 };
 use crate::slices::BareNewline;
 use crate::table::Preset::{Bool, Int, List, Made, Text};
@@ -107,12 +108,23 @@ keys! {
     /// Keywords that EHLO does not list although the server would do what they say, for clients that stumble over them.
     discard: Keywords = "server.esmtp.discard", default List(&[]), example List(&["LIMITS"]), for Receiver;
 
+    /// Addresses of `server.interfaces` where EHLO is otherwise than these keys say: `discard` stands for `server.esmtp.discard`, and in
+    /// `server.interfaces.addr` `auth: false` turns AUTH off: clients log in elsewhere. What a row does not say is there as everywhere.
+    listeners: EsmtpByListener = "server.esmtp.listeners", default Made(Value::map), example Made(example_listener), for Receiver;
+
     /// Texts of the server's own replies, by the names of vSMTP 1.x; `Denied` and `Failure` are also what `deny()` and `reject()`
     /// say without a code. Each is a whole reply, or a map of `code`, `enhanced` and `text`; its text counts,
     /// and its enhanced code if it has one; codes are what the protocol asks for (of a reply with another only the text counts, and a
     /// warning says so). `{name}` and `{domain}` stand for `server.name`, which
     /// `Greetings` and `Helo` begin with in any case.
     replies: OwnReplies = "server.smtp.codes", default Made(Value::map), example Made(example_replies), for Receiver Filter;
+}
+
+fn example_listener() -> Value {
+    let mut own = Value::map();
+    own.set("auth", Value::Bool(false));
+    own.set("discard", Value::List(vec![Value::Text("CHUNKING".to_owned())]));
+    Value::Map([("0.0.0.0:25".to_owned(), own)].into())
 }
 
 fn example_replies() -> Value {

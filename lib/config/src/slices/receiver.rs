@@ -9,7 +9,7 @@ use vsmtp_mail::{Domain, EnhancedCode, Reply};
 use crate::by_text::ByText;
 use crate::certificate::CertificatePattern;
 use crate::config::Config;
-use crate::kind::reply_code;
+use crate::kind::{OwnEsmtp, reply_code};
 use crate::network::Network;
 
 /// What the operator has changed of one of the server's own replies. Its code stays.
@@ -87,6 +87,8 @@ pub struct ReceiverSlice {
     pub tls: Option<ServerTls>,
     /// Keywords that are not announced whatever else is said.
     pub discard: Vec<String>,
+    /// Addresses where some of this is otherwise.
+    pub listeners: Vec<ListenerEsmtp>,
     /// Clients may call their messages more urgent than others.
     pub priority_raise: bool,
     /// Answer EHLO from the network.
@@ -105,6 +107,17 @@ pub struct ReceiverSlice {
     pub xforward_from: Vec<ByText<Network>>,
     /// The server's own replies where the operator wants others.
     pub replies: Vec<OwnReply>,
+}
+
+/// ESMTP at one address that is listened on: what is as everywhere stands here too.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ListenerEsmtp {
+    /// The address, as it was bound.
+    pub address: SocketAddr,
+    /// AUTH is offered, if it is anywhere.
+    pub auth: bool,
+    /// Keywords that EHLO does not list.
+    pub discard: Vec<String>,
 }
 
 /// Longest waits for a client, by what it sent last.
@@ -247,7 +260,12 @@ impl Config {
             auth_required: self.auth.required,
             auth_attempts: self.auth.attempts,
             tls: (!self.keys().pairs.is_empty()).then(|| self.server_tls()),
-            discard: smtp.discard.iter().map(|word| (*word).to_owned()).collect(),
+            discard: words(&smtp.discard),
+            listeners: smtp
+                .listeners
+                .iter()
+                .map(|(address, own)| self.listener_esmtp(*address, own))
+                .collect(),
             priority_raise: smtp.priority_raise,
             ehlo: !smtp.disable_ehlo,
             vrfy: smtp.vrfy,
@@ -258,6 +276,11 @@ impl Config {
             xforward_from: by_text(&smtp.xforward_from),
             replies: self.replies(),
         }
+    }
+
+    fn listener_esmtp(&self, address: SocketAddr, own: &OwnEsmtp) -> ListenerEsmtp {
+        let discard = own.discard.as_ref().unwrap_or(&self.smtp.discard);
+        ListenerEsmtp { address, auth: own.auth.unwrap_or(true), discard: words(discard) }
     }
 
     /// Own replies, with the server's name where `{name}` and `{domain}` stand for it.
@@ -306,4 +329,8 @@ impl Config {
             }
         })
     }
+}
+
+fn words(keywords: &[&str]) -> Vec<String> {
+    keywords.iter().map(|word| (*word).to_owned()).collect()
 }

@@ -91,3 +91,27 @@ fn doors_for_users_are_opened_without_auth_and_that_is_told() {
     let config = with(&[("app.services", services)]).unwrap();
     assert!(config.warnings()[0].to_string().contains("service NAME cmd"));
 }
+
+#[test]
+fn an_address_without_auth_is_one_where_nobody_must_log_in() {
+    let off = |address: &str| {
+        let mut row = Value::map();
+        row.set("auth", Value::Bool(false));
+        ("server.esmtp.listeners", Value::Map([(address.to_owned(), row)].into()))
+    };
+    let doors = || ("server.interfaces.addr_submission", text("127.0.0.1:587"));
+    let backend = || ("server.auth.backends", text("file:/etc/vsmtp/users"));
+    let all = || ("server.esmtp.discard", Value::List(vec![text("LIMITS")]));
+    let slice = with(&[doors(), backend(), all(), off("127.0.0.1:25")]).unwrap().receiver();
+    let [row] = &slice.listeners[..] else { panic!("{:?}", slice.listeners) };
+    assert_eq!((row.auth, &row.discard), (false, &slice.discard));
+    let must = ("server.esmtp.auth.must_be_authenticated", Value::Bool(true));
+    for (keys, wanted) in [
+        (vec![doors(), backend(), off("127.0.0.1:587")], "127.0.0.1:587 has auth"),
+        (vec![backend(), off("127.0.0.1:26")], "127.0.0.1:26 is not listened on"),
+        (vec![backend(), must, off("127.0.0.1:25")], "127.0.0.1:25 turns AUTH off"),
+    ] {
+        let said = with(&keys).unwrap_err();
+        assert!(said.len() == 1 && said[0].to_string().contains(wanted), "{said:?}");
+    }
+}

@@ -32,6 +32,8 @@ fn slices_survive_the_wire_and_nothing_else_does() {
         .collect();
     // Terms for tokens count beside keys for them.
     settings.push(("server.auth.backends", Value::List(["shadow", "oauth:keys.json"].map(text).to_vec())));
+    // Where AUTH is off nobody must log in.
+    settings.push(("server.esmtp.auth.must_be_authenticated", Value::Bool(false)));
     let config = with(&settings).unwrap();
     assert_eq!(decode::<MasterSlice>(&slice(&config, Role::Master)), Ok(config.master()));
     assert_eq!(decode::<ReceiverSlice>(&slice(&config, Role::Receiver)), Ok(config.receiver()));
