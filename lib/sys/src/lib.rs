@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod fds;
 mod gather;
+pub mod interfaces;
 pub mod random;
 mod retry;
 
