@@ -6,10 +6,12 @@ mod breaker;
 mod connection;
 mod counted;
 mod destination;
+mod dial;
 mod dispatch;
 mod hints;
 mod idle;
 mod lookup;
+mod ourselves;
 mod resolution;
 mod route;
 mod sasl;
@@ -41,7 +43,7 @@ use crate::smtp::connection::{Connection, Stage};
 use crate::smtp::destination::{Destination, Waiting};
 use crate::smtp::idle::IdlePool;
 use crate::smtp::lookup::Lookup;
-use crate::smtp::route::Ourselves;
+use crate::smtp::ourselves::Ourselves;
 use crate::smtp::security::Policies;
 use crate::smtp::sources::Sources;
 use crate::smtp::tally::Tally;
@@ -141,6 +143,16 @@ fn accounts(slice: &DeliverSlice) -> Result<Accounts, BootError> {
     Ok(accounts)
 }
 
+/// Who we are. Where the interfaces cannot be asked, only the addresses in the configuration are ours.
+fn ourselves(slice: &DeliverSlice) -> Ourselves {
+    let interfaces = vsmtp_sys::interfaces::addresses().unwrap_or_else(|error| {
+        Record::at(log::Level::Warn, "interfaces-unknown").field("error", error).emit();
+        Vec::new()
+    });
+    let public = slice.public_addresses.iter().map(|network| **network).collect();
+    Ourselves::new((*slice.server_name).clone(), &slice.own_addresses, &interfaces, public)
+}
+
 /// The authorities for `verify`. Without any, nothing is verified and all else works.
 fn roots(ca_file: Option<&str>) -> Result<vsmtp_tls::client::Roots, BootError> {
     let Some(path) = ca_file else {
@@ -169,7 +181,7 @@ impl Daemon for Smtp {
             policies: Policies::new(&slice.tls),
             tls: Rc::new(vsmtp_tls::client::Client::new(roots(slice.tls.ca_file.as_deref())?)),
             sources: Sources::new(&slice),
-            us: Ourselves { name: (*slice.server_name).clone(), listen: slice.own_addresses.clone() },
+            us: ourselves(&slice),
             slice,
             queue: QueueEdge::new(QUEUE_TOKEN),
             lookup: Lookup::new(RESOLVER_TOKEN, RESOLVER_TIMER),

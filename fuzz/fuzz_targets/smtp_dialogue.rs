@@ -92,6 +92,7 @@ impl Play {
         let settings = ClientSettings {
             protocol: if lmtp { Protocol::Lmtp } else { Protocol::Smtp },
             helo: "c.test".into(),
+            not_ourselves: false,
             pipelining: connection & connection::PIPELINING != 0,
             tls,
             authenticate: mail & mail::AUTHENTICATE != 0,

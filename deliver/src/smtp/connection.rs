@@ -11,14 +11,14 @@ use std::rc::Rc;
 
 use mio::Interest;
 use vsmtp_daemon::Reactor;
-use vsmtp_ipc::edge::queue_deliver::Advice;
 use vsmtp_smtp::{Awaiting, ClientStep, Dialogue, Extension, HostError, Outcome};
 use vsmtp_tls::client::TlsFailure;
 
-use crate::lease::{Lease, LeaseKey, Verdict};
+use crate::lease::{Lease, LeaseKey};
 use crate::mime::Converter;
 use crate::smtp::accounts::Account;
 use crate::smtp::destination::Waiting;
+use crate::smtp::dial::Dial;
 use crate::smtp::hints::Subject;
 use crate::smtp::route::Site;
 use crate::smtp::sasl::Exchange;
@@ -71,20 +71,6 @@ pub enum Stage {
     Idle,
     /// QUIT was said.
     Quitting,
-}
-
-/// The search for a server that lets us in.
-pub struct Dial {
-    /// Places not tried yet, the next one last.
-    pub left: Vec<Site>,
-    /// Since when.
-    pub started_ms: u64,
-    /// What the last place did, and whether every one so far has refused us for good.
-    pub refused: Option<(Site, Verdict)>,
-    /// What the places asked for, or what is known of those that are left alone.
-    pub advice: Advice,
-    /// Somebody answered who lacks the TLS that this way needs: another way may do without.
-    pub insecure: bool,
 }
 
 /// A message on its way.

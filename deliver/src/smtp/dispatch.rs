@@ -8,25 +8,23 @@ use std::time::Duration;
 use vsmtp_config::{TlsLevel, TlsPolicy};
 use vsmtp_daemon::{Reactor, Record};
 use vsmtp_ipc::edge::client_resolver::{DnsError, Query, Records};
-use vsmtp_ipc::edge::queue_deliver::{Advice, Reach, Result3};
+use vsmtp_ipc::edge::queue_deliver::{Reach, Result3};
 use vsmtp_mail::{EnhancedCode, NextHop};
 use vsmtp_smtp::{ClientSettings, Dialogue};
 
 use crate::lease::{Ended, Lease, LeaseKey, Verdict};
 use crate::smtp::accounts::Account;
-use crate::smtp::breaker::{Line, Open, is_of_host};
-use crate::smtp::connection::{Connection, Dial};
+use crate::smtp::breaker::{Line, is_of_host};
+use crate::smtp::connection::Connection;
 use crate::smtp::destination::RouteState;
+use crate::smtp::dial::Dial;
 use crate::smtp::lookup::Answered;
 use crate::smtp::resolution::{BY_POLICY, Besides, Resolution, Step, Unroutable};
-use crate::smtp::route::{Route, RouteTarget, Site};
+use crate::smtp::route::{Endpoint, Route, RouteTarget, Site};
 use crate::smtp::security::{for_account, lenient, with_account};
 use crate::smtp::socket::Socket;
 use crate::smtp::way::Way;
 use crate::smtp::{Asker, Heard, MAX_REMEMBERED, Smtp};
-
-/// How long hosts are tried one after the other; each of them has its own time-outs.
-const MAX_DIAL_MS: u64 = 10 * 60_000;
 
 impl Smtp {
     /// Gives work to connections, as far as there is both.
@@ -230,21 +228,15 @@ impl Smtp {
         }
         // Without chance the order is the same every time, which is unfair and not wrong.
         let chance = vsmtp_sys::random::random_u64().unwrap_or(0);
-        let mut left = route.sites(self.slice.family, chance);
-        left.reverse();
-        let started_ms = reactor.now_ms();
-        let dial = Dial { left, started_ms, refused: None, advice: Advice::default(), insecure: false };
+        let dial = Dial::new(route.sites(self.slice.family, chance), false, reactor.now_ms());
         self.dial_next(reactor, way, dial);
     }
 
     /// Tries the next place, or gives up.
     pub(super) fn dial_next(&mut self, reactor: &mut Reactor, way: &Rc<Way>, mut dial: Dial) {
-        while let Some(site) = dial.left.pop() {
-            if reactor.now_ms() > dial.started_ms + MAX_DIAL_MS {
-                break;
-            }
+        while let Some(site) = dial.next(reactor.now_ms()) {
             if let Err(open) = self.breakers.ask(&Line::of(&site), reactor.now_ms()) {
-                left_alone(&mut dial, site, &open);
+                dial.leave_alone(site, &open);
                 continue;
             }
             match Socket::connect(&site.endpoint, site.source) {
@@ -252,7 +244,7 @@ impl Smtp {
                 Err(error) => {
                     let why = format!("connect: {error}");
                     self.not_reached(&site, &io::Error::new(error.kind(), why.as_str()), reactor.now_ms());
-                    note_refusal(&mut dial, site, Verdict::deferred(EnhancedCode(4, 4, 1), why));
+                    dial.note(site, Verdict::deferred(EnhancedCode(4, 4, 1), why));
                 }
             }
         }
@@ -261,6 +253,7 @@ impl Smtp {
 
     fn open(&mut self, reactor: &mut Reactor, way: &Rc<Way>, site: Site, socket: Socket, dial: Dial) {
         let settings = ClientSettings {
+            not_ourselves: self.may_be_us(way, &site.endpoint),
             protocol: site.protocol,
             helo: self.slice.server_name.as_str().into(),
             pipelining: true,
@@ -279,6 +272,12 @@ impl Smtp {
         self.watch(reactor, token);
     }
 
+    /// True if a server there that has our name must be us. A host that an operator named may well be, on purpose.
+    fn may_be_us(&self, way: &Way, endpoint: &Endpoint) -> bool {
+        let by_mx = way.service.is_none() && matches!(way.next_hop, NextHop::Smtp { mx: true, .. });
+        by_mx && matches!(endpoint, Endpoint::Tcp(address) if self.us.may_answer_at(address.port()))
+    }
+
     /// No place of the next hop let us in.
     fn give_up(&mut self, reactor: &mut Reactor, way: &Rc<Way>, dial: Dial) {
         let Some(destination) = self.destinations.get_mut(way) else { return };
@@ -290,12 +289,9 @@ impl Smtp {
         }
         let waiting = std::mem::take(&mut destination.waiting);
         let reach = if dial.insecure { Reach::Reached } else { Reach::Unreachable };
-        let nowhere = Verdict::deferred(EnhancedCode(4, 4, 1), "no address of this family");
-        let (remote, verdict) = match dial.refused {
-            Some((site, verdict)) => (site.to_string(), verdict),
-            None => (String::new(), nowhere),
-        };
+        let (remote, verdict) = dial.verdict();
         for waiting in waiting {
+            let verdict = for_lease(&verdict, &waiting.lease);
             let (remote, tls) = (remote.clone(), String::new());
             let heard = Heard { reach, advice, remote, tls, reports: false, relayed: false };
             self.refuse_as(reactor, &waiting.lease, &verdict, heard);
@@ -335,33 +331,14 @@ impl Smtp {
     }
 }
 
-/// What one place did. Only if every place says "never" is it never.
-pub(super) fn note_refusal(dial: &mut Dial, site: Site, verdict: Verdict) {
-    Record::new("connect-failed").field("remote", &site).field("reason", &verdict.text).emit();
-    let softened = |verdict: Verdict| Verdict::deferred(verdict.enhanced, verdict.text);
-    let verdict = match &dial.refused {
-        Some((_, before)) if before.result != Result3::Failed => softened(verdict),
-        _ => verdict,
-    };
-    dial.refused = Some((site, verdict));
-}
-
-/// A place that is not tried: it may be good again, so what the others say cannot make it "never".
-fn left_alone(dial: &mut Dial, site: Site, open: &Open) {
-    let seconds = u32::try_from(open.left_ms.div_ceil(1000)).unwrap_or(Advice::MAX_S);
-    dial.advice.retry_after_s = dial.advice.retry_after_s.max(seconds.min(Advice::MAX_S));
-    let text = format!("host is left alone for {seconds} s after failures, the last being: {}", open.reason);
-    let verdict = Verdict::deferred(EnhancedCode(4, 4, 1), text);
-    dial.refused = match dial.refused.take() {
-        Some((before, other)) => Some((before, Verdict::deferred(other.enhanced, other.text))),
-        None => Some((site, verdict)),
-    };
-}
-
-/// A domain that does not exist is the sender's mistake, unless it is an operator who sends the mail there.
+/// A domain that does not exist or wants no mail is the sender's mistake, unless it is an operator who sends the mail there.
 fn for_lease(verdict: &Verdict, lease: &Lease) -> Verdict {
-    let its_own = |host| lease.recipients.iter().all(|recipient| recipient.address.domain() == host);
-    let chosen = !matches!(&lease.next_hop, NextHop::Smtp { host, mx: true, .. } if its_own(host));
+    let chosen = match &lease.next_hop {
+        NextHop::Smtp { host, mx, .. } if *mx || host.as_literal().is_some() => {
+            lease.recipients.iter().any(|recipient| recipient.address.domain() != host)
+        }
+        _ => true,
+    };
     match verdict.result {
         Result3::Failed if chosen => Verdict::deferred(verdict.enhanced, verdict.text.clone()),
         _ => verdict.clone(),

@@ -89,7 +89,7 @@ mod tests {
     fn site(port: u16, protocol: Protocol) -> Site {
         let endpoint = Endpoint::Tcp(([192, 0, 2, 1], port).into());
         let security = Rc::new(Security::Clear);
-        Site { endpoint, host: "".into(), protocol, security, source: None, counted: None }
+        Site { endpoint, host: "".into(), preference: 0, protocol, security, source: None, counted: None }
     }
 
     fn under(site: &Site, security: Security) -> Site {

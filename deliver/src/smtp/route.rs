@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use vsmtp_config::{Family, SourceAddresses};
 use vsmtp_ipc::edge::queue_deliver::PolicyFound;
-use vsmtp_mail::Domain;
 use vsmtp_smtp::Protocol;
 
 use crate::smtp::security::Security;
@@ -31,6 +30,8 @@ pub struct Site {
     pub endpoint: Endpoint,
     /// Name of the host; empty if it has none but its address.
     pub host: Box<str>,
+    /// That of its host; lower is better.
+    pub preference: u16,
     /// What is spoken there.
     pub protocol: Protocol,
     /// What it needs.
@@ -97,7 +98,7 @@ impl Route {
         let (hosts, port) = match &self.target {
             RouteTarget::Unix(path) => {
                 let security = Rc::new(Security::Clear);
-                return vec![self.site(Endpoint::Unix(path.clone()), "", security, None)];
+                return vec![self.site(Endpoint::Unix(path.clone()), ("", 0), security, None)];
             }
             RouteTarget::Hosts(hosts, port) => (hosts, *port),
         };
@@ -109,7 +110,8 @@ impl Route {
                 let addresses = interleave(&host.addresses, family, chance & 1 == 0);
                 sites.extend(addresses.into_iter().map(|address| {
                     let endpoint = Endpoint::Tcp(SocketAddr::new(address, port));
-                    self.site(endpoint, &host.name, Rc::clone(&host.security), host.counted.clone())
+                    let (name, security) = ((&*host.name, host.preference), Rc::clone(&host.security));
+                    self.site(endpoint, name, security, host.counted.clone())
                 }));
             }
         }
@@ -133,12 +135,13 @@ impl Route {
     fn site(
         &self,
         endpoint: Endpoint,
-        host: &str,
+        (host, preference): (&str, u16),
         security: Rc<Security>,
         counted: Option<Rc<PolicyFound>>,
     ) -> Site {
         let source = self.source_towards(&endpoint);
-        Site { endpoint, host: host.into(), protocol: self.protocol, security, source, counted }
+        let protocol = self.protocol;
+        Site { endpoint, host: host.into(), preference, protocol, security, source, counted }
     }
 
     fn source_towards(&self, endpoint: &Endpoint) -> Option<IpAddr> {
@@ -259,36 +262,6 @@ fn interleave(addresses: &[IpAddr], family: Family, v6_first: bool) -> Vec<IpAdd
     }
 }
 
-/// Who we are, to notice mail that would come back to us.
-#[derive(Debug, Clone)]
-pub struct Ourselves {
-    /// Our name in EHLO and in MX records.
-    pub name: Domain,
-    /// Where we listen.
-    pub listen: Vec<SocketAddr>,
-}
-
-impl Ourselves {
-    /// Our best preference among these hosts, if we are one of them: mail may go only to those that are better.
-    pub fn best_of<'a>(&self, hosts: impl Iterator<Item = &'a MailHost>, port: u16) -> Option<u16> {
-        hosts.filter(|host| self.is(host, port)).map(|host| host.preference).min()
-    }
-
-    fn is(&self, host: &MailHost, port: u16) -> bool {
-        host.name.eq_ignore_ascii_case(self.name.as_str())
-            || host.addresses.iter().any(|address| self.listens_on(*address, port))
-    }
-
-    fn listens_on(&self, address: IpAddr, port: u16) -> bool {
-        let address = address.to_canonical();
-        self.listen.iter().filter(|listen| listen.port() == port).any(|listen| {
-            let own = listen.ip().to_canonical();
-            let anywhere = own.is_unspecified() && (address.is_loopback() || address.is_unspecified());
-            own == address || anywhere
-        })
-    }
-}
-
 /// True for addresses at which no mail server can be.
 pub fn is_unusable(address: IpAddr) -> bool {
     match address.to_canonical() {
@@ -345,23 +318,5 @@ mod tests {
         let sites = shown(&route, Family::Any, 7);
         assert_eq!(sites.len(), MAX_ADDRESSES);
         assert_eq!(sites.last().unwrap(), "b[192.0.2.1]:25");
-    }
-
-    #[test]
-    fn we_and_all_that_is_no_better_are_left_out() {
-        let us = Ourselves {
-            name: Domain::parse("mail.dst.test").unwrap(),
-            listen: vec!["192.0.2.9:25".parse().unwrap(), "0.0.0.0:2525".parse().unwrap()],
-        };
-        let hosts = || {
-            vec![host(5, "a", &["192.0.2.1"]), host(10, "x", &["192.0.2.9"]), host(10, "y", &["192.0.2.2"])]
-        };
-        let best = |hosts: Vec<MailHost>, port| us.best_of(hosts.iter(), port);
-        assert_eq!(best(hosts(), 25), Some(10));
-        let by_name = vec![host(5, "MAIL.dst.test", &["192.0.2.7"]), host(9, "b", &["192.0.2.1"])];
-        assert_eq!(best(by_name, 25), Some(5));
-        assert_eq!(best(hosts(), 26), None);
-        let loopback = || vec![host(0, "l", &["127.0.0.1"])];
-        assert_eq!((best(loopback(), 25), best(loopback(), 2525)), (None, Some(0)));
     }
 }

@@ -11,13 +11,14 @@ use vsmtp_smtp::{Awaiting, Extension, HostError, HostFault, Outcome, Why};
 use crate::lease::{Verdict, span_ms};
 use crate::smtp::connection::{Connection, Happened, NotBegun, Stage, Work};
 use crate::smtp::destination::{Next, Waiting};
-use crate::smtp::dispatch::note_refusal;
 use crate::smtp::hints::Subject;
 use crate::smtp::transaction::How;
 use crate::smtp::way::Way;
 use crate::smtp::{Drain, Heard, Smtp};
 use crate::smtp::{hints, transaction};
 
+/// A host that takes no mail greets with this (RFC 7504).
+const NO_MAIL: u16 = 521;
 /// How often a lease may meet an old connection that turns out to be dead.
 const MAX_RETRIES: u8 = 3;
 
@@ -257,16 +258,14 @@ impl Smtp {
         if let Some(HostError { why: Why::Remote(reply), .. }) = &error {
             dial.advice = dial.advice.and(hints::advice(reply, Subject::Host));
         }
+        if error.as_ref().is_some_and(|error| error.fault == HostFault::Ourselves) {
+            dial.keep_better_than(&connection.site);
+        }
         let verdict = match error {
-            Some(error) => {
-                let text = transaction::text(&error.why);
-                let enhanced = error.why.reply().enhanced().unwrap_or(EnhancedCode(4, 4, 0));
-                let never = error.is_permanent() && matches!(error.why, Why::Remote(_));
-                if never { Verdict::failed(enhanced, text) } else { Verdict::deferred(enhanced, text) }
-            }
+            Some(error) => of_host(&error),
             None => Verdict::deferred(EnhancedCode(4, 4, 2), "connection ended"),
         };
-        note_refusal(&mut dial, connection.site, verdict);
+        dial.note(connection.site, verdict);
         self.dial_next(reactor, &connection.serves, dial);
     }
 
@@ -281,7 +280,7 @@ impl Smtp {
         let Stage::Dialing(mut dial) = connection.stage else { return };
         self.not_reached(&connection.site, error, reactor.now_ms());
         let verdict = Verdict::deferred(EnhancedCode(4, 4, 1), error.to_string());
-        note_refusal(&mut dial, connection.site, verdict);
+        dial.note(connection.site, verdict);
         self.dial_next(reactor, &connection.serves, dial);
         self.mark(connection.serves);
     }
@@ -303,6 +302,20 @@ impl Smtp {
             reactor.set_timer(at_ms, token as u64);
         }
     }
+}
+
+/// What it means for the mail that a server did not let us in.
+fn of_host(error: &HostError) -> Verdict {
+    let text = transaction::text(&error.why);
+    let enhanced = error.why.reply().enhanced().unwrap_or(EnhancedCode(4, 4, 0));
+    // Servers that are out of order for a while say so in their greeting, by any code. 521 alone means that there is never
+    // mail (RFC 7504).
+    let meant = error.phase != Awaiting::Greeting || error.why.reply().code() == NO_MAIL;
+    let refused = error.is_permanent() && matches!(error.why, Why::Remote(_)) && meant;
+    if refused || error.fault == HostFault::Ourselves {
+        return Verdict::failed(enhanced, text);
+    }
+    Verdict::deferred(enhanced, text)
 }
 
 /// What the server asks for where it does not want a message now.

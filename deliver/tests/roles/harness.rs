@@ -173,6 +173,7 @@ pub fn settings() -> DeliverSlice {
     DeliverSlice {
         server_name: Domain::parse("us.test").unwrap().into(),
         own_addresses: Vec::new(),
+        public_addresses: Vec::new(),
         connections: 100,
         family: Family::Any,
         source: SourceAddresses::default().into(),

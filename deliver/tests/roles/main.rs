@@ -6,6 +6,7 @@ mod dane;
 mod drain;
 mod harness;
 mod load;
+mod loops;
 mod mailbox;
 mod octets;
 mod peer;

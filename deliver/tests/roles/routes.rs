@@ -14,7 +14,7 @@ use crate::peer::Peer;
 
 const MESSAGE: &str = "A: b\r\n\r\nbody\r\n";
 
-fn answer(resolver: &mut ResolverEnd, known: &[(Query, Result<Records, DnsError>)], questions: usize) {
+pub fn answer(resolver: &mut ResolverEnd, known: &[(Query, Result<Records, DnsError>)], questions: usize) {
     for _ in 0..questions {
         let question = hear(resolver);
         let (_, result) = known.iter().find(|(query, _)| *query == question.query).unwrap();
@@ -22,12 +22,12 @@ fn answer(resolver: &mut ResolverEnd, known: &[(Query, Result<Records, DnsError>
     }
 }
 
-fn mx(domain: &str, hosts: &[(u16, &str)]) -> (Query, Result<Records, DnsError>) {
+pub fn mx(domain: &str, hosts: &[(u16, &str)]) -> (Query, Result<Records, DnsError>) {
     let hosts = hosts.iter().map(|(preference, host)| (*preference, (*host).to_owned())).collect();
     (Query::Mx(domain.to_owned()), Ok(Records::Mx(hosts)))
 }
 
-fn a(host: &str, address: &str) -> (Query, Result<Records, DnsError>) {
+pub fn a(host: &str, address: &str) -> (Query, Result<Records, DnsError>) {
     let address: IpAddr = address.parse().unwrap();
     (Query::Addresses(host.to_owned()), Ok(Records::Addresses(vec![address])))
 }
@@ -92,6 +92,54 @@ fn an_operators_mistake_bounces_nobodys_mail() {
     deliver.lease(&attempt(1, "smtp:relay.test", &["b@dst.test"], inline(MESSAGE)));
     answer(&mut resolver, &[no(Query::Mx("relay.test".to_owned()), DnsError::NoSuchName)], 1);
     assert_eq!(one(&mut deliver).1, Result3::Deferred);
+}
+
+#[test]
+fn a_relay_that_refuses_us_bounces_nobodys_mail() {
+    // Down for maintenance, says the greeting, or the answer to EHLO and HELO.
+    for (greeting, hello) in
+        [("554 5.3.2 down\r\n", ""), ("521 5.3.2 no mail\r\n", ""), ("220 x\r\n", "550 5.7.1 no\r\n")]
+    {
+        let (mut deliver, relay) = (start(|_| {}), Peer::new());
+        for lease in 1..=2 {
+            deliver.lease(&attempt(lease, &relay.next_hop(), &["b@dst.test"], inline(MESSAGE)));
+        }
+        let mut talk = relay.accept();
+        talk.say(greeting);
+        if !hello.is_empty() {
+            talk.hear_say("EHLO", hello);
+            talk.hear_say("HELO", hello);
+        }
+        for _ in 1..=2 {
+            assert_eq!(one(&mut deliver).1, Result3::Deferred, "{greeting} {hello}");
+        }
+    }
+}
+
+#[test]
+fn a_greeting_that_refuses_is_no_last_word_unless_it_says_that_there_is_never_mail() {
+    let mut deliver = start(|_| {});
+    let mut resolver = deliver.resolver();
+    let first = Peer::at("127.0.0.2:0");
+    let port = first.port();
+    let second = Peer::at(&format!("127.0.0.3:{port}"));
+    let known = [
+        mx("dst.test", &[(10, "a.test"), (20, "b.test")]),
+        a("a.test", "127.0.0.2"),
+        a("b.test", "127.0.0.3"),
+    ];
+    for (greetings, expected) in [
+        (["554 5.3.2 down\r\n", "554 5.3.2 down\r\n"], (Result3::Deferred, (4, 3, 2))),
+        (["521 5.3.2 never\r\n", "554 5.3.2 down\r\n"], (Result3::Deferred, (4, 3, 2))),
+        (["521 5.3.2 never\r\n", "521 5.3.2 never\r\n"], (Result3::Failed, (5, 3, 2))),
+    ] {
+        deliver.lease(&attempt(1, &format!("smtp:dst.test:{port}"), &["b@dst.test"], inline(MESSAGE)));
+        answer(&mut resolver, &known, 3);
+        first.accept().say(greetings[0]);
+        second.accept().say(greetings[1]);
+        let (_, result, enhanced) = one(&mut deliver);
+        assert_eq!((result, enhanced), expected, "{greetings:?}");
+    }
 }
 
 #[test]

@@ -89,6 +89,8 @@ fn trouble_at_any_stage_is_deferred_unless_the_server_said_never() {
             drop(talk);
             let outcome = deliver.outcome();
             assert_eq!(outcome.lease, lease);
+            // What a host that an operator chose says of itself bounces nobody's mail.
+            let expected = if stage < 2 { Result3::Deferred } else { expected };
             assert_eq!(only(&outcome).0, expected, "{name} {reply:?}: {outcome:?}");
             let reach = if stage < 2 { Reach::Unreachable } else { Reach::Reached };
             assert_eq!(outcome.reach, reach, "{name} {reply:?}");

@@ -29,6 +29,8 @@ pub struct ClientSettings {
     pub protocol: Protocol,
     /// The name in EHLO.
     pub helo: Box<str>,
+    /// A server that greets us, or answers EHLO, with that same name is ourselves, and gets nothing.
+    pub not_ourselves: bool,
     /// Use PIPELINING where it is offered.
     pub pipelining: bool,
     /// When TLS begins.
@@ -144,6 +146,8 @@ pub enum HostFault {
     Insecure,
     /// It does not take our word for who we are.
     Unauthenticated,
+    /// It has our own name: mail for it would come back to us.
+    Ourselves,
 }
 
 /// What the caller is to do next. Output is to be sent whatever the step is.

@@ -68,15 +68,14 @@ mod tests {
     use std::net::TcpListener;
     use std::rc::Rc;
 
-    use vsmtp_ipc::edge::queue_deliver::Advice;
     use vsmtp_mail::NextHop;
     use vsmtp_smtp::{ClientSettings, ClientStep, Dialogue, Outcome, Protocol, UseTls};
 
     use super::*;
     use crate::lease::Lease;
     use crate::lease::tests::attempt;
-    use crate::smtp::connection::Dial;
     use crate::smtp::destination::Waiting;
+    use crate::smtp::dial::Dial;
     use crate::smtp::route::{Endpoint, Site};
     use crate::smtp::security::Security;
     use crate::smtp::socket::Socket;
@@ -106,6 +105,7 @@ mod tests {
         let site = Site {
             endpoint,
             host: "dst.test".into(),
+            preference: 0,
             protocol,
             security: Rc::new(Security::Clear),
             source: None,
@@ -114,6 +114,7 @@ mod tests {
         let settings = ClientSettings {
             protocol,
             helo: "src.test".into(),
+            not_ourselves: false,
             pipelining: true,
             tls: UseTls::Never,
             authenticate: false,
@@ -121,8 +122,7 @@ mod tests {
         let tls = Rc::new(vsmtp_tls::client::Client::new(vsmtp_tls::client::Roots::of_certificates(
             std::iter::empty(),
         )));
-        let (left, advice) = (Vec::new(), Advice::default());
-        let dial = Dial { left, started_ms: 0, refused: None, advice, insecure: false };
+        let dial = Dial::new(Vec::new(), false, 0);
         let mut connection =
             Connection::new(socket, (tls, None), site, Dialogue::new(settings), Rc::new(serves), dial);
         connection.connected = true;

@@ -6,7 +6,7 @@ use vsmtp_mail::{Domain, EnhancedCode};
 
 use super::{Candidate, Resolution, Step, Unroutable, fail};
 use crate::lease::Verdict;
-use crate::smtp::route::Ourselves;
+use crate::smtp::ourselves::Ourselves;
 
 /// Most mail exchangers whose addresses are asked for; the best ones.
 const MAX_HOSTS: usize = 8;

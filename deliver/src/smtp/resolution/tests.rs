@@ -11,7 +11,8 @@ const NEITHER: Besides = Besides { mta_sts: false, counted: false };
 const BOTH: Besides = Besides { mta_sts: true, counted: true };
 
 fn us() -> Ourselves {
-    Ourselves { name: Domain::parse("us.test").unwrap(), listen: vec!["192.0.2.99:25".parse().unwrap()] }
+    let listeners = ["192.0.2.99:25".parse().unwrap()];
+    Ourselves::new(Domain::parse("us.test").unwrap(), &listeners, &[], Vec::new())
 }
 
 fn may() -> TlsPolicy {

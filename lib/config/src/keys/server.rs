@@ -47,6 +47,12 @@ keys! {
     /// The load balancers, as networks.
     proxies: Networks = "server.interfaces.proxies", default List(&[]), example List(&["192.0.2.7/32"]), for Receiver;
 
+    /// Addresses at which others reach this server though none of its interfaces has them, as in front of a NAT, one by one or
+    /// as networks. Mail for a domain one of whose MX records leads there goes only to servers that this domain prefers. The
+    /// addresses of the interfaces are known.
+    public_addresses: Networks = "server.public_addresses", default List(&[]), example List(&["192.0.2.1", "2001:db8::1"]),
+        for Deliver;
+
     /// Look up the names of clients, for rules, Received headers and the log. A name counts if it leads back to the
     /// client's address. Needs the DNS for every client that is not remembered.
     client_names: Flag = "server.client_names", default Bool(true), example Bool(false), for Receiver;

@@ -9,6 +9,7 @@ use vsmtp_mail::Domain;
 use crate::by_text::ByText;
 use crate::config::Config;
 use crate::destination::SourceAddresses;
+use crate::network::Network;
 use crate::tls_policy::{TlsDestination, TlsPolicy};
 
 /// What `deliver --role smtp` is told.
@@ -18,6 +19,8 @@ pub struct DeliverSlice {
     pub server_name: ByText<Domain>,
     /// Where this server listens; mail for one of these has looped.
     pub own_addresses: Vec<SocketAddr>,
+    /// Where others reach this server besides, whatever the port.
+    pub public_addresses: Vec<ByText<Network>>,
     /// Connections at once in this process (its share of the whole), at least one.
     pub connections: u32,
     /// Which addresses of remote servers are used.
@@ -108,6 +111,7 @@ impl Config {
         DeliverSlice {
             server_name: self.server.name.clone().into(),
             own_addresses: self.listeners().map(|(address, _)| address).collect(),
+            public_addresses: self.server.public_addresses.iter().copied().map(ByText::from).collect(),
             connections: delivery.connections.div_ceil(self.delivers()),
             family: delivery.family,
             source: delivery.source_address.into(),

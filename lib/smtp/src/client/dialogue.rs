@@ -252,6 +252,10 @@ impl Dialogue {
             return self.break_off(HostFault::Protocol, phase, &format!("server said unasked: {reply}"));
         };
         self.expected.pop_front();
+        if matches!(expect, Expect::Greeting | Expect::Ehlo | Expect::Helo) && self.has_our_name(&reply) {
+            let text = "mail loops back to this server: the one that answers has its name";
+            return self.break_off(HostFault::Ourselves, phase, text);
+        }
         match expect {
             Expect::Greeting if reply.code / 100 == 2 => self.hello(),
             Expect::Helo if reply.code / 100 == 2 => self.greeted(),
@@ -262,6 +266,13 @@ impl Dialogue {
             Expect::Quit => self.close(None),
             expect => self.on_transaction_reply(expect, &reply),
         }
+    }
+
+    /// True if that must not be, and a server that lets us in calls itself by our name, which is its first word (RFC 5321 4.2).
+    fn has_our_name(&self, reply: &ParsedReply) -> bool {
+        let name = reply.text.split_ascii_whitespace().next().unwrap_or_default();
+        let name = name.strip_suffix('.').unwrap_or(name);
+        self.settings.not_ourselves && reply.code / 100 == 2 && name.eq_ignore_ascii_case(&self.settings.helo)
     }
 
     /// True if a server refuses a chunk before it has all of it, which it must not (RFC 3030 2), but means.
@@ -286,6 +297,7 @@ impl Dialogue {
             HostFault::Insecure if phase == Awaiting::StartTls => EnhancedCode(4, 7, 4),
             HostFault::Insecure => EnhancedCode(4, 7, 5),
             HostFault::Unauthenticated => EnhancedCode(4, 7, 8),
+            HostFault::Ourselves => EnhancedCode(4, 4, 6),
             HostFault::Refused | HostFault::Lost => EnhancedCode(4, 4, 2),
         };
         let why = transaction::local(451, enhanced, text);

@@ -107,6 +107,7 @@ fn authenticating(offer: &str) -> Client {
     let settings = ClientSettings {
         protocol: Protocol::Smtp,
         helo: "us.test".into(),
+        not_ourselves: false,
         pipelining: true,
         tls: UseTls::FromStart,
         authenticate: true,
@@ -200,6 +201,7 @@ fn nothing_is_said_of_who_we_are_in_clear() {
     let settings = ClientSettings {
         protocol: Protocol::Smtp,
         helo: "us.test".into(),
+        not_ourselves: false,
         pipelining: true,
         tls: UseTls::IfOffered,
         authenticate: true,

@@ -17,8 +17,14 @@ impl Client {
     }
 
     pub fn with(protocol: Protocol, tls: UseTls) -> Self {
-        let settings =
-            ClientSettings { protocol, helo: "us.test".into(), pipelining: true, tls, authenticate: false };
+        let settings = ClientSettings {
+            protocol,
+            helo: "us.test".into(),
+            not_ourselves: false,
+            pipelining: true,
+            tls,
+            authenticate: false,
+        };
         Client { dialogue: Dialogue::new(settings), body: b"Subject: x\r\n\r\n.body".to_vec() }
     }
 
