@@ -41,14 +41,15 @@ fn dovecot_knows_its_users_by_each_mechanism() {
     assert_eq!(reply.code(), 454, "{reply:?}");
 }
 
-/// saslauthd with a shadow file of its own: it sees it in the place of the system's.
+/// saslauthd with a shadow file of its own, and a configuration of PAM: it sees them in the place of the system's.
 struct Saslauthd {
     folder: tempfile::TempDir,
     child: Child,
 }
 
 impl Saslauthd {
-    fn start(shadow: &str) -> Saslauthd {
+    /// It asks `shadow` itself, or `pam`.
+    fn start(whom: &str, shadow: &str) -> Saslauthd {
         let folder = tempfile::Builder::new().prefix("vsmtp-sasl.").tempdir().expect("make a folder");
         let root = folder.path();
         fs::set_permissions(root, fs::Permissions::from_mode(0o755)).expect("open the folder up");
@@ -62,10 +63,15 @@ impl Saslauthd {
             .collect();
         let passwd = fs::read_to_string("/etc/passwd").expect("read passwd") + &names;
         fs::write(root.join("passwd"), passwd).expect("write passwd");
-        let script = "mount --bind $0/shadow /etc/shadow && mount --bind $0/passwd /etc/passwd && exec saslauthd -a shadow -d -n 2 -m $0/run";
+        fs::create_dir(root.join("pam.d")).expect("make a folder");
+        let pam = "auth required pam_unix.so nodelay\naccount required pam_unix.so\n";
+        fs::write(root.join("pam.d/smtp"), pam).expect("write the service of PAM");
+        let script = "mount --bind $0/shadow /etc/shadow && mount --bind $0/passwd /etc/passwd && \
+                      mount --bind $0/pam.d /etc/pam.d && exec saslauthd -a $1 -d -n 2 -m $0/run";
         let child = program("unshare")
             .args(["--mount", "sh", "-c", script])
             .arg(root)
+            .arg(whom)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -97,7 +103,7 @@ fn saslauthd_knows_the_users_of_the_system() {
     if !(needs_root(TEST) && needs_programs(TEST, &["saslauthd", "unshare"])) {
         return;
     }
-    let saslauthd = Saslauthd::start(&format!("tim:{PENCIL}:19000:0:99999:7:::\n"));
+    let saslauthd = Saslauthd::start("shadow", &format!("tim:{PENCIL}:19000:0:99999:7:::\n"));
     let backend = format!("saslauthd:{}", saslauthd.socket().display());
     let config = format!("config.server.auth.backends = [\"{backend}\"];");
     let as_back_end = stage("", &config, "");
@@ -108,6 +114,26 @@ fn saslauthd_knows_the_users_of_the_system() {
     check(by_rule.submission);
     drop(saslauthd);
     assert_eq!(log_in(as_back_end.submission, "tim", "pencil").1.code(), 454);
+}
+
+#[test]
+fn pam_knows_the_users_of_the_system_and_whose_account_is_over() {
+    const TEST: &str = "pam_knows_the_users_of_the_system_and_whose_account_is_over";
+    if !(needs_root(TEST) && needs_programs(TEST, &["saslauthd", "unshare"])) {
+        return;
+    }
+    let shadow = format!(
+        "tim:{PENCIL}:19000:0:99999:7:::\nold:{PENCIL}:19000:0:99999:7::19001:\nnew:!:19000:0:99999:7:::\n"
+    );
+    let saslauthd = Saslauthd::start("pam", &shadow);
+    let backend = format!("saslauthd:{}", saslauthd.socket().display());
+    let stage = stage("", &format!("config.server.auth.backends = [\"{backend}\"];"), "");
+    check(stage.submission);
+    // The password is right, and its owner must not come in any more.
+    assert_eq!(log_in(stage.submission, "old", "pencil").1.code(), 535);
+    assert_eq!(log_in(stage.submission, "new", "!").1.code(), 535);
+    drop(saslauthd);
+    assert_eq!(log_in(stage.submission, "tim", "pencil").1.code(), 454);
 }
 
 fn check(port: u16) {

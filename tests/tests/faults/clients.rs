@@ -1,6 +1,5 @@
 //! Clients that say nothing, one octet a second, a flood without a newline, garbage, or never read.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -9,19 +8,13 @@ use std::time::{Duration, Instant};
 
 use vsmtp_tests::{Client, Dice, Mta, Settings, say, uninterrupted};
 
-use crate::{SLOWEST, message};
+use crate::{SLOWEST, message, most_memory};
 
 /// Octets of a flood, if nobody stops it.
 const FLOOD: usize = 1 << 30;
 /// A receiver may grow by so many octets under all of this.
 const MOST_MEMORY: u64 = 48 << 20;
 const SLOW: Duration = Duration::from_secs(1);
-
-fn resident(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    kib.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
-}
 
 fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", port)).expect("connect");
@@ -111,7 +104,7 @@ fn hostile_clients_harm_only_themselves() {
     let before = mta.processes();
     let receivers: Vec<u32> =
         before.iter().filter(|process| process.name.starts_with("receiver")).map(|p| p.pid).collect();
-    let at_rest: Vec<u64> = receivers.iter().map(|pid| resident(*pid)).collect();
+    let at_rest: Vec<u64> = receivers.iter().map(|pid| most_memory(*pid)).collect();
     let stop = Arc::new(AtomicBool::new(false));
     let port = mta.port();
     let threads: Vec<_> = VILLAINS
@@ -132,7 +125,7 @@ fn hostile_clients_harm_only_themselves() {
     for (thread, (name, _)) in threads.into_iter().zip(VILLAINS) {
         assert!(thread.join().is_ok(), "{name}");
     }
-    let grown = receivers.iter().zip(at_rest).map(|(pid, rest)| resident(*pid).saturating_sub(rest)).max();
+    let grown = receivers.iter().zip(at_rest).map(|(pid, rest)| most_memory(*pid).saturating_sub(rest)).max();
     let grown = grown.unwrap_or_default();
     say(&format!(
         "beside hostile clients the slowest good message took {} ms; a receiver grew by {} KiB",

@@ -78,3 +78,10 @@ fn send(mta: &Mta, to: &str, text: &str) -> ReplyText {
         Err(said) => said.unwrap_or_else(|| ReplyText(String::new())),
     }
 }
+
+/// The most memory that a process has held so far, in octets.
+fn most_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    kib.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+}

@@ -1,15 +1,23 @@
-//! Next hops that say nothing, one octet a second, a flood without a newline, or garbage.
+//! Next hops that say nothing, one octet a second, a flood without a newline, or garbage, in clear and under TLS.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
-use vsmtp_tests::{Mta, Settings, Sink, say, uninterrupted, wait_until};
+use vsmtp_tests::{
+    Mta, Settings, Sink, free_port, make_certificate, needs_programs, program, say, signal, uninterrupted,
+    wait_until,
+};
 
-use crate::{IMPATIENT, SLOWEST, message, send};
+use crate::{IMPATIENT, SLOWEST, message, most_memory, send};
 
 /// Octets of a flood, if nobody stops it.
 const FLOOD: usize = 1 << 30;
+
+/// One that delivers may grow by so many octets under all of this.
+const MOST_MEMORY: u64 = 48 << 20;
 
 type Script = fn(TcpStream) -> std::io::Result<()>;
 
@@ -94,12 +102,77 @@ fn serve(script: Script) -> u16 {
     port
 }
 
+/// What goes wrong under TLS, or on the way there.
+const UNDER_TLS: [&str; 4] = ["tls-silent", "tls-endless", "tls-lines", "tls-garbage"];
+/// Offers STARTTLS on one port for each.
+const TLS_SERVER: &str = "
+import socket, ssl, sys, threading
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1], sys.argv[2])
+def serve(stream, kind):
+    try:
+        lines = stream.makefile('rb')
+        stream.sendall(b'220 bad.test\\r\\n')
+        lines.readline()
+        stream.sendall(b'250-bad.test\\r\\n250 STARTTLS\\r\\n')
+        if lines.readline().upper().startswith(b'STARTTLS'):
+            stream.sendall(b'220 go\\r\\n')
+            if kind != 'tls-garbage':
+                stream = context.wrap_socket(stream, server_side=True)
+                stream.recv(4096)
+        flood = {'tls-endless': b'2' * 65536, 'tls-lines': b'250-more\\r\\n' * 5000, 'tls-garbage': bytes(range(255, -1, -1)) * 256}
+        while kind in flood:
+            stream.sendall(flood[kind])
+        while stream.recv(4096):
+            pass
+    except OSError:
+        pass
+def listen(kind, port):
+    listener = socket.create_server(('127.0.0.1', port))
+    while True:
+        threading.Thread(target=serve, args=(listener.accept()[0], kind), daemon=True).start()
+threads = [threading.Thread(target=listen, args=pair.split(':')[:1] + [int(pair.split(':')[1])]) for pair in sys.argv[3:]]
+[thread.start() for thread in threads]
+";
+
+/// The servers under TLS. They end when this is dropped.
+struct UnderTls(Child);
+
+impl UnderTls {
+    fn start(folder: &Path, ports: &[(&str, u16)]) -> UnderTls {
+        make_certificate(folder, "bad", &["bad.test"]);
+        let [certificate, key] = ["bad.pem", "bad.key"].map(|name| folder.join(name));
+        let pairs = ports.iter().map(|(name, port)| format!("{name}:{port}"));
+        let child = program("python3").args(["-c", TLS_SERVER]).args([certificate, key]).args(pairs).spawn();
+        let servers = UnderTls(child.expect("start python"));
+        for (_, port) in ports {
+            wait_until("it listens", || TcpStream::connect(("127.0.0.1", *port)).is_ok());
+        }
+        servers
+    }
+}
+
+impl Drop for UnderTls {
+    fn drop(&mut self) {
+        // `timeout` passes the signal on.
+        signal(&[self.0.id()], "TERM");
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn hostile_next_hops_harm_only_their_own_mail() {
+    if !needs_programs("hostile_next_hops_harm_only_their_own_mail", &["python3", "openssl"]) {
+        return;
+    }
     let good = Sink::start();
+    let folder = tempfile::tempdir().expect("make a folder");
+    let under_tls = UNDER_TLS.map(|name| (name, free_port()));
+    let _servers = UnderTls::start(folder.path(), &under_tls);
+    let villains: Vec<(&str, u16)> =
+        VILLAINS.into_iter().map(|(name, script)| (name, serve(script))).chain(under_tls).collect();
     let mut rules = String::new();
-    for (name, script) in VILLAINS {
-        let port = serve(script);
+    for (name, port) in &villains {
         rules += &format!(
             "if ctx::rcpt().domain is \"{name}.test\" {{ transport::forward(ctx::rcpt(), \"[127.0.0.1]:{port}\"); }}\n"
         );
@@ -108,11 +181,18 @@ fn hostile_next_hops_harm_only_their_own_mail() {
     let steps = ["greeting", "mail", "rcpt", "data", "block", "dot"];
     let timeouts: String =
         steps.iter().map(|step| format!("config.delivery.timeouts.{step} = \"2s\"; ")).collect();
-    let config =
-        format!("config.delivery.relayhost = \"[127.0.0.1]:{}\"; {timeouts} {IMPATIENT}", good.port());
+    let policies = under_tls.map(|(_, port)| format!("\"[127.0.0.1]:{port}\": \"encrypt\"")).join(", ");
+    let config = format!(
+        "config.delivery.relayhost = \"[127.0.0.1]:{}\"; {timeouts} {IMPATIENT}\n\
+         config.delivery.tls.policy = #{{ {policies} }};",
+        good.port()
+    );
     let mta = Mta::start(&Settings { config, filter });
     let before = mta.processes();
-    for (name, _) in VILLAINS {
+    let delivers: Vec<u32> =
+        before.iter().filter(|process| process.name.starts_with("deliver-smtp")).map(|p| p.pid).collect();
+    let at_rest: Vec<u64> = delivers.iter().map(|pid| most_memory(*pid)).collect();
+    for (name, _) in &villains {
         for number in 0..5 {
             assert_eq!(send(&mta, &format!("b@{name}.test"), &message(number, 1000)).code(), 250);
         }
@@ -129,13 +209,28 @@ fn hostile_next_hops_harm_only_their_own_mail() {
     // Nothing is lost: all of it waits, and each has been tried.
     wait_until("all hostile mail is deferred", || {
         let rows = mta.ctl_rows(&["queue", "list", "--state", "deferred"]);
-        VILLAINS.iter().all(|(name, _)| {
+        villains.iter().all(|(name, _)| {
             rows.iter().any(|row| {
                 let recipient = &row["recipients"][0];
                 recipient["address"] == format!("b@{name}.test") && recipient["delay_reason"].is_string()
             })
         })
     });
-    assert_eq!(mta.queued(), 5 * VILLAINS.len() as u64);
+    assert_eq!(mta.queued(), 5 * villains.len() as u64);
+    let grown = delivers.iter().zip(at_rest).map(|(pid, rest)| most_memory(*pid).saturating_sub(rest)).max();
+    let grown = grown.unwrap_or(u64::MAX);
+    say(&format!("one that delivers grew by {} KiB", grown / 1024));
+    assert!(grown < MOST_MEMORY, "{grown}");
+    // Nothing goes to these in clear, so it was under TLS that they were met.
+    let log = mta.log();
+    for (name, why) in [
+        ("tls-silent", "timeout while waiting for the reply to EHLO"),
+        ("tls-endless", "server sent an endless reply"),
+        ("tls-lines", "server sent an endless reply"),
+        ("tls-garbage", "server sent clear text behind its answer to STARTTLS"),
+    ] {
+        let is_it = |line: &str| line.contains(&format!("to=<b@{name}.test>")) && line.contains(why);
+        assert!(log.lines().any(is_it), "{name}: {log}");
+    }
     assert_eq!(mta.processes(), before, "nobody died");
 }
