@@ -8,6 +8,7 @@ mod counted;
 mod destination;
 mod dial;
 mod dispatch;
+mod elsewhere;
 mod hints;
 mod idle;
 mod lookup;

@@ -207,6 +207,13 @@ impl Smtp {
         if let Ok(route) = &mut result {
             route.source = self.sources.of(&way.next_hop);
         }
+        if !way.left_out.is_empty() {
+            result = result.and_then(|route| {
+                let nobody = "the mail servers that are known now lack what the message needs";
+                let nobody = Unroutable(Verdict::deferred(EnhancedCode(4, 3, 3), nobody));
+                route.without(&way.left_out, self.slice.family).ok_or(nobody)
+            });
+        }
         match destination.resolved(result, reactor.now_ms()) {
             Ok(()) => self.mark(Rc::clone(way)),
             Err(Unroutable(verdict)) => {

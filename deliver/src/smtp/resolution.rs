@@ -56,6 +56,8 @@ pub struct Resolution {
     temporary: bool,
     /// Nobody knows now what the domain asks for.
     sts_unclear: bool,
+    /// As in [`Route::sts_missed`].
+    sts_missed: bool,
     /// Its sessions are counted.
     counted: bool,
     faults: Vec<Fault>,
@@ -153,6 +155,7 @@ impl Resolution {
             open: Vec::new(),
             temporary: false,
             sts_unclear: false,
+            sts_missed: false,
             counted: false,
             faults: Vec::new(),
         }
@@ -220,6 +223,7 @@ impl Resolution {
             }
             // As good as none, but the domain will want to know.
             Ok(Records::StsFault { fetched, why }) => {
+                self.sts_missed = !fetched;
                 let result =
                     if fetched { TlsResult::StsPolicyInvalid } else { TlsResult::StsPolicyFetchError };
                 let found = Rc::new(counted::of_domain(PolicyKind::Sts, &self.host));
@@ -270,7 +274,8 @@ impl Resolution {
         if hosts.is_empty() {
             return Err(Unroutable(Verdict::deferred(BY_POLICY, why)));
         }
-        Ok(Route::new(self.protocol, RouteTarget::Hosts(hosts, self.port)))
+        let target = RouteTarget::Hosts(hosts, self.port);
+        Ok(Route { sts_missed: self.sts_missed, ..Route::new(self.protocol, target) })
     }
 }
 

@@ -76,6 +76,8 @@ pub struct Route {
     pub target: RouteTarget,
     /// Our own addresses that connections come from.
     pub source: SourceAddresses,
+    /// The domain has a policy (MTA-STS) that could not be fetched now, and counts as none.
+    pub sts_missed: bool,
 }
 
 /// The two kinds of places.
@@ -90,7 +92,24 @@ pub enum RouteTarget {
 impl Route {
     /// A route from any of our addresses.
     pub fn new(protocol: Protocol, target: RouteTarget) -> Self {
-        Route { protocol, target, source: SourceAddresses::default() }
+        Route { protocol, target, source: SourceAddresses::default(), sts_missed: false }
+    }
+
+    /// The same without these places, if anything of this family is left.
+    pub fn without(&self, places: &[Endpoint], family: Family) -> Option<Self> {
+        let target = match &self.target {
+            RouteTarget::Unix(path) if places.contains(&Endpoint::Unix(path.clone())) => return None,
+            RouteTarget::Unix(_) => self.target.clone(),
+            RouteTarget::Hosts(hosts, port) => {
+                let mut hosts = hosts.clone();
+                let is_left =
+                    |address: &IpAddr| !places.contains(&Endpoint::Tcp(SocketAddr::new(*address, *port)));
+                hosts.iter_mut().for_each(|host| host.addresses.retain(is_left));
+                RouteTarget::Hosts(hosts, *port)
+            }
+        };
+        let left = Route { target, ..self.clone() };
+        (!left.sites(family, 0).is_empty()).then_some(left)
     }
 
     /// The places to try, in order: by preference, equal ones as `chance` says, the families of a host in turns.

@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     fn way(next_hop: &str, lenient: bool) -> Way {
-        Way { next_hop: NextHop::parse(next_hop).unwrap(), lenient, service: None }
+        Way { lenient, ..Way::to(NextHop::parse(next_hop).unwrap()) }
     }
 
     fn policy() -> Rc<PolicyFound> {

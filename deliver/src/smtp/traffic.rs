@@ -67,7 +67,7 @@ impl Smtp {
                         return self.watch(reactor, token);
                     }
                 }
-                Happened::Done(outcomes) => self.on_done(reactor, token, &outcomes),
+                Happened::Done(outcomes) => self.on_done(reactor, token, outcomes),
                 Happened::Closed(error) => return self.on_closed(reactor, token, error),
             }
         }
@@ -166,11 +166,11 @@ impl Smtp {
         }
     }
 
-    fn on_done(&mut self, reactor: &mut Reactor, token: usize, outcomes: &[Outcome]) {
+    fn on_done(&mut self, reactor: &mut Reactor, token: usize, outcomes: Vec<Outcome>) {
         let Some(connection) = self.connections.get_mut(&token) else { return };
         let Stage::Busy(work) = std::mem::replace(&mut connection.stage, Stage::Idle) else { return };
         let mut advice = Advice::default();
-        for outcome in outcomes {
+        for outcome in &outcomes {
             advice = advice.and(heeded(outcome, connection.subject()));
         }
         let destination = self.destinations.get_mut(&connection.serves);
@@ -188,6 +188,10 @@ impl Smtp {
                 }
                 return;
             }
+        }
+        let Some((work, outcomes)) = self.or_elsewhere(token, work, outcomes) else { return };
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        if let Some(destination) = self.destinations.get_mut(&connection.serves) {
             advice = advice.and(std::mem::take(&mut destination.advice));
         }
         let (remote, tls) = (connection.site.to_string(), connection.security());
@@ -197,7 +201,7 @@ impl Smtp {
         let Work { lease, started_ms, connecting_ms, .. } = work;
         let before = span_ms(lease.arrived_ms, started_ms).saturating_sub(connecting_ms);
         let delays = (before, connecting_ms, span_ms(started_ms, reactor.now_ms()));
-        let settled = transaction::settle(&lease, outcomes);
+        let settled = transaction::settle(&lease, &outcomes);
         let heard = Heard { reach: Reach::Reached, advice, remote, tls, reports, relayed };
         self.settle(reactor, &lease, settled, heard, delays);
     }

@@ -9,6 +9,7 @@ use vsmtp_mail::{HeaderBlock, NextHop, header_end};
 
 use crate::lease::Lease;
 use crate::smtp::counted::is_counted;
+use crate::smtp::route::Endpoint;
 use crate::smtp::security::{asks_for_sts, asks_for_tlsa, lenient};
 
 /// So much of a message is looked at for its header; nearly all headers end in the first part.
@@ -29,6 +30,8 @@ pub struct Way {
     /// It is a service that gives messages back, and each of its answers may take so long. Whatever holds for next hops of
     /// that name does not hold for it: no TLS, no account.
     pub service: Option<Duration>,
+    /// Places that lack something that this mail needs. What else is there may have it.
+    pub left_out: Vec<Endpoint>,
 }
 
 impl Way {
@@ -36,7 +39,7 @@ impl Way {
     /// its word makes a difference.
     pub fn of(lease: &Lease, policy: &TlsPolicy, mta_sts: bool, counted: bool) -> Self {
         if lease.service.is_some() {
-            return Way { next_hop: lease.next_hop.clone(), lenient: false, service: lease.service };
+            return Way { service: lease.service, ..Way::to(lease.next_hop.clone()) };
         }
         let is_mx = matches!(lease.next_hop, NextHop::Smtp { mx: true, .. });
         let matters = asks_for_tlsa(policy) && lenient(policy.clone()) != *policy
@@ -44,7 +47,12 @@ impl Way {
             || counted && is_mx && is_counted(policy);
         // REQUIRETLS says the opposite, and wins (RFC 8689 4.1).
         let lenient = matters && !lease.demands.requiretls && says_no(lease);
-        Way { next_hop: lease.next_hop.clone(), lenient, service: None }
+        Way { lenient, ..Way::to(lease.next_hop.clone()) }
+    }
+
+    /// The way to a next hop, held to all that it asks for.
+    pub fn to(next_hop: NextHop) -> Self {
+        Way { next_hop, lenient: false, service: None, left_out: Vec::new() }
     }
 }
 

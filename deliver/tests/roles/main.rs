@@ -4,6 +4,7 @@
 mod auth;
 mod dane;
 mod drain;
+mod elsewhere;
 mod harness;
 mod load;
 mod loops;

@@ -100,8 +100,7 @@ mod tests {
         let socket = Socket::connect(&endpoint, None).unwrap();
         let recipients = ["a@dst.test", "b@dst.test", "c@dst.test", "d@dst.test"];
         let lease = Lease::parse(attempt("smtp:dst.test", &recipients, b"a\r\n"), None, 1, 0).unwrap();
-        let serves =
-            Way { next_hop: NextHop::parse("smtp:dst.test").unwrap(), lenient: false, service: None };
+        let serves = Way::to(NextHop::parse("smtp:dst.test").unwrap());
         let site = Site {
             endpoint,
             host: "dst.test".into(),

@@ -71,7 +71,7 @@ impl Connection {
     }
 
     /// True if the server has proved who it is.
-    pub(super) fn is_proven(&self) -> bool {
+    pub fn is_proven(&self) -> bool {
         self.socket.secured().is_some() && self.site.security.is_proof()
     }
 
