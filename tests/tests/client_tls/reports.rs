@@ -91,7 +91,10 @@ pub fn told_the_day_after(mta: &mut Mta, count: usize) -> Vec<Told> {
         std::fs::write(&path, mail).expect("write the report");
         let document = said(&python(UNPACK, &[path.to_str().expect("a plain path")]));
         let document: serde_json::Value = serde_json::from_str(&document).expect("JSON");
-        let policy = &document["policies"][0];
+        // They come in any order; where a policy could not be had, its row is worth more than that there is none.
+        let policies = document["policies"].as_array().expect("policies").iter();
+        let kind = |policy: &&serde_json::Value| policy["policy"]["policy-type"].to_string();
+        let policy = policies.max_by_key(kind).expect("a policy");
         let count = |name: &str| policy["summary"][name].as_u64().expect("a count");
         let result = &policy["failure-details"][0]["result-type"];
         told.push((
