@@ -7,6 +7,10 @@ use vsmtp_smtp::Awaiting;
 
 use super::{Connection, MAX_TRANSACTION_MS, Stage};
 
+/// Longest wait for a TCP connection while other places are left to try: most hosts answer within a second, and one that is away
+/// is tried again later.
+const CONNECT_BEFORE_OTHERS: Duration = Duration::from_secs(10);
+
 impl Connection {
     /// Renews the deadline if the connection waits for something new. Answers when a timer must be set, if one must.
     pub fn watch(&mut self, timeouts: &NextHopTimeouts, idle: Duration, now_ms: u64) -> Option<u64> {
@@ -15,7 +19,8 @@ impl Connection {
         let waiting_for = (awaiting, self.progress + self.dialogue.answers());
         if waiting_for != self.waiting_for {
             self.waiting_for = waiting_for;
-            let usual = patience(awaiting, timeouts, idle);
+            let others = matches!(&self.stage, Stage::Dialing(dial) if !dial.left.is_empty());
+            let usual = patience(awaiting, timeouts, idle, others);
             // What the operator has said of a service is about its answers, not about a connection that is kept.
             let own = self.serves.service.filter(|_| awaiting != Awaiting::Nothing);
             self.deadline_ms = now_ms.saturating_add(millis(own.unwrap_or(usual)));
@@ -43,11 +48,15 @@ impl Connection {
     }
 }
 
-fn patience(awaiting: Awaiting, timeouts: &NextHopTimeouts, idle: Duration) -> Duration {
+/// With `others`, more places can be tried.
+fn patience(awaiting: Awaiting, timeouts: &NextHopTimeouts, idle: Duration, others: bool) -> Duration {
     match awaiting {
+        Awaiting::Connect if others => timeouts.connect.min(CONNECT_BEFORE_OTHERS),
         Awaiting::Connect => timeouts.connect,
-        Awaiting::Greeting | Awaiting::Hello | Awaiting::StartTls | Awaiting::Handshake | Awaiting::Auth => {
-            timeouts.greeting
+        Awaiting::Greeting | Awaiting::Hello => timeouts.greeting,
+        // Somebody is awake there, and whoever hangs now must not take the time of the other places.
+        Awaiting::StartTls | Awaiting::Handshake | Awaiting::Auth => {
+            timeouts.greeting.min(awaiting.patience())
         }
         Awaiting::Mail => timeouts.mail,
         Awaiting::Rcpt => timeouts.rcpt,
@@ -142,6 +151,35 @@ mod tests {
     fn deadline(connection: &mut Connection, now_ms: u64) -> u64 {
         connection.watch(&TIMEOUTS, Duration::ZERO, now_ms);
         connection.deadline_ms
+    }
+
+    #[test]
+    fn a_host_that_hangs_leaves_time_for_the_others() {
+        let seconds = |awaiting, timeouts: &NextHopTimeouts, others| {
+            patience(awaiting, timeouts, Duration::ZERO, others).as_secs()
+        };
+        for awaiting in [Awaiting::StartTls, Awaiting::Handshake, Awaiting::Auth] {
+            assert_eq!(seconds(awaiting, &TIMEOUTS, false), 120, "{awaiting}");
+            let shorter = NextHopTimeouts { greeting: Duration::from_secs(7), ..TIMEOUTS };
+            assert_eq!(seconds(awaiting, &shorter, false), 7, "{awaiting}");
+        }
+        assert_eq!(seconds(Awaiting::Greeting, &TIMEOUTS, true), 300);
+        let connect = |others| seconds(Awaiting::Connect, &TIMEOUTS, others);
+        assert_eq!((connect(true), connect(false)), (10, 30));
+        let shorter = NextHopTimeouts { connect: Duration::from_secs(2), ..TIMEOUTS };
+        assert_eq!(seconds(Awaiting::Connect, &shorter, true), 2);
+    }
+
+    #[test]
+    fn a_connection_is_waited_for_the_longer_way_only_at_the_last_place() {
+        let mut connection = busy(Protocol::Smtp);
+        let place = connection.site.clone();
+        for (left, expected) in [(vec![place.clone()], 10_000), (Vec::new(), 30_000)] {
+            connection.connected = false;
+            connection.progress += 1;
+            connection.stage = Stage::Dialing(Dial::new(left, false, 0));
+            assert_eq!(deadline(&mut connection, 0), expected);
+        }
     }
 
     #[test]

@@ -74,11 +74,12 @@ keys! {
     family: OneOf<Family> { of: Family::WORDS } = "delivery.address_family", default Text("any"), example Text("ipv4"),
         for Deliver;
 
-    /// Longest wait for a TCP connection.
+    /// Longest wait for a TCP connection; never more than 10 s while other addresses of the next hop are left to try.
     connect: Period { min: SECOND, max: 10 * MINUTE } = "delivery.timeouts.connect", default Text("30s"),
         example Text("10s"), for Deliver;
 
-    /// Longest wait for a greeting and for the answer to EHLO, HELO and LHLO (RFC 5321 4.5.3.2.1).
+    /// Longest wait for a greeting and for the answer to EHLO, HELO and LHLO (RFC 5321 4.5.3.2.1). The answers to STARTTLS and AUTH
+    /// and the TLS handshake have as long, but never more than 2 minutes each.
     greeting: Period { min: SECOND, max: HOUR } = "delivery.timeouts.greeting", default Text("5m"),
         example Text("1m"), for Deliver;
 
