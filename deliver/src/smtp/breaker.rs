@@ -87,18 +87,24 @@ impl Breakers {
     /// # Errors
     /// The host is left alone.
     pub fn ask(&mut self, line: &Line, now_ms: u64) -> Result<(), Open> {
-        let Some(host) = self.hosts.get_mut(line) else { return Ok(()) };
-        if host.times == 0 {
-            return Ok(());
+        if let Some(open) = self.left_alone(line, now_ms) {
+            return Err(open);
         }
-        let until_ms = host.until_ms.max(host.probe_ms);
-        if now_ms >= until_ms {
+        if let Some(host) = self.hosts.get_mut(line).filter(|host| host.times > 0) {
             host.probe_ms = now_ms + PROBE_MS;
-            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Whether a host is left alone now. Nothing follows from asking.
+    pub fn left_alone(&self, line: &Line, now_ms: u64) -> Option<Open> {
+        let host = self.hosts.get(line).filter(|host| host.times > 0)?;
+        if now_ms >= host.until_ms.max(host.probe_ms) {
+            return None;
         }
         // What a probe finds is known soon.
         let left_ms = if now_ms < host.until_ms { host.until_ms - now_ms } else { FIRST_MS / 4 };
-        Err(Open { left_ms, reason: host.reason.clone() })
+        Some(Open { left_ms, reason: host.reason.clone() })
     }
 
     /// Somebody answered there. True if it had been left alone.
@@ -170,6 +176,8 @@ mod tests {
             breakers.ask(&at(25), 1001).unwrap_err(),
             Open { left_ms: 59_999, reason: "timeout".into() }
         );
+        assert!(breakers.left_alone(&at(25), 1001).is_some());
+        assert_eq!(breakers.left_alone(&at(25), 1000 + FIRST_MS), None);
         assert_eq!(breakers.ask(&at(26), 1001), Ok(()), "another one is another one");
         assert_eq!(breakers.failed(&at(25), "late", 1002), None, "what was under way tells nothing new");
     }

@@ -20,7 +20,7 @@ use crate::smtp::destination::RouteState;
 use crate::smtp::dial::Dial;
 use crate::smtp::lookup::Answered;
 use crate::smtp::resolution::{BY_POLICY, Besides, Resolution, Step, Unroutable};
-use crate::smtp::route::{Endpoint, Route, RouteTarget, Site};
+use crate::smtp::route::{Endpoint, Route, RouteTarget, Site, limit};
 use crate::smtp::security::{for_account, lenient, with_account};
 use crate::smtp::socket::Socket;
 use crate::smtp::way::Way;
@@ -110,7 +110,7 @@ impl Smtp {
         }
         let record = self.tally.question(way);
         let besides = Besides { mta_sts: self.slice.tls.mta_sts && !way.lenient, counted: record.is_some() };
-        let (resolution, step) = Resolution::begin(&way.next_hop, policy, besides);
+        let (resolution, step) = Resolution::begin(&way.next_hop, policy, besides, chance());
         if let Some(destination) = self.destinations.get_mut(way) {
             destination.route = RouteState::Asking(resolution);
         }
@@ -233,9 +233,19 @@ impl Smtp {
         if let Some(destination) = self.destinations.get_mut(way) {
             destination.dialing += 1;
         }
-        // Without chance the order is the same every time, which is unfair and not wrong.
-        let chance = vsmtp_sys::random::random_u64().unwrap_or(0);
-        let dial = Dial::new(route.sites(self.slice.family, chance), false, reactor.now_ms());
+        let now_ms = reactor.now_ms();
+        let (mut usable, mut alone) = (Vec::new(), Vec::new());
+        for site in route.sites(self.slice.family, chance()) {
+            match self.breakers.left_alone(&Line::of(&site), now_ms) {
+                None => usable.push(site),
+                Some(open) => alone.push((site, open)),
+            }
+        }
+        let (places, more) = limit(usable);
+        let mut dial = Dial::new(places, more, now_ms);
+        for (site, open) in alone {
+            dial.leave_alone(site, &open);
+        }
         self.dial_next(reactor, way, dial);
     }
 
@@ -336,6 +346,11 @@ impl Smtp {
     pub(super) fn idle_time(&self) -> Duration {
         self.slice.reuse_idle.unwrap_or_default()
     }
+}
+
+/// Without it the order is the same every time, which is unfair and not wrong.
+fn chance() -> u64 {
+    vsmtp_sys::random::random_u64().unwrap_or(0)
 }
 
 /// A domain that does not exist or wants no mail is the sender's mistake, unless it is an operator who sends the mail there.

@@ -60,6 +60,8 @@ pub struct Resolution {
     sts_missed: bool,
     /// Its sessions are counted.
     counted: bool,
+    /// Which of too many equal hosts are asked for.
+    chance: u64,
     faults: Vec<Fault>,
 }
 
@@ -108,7 +110,8 @@ pub enum Step {
 impl Resolution {
     /// Begins, with the policy of the next hop, and with that of the mail domain if that is asked for. Without names
     /// nothing needs to be asked.
-    pub fn begin(next_hop: &NextHop, policy: TlsPolicy, besides: Besides) -> (Self, Step) {
+    /// `chance` decides which of too many equal hosts count.
+    pub fn begin(next_hop: &NextHop, policy: TlsPolicy, besides: Besides, chance: u64) -> (Self, Step) {
         let (host, port, protocol, mx) = match next_hop {
             NextHop::Smtp { host, port, mx } => (host.clone(), *port, Protocol::Smtp, *mx),
             NextHop::Lmtp(LmtpTarget::Tcp(host, port)) => (host.clone(), *port, Protocol::Lmtp, false),
@@ -122,7 +125,8 @@ impl Resolution {
             }
         };
         let Besides { mta_sts, counted } = besides;
-        let mut resolution = Resolution { host, port, protocol, mx, counted, ..Self::nothing(policy) };
+        let mut resolution =
+            Resolution { host, port, protocol, mx, counted, chance, ..Self::nothing(policy) };
         let step = match resolution.host.as_literal() {
             Some(address) => {
                 resolution.hosts = vec![Candidate::new(0, "", vec![address])];
@@ -157,6 +161,7 @@ impl Resolution {
             sts_unclear: false,
             sts_missed: false,
             counted: false,
+            chance: 0,
             faults: Vec::new(),
         }
     }
@@ -174,7 +179,7 @@ impl Resolution {
         match (query, result) {
             (Query::Mx(_), Ok(Records::Mx(records))) => {
                 self.secure &= secure;
-                Ok(self.on_mx(records))
+                Ok(self.on_mx(records, us))
             }
             (Query::Mx(_), Err(error)) => {
                 self.secure &= secure;

@@ -112,7 +112,7 @@ impl Route {
         (!left.sites(family, 0).is_empty()).then_some(left)
     }
 
-    /// The places to try, in order: by preference, equal ones as `chance` says, the families of a host in turns.
+    /// All places, in the order in which they are to be tried: by preference, equal ones as `chance` says, the families of a host in turns.
     pub fn sites(&self, family: Family, mut chance: u64) -> Vec<Site> {
         let (hosts, port) = match &self.target {
             RouteTarget::Unix(path) => {
@@ -134,7 +134,7 @@ impl Route {
                 }));
             }
         }
-        limit(sites)
+        sites
     }
 
     /// True if a connection to that place may carry mail by this route.
@@ -237,18 +237,32 @@ impl Site {
     }
 }
 
-/// At most [`MAX_ADDRESSES`], but both families if there are both: one of them may not work here at all.
-fn limit(mut sites: Vec<Site>) -> Vec<Site> {
-    let is_v6 = |site: &Site| matches!(site.endpoint, Endpoint::Tcp(SocketAddr::V6(_)));
-    let rest = sites.split_off(sites.len().min(MAX_ADDRESSES));
-    let one_family = |v6: bool| sites.iter().all(|site| is_v6(site) == v6);
-    if let Some(missing) = [true, false].into_iter().find(|v6| one_family(*v6))
-        && let Some(other) = rest.into_iter().find(|site| is_v6(site) != missing)
-    {
-        sites.pop();
-        sites.push(other);
+/// At most [`MAX_ADDRESSES`] of these places, in their order, and whether that leaves any out. Each host keeps one before any keeps
+/// two: one with many addresses must not hide the others. Both families stay if there are both, for one of them may not work
+/// here at all.
+pub fn limit(sites: Vec<Site>) -> (Vec<Site>, bool) {
+    let mut by_rank: Vec<(usize, usize)> = Vec::with_capacity(sites.len());
+    for (at, site) in sites.iter().enumerate() {
+        let before = sites.iter().take(at);
+        let same_host =
+            before.filter(|before| before.host == site.host && before.preference == site.preference);
+        by_rank.push((same_host.count(), at));
     }
-    sites
+    by_rank.sort_unstable();
+    let left_out = by_rank.split_off(by_rank.len().min(MAX_ADDRESSES));
+    let is_v6 = |(_, at): &(usize, usize)| {
+        matches!(sites.get(*at).map(|site| &site.endpoint), Some(Endpoint::Tcp(SocketAddr::V6(_))))
+    };
+    let one_family = |v6: bool| by_rank.iter().all(|rank| is_v6(rank) == v6);
+    if let Some(only) = [true, false].into_iter().find(|v6| one_family(*v6))
+        && let Some(other) = left_out.iter().find(|rank| is_v6(rank) != only)
+    {
+        by_rank.pop();
+        by_rank.push(*other);
+    }
+    let kept: Vec<usize> = by_rank.into_iter().map(|(_, at)| at).collect();
+    let sites = sites.into_iter().enumerate().filter(|(at, _)| kept.contains(at)).map(|(_, site)| site);
+    (sites.collect(), !left_out.is_empty())
 }
 
 fn shuffle<T>(items: &mut [T], chance: &mut u64) {
@@ -334,8 +348,29 @@ mod tests {
         let many: Vec<String> = (0..30).map(|n| format!("2001:db8::{n:x}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         let route = route(vec![host(0, "a", &many), host(1, "b", &["192.0.2.1"])]);
-        let sites = shown(&route, Family::Any, 7);
+        let (sites, more) = limit(route.sites(Family::Any, 7));
+        assert!(more);
         assert_eq!(sites.len(), MAX_ADDRESSES);
-        assert_eq!(sites.last().unwrap(), "b[192.0.2.1]:25");
+        assert_eq!(sites.last().unwrap().to_string(), "b[192.0.2.1]:25");
+        // One host whose last address alone is of the other family: that one is tried too.
+        let many: Vec<String> = (0..12).map(|n| format!("192.0.2.{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let hosts: Vec<MailHost> = many.iter().map(|address| host(0, address, &[address])).collect();
+        let with_v6 = [hosts, vec![host(1, "v6", &["2001:db8::1"])]].concat();
+        let (sites, _) = limit(self::route(with_v6).sites(Family::Any, 1));
+        assert_eq!((sites.len(), sites.last().unwrap().to_string().as_str()), (10, "v6[2001:db8::1]:25"));
+    }
+
+    #[test]
+    fn a_host_with_many_addresses_hides_no_other() {
+        let many: Vec<String> = (0..16).map(|n| format!("192.0.2.{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let route = route(vec![host(10, "many", &many), host(20, "few", &["192.0.2.77", "192.0.2.78"])]);
+        let (sites, more) = limit(route.sites(Family::Any, 0));
+        let few = sites.iter().filter(|site| &*site.host == "few").count();
+        assert_eq!((sites.len(), few, more), (MAX_ADDRESSES, 2, true));
+        assert!(sites.iter().take(8).all(|site| &*site.host == "many"), "the better one is tried first");
+        let (sites, more) = limit(route.sites(Family::Ipv6, 0));
+        assert!(sites.is_empty() && !more);
     }
 }

@@ -213,6 +213,29 @@ fn a_host_that_keeps_failing_is_left_alone_by_all_next_hops_and_the_others_are_n
 }
 
 #[test]
+fn addresses_that_are_left_alone_make_room_for_those_that_were_never_tried() {
+    let mut deliver = start(|_| {});
+    let mut resolver = deliver.resolver();
+    let good = Peer::at("127.0.0.3:0");
+    let next_hop = format!("smtp:dst.test:{}", good.port());
+    let mut addresses: Vec<IpAddr> = (1..16).map(|n| IpAddr::from([127, 0, 1, n])).collect();
+    addresses.push(IpAddr::from([127, 0, 0, 3]));
+    let known = [
+        mx("dst.test", &[(1, "mx.test")]),
+        (Query::Addresses("mx.test".to_owned()), Ok(Records::Addresses(addresses))),
+    ];
+    for round in 1..=3 {
+        deliver.lease(&attempt(round, &next_hop, &["b@dst.test"], inline(MESSAGE)));
+        answer(&mut resolver, &known, 2);
+        assert_eq!(one(&mut deliver).2, (4, 4, 1), "{round}");
+    }
+    deliver.lease(&attempt(4, &next_hop, &["b@dst.test"], inline(MESSAGE)));
+    answer(&mut resolver, &known, 2);
+    good.accept_greeted().take_message("250 ok\r\n");
+    assert_eq!(one(&mut deliver).1, Result3::Delivered);
+}
+
+#[test]
 fn what_fails_on_our_side_is_not_held_against_a_host() {
     let mut deliver = start(|slice| {
         let elsewhere = SourceAddresses::from_text("192.0.2.1").unwrap().into();

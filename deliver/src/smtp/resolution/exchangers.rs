@@ -1,6 +1,8 @@
 //! Which hosts take mail for a name: its mail exchangers or itself, those that have addresses, and none behind ourselves
 //! (RFC 5321 5.1, RFC 7505). It asks nobody itself: it says what is to be asked.
 
+use std::collections::HashSet;
+
 use vsmtp_ipc::edge::client_resolver::{DnsError, Query};
 use vsmtp_mail::{Domain, EnhancedCode};
 
@@ -12,7 +14,7 @@ use crate::smtp::ourselves::Ourselves;
 const MAX_HOSTS: usize = 8;
 
 impl Resolution {
-    pub(super) fn on_mx(&mut self, records: Vec<(u16, String)>) -> Step {
+    pub(super) fn on_mx(&mut self, records: Vec<(u16, String)>, us: &Ourselves) -> Step {
         if matches!(&records[..], [(_, name)] if name.is_empty() || name == ".") {
             return fail(EnhancedCode(5, 1, 10), format!("{} takes no mail (null MX)", self.host));
         }
@@ -23,8 +25,12 @@ impl Resolution {
             })
             .collect();
         hosts.sort();
-        hosts.dedup_by(|later, first| later.1 == first.1);
-        hosts.truncate(MAX_HOSTS);
+        let mut known = HashSet::new();
+        hosts.retain(|(_, name)| known.insert(name.clone()));
+        let ours = hosts.iter().find(|(_, name)| us.name.as_str().eq_ignore_ascii_case(name)).cloned();
+        choose(&mut hosts, self.chance);
+        // What is no better than ourselves must be known as such.
+        hosts.extend(ours.filter(|ours| !hosts.contains(ours)));
         if hosts.is_empty() {
             // There are MX records, so the address of the domain itself does not count.
             return fail(EnhancedCode(5, 4, 4), format!("mail servers of {} have no valid names", self.host));
@@ -81,5 +87,43 @@ impl Resolution {
         }
         // The operator's own setting: a mistake there must not bounce everybody's mail.
         Step::Done(Err(Unroutable(Verdict::deferred(EnhancedCode(4, 4, 4), text))))
+    }
+}
+
+/// Keeps the best [`MAX_HOSTS`] of hosts by rising preference; of those that are equal where the bound is, chance decides, or the
+/// others would never get mail.
+fn choose(hosts: &mut Vec<(u16, String)>, mut chance: u64) {
+    let Some(bound) = hosts.get(MAX_HOSTS).map(|(preference, _)| *preference) else { return };
+    let first = hosts.partition_point(|(preference, _)| *preference < bound);
+    let end = hosts.partition_point(|(preference, _)| *preference <= bound);
+    for at in first..MAX_HOSTS {
+        let choices = (end - at) as u64;
+        hosts.swap(at, at + usize::try_from(chance % choices).unwrap_or(0));
+        chance /= choices;
+    }
+    hosts.truncate(MAX_HOSTS);
+    hosts.sort();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_exchangers_the_best_stay_and_chance_decides_among_equals() {
+        let chosen = |chance: u64| {
+            let mut hosts: Vec<(u16, String)> = (0..20).map(|n| (20, format!("mx{n:02}.test"))).collect();
+            hosts.splice(0..0, [(5, "best.test".to_owned())]);
+            hosts.push((30, "last.test".to_owned()));
+            choose(&mut hosts, chance);
+            hosts
+        };
+        let mut seen = HashSet::new();
+        for chance in 0..2000 {
+            let hosts = chosen(chance * 7919);
+            assert_eq!((hosts.len(), hosts[0].1.as_str()), (MAX_HOSTS, "best.test"));
+            seen.extend(hosts);
+        }
+        assert_eq!(seen.len(), 21, "each of the equal ones, and never the worst");
     }
 }

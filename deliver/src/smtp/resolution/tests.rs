@@ -22,7 +22,7 @@ fn may() -> TlsPolicy {
 #[test]
 fn answers_to_questions_of_an_earlier_resolution_do_not_count() {
     let next_hop = NextHop::parse("smtp:dst.test").unwrap();
-    let (mut resolution, _) = Resolution::begin(&next_hop, TlsPolicy::parse("dane").unwrap(), BOTH);
+    let (mut resolution, _) = Resolution::begin(&next_hop, TlsPolicy::parse("dane").unwrap(), BOTH, 0);
     let heard = |result| Heard { result, secure: true };
     let mx = Query::Mx("dst.test".to_owned());
     let step = resolution.on_answer(&mx, heard(Ok(Records::Mx(vec![(0, "mx.test".to_owned())]))), &us());
@@ -46,7 +46,8 @@ fn run(
     answer: impl Fn(&Query) -> (Answer, bool),
 ) -> (Resolution, Result<Route, Unroutable>) {
     let next_hop = NextHop::parse(next_hop).unwrap();
-    let (mut resolution, mut step) = Resolution::begin(&next_hop, TlsPolicy::parse(policy).unwrap(), besides);
+    let (mut resolution, mut step) =
+        Resolution::begin(&next_hop, TlsPolicy::parse(policy).unwrap(), besides, 0);
     let mut asked = Vec::new();
     loop {
         step = match step {
@@ -133,6 +134,24 @@ fn a_null_mx_beside_others_is_a_mistake_and_not_a_null_mx() {
 }
 
 #[test]
+fn a_name_counts_once_and_ours_is_found_among_any_number() {
+    let many: Vec<(u16, String)> = (0..20).map(|n| (7, format!("mx{n}.test"))).collect();
+    let records = [(5, "a.test".to_owned()), (7, "us.test".to_owned()), (9, "a.test".to_owned())];
+    let records = Ok(Records::Mx(many.into_iter().chain(records).collect()));
+    let asked = std::cell::RefCell::new(Vec::new());
+    let answer = |query: &Query| match query {
+        Query::Addresses(name) => {
+            asked.borrow_mut().push(name.clone());
+            (a("192.0.2.1"), false)
+        }
+        _ => (records.clone(), false),
+    };
+    let route = run("smtp:dst.test", "may", NEITHER, answer).1.unwrap();
+    assert_eq!(names(&route), ["a.test"], "all others are no better than ourselves");
+    assert_eq!(asked.borrow().iter().filter(|name| *name == "a.test").count(), 1);
+}
+
+#[test]
 fn mail_that_would_come_back_fails() {
     let best = resolve(
         "smtp:dst.test",
@@ -163,7 +182,7 @@ fn brackets_and_literals_need_no_exchanger() {
 
 #[test]
 fn an_answer_to_another_question_is_noticed() {
-    let (mut resolution, _) = Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap(), may(), NEITHER);
+    let (mut resolution, _) = Resolution::begin(&NextHop::parse("smtp:dst.test").unwrap(), may(), NEITHER, 0);
     let heard = Heard { result: a("192.0.2.1"), secure: false };
     assert!(resolution.on_answer(&Query::Mx("dst.test".into()), heard, &us()).is_err());
 }
