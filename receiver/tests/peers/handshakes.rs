@@ -8,29 +8,83 @@ use rustls::version::{TLS12, TLS13};
 use vsmtp_config::ServerTls;
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::master_child::ToMaster;
-use vsmtp_ipc::edge::receiver_keys::Answer;
+use vsmtp_ipc::edge::receiver_keys::{Answer, SIGN_MS};
 
 use crate::keys::{KEYS, Keys, Secure, client_config, tls};
 use crate::stage::{Client, PATIENCE, Stage, next};
 use crate::tls::{begin, ready, secured, stage, starttls, submissions};
 
+/// How long a signature is waited for.
+const SIGN: Duration = Duration::from_millis(SIGN_MS);
+
 #[test]
 fn a_silent_key_holder_costs_the_handshake_and_nothing_else() {
-    let mut stage = Stage::start(&secured(tls()));
+    let mut slice = secured(tls());
+    slice.timeouts.connect = 5 * SIGN;
+    let mut stage = Stage::start(&slice);
     let mut filter = stage.introduce((false, false, false));
     let mut keys = Keys::introduce(&mut stage);
     let stream = ready(&stage);
+    // One who says nothing is the receiver's own clock: his time is five times that of a signature.
+    let mut silent = stage.connect();
+    assert!(silent.reply().starts_with("220"));
     let began = Instant::now();
     let shaking = std::thread::spawn(move || Secure::shake(&client_config(&TLS13), stream).is_err());
     let (late, _) = keys.hear();
     stage.greeted().begin(&mut filter);
     assert!(shaking.join().unwrap());
-    assert!(began.elapsed() < Duration::from_secs(15), "it is waited for");
+    assert!(began.elapsed() >= SIGN, "it is waited for");
+    assert!(silent.reply().starts_with("421"));
+    stage.logged("why=timeout");
+    let log = stage.log();
+    let (failed, over) = (log.find("event=tls-failed"), log.find("why=timeout"));
+    assert!(failed.is_some() && failed < over, "and not for long: {log}");
     // Its answer comes too late for anybody, and is no misbehaviour.
     keys.say(&Answer::Signed { ticket: late, signature: None });
     keys.serve();
     starttls(&stage);
     stage.figure("handshakes_failed", 1);
+}
+
+#[test]
+fn those_who_wait_for_signatures_delay_nobody_who_needs_none() {
+    const STALLED: usize = 100;
+    let mut stage = Stage::start(&secured(tls()));
+    let _filter = stage.introduce((false, false, false));
+    let mut keys = Keys::introduce(&mut stage);
+    let address = submissions(&mut stage);
+    let config = client_config(&TLS13);
+    let first = std::thread::spawn({
+        let config = config.clone();
+        move || Secure::shake(&config, TcpStream::connect(address).unwrap()).unwrap().reply()
+    });
+    keys.sign();
+    assert!(first.join().unwrap().starts_with("220"));
+    // From now on nobody signs. Four are waited for at once, so the last of these has half a minute to wait.
+    let mut stalled: Vec<TcpStream> = (0..STALLED)
+        .map(|_| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(&hello()).unwrap();
+            stream
+        })
+        .collect();
+    keys.hear();
+    let mut resumed = Secure::shake(&config, TcpStream::connect(address).unwrap()).unwrap();
+    assert!(resumed.is_resumed());
+    assert!(resumed.reply().starts_with("220"));
+    let last = stalled.last_mut().unwrap();
+    last.set_nonblocking(true).unwrap();
+    let waits = last.read(&mut [0; 1]).expect_err("it waits");
+    assert_eq!(waits.kind(), std::io::ErrorKind::WouldBlock, "the others came first");
+}
+
+/// The first words of a client that comes for the first time.
+fn hello() -> Vec<u8> {
+    let name = rustls::pki_types::ServerName::try_from("mx.test").unwrap();
+    let mut client = rustls::ClientConnection::new(client_config(&TLS13), name).unwrap();
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).unwrap();
+    bytes
 }
 
 #[test]
@@ -121,13 +175,7 @@ fn a_flood_of_handshakes_is_refused_not_kept() {
     let mut promised: Client = stage.greeted();
     assert!(promised.ask("STARTTLS").starts_with("220"));
     let address = submissions(&mut stage);
-    let hello = {
-        let name = rustls::pki_types::ServerName::try_from("mx.test").unwrap();
-        let mut client = rustls::ClientConnection::new(client_config(&TLS13), name).unwrap();
-        let mut bytes = Vec::new();
-        client.write_tls(&mut bytes).unwrap();
-        bytes
-    };
+    let hello = hello();
     let mut streams = Vec::new();
     for _ in 0..400 {
         let mut stream = TcpStream::connect(address).unwrap();

@@ -203,6 +203,8 @@ impl Secure {
     /// Makes what is left of a handshake.
     pub fn go_on(mut stream: TcpStream, mut connection: ClientConnection) -> Result<Secure, std::io::Error> {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // What is said behind the handshake does not wait for the kernel to hear that its end has come.
+        stream.set_nodelay(true).unwrap();
         while connection.is_handshaking() {
             connection.complete_io(&mut stream)?;
         }

@@ -19,4 +19,5 @@ mod proxies;
 mod slow_tls;
 mod stage;
 mod tls;
+mod torn_tls;
 mod verdicts;

@@ -27,7 +27,7 @@ fn secure(stage: &Stage) -> Secure {
 }
 
 /// What these octets look like under TLS.
-fn encrypted(client: &mut Secure, bytes: &[u8]) -> Vec<u8> {
+pub fn encrypted(client: &mut Secure, bytes: &[u8]) -> Vec<u8> {
     let connection = &mut client.reader.get_mut().conn;
     connection.writer().write_all(bytes).unwrap();
     let mut record = Vec::new();

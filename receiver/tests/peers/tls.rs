@@ -147,43 +147,6 @@ fn s6_what_is_sent_behind_starttls_ends_the_session() {
 }
 
 #[test]
-fn s5_the_end_of_tls_in_the_middle_of_a_message_accepts_nothing() {
-    for (by_chunks, clear_behind) in [(false, false), (false, true), (true, false), (true, true)] {
-        let (stage, mut filter) = stage();
-        let mut client = halfway(&stage, &mut filter, by_chunks);
-        client.close_notify();
-        if clear_behind {
-            client.send_clear(b"the rest\r\n.\r\nMAIL FROM:<evil@client.test>\r\n");
-        }
-        filter.expect_reset();
-        filter.expect_forget();
-        assert!(client.is_gone());
-    }
-    // The connection ends without that word.
-    for by_chunks in [false, true] {
-        let (stage, mut filter) = stage();
-        let mut client = halfway(&stage, &mut filter, by_chunks);
-        client.send(".\r");
-        drop(client.reader.into_inner().sock);
-        filter.expect_reset();
-        filter.expect_forget();
-    }
-}
-
-/// A client in the middle of a message.
-fn halfway(stage: &Stage, filter: &mut Filter, by_chunks: bool) -> Secure {
-    let mut client = starttls(stage);
-    begin(&mut client, filter);
-    if by_chunks {
-        client.send("BDAT 1000 LAST\r\n");
-    } else {
-        client.ask("DATA");
-    }
-    client.send("Subject: x\r\n\r\nhalf a message\r\n");
-    client
-}
-
-#[test]
 fn a_client_that_hangs_up_in_the_middle_of_a_record_is_gone_at_once() {
     let (stage, _filter) = stage();
     for _ in 0..20 {
@@ -368,10 +331,12 @@ fn client_certificates_are_told_verified_or_not_and_required_where_it_says_so() 
 
 #[test]
 fn idle_tls_sessions_are_small() {
-    // Ten thousand where the machine has the time for their handshakes; each costs the same.
+    // Ten thousand where the machine has the time for their handshakes, as `.ci/run` asks for; each costs the same.
     let sessions =
         std::env::var("VSMTP_TEST_SESSIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(500);
-    if vsmtp_sys::fds::raise_nofile(2 * sessions as u64 + 500).unwrap() < sessions as u64 + 500 {
+    let descriptors = vsmtp_sys::fds::raise_nofile(2 * sessions as u64 + 500).unwrap();
+    if descriptors < sessions as u64 + 500 {
+        assert!(std::env::var_os("CI").is_none(), "{descriptors} descriptors are too few");
         return;
     }
     let mut open = secured(tls());
