@@ -158,7 +158,8 @@ fn extensions(slice: &ReceiverSlice, service: Service, has_tls: bool) -> Extensi
     for word in slice.discard.iter().filter_map(|word| Extension::from_keyword(word)) {
         extensions = extensions.without(word);
     }
-    if !extensions.has(Extension::Chunking) {
+    // BODY= is 8BITMIME's, and lines of any length come in chunks only.
+    if !extensions.has(Extension::Chunking) || !extensions.has(Extension::EightBitMime) {
         extensions = extensions.without(Extension::BinaryMime);
     }
     // RFC 6531 3.1: who has the one must have the other.

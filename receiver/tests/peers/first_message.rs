@@ -1,6 +1,7 @@
 //! A message from a client to the filter's yes.
 
 use crate::stage::{Stage, slice};
+use vsmtp_config::ReceiverSlice;
 use vsmtp_ipc::edge::receiver_filter::{Ask, Decision};
 
 #[test]
@@ -105,4 +106,17 @@ fn the_log_has_one_line_per_message() {
     let lines: Vec<_> = log.lines().filter(|line| line.contains("event=accepted")).collect();
     assert_eq!(lines.len(), 1, "{log}");
     assert!(lines[0].contains("from=<a@client.test> recipients=1 size=3 ms="), "{log}");
+}
+
+#[test]
+fn what_ehlo_lists_can_be_used() {
+    // BODY= comes with 8BITMIME, so without it nobody may be told of BINARYMIME.
+    let mut stage = Stage::start(&ReceiverSlice { discard: vec!["8BITMIME".to_owned()], ..slice() });
+    let _filter = stage.introduce((false, false, false));
+    let mut client = stage.connect();
+    client.reply();
+    let offered = client.ask("EHLO client.test");
+    assert!(offered.contains("CHUNKING") && !offered.contains("8BITMIME"), "{offered}");
+    assert!(!offered.contains("BINARYMIME") && !offered.contains("SMTPUTF8"), "{offered}");
+    assert!(client.ask("MAIL FROM:<a@client.test> BODY=BINARYMIME").starts_with("555"));
 }
