@@ -176,6 +176,8 @@ impl Scram {
         let mut field = |name: &str| fields.next().and_then(|field| field.strip_prefix(name));
         let (nonce, salt, rounds) = (field("r="), field("s="), field("i="));
         let nonce = nonce.filter(|nonce| nonce.len() > self.nonce.len() && nonce.starts_with(&self.nonce));
+        // Printable (RFC 5802 7): we say it again.
+        let nonce = nonce.filter(|nonce| nonce.bytes().all(|octet| octet.is_ascii_graphic()));
         let nonce = nonce.ok_or(SaslFault::Nonsense)?;
         let salt = salt.and_then(|salt| BASE64.decode(salt.as_bytes()).ok()).filter(|salt| !salt.is_empty());
         let salt = salt.ok_or(SaslFault::Nonsense)?;
@@ -248,6 +250,8 @@ mod tests {
         for (said, fault) in [
             (first.replace("r=rO", "r=xO"), SaslFault::Nonsense),
             ("r=rOprNGfwEbeRWgbNEkqO,s=QSXCR+Q6sek8bf92,i=4096".to_owned(), SaslFault::Nonsense),
+            (first.replace("$k0", "$k0\n"), SaslFault::Nonsense),
+            (first.replace("$k0", "\u{e9}"), SaslFault::Nonsense),
             (first.replace("4096", "1"), SaslFault::Rounds),
             (first.replace("4096", "0"), SaslFault::Rounds),
             (first.replace("4096", "4000000000"), SaslFault::Rounds),
