@@ -1,7 +1,7 @@
 //! `deliver --role smtp`: SMTP and LMTP to other servers, many connections in one loop. Leases come from the
 //! queue-manager and wait per next hop; connections are made, used again and ended here. It opens no file.
 
-mod accounts;
+pub mod accounts;
 mod breaker;
 mod connection;
 mod counted;
@@ -15,7 +15,7 @@ mod lookup;
 mod ourselves;
 mod resolution;
 mod route;
-mod sasl;
+pub mod sasl;
 mod security;
 mod socket;
 mod sources;

@@ -92,7 +92,7 @@ impl Play {
         let settings = ClientSettings {
             protocol: if lmtp { Protocol::Lmtp } else { Protocol::Smtp },
             helo: "c.test".into(),
-            not_ourselves: false,
+            not_ourselves: true,
             pipelining: connection & connection::PIPELINING != 0,
             tls,
             authenticate: mail & mail::AUTHENTICATE != 0,
@@ -295,6 +295,9 @@ impl Play {
                 assert_eq!(*behind, self.commands.len(), "a command behind half a message");
             }
             assert!(*chunk || self.mail & mail::BINARY == 0, "a binary message as lines");
+        }
+        if self.closed == Some(Some(HostFault::Ourselves)) {
+            assert!(self.started == 0 && self.challenges == 0, "something is said to ourselves");
         }
         self.check_commands();
     }
