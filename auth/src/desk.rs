@@ -8,6 +8,7 @@ mod brakes;
 mod exchange;
 mod filters;
 mod grants;
+mod operator;
 
 use std::collections::HashMap;
 use std::io;

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use vsmtp_config::AuthSlice;
 use vsmtp_daemon::{Boot, BootError, Daemon, Edges, Event, FIRST_TOKEN, Flow, Reactor, Record};
+use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::{filter_auth, receiver_auth};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::{ChannelError, EdgeId};
@@ -123,6 +124,10 @@ impl Daemon for Auth {
             Event::Timer(number) => {
                 let acts = self.desk.due(reactor.now_ms(), number);
                 self.perform(reactor, acts);
+            }
+            Event::Brakes { ticket, request } => {
+                let answer = self.desk.operate(reactor.now_ms(), &request);
+                reactor.tell_master(&ToMaster::Brakes { ticket, answer });
             }
             Event::Drain { .. } => self.draining = true,
             Event::TurnEnd => return self.end_turn(reactor),

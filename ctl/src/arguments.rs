@@ -91,13 +91,33 @@ pub enum SchemeWord {
     Scram,
 }
 
+/// Whose counts are forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whom {
+    /// Those of a client.
+    Client(std::net::IpAddr),
+    /// Those of an account.
+    Account(String),
+}
+
+impl Whom {
+    fn parse(text: &str) -> Result<Whom, String> {
+        match text.parse() {
+            Ok(address) => Ok(Whom::Client(address)),
+            Err(_) if text.is_empty() => Err("an address or an account is needed".to_owned()),
+            Err(_) => Ok(Whom::Account(text.to_owned())),
+        }
+    }
+}
+
 /// Commands on limits.
 #[derive(Debug, Subcommand)]
 pub enum LimitsCommand {
-    /// Forget what a client has used up, and that it passed tests.
+    /// Forget what a client has used up, that it passed tests, and its failures to log in; or those for an account.
     Reset {
-        /// Its address.
-        address: std::net::IpAddr,
+        /// The client's address, or the account's name.
+        #[arg(value_parser = Whom::parse)]
+        whom: Whom,
     },
 }
 
@@ -380,6 +400,7 @@ mod tests {
             "vsmtpctl config show --changed server.",
             "vsmtpctl limits --limit 20 --json",
             "vsmtpctl limits reset 2001:db8::1",
+            "vsmtpctl limits reset jane@example.com",
             "vsmtpctl config check -c /etc/vsmtp/vsmtp.vsl",
             "vsmtpctl dkim keygen --selector s1 --domain example.com --type ed25519 k.pem",
             "vsmtpctl dkim record --selector s1 --domain example.com k.pem --json",
@@ -403,6 +424,7 @@ mod tests {
             "vsmtpctl queue delete x --all",
             "vsmtpctl queue show x",
             "vsmtpctl limits reset",
+            "vsmtpctl limits reset ",
             "vsmtpctl dkim keygen --domain example.com k.pem",
             "vsmtpctl dkim check",
         ] {

@@ -42,8 +42,8 @@ fn run(arguments: &Arguments, out: &mut Output<'_>) -> Result<(), Failure> {
         Command::Status => status::status(&mut master()?, out),
         Command::Reload => status::reload(&mut master()?, out),
         Command::Stop => status::stop(&mut master()?, out),
-        Command::Limits { command: Some(LimitsCommand::Reset { address }), .. } => {
-            limits::reset(&mut master()?, *address, out)
+        Command::Limits { command: Some(LimitsCommand::Reset { whom }), .. } => {
+            limits::reset(&mut master()?, whom, out)
         }
         Command::Limits { limit, command: None } => limits::list(&mut master()?, *limit, out),
         Command::Auth(AuthCommand::Hash { scheme, user }) => {

@@ -52,9 +52,11 @@ fn done(answer: Answer, out: &mut Output<'_>) -> Result<(), Failure> {
 pub fn unexpected(answer: Answer) -> Failure {
     match answer {
         Answer::Failed(text) => Failure::Refused(text),
-        Answer::Done(_) | Answer::Processes(_) | Answer::Config(_) | Answer::Limits(_) => {
-            Failure::Broken("the master answered another question".to_owned())
-        }
+        Answer::Done(_)
+        | Answer::Processes(_)
+        | Answer::Config(_)
+        | Answer::Limits(_)
+        | Answer::Brakes(_) => Failure::Broken("the master answered another question".to_owned()),
     }
 }
 

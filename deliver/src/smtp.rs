@@ -238,7 +238,8 @@ impl Daemon for Smtp {
             | Event::Listener(..)
             | Event::File(..)
             | Event::Reconfigure(_)
-            | Event::Limits { .. } => {}
+            | Event::Limits { .. }
+            | Event::Brakes { .. } => {}
         }
         Flow::Continue
     }

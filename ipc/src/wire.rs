@@ -2,6 +2,7 @@
 //! whoever sent it, and its error closes the edge. Here is that error, and what every part uses.
 
 mod body;
+mod brakes;
 mod envelope;
 mod recipient;
 mod reply;
@@ -18,6 +19,7 @@ use vsmtp_mail as mail;
 pub use body::{
     Body, CHUNK, MAX_INLINE_BODY, MAX_MEMFD_BODY, MAX_PIECE_TEXT, MAX_PIECES, Piece, check_pieces,
 };
+pub use brakes::{BRAKES_LISTED, Braked, BrakesAnswer, BrakesRequest};
 pub use envelope::{Body7, Envelope, MailFrom, envid};
 pub use recipient::{Class, Expanded, Notify, RcptTo, Recipient, expanded, original_recipient};
 pub use reply::Reply;

@@ -298,6 +298,7 @@ impl Limiter {
     fn decide(&mut self, reactor: &mut Reactor, (key, ticket): Door, finding: &Finding) {
         self.figures.early += u64::from(finding.early);
         self.figures.listed += u64::from(!finding.score.lists.is_empty());
+        self.figures.watched += u64::from(finding.fate == Fate::Watch);
         let (entry, fate) = match finding.fate {
             Fate::Pass => (Entry::Go { delay_ms: 0 }, "pass"),
             Fate::Note => (Entry::Go { delay_ms: 0 }, "noted"),

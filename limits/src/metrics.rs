@@ -19,6 +19,8 @@ pub struct Figures {
     pub early: u64,
     /// Those that lists made unwanted.
     pub listed: u64,
+    /// Those that were greeted under watch.
+    pub watched: u64,
     /// Look-ups in lists.
     pub look_ups: u64,
     /// Those without an answer.
@@ -56,7 +58,7 @@ pub struct Gauges {
 
 impl Figures {
     /// All of them by name.
-    pub fn named(&self, gauges: Gauges) -> [(&'static str, u64); 22] {
+    pub fn named(&self, gauges: Gauges) -> [(&'static str, u64); 23] {
         [
             ("questions", self.questions),
             ("refused", self.refused),
@@ -68,6 +70,7 @@ impl Figures {
             ("screening", gauges.testing),
             ("early_talkers", self.early),
             ("listed", self.listed),
+            ("watched", self.watched),
             ("passed_remembered", gauges.passed),
             ("list_look_ups", self.look_ups),
             ("list_look_ups_failed", self.look_ups_failed),

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use vsmtp_ipc::edge::ctl_master::{Answer, MasterEnd, Request};
+use vsmtp_ipc::role::ProcessName;
 use vsmtp_ipc::{ChannelError, EdgeId};
 use vsmtp_sys::unix::{self, Peer};
 use vsmtp_sys::users;
@@ -32,8 +33,8 @@ struct Connection {
     heard: u64,
     /// It has asked and has no answer yet.
     waits: bool,
-    /// The limiter has its question.
-    asks_limiter: bool,
+    /// Who has its question, of those that answer later.
+    asks: Option<ProcessName>,
 }
 
 /// Who gets an answer that takes time. Places are used again, serial numbers are not.
@@ -63,8 +64,7 @@ impl Connections {
                 self.last_serial += 1;
                 self.turn += 1;
                 let (serial, heard) = (self.last_serial, self.turn);
-                self.open[at] =
-                    Some(Connection { serial, channel, heard, waits: false, asks_limiter: false });
+                self.open[at] = Some(Connection { serial, channel, heard, waits: false, asks: None });
             }
         }
     }
@@ -114,28 +114,30 @@ impl Connections {
         }
     }
 
-    /// A number by which the limiter's answer finds this connection.
-    pub fn ticket(&mut self, at: usize) -> Option<u64> {
+    /// A number by which the answer of that process finds this connection.
+    pub fn ticket(&mut self, at: usize, asked: ProcessName) -> Option<u64> {
         let open = self.open.get_mut(at)?.as_mut()?;
-        open.asks_limiter = true;
+        open.asks = Some(asked);
         Some(open.serial)
     }
 
-    /// The limiter has answered. One question in flight per connection: an answer that nobody waits for is dropped.
-    pub fn answer_ticket(&mut self, ticket: u64, answer: &Answer) {
-        let waits = |open: &Connection| open.asks_limiter && open.serial == ticket;
+    /// A process has answered. One question in flight per connection: an answer that nobody waits for is dropped.
+    pub fn answer_ticket(&mut self, by: ProcessName, ticket: u64, answer: &Answer) {
+        let waits = |open: &Connection| open.asks == Some(by) && open.serial == ticket;
         let Some(at) = self.open.iter().position(|open| open.as_ref().is_some_and(waits)) else { return };
         if let Some(open) = self.open.get_mut(at).and_then(Option::as_mut) {
-            open.asks_limiter = false;
+            open.asks = None;
         }
         self.answer(at, answer);
     }
 
-    /// There will be no answers of the limiter.
-    pub fn fail_tickets(&mut self, why: &str) {
-        let waiting = self.open.iter().flatten().filter(|open| open.asks_limiter).map(|open| open.serial);
+    /// There will be no answers of that process.
+    pub fn fail_tickets(&mut self, asked: ProcessName) {
+        let waits = |open: &&Connection| open.asks == Some(asked);
+        let waiting = self.open.iter().flatten().filter(waits).map(|open| open.serial);
+        let failed = Answer::Failed(format!("{asked} has ended"));
         for ticket in waiting.collect::<Vec<_>>() {
-            self.answer_ticket(ticket, &Answer::Failed(why.to_owned()));
+            self.answer_ticket(asked, ticket, &failed);
         }
     }
 

@@ -137,7 +137,9 @@ impl Daemon for QueueManager {
             Event::File(path, _) => trace::trouble("unexpected-file", &path),
             Event::Timer(_) => self.timer_ms = None,
             Event::Reconfigure(slice) => reconfigure(ledger, &slice),
-            Event::Limits { .. } => trace::trouble("unexpected-request", &"not for this process"),
+            Event::Limits { .. } | Event::Brakes { .. } => {
+                trace::trouble("unexpected-request", &"not for this process")
+            }
             Event::StopAccepting => self.edges.intake.close(),
             Event::Drain { deadline_ms } => {
                 self.edges.intake.close();

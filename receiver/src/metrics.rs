@@ -23,6 +23,12 @@ pub struct Figures {
     pub authenticated: u64,
     /// Attempts to do so that failed.
     pub auth_failed: u64,
+    /// Watched clients that broke the protocol.
+    pub protocol_faults: u64,
+    /// Replies that were held back from clients with many errors.
+    pub error_delays: u64,
+    /// Sessions that ended because of too many.
+    pub error_ends: u64,
     /// Sessions cut off for silence, or for not reading.
     pub timed_out: u64,
     /// Handshakes that were done.
@@ -69,6 +75,9 @@ impl Figures {
             ("limits_missed", gauges.limits_missed),
             ("unavailable", self.unavailable),
             ("timed_out", self.timed_out),
+            ("protocol_faults", self.protocol_faults),
+            ("error_delays", self.error_delays),
+            ("error_ends", self.error_ends),
             ("authenticated", self.authenticated),
             ("auth_failed", self.auth_failed),
             ("handshakes", self.handshakes),

@@ -60,6 +60,38 @@ impl Brakes {
     }
 }
 
+impl Brakes {
+    /// Failures after which a client, and an account, is not heard, and how long they count, in milliseconds.
+    pub fn terms(&self) -> (Option<u32>, Option<u32>, u64) {
+        (self.addresses.limit, self.accounts.limit, self.addresses.window_ms)
+    }
+
+    /// How many clients and accounts have failures that count.
+    pub fn counted(&self, now_ms: u64) -> (usize, usize) {
+        (self.addresses.fresh(now_ms).count(), self.accounts.fresh(now_ms).count())
+    }
+
+    /// The clients with most failures, most first, at most so many.
+    pub fn clients(&self, now_ms: u64, most: usize) -> Vec<(IpAddr, u32)> {
+        self.addresses.heaviest(now_ms, most)
+    }
+
+    /// The same of accounts.
+    pub fn accounts(&self, now_ms: u64, most: usize) -> Vec<(String, u32)> {
+        self.accounts.heaviest(now_ms, most)
+    }
+
+    /// Forgets the failures of a client. True if there were any that counted.
+    pub fn forget_client(&mut self, now_ms: u64, client: IpAddr) -> bool {
+        self.addresses.forget(now_ms, &one_client(client))
+    }
+
+    /// The same for an account.
+    pub fn forget_account(&mut self, now_ms: u64, user: &str) -> bool {
+        self.accounts.forget(now_ms, &one_account(user))
+    }
+}
+
 /// Whoever has an IPv6 address has a /64 of them.
 fn one_client(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -73,7 +105,28 @@ fn one_account(user: &str) -> String {
     user.to_lowercase()
 }
 
-impl<K: Hash + Eq + Clone> Counters<K> {
+impl<K: Hash + Ord + Clone> Counters<K> {
+    fn fresh(&self, now_ms: u64) -> impl Iterator<Item = (&K, u32)> {
+        let counts = self.counts.iter().filter(move |(_, count)| now_ms < count.since_ms + self.window_ms);
+        counts.map(|(key, count)| (key, count.failures))
+    }
+
+    fn heaviest(&self, now_ms: u64, most: usize) -> Vec<(K, u32)> {
+        let mut all: Vec<(std::cmp::Reverse<u32>, &K)> =
+            self.fresh(now_ms).map(|(key, failures)| (std::cmp::Reverse(failures), key)).collect();
+        if all.len() > most {
+            all.select_nth_unstable(most);
+            all.truncate(most);
+        }
+        all.sort_unstable();
+        all.into_iter().map(|(failures, key)| (key.clone(), failures.0)).collect()
+    }
+
+    fn forget(&mut self, now_ms: u64, key: &K) -> bool {
+        let window_ms = self.window_ms;
+        self.counts.remove(key).is_some_and(|count| now_ms < count.since_ms + window_ms)
+    }
+
     fn stops(&self, now_ms: u64, key: &K) -> bool {
         let count = self.counts.get(key).filter(|count| now_ms < count.since_ms + self.window_ms);
         self.limit.zip(count).is_some_and(|(limit, count)| count.failures >= limit)
@@ -137,6 +190,23 @@ mod tests {
         assert!(!brakes.stops_account(1, "tim"));
         brakes.count(0, ip("::ffff:192.0.2.1"), None);
         assert!(brakes.stops_client(1, CLIENT));
+    }
+
+    #[test]
+    fn operators_see_who_fails_most_and_have_it_forgotten() {
+        let mut brakes = Brakes::new(Some(2), Some(2), 1000);
+        let client = |last| Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, last)));
+        for (last, failures) in [(1, 3), (2, 1), (3, 5)] {
+            (0..failures).for_each(|_| brakes.count(500, client(last), Some("Tim")));
+        }
+        brakes.count(0, client(4), Some("old"));
+        assert_eq!(brakes.clients(1001, 2), [(client(3).unwrap(), 5), (client(1).unwrap(), 3)]);
+        assert_eq!(brakes.accounts(1001, 2), [("tim".to_owned(), 9)]);
+        assert_eq!(brakes.counted(1001), (3, 1), "what is over is not shown");
+        assert!(brakes.stops_client(1001, client(3)) && brakes.stops_account(1001, "tim"));
+        assert!(brakes.forget_client(1001, client(3).unwrap()) && brakes.forget_account(1001, "TIM"));
+        assert!(!brakes.stops_client(1001, client(3)) && !brakes.stops_account(1001, "tim"));
+        assert!(!brakes.forget_client(1001, client(3).unwrap()) && !brakes.forget_account(1001, "old"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use bincode::{Decode, Encode};
 use crate::channel::{Channel, Message};
 use crate::edge::master_child::{Figure, LimitsAnswer, LimitsRequest};
 use crate::role::ProcessName;
+use crate::wire::{BrakesAnswer, BrakesRequest};
 
 /// A request.
 #[derive(Debug, Encode, Decode)]
@@ -22,6 +23,8 @@ pub enum Request {
     Config,
     /// To the limiter.
     Limits(LimitsRequest),
+    /// To the auth helper.
+    Brakes(BrakesRequest),
 }
 
 /// One process.
@@ -58,6 +61,8 @@ pub enum Answer {
     Done(String),
     /// Not done, with the reason.
     Failed(String),
+    /// To `Brakes`; `None` where nobody can log in, so that there is no helper.
+    Brakes(Option<BrakesAnswer>),
 }
 
 impl Message for Request {}

@@ -7,7 +7,7 @@ use bincode::{Decode, Encode};
 
 use crate::channel::{Channel, Message};
 use crate::role::ProcessName;
-use crate::wire::Service;
+use crate::wire::{BrakesAnswer, BrakesRequest, Service};
 
 /// How long a child may go on after its master has gone, in milliseconds.
 pub const ORPHAN_GRACE_MS: u64 = 2_000;
@@ -48,6 +48,13 @@ pub enum ToChild {
     Drain {
         /// Milliseconds from now.
         deadline_ms: u64,
+    },
+    /// An operator asks the auth helper. Answered by `ToMaster::Brakes`.
+    Brakes {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// What is asked.
+        request: BrakesRequest,
     },
 }
 
@@ -152,6 +159,13 @@ pub enum ToMaster {
     /// The oneshot role's answer: the tree that the configuration script made, checked once and encoded by
     /// `vsmtp_config`; or the errors, one per line, each with its place.
     Evaluated(Result<Vec<u8>, String>),
+    /// To `ToChild::Brakes`.
+    Brakes {
+        /// Of the question.
+        ticket: u64,
+        /// The answer.
+        answer: BrakesAnswer,
+    },
 }
 
 /// One figure of a process.
@@ -214,6 +228,7 @@ impl Message for ToChild {
             ToChild::Configure(_)
             | ToChild::Reconfigure(_)
             | ToChild::Limits { .. }
+            | ToChild::Brakes { .. }
             | ToChild::StopAccepting
             | ToChild::Drain { .. } => 0,
         }

@@ -2,9 +2,21 @@
 
 use vsmtp_ipc::edge::master_child::{Figure, Listener, ToChild, ToMaster};
 use vsmtp_ipc::edge::{ctl_master, ctl_queue};
+use vsmtp_ipc::wire::{Braked, BrakesAnswer, BrakesRequest};
 
 use crate::property::edge;
 use crate::samples::{configure, id, name};
+
+fn listed() -> BrakesAnswer {
+    BrakesAnswer::Listed(Braked {
+        window_ms: 1,
+        per_client: Some(2),
+        per_account: None,
+        figures: vec![Figure { name: "denied".into(), value: 1 }],
+        clients: vec![([192, 0, 2, 1].into(), 3)],
+        accounts: vec![("tim".into(), 4)],
+    })
+}
 
 edge!(
     master_child,
@@ -16,6 +28,8 @@ edge!(
     ToChild::File("/etc/vsmtp/users".into()),
     ToMaster::Beat(vec![Figure { name: "sessions".into(), value: 1 }]),
     ToMaster::Evaluated(Err("no".into())),
+    ToMaster::Brakes { ticket: 1, answer: listed() },
+    ToChild::Brakes { ticket: 1, request: BrakesRequest::ResetAccount("tim".into()) },
 );
 
 edge!(

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use bincode::Decode;
 use vsmtp_ipc::edge::master_child::{LimitsRequest, Listener};
 use vsmtp_ipc::role::ProcessName;
+use vsmtp_ipc::wire::BrakesRequest;
 use vsmtp_sys::sandbox::Profile;
 
 use crate::boot::BootError;
@@ -92,6 +93,13 @@ pub enum Event {
         ticket: u64,
         /// What is asked.
         request: LimitsRequest,
+    },
+    /// An operator asks the auth helper. Only it sees this; answered by `ToMaster::Brakes`.
+    Brakes {
+        /// To be said in the answer.
+        ticket: u64,
+        /// What is asked.
+        request: BrakesRequest,
     },
     /// Accept no more sessions or work; go on with what is open.
     StopAccepting,

@@ -125,6 +125,7 @@ impl<D: Daemon> Live<D> {
                         }
                         (ToChild::Reconfigure(slice), _) => Event::Reconfigure(slice),
                         (ToChild::Limits { ticket, request }, _) => Event::Limits { ticket, request },
+                        (ToChild::Brakes { ticket, request }, _) => Event::Brakes { ticket, request },
                         (ToChild::StopAccepting, _) => Event::StopAccepting,
                         (ToChild::Drain { deadline_ms }, _) => self.drain(deadline_ms),
                         _ => return self.orphan("master said what it may not say"),

@@ -3,6 +3,7 @@
 use vsmtp_ipc::edge::ctl_master::{Answer, ProcessStatus, Request};
 use vsmtp_ipc::edge::master_child::{LimitsRequest, ToChild};
 use vsmtp_ipc::role::{ProcessName, Role};
+use vsmtp_ipc::wire::BrakesRequest;
 use vsmtp_sys::clock;
 
 use super::Master;
@@ -26,6 +27,7 @@ impl Master {
                 Err(error) => Answer::Failed(error.to_string()),
             },
             Request::Limits(request) => return self.ask_limiter(at, *request),
+            Request::Brakes(request) => return self.ask_helper(at, request.clone()),
             Request::Stop => {
                 self.stop();
                 Answer::Done("stopping".to_owned())
@@ -38,8 +40,20 @@ impl Master {
         let Some(limiter) = self.family.children().find(|child| child.name.role == Role::Limits) else {
             return Some(Answer::Failed("the limiter does not run just now".to_owned()));
         };
-        let ticket = self.connections.ticket(at)?;
+        let ticket = self.connections.ticket(at, limiter.name)?;
         limiter.say(&ToChild::Limits { ticket, request }, None);
+        None
+    }
+
+    /// The same for the auth helper, of the present generation: those of earlier ones count for sessions that are nearly over.
+    fn ask_helper(&mut self, at: usize, request: BrakesRequest) -> Option<Answer> {
+        let Some(helper) = self.family.staying(Role::Auth) else {
+            let is_due = self.family.slots().any(|(name, slot)| name.role == Role::Auth && !slot.retiring);
+            let failed = || Answer::Failed("the auth helper does not run just now".to_owned());
+            return Some(if is_due { failed() } else { Answer::Brakes(None) });
+        };
+        let ticket = self.connections.ticket(at, helper.name)?;
+        helper.say(&ToChild::Brakes { ticket, request }, None);
         None
     }
 

@@ -150,9 +150,14 @@ impl Master {
                 }
             }
             ToMaster::Limits { ticket, answer } if name.role == Role::Limits => {
-                self.connections.answer_ticket(ticket, &Answer::Limits(answer));
+                self.connections.answer_ticket(name, ticket, &Answer::Limits(answer));
             }
-            ToMaster::Limits { .. } | ToMaster::Evaluated(_) => self.family.kill(name),
+            ToMaster::Brakes { ticket, answer } if name.role == Role::Auth => {
+                self.connections.answer_ticket(name, ticket, &Answer::Brakes(Some(answer)));
+            }
+            ToMaster::Limits { .. } | ToMaster::Brakes { .. } | ToMaster::Evaluated(_) => {
+                self.family.kill(name);
+            }
         }
     }
 
@@ -188,9 +193,7 @@ impl Master {
                 .field("status", status)
                 .maybe("restart_ms", back)
                 .emit();
-            if name.role == Role::Limits {
-                self.connections.fail_tickets("the limiter has ended");
-            }
+            self.connections.fail_tickets(name);
             reload::release_filters(&mut self.family, self.generation);
         }
     }

@@ -93,6 +93,8 @@ pub(super) struct Tally {
     /// Errors that were there when the last reply was held back.
     pub errors: u32,
     pub timed_out: bool,
+    /// That it ends because of too many errors is counted.
+    pub ended: bool,
 }
 
 /// One session.

@@ -135,7 +135,7 @@ impl Client {
         if self.topic.is_some() {
             return Fate::Stay;
         }
-        let input = if self.keeps_to_protocol(input) { input } else { &[] };
+        let input = if self.keeps_to_protocol(context, input) { input } else { &[] };
         let mut scratch = std::mem::take(&mut context.services.scratch);
         let fate = self.steps(context, input, &mut scratch);
         scratch.clear();
@@ -226,6 +226,7 @@ impl Client {
     fn reply(&mut self, context: &mut Context<'_>) -> Fate {
         let more = self.note_errors(context) > 0;
         if more && self.dialogue.deserves_delay() && context.services.settings.timeouts.error_delay > 0 {
+            context.services.figures.error_delays += 1;
             self.hold_back(context);
         }
         if self.clock.holds() { Fate::Stay } else { self.write(context) }

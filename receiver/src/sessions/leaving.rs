@@ -3,6 +3,8 @@
 //! read: a refusal is then tried again for days, and an acceptance makes a duplicate. So a client that may still be speaking
 //! is heard to its end, for nobody, within bounds.
 
+use vsmtp_smtp::Own;
+
 use super::asking::Asking;
 use super::client::{Client, Fate, Why};
 use crate::services::Context;
@@ -15,6 +17,11 @@ impl Client {
     /// Sends what is left to be said, and ends the connection.
     pub(super) fn say_goodbye(&mut self, context: &mut Context<'_>) -> Fate {
         self.note_errors(context);
+        if self.dialogue.ended_by() == Some(Own::TooManyErrors)
+            && !std::mem::replace(&mut self.tally.ended, true)
+        {
+            context.services.figures.error_ends += 1;
+        }
         // After QUIT a client sends nothing more, and waits for the end: one packet less for both, and nothing but the reply
         // to QUIT can be lost.
         let ends_behind = self.dialogue.has_quit_alone() && !self.line.readable && !self.socket.has_unsent();

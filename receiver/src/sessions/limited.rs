@@ -311,13 +311,14 @@ impl Client {
     }
 
     /// Looks at what a client sent that is watched. False if it broke the protocol, and the session ends.
-    pub(super) fn keeps_to_protocol(&mut self, input: &[u8]) -> bool {
+    pub(super) fn keeps_to_protocol(&mut self, context: &mut Context<'_>, input: &[u8]) -> bool {
         let Some(Standing::Watched(probe)) = self.limited.standing.as_deref_mut() else { return true };
         // What a client says in an exchange of AUTH is no command.
         if input.is_empty() || self.dialogue.waiting() != Waiting::Command || self.exchange.is_some() {
             return true;
         }
         let Some(fault) = probe.look(input) else { return true };
+        context.services.figures.protocol_faults += 1;
         Record::new("protocol-fault")
             .field("session", self.number)
             .field("client", self.who)
