@@ -78,6 +78,13 @@ impl Limited {
     }
 }
 
+impl Limited {
+    /// The client has said who it is: what was made of it as a stranger counts no more.
+    pub fn settle(&mut self) {
+        self.standing = None;
+    }
+}
+
 impl Client {
     /// Asks the limiter about the present topic, once. True if the session waits for it, or if that settled the topic.
     pub(super) fn consult(&mut self, context: &mut Context<'_>) -> bool {

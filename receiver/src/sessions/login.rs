@@ -189,6 +189,8 @@ impl Client {
         };
         if verdict == AuthVerdict::Success {
             context.services.figures.authenticated += 1;
+            // Tests are about strangers' servers.
+            self.limited.settle();
             context.reactor.served();
         } else {
             self.drop_login(context.services);

@@ -8,7 +8,8 @@ use vsmtp_config::{
 use vsmtp_ipc::edge::master_child::{Listener, ToChild};
 use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, AuthEnd, CREDITS, Denied, MAX_WAIT_MS};
 use vsmtp_ipc::edge::receiver_filter::{self as filter, Decision};
-use vsmtp_ipc::edge::receiver_limits::{Ask::Note, Kind, Wanted};
+use vsmtp_ipc::edge::receiver_limits::Ask::{Left, Note, Waited};
+use vsmtp_ipc::edge::receiver_limits::{Entry, Kind, Wanted};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_ipc::wire::{Blob, Grant};
 
@@ -263,6 +264,40 @@ fn an_address_may_have_no_auth_and_other_words() {
     assert!(!client.ask("HELP").contains("AUTH"));
     assert!(client.ask("AUTH PLAIN AHRpbQBwZW5jaWw=").starts_with("502 5.5.1"));
     assert_eq!(client.begin(&mut filter).grant, None);
+}
+
+#[test]
+fn who_has_authenticated_is_no_stranger_whatever_lists_and_tests_say() {
+    let mut strict = slice();
+    strict.exempt.clear();
+    let mut stage = Stage::start(&strict);
+    let mut filter = stage.introduce((false, false, false));
+    let mut helper = Helper::meet(&mut stage);
+    drop(client(&stage));
+    let mut limiter = stage.introduce_limiter(Wanted { connect: true, ..Wanted::default() });
+    for entry in [Entry::Condemn(crate::stage::reply("550 5.7.1 listed")), Entry::Test] {
+        let mut client = stage.connect();
+        let ticket = limiter.at_the_door();
+        limiter.entry(ticket, Entry::Screen { wait_ms: 0 });
+        assert_eq!(limiter.hear(), Waited { ticket, early: false });
+        limiter.entry(ticket, entry);
+        client.reply();
+        assert!(client.ask("EHLO client.test").contains("AUTH"));
+        client.say("AUTH PLAIN AHRpbQBwZW5jaWw=");
+        let exchange = loop {
+            if let Ask::Begin(begin) = helper.hear() {
+                break begin.exchange;
+            }
+        };
+        helper.say(&Answer::Granted { exchange, grant: GRANT, identity: "tim".to_owned() });
+        assert!(client.reply().starts_with("235"));
+        client.begin(&mut filter);
+        drop(client);
+        // Nothing was said of tests that it passed.
+        assert_eq!(limiter.hear(), Left { ticket });
+        filter.expect_reset();
+        filter.expect_forget();
+    }
 }
 
 #[test]
