@@ -103,6 +103,11 @@ impl Tls {
         self.policy.is_some() && self.certificates.is_none()
     }
 
+    /// True if the key holder is there, so that handshakes can be signed.
+    pub fn has_keys(&self) -> bool {
+        self.keys.is_some()
+    }
+
     /// What handshakes go by at a place, where the listener has that row of its own if any; `None` if there is no TLS now.
     pub fn terms(
         &mut self,

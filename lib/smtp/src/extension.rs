@@ -26,7 +26,7 @@ pub enum Extension {
     BinaryMime,
     /// RFC 8689. Offered under TLS only, whatever the settings say.
     RequireTls,
-    /// RFC 6710. Where clients must say who they are, offered to those that have.
+    /// RFC 6710. Where clients must say who they are, offered to those that have, or can do so now.
     MtPriority,
     /// RFC 4865; to the same clients.
     FutureRelease,

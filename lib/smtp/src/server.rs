@@ -155,6 +155,8 @@ pub struct Session {
     auth_refused: bool,
     privileges: Privileges,
     tls_required: bool,
+    /// STARTTLS can be had now.
+    tls_there: bool,
     greeted: bool,
     ended_by: Option<Own>,
     /// When it ended, all earlier replies had been sent.
@@ -168,6 +170,7 @@ impl Session {
     pub fn new(settings: Arc<Settings>) -> Self {
         Session {
             tls_required: settings.tls_required,
+            tls_there: true,
             settings,
             phase: Phase::Start,
             open: None,
@@ -191,6 +194,11 @@ impl Session {
     /// When the connection began, in seconds since 1970: what is promised for a time counts from then.
     pub fn opened_at(&mut self, opened_s: u64) {
         self.opened_s = opened_s;
+    }
+
+    /// Whether STARTTLS can be had now, for a listener that offers it. To be said before EHLO is answered, which lists it only then.
+    pub fn tls_is_there(&mut self, is_there: bool) {
+        self.tls_there = is_there;
     }
 
     /// Whether nothing of a message may come before TLS at this listener, whatever the settings say of others.

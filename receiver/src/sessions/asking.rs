@@ -81,6 +81,8 @@ impl Client {
         self.topic = Some(match question {
             Question::Connect => Topic::Connect,
             Question::Hello(hello) => {
+                let is_there = self.can_start_tls(context);
+                self.dialogue.tls_is_there(is_there);
                 self.hello = Some(hello);
                 self.introduced.hello = false;
                 Topic::Hello

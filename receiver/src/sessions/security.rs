@@ -24,9 +24,20 @@ impl Client {
         context.services.tls.terms(self.service, server, self.manner.tls_row)
     }
 
+    /// True if STARTTLS is of use now: without the key holder nobody signs, and a client that has been told to begin cannot go back
+    /// to clear text.
+    pub(super) fn can_start_tls(&self, context: &mut Context<'_>) -> bool {
+        context.services.tls.has_keys() && self.terms(context).is_some()
+    }
+
     /// Whether the client may begin a handshake now. One that begins with TLS is not asked, and may find that there is no place.
     pub(super) fn may_begin_handshake(&self, context: &mut Context<'_>) -> bool {
-        if self.terms(context).is_none() {
+        // Where TLS comes first there is nothing else to be had, and a ticket may need no signature.
+        let is_there = match self.service.begins_with_tls() {
+            true => self.terms(context).is_some(),
+            false => self.can_start_tls(context),
+        };
+        if !is_there {
             return false;
         }
         let busy = !self.service.begins_with_tls() && context.services.tls.is_busy();

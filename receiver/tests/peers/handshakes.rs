@@ -94,24 +94,36 @@ fn when_the_key_holder_dies_sessions_go_on_and_the_next_one_serves() {
     let mut keys = Keys::introduce(&mut stage);
     let config = client_config(&TLS13);
     let stream = ready(&stage);
-    let shaking = std::thread::spawn({
-        let config = config.clone();
-        move || Secure::shake(&config, stream).unwrap()
-    });
+    let shaking = std::thread::spawn(move || Secure::shake(&config, stream).unwrap());
     keys.sign();
     let mut client = shaking.join().unwrap();
     client.ask("EHLO client.test");
     let stream = ready(&stage);
     let hopeless = std::thread::spawn(move || Secure::shake(&client_config(&TLS13), stream).is_err());
     keys.hear();
+    // A ticket needs no signature.
+    let implicit = submissions(&mut stage);
+    let first = TcpStream::connect(implicit).unwrap();
+    let tickets = client_config(&TLS13);
+    let shaking = std::thread::spawn({
+        let tickets = tickets.clone();
+        move || Secure::shake(&tickets, first).unwrap().reply()
+    });
+    keys.sign();
+    assert!(shaking.join().unwrap().starts_with("220"));
+    let mut early = stage.greeted();
+    assert!(early.ask("EHLO client.test").contains("STARTTLS"));
     drop(keys);
     assert!(hopeless.join().unwrap(), "the one that waited for it");
     begin(&mut client, &mut filter);
     stage.logged("event=keys-lost");
-    // A ticket needs no signature.
-    let mut resumed = Secure::shake(&config, ready(&stage)).unwrap();
+    let mut resumed = Secure::shake(&tickets, TcpStream::connect(implicit).unwrap()).unwrap();
     assert!(resumed.is_resumed());
-    assert!(resumed.ask("EHLO client.test").starts_with("250"));
+    assert!(resumed.reply().starts_with("220"));
+    // Nobody is told to begin what cannot be done, and who asks may go on in clear.
+    assert!(!stage.greeted().ask("EHLO client.test").contains("STARTTLS"));
+    assert!(early.ask("STARTTLS").starts_with("454 4.7.0"));
+    assert!(early.ask("NOOP").starts_with("250"));
     Keys::introduce(&mut stage).serve();
     starttls(&stage);
 }

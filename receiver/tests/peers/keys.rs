@@ -20,7 +20,7 @@ use vsmtp_ipc::edge::receiver_keys::{Answer, Ask, Certificate, KeysEnd, Secret};
 use vsmtp_ipc::role::{ProcessName, Role};
 use vsmtp_sys::seqpacket;
 
-use crate::stage::{PATIENCE, Stage, next};
+use crate::stage::{PATIENCE, Stage, next, wait_readable};
 
 const ECDSA_P256: u16 = 0x0403;
 pub const KEYS: ProcessName = ProcessName { role: Role::Keys, instance: 0 };
@@ -99,7 +99,16 @@ impl Keys {
         let count = Arc::new(Mutex::new(0));
         let signed = Arc::clone(&count);
         std::thread::spawn(move || {
-            while let Ok(received) = next(&mut self.edge) {
+            loop {
+                let received = match self.edge.receive() {
+                    Ok(Some(received)) => received,
+                    // Where clients come back with tickets, nobody asks for a long time.
+                    Ok(None) => {
+                        wait_readable(self.edge.socket(), PATIENCE);
+                        continue;
+                    }
+                    Err(_) => return,
+                };
                 let Ask::Sign { ticket, message, .. } = received.message;
                 let signer = self.key.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256]).unwrap();
                 let signature = Some(signer.sign(&message).unwrap());

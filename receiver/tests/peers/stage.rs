@@ -376,7 +376,7 @@ pub fn reply(text: &str) -> vsmtp_ipc::wire::Reply {
     (&vsmtp_mail::Reply::parse(text).unwrap()).into()
 }
 
-fn wait_readable(fd: BorrowedFd<'_>, patience: Duration) {
+pub fn wait_readable(fd: BorrowedFd<'_>, patience: Duration) {
     let mut poll = Poll::new().unwrap();
     poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(0), Interest::READABLE).unwrap();
     // Interrupted or not: the caller looks again, and has its own end.

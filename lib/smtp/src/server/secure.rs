@@ -54,20 +54,25 @@ impl Session {
     /// What is true of this listener now, for EHLO.
     pub(super) fn offered(&self) -> Extensions {
         let mut offered = self.settings.extensions.without(Extension::Auth);
-        if self.is_secured() {
+        if self.is_secured() || !self.tls_there {
             offered = offered.without(Extension::StartTls);
-        } else {
+        }
+        if !self.is_secured() {
             offered = offered.without(Extension::RequireTls);
         }
-        // Not everybody may say what goes first (RFC 6710), keep messages here (RFC 4865), or have us watch a time (RFC 2852).
-        if self.settings.auth.required && !self.authenticated {
+        // Where TLS must come first, so must it before a login, whatever a mechanism shows.
+        let may_log_in = !self.authenticated
+            && (self.is_secured() || !self.tls_required)
+            && self.settings.auth.offered(self.tls).next().is_some();
+        // Not everybody may say what goes first (RFC 6710), keep messages here (RFC 4865), or have us watch a time (RFC 2852). Where
+        // a client must authenticate these are listed to those who can do so now: they may be used as soon as MAIL may, and few
+        // clients say EHLO once more after AUTH.
+        if self.settings.auth.required && !self.authenticated && !may_log_in {
             for extension in [Extension::MtPriority, Extension::FutureRelease, Extension::DeliverBy] {
                 offered = offered.without(extension);
             }
         }
-        // Where TLS must come first, so must it before a login, whatever a mechanism shows.
-        let may_log_in = !self.authenticated && (self.is_secured() || !self.tls_required);
-        if may_log_in && self.settings.auth.offered(self.tls).next().is_some() {
+        if may_log_in {
             offered = offered.with(Extension::Auth);
         }
         for (extension, granted) in
