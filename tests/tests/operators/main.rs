@@ -1,6 +1,7 @@
 //! What an operator does: checks, starts, reloads, stops, looks at the queue and changes it, reads logs and reports.
 
 mod logs;
+mod next_hops;
 mod processes;
 mod queue;
 mod reports;
