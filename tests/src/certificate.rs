@@ -8,13 +8,21 @@ use crate::program::{run, said};
 
 /// Makes NAME.pem and NAME.key in a folder: self-signed, for these DNS names.
 pub fn make_certificate(folder: &Path, name: &str, dns: &[&str]) {
+    make(folder, name, dns, &["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+}
+
+/// The same with a key of RSA, for one name.
+pub fn make_rsa_certificate(folder: &Path, name: &str, dns: &str) {
+    make(folder, name, &[dns], &["rsa:2048"]);
+}
+
+fn make(folder: &Path, name: &str, dns: &[&str], kind: &[&str]) {
     let (certificate, key) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
     let names: Vec<String> = dns.iter().map(|dns| format!("DNS:{dns}")).collect();
     let subject = format!("/CN={}", dns.first().unwrap_or(&name));
     let alternative = format!("subjectAltName={}", names.join(","));
     let (certificate, key) = (certificate.display().to_string(), key.display().to_string());
-    let curve = "ec_paramgen_curve:prime256v1";
-    let words = ["req", "-x509", "-newkey", "ec", "-pkeyopt", curve, "-nodes", "-days", "30"];
+    let words = [&["req", "-x509", "-newkey"], kind, &["-nodes", "-days", "30"]].concat();
     let files = ["-subj", &subject, "-addext", &alternative, "-out", &certificate, "-keyout", &key];
     said(&run("openssl", &[&words[..], &files[..]].concat()));
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("protect the key");

@@ -31,7 +31,7 @@ mod uninterrupted;
 
 pub use audit::{Arrival, Audit, Kill};
 pub use campaign::{CHILDREN, Campaign, MASTER, RELOAD, STOP, SYSTEM};
-pub use certificate::{make_certificate, sign_certificate};
+pub use certificate::{make_certificate, make_rsa_certificate, sign_certificate};
 pub use client::{Client, ReplyText};
 pub use dice::Dice;
 pub use directory::{DIRECTORY, Directory};

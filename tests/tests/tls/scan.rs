@@ -2,9 +2,9 @@
 
 use std::process::{Command, Stdio};
 
-use vsmtp_tests::{Mta, free_port, needs_programs};
+use vsmtp_tests::{Mta, free_port, make_rsa_certificate, needs_programs};
 
-use crate::start;
+use crate::{folder, prepare, start};
 
 /// Longest scan, in seconds; it takes one or two minutes.
 const BOUND: &str = "600";
@@ -27,6 +27,10 @@ const HOLES: [&str; 15] = [
     "LUCKY13",
     "RC4",
 ];
+
+/// What a scan with a key of RSA looks for.
+const RSA_SCAN: [&str; 9] = ["-t", "smtp", "-p", "-s", "-f", "--robot", "--freak", "--drown", "--lucky13"];
+const RSA_HOLES: [&str; 4] = ["ROBOT", "FREAK", "DROWN", "LUCKY13"];
 
 /// What a scan found, row by row.
 struct Report {
@@ -96,17 +100,25 @@ fn testssl_finds_no_old_protocol_no_weak_cipher_and_no_known_hole() {
          config.server.esmtp.auth.mechanisms = [\"PLAIN\"];"
     );
     let mta = start(&config, "#{ authenticate: [ rule \"anybody\" || state::accept() ] }");
-    let (by_starttls, from_the_start) = std::thread::scope(|scope| {
+    // A key of RSA has holes of its own.
+    let mut with_rsa = prepare("", "");
+    make_rsa_certificate(&folder(&with_rsa), "mx", "mx.local.test");
+    with_rsa.launch();
+    let (by_starttls, from_the_start, rsa) = std::thread::scope(|scope| {
         let other = scope.spawn(|| Report::of(&mta, submissions, &["-p", "-s", "-f", "-U"]));
+        let rsa = scope.spawn(|| Report::of(&with_rsa, with_rsa.port(), &RSA_SCAN));
         let report = Report::of(&mta, mta.port(), &["-t", "smtp", "-p", "-s", "-f", "-U"]);
-        (report, other.join().expect("the other scan"))
+        (report, other.join().expect("the other scan"), rsa.join().expect("the scan with RSA"))
     });
-    for (report, place) in [(&by_starttls, "STARTTLS"), (&from_the_start, "implicit TLS")] {
+    let places = [(&by_starttls, "STARTTLS", &HOLES[..]), (&from_the_start, "implicit TLS", &HOLES[..])];
+    for (report, place, holes) in places.into_iter().chain([(&rsa, "RSA", &RSA_HOLES[..])]) {
         report.is_clean();
-        for hole in HOLES {
+        for hole in holes {
             let finding = report.finding(hole);
             assert!(["OK", "INFO"].contains(&finding.0), "{hole} with {place}: {finding:?}");
         }
     }
-    assert!(mta.processes().iter().all(|process| process.restarts == 0), "nothing has died");
+    for mta in [&mta, &with_rsa] {
+        assert!(mta.processes().iter().all(|process| process.restarts == 0), "nothing has died");
+    }
 }
