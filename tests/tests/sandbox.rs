@@ -7,12 +7,17 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use vsmtp_tests::{Client, Mta, Settings, Sink, binary, needs_programs, needs_root, signal, wait_until};
+use vsmtp_tests::{
+    Client, Mta, Settings, Sink, binary, make_certificate, needs_programs, needs_root, python, run, said,
+    signal, wait_until,
+};
 
 /// CAP_NET_BIND_SERVICE.
 const BIND: u64 = 1 << 10;
 /// The policy under which a wake-up does not interrupt who runs (sched(7)).
 const SCHED_BATCH: u64 = 3;
+/// The usual one.
+const SCHED_OTHER: u64 = 0;
 /// Who an MTA without root runs as.
 const NOBODY_IN_PARTICULAR: u32 = 61_235;
 
@@ -20,7 +25,9 @@ const NOBODY_IN_PARTICULAR: u32 = 61_235;
 const TWO: &str = "config.server.receivers = 2; config.server.delivers = 2;";
 
 /// Role, sockets while nothing happens (its master's edge, its peers', its listeners), and folders and files it has open.
-const ROLES: [(&str, usize, &[&str]); 8] = [
+type Holding = (&'static str, usize, &'static [&'static str]);
+
+const ROLES: [Holding; 8] = [
     // The filter, the limiter and the resolver; SMTP and the local socket.
     ("receiver", 6, &[]),
     // Two receivers, the queue-manager, the resolver and the limiter.
@@ -35,6 +42,20 @@ const ROLES: [(&str, usize, &[&str]); 8] = [
     ("resolver", 8, &["/var/lib/vsmtp/resolver/mta-sts."]),
     // Two receivers, two filters and the resolver.
     ("limits", 6, &["/var/lib/vsmtp/limits/greylist."]),
+];
+
+/// The same where there are keys and passwords, of those that differ. What these files hold was read, and they are closed.
+const SECRETS: [Holding; 5] = [
+    // The key holder and the helper besides.
+    ("receiver", 8, &[]),
+    // Both, for grants and for DKIM.
+    ("filter-session", 8, &[]),
+    // The key holder.
+    ("filter-post", 5, &[]),
+    // Two receivers and two filters.
+    ("keys", 5, &[]),
+    // Two receivers and the filter of sessions.
+    ("auth", 4, &[]),
 ];
 
 /// What no process may do.
@@ -57,8 +78,8 @@ const MAY: [(&str, &[&str]); 7] = [
     ("openat", &["queue-manager"]),
     ("openat2", &["queue-manager", "deliver-mailbox"]),
     ("renameat2", &["queue-manager", "deliver-mailbox"]),
-    ("socket", &["deliver-smtp", "resolver"]),
-    ("connect", &["deliver-smtp", "resolver"]),
+    ("socket", &["deliver-smtp", "resolver", "auth"]),
+    ("connect", &["deliver-smtp", "resolver", "auth"]),
     // Where connections come from addresses that are set, deliver-smtp binds them; here none is.
     ("bind", &[]),
     ("accept4", &["receiver", "queue-manager"]),
@@ -67,6 +88,30 @@ const MAY: [(&str, &[&str]); 7] = [
 fn start(config: &str) -> Mta {
     Mta::start(&Settings { config: format!("{TWO} {config}"), ..Settings::default() })
 }
+
+/// The same, with a certificate, keys that sign mail and a file of passwords: `vsmtp-keys` and `vsmtp-auth` run too.
+fn start_with_secrets() -> Mta {
+    let config = format!(
+        "{TWO} config.server.tls.certificate = \"mx.pem\"; config.server.tls.private_key = \"mx.key\";\n\
+         config.server.virtual = #{{ \"local.test\": #{{ dkim: #{{ private_key: [\"dkim.key\"] }} }} }};\n\
+         config.server.auth.backends = [\"file:users\"];"
+    );
+    let mut mta = Mta::prepare(&Settings { config, ..Settings::default() });
+    let folder = mta.root().join("etc/vsmtp");
+    for name in ["mx", "dkim"] {
+        make_certificate(&folder, name, &["mx.local.test"]);
+    }
+    let dkim = folder.join("dkim.key").display().to_string();
+    said(&run("openssl", &["genpkey", "-algorithm", "ed25519", "-out", &dkim]));
+    let users = folder.join("users");
+    std::fs::write(&users, format!("tim:{PENCIL}\n")).expect("write users");
+    std::fs::set_permissions(&users, std::fs::Permissions::from_mode(0o600)).expect("protect the passwords");
+    mta.launch();
+    mta
+}
+
+/// "pencil", as mkpasswd makes it.
+const PENCIL: &str = "$5$rounds=1000$saltstring$IDMRVjjzM7pxdq5saV3T0Syncing1KAt3iS2GewFZH1";
 
 fn role(row: &Value) -> &str {
     let name = row["process"].as_str().expect("a name");
@@ -100,8 +145,37 @@ fn every_process_has_its_user_its_jail_and_no_power() {
         return;
     }
     let mta = start("");
+    have_their_users_and_jails(&mta, 10);
+}
+
+#[test]
+fn so_have_those_that_hold_keys_and_passwords() {
+    const TEST: &str = "so_have_those_that_hold_keys_and_passwords";
+    if !(needs_root(TEST) && needs_programs(TEST, &["openssl"])) {
+        return;
+    }
+    let mta = start_with_secrets();
+    have_their_users_and_jails(&mta, 12);
+    have_networks_of_their_own(&mta);
+    declare_their_tables(&mta);
+    // Before and behind a login, under TLS, and a message that is signed.
+    wait_for_descriptors(&mta, &SECRETS);
+    let script = "
+import smtplib, ssl, sys
+context = ssl._create_unverified_context()
+with smtplib.SMTP('127.0.0.1', int(sys.argv[1])) as smtp:
+    smtp.starttls(context=context)
+    smtp.login('tim', 'pencil')
+    smtp.sendmail('a@src.test', ['b@local.test'], 'Subject: x\\r\\n\\r\\nx')
+";
+    said(&python(script, &[&mta.port().to_string()]));
+    mta.wait_for_mail("local.test", "b", 1);
+    wait_for_descriptors(&mta, &SECRETS);
+}
+
+fn have_their_users_and_jails(mta: &Mta, count: usize) {
     let rows = mta.ctl_rows(&["sandbox"]);
-    assert_eq!(rows.len(), 10, "{rows:?}");
+    assert_eq!(rows.len(), count, "{rows:?}");
     let mut users: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
     for row in &rows {
         let name = role(row);
@@ -119,7 +193,9 @@ fn every_process_has_its_user_its_jail_and_no_power() {
             limits.iter().find(|limit| limit["limit"] == "Max core file size").expect("a limit of cores");
         assert_eq!((core["soft"].as_str(), core["hard"].as_str()), (Some("0"), Some("0")), "{name}");
         let pid = row["pid"].as_u64().expect("a pid");
-        assert_eq!(policy(pid), SCHED_BATCH, "{name}");
+        // Who waits for a signature holds up a handshake.
+        let wanted = if name == "keys" { SCHED_OTHER } else { SCHED_BATCH };
+        assert_eq!(policy(pid), wanted, "{name}");
         // The kernel gives the files of a process that may not be dumped to root.
         assert_eq!(
             std::fs::metadata(format!("/proc/{pid}/environ")).expect("its environ").uid(),
@@ -144,14 +220,16 @@ fn filters_queue_and_mailboxes_are_in_networks_with_nothing_in_them() {
     if !needs_root("filters_queue_and_mailboxes_are_in_networks_with_nothing_in_them") {
         return;
     }
-    let mta = start("");
+    have_networks_of_their_own(&start(""));
+}
+
+fn have_networks_of_their_own(mta: &Mta) {
     let rows = mta.ctl_rows(&["sandbox"]);
     let own = std::fs::metadata("/proc/self/ns/net").expect("our own network").ino();
     let mut seen = Vec::new();
     for row in &rows {
         let (name, pid) = (role(row), row["pid"].as_u64().expect("a pid"));
-        let alone =
-            ["filter-session", "filter-post", "queue-manager", "deliver-mailbox", "limits"].contains(&name);
+        let alone = !["receiver", "deliver-smtp", "resolver"].contains(&name);
         assert_eq!(net(row) != own, alone, "{name}");
         if alone {
             assert!(!seen.contains(&net(row)), "{name} shares its network");
@@ -183,21 +261,24 @@ fn descriptors(row: &Value, root: &Path) -> (usize, Vec<String>) {
     (sockets, others)
 }
 
-/// True if all processes hold what they must and nothing else.
-fn hold_what_they_must(mta: &Mta) -> Result<(), String> {
+/// What processes hold that they should not, or lack; empty if all is as it must be.
+fn what_is_wrong(mta: &Mta, differing: &[Holding]) -> Vec<String> {
+    let mut wrong = Vec::new();
     for row in mta.ctl_rows(&["sandbox"]) {
-        let (name, expected) = (role(&row), ROLES.iter().find(|(name, ..)| *name == role(&row)));
-        let (_, wanted, folders) = expected.ok_or_else(|| format!("unknown role {name}"))?;
+        let name = role(&row);
+        let Some((_, wanted, folders)) = differing.iter().chain(&ROLES).find(|(role, ..)| *role == name)
+        else {
+            wrong.push(format!("unknown role {name}"));
+            continue;
+        };
         let (sockets, others) = descriptors(&row, mta.root());
         if sockets != *wanted {
-            return Err(format!("{name} has {sockets} sockets instead of {wanted}"));
+            wrong.push(format!("{name} has {sockets} sockets instead of {wanted}"));
         }
-        let stray = others.iter().find(|target| !folders.iter().any(|folder| target.starts_with(folder)));
-        if let Some(stray) = stray {
-            return Err(format!("{name} has {stray}"));
-        }
+        let stray = others.iter().filter(|target| !folders.iter().any(|folder| target.starts_with(folder)));
+        wrong.extend(stray.map(|target| format!("{name} has {target}")));
     }
-    Ok(())
+    wrong
 }
 
 #[test]
@@ -207,7 +288,7 @@ fn descriptors_are_those_that_are_needed_before_and_after_work() {
     }
     let sink = Sink::start();
     let mta = start(&format!("config.delivery.relayhost = \"[127.0.0.1]:{}\";", sink.port()));
-    wait_for_descriptors(&mta);
+    wait_for_descriptors(&mta, &[]);
     let large = "0123456789abcdef\r\n".repeat(120_000);
     let mut client = Client::hello(mta.port());
     for size in [10, 1_000, 50_000, large.len()] {
@@ -223,21 +304,21 @@ fn descriptors_are_those_that_are_needed_before_and_after_work() {
     drop(client);
     wait_until("the queue is empty", || mta.queued() == 0);
     assert_eq!(sink.count(), 4);
-    wait_for_descriptors(&mta);
+    wait_for_descriptors(&mta, &[]);
 }
 
-fn wait_for_descriptors(mta: &Mta) {
+fn wait_for_descriptors(mta: &Mta, differing: &[Holding]) {
     // Connections that were kept for the next message are closed after a while.
-    let mut found = Ok(());
+    let mut wrong = Vec::new();
     let mut last = || {
-        found = hold_what_they_must(mta);
-        found.is_ok()
+        wrong = what_is_wrong(mta, differing);
+        wrong.is_empty()
     };
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while !last() && std::time::Instant::now() < deadline {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
-    assert_eq!(found, Ok(()));
+    assert_eq!(wrong, [""; 0]);
 }
 
 #[test]
@@ -272,7 +353,10 @@ fn nobody_but_its_owner_reads_the_spool_or_the_mail() {
 
 #[test]
 fn each_process_declares_its_table_with_a_reason_for_each_call() {
-    let mta = start("");
+    declare_their_tables(&start(""));
+}
+
+fn declare_their_tables(mta: &Mta) {
     let table = String::from_utf8(mta.ctl(&["sandbox", "--declared"]).stdout).expect("UTF-8");
     for row in mta.ctl_rows(&["sandbox"]) {
         let name = role(&row);
