@@ -39,9 +39,12 @@ impl Ourselves {
         hosts.filter(|host| self.is(host, port)).map(|host| host.preference).min()
     }
 
-    /// True if a mail exchanger that answers at this port and has our name can only be us.
+    /// True if a mail exchanger that answers at this port and has our name can only be us. Hosts that nobody has given a name
+    /// call themselves `localhost`, or have one without a domain: that is no mark of one host.
     pub fn may_answer_at(&self, port: u16) -> bool {
-        port == SMTP_PORT || self.listen.iter().any(|listen| listen.port() == port)
+        let name = self.name.as_str().to_ascii_lowercase();
+        let is_mark = name.contains('.') && !name.starts_with("localhost.");
+        is_mark && (port == SMTP_PORT || self.listen.iter().any(|listen| listen.port() == port))
     }
 
     fn is(&self, host: &MailHost, port: u16) -> bool {
@@ -124,5 +127,15 @@ mod tests {
             (Some(1), Some(1), None)
         );
         assert!(us.may_answer_at(25) && us.may_answer_at(2525) && !us.may_answer_at(10_025));
+    }
+
+    #[test]
+    fn a_name_that_many_hosts_have_tells_nothing() {
+        let tells =
+            |name: &str| Ourselves::new(Domain::parse(name).unwrap(), &[], &[], Vec::new()).may_answer_at(25);
+        assert!(tells("mail.dst.test") && tells("localhost2.dst.test"));
+        for name in ["localhost", "LocalHost.localdomain", "mail"] {
+            assert!(!tells(name), "{name}");
+        }
     }
 }
