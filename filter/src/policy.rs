@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use vsmtp_config::{FilterSlice, Network, Recipients, Routes};
-use vsmtp_mail::{Address, Domain, EnhancedCode, NextHop, RecipientClass, Reply, ReversePath};
+use vsmtp_mail::{Address, Domain, EnhancedCode, NextHop, RecipientClass, Reply, ReversePath, Service};
 
 use crate::transaction::Peer;
 use senders::Senders;
@@ -107,13 +107,22 @@ impl Policy {
         Err(Reply::fixed(554, EnhancedCode(5, 7, 1), "Relay access denied"))
     }
 
-    /// Whether a client may use this sender: who has authenticated, only those of its own.
+    /// Whether a client may use this sender: who has authenticated, only those of its own; others, where the configuration says
+    /// so, none that belongs to somebody.
     pub fn admit_sender(&self, sender: &ReversePath, peer: &Peer) -> Result<(), Reply> {
-        let (Some(identity), ReversePath::Address(sender)) = (&peer.identity, sender) else { return Ok(()) };
-        if self.senders.allow(sender, &identity.name, |domain| self.recipients.is_own(domain)) {
-            return Ok(());
-        }
-        Err(Reply::fixed(553, EnhancedCode(5, 7, 1), "Sender address rejected: not owned by this user"))
+        let ReversePath::Address(sender) = sender else { return Ok(()) };
+        let is_own = |domain: &Domain| self.recipients.is_own(domain);
+        let (allowed, why) = match &peer.identity {
+            Some(identity) => (
+                self.senders.allow(sender, &identity.name, is_own),
+                "Sender address rejected: not owned by this user",
+            ),
+            None if self.is_trusted(peer) || peer.service == Some(Service::Lmtp) => return Ok(()),
+            None => {
+                (self.senders.allow_stranger(sender, is_own), "Sender address rejected: log in to use it")
+            }
+        };
+        if allowed { Ok(()) } else { Err(Reply::fixed(553, EnhancedCode(5, 7, 1), why)) }
     }
 
     /// True if it matters who sends.
@@ -206,6 +215,24 @@ pub(crate) mod tests {
         let elsewhere = Address::parse("x@elsewhere.example").unwrap();
         assert_eq!(policy.admit(&elsewhere, &stranger, true), Ok(RecipientClass::Other));
         assert!(policy.admit(&Address::parse("nobody@example.com").unwrap(), &stranger, true).is_err());
+    }
+
+    #[test]
+    fn a_stranger_may_not_use_what_belongs_to_somebody_where_that_needs_a_login() {
+        let keys = ["server.auth.own_sender_only", "server.auth.senders_need_login"];
+        let policy = Policy::new(&slice(&keys.map(|key| (key, Value::Bool(true)))));
+        let sender = |text: &str| ReversePath::Address(Address::parse(text).unwrap());
+        let (stranger, friend) = (peer(Some("203.0.113.5")), peer(Some("192.0.2.5")));
+        let refused = policy.admit_sender(&sender("jane@example.com"), &stranger).unwrap_err();
+        assert_eq!(refused.to_string(), "553 5.7.1 Sender address rejected: log in to use it");
+        let lmtp = Peer { service: Some(Service::Lmtp), ..stranger.clone() };
+        for peer in [&friend, &peer(None), &lmtp] {
+            assert_eq!(policy.admit_sender(&sender("jane@example.com"), peer), Ok(()));
+        }
+        assert_eq!(policy.admit_sender(&sender("jane@elsewhere.example"), &stranger), Ok(()));
+        assert_eq!(policy.admit_sender(&ReversePath::Null, &stranger), Ok(()));
+        let lax = Policy::new(&slice(&[("server.auth.own_sender_only", Value::Bool(true))]));
+        assert_eq!(lax.admit_sender(&sender("jane@example.com"), &stranger), Ok(()));
     }
 
     #[test]

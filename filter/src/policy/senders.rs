@@ -1,5 +1,5 @@
-//! Which authenticated client may use which sender: the rows of `server.auth.sender_login`, and whether everybody else may
-//! only be itself.
+//! Which client may use which sender: the rows of `server.auth.sender_login`, whether everybody else may only be itself, and
+//! whether others must log in for what belongs to somebody.
 
 use std::collections::HashMap;
 
@@ -14,12 +14,17 @@ pub struct Senders {
     domains: HashMap<Domain, Vec<String>>,
     any: Option<Vec<String>>,
     own_only: bool,
+    need_login: bool,
 }
 
 impl Senders {
     /// The rows of a slice.
     pub fn new(slice: &FilterSlice) -> Self {
-        let mut senders = Senders { own_only: slice.own_sender_only, ..Senders::default() };
+        let mut senders = Senders {
+            own_only: slice.own_sender_only,
+            need_login: slice.senders_need_login,
+            ..Senders::default()
+        };
         for row in &slice.sender_login {
             let logins = row.logins.clone();
             match &*row.sender {
@@ -44,17 +49,26 @@ impl Senders {
     /// True if this login may use this sender. Local parts and logins compare without regard to ASCII case.
     pub fn allow(&self, sender: &Address, login: &str, is_own: impl Fn(&Domain) -> bool) -> bool {
         let own = is_own(sender.domain());
-        let local = || self.local.get(&sender.local_part().to_ascii_lowercase()).filter(|_| own);
-        let row = self
-            .exact
-            .get(&key(sender))
-            .or_else(local)
-            .or_else(|| self.domains.get(sender.domain()))
-            .or_else(|| self.any.as_ref().filter(|_| own));
-        match row {
+        match self.row(sender, own) {
             Some(logins) => logins.iter().any(|one| one.eq_ignore_ascii_case(login)),
             None => !self.own_only || is_itself(sender, login, own),
         }
+    }
+
+    /// True if whoever has not authenticated may use this sender.
+    pub fn allow_stranger(&self, sender: &Address, is_own: impl Fn(&Domain) -> bool) -> bool {
+        let own = is_own(sender.domain());
+        !self.need_login || self.row(sender, own).is_none() && !(self.own_only && own)
+    }
+
+    /// The logins of the most exact row; `own`: the domain is one of ours.
+    fn row(&self, sender: &Address, own: bool) -> Option<&Vec<String>> {
+        let local = || self.local.get(&sender.local_part().to_ascii_lowercase()).filter(|_| own);
+        self.exact
+            .get(&key(sender))
+            .or_else(local)
+            .or_else(|| self.domains.get(sender.domain()))
+            .or_else(|| self.any.as_ref().filter(|_| own))
     }
 }
 
@@ -134,5 +148,26 @@ mod tests {
             assert_eq!(allows(&senders, sender, login), allowed, "{sender} {login}");
         }
         assert!(!Senders::new(&slice(&[])).matter());
+    }
+
+    #[test]
+    fn strangers_may_be_told_to_log_in_for_what_belongs_to_somebody() {
+        let rows = || ("server.auth.sender_login", map(&[("x@partner.example", &["joe"]), ("sales", &[])]));
+        let own = |domain: &Domain| domain.as_str() == "example.com";
+        let need = || ("server.auth.senders_need_login", Value::Bool(true));
+        let only = || ("server.auth.own_sender_only", Value::Bool(true));
+        for (keys, refused) in [
+            (vec![rows()], &[][..]),
+            (vec![rows(), need()], &["x@partner.example", "sales@example.com"]),
+            (vec![rows(), need(), only()], &["x@partner.example", "sales@example.com", "ann@example.com"]),
+        ] {
+            let senders = Senders::new(&slice(&keys));
+            for sender in
+                ["x@partner.example", "sales@example.com", "ann@example.com", "sales@elsewhere.example"]
+            {
+                let allowed = senders.allow_stranger(&Address::parse(sender).unwrap(), own);
+                assert_eq!(allowed, !refused.contains(&sender), "{sender} of {refused:?}");
+            }
+        }
     }
 }

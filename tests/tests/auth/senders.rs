@@ -38,3 +38,19 @@ fn everybody_is_only_itself_if_the_operator_wants_it() {
     let mut stranger = vsmtp_tests::Client::hello(stage.mta.port());
     assert_eq!(stranger.say("MAIL FROM:<joe@local.test>").code(), 250);
 }
+
+#[test]
+fn strangers_must_log_in_for_what_belongs_to_somebody_if_the_operator_wants_it() {
+    let more = format!(
+        "{WITH_FILE} config.server.auth.sender_login = #{{ \"sales@local.test\": [\"tim\"] }};\n\
+         config.server.auth.senders_need_login = true;"
+    );
+    let stage = stage(&format!("tim:{PENCIL}\n"), &more, "");
+    for (sender, code) in [("Sales@local.test", 553), ("joe@local.test", 250), ("", 250)] {
+        let mut stranger = vsmtp_tests::Client::hello(stage.mta.port());
+        let reply = stranger.say(&format!("MAIL FROM:<{sender}>"));
+        assert_eq!(reply.code(), code, "{sender}: {reply:?}");
+    }
+    let mut client = log_in(stage.mta.port(), "tim", "pencil").0;
+    assert_eq!(client.say("MAIL FROM:<sales@local.test>").code(), 250);
+}

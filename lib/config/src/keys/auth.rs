@@ -84,4 +84,9 @@ keys! {
     /// An authenticated client may send only as itself: the sender must be its login, or that login at one of
     /// `server.domains`, unless a row of `server.auth.sender_login` says otherwise. Bounces are free of it.
     own_sender_only: Flag = "server.auth.own_sender_only", default Bool(false), example Bool(true), for Filter;
+
+    /// Senders that belong to logins need one: clients that have not authenticated get 553 for a sender with a row in
+    /// `server.auth.sender_login` and, with `server.auth.own_sender_only`, for each at `server.domains`. Clients of
+    /// `server.relay_from`, LMTP and programs of this host are free of it.
+    senders_need_login: Flag = "server.auth.senders_need_login", default Bool(false), example Bool(true), for Filter;
 }

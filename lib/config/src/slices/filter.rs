@@ -84,6 +84,8 @@ pub struct FilterSlice {
     pub sender_login: Vec<SenderLogin>,
     /// Who is authenticated may send only as itself.
     pub own_sender_only: bool,
+    /// Who is not authenticated may use no sender that belongs to a login.
+    pub senders_need_login: bool,
     /// Domains that have keys to sign mail with, in lower case.
     pub dkim_domains: Vec<String>,
     /// How reports about TLS are signed; `None`: they are not.
@@ -197,6 +199,7 @@ impl Config {
                 || self.auth_mechanisms().iter().all(|name| name == "EXTERNAL"),
             sender_login: self.sender_login(),
             own_sender_only: self.auth.own_sender_only,
+            senders_need_login: self.auth.senders_need_login,
             dkim_domains: self.mail_keys().into_iter().map(|key| key.domain).collect(),
             report_signature: self.report_signature(),
             settings: self.settings(Role::Filter),
