@@ -1,6 +1,7 @@
-//! Files that processes read before their jail: of this machine, and those that configuration names. They cannot read them
-//! again, so whoever reloads notices that they have changed. Nothing of them is read here.
+//! What processes look at before their jail: files of this machine, those that configuration names, and the addresses of network
+//! interfaces. They cannot look again, so whoever reloads notices that it has changed. No file is read here.
 
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -11,17 +12,21 @@ use vsmtp_ipc::role::Role;
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 /// Where Debian has the authorities that the system knows.
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
-/// The roles that read such files.
+/// The roles that look at such things.
 const READERS: [Role; 2] = [Role::DeliverSmtp, Role::Resolver];
 
-/// What tells one state of the files from another.
+/// What tells one state of them from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Surroundings(Vec<Option<Stamp>>);
+pub struct Surroundings {
+    files: Vec<Option<Stamp>>,
+    /// Sorted. Empty for who does not look at them, and where they cannot be known.
+    addresses: Vec<IpAddr>,
+}
 
 /// A file as it was: device, inode, octets, seconds and nanoseconds of its last change.
 type Stamp = (u64, u64, u64, i64, i64);
 
-/// The files of each role as they were when its processes began to be started.
+/// What each role has found when its processes began to be started.
 #[derive(Debug, Default)]
 pub struct Readings(Vec<(Role, u32, Surroundings)>);
 
@@ -36,7 +41,7 @@ impl Readings {
         self.0.push((role, generation, Surroundings::look(role, config)));
     }
 
-    /// The roles whose files are not what they have read.
+    /// The roles that have found something else than there is now.
     pub fn moved(&self, config: &Config) -> Vec<Role> {
         let has_moved =
             |(role, _, was): &&(Role, u32, Surroundings)| *was != Surroundings::look(*role, config);
@@ -48,6 +53,7 @@ impl Surroundings {
     /// What a role reads, as it is now. A file that cannot be looked at counts as missing.
     fn look(role: Role, config: &Config) -> Self {
         let authorities = |file: Option<String>| file.unwrap_or_else(|| AUTHORITIES.to_owned());
+        let mut addresses = Vec::new();
         let files: Vec<String> = match role {
             Role::Resolver => {
                 let own = FILES.map(str::to_owned).into_iter();
@@ -55,20 +61,34 @@ impl Surroundings {
             }
             Role::DeliverSmtp => {
                 let slice = config.deliver();
+                addresses = behind_wildcards(&slice.own_addresses, || {
+                    vsmtp_sys::interfaces::addresses().unwrap_or_default()
+                });
                 [authorities(slice.tls.ca_file)].into_iter().chain(slice.credentials_file).collect()
             }
             _ => Vec::new(),
         };
-        Self::of(&files)
+        Surroundings { files: Self::stamps(&files), addresses }
     }
 
-    fn of(files: &[impl AsRef<Path>]) -> Self {
+    fn stamps(files: &[impl AsRef<Path>]) -> Vec<Option<Stamp>> {
         let stamp = |file: &Path| {
             let now = std::fs::metadata(file).ok()?;
             Some((now.dev(), now.ino(), now.size(), now.mtime(), now.mtime_nsec()))
         };
-        Surroundings(files.iter().map(|file| stamp(file.as_ref())).collect())
+        files.iter().map(|file| stamp(file.as_ref())).collect()
     }
+}
+
+/// The addresses of the interfaces, if one of these listeners stands for them: then they are ours.
+fn behind_wildcards(listeners: &[SocketAddr], interfaces: impl FnOnce() -> Vec<IpAddr>) -> Vec<IpAddr> {
+    if !listeners.iter().any(|listener| listener.ip().is_unspecified()) {
+        return Vec::new();
+    }
+    let mut addresses = interfaces();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
 }
 
 #[cfg(test)]
@@ -80,7 +100,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (file, other) = (folder.path().join("resolv.conf"), folder.path().join("other"));
         std::fs::write(&file, "nameserver 192.0.2.1\n").unwrap();
-        let look = || Surroundings::of(&[&file]);
+        let look = || Surroundings::stamps(&[&file]);
         let first = look();
         assert_eq!(first, look());
         std::fs::write(&file, "nameserver 192.0.2.11\n").unwrap();
@@ -93,6 +113,40 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         assert_ne!(third, look());
         assert_eq!(look(), look());
+    }
+
+    #[test]
+    fn addresses_of_interfaces_count_only_behind_a_wildcard() {
+        let behind = |listener: &str, addresses: &[&str]| {
+            let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+            behind_wildcards(&["127.0.0.1:24".parse().unwrap(), listener.parse().unwrap()], || addresses)
+        };
+        for any in ["0.0.0.0:25", "[::]:25"] {
+            let before = behind(any, &["127.0.0.1", "192.0.2.1"]);
+            assert_eq!(
+                before,
+                behind(any, &["192.0.2.1", "127.0.0.1", "127.0.0.1"]),
+                "their order is nothing new"
+            );
+            assert_ne!(before, behind(any, &["127.0.0.1", "192.0.2.1", "192.0.2.2"]));
+        }
+        assert_eq!(behind("192.0.2.1:25", &["192.0.2.1"]), behind("192.0.2.1:25", &["192.0.2.2"]));
+    }
+
+    #[test]
+    fn a_wildcard_has_deliver_look_at_the_interfaces() {
+        use vsmtp_config::{Context, Value};
+        use vsmtp_mail::Domain;
+
+        let look = |listener: &str| {
+            let mut tree = Value::map();
+            tree.set("server.interfaces.addr", Value::List(vec![Value::Text(listener.to_owned())]));
+            let hostname = Domain::parse("mail.src.test").unwrap();
+            let context = Context { hostname, cores: 1, config_dir: "/etc".to_owned(), root: String::new() };
+            Surroundings::look(Role::DeliverSmtp, &Config::build(&context, &tree).unwrap())
+        };
+        assert!(look("0.0.0.0:25").addresses.contains(&IpAddr::from([127, 0, 0, 1])));
+        assert_eq!(look("127.0.0.1:25").addresses, Vec::<IpAddr>::new());
     }
 
     #[test]
