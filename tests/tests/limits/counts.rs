@@ -1,9 +1,10 @@
 //! Sessions, connections, messages, recipients and errors of one client, over all receivers and their deaths.
 
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use vsmtp_tests::{Client, Mta, Settings, signal, wait_until};
+use vsmtp_tests::{Client, Mta, Settings, make_certificate, needs_programs, signal, wait_until};
 
 use crate::{settings, start};
 
@@ -215,4 +216,46 @@ fn refused_logins_shut_the_door() {
     wait_until("the limiter has heard of it", || known(&mta)["auth-failures"] == 2);
     let mut refused = Client::connect(mta.port());
     assert_eq!(refused.reply().0, "421 4.7.0 Too many failed logins from your address, try again later");
+}
+
+#[test]
+fn a_client_begins_so_many_handshakes_by_starttls_and_from_the_first_octet_together() {
+    const TEST: &str = "a_client_begins_so_many_handshakes_by_starttls_and_from_the_first_octet_together";
+    if !needs_programs(TEST, &["openssl"]) {
+        return;
+    }
+    let implicit = vsmtp_tests::free_port();
+    let mut mta = Mta::prepare(&settings(&format!(
+        "config.server.interfaces.addr_submissions = [\"127.0.0.1:{implicit}\"]; \
+         config.server.tls.certificate = \"mx.pem\"; config.server.tls.private_key = \"mx.key\"; \
+         config.server.limits.tls_rate = 2; config.server.limits.window = \"1h\";"
+    )));
+    make_certificate(&mta.root().join("etc/vsmtp"), "mx", &["mx.local.test"]);
+    mta.launch();
+    let hello = |port: u16| {
+        let address = format!("127.0.0.1:{port}");
+        let output = Command::new("openssl")
+            .args(["s_client", "-connect", &address, "-brief"])
+            .stdin(Stdio::null())
+            .output()
+            .expect("run openssl");
+        String::from_utf8_lossy(&output.stderr).contains("CONNECTION ESTABLISHED")
+    };
+    // One of each is let in.
+    assert!(hello(implicit), "the first, from the first octet");
+    assert_eq!(Client::hello(mta.port()).say("STARTTLS").code(), 220);
+    assert_eq!(known(&mta)["handshakes"], 2);
+    // The third is not, whichever way it comes.
+    let mut third = Client::hello(mta.port());
+    let refusal = third.say("STARTTLS");
+    assert_eq!(refusal.0, "421 4.7.0 Too many TLS handshakes from your address, try again later");
+    assert!(!hello(implicit), "closed instead of a handshake");
+    assert_eq!(known(&mta)["handshakes"], 2);
+    // Mail in clear is another matter.
+    assert_eq!(
+        Client::hello(mta.port()).mail("a@src.test", &["b@local.test"], "Subject: x\r\n\r\nx").code(),
+        250
+    );
+    assert!(mta.ctl(&["limits", "reset", "127.0.0.1"]).status.success());
+    assert!(hello(implicit), "an operator has forgiven it");
 }
