@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bodies;
+mod chunks;
 mod dialogues;
 mod endings;
 mod first_message;
