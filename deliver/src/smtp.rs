@@ -269,7 +269,7 @@ impl Smtp {
             let known = self.destinations.get_key_value(&way).map(|(known, _)| Rc::clone(known));
             let way = known.unwrap_or_else(|| Rc::new(way));
             let destination = self.destinations.entry(Rc::clone(&way)).or_default();
-            destination.waiting.push_back(Waiting { lease, retries: 0 });
+            destination.waiting.push_back(Waiting { lease, retries: 0, lack: None });
             self.mark(way);
         }
     }
@@ -377,10 +377,7 @@ impl Smtp {
         let too_late = Verdict::deferred(EnhancedCode(4, 4, 1), "no connection became free in time");
         let mut late = Vec::new();
         for destination in self.destinations.values_mut() {
-            // The oldest come first.
-            while destination.waiting.front().is_some_and(|first| first.lease.arrived_ms < arrived_ms) {
-                late.extend(destination.waiting.pop_front());
-            }
+            late.extend(destination.take_arrived_before(arrived_ms));
         }
         for waiting in late {
             self.refuse(reactor, &waiting.lease, &too_late, Reach::Reached, String::new());

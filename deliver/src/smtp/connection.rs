@@ -197,7 +197,7 @@ impl Connection {
         connecting_ms: u32,
         now_ms: u64,
     ) -> Result<(), NotBegun> {
-        let Waiting { lease, retries } = waiting;
+        let Waiting { lease, retries, .. } = waiting;
         let offered = self.dialogue.capabilities();
         let (transaction, converter) = match transaction::of_lease(&lease, offered, self.is_proven(), how) {
             Ok(both) => both,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use vsmtp_ipc::edge::queue_deliver::Advice;
 
-use crate::lease::Lease;
+use crate::lease::{Lease, Verdict};
 use crate::smtp::resolution::{Resolution, Unroutable};
 use crate::smtp::route::{Route, Site};
 
@@ -22,6 +22,8 @@ pub struct Waiting {
     pub lease: Box<Lease>,
     /// How often an old connection died under it before the server had said a word about it.
     pub retries: u8,
+    /// What the last server lacked for it, and which one that was: if no other takes it, this is why.
+    pub lack: Option<(String, Verdict)>,
 }
 
 /// What a free connection may carry.
@@ -78,6 +80,15 @@ impl Destination {
             RouteState::Known { route, until_ms } if now_ms < *until_ms => Some(Rc::clone(route)),
             _ => None,
         }
+    }
+
+    /// Takes out what arrived before that time. The line is not in the order of arrival: what one server lacked something for
+    /// comes late to the others.
+    pub fn take_arrived_before(&mut self, at_ms: u64) -> VecDeque<Waiting> {
+        let (taken, left) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|w| w.lease.arrived_ms < at_ms);
+        self.waiting = left;
+        taken
     }
 
     /// The next lease for a connection that is free.
@@ -161,7 +172,7 @@ mod tests {
         let mut destination = Destination::default();
         for _ in 0..leases {
             let lease = Lease::parse(attempt("smtp:dst.test", &["a@dst.test"], b""), None, 1, 0).unwrap();
-            destination.waiting.push_back(Waiting { lease: Box::new(lease), retries: 0 });
+            destination.waiting.push_back(Waiting { lease: Box::new(lease), retries: 0, lack: None });
         }
         destination
     }
@@ -195,6 +206,17 @@ mod tests {
         let fallen = made_for(may()).in_clear().unwrap();
         assert!(takes(Some(may()), &fallen, false, 0) && !takes(None, &made_for(Security::Clear), false, 0));
         assert!(!takes(Some(Security::Clear), &fallen, false, 0));
+    }
+
+    #[test]
+    fn an_old_lease_behind_younger_ones_is_found() {
+        let mut destination = destination(3);
+        for (waiting, arrived_ms) in destination.waiting.iter_mut().zip([2000, 1000, 3000]) {
+            waiting.lease.arrived_ms = arrived_ms;
+        }
+        let taken = destination.take_arrived_before(2000);
+        assert!(taken.iter().map(|waiting| waiting.lease.arrived_ms).eq([1000]));
+        assert!(destination.waiting.iter().map(|waiting| waiting.lease.arrived_ms).eq([2000, 3000]));
     }
 
     #[test]

@@ -206,6 +206,7 @@ impl Smtp {
         }
         if let Ok(route) = &mut result {
             route.source = self.sources.of(&way.next_hop);
+            route.incomplete |= !route.is_whole(self.slice.family);
         }
         if !way.left_out.is_empty() {
             result = result.and_then(|route| {
@@ -217,9 +218,10 @@ impl Smtp {
         match destination.resolved(result, reactor.now_ms()) {
             Ok(()) => self.mark(Rc::clone(way)),
             Err(Unroutable(verdict)) => {
-                // A policy that stops this mail says nothing of what is held to less.
+                // A policy that stops this mail says nothing of what is held to less; and whom it left out has answered.
                 let by_policy = verdict.enhanced == BY_POLICY;
-                let reach = if by_policy { Reach::Reached } else { Reach::Unreachable };
+                let answered = by_policy || !way.left_out.is_empty();
+                let reach = if answered { Reach::Reached } else { Reach::Unreachable };
                 for waiting in std::mem::take(&mut destination.waiting) {
                     let verdict = for_lease(&verdict, &waiting.lease);
                     self.refuse(reactor, &waiting.lease, &verdict, reach, String::new());
@@ -242,7 +244,7 @@ impl Smtp {
             }
         }
         let (places, more) = limit(usable);
-        let mut dial = Dial::new(places, more, now_ms);
+        let mut dial = Dial::new(places, more || route.incomplete, now_ms);
         for (site, open) in alone {
             dial.leave_alone(site, &open);
         }
@@ -305,11 +307,17 @@ impl Smtp {
             return;
         }
         let waiting = std::mem::take(&mut destination.waiting);
-        let reach = if dial.insecure { Reach::Reached } else { Reach::Unreachable };
+        // Whom the mail left out has just answered.
+        let answered = dial.insecure || !way.left_out.is_empty();
+        let reach = if answered { Reach::Reached } else { Reach::Unreachable };
         let (remote, verdict) = dial.verdict();
         for waiting in waiting {
             let verdict = for_lease(&verdict, &waiting.lease);
-            let (remote, tls) = (remote.clone(), String::new());
+            let (remote, verdict) = match waiting.lack {
+                Some(lack) if verdict.result == Result3::Failed => lack,
+                _ => (remote.clone(), verdict),
+            };
+            let tls = String::new();
             let heard = Heard { reach, advice, remote, tls, reports: false, relayed: false };
             self.refuse_as(reactor, &waiting.lease, &verdict, heard);
         }

@@ -4,8 +4,10 @@
 use std::rc::Rc;
 
 use vsmtp_daemon::Record;
+use vsmtp_mail::EnhancedCode;
 use vsmtp_smtp::{Outcome, Why};
 
+use crate::lease::Verdict;
 use crate::smtp::Smtp;
 use crate::smtp::connection::Work;
 use crate::smtp::destination::{RouteState, Waiting};
@@ -40,24 +42,27 @@ impl Smtp {
         if !any_left || left_out.len() > MAX_LEFT_OUT {
             // A policy that could not be fetched may be what would have proved the server.
             let may_be_proven = work.lease.demands.requiretls && !connection.is_proven();
-            let unclear = may_be_proven && known.is_some_and(|(route, _)| route.sts_missed);
+            let unclear =
+                known.is_some_and(|(route, _)| route.incomplete || may_be_proven && route.sts_missed);
             return Some((work, if unclear { softened(outcomes) } else { outcomes }));
         }
         if !outcomes.iter().all(is_lack) {
             return Some((work, softened(outcomes)));
         }
-        let reason = outcomes.first().map(lack).unwrap_or_default();
+        let lack = outcomes.first().and_then(lack);
+        let reason = lack.as_ref().map(|lack| lack.text.clone()).unwrap_or_default();
         Record::new("tried-elsewhere")
             .field("id", work.lease.id)
             .field("remote", &connection.site)
             .field("reason", reason)
             .emit();
+        let lack = lack.map(|lack| (connection.site.to_string(), lack));
         let way = Rc::new(Way { left_out, ..(*connection.serves).clone() });
         let destination = self.destinations.entry(Rc::clone(&way)).or_default();
         if let (RouteState::Unknown, Some((Some(route), until_ms))) = (&destination.route, others) {
             destination.route = RouteState::Known { route: Rc::new(route), until_ms };
         }
-        destination.waiting.push_back(Waiting { lease: work.lease, retries: work.retries });
+        destination.waiting.push_back(Waiting { lease: work.lease, retries: work.retries, lack });
         self.mark(way);
         None
     }
@@ -68,11 +73,10 @@ fn is_lack(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Fail(Why::Local(_)))
 }
 
-fn lack(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Fail(why) => transaction::text(why),
-        Outcome::Delivered(_) | Outcome::Defer(_) => String::new(),
-    }
+fn lack(outcome: &Outcome) -> Option<Verdict> {
+    let Outcome::Fail(why) = outcome else { return None };
+    let enhanced = why.reply().enhanced().unwrap_or(EnhancedCode(5, 5, 0));
+    Some(Verdict::failed(enhanced, transaction::text(why)))
 }
 
 fn softened(outcomes: Vec<Outcome>) -> Vec<Outcome> {

@@ -52,8 +52,8 @@ pub struct Resolution {
     hosts: Vec<Candidate>,
     /// Questions without an answer. Answers to those of an earlier resolution of the same next hop count for nothing.
     open: Vec<Query>,
-    /// At least one host could not be looked up now.
-    temporary: bool,
+    /// As in [`Route::incomplete`].
+    incomplete: bool,
     /// Nobody knows now what the domain asks for.
     sts_unclear: bool,
     /// As in [`Route::sts_missed`].
@@ -81,6 +81,8 @@ pub struct Besides {
 #[derive(Debug)]
 struct Candidate {
     host: MailHost,
+    /// Its addresses could not be looked up now.
+    unclear: bool,
     /// DNSSEC vouches for its addresses.
     secure: bool,
     tlsa: Tlsa,
@@ -92,7 +94,7 @@ impl Candidate {
     fn new(preference: u16, name: &str, addresses: Vec<IpAddr>) -> Self {
         let security = Rc::new(Security::Clear);
         let host = MailHost { preference, name: name.into(), addresses, security, counted: None };
-        Candidate { host, secure: false, tlsa: Tlsa::None, end: None }
+        Candidate { host, unclear: false, secure: false, tlsa: Tlsa::None, end: None }
     }
 }
 
@@ -157,7 +159,7 @@ impl Resolution {
             secure: true,
             hosts: Vec::new(),
             open: Vec::new(),
-            temporary: false,
+            incomplete: false,
             sts_unclear: false,
             sts_missed: false,
             counted: false,
@@ -194,8 +196,10 @@ impl Resolution {
                 }
                 Ok(self.go_on(us))
             }
-            (Query::Addresses(_), Err(error)) => {
-                self.temporary |= matches!(error, DnsError::Temporary | DnsError::Bogus);
+            (Query::Addresses(name), Err(error)) => {
+                if let Some(found) = self.hosts.iter_mut().find(|found| *found.host.name == **name) {
+                    found.unclear = matches!(error, DnsError::Temporary | DnsError::Bogus);
+                }
                 Ok(self.go_on(us))
             }
             (Query::StsPolicy(_), result) => self.on_sts(result).map(|()| self.go_on(us)),
@@ -273,14 +277,18 @@ impl Resolution {
                     host.security = security;
                     hosts.push(host);
                 }
-                Err(reason) => why = reason,
+                Err(reason) => {
+                    self.incomplete = true;
+                    why = reason;
+                }
             }
         }
         if hosts.is_empty() {
             return Err(Unroutable(Verdict::deferred(BY_POLICY, why)));
         }
         let target = RouteTarget::Hosts(hosts, self.port);
-        Ok(Route { sts_missed: self.sts_missed, ..Route::new(self.protocol, target) })
+        let (sts_missed, incomplete) = (self.sts_missed, self.incomplete);
+        Ok(Route { sts_missed, incomplete, ..Route::new(self.protocol, target) })
     }
 }
 

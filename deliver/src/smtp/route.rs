@@ -78,6 +78,9 @@ pub struct Route {
     pub source: SourceAddresses,
     /// The domain has a policy (MTA-STS) that could not be fetched now, and counts as none.
     pub sts_missed: bool,
+    /// Hosts that the domain names are not among these, for now: nobody could say where they are, or a policy keeps the mail from
+    /// them. What those that are left do is not the last word.
+    pub incomplete: bool,
 }
 
 /// The two kinds of places.
@@ -92,7 +95,13 @@ pub enum RouteTarget {
 impl Route {
     /// A route from any of our addresses.
     pub fn new(protocol: Protocol, target: RouteTarget) -> Self {
-        Route { protocol, target, source: SourceAddresses::default(), sts_missed: false }
+        Route { protocol, target, source: SourceAddresses::default(), sts_missed: false, incomplete: false }
+    }
+
+    /// True if each of its hosts can be asked by this family.
+    pub fn is_whole(&self, family: Family) -> bool {
+        let RouteTarget::Hosts(hosts, _) = &self.target else { return true };
+        hosts.iter().all(|host| host.addresses.iter().any(|address| is_of(*address, family)))
     }
 
     /// The same without these places, if anything of this family is left.
@@ -275,11 +284,7 @@ fn shuffle<T>(items: &mut [T], chance: &mut u64) {
 }
 
 fn interleave(addresses: &[IpAddr], family: Family, v6_first: bool) -> Vec<IpAddr> {
-    let usable = |address: &&IpAddr| match family {
-        Family::Any => true,
-        Family::Ipv4 => address.is_ipv4(),
-        Family::Ipv6 => address.is_ipv6(),
-    };
+    let usable = |address: &&IpAddr| is_of(**address, family);
     let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) =
         addresses.iter().filter(usable).partition(|address| address.is_ipv4());
     let (mut first, mut second) =
@@ -292,6 +297,14 @@ fn interleave(addresses: &[IpAddr], family: Family, v6_first: bool) -> Vec<IpAdd
         }
         mixed.extend(one);
         mixed.extend(two);
+    }
+}
+
+fn is_of(address: IpAddr, family: Family) -> bool {
+    match family {
+        Family::Any => true,
+        Family::Ipv4 => address.is_ipv4(),
+        Family::Ipv6 => address.is_ipv6(),
     }
 }
 

@@ -181,7 +181,8 @@ impl Smtp {
                 Record::at(log::Level::Debug, "reused-connection-lost")
                     .field("remote", &connection.site)
                     .emit();
-                destination.waiting.push_front(Waiting { lease: work.lease, retries: work.retries + 1 });
+                let retries = work.retries + 1;
+                destination.waiting.push_front(Waiting { lease: work.lease, retries, lack: None });
                 // What else is open there is as old, and as dead.
                 for stale in self.idle.take_place(&connection.site) {
                     self.connections.remove(&stale);

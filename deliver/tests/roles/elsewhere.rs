@@ -1,7 +1,7 @@
 //! A server that lacks what a message needs: another one of the same next hop may have it.
 
 use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query, Records, ResolverEnd};
-use vsmtp_ipc::edge::queue_deliver::{Attempt, Result3};
+use vsmtp_ipc::edge::queue_deliver::{Attempt, Reach, Result3};
 use vsmtp_stage::say;
 
 use crate::harness::{Deliver, MESSAGE, TO, attempt, hear, inline, only, results, start};
@@ -69,7 +69,8 @@ fn it_fails_if_each_of_them_lacks_it_and_waits_if_one_could_not_be_asked() {
         } else {
             other.say(greeting)
         }
-        assert_eq!(only(&deliver.outcome()), expected);
+        let outcome = deliver.outcome();
+        assert_eq!((only(&outcome), outcome.reach), (expected, Reach::Reached), "the first one has answered");
         deliver = start(|_| {});
         resolver = deliver.resolver();
     }
@@ -119,6 +120,41 @@ fn what_requires_tls_waits_while_nobody_knows_whether_the_domain_has_a_policy() 
         let mut talk = peer.accept_greeted();
         assert_eq!(only(&deliver.outcome()), expected);
         drop(deliver);
-        talk.ended();
+        assert!(talk.ended());
     }
+}
+
+#[test]
+fn it_waits_while_another_server_has_no_address_that_can_be_looked_up_now() {
+    let away = |name: &str| (Query::Addresses(name.to_owned()), Err(DnsError::Temporary));
+    // What the first one lacks, the second one may have.
+    let (mut deliver, (first, _second, next_hop)) = (start(|_| {}), two());
+    let mut resolver = deliver.resolver();
+    deliver.lease(&attempt(1, &next_hop, TO, inline(MESSAGE)));
+    let hosts = mx("dst.test", &[(10, "a.test"), (20, "b.test")]);
+    answer(&mut resolver, &[hosts.clone(), a("a.test", "127.0.0.2"), away("b.test")], 3);
+    let mut talk = first.accept();
+    talk.greet(SMALL);
+    assert_eq!(only(&deliver.outcome()), (Result3::Deferred, (4, 3, 4)));
+    // The second one never takes mail, the first one may.
+    let (mut deliver, (_first, second, next_hop)) = (start(|_| {}), two());
+    let mut resolver = deliver.resolver();
+    deliver.lease(&attempt(1, &next_hop, TO, inline(MESSAGE)));
+    answer(&mut resolver, &[hosts, away("a.test"), a("b.test", "127.0.0.3")], 3);
+    second.accept().say("521 5.3.2 no mail here\r\n");
+    assert_eq!(only(&deliver.outcome()), (Result3::Deferred, (4, 3, 2)));
+}
+
+#[test]
+fn what_the_first_one_lacks_is_what_the_sender_hears_if_the_next_one_is_ourselves() {
+    let (first, second, next_hop) = two();
+    let mut deliver = start(|slice| slice.own_addresses = vec![([192, 0, 2, 9], first.port()).into()]);
+    let mut resolver = deliver.resolver();
+    offer(&mut deliver, &mut resolver, &attempt(1, &next_hop, TO, inline(MESSAGE)));
+    let mut talk = first.accept();
+    talk.greet(SMALL);
+    second.accept().say("220 us.test ESMTP\r\n");
+    let outcome = deliver.outcome();
+    assert_eq!(only(&outcome), (Result3::Failed, (5, 3, 4)), "{outcome:?}");
+    assert_eq!(outcome.reach, Reach::Reached);
 }

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use vsmtp_config::Network;
-use vsmtp_ipc::edge::client_resolver::ResolverEnd;
+use vsmtp_config::{DeliverSlice, Family, Network, TlsPolicy};
+use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query, Records, ResolverEnd, StsMode};
 use vsmtp_ipc::edge::queue_deliver::Result3;
+use vsmtp_stage::say;
 
-use crate::harness::{Deliver, attempt, inline, only, start};
+use crate::harness::{Deliver, attempt, hear, inline, only, start};
 use crate::peer::{EHLO, Peer};
 use crate::routes::{a, answer, mx};
 
@@ -129,4 +130,50 @@ fn an_operators_relay_that_is_ourselves_bounces_nobodys_mail() {
     answer(&mut resolver, &[mx("relay.test", &[(1, "x.test")]), a("x.test", "127.0.0.2")], 2);
     us.accept().say("220 us.test ESMTP\r\n");
     assert_eq!(only(&deliver.outcome()), (Result3::Deferred, (4, 4, 6)));
+}
+
+/// Mail for a domain whose backup we are, by our greeting, while its primary host gets nothing for this reason.
+fn behind(
+    change: impl FnOnce(&mut DeliverSlice),
+    primary: Result<Records, DnsError>,
+    policy: Result<Records, DnsError>,
+    questions: usize,
+) -> (Result3, (u8, u16, u16)) {
+    let us = Peer::at("127.0.0.2:0");
+    let mut deliver = start(|slice| {
+        slice.own_addresses = vec![([192, 0, 2, 9], us.port()).into()];
+        change(slice);
+    });
+    let mut resolver = deliver.resolver();
+    deliver.lease(&attempt(1, &format!("smtp:dst.test:{}", us.port()), &["b@dst.test"], inline(MESSAGE)));
+    for _ in 0..questions {
+        let question = hear(&mut resolver);
+        let (result, secure) = match &question.query {
+            Query::Mx(_) => (mx("", &[(10, "primary.test"), (20, "us2.test")]).1, true),
+            Query::Addresses(name) if name == "us2.test" => (a("", "127.0.0.2").1, false),
+            Query::Addresses(_) => (primary.clone(), true),
+            Query::StsPolicy(_) => (policy.clone(), false),
+            _ => (Err(DnsError::Temporary), false),
+        };
+        say(&mut resolver, &Answer { ticket: question.ticket, result, secure }, Vec::new());
+    }
+    us.accept().say("220 us.test ESMTP\r\n");
+    only(&deliver.outcome())
+}
+
+#[test]
+fn mail_waits_at_its_backup_while_the_primary_host_could_not_be_asked() {
+    const WAITS: (Result3, (u8, u16, u16)) = (Result3::Deferred, (4, 4, 6));
+    let none = || Err(DnsError::NoRecords);
+    let at = |address: &str| a("", address).1;
+    assert_eq!(behind(|_| {}, Err(DnsError::Temporary), none(), 3), WAITS, "its address");
+    assert_eq!(behind(|_| {}, Err(DnsError::Bogus), none(), 3), WAITS, "a forged address");
+    assert_eq!(behind(|_| {}, Err(DnsError::NoSuchName), none(), 3), LOOPS, "there is no such host");
+    let dane = |slice: &mut DeliverSlice| slice.tls.level = TlsPolicy::parse("dane").unwrap().into();
+    assert_eq!(behind(dane, at("127.0.0.5"), none(), 5), WAITS, "its TLSA records");
+    let mx = vec!["us2.test".to_owned()];
+    let listed = Ok(Records::StsPolicy { mode: StsMode::Enforce, mx, max_age_s: 86_400, age_s: 0 });
+    assert_eq!(behind(|slice| slice.tls.mta_sts = true, at("127.0.0.5"), listed, 4), WAITS, "the policy");
+    let ipv4 = |slice: &mut DeliverSlice| slice.family = Family::Ipv4;
+    assert_eq!(behind(ipv4, at("2001:db8::5"), none(), 3), WAITS, "its family");
 }

@@ -137,7 +137,9 @@ mod tests {
         say(&mut connection, "220 mx.dst.test\r\n250-mx.dst.test\r\n250 PIPELINING\r\n");
         assert_eq!(connection.dialogue.step(), ClientStep::Idle);
         let how = How { chunking: false, mime_conversion: false, now_ms: 0 };
-        assert!(connection.begin(Waiting { lease: Box::new(lease), retries: 0 }, how, 0, 0).is_ok());
+        assert!(
+            connection.begin(Waiting { lease: Box::new(lease), retries: 0, lack: None }, how, 0, 0).is_ok()
+        );
         say(&mut connection, "250 sender\r\n");
         connection
     }

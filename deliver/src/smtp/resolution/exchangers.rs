@@ -74,11 +74,12 @@ impl Resolution {
                 );
             }
         }
+        self.incomplete = self.hosts.iter().any(|found| found.unclear);
         self.hosts.retain(|found| !found.host.addresses.is_empty());
         if !self.hosts.is_empty() {
             return self.ask_proofs();
         }
-        if self.temporary {
+        if self.incomplete {
             return self.defer();
         }
         let text = format!("no address of a mail server for {}", self.host);
