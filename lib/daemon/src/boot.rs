@@ -13,6 +13,7 @@ use vsmtp_sys::{clock, fds, sandbox, scheduling, signals};
 
 use crate::daemon::{Boot, Daemon, Flow};
 use crate::live::Live;
+use crate::pace::Pace;
 use crate::reactor::Reactor;
 use crate::sink::{flush_log, init_log};
 
@@ -47,6 +48,7 @@ impl std::error::Error for BootError {}
 
 /// The whole main of a daemon with an ordinary loop.
 pub fn run<D: Daemon>() -> ExitCode {
+    let mut pace = if D::GATHERS { Pace::of_this_thread() } else { None };
     let mut live = match boot::<D>() {
         Ok(live) => live,
         Err(error) => {
@@ -57,7 +59,11 @@ pub fn run<D: Daemon>() -> ExitCode {
     };
     loop {
         match live.turn() {
-            Ok(Flow::Continue) => {}
+            Ok(Flow::Continue) => {
+                if let Some(pace) = &mut pace {
+                    pace.look(live.reactor.now_ms());
+                }
+            }
             Ok(Flow::Exit) => {
                 flush_log();
                 return ExitCode::SUCCESS;

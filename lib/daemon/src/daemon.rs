@@ -32,8 +32,8 @@ pub trait Daemon: Sized {
     const NAME: &'static str;
     /// Its slice of the configuration.
     type Slice: Decode<()>;
-    /// Wake-ups wait for whoever runs, so that messages gather, see [`vsmtp_sys::scheduling`]. Not for who is asked one
-    /// short thing at a time by someone who waits for it.
+    /// Wake-ups wait for whoever runs, so that messages gather, see [`vsmtp_sys::scheduling`]; in an ordinary loop as long as
+    /// they do not wait long. Not for who is asked one short thing at a time by someone who waits for it.
     const GATHERS: bool = true;
 
     /// Opens what the jail will forbid to open.

@@ -9,6 +9,7 @@ mod daemon;
 mod edges;
 mod link;
 mod live;
+mod pace;
 mod reactor;
 mod sink;
 mod timers;

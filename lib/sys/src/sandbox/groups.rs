@@ -2,7 +2,7 @@
 
 use super::rule::{
     Allow, AllowIf, BY_DESCRIPTOR, NAMES_ONLY, NO_NEW_PRIVILEGES, NO_SIGNALS, NOT_EXECUTABLE,
-    OWN_LIMITS_READ, PLAIN_IOCTLS, Rule, SELF_ONLY, THREAD_ONLY,
+    OWN_LIMITS_READ, PLAIN_IOCTLS, Rule, SELF_ONLY, THIS_THREAD, THREAD_ONLY,
 };
 
 /// What every daemon needs: memory, one event loop, edges it was handed, clocks, logging to an inherited descriptor,
@@ -54,6 +54,7 @@ pub const BASE: &[Rule] = &[
     Allow("futex", "locks and channels"),
     Allow("sched_yield", "spinning locks"),
     Allow("sched_getaffinity", "the number of processors"),
+    AllowIf("sched_setscheduler", THIS_THREAD, "gathering messages, or not, as the host is busy"),
     Allow("gettid", "log lines, abort"),
     // Signals and the end.
     Allow("rt_sigaction", "ignoring SIGPIPE, abort"),

@@ -107,6 +107,9 @@ const OTHER_FLAGS: u32 = (libc::CLONE_NEWNS
 /// `kill`, `tgkill`: this process itself.
 pub const SELF_ONLY: &[&[Test]] = &[&[Test::OwnPid(0)]];
 
+/// A call whose first argument names a thread: the calling one, by 0.
+pub const THIS_THREAD: &[&[Test]] = &[&[Test::Is(0, 0)]];
+
 /// `prlimit64`: this process's limits, for reading.
 pub const OWN_LIMITS_READ: &[&[Test]] =
     &[&[Test::Is(0, 0), Test::Null(2)], &[Test::OwnPid(0), Test::Null(2)]];
