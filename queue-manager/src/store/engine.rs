@@ -6,6 +6,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use vsmtp_sys::scheduling;
+
 use super::janitor::{Janitor, Job};
 use super::log::{Log, Prepared, Report};
 
@@ -79,6 +81,8 @@ impl Engine {
         let (janitors_reporter, janitors_wake) = (reporter.clone(), wake.clone());
         let committer = Builder::new().name("committer".into()).spawn(move || {
             let _vital = Vital;
+            // It sleeps for the disk, and whoever waits for a 250 waits for it; that others gather is enough.
+            let _ = scheduling::prefer_promptness();
             commit_all(&to_commit, log, lazy_delay, &reporter, &**wake);
         })?;
         let janitor = Builder::new().name("janitor".into()).spawn(move || {
