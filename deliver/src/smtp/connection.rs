@@ -52,6 +52,8 @@ pub struct Connection {
     /// As whom we are known there.
     account: Option<Rc<Account>>,
     exchange: Option<Exchange>,
+    /// Replies that came before TLS began.
+    answers_in_clear: u64,
     connected: bool,
     dialogue: Dialogue,
     /// Until then the present wait may last.
@@ -131,6 +133,7 @@ impl Connection {
             tls,
             account,
             exchange: None,
+            answers_in_clear: 0,
             serves,
             stage: Stage::Dialing(dial),
             messages: 0,

@@ -9,6 +9,7 @@ use vsmtp_mail::EnhancedCode;
 use vsmtp_smtp::{Awaiting, Extension, HostError, HostFault, Outcome, Why};
 
 use crate::lease::{Verdict, span_ms};
+use crate::smtp::breaker::Line;
 use crate::smtp::connection::{Connection, Happened, NotBegun, Stage, Work};
 use crate::smtp::destination::{Next, Waiting};
 use crate::smtp::hints::Subject;
@@ -236,11 +237,19 @@ impl Smtp {
         }
         let failed_at_tls = error.as_ref().is_some_and(|error| connection.failed_at_tls(error));
         let Stage::Dialing(mut dial) = connection.stage else { return };
-        dial.insecure |= error.as_ref().is_some_and(|error| error.fault == HostFault::Insecure);
-        if let Some(error) = error.as_ref().filter(|_| failed_at_tls) {
-            // Somebody is there; and if this was the probe of a host that is left alone, the retry must be let through.
-            self.host_answered(&connection.site);
-            let clear = connection.site.in_clear();
+        dial.insecure |=
+            failed_at_tls || error.as_ref().is_some_and(|error| error.fault == HostFault::Insecure);
+        let clear = connection.site.in_clear();
+        let hangs_at_tls =
+            |error: &HostError| error.fault == HostFault::Silent && error.phase == Awaiting::Handshake;
+        let ended_at_tls = |error: &&HostError| failed_at_tls || clear.is_some() && hangs_at_tls(error);
+        if let Some(error) = error.as_ref().filter(ended_at_tls) {
+            // If this was the probe of a host that is left alone, the retry must be let through.
+            if failed_at_tls {
+                self.host_answered(&connection.site);
+            } else {
+                self.breakers.let_go(&Line::of(&connection.site));
+            }
             Record::new("tls-failed")
                 .field("remote", &connection.site)
                 .field("next_hop", &connection.serves)
@@ -253,10 +262,8 @@ impl Smtp {
             }
         }
         match &error {
-            Some(HostError { fault: HostFault::Lost, why, phase: Awaiting::Greeting | Awaiting::Hello })
-                if !failed_at_tls =>
-            {
-                self.host_failed(&connection.site, &transaction::text(why), reactor.now_ms());
+            Some(error) if !failed_at_tls && is_no_answer(error) => {
+                self.host_failed(&connection.site, &transaction::text(&error.why), reactor.now_ms());
             }
             _ => self.host_answered(&connection.site),
         }
@@ -306,6 +313,19 @@ impl Smtp {
         if let Some(at_ms) = connection.watch(&self.slice.timeouts, idle, reactor.now_ms()) {
             reactor.set_timer(at_ms, token as u64);
         }
+    }
+}
+
+/// True if a server that let us in no further might as well not be there. One that is silent takes the time of others, too, if it
+/// has said something before.
+fn is_no_answer(error: &HostError) -> bool {
+    match error.fault {
+        HostFault::Lost => matches!(error.phase, Awaiting::Greeting | Awaiting::Hello),
+        HostFault::Silent => matches!(
+            error.phase,
+            Awaiting::Greeting | Awaiting::Hello | Awaiting::StartTls | Awaiting::Handshake
+        ),
+        _ => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! TLSRPT: what is counted of sessions with the servers of a domain, and when the queue-manager hears of it.
 
 use std::io::Write;
+use std::time::Duration;
 
 use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query, Records, ResolverEnd, StsMode};
 use vsmtp_ipc::edge::queue_deliver::{Outcome, PolicyKind, Result3, TlsResult, TlsSessions};
@@ -31,8 +32,8 @@ fn lease(deliver: &mut Deliver, number: u64, peer: &Peer) {
 }
 
 /// Answers what is asked for one message: one host, this policy and this record.
-fn answer(resolver: &mut ResolverEnd, policy: &Result<Records, DnsError>, record: &str) {
-    for _ in 0..4 {
+fn answer(resolver: &mut ResolverEnd, questions: usize, policy: &Result<Records, DnsError>, record: &str) {
+    for _ in 0..questions {
         let question = hear(resolver);
         let result = match &question.query {
             Query::Mx(_) => Ok(Records::Mx(vec![(1, "mx.dst.test".to_owned())])),
@@ -70,7 +71,7 @@ fn a_policy_that_is_tested_is_looked_at_and_its_failure_stops_nothing() {
         let (mut deliver, mut resolver, _file) = deliver(&authority);
         let peer = Peer::new();
         lease(&mut deliver, 1, &peer);
-        answer(&mut resolver, &testing("mx.dst.test"), RECORD);
+        answer(&mut resolver, 4, &testing("mx.dst.test"), RECORD);
         let mut talk = peer.accept();
         identity.start_tls(&mut talk);
         talk.take_message("250 ok\r\n");
@@ -102,7 +103,7 @@ fn a_server_without_tls_and_a_failed_handshake_are_counted_and_the_retry_is_not(
     let (mut deliver, mut resolver, _file) = deliver(&authority);
     let peer = Peer::new();
     lease(&mut deliver, 1, &peer);
-    answer(&mut resolver, &Err(DnsError::NoRecords), RECORD);
+    answer(&mut resolver, 4, &Err(DnsError::NoRecords), RECORD);
     peer.accept_greeted().take_message("250 ok\r\n");
     let outcome = deliver.outcome();
     let sessions = only(&outcome);
@@ -123,6 +124,23 @@ fn a_server_without_tls_and_a_failed_handshake_are_counted_and_the_retry_is_not(
 }
 
 #[test]
+fn a_handshake_that_takes_too_long_is_nothing_to_report() {
+    let mut deliver = start(|slice| {
+        slice.tls.reports = true;
+        slice.timeouts.greeting = Duration::from_millis(500);
+    });
+    let mut resolver = deliver.resolver();
+    let peer = Peer::new();
+    lease(&mut deliver, 1, &peer);
+    answer(&mut resolver, 3, &Err(DnsError::NoRecords), RECORD);
+    let mut silent = peer.accept();
+    silent.greet(OFFERS);
+    silent.hear_say("STARTTLS", "220 go on\r\n");
+    peer.accept_greeted().take_message("250 ok\r\n");
+    assert_eq!(deliver.outcome().sessions, []);
+}
+
+#[test]
 fn an_enforced_policy_that_stops_the_mail_is_counted() {
     let authority = Authority::new();
     let (mut deliver, mut resolver, _file) = deliver(&authority);
@@ -130,7 +148,7 @@ fn an_enforced_policy_that_stops_the_mail_is_counted() {
     lease(&mut deliver, 1, &peer);
     let mx = vec!["other.test".to_owned()];
     let policy = Ok(Records::StsPolicy { mode: StsMode::Enforce, mx, max_age_s: 9, age_s: 0 });
-    answer(&mut resolver, &policy, RECORD);
+    answer(&mut resolver, 4, &policy, RECORD);
     let outcome = deliver.outcome();
     assert_eq!(results(&outcome)[0], (Result3::Deferred, (4, 7, 5)));
     let sessions = only(&outcome);
@@ -145,7 +163,7 @@ fn a_domain_that_wants_no_reports_is_not_counted() {
     let (mut deliver, mut resolver, _file) = deliver(&authority);
     let peer = Peer::new();
     lease(&mut deliver, 1, &peer);
-    answer(&mut resolver, &Err(DnsError::NoRecords), "v=spf1 -all");
+    answer(&mut resolver, 4, &Err(DnsError::NoRecords), "v=spf1 -all");
     peer.accept_greeted().take_message("250 ok\r\n");
     assert!(deliver.outcome().sessions.is_empty());
 }

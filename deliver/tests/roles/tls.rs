@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use vsmtp_config::{DeliverSlice, TlsDestination, TlsPolicy};
 use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query, Records};
-use vsmtp_ipc::edge::queue_deliver::{Outcome, Result3};
+use vsmtp_ipc::edge::queue_deliver::{Outcome, Reach, Result3};
 use vsmtp_ipc::wire::Body;
 use vsmtp_stage::say;
 use vsmtp_sys::memfd::Sealed;
@@ -144,9 +144,58 @@ fn a_server_that_ends_right_behind_the_handshake_is_tried_again_in_clear_only_if
     for n in 1..5 {
         deliver.lease(&attempt(n, &peer.next_hop(), TO, inline(MESSAGE)));
         secured(&peer);
-        assert_eq!(only(&deliver.outcome()), (Result3::Deferred, "4.4.2".to_owned()));
+        let outcome = deliver.outcome();
+        assert_eq!(only(&outcome), (Result3::Deferred, "4.4.2".to_owned()));
+        assert_eq!(outcome.reach, Reach::Reached, "a policy that asks for less would do");
     }
     assert!(peer.nobody_came());
+}
+
+/// A process with this policy and this patience before the first message.
+fn patient(level: &str, greeting: Duration) -> Deliver {
+    start(|slice: &mut DeliverSlice| {
+        slice.tls.level = policy(level).into();
+        slice.timeouts.greeting = greeting;
+    })
+}
+
+#[test]
+fn a_server_that_is_silent_or_refuses_us_behind_the_handshake_has_not_failed_at_tls() {
+    let identity = Authority::new().identity(&["x.test"]);
+    for silent in [true, false] {
+        // Long enough for a handshake, whatever else the machine does.
+        let mut deliver = patient("may", Duration::from_secs(if silent { 2 } else { 60 }));
+        let peer = Peer::new();
+        deliver.lease(&attempt(1, &peer.next_hop(), TO, inline(MESSAGE)));
+        let mut talk = peer.accept();
+        talk.greet(OFFERS);
+        talk.hear_say("STARTTLS", "220 go on\r\n");
+        identity.wrap(&mut talk);
+        talk.hear("EHLO us.test");
+        if !silent {
+            talk.say("502 5.5.1 no\r\n");
+            talk.hear("HELO us.test");
+            drop(talk);
+        }
+        let outcome = deliver.outcome();
+        assert_eq!(only(&outcome), (Result3::Deferred, "4.4.2".to_owned()));
+        assert_eq!(outcome.reach, Reach::Unreachable, "silent: {silent}");
+        assert!(peer.nobody_came() && !deliver.log().contains("tls-failed"), "{}", deliver.log());
+    }
+}
+
+#[test]
+fn a_server_that_hangs_in_the_handshake_is_left_alone_where_nothing_else_will_do() {
+    let mut deliver = patient("encrypt", Duration::from_secs(1));
+    let peer = Peer::new();
+    for n in 1..=3 {
+        deliver.lease(&attempt(n, &peer.next_hop(), TO, inline(MESSAGE)));
+        let mut silent = peer.accept();
+        silent.greet(OFFERS);
+        silent.hear_say("STARTTLS", "220 go on\r\n");
+        assert_eq!(only(&deliver.outcome()), (Result3::Deferred, "4.4.2".to_owned()));
+    }
+    deliver.logged("event=host-left-alone");
 }
 
 #[test]

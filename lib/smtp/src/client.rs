@@ -138,8 +138,10 @@ pub struct HostError {
 pub enum HostFault {
     /// It refused service: a 4xx or 5xx greeting or EHLO reply, or 421 later.
     Refused,
-    /// The connection broke, or the host was silent too long.
+    /// The connection broke, or the host ended it.
     Lost,
+    /// It said nothing for as long as one waits.
+    Silent,
     /// It does not speak SMTP.
     Protocol,
     /// TLS cannot be had, or did not prove what it must.

@@ -109,6 +109,7 @@ const TLS_SERVER: &str = "
 import socket, ssl, sys, threading
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(sys.argv[1], sys.argv[2])
+garbage = bytes(range(255, -1, -1)) * 256
 def serve(stream, kind):
     try:
         lines = stream.makefile('rb')
@@ -116,11 +117,12 @@ def serve(stream, kind):
         lines.readline()
         stream.sendall(b'250-bad.test\\r\\n250 STARTTLS\\r\\n')
         if lines.readline().upper().startswith(b'STARTTLS'):
-            stream.sendall(b'220 go\\r\\n')
+            # With the garbage behind it in the same segment: nobody begins a handshake in between.
+            stream.sendall(b'220 go\\r\\n' + (garbage if kind == 'tls-garbage' else b''))
             if kind != 'tls-garbage':
                 stream = context.wrap_socket(stream, server_side=True)
                 stream.recv(4096)
-        flood = {'tls-endless': b'2' * 65536, 'tls-lines': b'250-more\\r\\n' * 5000, 'tls-garbage': bytes(range(255, -1, -1)) * 256}
+        flood = {'tls-endless': b'2' * 65536, 'tls-lines': b'250-more\\r\\n' * 5000, 'tls-garbage': garbage}
         while kind in flood:
             stream.sendall(flood[kind])
         while stream.recv(4096):

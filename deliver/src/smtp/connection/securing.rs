@@ -16,6 +16,7 @@ impl Connection {
         match self.try_secure() {
             Ok(false) => false,
             Ok(true) => {
+                self.answers_in_clear = self.dialogue.answers();
                 self.dialogue.tls_started();
                 self.progress += 1;
                 // The server's first words may have come together with the end of the handshake.
@@ -88,10 +89,14 @@ impl Connection {
 
     /// True if a connection that let no message begin ended for its TLS. With TLS 1.3 a server that wants more of us, as a
     /// certificate of ours, can say so only when our side of the handshake is done: it ends before it has said a word.
+    /// Who is merely silent has refused nothing.
     pub fn failed_at_tls(&self, error: &HostError) -> bool {
-        let is_unheard = matches!(error.phase, Awaiting::Greeting | Awaiting::Hello);
-        error.phase == Awaiting::Handshake
-            || error.fault == HostFault::Lost && is_unheard && self.socket.secured().is_some()
+        let is_unheard = self.socket.secured().is_some() && self.dialogue.answers() == self.answers_in_clear;
+        match error.fault {
+            HostFault::Silent => false,
+            HostFault::Lost if is_unheard => true,
+            _ => error.phase == Awaiting::Handshake,
+        }
     }
 
     /// Why there is no session, in the words of reports; `None` if it was not for TLS.

@@ -143,7 +143,7 @@ impl Dialogue {
     /// The patience of [`Dialogue::awaiting`] is at its end.
     pub fn on_timeout(&mut self) {
         let text = format!("timeout while waiting for {}", self.awaiting());
-        self.break_off(HostFault::Lost, self.awaiting(), &text);
+        self.break_off(HostFault::Silent, self.awaiting(), &text);
     }
 
     /// What is to be sent.
@@ -298,7 +298,7 @@ impl Dialogue {
             HostFault::Insecure => EnhancedCode(4, 7, 5),
             HostFault::Unauthenticated => EnhancedCode(4, 7, 8),
             HostFault::Ourselves => EnhancedCode(4, 4, 6),
-            HostFault::Refused | HostFault::Lost => EnhancedCode(4, 4, 2),
+            HostFault::Refused | HostFault::Lost | HostFault::Silent => EnhancedCode(4, 4, 2),
         };
         let why = transaction::local(451, enhanced, text);
         let ours = matches!(self.phase, Phase::Quitting);
