@@ -236,6 +236,11 @@ impl Desk {
         acts
     }
 
+    /// Something was found for which nobody has asked: it takes the place of what is remembered.
+    pub fn learn(&mut self, now_ms: u64, key: Key, finding: Finding) {
+        self.cache.insert(key, Arc::new(finding), now_ms);
+    }
+
     fn take_part(&mut self, now_ms: u64, number: u64, key: &Key, finding: &Arc<Finding>) -> Vec<Act> {
         let Some(open) = self.questions.get_mut(&number) else { return Vec::new() };
         for part in open.parts.iter_mut().filter(|part| part.key == *key) {

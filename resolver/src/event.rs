@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use vsmtp_config::ResolverSlice;
 use vsmtp_daemon::{Boot, BootError, Daemon, Event, Flow, Reactor, Record};
 use vsmtp_ipc::ChannelError;
-use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query};
+use vsmtp_ipc::edge::client_resolver::{Answer, DnsError, Query, Records};
 use vsmtp_ipc::role::Role;
 use vsmtp_keeper::{FILES, Files, Keeper};
 use vsmtp_sys::sandbox::Profile;
@@ -19,6 +19,7 @@ use crate::clients::Clients;
 use crate::desk::{Act, Asker, ClientId, Desk};
 use crate::finding::{Finding, Key, Kind};
 use crate::lookup::look_up;
+use crate::name;
 use crate::post::post;
 use crate::sandbox;
 use crate::sts::{Sts, snapshot};
@@ -124,11 +125,7 @@ impl Daemon for Resolver {
                     Job::LookUp(key) if key.kind == Kind::StsPolicy => sts.look_up(upstream, key.name).await,
                     Job::LookUp(key) => look_up(upstream, key, epoch).await,
                     Job::Post(_, url, body) => post(client, upstream, url, body, epoch).await,
-                    Job::Refresh(domain) => {
-                        sts.refresh(upstream, domain).await;
-                        // Nobody hears of it.
-                        Finding::refused()
-                    }
+                    Job::Refresh(domain) => sts.refresh(upstream, domain).await,
                 }
             }
         };
@@ -248,8 +245,14 @@ impl Resolver {
                     self.posts = self.posts.saturating_sub(1);
                     vec![Act::Answer(asker, finding.result, false)]
                 }
-                Job::Refresh(_) => {
+                Job::Refresh(domain) => {
                     self.refreshes = self.refreshes.saturating_sub(1);
+                    // Nobody waits for it, but whoever asks next is to hear of it. A fetch that failed once more tells nothing.
+                    if let (Some(name), Ok(Records::StsPolicy { .. })) =
+                        (name::parse(&domain), &finding.result)
+                    {
+                        self.desk.learn(reactor.now_ms(), Key { name, kind: Kind::StsPolicy }, finding);
+                    }
                     Vec::new()
                 }
             };

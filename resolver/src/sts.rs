@@ -40,7 +40,7 @@ const MAX_REFRESH: Duration = Duration::from_secs(8);
 /// Longest time for record and policy together where somebody waits. Askers wait no longer than 20 s, and who has heard nothing
 /// by then cannot deliver: a host of policies that is silent must not hold the mail (RFC 8461 3.3).
 const MAX_ASKED: Duration = Duration::from_secs(16);
-/// Most domains to be looked at once more because their policies did not come in time for who asked.
+/// Most domains to be looked at once more because their policies did not come in time for who asked, or there was no room.
 const MAX_LATE: usize = 256;
 /// Longest time for one address of the policy's host. What is left for all is shared by those that are not tried yet.
 const MAX_ADDRESS: Duration = Duration::from_secs(10);
@@ -69,7 +69,7 @@ const UNASKED: Pace = Pace { parts: 4, fetch: MAX_FETCH, whole: MAX_FETCH.satura
 pub struct Sts {
     client: Arc<Client>,
     cache: Mutex<Cache>,
-    /// Domains whose policies nobody could wait for.
+    /// Domains whose policies nobody could wait for, or that were due when there was no room.
     late: Mutex<Vec<String>>,
     /// When the clock of ages began.
     epoch: Instant,
@@ -124,10 +124,15 @@ impl Sts {
         self.renew(&upstream, &text, &ASKED).await
     }
 
-    /// Looks whether the policy of a domain has changed, and fetches it anew long before its end.
-    pub async fn refresh(&self, upstream: Arc<Upstream>, domain: String) {
-        self.renew(&upstream, &domain, &UNASKED).await;
-        let Some(Known { policy, age, .. }) = self.find(&domain) else { return };
+    /// Takes back a domain that was due and for which there is no room now.
+    pub fn put_back(&self, domain: &str) {
+        self.note_late(domain);
+    }
+
+    /// Looks whether the policy of a domain has changed, and fetches it anew long before its end. Answers what counts now.
+    pub async fn refresh(&self, upstream: Arc<Upstream>, domain: String) -> Finding {
+        let finding = self.renew(&upstream, &domain, &UNASKED).await;
+        let Some(Known { policy, age, .. }) = self.find(&domain) else { return finding };
         if policy.mode != StsMode::None && age >= policy.max_age / 2 {
             // Operators are to hear of it while there is time (RFC 8461 10.2).
             Record::at(log::Level::Warn, "sts-not-refreshed")
@@ -135,6 +140,7 @@ impl Sts {
                 .field("left_s", policy.max_age.saturating_sub(age).as_secs())
                 .emit();
         }
+        finding
     }
 
     /// The policy of a domain: from memory if its record has not changed and the first part of its life is not over, or else
@@ -313,6 +319,19 @@ mod tests {
                 tokio::time::timeout(within, first("mta-sts.a.test", &addresses, until, fetch)).await;
             fetched.unwrap_or_else(|_| Err(Missed::silent("timeout".to_owned())))
         })
+    }
+
+    #[test]
+    fn a_domain_for_which_there_is_no_room_stays_due() {
+        let client = Client::new(vsmtp_tls::client::Roots::none());
+        let sts = Sts::new(Arc::new(client), Instant::now());
+        ["a.test", "b.test", "a.test"].into_iter().for_each(|domain| sts.note_late(domain));
+        assert_eq!(sts.take_due(1), ["a.test"]);
+        sts.put_back("a.test");
+        assert_eq!(sts.take_due(8), ["b.test", "a.test"]);
+        assert!(sts.take_due(8).is_empty());
+        (0..2 * MAX_LATE).for_each(|n| sts.put_back(&format!("{n}.test")));
+        assert_eq!(sts.take_due(usize::MAX).len(), MAX_LATE);
     }
 
     #[test]

@@ -65,8 +65,11 @@ impl Resolver {
         // The next process looks at what is due then.
         let most = if self.draining { 0 } else { MAX_REFRESHES.saturating_sub(self.refreshes) };
         for domain in sts.take_due(most) {
-            // One that finds no room is looked at the next time that it is due.
-            self.refreshes += usize::from(worker.look_up(Job::Refresh(domain)));
+            if worker.look_up(Job::Refresh(domain.clone())) {
+                self.refreshes += 1;
+            } else {
+                sts.put_back(&domain);
+            }
         }
     }
 }
