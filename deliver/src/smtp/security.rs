@@ -213,8 +213,10 @@ impl Policies {
 
     fn named(&self, next_hop: &NextHop) -> Option<&TlsPolicy> {
         self.by_next_hop.get(next_hop).or_else(|| {
-            let NextHop::Smtp { host, .. } = next_hop else { return None };
-            parents(host).find_map(|parent| self.below.get(&parent))
+            let NextHop::Smtp { host, mx, .. } = next_hop else { return None };
+            // A server that the operator has named has no policy of MTA-STS: its mail would wait for ever.
+            let counts = |policy: &&TlsPolicy| *mx || !requires_sts(policy);
+            parents(host).find_map(|parent| self.below.get(&parent).filter(counts))
         })
     }
 

@@ -44,6 +44,19 @@ fn the_nearest_policy_counts() {
 }
 
 #[test]
+fn a_row_for_a_subtree_that_wants_a_policy_of_mta_sts_is_for_mail_domains_only() {
+    let policies = policies("may", &[(".bank.test", "sts"), (".test", "encrypt")]);
+    for (next_hop, expected) in [
+        ("smtp:a.bank.test", "sts"),
+        ("smtp:a.bank.test:26", "sts"),
+        ("smtp:[mx.bank.test]:587", "encrypt"),
+        ("smtp:[mx.bank.example]:587", "may"),
+    ] {
+        assert_eq!(of(&policies, next_hop), expected, "{next_hop}");
+    }
+}
+
+#[test]
 fn names_come_from_the_next_hop_and_not_from_the_dns() {
     let policy = TlsPolicy::parse("verify").unwrap();
     let dst = Domain::parse("dst.test").unwrap();
