@@ -111,15 +111,15 @@ impl Policy {
     /// so, none that belongs to somebody.
     pub fn admit_sender(&self, sender: &ReversePath, peer: &Peer) -> Result<(), Reply> {
         let ReversePath::Address(sender) = sender else { return Ok(()) };
-        let is_own = |domain: &Domain| self.recipients.is_own(domain);
         let (allowed, why) = match &peer.identity {
             Some(identity) => (
-                self.senders.allow(sender, &identity.name, is_own),
+                self.senders.allow(sender, &identity.name, &self.recipients),
                 "Sender address rejected: not owned by this user",
             ),
             None if self.is_trusted(peer) || peer.service == Some(Service::Lmtp) => return Ok(()),
             None => {
-                (self.senders.allow_stranger(sender, is_own), "Sender address rejected: log in to use it")
+                let allowed = self.senders.allow_stranger(sender, &self.recipients);
+                (allowed, "Sender address rejected: log in to use it")
             }
         };
         if allowed { Ok(()) } else { Err(Reply::fixed(553, EnhancedCode(5, 7, 1), why)) }

@@ -1,10 +1,11 @@
 //! Which client may use which sender: the rows of `server.auth.sender_login`, whether everybody else may only be itself, and
-//! whether others must log in for what belongs to somebody.
+//! whether others must log in for what belongs to somebody. Senders at our own domains are compared as recipients there are: folded, with
+//! and without their extension, so that no spelling of a mailbox's name is somebody else's.
 
 use std::collections::HashMap;
 
-use vsmtp_config::{AddressPattern, FilterSlice};
-use vsmtp_mail::{Address, Domain};
+use vsmtp_config::{AddressPattern, FilterSlice, Recipients};
+use vsmtp_mail::{Address, Domain, fold_local_part};
 
 /// The rows, the most exact first.
 #[derive(Debug, Default)]
@@ -30,7 +31,7 @@ impl Senders {
             match &*row.sender {
                 AddressPattern::Exact(address) => drop(senders.exact.insert(key(address), logins)),
                 AddressPattern::Local(local) => {
-                    drop(senders.local.insert(local.to_ascii_lowercase(), logins));
+                    drop(senders.local.insert(fold_local_part(local), logins));
                 }
                 AddressPattern::Domain(domain) => drop(senders.domains.insert(domain.clone(), logins)),
                 AddressPattern::Any => senders.any = Some(logins),
@@ -46,42 +47,62 @@ impl Senders {
             || !(self.exact.is_empty() && self.local.is_empty() && self.domains.is_empty())
     }
 
-    /// True if this login may use this sender. Local parts and logins compare without regard to ASCII case.
-    pub fn allow(&self, sender: &Address, login: &str, is_own: impl Fn(&Domain) -> bool) -> bool {
-        let own = is_own(sender.domain());
-        match self.row(sender, own) {
+    /// True if this login may use this sender. Logins compare without regard to ASCII case.
+    pub fn allow(&self, sender: &Address, login: &str, recipients: &Recipients) -> bool {
+        let spelled = Spelled::new(sender, recipients);
+        match self.row(&spelled) {
             Some(logins) => logins.iter().any(|one| one.eq_ignore_ascii_case(login)),
-            None => !self.own_only || is_itself(sender, login, own),
+            None => !self.own_only || spelled.is_of(login),
         }
     }
 
     /// True if whoever has not authenticated may use this sender.
-    pub fn allow_stranger(&self, sender: &Address, is_own: impl Fn(&Domain) -> bool) -> bool {
-        let own = is_own(sender.domain());
-        !self.need_login || self.row(sender, own).is_none() && !(self.own_only && own)
+    pub fn allow_stranger(&self, sender: &Address, recipients: &Recipients) -> bool {
+        if !self.need_login {
+            return true;
+        }
+        let spelled = Spelled::new(sender, recipients);
+        self.row(&spelled).is_none() && !(self.own_only && spelled.own)
     }
 
-    /// The logins of the most exact row; `own`: the domain is one of ours.
-    fn row(&self, sender: &Address, own: bool) -> Option<&Vec<String>> {
-        let local = || self.local.get(&sender.local_part().to_ascii_lowercase()).filter(|_| own);
-        self.exact
-            .get(&key(sender))
-            .or_else(local)
-            .or_else(|| self.domains.get(sender.domain()))
-            .or_else(|| self.any.as_ref().filter(|_| own))
+    /// The logins of the most exact row.
+    fn row(&self, sender: &Spelled) -> Option<&Vec<String>> {
+        let exact = sender.forms.iter().find_map(|form| self.exact.get(&key(form)));
+        let local = || sender.forms.iter().find_map(|form| self.local.get(&form.folded_local_part()));
+        exact
+            .or_else(|| local().filter(|_| sender.own))
+            .or_else(|| self.domains.get(sender.forms.first()?.domain()))
+            .or_else(|| self.any.as_ref().filter(|_| sender.own))
+    }
+}
+
+/// A sender as it is looked up.
+struct Spelled {
+    /// Itself first, then, at one of our own domains, without its extension. How others split their addresses is not known.
+    forms: Vec<Address>,
+    /// The domain is one of ours.
+    own: bool,
+}
+
+impl Spelled {
+    fn new(sender: &Address, recipients: &Recipients) -> Self {
+        let own = recipients.is_own(sender.domain());
+        Spelled { forms: if own { recipients.forms(sender) } else { vec![sender.clone()] }, own }
+    }
+
+    /// The login is the sender, or its local part at one of our own domains.
+    fn is_of(&self, login: &str) -> bool {
+        let address = Address::parse(login).ok().map(|address| key(&address));
+        let name = fold_local_part(login);
+        self.forms.iter().any(|form| match &address {
+            Some(address) => key(form) == *address,
+            None => self.own && form.folded_local_part() == name,
+        })
     }
 }
 
 fn key(address: &Address) -> String {
-    format!("{}@{}", address.local_part().to_ascii_lowercase(), address.domain())
-}
-
-/// The login is the sender, or its local part at one of our own domains.
-fn is_itself(sender: &Address, login: &str, own: bool) -> bool {
-    match Address::parse(login) {
-        Ok(address) => key(&address) == key(sender),
-        Err(_) => own && sender.local_part().eq_ignore_ascii_case(login),
-    }
+    format!("{}@{}", address.folded_local_part(), address.domain())
 }
 
 #[cfg(test)]
@@ -97,9 +118,12 @@ mod tests {
         Value::Map(rows.iter().map(|(sender, logins)| ((*sender).to_owned(), list(logins))).collect())
     }
 
+    fn recipients() -> Recipients {
+        Recipients::new(&slice(&[]))
+    }
+
     fn allows(senders: &Senders, sender: &str, login: &str) -> bool {
-        let own = |domain: &Domain| domain.as_str() == "example.com";
-        senders.allow(&Address::parse(sender).unwrap(), login, own)
+        senders.allow(&Address::parse(sender).unwrap(), login, &recipients())
     }
 
     #[test]
@@ -153,7 +177,6 @@ mod tests {
     #[test]
     fn strangers_may_be_told_to_log_in_for_what_belongs_to_somebody() {
         let rows = || ("server.auth.sender_login", map(&[("x@partner.example", &["joe"]), ("sales", &[])]));
-        let own = |domain: &Domain| domain.as_str() == "example.com";
         let need = || ("server.auth.senders_need_login", Value::Bool(true));
         let only = || ("server.auth.own_sender_only", Value::Bool(true));
         for (keys, refused) in [
@@ -165,9 +188,53 @@ mod tests {
             for sender in
                 ["x@partner.example", "sales@example.com", "ann@example.com", "sales@elsewhere.example"]
             {
-                let allowed = senders.allow_stranger(&Address::parse(sender).unwrap(), own);
+                let allowed = senders.allow_stranger(&Address::parse(sender).unwrap(), &recipients());
                 assert_eq!(allowed, !refused.contains(&sender), "{sender} of {refused:?}");
             }
+        }
+    }
+
+    #[test]
+    fn no_spelling_of_a_mailbox_is_somebody_elses() {
+        let rows = map(&[
+            ("sales@example.com", &["jane"]),
+            ("jörg@example.com", &["joe"]),
+            ("näme", &["joe"]),
+            ("sales+press@example.com", &["joe"]),
+            ("x@partner.example", &["joe"]),
+        ]);
+        let senders = Senders::new(&slice(&[
+            ("server.auth.sender_login", rows),
+            ("server.auth.senders_need_login", Value::Bool(true)),
+        ]));
+        for (sender, owner) in [
+            ("sales+x@example.com", Some("jane")),
+            ("SALES+x+y@example.com", Some("jane")),
+            ("sales+press@example.com", Some("joe")),
+            ("JÖRG@example.com", Some("joe")),
+            ("jo\u{308}rg@example.com", Some("joe")),
+            ("JÖRG+list@example.com", Some("joe")),
+            ("NÄME+x@example.org", Some("joe")),
+            ("X@partner.example", Some("joe")),
+            ("x+y@partner.example", None),
+            ("+sales@example.com", None),
+        ] {
+            let stranger = senders.allow_stranger(&Address::parse(sender).unwrap(), &recipients());
+            assert_eq!(stranger, owner.is_none(), "{sender} of nobody");
+            for login in ["jane", "joe"] {
+                let allowed = owner.is_none_or(|owner| owner == login);
+                assert_eq!(allows(&senders, sender, login), allowed, "{sender} of {login}");
+            }
+        }
+        let own_only = Senders::new(&slice(&[("server.auth.own_sender_only", Value::Bool(true))]));
+        for (sender, login, allowed) in [
+            ("JÖRG@example.com", "jörg", true),
+            ("jane+list@example.com", "jane", true),
+            ("jane+list@example.com", "jane@example.com", true),
+            ("jane+list@elsewhere.example", "jane@elsewhere.example", false),
+            ("jane@example.com", "jane+list", false),
+        ] {
+            assert_eq!(allows(&own_only, sender, login), allowed, "{sender} {login}");
         }
     }
 }

@@ -77,7 +77,7 @@ keys! {
         example Text("1h"), for Auth;
 
     /// Senders and the logins that may use them. An authenticated client that is none of them gets 553. The most exact
-    /// pattern counts.
+    /// pattern counts. Names at own domains are compared as those of mailboxes are: in any case, and with their extension or without.
     sender_login: SenderLogins = "server.auth.sender_login", default Map(&[]),
         example Map(&[("sales@example.com", &["jane", "joe"])]), for Filter;
 
