@@ -9,6 +9,8 @@ use std::rc::Rc;
 use vsmtp_config::TlsDestination;
 use vsmtp_mail::NextHop;
 
+use crate::smtp::sasl::Salted;
+
 /// Most octets of the file.
 const MAX_FILE: u64 = 1024 * 1024;
 /// Permissions that nobody may have: any for others.
@@ -21,7 +23,7 @@ pub struct Accounts {
 }
 
 /// One account.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Account {
     /// Who we are there.
     pub user: Box<str>,
@@ -31,6 +33,8 @@ pub struct Account {
     pub token: bool,
     /// Encryption is enough: the server need not prove itself.
     pub unverified: bool,
+    /// What SCRAM made of the password.
+    pub salted: Salted,
 }
 
 /// Why the file cannot be used.
@@ -101,7 +105,8 @@ fn parse_line(line: &str) -> Option<(NextHop, Account)> {
     };
     // NUL divides the words of PLAIN.
     let fits = |text: &str| !text.is_empty() && !text.chars().any(char::is_control);
-    let account = Account { user: user.into(), password: password.into(), token, unverified };
+    let (name, salted) = (user.into(), Salted::default());
+    let account = Account { user: name, password: password.into(), token, unverified, salted };
     (fits(user) && fits(password)).then_some((next_hop, account))
 }
 

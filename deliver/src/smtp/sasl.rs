@@ -1,16 +1,19 @@
 //! The client's words of SASL: SCRAM-SHA-256 (RFC 7677), PLAIN (RFC 4616), LOGIN and XOAUTH2. Pure but for a random nonce.
 //! The server is a stranger: everything it says is checked, and the work that it can ask for is bounded.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::num::NonZeroU32;
+use std::rc::Rc;
 
 use aws_lc_rs::{constant_time, digest, hmac, pbkdf2};
 use data_encoding::{BASE64, HEXLOWER};
+use zeroize::Zeroizing;
 
 use crate::smtp::accounts::Account;
 
 /// Rounds of SCRAM that a server may ask for: fewer are no protection (RFC 7677 4), more are an attack on us. They are done on
-/// the loop, where all connections of this process wait for them: a million takes about half a second. Servers that follow the
+/// the loop, where all connections of this process wait for them: a million takes about half a second, once for each salt. Servers that follow the
 /// advice of today ask for 600,000.
 const ROUNDS: std::ops::RangeInclusive<u32> = 4096..=1_000_000;
 /// Octets of our nonce.
@@ -30,6 +33,35 @@ pub enum Exchange {
     XOAuth2(Account, bool),
     /// See [`Scram`].
     Scram(Box<Scram>),
+}
+
+/// What comes of the password of an account with the last salt and rounds that a server has named (RFC 5802 allows to keep it): the
+/// next connection is spared the work. Shared by all copies of the account.
+#[derive(Clone, Default)]
+pub struct Salted(Rc<RefCell<Option<LastSalted>>>);
+
+struct LastSalted {
+    salt: Vec<u8>,
+    rounds: NonZeroU32,
+    key: Key,
+}
+
+/// Wiped when it is dropped.
+type Key = Zeroizing<[u8; HASH]>;
+
+impl Salted {
+    /// From memory, or from `derive` if the salt or the rounds are others than last time.
+    fn get(&self, salt: &[u8], rounds: NonZeroU32, derive: impl FnOnce() -> Key) -> Key {
+        let mut last = self.0.borrow_mut();
+        match &*last {
+            Some(last) if last.salt == salt && last.rounds == rounds => last.key.clone(),
+            _ => {
+                let key = derive();
+                *last = Some(LastSalted { salt: salt.to_vec(), rounds, key: key.clone() });
+                key
+            }
+        }
+    }
 }
 
 /// SCRAM-SHA-256 and where it stands.
@@ -185,22 +217,20 @@ impl Scram {
         let rounds = NonZeroU32::new(rounds).filter(|rounds| ROUNDS.contains(&rounds.get()));
         let rounds = rounds.ok_or(SaslFault::Rounds)?;
 
-        let mut salted = [0; HASH];
-        pbkdf2::derive(
-            pbkdf2::PBKDF2_HMAC_SHA256,
-            rounds,
-            &salt,
-            self.account.password.as_bytes(),
-            &mut salted,
-        );
-        let client_key = mac(&salted, b"Client Key");
+        let password = self.account.password.as_bytes();
+        let salted = self.account.salted.get(&salt, rounds, || {
+            let mut key = Key::default();
+            pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, &salt, password, &mut *key);
+            key
+        });
+        let client_key = mac(&*salted, b"Client Key");
         let stored_key = digest::digest(&digest::SHA256, &client_key);
         let without_proof = format!("c={},r={nonce}", BASE64.encode(GS2_HEADER.as_bytes()));
         let message = format!("{},{server_first},{without_proof}", self.first_bare());
         let signature = mac(stored_key.as_ref(), message.as_bytes());
         let proof: Vec<u8> =
             client_key.iter().zip(signature).map(|(key, signature)| key ^ signature).collect();
-        self.stage = Stage::Final(mac(&mac(&salted, b"Server Key"), message.as_bytes()));
+        self.stage = Stage::Final(mac(&mac(&*salted, b"Server Key"), message.as_bytes()));
         Ok(format!("{without_proof},p={}", BASE64.encode(&proof)).into_bytes())
     }
 }
@@ -217,7 +247,8 @@ mod tests {
     use super::*;
 
     fn account(user: &str, password: &str) -> Account {
-        Account { user: user.into(), password: password.into(), token: false, unverified: false }
+        let (user, password) = (user.into(), password.into());
+        Account { user, password, token: false, unverified: false, salted: Salted::default() }
     }
 
     /// The example of RFC 7677 3.
@@ -274,6 +305,28 @@ mod tests {
         let first = std::str::from_utf8(SERVER_FIRST).unwrap().replace("4096", "600000");
         assert!(example().respond(first.as_bytes()).is_ok());
         assert_eq!(example().respond(first.replace("600000", "1000001").as_bytes()), Err(SaslFault::Rounds));
+    }
+
+    #[test]
+    fn the_rounds_are_done_once_for_all_connections_with_the_same_salt() {
+        let jane = account("jane", "secret");
+        let answer = |salt: &str, rounds: u32| {
+            let mut exchange = Exchange::choose(&["SCRAM-SHA-256".into()], &jane).unwrap();
+            let first = String::from_utf8(exchange.initial().unwrap()).unwrap();
+            let nonce = first.split_once("r=").unwrap().1;
+            let said = format!("r={nonce}more,s={},i={rounds}", BASE64.encode(salt.as_bytes()));
+            assert!(exchange.respond(said.as_bytes()).is_ok());
+        };
+        let rounds = NonZeroU32::new(4096).unwrap();
+        answer("salt", 4096);
+        jane.salted.get(b"salt", rounds, || panic!("it is known"));
+        // Other salts and other rounds are not, and there is room for one.
+        for (salt, other) in [("pepper", 4096), ("pepper", 4097), ("salt", 4096)] {
+            answer(salt, other);
+            let last = jane.salted.0.borrow();
+            let last = last.as_ref().unwrap();
+            assert_eq!((last.salt.as_slice(), last.rounds.get()), (salt.as_bytes(), other));
+        }
     }
 
     #[test]
