@@ -157,6 +157,8 @@ pub struct Session {
     tls_required: bool,
     /// STARTTLS can be had now.
     tls_there: bool,
+    /// STARTTLS was answered by "not now".
+    tls_put_off: bool,
     greeted: bool,
     ended_by: Option<Own>,
     /// When it ended, all earlier replies had been sent.
@@ -171,6 +173,7 @@ impl Session {
         Session {
             tls_required: settings.tls_required,
             tls_there: true,
+            tls_put_off: false,
             settings,
             phase: Phase::Start,
             open: None,

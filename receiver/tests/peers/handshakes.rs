@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustls::version::{TLS12, TLS13};
-use vsmtp_config::ServerTls;
+use vsmtp_config::{SecurityLevel, ServerTls};
 use vsmtp_ipc::ChannelError;
 use vsmtp_ipc::edge::master_child::ToMaster;
 use vsmtp_ipc::edge::receiver_keys::{Answer, SIGN_MS};
@@ -126,6 +126,25 @@ fn when_the_key_holder_dies_sessions_go_on_and_the_next_one_serves() {
     assert!(early.ask("NOOP").starts_with("250"));
     Keys::introduce(&mut stage).serve();
     starttls(&stage);
+}
+
+#[test]
+fn while_the_key_holder_is_away_nobody_gives_up_mail_that_needs_tls() {
+    let mut stage = Stage::start(&secured(ServerTls { security_level: SecurityLevel::Encrypt, ..tls() }));
+    let _filter = stage.introduce((false, false, false));
+    let keys = Keys::introduce(&mut stage);
+    let mut early = stage.greeted();
+    assert!(early.ask("EHLO client.test").contains("STARTTLS"));
+    drop(keys);
+    stage.logged("event=keys-lost");
+    let mut late = stage.greeted();
+    assert!(!late.ask("EHLO client.test").contains("STARTTLS"));
+    assert_eq!(late.ask("MAIL FROM:<a@client.test>"), "454 4.7.0 TLS is not available now");
+    assert!(early.ask("STARTTLS").starts_with("454 4.7.0"));
+    assert_eq!(early.ask("MAIL FROM:<a@client.test>"), "454 4.7.0 TLS is not available now");
+    Keys::introduce(&mut stage).serve();
+    assert!(late.ask("EHLO client.test").contains("STARTTLS"));
+    assert!(late.ask("MAIL FROM:<a@client.test>").starts_with("530 5.7.0"));
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl Session {
             _ => return self.failed(self.hello_first()),
         }
         if let Some(first) = self.gate() {
-            return self.failed(first);
+            return self.turned_back(first);
         }
         let mut request = match MailRequest::parse(arguments, self.parameters()) {
             Ok(request) => request,
@@ -231,7 +231,7 @@ impl Session {
 
     fn vrfy(&mut self, arguments: &str) -> Handled {
         match self.gate() {
-            Some(first) => self.failed(first),
+            Some(first) => self.turned_back(first),
             None if arguments.is_empty() => self.failed(Own::BadArguments),
             None if !arguments.is_ascii() => self.failed(Own::NeedsSmtpUtf8),
             None => self.junk(Own::CannotVerify),
@@ -244,7 +244,7 @@ impl Session {
         Handled::Done
     }
 
-    fn junk(&mut self, own: Own) -> Handled {
+    pub(super) fn junk(&mut self, own: Own) -> Handled {
         self.say(own);
         self.count_junk();
         Handled::Done

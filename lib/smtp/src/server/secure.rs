@@ -88,10 +88,24 @@ impl Session {
         if self.authenticated { self.offered().with(Extension::Auth) } else { self.offered() }
     }
 
+    /// What a client hears that must begin TLS and has not. Where it cannot now, that is no reason to give up its mail.
+    fn tls_first(&self) -> Option<Own> {
+        let is_missing = self.tls_required && !self.is_secured();
+        is_missing.then_some(match self.tls_there && !self.tls_put_off {
+            true => Own::TlsRequired,
+            false => Own::TlsUnavailable,
+        })
+    }
+
+    /// Says what must come first. That TLS is not there is not the client's error.
+    pub(super) fn turned_back(&mut self, first: Own) -> Handled {
+        if first == Own::TlsUnavailable { self.junk(first) } else { self.failed(first) }
+    }
+
     /// What must come before MAIL and VRFY, if it has not.
     pub(super) fn gate(&self) -> Option<Own> {
-        if self.tls_required && !self.is_secured() {
-            Some(Own::TlsRequired)
+        if let Some(first) = self.tls_first() {
+            Some(first)
         } else if self.settings.auth.required && !self.authenticated {
             Some(Own::AuthRequired)
         } else {
@@ -117,6 +131,11 @@ impl Session {
     }
 
     pub(super) fn tls_allowed(&mut self, verdict: Verdict) {
+        self.tls_put_off = match &verdict {
+            Verdict::Unavailable => true,
+            Verdict::Refuse(reply) => reply.is_transient(),
+            Verdict::Accept | Verdict::AcceptWith(_) | Verdict::Close(_) => false,
+        };
         match verdict {
             _ if !self.input.pending.is_empty() => self.close(Own::InputBehindTls),
             Verdict::Unavailable => self.say(Own::TlsUnavailable),
@@ -148,8 +167,8 @@ impl Session {
             Phase::Ready => {}
             _ => return self.failed(self.hello_first()),
         }
-        if self.tls_required && !self.is_secured() {
-            return self.failed(Own::TlsRequired);
+        if let Some(first) = self.tls_first() {
+            return self.turned_back(first);
         }
         match self.settings.auth.request(arguments, self.tls) {
             Ok(request) => self.asked(Open::Auth, Question::Auth(request)),
@@ -245,6 +264,72 @@ impl From<Verdict> for AuthVerdict {
             Verdict::Refuse(reply) => AuthVerdict::Refuse(reply),
             Verdict::Close(reply) => AuthVerdict::Close(reply),
             Verdict::Accept | Verdict::AcceptWith(_) | Verdict::Unavailable => AuthVerdict::Temporary,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use vsmtp_mail::Reply;
+
+    use super::super::tests::{feed, session};
+    use super::*;
+    use crate::auth::{Mechanism, Needs};
+
+    /// A client that cannot begin TLS now comes again; one that has not tried is told to.
+    #[test]
+    fn that_tls_is_away_is_no_reason_to_give_mail_up() {
+        let listener = |hard_errors| {
+            let mut session = session();
+            let mut settings = (*session.settings).clone();
+            settings.extensions = settings.extensions.with(Extension::StartTls);
+            settings.auth.mechanisms = vec![Mechanism {
+                name: "PLAIN".into(),
+                in_clear: true,
+                needs: Needs::Nothing,
+                server_first: false,
+            }];
+            settings.limits.hard_errors = hard_errors;
+            session.settings = Arc::new(settings);
+            session.require_tls(true);
+            session
+        };
+        let commands = ["MAIL FROM:<a@a>\r\n", "VRFY b\r\n", "AUTH PLAIN AGEAYg==\r\n"];
+        let says = |session: &mut Session, command: &str| {
+            let mut output = Vec::new();
+            feed(session, command.as_bytes(), &mut output);
+            String::from_utf8(output).unwrap()
+        };
+        let away = "454 4.7.0 TLS is not available now\r\n";
+        let mut session = listener(2);
+        session.tls_is_there(false);
+        assert!(!says(&mut session, "EHLO a\r\n").contains("STARTTLS"));
+        for command in commands {
+            assert_eq!(says(&mut session, command), away, "{command}");
+        }
+        assert_eq!(session.errors(), 0, "it is not the client's");
+        session.tls_is_there(true);
+        says(&mut session, "EHLO a\r\n");
+        assert!(says(&mut session, commands[0]).starts_with("530 5.7.0"));
+
+        // It was offered, and then it could not be had.
+        for (verdict, said) in [
+            (Verdict::Unavailable, "454 4.7.0 TLS"),
+            (Verdict::Refuse(Reply::parse("454 4.7.0 slowly").unwrap()), "454 4.7.0 TLS"),
+            (Verdict::Refuse(Reply::parse("554 5.7.0 never").unwrap()), "530 5.7.0 Must"),
+        ] {
+            let mut session = listener(20);
+            says(&mut session, "EHLO a\r\n");
+            let step = session.advance(b"STARTTLS\r\n", &mut Vec::new());
+            assert_eq!(step, Step::Ask(Question::StartTls));
+            session.answer(verdict).unwrap();
+            session.sent(usize::MAX);
+            for command in commands {
+                let heard = says(&mut session, command);
+                assert!(heard.starts_with(said), "{command}: {heard}");
+            }
         }
     }
 }

@@ -9,12 +9,12 @@ use super::*;
 
 const GREETED: &[u8] = b"HELO a\r\nMAIL FROM:<a@a>\r\n";
 
-fn session() -> Session {
+pub(super) fn session() -> Session {
     Session::new(Arc::new(Settings::new(Domain::parse("mx.test").unwrap())))
 }
 
 /// Feeds everything and accepts everything; collects the output and the questions.
-fn feed(session: &mut Session, mut input: &[u8], output: &mut Vec<u8>) -> (Vec<Question>, Step) {
+pub(super) fn feed(session: &mut Session, mut input: &[u8], output: &mut Vec<u8>) -> (Vec<Question>, Step) {
     let (mut questions, mut body) = (Vec::new(), Vec::new());
     loop {
         let step = session.advance(std::mem::take(&mut input), &mut body);
