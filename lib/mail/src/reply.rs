@@ -127,11 +127,18 @@ impl Reply {
         Self::new(code.ok_or(ReplyError::Syntax)?, enhanced, &body)
     }
 
-    /// The same with an enhanced code of this subject and detail, if it has none and may have one: those of the class 3 have
-    /// none (RFC 2034 4).
+    /// The same with an enhanced code, if it has none and may have one: those of the class 3 have none (RFC 2034 4). It is the one
+    /// with which the text begins, if that fits, and else one of this subject and detail.
     pub fn completed(mut self, subject: u16, detail: u16) -> Self {
         let class = u8::try_from(self.code / 100).ok().filter(|class| matches!(class, 2 | 4 | 5));
-        self.enhanced = self.enhanced.or(class.map(|class| EnhancedCode(class, subject, detail)));
+        let (None, Some(class)) = (self.enhanced, class) else { return self };
+        let said = self.lines.first().and_then(|line| leading_code(line, class)).map(|(code, _)| code);
+        if said.is_some() {
+            for line in &mut self.lines {
+                *line = leading_code(line, class).map_or_else(|| line.clone(), |(_, text)| text.into());
+            }
+        }
+        self.enhanced = Some(said.unwrap_or(EnhancedCode(class, subject, detail)));
         self
     }
 
@@ -204,6 +211,12 @@ pub fn escape_text(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { if c == '\t' { ' ' } else { '?' } } else { c }).collect()
 }
 
+/// The enhanced code of this class with which a line begins, and what is behind it.
+fn leading_code(line: &str, class: u8) -> Option<(EnhancedCode, &str)> {
+    let (first, text) = line.split_once(' ').unwrap_or((line, ""));
+    EnhancedCode::parse(first).filter(|code| code.0 == class).map(|code| (code, text))
+}
+
 fn fold(line: &str, lines: &mut Vec<Box<str>>) {
     let mut rest = line;
     while rest.len() > MAX_LINE_TEXT {
@@ -237,6 +250,17 @@ mod tests {
 
     #[test]
     fn an_enhanced_code_is_added_where_there_is_none_and_may_be_one() {
+        for (code, text, completed) in [
+            (550, "5.7.27 no\n5.7.27 really\nno", "550 5.7.27 no; really; no"),
+            (550, "5.7.27", "550 5.7.27 "),
+            (550, "4.7.1 no", "550 5.7.1 4.7.1 no"),
+            (450, "4.2 is the version", "450 4.7.1 4.2 is the version"),
+            (354, "3.0.0 go on", "354 3.0.0 go on"),
+        ] {
+            assert_eq!(Reply::new(code, None, text).unwrap().completed(7, 1).to_string(), completed);
+        }
+        let both = Reply::new(550, Some(EnhancedCode(5, 7, 1)), "5.7.27 said of another").unwrap();
+        assert_eq!(both.clone().completed(7, 1), both);
         for (text, completed) in [
             ("250 fine", "250 2.7.1 fine"),
             ("450 not now", "450 4.7.1 not now"),

@@ -2,6 +2,7 @@
 
 use crate::stage::{Client, Filter, Stage, reply, slice};
 use vsmtp_ipc::edge::receiver_filter::{Ask, Decision, Verdict};
+use vsmtp_ipc::wire;
 
 fn stage_with_all() -> (Stage, Filter) {
     let mut stage = Stage::start(&slice());
@@ -179,10 +180,14 @@ fn replies_of_rules_have_enhanced_codes_but_in_the_greeting_and_the_answer_to_eh
     client.say("EHLO client.test");
     accept(&mut filter);
     client.reply();
+    // As rules make them of a code and a text.
+    let worded = |code, text: &str| wire::Reply { code, enhanced: None, text: text.to_owned() };
     for (decision, said) in [
         (Decision::Refuse(reply("550 no")), "550 5.7.1 no"),
         (Decision::Refuse(reply("450 not now")), "450 4.7.1 not now"),
         (Decision::Refuse(reply("550 5.1.8 nowhere")), "550 5.1.8 nowhere"),
+        (Decision::Refuse(worded(550, "5.7.27 no")), "550 5.7.27 no"),
+        (Decision::Refuse(worded(450, "5.7.27 no")), "450 4.7.1 5.7.27 no"),
         (Decision::Accept(Some(reply("250 fine"))), "250 2.0.0 fine"),
     ] {
         client.say("MAIL FROM:<a@client.test>");
