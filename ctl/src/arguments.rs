@@ -102,11 +102,23 @@ pub enum Whom {
 
 impl Whom {
     fn parse(text: &str) -> Result<Whom, String> {
-        match text.parse() {
-            Ok(address) => Ok(Whom::Client(address)),
-            Err(_) if text.is_empty() => Err("an address or an account is needed".to_owned()),
-            Err(_) => Ok(Whom::Account(text.to_owned())),
+        if let Ok(address) = text.strip_suffix("/64").filter(|it| it.contains(':')).unwrap_or(text).parse() {
+            return Ok(Whom::Client(address));
         }
+        match text.strip_suffix("/32").map(str::parse) {
+            Some(Ok(address @ std::net::IpAddr::V4(_))) => Ok(Whom::Client(address)),
+            _ if text.is_empty() => Err("an address or an account is needed".to_owned()),
+            _ if Self::is_like_an_address(text) => {
+                Err("this is no address; of a network, name one address".to_owned())
+            }
+            _ => Ok(Whom::Account(text.to_owned())),
+        }
+    }
+
+    /// True for what is meant as an address: an account of that name is less likely than a slip.
+    fn is_like_an_address(text: &str) -> bool {
+        let numbers = || text.bytes().all(|octet| matches!(octet, b'0'..=b'9' | b'.' | b'/'));
+        text.contains(':') || text.contains(['.', '/']) && numbers()
     }
 }
 
@@ -115,7 +127,7 @@ impl Whom {
 pub enum LimitsCommand {
     /// Forget what a client has used up, that it passed tests, and its failures to log in; or those for an account.
     Reset {
-        /// The client's address, or the account's name.
+        /// The client's address, or its network as it is listed (`2001:db8::/64`), or the account's name.
         #[arg(value_parser = Whom::parse)]
         whom: Whom,
     },
@@ -412,6 +424,36 @@ mod tests {
             "vsmtpctl vsl definitions --out /tmp/x",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn who_is_reset_may_be_named_as_listed_and_slips_are_no_accounts() {
+        let client = |text: &str| Ok(Whom::Client(text.parse().unwrap()));
+        for (text, whom) in [
+            ("2001:db8::/64", client("2001:db8::")),
+            ("2001:db8::1", client("2001:db8::1")),
+            ("192.0.2.1/32", client("192.0.2.1")),
+            ("192.0.2.1", client("192.0.2.1")),
+        ] {
+            assert_eq!(Whom::parse(text), whom, "{text}");
+        }
+        for text in ["jane", "jane@example.com", "7", "host/mx.example.com", "a.b", "beef"] {
+            assert_eq!(Whom::parse(text), Ok(Whom::Account(text.to_owned())));
+        }
+        for text in [
+            "",
+            "2001:db8::/48",
+            "2001:db8::/32",
+            "2001:db8::g/64",
+            "2001:db8:::1",
+            "192.0.2.1/64",
+            "192.0.2.0/24",
+            "192.0.2.300",
+            "192.0.2",
+            "/64",
+        ] {
+            assert!(Whom::parse(text).is_err(), "{text}");
         }
     }
 

@@ -16,7 +16,7 @@ use vsmtp_ipc::wire::BrakesRequest;
 use crate::arguments::Whom;
 use crate::failure::Failure;
 use crate::output::{Output, span};
-use crate::status::{Master, figures, unexpected};
+use crate::status::{Master, figures, processes, unexpected};
 
 /// The figures of receivers that are about this.
 const OF_SESSIONS: [&str; 5] = ["turned_away", "limited", "protocol_faults", "error_delays", "error_ends"];
@@ -55,12 +55,18 @@ pub fn list(master: &mut Master, limit: Option<usize>, out: &mut Output<'_>) -> 
 pub fn reset(master: &mut Master, whom: &Whom, out: &mut Output<'_>) -> Result<(), Failure> {
     let (kind, name, known) = match whom {
         Whom::Client(client) => {
-            let known = match master.ask(&Request::Limits(LimitsRequest::Reset(*client)))?.message {
-                Answer::Limits(LimitsAnswer::Reset(known)) => known,
-                other => return Err(unexpected(other)),
+            // Where one of them is away, the other forgets all the same.
+            let used = forget_used(master, *client);
+            let failed = brakes::reset(master, BrakesRequest::ResetClient(*client));
+            let half = match (&used, &failed) {
+                (Ok(true), Err(_)) => Some("what it has used up"),
+                (Err(_), Ok(true)) => Some("its failures to log in"),
+                _ => None,
             };
-            let failed = brakes::reset(master, BrakesRequest::ResetClient(*client))?;
-            ("client", client.to_string(), known || failed)
+            if let Some(half) = half.filter(|_| !out.is_json()) {
+                out.line(&format!("forgotten of {client}: {half}"))?;
+            }
+            ("client", client.to_string(), used? | failed?)
         }
         Whom::Account(account) => {
             let failed = brakes::reset(master, BrakesRequest::ResetAccount(account.clone()))?;
@@ -74,12 +80,16 @@ pub fn reset(master: &mut Master, whom: &Whom, out: &mut Output<'_>) -> Result<(
     }
 }
 
+fn forget_used(master: &mut Master, client: IpAddr) -> Result<bool, Failure> {
+    match master.ask(&Request::Limits(LimitsRequest::Reset(client)))?.message {
+        Answer::Limits(LimitsAnswer::Reset(known)) => Ok(known),
+        other => Err(unexpected(other)),
+    }
+}
+
 /// What receivers have counted of the brakes within a session, all together.
 fn of_receivers(master: &mut Master) -> Result<Vec<Figure>, Failure> {
-    let processes = match master.ask(&Request::Status)?.message {
-        Answer::Processes(processes) => processes,
-        other => return Err(unexpected(other)),
-    };
+    let processes = processes(master, &Request::Status)?;
     let receivers = processes.iter().filter(|process| process.name.role == Role::Receiver);
     let all: Vec<&Figure> = receivers.flat_map(|process| &process.figures).collect();
     let sum = |name: &&str| Figure {
@@ -230,6 +240,24 @@ mod tests {
         let (_, failure) = printed(false, |out| list(&mut line, None, out));
         assert_eq!(failure.unwrap().status(), 75);
         assert_eq!(asked.join().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_reset_asks_both_before_it_says_that_one_is_away() {
+        let away = || Answer::Failed("away".to_owned());
+        let (mut line, asked) = master(vec![
+            away(),
+            Answer::Brakes(Some(BrakesAnswer::Reset(true))),
+            Answer::Limits(LimitsAnswer::Reset(true)),
+            away(),
+        ]);
+        let whom = Whom::Client("192.0.2.1".parse().unwrap());
+        for half in ["its failures to log in", "what it has used up"] {
+            let (text, failure) = printed(false, |out| reset(&mut line, &whom, out));
+            assert_eq!(text, format!("forgotten of 192.0.2.1: {half}\n"));
+            assert!(matches!(failure, Some(Failure::Refused(text)) if text == "away"));
+        }
+        assert_eq!(asked.join().unwrap().len(), 4);
     }
 
     #[test]
