@@ -91,7 +91,8 @@ impl Daemon for Receiver {
             Event::Timer(_) => {}
             Event::TurnEnd => return self.turn_end(reactor),
             Event::Reconfigure(_) => log::warn!("event=ignored what=reconfigure"),
-            Event::Limits { .. } | Event::Brakes { .. } => log::warn!("event=ignored what=limits"),
+            Event::Limits { .. } => log::warn!("event=ignored what=limits"),
+            Event::Brakes { .. } => log::warn!("event=ignored what=brakes"),
             Event::File(..) => log::warn!("event=ignored what=file"),
             Event::StopAccepting => {
                 self.intake.close();

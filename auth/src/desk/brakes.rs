@@ -58,9 +58,7 @@ impl Brakes {
             self.accounts.count(now_ms, one_account(user));
         }
     }
-}
 
-impl Brakes {
     /// Failures after which a client, and an account, is not heard, and how long they count, in milliseconds.
     pub fn terms(&self) -> (Option<u32>, Option<u32>, u64) {
         (self.addresses.limit, self.accounts.limit, self.addresses.window_ms)

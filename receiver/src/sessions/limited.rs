@@ -76,9 +76,7 @@ impl Limited {
     pub fn new(client: Option<IpAddr>) -> Self {
         Limited { client, counted_by: None, owing: None, entered: false, consulted: false, standing: None }
     }
-}
 
-impl Limited {
     /// The client has said who it is: what was made of it as a stranger counts no more.
     pub fn settle(&mut self) {
         self.standing = None;
