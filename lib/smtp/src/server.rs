@@ -79,7 +79,8 @@ pub enum Verdict {
     Unavailable,
 }
 
-/// Why an open transaction ended without a question. The caller forgets envelope and body.
+/// Why an open transaction ended without a question. The caller forgets envelope and body, and what XFORWARD said of them, which
+/// may be all there is: a client that may use it can reset, or be refused, before its transaction has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dropped {
     /// RSET.

@@ -53,7 +53,7 @@ pub(super) enum Asking {
     Limiter(Stage),
     /// With that auth helper.
     OfHelper(HelperKey),
-    /// The helper has denied a login, and the client hears it after so many milliseconds.
+    /// The helper or the rules have denied a login, and the client hears it after so many milliseconds.
     Denied { why: Denied, wait_ms: u32 },
     /// Not sent yet: the client's name is to come first, no later than at this monotonic time, in milliseconds.
     OfName { until_ms: u64 },
@@ -85,6 +85,7 @@ impl Client {
                 self.dialogue.tls_is_there(is_there);
                 self.hello = Some(hello);
                 self.introduced.hello = false;
+                self.forwarded = vsmtp_smtp::XForward::default();
                 Topic::Hello
             }
             Question::Auth(request) => {

@@ -183,8 +183,8 @@ impl Client {
 
     /// The open transaction is over, and nobody has accepted its message: the filter forgets it.
     pub(super) fn drop_transaction(&mut self, services: &mut Services) {
-        let Some(transaction) = self.transaction.take() else { return };
         self.forwarded = XForward::default();
+        let Some(transaction) = self.transaction.take() else { return };
         if let Some(edge) = transaction.edge {
             let begun = transaction.incoming.filter(|incoming| incoming.store.has_sent_chunks());
             let id = begun.map(|incoming| Id::from(incoming.id));

@@ -164,6 +164,33 @@ fn what_xforward_says_holds_for_one_transaction() {
 }
 
 #[test]
+fn what_xforward_says_of_a_transaction_that_never_begins_is_forgotten() {
+    let mut stage = Stage::start(&ReceiverSlice { xforward_from: loopback(), ..slice() });
+    let mut filter = stage.introduce((false, false, false));
+    let mut session = stage.greeted();
+    session.ask("EHLO proxy.test");
+    for (at, (command, said)) in
+        [("RSET", "250"), ("MAIL FROM:a b", "501"), ("EHLO proxy.test", "250"), ("NOOP", "250")]
+            .into_iter()
+            .enumerate()
+    {
+        assert!(session.ask(&format!("XFORWARD IDENT=NO{at}")).starts_with("250 "));
+        assert!(session.ask(command).starts_with(said), "{command}");
+        session.begin(&mut filter);
+        assert!(session.ask("DATA").starts_with("354"));
+        session.send("x\r\n.\r\n");
+        filter.accept_message();
+        assert!(session.reply().starts_with("250"));
+    }
+    assert!(session.ask("QUIT").starts_with("221"));
+    stage.logged("ident=NO3");
+    let log = stage.log();
+    for forgotten in ["ident=NO0", "ident=NO1", "ident=NO2"] {
+        assert!(!log.contains(forgotten), "{forgotten}: {log}");
+    }
+}
+
+#[test]
 fn xclient_is_refused_to_all_others() {
     let (stage, _filter) = Stage::with_filter();
     let mut session = stage.greeted();

@@ -22,12 +22,18 @@ impl Session {
         }
         match verb {
             Verb::Rcpt => self.rcpt(arguments, behind),
-            Verb::Mail => self.mail(arguments),
+            Verb::Mail => {
+                let handled = self.mail(arguments);
+                self.forgets_forwarded(handled)
+            }
             Verb::Data => self.data(arguments),
             Verb::Bdat => self.bdat(arguments),
             Verb::Ehlo if !self.speaks_ehlo() => self.failed(Own::NotImplemented),
             Verb::Helo | Verb::Ehlo | Verb::Lhlo => self.hello(verb, arguments),
-            Verb::Rset => self.rset(arguments),
+            Verb::Rset => {
+                let handled = self.rset(arguments);
+                self.forgets_forwarded(handled)
+            }
             Verb::Noop => self.junk(Own::Ok),
             Verb::Help => self.help(),
             Verb::StartTls => self.starttls(arguments, behind),

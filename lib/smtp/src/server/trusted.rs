@@ -2,7 +2,7 @@
 
 use super::dialogue::Handled;
 use super::state::{Open, Phase};
-use super::{Session, Step};
+use super::{Dropped, Session, Step};
 use crate::auth::TlsFacts;
 use crate::reply::Own;
 use crate::xclient::{Privileges, XClient, XForward};
@@ -48,6 +48,16 @@ impl Session {
                 Handled::Tell(Step::XForward(xforward))
             }
             Err(fault) => self.failed(fault),
+        }
+    }
+
+    /// After MAIL or RSET: where these leave no transaction, and none was open, what XFORWARD said of the next one holds no more.
+    pub(super) fn forgets_forwarded(&self, handled: Handled) -> Handled {
+        match (handled, &self.phase) {
+            (Handled::Done, Phase::Ready) if self.privileges.xforward => {
+                Handled::Tell(Step::Dropped(Dropped::Reset))
+            }
+            (handled, _) => handled,
         }
     }
 
