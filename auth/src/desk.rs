@@ -29,8 +29,6 @@ use grants::Grants;
 
 /// How long a check may take before the client hears that nobody could tell, in milliseconds.
 pub const WORK_MS: u64 = 30_000;
-/// How long a client waits to hear that it was wrong, in milliseconds.
-pub const WRONG_MS: u32 = 1_000;
 /// How long one that was wrong too often waits, in milliseconds.
 pub const THROTTLED_MS: u32 = 3_000;
 /// How long a password waits for the rules' question about it, in milliseconds.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use vsmtp_config::{AuthBackend, ByText, CertificatePattern, OauthTerms};
 use vsmtp_ipc::edge::filter_auth::{Answer as Reply, Ask as About, Verified};
-use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, Begin, CREDITS, Denied, MAX_NAME, MAX_NAMES, Tls, Vouch};
+use vsmtp_ipc::edge::receiver_auth::{
+    Answer, Ask, Begin, CREDITS, Denied, MAX_NAME, MAX_NAMES, Tls, Vouch, WRONG_MS,
+};
 use vsmtp_ipc::role::Role;
 use vsmtp_ipc::wire::{Blob, Grant};
 

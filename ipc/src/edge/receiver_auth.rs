@@ -14,6 +14,8 @@ use crate::wire::{Blob, Grant};
 
 /// Questions in flight.
 pub const CREDITS: u32 = 256;
+/// How long a client waits to hear that it was wrong, whoever has judged it, in milliseconds.
+pub const WRONG_MS: u32 = 1_000;
 /// Longest wait of a client for its refusal, in milliseconds.
 pub const MAX_WAIT_MS: u32 = 60_000;
 /// Longest SASL message, in octets once decoded: the longest line of RFC 4954 4 holds no more.

@@ -3,7 +3,7 @@
 
 use vsmtp_daemon::Record;
 use vsmtp_ipc::ChannelError;
-use vsmtp_ipc::edge::receiver_auth::{Ask, Begin, Denied, Tls};
+use vsmtp_ipc::edge::receiver_auth::{Ask, Begin, Denied, Tls, WRONG_MS};
 use vsmtp_ipc::edge::receiver_limits::Kind;
 use vsmtp_ipc::wire::{Blob, Grant};
 use vsmtp_mail::{EnhancedCode, Reply};
@@ -149,14 +149,19 @@ impl Client {
                     self.note_denied(context, why);
                 }
                 if wait_ms > 0 {
-                    self.asking = Asking::Denied { why, wait_ms };
-                    self.restart_wait(context);
+                    self.deny_later(context, why, wait_ms);
                     return Ok(Fate::Stay);
                 }
                 self.answer_login(context, refusal(why));
             }
         }
         Ok(self.go_on(context))
+    }
+
+    fn deny_later(&mut self, context: &mut Context<'_>, why: Denied, wait_ms: u32) {
+        self.topic = Some(Topic::Login);
+        self.asking = Asking::Denied { why, wait_ms };
+        self.restart_wait(context);
     }
 
     /// The client has waited, and hears that it was denied.
@@ -197,6 +202,8 @@ impl Client {
         }
         if verdict == AuthVerdict::Failure {
             self.note(context, Kind::AuthFailures, 1);
+            // Rules that judge passwords are guessed at as the helper is.
+            return self.deny_later(context, Denied::Credentials, WRONG_MS);
         }
         self.answer_login(context, verdict);
     }

@@ -6,7 +6,7 @@ use vsmtp_config::{
     ByText, CertificatePattern, ClientCertificate, ListenerEsmtp, Network, ReceiverSlice, ServerTls,
 };
 use vsmtp_ipc::edge::master_child::{Listener, ToChild};
-use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, AuthEnd, CREDITS, Denied, MAX_WAIT_MS};
+use vsmtp_ipc::edge::receiver_auth::{Answer, Ask, AuthEnd, CREDITS, Denied, MAX_WAIT_MS, WRONG_MS};
 use vsmtp_ipc::edge::receiver_filter::{self as filter, Decision};
 use vsmtp_ipc::edge::receiver_limits::Ask::{Left, Note, Waited};
 use vsmtp_ipc::edge::receiver_limits::{Entry, Kind, Wanted};
@@ -100,9 +100,11 @@ fn where_rules_want_a_say_nothing_counts_before_they_have_said_yes() {
         let (filter::Ask::Authenticate(facts), _) = filter.hear() else { panic!("not asked") };
         assert_eq!(facts.grant, Some(GRANT));
         let refusal = Decision::Refuse(crate::stage::reply("535 5.7.8 no"));
+        let began = Instant::now();
         filter.decide(facts.session, if accepts { Decision::Accept(None) } else { refusal });
         assert!(client.reply().starts_with(if accepts { "235" } else { "535" }));
         if !accepts {
+            assert!(began.elapsed() >= Duration::from_millis(WRONG_MS.into()), "guessing is slow");
             assert_eq!(helper.hear(), Ask::End { grant: GRANT });
             assert_eq!(client.begin(&mut filter).grant, None);
             assert!(client.ask("RSET").starts_with("250"));

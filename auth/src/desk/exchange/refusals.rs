@@ -1,10 +1,10 @@
 //! How an exchange fails: what is counted, what the log says, and how long the client waits to hear it. Nobody waits here.
 
 use vsmtp_daemon::Record;
-use vsmtp_ipc::edge::receiver_auth::{Answer, Denied};
+use vsmtp_ipc::edge::receiver_auth::{Answer, Denied, WRONG_MS};
 use vsmtp_ipc::wire::Blob;
 
-use super::super::{Act, Desk, Edge, Place, THROTTLED_MS, WRONG_MS};
+use super::super::{Act, Desk, Edge, Place, THROTTLED_MS};
 use super::{Exchange, State};
 use crate::mechanism::{Mechanism, bearer};
 
