@@ -362,6 +362,8 @@ fn rules_whose_verdict_cannot_be_written_are_not_asked_again_at_once() {
     let mut stage = Stage::start(&[]);
     let message = stage.message(HOP);
     let id = stage.filter().store(message);
+    // Without the segment in reserve, new messages would be refused at once.
+    stage.figure("store_free_segments", 1);
     let mut stage = stage.kill_and_restart(&[("queue.min_free", text("1024TiB"))]);
     // What is there already is filled, to the last few hundred octets.
     let mut filter = stage.filter();
