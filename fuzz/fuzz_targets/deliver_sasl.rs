@@ -9,7 +9,7 @@ use aws_lc_rs::{hmac, pbkdf2};
 use data_encoding::BASE64;
 use libfuzzer_sys::fuzz_target;
 use vsmtp_deliver::smtp::accounts::Account;
-use vsmtp_deliver::smtp::sasl::{Exchange, SaslFault};
+use vsmtp_deliver::smtp::sasl::{Exchange, Salted, SaslFault};
 use vsmtp_fuzz::cut::Fields;
 
 const USER: &str = "j=a,ne";
@@ -28,6 +28,7 @@ fuzz_target!(|input: &[u8]| {
         password: PASSWORD.into(),
         token: name == "XOAUTH2",
         unverified: choice & 4 != 0,
+        salted: Salted::default(),
     };
     let mut exchange = Exchange::choose(&[name.into()], &account).expect("a mechanism that we know");
     assert_eq!(exchange.name(), name);
