@@ -67,18 +67,17 @@ impl Senders {
 
     /// The logins of the most exact row.
     fn row(&self, sender: &Spelled) -> Option<&Vec<String>> {
-        let exact = sender.forms.iter().find_map(|form| self.exact.get(&key(form)));
-        let local = || sender.forms.iter().find_map(|form| self.local.get(&form.folded_local_part()));
-        exact
-            .or_else(|| local().filter(|_| sender.own))
-            .or_else(|| self.domains.get(sender.forms.first()?.domain()))
+        let local = |form: &Address| self.local.get(&form.folded_local_part()).filter(|_| sender.own);
+        let own = sender.forms.iter().find_map(|form| self.exact.get(&key(form)).or_else(|| local(form)));
+        own.or_else(|| self.domains.get(sender.forms.first()?.domain()))
             .or_else(|| self.any.as_ref().filter(|_| sender.own))
     }
 }
 
 /// A sender as it is looked up.
 struct Spelled {
-    /// Itself first, then, at one of our own domains, without its extension. How others split their addresses is not known.
+    /// Itself first, then, at one of our own domains, without its extension, unless it is somebody's with it. How others split
+    /// their addresses is not known.
     forms: Vec<Address>,
     /// The domain is one of ours.
     own: bool,
@@ -87,7 +86,8 @@ struct Spelled {
 impl Spelled {
     fn new(sender: &Address, recipients: &Recipients) -> Self {
         let own = recipients.is_own(sender.domain());
-        Spelled { forms: if own { recipients.forms(sender) } else { vec![sender.clone()] }, own }
+        let is_split = own && !recipients.is_named(sender);
+        Spelled { forms: if is_split { recipients.forms(sender) } else { vec![sender.clone()] }, own }
     }
 
     /// The login is the sender, or its local part at one of our own domains.
@@ -152,6 +152,39 @@ mod tests {
         ] {
             assert_eq!(allows(&senders, sender, login), allowed, "{sender} {login}");
         }
+    }
+
+    #[test]
+    fn who_has_a_name_with_a_delimiter_in_it_is_somebody_else() {
+        let names = ["jane", "jane-doe"].map(|name| Value::Text(name.to_owned()));
+        let recipients = Recipients::new(&slice(&[
+            ("delivery.recipient_delimiter", Value::Text("-".to_owned())),
+            ("delivery.mailboxes", Value::List(names.to_vec())),
+        ]));
+        let rows = map(&[("jane@example.com", &["jane", "assistant"])]);
+        let senders = Senders::new(&slice(&[
+            ("server.auth.own_sender_only", Value::Bool(true)),
+            ("server.auth.sender_login", rows),
+        ]));
+        for (sender, login, allowed) in [
+            ("jane-doe@example.com", "jane", false),
+            ("jane-doe@example.com", "jane-doe", true),
+            ("jane-doe@example.com", "assistant", false),
+            ("jane-news@example.com", "jane", true),
+            ("jane-news@example.com", "jane-doe", false),
+        ] {
+            let sender_address = Address::parse(sender).unwrap();
+            assert_eq!(senders.allow(&sender_address, login, &recipients), allowed, "{sender} {login}");
+        }
+    }
+
+    #[test]
+    fn a_row_for_the_extension_comes_before_one_for_the_rest() {
+        let rows = map(&[("sales@example.com", &["jane"]), ("sales+press", &["joe"])]);
+        let senders = Senders::new(&slice(&[("server.auth.sender_login", rows)]));
+        assert!(allows(&senders, "sales+press@example.com", "joe"));
+        assert!(!allows(&senders, "sales+press@example.com", "jane"));
+        assert!(allows(&senders, "sales+news@example.com", "jane"));
     }
 
     #[test]

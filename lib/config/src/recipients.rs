@@ -70,6 +70,11 @@ impl Recipients {
         self.aliases.find(&self.forms(address), self.is_own(address.domain())).map(Vec::as_slice)
     }
 
+    /// True if this very spelling is somebody's by a row for it alone: what stands behind a delimiter is then no extension.
+    pub fn is_named(&self, address: &Address) -> bool {
+        self.is_own(address.domain()) && (self.mailboxes.names(address) || self.aliases.names(address))
+    }
+
     /// The address itself and, if it has an extension, the address without it.
     pub fn forms(&self, address: &Address) -> Vec<Address> {
         let local = address.local_part();
@@ -115,6 +120,11 @@ impl<V> PatternMap<V> {
 
     fn is_empty(&self) -> bool {
         self.exact.is_empty() && self.local.is_empty() && self.domain.is_empty() && self.any.is_none()
+    }
+
+    /// True if a row is for this address, or for its local part, alone.
+    fn names(&self, address: &Address) -> bool {
+        self.exact.contains_key(&folded(address)) || self.local.contains_key(&address.folded_local_part())
     }
 
     /// The value for the first of `forms` in the narrowest class of patterns; only exact ones count if not `own`.
