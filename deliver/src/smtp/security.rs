@@ -202,6 +202,11 @@ impl Policies {
     /// near, have only their own.
     pub fn of(&self, next_hop: &NextHop) -> TlsPolicy {
         let mut policy = self.named(next_hop).unwrap_or_else(|| self.unnamed(next_hop)).clone();
+        if matches!(next_hop, NextHop::Smtp { mx: false, .. }) && requires_sts(&policy) {
+            // A server that the operator has named has no policy of MTA-STS: its mail would wait for ever. What such a policy
+            // would say of it is that it has a certificate for its name.
+            policy.level = TlsLevel::Verify(vec![TlsName::NextHop]);
+        }
         if matches!(next_hop, NextHop::Smtp { port: SMTPS_PORT, .. }) && policy.level != TlsLevel::None {
             policy.wrapper = true;
             if policy.level == TlsLevel::May {
@@ -213,10 +218,8 @@ impl Policies {
 
     fn named(&self, next_hop: &NextHop) -> Option<&TlsPolicy> {
         self.by_next_hop.get(next_hop).or_else(|| {
-            let NextHop::Smtp { host, mx, .. } = next_hop else { return None };
-            // A server that the operator has named has no policy of MTA-STS: its mail would wait for ever.
-            let counts = |policy: &&TlsPolicy| *mx || !requires_sts(policy);
-            parents(host).find_map(|parent| self.below.get(&parent).filter(counts))
+            let NextHop::Smtp { host, .. } = next_hop else { return None };
+            parents(host).find_map(|parent| self.below.get(&parent))
         })
     }
 

@@ -44,13 +44,16 @@ fn the_nearest_policy_counts() {
 }
 
 #[test]
-fn a_row_for_a_subtree_that_wants_a_policy_of_mta_sts_is_for_mail_domains_only() {
-    let policies = policies("may", &[(".bank.test", "sts"), (".test", "encrypt")]);
+fn a_server_that_is_named_proves_its_name_where_a_policy_of_mta_sts_is_wanted() {
+    let policies = policies("sts", &[(".bank.test", "sts"), (".test", "encrypt")]);
     for (next_hop, expected) in [
         ("smtp:a.bank.test", "sts"),
         ("smtp:a.bank.test:26", "sts"),
-        ("smtp:[mx.bank.test]:587", "encrypt"),
-        ("smtp:[mx.bank.example]:587", "may"),
+        ("smtp:[mx.bank.test]:587", "verify match=nexthop"),
+        ("smtp:[mx.bank.test]:465", "verify match=nexthop wrapper"),
+        ("smtp:bank.example", "sts"),
+        ("smtp:[mx.bank.example]:587", "verify match=nexthop"),
+        ("smtp:[mx.c.test]:587", "encrypt"),
     ] {
         assert_eq!(of(&policies, next_hop), expected, "{next_hop}");
     }
