@@ -57,6 +57,42 @@ pub(super) fn rows<T>(
     map.iter().map(row).collect()
 }
 
+/// Reads the rows of a map by address of what an address has of its own.
+pub(super) fn rows_by_address<T>(
+    value: &Value,
+    read: impl Fn(&Value) -> Result<T, String>,
+) -> Result<Vec<(SocketAddr, T)>, String> {
+    rows(value, |address, value, shown| {
+        let address = address.parse().map_err(|_| shown.to_owned())?;
+        Ok((address, read(value).map_err(|found| format!("{found} for {shown}"))?))
+    })
+}
+
+/// Reads a row whose names are known: `read` gets each name and what stands there, and answers whether it knows the name. What
+/// is left open is not there.
+pub(super) fn fields(
+    value: &Value,
+    mut read: impl FnMut(&str, &Value) -> Result<bool, String>,
+) -> Result<(), String> {
+    let fields = match value {
+        Value::Null => return Ok(()),
+        Value::Map(fields) => fields,
+        other => return Err(other.describe()),
+    };
+    for (name, value) in fields.iter().filter(|(_, value)| **value != Value::Null) {
+        if !read(name, value)? {
+            return Err(Value::Text(name.clone()).describe());
+        }
+    }
+    Ok(())
+}
+
+/// Writes a row that `fields` reads.
+pub(super) fn row<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
+    let field = |(name, value): (&str, Option<Value>)| Some((name.to_owned(), value?));
+    Value::Map(fields.into_iter().filter_map(field).collect())
+}
+
 /// A text of several words, or the list of them.
 pub(super) fn words(value: &Value) -> Option<String> {
     match value {

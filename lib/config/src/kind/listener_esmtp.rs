@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::list::rows;
+use super::list::{fields, row, rows_by_address};
 use super::scalar::Flag;
 use super::{Keywords, Kind, Listeners};
 use crate::value::Value;
@@ -21,28 +21,22 @@ pub(crate) struct OwnEsmtp {
 impl OwnEsmtp {
     fn read(value: &Value) -> Result<OwnEsmtp, String> {
         let mut own = OwnEsmtp::default();
-        let fields = match value {
-            Value::Null => return Ok(own),
-            Value::Map(fields) => fields,
-            other => return Err(other.describe()),
-        };
-        for (name, value) in fields.iter().filter(|(_, value)| **value != Value::Null) {
-            match name.as_str() {
+        fields(value, |name, value| {
+            match name {
                 "auth" => own.auth = Some(Flag.read(value)?),
                 "discard" => own.discard = Some(Keywords.read(value)?),
-                _ => return Err(Value::Text(name.clone()).describe()),
+                _ => return Ok(false),
             }
-        }
+            Ok(true)
+        })?;
         Ok(own)
     }
 
     fn write(&self) -> Value {
-        let fields = [
+        row([
             ("auth", self.auth.map(|auth| Flag.write(&auth))),
             ("discard", self.discard.as_ref().map(|words| Keywords.write(words))),
-        ];
-        let field = |(name, value): (&str, Option<Value>)| Some((name.to_owned(), value?));
-        Value::Map(fields.into_iter().filter_map(field).collect())
+        ])
     }
 }
 
@@ -50,10 +44,7 @@ impl Kind for EsmtpByListener {
     type Out = Vec<(SocketAddr, OwnEsmtp)>;
 
     fn read(&self, value: &Value) -> Result<Self::Out, String> {
-        rows(value, |address, value, shown| {
-            let address = address.parse().map_err(|_| shown.to_owned())?;
-            Ok((address, OwnEsmtp::read(value).map_err(|found| format!("{found} for {shown}"))?))
-        })
+        rows_by_address(value, OwnEsmtp::read)
     }
 
     fn write(&self, out: &Self::Out) -> Value {

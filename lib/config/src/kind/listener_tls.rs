@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::list::rows;
+use super::list::{fields, row, rows_by_address};
 use super::scalar::{Flag, OneOf};
 use super::server_tls::{Spoken, Suites, Versions};
 use super::{Kind, Listeners};
@@ -29,34 +29,28 @@ pub(crate) struct OwnTls {
 impl OwnTls {
     fn read(value: &Value) -> Result<OwnTls, String> {
         let mut own = OwnTls::default();
-        let fields = match value {
-            Value::Null => return Ok(own),
-            Value::Map(fields) => fields,
-            other => return Err(other.describe()),
-        };
-        for (name, value) in fields.iter().filter(|(_, value)| **value != Value::Null) {
-            match name.as_str() {
+        fields(value, |name, value| {
+            match name {
                 "protocol_version" => own.versions = Some(Versions.read(value)?),
                 "cipher_suite" => own.suites = Some(Suites.read(value)?),
                 "preempt_cipherlist" => own.own_order = Some(Flag.read(value)?),
                 "security_level" => own.security_level = Some(LEVEL.read(value)?),
                 "client_certificate" => own.client_certificate = Some(CERTIFICATE.read(value)?),
-                _ => return Err(Value::Text(name.clone()).describe()),
+                _ => return Ok(false),
             }
-        }
+            Ok(true)
+        })?;
         Ok(own)
     }
 
     fn write(&self) -> Value {
-        let fields = [
+        row([
             ("protocol_version", self.versions.map(|versions| Versions.write(&versions))),
             ("cipher_suite", self.suites.as_ref().map(|suites| Suites.write(suites))),
             ("preempt_cipherlist", self.own_order.map(|own_order| Flag.write(&own_order))),
             ("security_level", self.security_level.map(|level| LEVEL.write(&level))),
             ("client_certificate", self.client_certificate.map(|wanted| CERTIFICATE.write(&wanted))),
-        ];
-        let field = |(name, value): (&str, Option<Value>)| Some((name.to_owned(), value?));
-        Value::Map(fields.into_iter().filter_map(field).collect())
+        ])
     }
 }
 
@@ -64,10 +58,7 @@ impl Kind for TlsByListener {
     type Out = Vec<(SocketAddr, OwnTls)>;
 
     fn read(&self, value: &Value) -> Result<Self::Out, String> {
-        rows(value, |address, value, shown| {
-            let address = address.parse().map_err(|_| shown.to_owned())?;
-            Ok((address, OwnTls::read(value).map_err(|found| format!("{found} for {shown}"))?))
-        })
+        rows_by_address(value, OwnTls::read)
     }
 
     fn write(&self, out: &Self::Out) -> Value {
