@@ -202,6 +202,14 @@ impl Verdict {
         Self::new(Result3::Failed, enhanced, text.into())
     }
 
+    /// The same, and not for good.
+    pub fn softened(self) -> Self {
+        match self.result {
+            Result3::Failed => Self::deferred(self.enhanced, self.text),
+            Result3::Delivered | Result3::Deferred => self,
+        }
+    }
+
     fn new(result: Result3, enhanced: EnhancedCode, text: String) -> Self {
         let class = match result {
             Result3::Delivered => 2,

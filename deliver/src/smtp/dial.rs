@@ -48,7 +48,7 @@ impl Dial {
     pub fn note(&mut self, site: Site, verdict: Verdict) {
         Record::new("connect-failed").field("remote", &site).field("reason", &verdict.text).emit();
         let verdict = match &self.refused {
-            Some((_, before)) if before.result != Result3::Failed => softened(&verdict),
+            Some((_, before)) if before.result != Result3::Failed => verdict.softened(),
             _ => verdict,
         };
         self.refused = Some((site, verdict));
@@ -61,7 +61,7 @@ impl Dial {
         let text =
             format!("host is left alone for {seconds} s after failures, the last being: {}", open.reason);
         self.refused = match self.refused.take() {
-            Some((before, other)) => Some((before, softened(&other))),
+            Some((before, other)) => Some((before, other.softened())),
             None => Some((site, Verdict::deferred(EnhancedCode(4, 4, 1), text))),
         };
     }
@@ -77,15 +77,7 @@ impl Dial {
             return (String::new(), Verdict::deferred(EnhancedCode(4, 4, 1), "no address of this family"));
         };
         let all_tried = self.left.is_empty() && !self.more;
-        (site.to_string(), if all_tried { verdict } else { softened(&verdict) })
-    }
-}
-
-/// The same, and not for good.
-fn softened(verdict: &Verdict) -> Verdict {
-    match verdict.result {
-        Result3::Failed => Verdict::deferred(verdict.enhanced, verdict.text.clone()),
-        _ => verdict.clone(),
+        (site.to_string(), if all_tried { verdict } else { verdict.softened() })
     }
 }
 

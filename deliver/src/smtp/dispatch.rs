@@ -369,8 +369,6 @@ fn for_lease(verdict: &Verdict, lease: &Lease) -> Verdict {
         }
         _ => true,
     };
-    match verdict.result {
-        Result3::Failed if chosen => Verdict::deferred(verdict.enhanced, verdict.text.clone()),
-        _ => verdict.clone(),
-    }
+    let verdict = verdict.clone();
+    if chosen { verdict.softened() } else { verdict }
 }
