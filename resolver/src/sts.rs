@@ -57,13 +57,16 @@ struct Pace {
     fetch: Duration,
     /// Longest time for all of it.
     whole: Duration,
+    /// Somebody waits for it, and has to go on without it.
+    asked: bool,
 }
 
 /// Where somebody waits for it. In the second half of its life it is fetched anew, so that nobody has to wait for its last
 /// second.
-const ASKED: Pace = Pace { parts: 2, fetch: MAX_REFRESH, whole: MAX_ASKED };
+const ASKED: Pace = Pace { parts: 2, fetch: MAX_REFRESH, whole: MAX_ASKED, asked: true };
 /// Where nobody waits for it: there is time for every address.
-const UNASKED: Pace = Pace { parts: 4, fetch: MAX_FETCH, whole: MAX_FETCH.saturating_add(MAX_REFRESH) };
+const UNASKED: Pace =
+    Pace { parts: 4, fetch: MAX_FETCH, whole: MAX_FETCH.saturating_add(MAX_REFRESH), asked: false };
 
 /// What is needed to find policies, and those that were found.
 pub struct Sts {
@@ -176,7 +179,7 @@ impl Sts {
             Err(Missed { why, silence }) => {
                 Record::new("sts-not-fetched").field("domain", text).field("why", &why).emit();
                 let known = self.find(text);
-                if silence && known.is_none() && pace.whole < UNASKED.whole {
+                if silence && known.is_none() && pace.asked {
                     self.note_late(text);
                 }
                 known.map_or_else(|| fault(was_fetched, why), |known| found(&known.policy, known.age))
