@@ -181,7 +181,6 @@ impl Client {
         // What was said in clear is forgotten here too.
         self.hello = None;
         self.introduced.hello = false;
-        self.forwarded = vsmtp_smtp::XForward::default();
         self.drop_login(context.services);
         self.tls = Some(Box::new(facts));
         // Data may have come with the last words of the handshake.
