@@ -85,7 +85,6 @@ impl Client {
                 self.dialogue.tls_is_there(is_there);
                 self.hello = Some(hello);
                 self.introduced.hello = false;
-                self.forwarded = vsmtp_smtp::XForward::default();
                 Topic::Hello
             }
             Question::Auth(request) => {
